@@ -1,0 +1,121 @@
+"""States of runs and steps, and the moves between them: declared here, once.
+
+SQL guards, CHECK constraints and the diagrams in `docs/states.md` are built from these tables or compared with them.
+"""
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. The last four are final unless an operator opens a new epoch."""
+
+    PENDING = "pending"  # accepted and durable; no step was claimed yet
+    RUNNING = "running"  # at least one step was claimed
+    WAITING = "waiting"  # only parked work is left (timers, signals)
+    SUCCEEDED = "succeeded"  # every step ended, none failed
+    FAILED = "failed"  # every step ended, at least one failed
+    CANCELLED = "cancelled"  # stopped on request
+    TIMED_OUT = "timed_out"  # stopped at its deadline
+
+
+class StepStatus(StrEnum):
+    """Where a step stands. The last five are final unless an operator retries."""
+
+    BLOCKED = "blocked"  # predecessors are open, or its loop's window is full
+    READY = "ready"  # dispatched; a worker may claim it
+    RUNNING = "running"  # claimed by a worker, or a loop with open children
+    WAITING = "waiting"  # parked until `due_at` (retry back-off)
+    SUCCEEDED = "succeeded"  # output recorded
+    FAILED = "failed"  # out of attempts, or an error that is not retried
+    SKIPPED = "skipped"  # can never run; `reason` says why
+    CANCELLED = "cancelled"  # ended by a cancel or by the run's deadline
+    COMPENSATED = "compensated"  # its effect was undone
+
+
+class StepEvent(StrEnum):
+    """What moves a step."""
+
+    UNBLOCK = "unblock"  # every predecessor ended as asked
+    CLAIM = "claim"  # the one door into RUNNING
+    EXPAND = "expand"  # a loop creates its children
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    BACK_OFF = "back_off"  # failed with attempts left
+    DUE = "due"  # the back-off is over
+    LEASE_EXPIRE = "lease_expire"  # recovery re-queues, it never runs
+    RELEASE = "release"  # given back by a live worker, no attempt charged
+    SKIP = "skip"
+    CANCEL = "cancel"
+    QUEUE_TIMEOUT = "queue_timeout"  # nobody claimed it in time
+    RETRY = "retry"  # an operator opens a new epoch
+
+
+class RunEvent(StrEnum):
+    """What moves a run."""
+
+    BEGIN = "begin"
+    PARK = "park"
+    RESUME = "resume"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    CANCEL = "cancel"
+    TIME_OUT = "time_out"
+    RETRY = "retry"
+
+
+S, E = StepStatus, StepEvent
+STEP_MOVES: Final = MappingProxyType(
+    {
+        (S.BLOCKED, E.UNBLOCK): S.READY,
+        (S.BLOCKED, E.CLAIM): S.RUNNING,  # the finishing worker claims the only successor in the same commit
+        (S.BLOCKED, E.EXPAND): S.RUNNING,
+        (S.BLOCKED, E.SUCCEED): S.SUCCEEDED,  # a loop over no items
+        (S.BLOCKED, E.FAIL): S.FAILED,  # a loop whose items are not a list
+        (S.BLOCKED, E.SKIP): S.SKIPPED,
+        (S.BLOCKED, E.CANCEL): S.CANCELLED,
+        (S.READY, E.CLAIM): S.RUNNING,
+        (S.READY, E.CANCEL): S.CANCELLED,
+        (S.READY, E.QUEUE_TIMEOUT): S.FAILED,
+        (S.RUNNING, E.SUCCEED): S.SUCCEEDED,
+        (S.RUNNING, E.FAIL): S.FAILED,
+        (S.RUNNING, E.BACK_OFF): S.WAITING,
+        (S.RUNNING, E.LEASE_EXPIRE): S.READY,
+        (S.RUNNING, E.RELEASE): S.READY,
+        (S.RUNNING, E.CANCEL): S.CANCELLED,
+        (S.WAITING, E.DUE): S.READY,
+        (S.WAITING, E.CANCEL): S.CANCELLED,
+        (S.FAILED, E.RETRY): S.READY,
+        (S.CANCELLED, E.RETRY): S.READY,
+        (S.SKIPPED, E.RETRY): S.BLOCKED,
+    }
+)
+R, V = RunStatus, RunEvent
+RUN_MOVES: Final = MappingProxyType(
+    {
+        (R.PENDING, V.BEGIN): R.RUNNING,
+        (R.RUNNING, V.PARK): R.WAITING,
+        (R.WAITING, V.RESUME): R.RUNNING,
+        **{(source, V.SUCCEED): R.SUCCEEDED for source in (R.PENDING, R.RUNNING, R.WAITING)},
+        **{(source, V.FAIL): R.FAILED for source in (R.PENDING, R.RUNNING, R.WAITING)},
+        **{(source, V.CANCEL): R.CANCELLED for source in (R.PENDING, R.RUNNING, R.WAITING)},
+        **{(source, V.TIME_OUT): R.TIMED_OUT for source in (R.PENDING, R.RUNNING, R.WAITING)},
+        **{(source, V.RETRY): R.RUNNING for source in (R.FAILED, R.CANCELLED, R.TIMED_OUT)},
+    }
+)
+
+OPEN_RUN: Final = frozenset({R.PENDING, R.RUNNING, R.WAITING})
+FINAL_RUN: Final = frozenset(R) - OPEN_RUN
+OPEN_STEP: Final = frozenset({S.BLOCKED, S.READY, S.RUNNING, S.WAITING})
+FINAL_STEP: Final = frozenset(S) - OPEN_STEP
+
+
+def sources(event: StepEvent) -> list[str]:
+    """States `event` may leave from: the `:from_states` guard of its UPDATE, sorted."""
+    return sorted(source for source, e in STEP_MOVES if e is event)
+
+
+def run_sources(event: RunEvent) -> list[str]:
+    """Run states `event` may leave from, sorted."""
+    return sorted(source for source, e in RUN_MOVES if e is event)
