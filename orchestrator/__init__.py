@@ -1,0 +1,1 @@
+"""Durable flows of typed Python steps on Celery workers."""

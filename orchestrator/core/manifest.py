@@ -1,0 +1,241 @@
+"""The manifest: a flow as data. What is run, drawn, compared and stored per version.
+
+Defaults of this format never change: `to_json` and `hash` leave them out.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
+
+from orchestrator.core import manifest_checks
+from orchestrator.core.durations import Duration
+from orchestrator.core.expressions import Ref, find
+from orchestrator.core.manifest_checks import Problem
+from orchestrator.core.states import StepStatus
+from orchestrator.errors import ManifestInvalid
+
+__all__ = ["Backoff", "Manifest", "Problem", "Retry", "StepDef", "TriggerDef", "split_backoff"]
+
+Positive = Annotated[Duration, Field(gt=timedelta(0))]
+Priority = Annotated[int, Field(ge=0, le=9)]
+QueueName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.\-]+$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def split_backoff(value: object) -> object:
+    """`"1s..5m"` and lists as fields of `Backoff`; anything else unchanged."""
+    if isinstance(value, str):
+        first, dots, cap = value.partition("..")
+        return {"first": first, "cap": cap} if dots else {"delays": [value]}
+    return {"delays": value} if isinstance(value, list | tuple) else value
+
+
+class Backoff(_Part):
+    """Pauses between attempts: exponential (`first` doubling up to `cap`, full jitter), or `delays` as they are
+    written, the last one repeating."""
+
+    first: Positive = timedelta(seconds=1)
+    cap: Positive = timedelta(minutes=5)
+    delays: Annotated[tuple[Duration, ...], Field(max_length=1000)] = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """From `"1s..5m"`, one duration, or a list of durations.
+
+        Raises:
+            pydantic.ValidationError: also a ValueError.
+        """
+        return cls.model_validate(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, value: object) -> object:
+        split = split_backoff(value)
+        if split is not value and isinstance(split, dict) and split.get("delays") in ([], ()):
+            raise ValueError("the list of pauses is empty; write at least one, such as `1s`")
+        return split
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.delays and {"first", "cap"} & self.model_fields_set:
+            raise ValueError("give either `first` and `cap`, or `delays`")
+        if self.first > self.cap:
+            raise ValueError("`first` is longer than `cap`; swap them")
+        return self
+
+
+class Retry(_Part):
+    """How often a step is tried, in all."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 1
+    backoff: Backoff = Backoff()
+
+
+class TriggerDef(_Part):
+    """What may start the flow."""
+
+    type: Literal["manual"] = "manual"
+
+
+def _in_order(statuses: tuple[StepStatus, ...]) -> tuple[StepStatus, ...]:
+    return tuple(sorted(set(statuses)))
+
+
+def _status_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Statuses = Annotated[tuple[StepStatus, ...], BeforeValidator(_status_list), AfterValidator(_in_order)]
+
+
+class StepDef(_Part):
+    """A step (`type`, `inputs`) or a loop (`for_each`, `steps`). None means: the flow's or the worker's default."""
+
+    type: str | None = None
+    inputs: dict[str, JsonValue] = {}
+    run_after: dict[str, Statuses] = {}
+    queue: QueueName | None = None
+    priority: Priority | None = None
+    retry: Retry | None = None
+    timeout: Positive | None = None
+    queue_timeout: Positive | None = None
+    transactional: bool = False
+    description: str | None = None
+    for_each: JsonValue = None
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    steps: dict[str, "StepDef"] = {}
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether this step fans out over a list."""
+        return bool(self.steps) or self.for_each is not None
+
+    def references(self) -> Iterable[Ref]:
+        """What this step reads: its inputs, its list, and what its loop body reads from outside the loop."""
+        for found in find([self.inputs, self.for_each]):
+            if isinstance(found.ref, Ref):
+                yield found.ref
+        for child in self.steps.values():
+            yield from (ref for ref in child.references() if ref.root == "step")
+
+
+def _with_data_dependencies(steps: dict[str, StepDef]) -> dict[str, StepDef]:
+    """References imply `run_after: succeeded`, so that `run_after` holds every predecessor."""
+    return {key: _with_predecessors(step) for key, step in steps.items()}
+
+
+def _with_predecessors(step: StepDef) -> StepDef:
+    implied = {ref.key: (StepStatus.SUCCEEDED,) for ref in step.references() if ref.key is not None}
+    missing = {key: implied[key] for key in sorted(implied.keys() - step.run_after.keys())}
+    return step.model_copy(update={"run_after": {**step.run_after, **missing}}) if missing else step
+
+
+_ANY_INPUT: dict[str, JsonValue] = {"type": "object"}
+
+
+class Manifest(_Part):
+    """A whole flow. A wrong one cannot be made: every problem is listed in one ManifestInvalid."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$")]
+    version: Annotated[str, Field(min_length=1, max_length=100)] = "1"
+    description: str | None = None
+    deadline: Positive | None = None
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    queue: QueueName = "default"
+    idempotency_ttl: Positive = timedelta(hours=24)
+    input_schema: dict[str, JsonValue] = _ANY_INPUT
+    triggers: dict[str, TriggerDef] = {"manual": TriggerDef()}
+    steps: Annotated[dict[str, StepDef], AfterValidator(_with_data_dependencies)]
+    output: JsonValue = None
+    output_schema: dict[str, JsonValue] | None = None
+
+    def __init__(self, **data: Any) -> None:
+        """
+        Raises:
+            ManifestInvalid: `problems` holds every one of them.
+        """
+        try:
+            super().__init__(**data)
+        except ValidationError as exc:
+            wrong = [manifest_checks.field_problem(error, Manifest) for error in exc.errors(include_url=False)]
+            raise _invalid(data, [*wrong, *_further_problems(data, exc, wrong)]) from exc
+        if problems := self.problems():
+            raise _invalid(data, problems)
+
+    def problems(self, known_types: Collection[str] | None = None) -> list[Problem]:
+        """What is wrong with the graph; with `known_types` also each step whose type is not among them."""
+        return manifest_checks.problems(self, known_types)
+
+    def require(self, known_types: Collection[str]) -> None:
+        """
+        Raises:
+            ManifestInvalid: a step has a type that is not among `known_types`.
+        """
+        if problems := self.problems(known_types):
+            raise _invalid({"name": self.name}, problems)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the canonical JSON: the same in every process and for every order of keys."""
+        canonical = json.dumps(self._plain(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Compact JSON, without defaults; `Manifest.from_json` reads it back."""
+        return json.dumps(self._plain(), separators=(",", ":"), ensure_ascii=False)
+
+    def _plain(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read JSON that a person or `to_json` wrote.
+
+        Raises:
+            ManifestInvalid: it is not JSON, holds a key twice, or describes no valid flow.
+        """
+        data, problems = manifest_checks.read_json(text)
+        if problems:
+            raise _invalid(data, problems)
+        return cls(**data)
+
+    def model_copy(self, *, update: Any = None, deep: bool = False) -> Self:
+        """A checked copy: unlike pydantic's own, `update` is validated."""
+        return type(self).model_validate({**dict(self), **(update or {})})
+
+
+def _further_problems(data: dict[str, Any], exc: ValidationError, wrong: list[Problem]) -> list[Problem]:
+    """Problems of the graph that remain when every field with a wrong value is left out."""
+    pruned = manifest_checks.without_wrong_fields(data, [error["loc"] for error in exc.errors(include_url=False)])
+    places = [problem.place for problem in wrong]
+    try:
+        Manifest(**pruned)
+    except ManifestInvalid as rest:
+        if not isinstance(rest.__cause__, ValidationError):
+            return [p for p in rest.problems if not any(p.place.startswith(place) for place in places)]
+    return []
+
+
+def _invalid(data: object, problems: list[Problem]) -> ManifestInvalid:
+    name = data.get("name") if isinstance(data, dict) else None
+    head = f"Manifest {name!r}" if isinstance(name, str) else "The manifest"
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    return ManifestInvalid(f"{head} has {count}:\n{lines}\nFix: change what is listed.", problems=problems)

@@ -1,0 +1,258 @@
+"""What can be wrong with a manifest: each problem with its place and, where there is one, what to write instead."""
+
+import copy
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from orchestrator.core.expressions import Found, Ref, find
+from orchestrator.core.states import FINAL_STEP, StepStatus
+from orchestrator.core.suggest import did_you_mean
+from orchestrator.errors import ExpressionInvalid, OrchestratorError
+
+if TYPE_CHECKING:
+    from orchestrator.core.manifest import Manifest, StepDef
+
+KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_S: Final = StepStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to change. `place` reads like `steps.fetch.inputs.url`."""
+
+    place: str
+    message: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" + (f" ({self.suggestion})" if self.suggestion else "")
+
+
+def problems(manifest: "Manifest", known_types: Collection[str] | None = None) -> list[Problem]:
+    """Every problem of the graph, in the order of the manifest."""
+    found: list[Problem] = []
+    for key, step in manifest.steps.items():
+        found += _step_problems(manifest, key, step, known_types)
+    found += _output_problems(manifest)
+    cycles = list(_cycles(manifest))
+    return [*found, *cycles, *([] if cycles else _unreachable(manifest))]
+
+
+def _step_problems(m: "Manifest", key: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
+    place = f"steps.{key}"
+    yield from _key_problems(place, key)
+    yield from _run_after_problems(m, key, step)
+    if step.is_loop:
+        yield from _loop_problems(m, place, step, types)
+    else:
+        yield from _plain_problems(place, step, types)
+        yield from _reference_problems(m, f"{place}.inputs", find(step.inputs), in_loop=False)
+
+
+def _key_problems(place: str, key: str) -> Iterator[Problem]:
+    if not KEY.fullmatch(key):
+        fixed = re.sub(r"[^A-Za-z0-9_-]+", "_", key)[:100]
+        hint = f"did you mean `{fixed}`?" if fixed.strip("_") else None
+        yield Problem(place, "a key has 1 to 100 letters, digits, `_` or `-`", hint)
+
+
+def _plain_problems(place: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
+    if not step.type:
+        yield Problem(f"{place}.type", "a step needs a `type`", "give `type`, or `for_each` and `steps` for a loop")
+    elif types is not None and step.type not in types:
+        yield Problem(f"{place}.type", f"unknown type `{step.type}`", did_you_mean(step.type, types) or None)
+    if step.concurrency is not None:
+        yield Problem(f"{place}.concurrency", "only a loop has `concurrency`", "give `for_each`, or leave it out")
+
+
+def _loop_problems(m: "Manifest", place: str, loop: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
+    yield from _loop_field_problems(place, loop)
+    yield from _reference_problems(m, f"{place}.for_each", find(loop.for_each), in_loop=False)
+    for key, child in loop.steps.items():
+        inner = f"{place}.steps.{key}"
+        yield from _key_problems(inner, key)
+        yield from _reference_problems(m, f"{inner}.inputs", find(child.inputs), in_loop=True)
+        if child.is_loop:
+            yield Problem(inner, "a loop inside a loop is not supported", "flatten the list in a step first")
+        else:
+            yield from _plain_problems(inner, child, types)
+        if child.run_after:
+            yield Problem(f"{inner}.run_after", "the only step of a loop has nothing to wait for", "put it on the loop")
+
+
+def _loop_field_problems(place: str, loop: "StepDef") -> Iterator[Problem]:
+    if loop.for_each is None:
+        yield Problem(place, "a loop needs `for_each`", "such as `for_each: @steps('list').output`")
+    elif not isinstance(loop.for_each, list) and not next(iter(find(loop.for_each)), None):
+        yield Problem(f"{place}.for_each", "neither a list nor a reference to one", "such as `@steps('list').output`")
+    elif isinstance(loop.for_each, dict):
+        yield Problem(f"{place}.for_each", "neither a list nor a reference to one", "such as `@steps('list').output`")
+    if len(loop.steps) != 1:
+        yield Problem(f"{place}.steps", f"a loop has exactly one step, here are {len(loop.steps)}", "do it in one step")
+    for name in ("type", "inputs", "retry", "timeout", "transactional"):
+        if getattr(loop, name):
+            yield Problem(f"{place}.{name}", f"a loop has no `{name}`", f"move it to the step in `{place}.steps`")
+
+
+def _reference_problems(m: "Manifest", place: str, refs: Iterable[Found], *, in_loop: bool) -> Iterator[Problem]:
+    for found in refs:
+        here = place + _path(found.path)
+        if isinstance(found.ref, ExpressionInvalid):
+            yield Problem(here, f"{found.ref.problem} in `{found.ref.expression}`", found.ref.fix)
+        else:
+            yield from _one_reference(m, here, found.ref, in_loop=in_loop)
+
+
+def _one_reference(m: "Manifest", place: str, ref: Ref, *, in_loop: bool) -> Iterator[Problem]:
+    if ref.root == "step" and ref.key not in m.steps:
+        yield Problem(place, f"unknown step `{ref.key}`", did_you_mean(ref.key or "", m.steps) or None)
+    elif ref.root in {"item", "index"} and not in_loop:
+        yield Problem(place, f"`@{ref.root}()` is known inside a loop only", "use it in the inputs of the loop's step")
+    elif ref.root == "trigger" and ref.path:
+        names = m.input_schema.get("properties")
+        closed = m.input_schema.get("additionalProperties") is False
+        if closed and isinstance(names, dict) and ref.path[0] not in names:
+            yield Problem(place, f"the flow has no input `{ref.path[0]}`", did_you_mean(str(ref.path[0]), names) or None)
+
+
+def _output_problems(m: "Manifest") -> Iterator[Problem]:
+    return _reference_problems(m, "output", find(m.output), in_loop=False)
+
+
+def _run_after_problems(m: "Manifest", key: str, step: "StepDef") -> Iterator[Problem]:
+    read = {ref.key for ref in step.references()}
+    for name, statuses in step.run_after.items():
+        place = f"steps.{key}.run_after.{name}"
+        if name not in m.steps and name not in read:  # a wrong reference is named where it stands
+            yield Problem(place, f"unknown step `{name}`", did_you_mean(name, m.steps) or None)
+        for status in statuses:
+            if status not in FINAL_STEP:
+                yield Problem(place, f"status `{status}` is not supported", "use succeeded, failed or skipped")
+
+
+def _predecessors(m: "Manifest") -> dict[str, set[str]]:
+    return {key: {name for name in step.run_after if name in m.steps} for key, step in m.steps.items()}
+
+
+def _cycles(m: "Manifest") -> Iterator[Problem]:
+    """One problem for each cycle; an edge of each is cut so that the next one shows."""
+    graph = _predecessors(m)
+    while (cycle := _cycle(graph)) is not None:
+        graph[cycle[1]].discard(cycle[0])  # graphlib lists each node before one that waits for it
+        start = min(range(len(cycle) - 1), key=lambda i: list(m.steps).index(cycle[i]))
+        names = [*cycle[start:-1], *cycle[:start], cycle[start]]
+        if len(names) == 2:
+            yield Problem(f"steps.{names[0]}", "the step waits for itself", f"remove `{names[0]}` from its inputs")
+        else:
+            yield Problem(f"steps.{names[0]}", f"cycle: {' -> '.join(names)}", "remove one of these dependencies")
+
+
+def _cycle(graph: Mapping[str, set[str]]) -> list[str] | None:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as exc:
+        return list(exc.args[1])
+    return None
+
+
+def _unreachable(m: "Manifest") -> Iterator[Problem]:
+    """Steps whose predecessors cannot end as asked; only the first of a chain is named."""
+    ends: dict[str, frozenset[StepStatus]] = {}
+    for key in TopologicalSorter(_predecessors(m)).static_order():
+        accepted = {name: frozenset(s) for name, s in m.steps[key].run_after.items() if name in ends}
+        impossible = [name for name, statuses in accepted.items() if not statuses & ends[name]]
+        may_be_skipped = any(ends[name] - statuses for name, statuses in accepted.items())
+        skipped = {_S.SKIPPED} if may_be_skipped else set()
+        ends[key] = frozenset({_S.SUCCEEDED, _S.FAILED} | skipped)
+        for name in impossible:
+            ends[key] = frozenset({_S.SUCCEEDED, _S.FAILED, _S.SKIPPED})
+            can = ", ".join(sorted(ends[name]))
+            asked = ", ".join(sorted(accepted[name])) or "no status at all"
+            yield Problem(f"steps.{key}.run_after.{name}", f"never runs: it waits for {asked}, `{name}` ends as {can}")
+
+
+# ---- fields and JSON text -------------------------------------------------------------------------------------
+
+
+def field_problem(error: ErrorDetails, model: type[BaseModel]) -> Problem:
+    """A pydantic error as a problem; an unknown field gets a suggestion."""
+    loc = tuple(part for part in error["loc"] if not _is_validator_name(part))
+    place = _path(loc).lstrip(".") or "manifest"
+    if error["type"] == "extra_forbidden":
+        return Problem(place, f"unknown field `{loc[-1]}`", did_you_mean(str(loc[-1]), _fields_at(model, loc[:-1])))
+    cause = error.get("ctx", {}).get("error")
+    message = cause.message if isinstance(cause, OrchestratorError) else error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return Problem(place, "this field is required")
+    message, fix, rest = message.partition(" Fix: ")
+    given = error["input"]
+    shown = f", got {given!r:.60}" if not fix and isinstance(given, str | int | float | None) else ""
+    return Problem(place, message.rstrip(".") + shown, rest.rstrip(".") or None)
+
+
+def _is_validator_name(part: str | int) -> bool:
+    return isinstance(part, str) and part.startswith(("function-", "json-or-python", "lax-or-strict"))
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """Field names of the model that a place inside a manifest belongs to."""
+    from orchestrator.core.manifest import Backoff, Retry, StepDef, TriggerDef
+
+    kinds: dict[str, type[BaseModel]] = {"backoff": Backoff, "retry": Retry, "steps": StepDef, "triggers": TriggerDef}
+    for part in reversed(loc[-2:]):
+        if part in kinds:
+            return list(kinds[str(part)].model_fields)
+    return list(model.model_fields)
+
+
+def without_wrong_fields(data: dict[str, Any], places: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:
+    """A copy of `data` without what stands at `places`, so that the rest can be checked too."""
+    kept = copy.deepcopy(data)
+    kept.setdefault("name", "x")
+    kept.setdefault("steps", {})
+    for place in places:
+        _remove(kept, [part for part in place if not _is_validator_name(part)])
+    return {"name": "x", "steps": {}, **kept}
+
+
+def _remove(value: Any, place: list[str | int]) -> None:
+    """Take away the last part of `place`, or the first one that stands outside a JSON object."""
+    for part in place[:-1]:
+        inner = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(inner, dict):
+            break
+        value = inner
+    else:
+        part = place[-1]
+    if isinstance(value, dict):
+        value.pop(part, None)
+
+
+def read_json(text: str | bytes) -> tuple[dict[str, Any], list[Problem]]:
+    """The object in `text`, and what is wrong with the text itself."""
+    found: list[Problem] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            found.append(Problem(name, f"the key `{name}` stands {names.count(name)} times in one object", "rename one"))
+        return dict(pairs)
+
+    try:
+        data = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as exc:
+        return {}, [Problem("manifest", f"not JSON: {exc}")]
+    if not isinstance(data, dict):
+        return {}, [Problem("manifest", f"a JSON object is needed, not {type(data).__name__}")]
+    return data, found
+
+
+def _path(parts: Iterable[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
