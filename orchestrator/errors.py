@@ -183,3 +183,27 @@ class ValueRefused(UsageError, ValueError):
     """A value that JSON in the ledger cannot hold (NaN, NUL, a lone surrogate, a foreign object); `path` says where."""
 
     code = "value"
+
+
+class EmbeddedMissing(Unavailable):
+    """The wheels with the embedded servers are not installed, or not for this platform."""
+
+    code = "embedded_missing"
+
+
+class EmbeddedFailed(Unavailable):
+    """An embedded server could not be started; the end of its log is in the message."""
+
+    code = "embedded_failed"
+
+
+class DevFailed(Unavailable):
+    """`orchestrator dev` could not bring its stack up; what it had started was stopped again."""
+
+    code = "dev_failed"
+
+
+class DevRunning(Conflict):
+    """Another `orchestrator dev` uses the data directory."""
+
+    code = "dev_running"

@@ -1,0 +1,323 @@
+"""The settings of every process, read once from the environment and passed down as values.
+
+`Settings.from_env(os.environ)` is called by entry points only. Each field is one variable: `lease` is
+ORCHESTRATOR_LEASE. A misspelt or wrong variable stops the start and names the fix; every problem is reported at once.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from orchestrator.core.durations import format_duration, parse_duration
+from orchestrator.core.suggest import closest
+from orchestrator.errors import SettingsInvalid
+
+PREFIX: Final = "ORCHESTRATOR_"
+MASK: Final = "***"
+
+_DATABASE_SCHEMES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
+_BROKER_SCHEMES: Final = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "sentinel": "sentinel",
+    "valkey": "redis",
+    "valkeys": "rediss",
+}
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+_SECRET_QUERY: Final = re.compile(r"((?:^|&)[^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+
+
+def mask_url(url: str) -> str:
+    """`url` without its passwords, fit for a message. Text that is no URL becomes `***` altogether."""
+    return ";".join(_mask_one(part) for part in url.split(";"))
+
+
+def _mask_one(url: str) -> str:
+    if "://" not in url:
+        return MASK
+    scheme, _, rest = url.partition("://")
+    head, question, query = rest.partition("?")
+    # Up to the last @: a password that was not percent-encoded may hold an @ or a slash itself.
+    user_info, at, place = head.rpartition("@")
+    if at:
+        user, colon, _ = user_info.partition(":")
+        head = f"{user}{colon}{MASK if colon else ''}@{place}"
+    query = _SECRET_QUERY.sub(rf"\g<1>{MASK}", query)
+    return f"{scheme}://{head}{question}{query}"
+
+
+def normalise_database_url(url: str) -> str:
+    """The URL as SQLAlchemy wants it. Raises ValueError (without the password) when it is not a PostgreSQL URL."""
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator:
+        raise ValueError("it is not a URL. Fix: write postgresql://user:password@host:5432/database")
+    if scheme not in _DATABASE_SCHEMES:
+        raise ValueError(f"`{scheme}` is not supported. Fix: write postgresql://user:password@host:5432/database")
+    parts = _split(f"postgresql+psycopg://{rest}")
+    if not parts.path.strip("/") and not {"dbname", "service"} & dict(parse_qsl(parts.query)).keys():
+        raise ValueError("it names no database. Fix: add /database at the end of the host and port")
+    return urlunsplit(parts) if parts.netloc else f"postgresql+psycopg://{rest}"
+
+
+def normalise_broker_url(url: str) -> str:
+    """The URL as kombu wants it: valkey:// is redis://, valkeys:// is rediss://, several Sentinels by `;`."""
+    return ";".join(_broker_part(part) for part in url.strip().split(";"))
+
+
+def _broker_part(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise ValueError("it is not a URL. Fix: write redis://:password@host:6379/0")
+    if scheme not in _BROKER_SCHEMES:
+        known = ", ".join(sorted(_BROKER_SCHEMES))
+        raise ValueError(f"`{scheme}` is not supported. Fix: use one of {known}, as in redis://:password@host:6379/0")
+    _split(f"{_BROKER_SCHEMES[scheme]}://{rest}")
+    return f"{_BROKER_SCHEMES[scheme]}://{rest}"
+
+
+def _split(url: str) -> Any:
+    parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(
+            "its port is not a number from 0 to 65535. Fix: percent-encode / ? # @ in a password"
+        ) from None
+    return parts
+
+
+def _secret(normalise: Any) -> BeforeValidator:
+    def check(value: object) -> object:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        return SecretStr(normalise(text)) if isinstance(text, str) else text
+
+    return BeforeValidator(check)
+
+
+def _duration(value: object) -> object:
+    try:
+        duration = parse_duration(value)
+    except ValueError:
+        raise ValueError("it is not a length of time. Fix: write 500ms, 30s, 5m, 1h, PT90S or plain seconds") from None
+    if duration <= timedelta(0):
+        raise ValueError("it must be more than zero. Fix: write 500ms, 30s, 5m, 1h, PT90S or plain seconds")
+    return duration
+
+
+def _flag(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    word = value.strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("it is neither true nor false. Fix: write true or false")
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?\d+\s*", value):
+        raise ValueError("it is not a whole number. Fix: write digits only")
+    return int(value) if isinstance(value, str) else value
+
+
+def _names(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(name for name in (part.strip() for part in value.split(",")) if name)
+    return value
+
+
+def _json(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as exc:
+        raise ValueError(f'it is not JSON ({exc}). Fix: write an object such as {{"master_name": "main"}}') from exc
+
+
+def _json_or_flag(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
+        return _flag(value)
+    return _json(value)
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Count = Annotated[int, BeforeValidator(_whole)]
+
+
+class Settings(BaseModel):
+    """What a process needs to know from outside. Immutable; secrets are masked when printed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database_url: Annotated[SecretStr, _secret(normalise_database_url)] | None = None
+    """PostgreSQL 15 or newer: postgresql://user:password@host:5432/database."""
+    broker_url: Annotated[SecretStr, _secret(normalise_broker_url)] | None = None
+    """Redis or Valkey: redis://, rediss://, sentinel:// (several by `;`), valkey://, valkeys://."""
+    flows: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    """Modules or .py files that define flows, comma separated."""
+
+    lease: Duration = timedelta(seconds=30)
+    """How long a claimed step stays its worker's without a renewal."""
+    heartbeat: Duration = timedelta(seconds=10)
+    """How often a worker renews its leases; at most a third of `lease`."""
+    sweep_interval: Duration = timedelta(seconds=5)
+    """How often the keeper looks for due timers, expired leases and lost messages."""
+    redispatch_after: Duration = timedelta(seconds=15)
+    """Age at which a published but unclaimed dispatch may have been lost and is published again."""
+    cancel_grace: Duration = timedelta(seconds=10)
+    """Time a running handler has to notice a cancellation before it is ended."""
+    worker_ttl: Duration = timedelta(seconds=30)
+    """A worker not seen for this long is dead; at least two heartbeats."""
+    crash_limit: Count = Field(default=3, ge=0, le=1000)
+    """Re-runs of one step after its process died that are not charged as attempts."""
+    idempotency_ttl: Duration = timedelta(hours=24)
+    """How long an idempotency key answers with the run it started."""
+
+    migrate: Flag = True
+    """Apply migrations at start."""
+    database_pool_size: Count = Field(default=5, ge=1, le=1000)
+    """Connections one process keeps to PostgreSQL."""
+    statement_timeout: Duration = timedelta(seconds=5)
+    """PostgreSQL ends a statement of the engine that takes longer."""
+
+    key_prefix: str = Field(default="orchestrator:", max_length=64, pattern=r"^[A-Za-z0-9_.:-]*$")
+    """Put before every key in Redis, so that several installations can share one server."""
+    ack_emulation: Flag = False
+    """Celery's emulation of acknowledgements on Redis; the ledger does without it."""
+    prefetch_multiplier: Count = Field(default=4, ge=1, le=1000)
+    """Messages a worker takes ahead, per slot of its pool."""
+    broker_transport_options: Annotated[dict[str, Any], BeforeValidator(_json)] = Field(default={}, repr=False)
+    """Handed to kombu as JSON, such as {"master_name": "main"} for Sentinel."""
+    broker_use_ssl: Annotated[dict[str, Any] | bool, BeforeValidator(_json_or_flag)] = Field(default=False, repr=False)
+    """Handed to kombu: true, or JSON such as {"ssl_cert_reqs": "required", "ssl_ca_certs": "/etc/ca.pem"}."""
+
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+        BeforeValidator(_upper),
+    ] = "INFO"
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if problems := list(_cross_problems(self)):
+            raise ValueError("\n".join(problems))
+        return self
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read every ORCHESTRATOR_* variable of `env`; an empty one counts as not set.
+
+        Raises:
+            SettingsInvalid: a name is unknown or a value is wrong; the message lists all of them, secrets masked.
+        """
+        given = {name: value for name, value in env.items() if name.startswith(PREFIX)}
+        unknown = [_unknown(name) for name in sorted(given) if _field(name) not in cls.model_fields]
+        values = {
+            _field(name): text for name, text in given.items() if _field(name) in cls.model_fields and text.strip()
+        }
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as exc:
+            problems = [line for error in exc.errors(include_url=False) for line in _lines(error, values)]
+            raise SettingsInvalid("\n".join([*unknown, *problems])) from None
+        if unknown:
+            raise SettingsInvalid("\n".join(unknown))
+        return settings
+
+    def require_database_url(self) -> str:
+        """The ledger's URL. Raises SettingsInvalid when none is set."""
+        if self.database_url is None:
+            raise SettingsInvalid(_missing("DATABASE_URL", "postgresql://user:password@host:5432/database"))
+        return self.database_url.get_secret_value()
+
+    def require_broker_url(self) -> str:
+        """The broker's URL. Raises SettingsInvalid when none is set."""
+        if self.broker_url is None:
+            raise SettingsInvalid(_missing("BROKER_URL", "redis://:password@host:6379/0"))
+        return self.broker_url.get_secret_value()
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field of `Settings`."""
+    return PREFIX + field.upper()
+
+
+def _field(name: str) -> str:
+    return name.removeprefix(PREFIX).lower() if name == name.upper() else name
+
+
+def _unknown(name: str) -> str:
+    names = [variable(field) for field in Settings.model_fields]
+    guess = closest(name.upper(), names)
+    fix = f"did you mean {guess}?" if guess else f"unset it; known are {', '.join(names)}."
+    return f"Unknown setting {name}. Fix: {fix}"
+
+
+def _missing(suffix: str, example: str) -> str:
+    return (
+        f"{PREFIX}{suffix} is not set. Fix: set it, as in {PREFIX}{suffix}={example}, "
+        "or run `orchestrator dev`, which brings its own servers."
+    )
+
+
+def _cross_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.heartbeat * 3 > settings.lease:
+        problems.append(
+            f"{variable('heartbeat')} is {format_duration(settings.heartbeat)}, more than a third of "
+            f"{variable('lease')} ({format_duration(settings.lease)}): one late renewal would lose every lease. "
+            f"Fix: raise {variable('lease')} to {format_duration(settings.heartbeat * 3)} or more, or lower "
+            f"{variable('heartbeat')}."
+        )
+    if settings.worker_ttl < settings.heartbeat * 2:
+        problems.append(
+            f"{variable('worker_ttl')} is {format_duration(settings.worker_ttl)}, less than two times "
+            f"{variable('heartbeat')} ({format_duration(settings.heartbeat)}): live workers would look dead. "
+            f"Fix: raise {variable('worker_ttl')} to {format_duration(settings.heartbeat * 2)} or more."
+        )
+    broker = settings.broker_url.get_secret_value() if settings.broker_url else ""
+    if broker.startswith("sentinel") and not settings.broker_transport_options.get("master_name"):
+        problems.append(
+            f"{variable('broker_url')} names Sentinels, but no master. "
+            f"""Fix: set {variable("broker_transport_options")}='{{"master_name": "main"}}'."""
+        )
+    return problems
+
+
+def _lines(error: ErrorDetails, values: Mapping[str, str]) -> list[str]:
+    if not error["loc"]:
+        return str(error["ctx"]["error"]).split("\n")
+    field = str(error["loc"][0])
+    reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else _plain(error)
+    return [f"{variable(field)}={_shown(field, values[field])} cannot be used: {_ended(reason)}"]
+
+
+def _plain(error: ErrorDetails) -> str:
+    """Pydantic's own message as the rest of our sentence."""
+    text = error["msg"].removeprefix("Input ").removesuffix(".")
+    return f"it {text}. Fix: write a value that does"
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
+
+
+def _shown(field: str, value: str) -> str:
+    if field.endswith("_url"):
+        return repr(mask_url(value))
+    if field in {"broker_transport_options", "broker_use_ssl"}:
+        return MASK  # may hold a Sentinel or key password
+    return repr(value)

@@ -1,0 +1,85 @@
+"""Servers and databases for every test: one pair of servers per test process, one fresh database per test.
+
+ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL replace the embedded servers; that PostgreSQL user must be allowed
+to create databases, and that broker is flushed.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from orchestrator.settings import Settings
+from tests.support import databases
+from tests.support.servers import Broker, Server, broker, postgres
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A short path, because sockets have little room for theirs."""
+    with tempfile.TemporaryDirectory(prefix="flow-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def pg_server(server_folder: Path) -> Iterator[Server]:
+    """PostgreSQL for the whole session. A test that stops it makes its own: `tests.support.servers.postgres(folder)`."""
+    with postgres(server_folder / "postgres", os.environ.get("ORCHESTRATOR_DATABASE_URL")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template_db(pg_server: Server) -> Iterator[str]:
+    """The name of a database that has the migrated schema and no rows; never connect to it."""
+    from orchestrator.ledger import migrate
+
+    with databases.created(pg_server) as name:
+        migrate.upgrade(pg_server.url_of(name))
+        yield name
+
+
+@pytest.fixture
+def db_url(pg_server: Server, template_db: str) -> Iterator[str]:
+    """The URL of this test's own migrated database; dropped afterwards, whoever is still connected."""
+    with databases.created(pg_server, template=template_db) as name:
+        yield pg_server.url_of(name)
+
+
+@pytest.fixture
+def empty_db_url(pg_server: Server) -> Iterator[str]:
+    """The URL of this test's own database without any table."""
+    with databases.created(pg_server) as name:
+        yield pg_server.url_of(name)
+
+
+@pytest.fixture(scope="session")
+def broker_server(server_folder: Path) -> Iterator[Broker]:
+    """Valkey for the whole session. A test that stops it makes its own: `tests.support.servers.broker(folder)`."""
+    with broker(server_folder / "valkey", os.environ.get("ORCHESTRATOR_BROKER_URL")) as server:
+        yield server
+
+
+@pytest.fixture
+def broker_url(broker_server: Broker) -> str:
+    """The URL of an empty broker."""
+    broker_server.flush()
+    return broker_server.url
+
+
+@pytest.fixture
+def settings(db_url: str, broker_url: str) -> Settings:
+    """Short times, so that expiry and recovery happen within seconds."""
+    return Settings(
+        database_url=SecretStr(db_url),
+        broker_url=SecretStr(broker_url),
+        lease=timedelta(seconds=3),
+        heartbeat=timedelta(seconds=1),
+        sweep_interval=timedelta(seconds=0.5),
+        redispatch_after=timedelta(seconds=1),
+        cancel_grace=timedelta(seconds=2),
+        worker_ttl=timedelta(seconds=5),
+    )
