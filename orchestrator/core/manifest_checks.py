@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from orchestrator.core.expressions import Found, Ref, find
+from orchestrator.core.expressions import Found, Ref, find, is_expression
 from orchestrator.core.states import FINAL_STEP, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.errors import ExpressionInvalid, OrchestratorError
@@ -90,9 +90,7 @@ def _loop_problems(m: "Manifest", place: str, loop: "StepDef", types: Collection
 def _loop_field_problems(place: str, loop: "StepDef") -> Iterator[Problem]:
     if loop.for_each is None:
         yield Problem(place, "a loop needs `for_each`", "such as `for_each: @steps('list').output`")
-    elif not isinstance(loop.for_each, list) and not next(iter(find(loop.for_each)), None):
-        yield Problem(f"{place}.for_each", "neither a list nor a reference to one", "such as `@steps('list').output`")
-    elif isinstance(loop.for_each, dict):
+    elif not isinstance(loop.for_each, list) and not is_expression(loop.for_each):
         yield Problem(f"{place}.for_each", "neither a list nor a reference to one", "such as `@steps('list').output`")
     if len(loop.steps) != 1:
         yield Problem(f"{place}.steps", f"a loop has exactly one step, here are {len(loop.steps)}", "do it in one step")
@@ -119,7 +117,8 @@ def _one_reference(m: "Manifest", place: str, ref: Ref, *, in_loop: bool) -> Ite
         names = m.input_schema.get("properties")
         closed = m.input_schema.get("additionalProperties") is False
         if closed and isinstance(names, dict) and ref.path[0] not in names:
-            yield Problem(place, f"the flow has no input `{ref.path[0]}`", did_you_mean(str(ref.path[0]), names) or None)
+            hint = did_you_mean(str(ref.path[0]), names) or None
+            yield Problem(place, f"the flow has no input `{ref.path[0]}`", hint)
 
 
 def _output_problems(m: "Manifest") -> Iterator[Problem]:
@@ -242,7 +241,7 @@ def read_json(text: str | bytes) -> tuple[dict[str, Any], list[Problem]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         for name in sorted({name for name in names if names.count(name) > 1}):
-            found.append(Problem(name, f"the key `{name}` stands {names.count(name)} times in one object", "rename one"))
+            found.append(Problem(name, f"the key `{name}` stands {names.count(name)} times in one object"))
         return dict(pairs)
 
     try:

@@ -85,7 +85,8 @@ class _Parser:
         self.mark(".")
         member = self.expect("name", "`output`")
         if member.text != "output":
-            _fail(self.text, member.position, f"a step has no `{member.text}`", "write `.output` after `@steps('key')`.")
+            fix = "write `.output` after `@steps('key')`."
+            _fail(self.text, member.position, f"a step has no `{member.text}`", fix)
 
     def path(self) -> tuple[str | int, ...]:
         path: list[str | int] = []

@@ -1,0 +1,198 @@
+"""A manifest compiled for running: who follows whom, what each step reads, which path its completion takes."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from functools import cached_property
+from typing import Any, Final
+
+from orchestrator.core.manifest import Manifest, Retry, StepDef
+from orchestrator.core.states import StepStatus
+
+TRIGGER: Final = "@"
+"""Stands for the trigger body among the outputs a step reads."""
+SEPARATOR: Final = "\x1f"
+DEFAULT_PRIORITY: Final = 5
+
+
+class Path(Enum):
+    """Which statement records a successful completion."""
+
+    MID = "mid"  # one plain successor: one statement, which may claim it too
+    SINK = "sink"  # no successor: one statement, which may end the run
+    CHILD = "child"  # child of a loop: one statement, unless it is the last
+    GENERAL = "general"  # everything else: the run is locked, several statements
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What must become of the predecessor for `target` to run."""
+
+    target: str
+    accepted: frozenset[StepStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of the graph, or the body of a loop (then `loop` is the loop's key)."""
+
+    key: str
+    position: int
+    definition: StepDef
+    task: str | None
+    queue: str
+    priority: int
+    needs: tuple[str, ...]
+    edges: tuple[Edge, ...]
+    loop: str | None
+    body: "Node | None"
+    path: Path
+
+    @property
+    def is_loop(self) -> bool:
+        return self.body is not None
+
+    @property
+    def is_sink(self) -> bool:
+        return self.loop is None and not self.edges
+
+    @property
+    def retry(self) -> Retry:
+        return self.definition.retry or Retry()
+
+    @property
+    def handles_failure(self) -> bool:
+        """Whether a successor asks for the failure of this step, so that it does not fail the run."""
+        return any(StepStatus.FAILED in edge.accepted for edge in self.edges)
+
+    @property
+    def only_successor(self) -> str:
+        return self.edges[0].target
+
+
+class Plan:
+    """The compiled graph of one manifest. Immutable; shared by threads."""
+
+    def __init__(self, manifest: Manifest, nodes: Mapping[str, Node]) -> None:
+        self.manifest = manifest
+        self.nodes = nodes
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Plan":
+        """Compile `manifest`, which validation has found right."""
+        edges: dict[str, list[Edge]] = {key: [] for key in manifest.steps}
+        for key, step in manifest.steps.items():
+            for predecessor, accepted in step.run_after.items():
+                edges[predecessor].append(Edge(key, frozenset(accepted)))
+        build = _Builder(manifest, {key: tuple(found) for key, found in edges.items()})
+        return cls(manifest, {key: build.node(key, position) for position, key in enumerate(manifest.steps)})
+
+    def node(self, step_key: str) -> Node:
+        """The node of a step key; children of a loop (`loop.3.body`) share its body's."""
+        loop, dot, _ = step_key.partition(".")
+        node = self.nodes[loop]
+        return node.body if dot and node.body is not None else node
+
+    @cached_property
+    def sinks(self) -> int:
+        """Steps that nothing waits for: the run ends when they all have."""
+        return sum(node.is_sink for node in self.nodes.values())
+
+    def roots(self) -> Iterator[Node]:
+        """Steps that wait for nothing."""
+        return (node for node in self.nodes.values() if not node.definition.run_after)
+
+    @cached_property
+    def starts_with_loop(self) -> bool:
+        return any(node.is_loop for node in self.roots())
+
+    @cached_property
+    def rows(self) -> str:
+        """The run's first step rows, as the JSON that the start statement expands."""
+        return json.dumps([_row(node) for node in self.nodes.values()])
+
+
+def seconds(value: timedelta | None) -> str | None:
+    """A duration as PostgreSQL reads an interval."""
+    return None if value is None else f"{value.total_seconds()} seconds"
+
+
+def _row(node: Node) -> dict[str, Any]:
+    waits = len(node.definition.run_after)
+    ready = waits == 0 and not node.is_loop
+    return {
+        "step_key": node.key,
+        "position": node.position,
+        "type": node.definition.type,
+        "task": node.task,
+        "status": "ready" if ready else "blocked",
+        "dispatch_no": 1 if ready else 0,
+        "deps_open": waits,
+        "queue": node.queue,
+        "priority": node.priority,
+        "timeout": seconds(node.definition.timeout),
+        "queue_timeout": seconds(node.definition.queue_timeout),
+        "needs": SEPARATOR.join(node.needs),
+    }
+
+
+@dataclass(frozen=True)
+class _Builder:
+    manifest: Manifest
+    edges: Mapping[str, tuple[Edge, ...]]
+
+    def node(self, key: str, position: int) -> Node:
+        step = self.manifest.steps[key]
+        body = None
+        if step.is_loop:
+            ((child_key, child),) = step.steps.items()
+            body = self._make(child_key, child, position, loop=key, parent=step)
+        return self._make(key, step, position, body=body)
+
+    def _make(
+        self,
+        key: str,
+        step: StepDef,
+        position: int,
+        *,
+        loop: str | None = None,
+        body: Node | None = None,
+        parent: StepDef | None = None,
+    ) -> Node:
+        edges = () if loop else self.edges[key]
+        inherited = parent or step
+        priority = step.priority if step.priority is not None else inherited.priority
+        return Node(
+            key=key,
+            position=position,
+            definition=step,
+            task=f"{self.manifest.name}.{step.type}" if step.type else None,
+            queue=step.queue or inherited.queue or self.manifest.queue,
+            priority=DEFAULT_PRIORITY if priority is None else priority,
+            needs=_needs(step),
+            edges=edges,
+            loop=loop,
+            body=body,
+            path=self._path(edges, loop, body),
+        )
+
+    def _path(self, edges: tuple[Edge, ...], loop: str | None, body: Node | None) -> Path:
+        if loop:
+            return Path.CHILD
+        if body is not None or len(edges) > 1:
+            return Path.GENERAL
+        if not edges:
+            return Path.SINK
+        (edge,) = edges
+        plain = StepStatus.SUCCEEDED in edge.accepted and not self.manifest.steps[edge.target].is_loop
+        return Path.MID if plain else Path.GENERAL
+
+
+def _needs(step: StepDef) -> tuple[str, ...]:
+    from orchestrator.core.expressions import references
+
+    found = references([step.inputs]) | ({*references(step.for_each)} if step.for_each is not None else set())
+    keys = {ref.key for ref in found if ref.key is not None}
+    return (*((TRIGGER,) if any(ref.root == "trigger" for ref in found) else ()), *sorted(keys))

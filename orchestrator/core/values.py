@@ -1,0 +1,264 @@
+"""Values as JSON text: what the ledger stores, and back, exactly.
+
+Refused, with the path of the value, before anything is written: NaN and the infinities, NUL in a text (PostgreSQL
+cannot hold it), lone surrogates (UTF-8 cannot), and objects that JSON has no form for.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+import pydantic_core
+from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, core_schema
+
+from orchestrator.errors import ValueRefused
+
+T = TypeVar("T")
+PathParts = tuple[str | int, ...]
+_NONE: Final[frozenset[int]] = frozenset()
+
+
+# ---- JSON values ----------------------------------------------------------------------------------------------
+
+
+def dumps(value: object) -> str:
+    """Compact JSON text of a JSON value (dict with text keys, list, tuple, str, int, float, bool, None).
+
+    Raises:
+        ValueRefused: naming the path of what JSON in the ledger cannot hold.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        suspect = "\\u0000" in text or not (text.isascii() or _is_utf8(text))
+    except (TypeError, ValueError, RecursionError) as exc:
+        _refuse(value, exc, plain=True)
+    if suspect:
+        _refuse_if_found(value, plain=True)
+    return text
+
+
+def loads(text: str | bytes) -> Any:
+    """The JSON value in `text`.
+
+    Raises:
+        ValueRefused: it is not JSON, or holds NaN or an infinity.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as exc:
+        raise ValueRefused(f"The text is not JSON: {exc}. Fix: give one JSON value.", path="") from exc
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def show_path(parts: Iterable[str | int]) -> str:
+    """`orders[3].note`; names that would be unclear are quoted."""
+    shown = ""
+    for part in parts:
+        if isinstance(part, int):
+            shown += f"[{part}]"
+        elif part.isidentifier():
+            shown += f".{part}" if shown else part
+        else:
+            shown += f"[{part!a}]"
+    return shown
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _text_problem(kind: str, text: str) -> str | None:
+    if "\x00" in text:
+        return f"a {kind} with a NUL character"
+    return None if text.isascii() or _is_utf8(text) else f"a {kind} with a lone surrogate"
+
+
+def _problem(value: object, *, plain: bool) -> str | None:
+    """Why one value without parts is refused. `plain`: only what the json module writes is allowed."""
+    if isinstance(value, str):
+        return _text_problem("text", value)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"the number {value}"
+    if value is None or isinstance(value, int):
+        return None
+    try:
+        if not plain:
+            pydantic_core.to_json(value, bytes_mode="base64", inf_nan_mode="constants")
+            return None
+    except (PydanticSerializationError, ValueError):
+        pass
+    return f"an object of type {type(value).__name__}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    path: PathParts
+    problem: str
+
+
+def _refused(value: object, *, plain: bool, path: PathParts = (), around: frozenset[int] = _NONE) -> Iterator[_Refused]:
+    """Places in `value` that are refused, in order."""
+    if isinstance(value, dict | list | tuple) or (isinstance(value, set | frozenset) and not plain):
+        if id(value) in around:
+            yield _Refused(path, "a structure that holds itself")
+            return
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            here = (*path, key if isinstance(key, str | int) else str(key))
+            if isinstance(key, str) and (problem := _text_problem("name", key)):
+                yield _Refused(here, problem)
+            yield from _refused(item, plain=plain, path=here, around=around | {id(value)})
+    elif problem := _problem(value, plain=plain):
+        yield _Refused(path, problem)
+
+
+def _refuse_if_found(value: object, *, plain: bool) -> None:
+    try:
+        found = next(_refused(value, plain=plain), None)
+    except RecursionError:
+        found = _Refused((), "a structure that is too deep")
+    if found is not None:
+        path = show_path(found.path)
+        message = f"{path or 'The value'} is {found.problem}, which cannot be stored. Fix: replace or remove it."
+        raise ValueRefused(message, path=path, problem=found.problem)
+
+
+def _refuse(value: object, cause: Exception, *, plain: bool) -> NoReturn:
+    _refuse_if_found(value, plain=plain)
+    raise ValueRefused(
+        f"The value cannot be stored as JSON: {cause}. Fix: return JSON-like data or a pydantic model.",
+        path="",
+        problem=str(cause),
+    ) from cause
+
+
+# ---- typed values ---------------------------------------------------------------------------------------------
+
+_CONFIG: Final[core_schema.CoreConfig] = {
+    "ser_json_bytes": "base64",
+    "val_json_bytes": "base64",
+    "ser_json_inf_nan": "constants",  # written as NaN, so that it is noticed here; the default writes null
+}
+_OPAQUE: Final = frozenset({"metadata", "default", "expected", "members"})
+_CONFIGURED: Final = frozenset({"model", "dataclass", "typed-dict"})
+
+
+def _configured(schema: Any) -> Any:
+    """The schema with our JSON rules in every class; a class's own settings win.
+
+    A configuration given to TypeAdapter does not reach models and dataclasses, so bytes and NaN inside them would
+    follow pydantic's defaults (UTF-8 only; null).
+    """
+    if isinstance(schema, dict):
+        new = {key: value if key in _OPAQUE else _configured(value) for key, value in schema.items()}
+        if new.get("type") in _CONFIGURED:
+            new["config"] = {**_CONFIG, **(new.get("config") or {})}
+        return new
+    if isinstance(schema, list):
+        return [_configured(item) for item in schema]
+    return tuple(_configured(item) for item in schema) if type(schema) is tuple else schema
+
+
+class Codec(Generic[T]):
+    """One type's way to JSON text and back. Build once, use often.
+
+    Fields go by their names, not their aliases; reading accepts both. Computed fields are not stored.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        """
+        Raises:
+            ValueRefused: pydantic knows no JSON form for the type.
+        """
+        try:
+            self._adapter: TypeAdapter[T] = TypeAdapter(kind)
+            schema = _configured(self._adapter.core_schema)
+        except (PydanticUserError, NameError, TypeError) as exc:
+            reason = str(exc).partition("\n")[0]
+            raise ValueRefused(f"No JSON form for the type {kind!r}: {reason}", path="", problem=reason) from exc
+        # the ready-made validator of each class has the class's own JSON rules; ours must be built anew
+        self._validator = SchemaValidator(schema, _CONFIG, _use_prebuilt=False)
+        self._serializer = SchemaSerializer(schema, _CONFIG, _use_prebuilt=False)
+
+    def dumps(self, value: object) -> str:
+        """Check a Python value and write it.
+
+        Raises:
+            pydantic.ValidationError: it does not fit the type.
+            ValueRefused: JSON in the ledger cannot hold it.
+        """
+        return self.write(self._validator.validate_python(value, by_alias=True, by_name=True))
+
+    def write(self, value: object) -> str:
+        """Like `dumps`, for a value that was checked already."""
+        try:
+            text = self._to_json(value).decode()
+        except (PydanticSerializationError, ValueError, RecursionError) as exc:
+            _refuse(self._plain(value), exc, plain=False)
+        if "\\u0000" in text or "NaN" in text or "Infinity" in text:
+            _refuse_if_found(json.loads(text), plain=True)
+        return text
+
+    def _to_json(self, value: object) -> bytes:
+        return self._serializer.to_json(value, by_alias=False, round_trip=True, warnings="error")
+
+    def _plain(self, value: object) -> object:
+        try:
+            return self._serializer.to_python(value, by_alias=False, round_trip=True, warnings=False)
+        except (PydanticSerializationError, ValueError, RecursionError):
+            return value
+
+    def loads(self, text: str | bytes) -> T:
+        """Read what `dumps` wrote, or JSON from outside.
+
+        Raises:
+            pydantic.ValidationError: it is not JSON or does not fit the type.
+        """
+        found: T = self._validator.validate_json(text, by_alias=True, by_name=True)
+        return found
+
+    def to_json_value(self, value: object) -> JsonValue:
+        """Like `dumps`, as a JSON value."""
+        found: JsonValue = json.loads(self.dumps(value))
+        return found
+
+    @cached_property
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of what `loads` takes; an empty schema when the type has none."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a default without a JSON form is simply not shown
+                return self._adapter.json_schema(by_alias=False)
+        except PydanticUserError:
+            return {}
+
+
+def explain(error: ValidationError) -> tuple[str, str]:
+    """The path of the first thing that does not fit, and a text that names all (at most ten)."""
+    details = error.errors(include_url=False, include_context=False)
+    lines = []
+    for detail in details[:10]:
+        shown = _short(detail["input"]) if detail["type"] != "missing" else ""
+        place = show_path(detail["loc"])
+        lines.append((f"{place}: " if place else "") + detail["msg"] + (f", got {shown}" if shown else ""))
+    more = f"; and {len(details) - 10} more" if len(details) > 10 else ""
+    return show_path(details[0]["loc"]), "; ".join(lines) + more
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict | list | tuple | set):
+        return f"a {type(value).__name__}"
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
