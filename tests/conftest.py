@@ -27,7 +27,7 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def pg_server(server_folder: Path) -> Iterator[Server]:
-    """PostgreSQL for the whole session. A test that stops it makes its own: `tests.support.servers.postgres(folder)`."""
+    """PostgreSQL for the session. A test that stops it makes its own: `tests.support.servers.postgres(folder)`."""
     with postgres(server_folder / "postgres", os.environ.get("ORCHESTRATOR_DATABASE_URL")) as server:
         yield server
 

@@ -163,14 +163,14 @@ class EmbeddedPostgres(EmbeddedServer):
     def _is_ours(self, identity: Identity) -> bool:
         with contextlib.suppress(psutil.Error):
             command = psutil.Process(identity.pid).cmdline()
-            return self.program in " ".join(command[:1]) and str(self.data) in command
+            # Before its exec the process is still the launcher, with the same arguments behind its own.
+            return self.program in " ".join(command) and str(self.data) in command
         return False
 
     def _unrecorded(self) -> Identity | None:
-        """The postmaster that wrote postmaster.pid, when its parent was killed before it could record it."""
-        try:
-            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            return None
-        identity = Identity.of(pid)
-        return identity if identity and identity.is_alive() and self._is_ours(identity) else None
+        """The postmaster writes a record of its own, which an environment that cannot be read does not hide."""
+        with contextlib.suppress(OSError, ValueError):
+            identity = Identity.of(int((self.data / "postmaster.pid").read_text().split("\n", 1)[0]))
+            if identity and identity.is_alive() and self._is_ours(identity):
+                return identity
+        return super()._unrecorded()

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final, Self
@@ -25,6 +25,7 @@ _READY_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 _PORT_TRIES = 5
 _LOG_LIMIT_BYTES = 10 * 1024 * 1024
+_MARK = "FLOW_ORCHESTRATOR_SERVER"
 _SERVER_ENV = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 
 
@@ -102,13 +103,13 @@ class EmbeddedServer(ABC):
         port: int | None = None,
         durable: bool = True,
         tied: bool = True,
-        env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.wanted_port = port
         self.durable = durable
         self.tied = tied
-        self.env = {**{key: os.environ[key] for key in _SERVER_ENV if key in os.environ}, "LC_ALL": "C", **(env or {})}
+        self.env = {**{key: os.environ[key] for key in _SERVER_ENV if key in os.environ}, "LC_ALL": "C"}
+        self.env[_MARK] = str(self.folder)
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -131,8 +132,9 @@ class EmbeddedServer(ABC):
     def _stop_steps(self, immediate: bool) -> Sequence[tuple[signal.Signals, float]]: ...
 
     def _unrecorded(self) -> Identity | None:
-        """A server of this folder that was started, but never recorded."""
-        return None
+        """A server of this folder whose starter was killed before it could record it."""
+        marked = process.marked(_MARK, str(self.folder))
+        return next((identity for identity in marked if self._is_ours(identity)), None)
 
     @property
     def log_path(self) -> Path:
@@ -180,6 +182,7 @@ class EmbeddedServer(ABC):
         self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         if self._adopt():
             return True
+        self._collect()
         self._prepare()
         for tries_left in reversed(range(_PORT_TRIES)):
             port = self._choose_port()
@@ -201,9 +204,7 @@ class EmbeddedServer(ABC):
         identity = self.identity()
         if identity is not None and not process.stop(identity, self._stop_steps(immediate)):
             raise EmbeddedFailed(f"{self.title} (pid {identity.pid}) does not end. Fix: kill -9 {identity.pid}")
-        if self._child is not None:
-            self._child.wait()
-            self._child = None
+        self._collect()
         if Record.read(self._record_path) is not None:
             self._remember(port=self.record.port, identity=None)
 
@@ -212,7 +213,11 @@ class EmbeddedServer(ABC):
         identity = self.identity()
         if identity is not None:
             process.stop(identity, [(signal.SIGKILL, 10.0)])
-        if self._child is not None:
+        self._collect()
+
+    def _collect(self) -> None:
+        """Take the exit code of our ended child, so that no zombie stays."""
+        if self._child is not None and self._child.pid != self.pid:
             self._child.wait()
             self._child = None
 

@@ -14,7 +14,7 @@ from tests.support.servers import Server
 def created(server: Server, template: str | None = None) -> Iterator[str]:
     """The name of a new database, a copy of `template` if one is given; dropped at the end with its connections."""
     name = f"test_{uuid.uuid4().hex[:16]}"
-    copy = sql.SQL(" TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(template)) if template else sql.SQL("")
+    copy = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
     with psycopg.connect(server.admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copy)
     try:

@@ -1,0 +1,114 @@
+"""The two servers of `orchestrator dev`: embedded, or those that the settings name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import redis
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
+
+from orchestrator.dev.options import DevOptions
+from orchestrator.embedded.postgres import EmbeddedPostgres
+from orchestrator.embedded.server import EmbeddedServer
+from orchestrator.embedded.valkey import EmbeddedValkey
+from orchestrator.errors import OrchestratorError, Unavailable
+from orchestrator.settings import Settings, mask_url
+
+
+@dataclass
+class Stack:
+    """None: the user's own server is used."""
+
+    settings: Settings
+    postgres: EmbeddedPostgres | None
+    broker: EmbeddedValkey | None
+    say: Callable[[str], None]
+    _failures: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: DevOptions, settings: Settings, folder: Path, say: Callable[[str], None]) -> "Stack":
+        own_database, own_broker = settings.database_url is not None, settings.broker_url is not None
+        return cls(
+            settings,
+            None if own_database else EmbeddedPostgres(folder / "postgres", port=options.port(0)),
+            None if own_broker else EmbeddedValkey(folder / "valkey", port=options.port(1)),
+            say,
+        )
+
+    @property
+    def servers(self) -> list[EmbeddedServer]:
+        return [server for server in (self.postgres, self.broker) if server is not None]
+
+    @property
+    def database_url(self) -> str:
+        return self.postgres.url if self.postgres else self.settings.require_database_url()
+
+    @property
+    def broker_url(self) -> str:
+        return self.broker.url if self.broker else self.settings.require_broker_url()
+
+    def start(self) -> None:
+        """Both servers serve when this returns.
+
+        Raises:
+            EmbeddedMissing, EmbeddedFailed: an embedded server does not start.
+            Unavailable: a server of the user's does not answer.
+        """
+        for server in self.servers:
+            adopted = server.start()
+            how = "adopted" if adopted else "started"
+            self.say(f"{how} {server.title} on port {server.port} (pid {server.pid})")
+            server.wanted_port = server.port  # from now on others know it
+        if self.postgres is None:
+            _check_database(self.database_url)
+        if self.broker is None:
+            _check_broker(self.broker_url, self.settings)
+
+    def revive(self) -> None:
+        """Start a server that ended, with its data, on its port. A failure is said and tried again by the next call."""
+        for server in self.servers:
+            if server.is_running():
+                continue
+            self.say(f"{server.title} ended; starting it again")
+            try:
+                server.start()
+            except OrchestratorError as exc:
+                self.say(str(exc))
+            else:
+                self.say(f"{server.title} is back (pid {server.pid})")
+
+    def stop(self, *, immediate: bool) -> None:
+        """End the embedded servers, the broker first. Every one is tried, the first error is raised at the end."""
+        errors = []
+        for server in reversed(self.servers):
+            try:
+                server.stop(immediate=immediate)
+            except OrchestratorError as exc:
+                errors.append(exc)
+        if errors:
+            raise errors[0]
+
+
+def _check_database(url: str) -> None:
+    plain = url.replace("postgresql+psycopg://", "postgresql://", 1)
+    try:
+        psycopg.connect(plain, connect_timeout=5).close()
+    except psycopg.Error as exc:
+        raise Unavailable(
+            f"PostgreSQL at {mask_url(url)} does not answer: {str(exc).strip()}. "
+            "Fix: start it, correct ORCHESTRATOR_DATABASE_URL, or unset it to use the embedded PostgreSQL."
+        ) from exc
+
+
+def _check_broker(url: str, settings: Settings) -> None:
+    options: Mapping[str, object] = {"socket_connect_timeout": 5, **settings.broker_transport_options}
+    try:
+        with Connection(url, ssl=settings.broker_use_ssl, transport_options=dict(options)) as connection:  # type: ignore[no-untyped-call]
+            connection.channel().close()  # the connection alone sends nothing; the channel pings
+    except (OperationalError, redis.RedisError, OSError) as exc:
+        raise Unavailable(
+            f"The broker at {mask_url(url)} does not answer: {str(exc).strip()}. "
+            "Fix: start it, correct ORCHESTRATOR_BROKER_URL, or unset it to use the embedded Valkey."
+        ) from exc

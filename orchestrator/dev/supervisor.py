@@ -1,0 +1,310 @@
+"""Start the stack, keep it running, stop all of it."""
+
+import contextlib
+import os
+import secrets
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import psycopg
+
+from orchestrator.dev import output, place
+from orchestrator.dev.children import Child, Role
+from orchestrator.dev.options import DevOptions
+from orchestrator.dev.output import Lines
+from orchestrator.dev.stack import Stack
+from orchestrator.embedded.discovery import DATA_DIR, DevState, Pids
+from orchestrator.embedded.process import Identity
+from orchestrator.embedded.server import HOST, free_port, is_free
+from orchestrator.errors import DevFailed
+from orchestrator.ledger import migrate
+from orchestrator.settings import Settings, variable
+
+_READY_TIMEOUT_S: Final = 90.0
+_FLOWER_READY_S: Final = 20.0
+_WARM_STOP_S: Final = 15.0
+_FLOWER_STOP_S: Final = 3.0
+_TICK_S: Final = 0.5
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Here and not in the ledger: `dev` asks it of a database that may not be the one this process is set up for.
+_WORKERS_SEEN: Final = "SELECT pid FROM flow_workers WHERE started_at > %s"
+
+
+class _Interrupted(BaseException):
+    """A signal asked to stop while the stack was still starting."""
+
+
+class Signals:
+    """Counts requests to stop, and wakes the main thread for them and for ended children."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+        self.interruptible = False
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator["Signals"]:
+        """Handle the signals of the whole process; main thread only."""
+        self._reader, writer = socket.socketpair()
+        self._reader.setblocking(False)
+        writer.setblocking(False)
+        before = {number: signal.signal(number, self._note) for number in (*_STOP_SIGNALS, signal.SIGCHLD)}
+        previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield self
+        finally:
+            signal.set_wakeup_fd(previous)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._reader.close()
+            writer.close()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGCHLD:
+            return
+        self.stops += 1
+        if self.interruptible:
+            self.interruptible = False
+            raise _Interrupted
+
+    def wait(self, timeout_s: float) -> None:
+        """Until a signal or the time is over."""
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            if select.select([self._reader], [], [], timeout_s)[0]:
+                self._reader.recv(4096)
+
+
+def run_dev(options: DevOptions, env: Mapping[str, str] | None = None) -> int:
+    """Run the stack until a signal stops it; the exit code. Call it from the main thread.
+
+    Raises:
+        DevRunning: another `dev` uses the data directory.
+        DevFailed, EmbeddedMissing, EmbeddedFailed, Unavailable, SettingsInvalid: it did not come up; nothing is left.
+    """
+    env = os.environ if env is None else env
+    settings = Settings.from_env(env)
+    folder = (options.data_dir or Path.cwd() / DATA_DIR).absolute()
+    with place.held(folder), Signals().caught() as signals:
+        lines = Lines()
+        try:
+            return Supervisor(options, settings, env, folder, signals, lines).run()
+        finally:
+            lines.close()
+
+
+class Supervisor:
+    """The one object that knows every process of the stack."""
+
+    def __init__(
+        self,
+        options: DevOptions,
+        settings: Settings,
+        env: Mapping[str, str],
+        folder: Path,
+        signals: Signals,
+        lines: Lines,
+    ) -> None:
+        self.options = options
+        self.flows = options.flows or settings.flows
+        self.migrate = settings.migrate
+        self.env = env
+        self.folder = folder
+        self.signals = signals
+        self.lines = lines
+        self.token = secrets.token_urlsafe(24)
+        self.stack = Stack.of(options, settings, folder, lines.say)
+        self.workers: list[Child] = []
+        self.flower: Child | None = None
+        self.flower_port = 0
+        self.is_ready = False
+
+    def run(self) -> int:
+        try:
+            self.signals.interruptible = True
+            self._start()
+            self.signals.interruptible = False
+            self._watch()
+        except _Interrupted:
+            pass
+        finally:
+            self.signals.interruptible = False
+            self._stop()
+        return 0
+
+    def _start(self) -> None:
+        place.clean_up_predecessor(self.folder, self.lines.say)
+        self.stack.start()
+        if self.migrate:
+            migrate.upgrade(self.stack.database_url)
+        began = self._database_time()
+        self._make_children()
+        self._write_state()
+        for child in self._children:
+            child.start()
+        self._write_state()
+        self._await_workers(began)
+        self._await_flower()
+        self.is_ready = True
+        output.ready(self._write_state(), self.options.output == "json")
+
+    @property
+    def _children(self) -> list[Child]:
+        return [*self.workers, *([self.flower] if self.flower else [])]
+
+    def _make_children(self) -> None:
+        self.flower_port = self._choose_flower_port()
+        pool = ["--pool", self.options.pool, "--concurrency", str(self.options.concurrency)]
+        env = self._child_env()
+        here = Path.cwd()
+        for number in range(1, self.options.workers + 1):
+            program = self._program("worker", *pool)
+            # SIGQUIT is Celery's cold stop: without `dev` nobody waits for what the steps still do.
+            self.workers.append(Child(Role(f"worker-{number}", program, env, signal.SIGQUIT, here), self.lines))
+        program = self._program("flower", "--port", str(self.flower_port))
+        self.flower = Child(Role("flower", program, env, signal.SIGTERM, here), self.lines)
+
+    def _program(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "orchestrator", *arguments]
+
+    def _child_env(self) -> dict[str, str]:
+        return {
+            **self.env,
+            variable("database_url"): self.stack.database_url,
+            variable("broker_url"): self.stack.broker_url,
+            variable("flows"): ",".join(self.flows),
+            place.MARK: self.token,
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _choose_flower_port(self) -> int:
+        wanted = self.options.port(2)
+        if wanted is not None:
+            if not is_free(wanted):
+                raise DevFailed(
+                    f"Port {wanted} for Flower is taken by another program. Fix: choose another --port-base."
+                )
+            return wanted
+        remembered = place.remembered_port(self.folder, "flower")
+        port = remembered if remembered and is_free(remembered) else free_port()
+        place.remember_port(self.folder, "flower", port)
+        return port
+
+    def _write_state(self) -> DevState:
+        mine = Identity.of(os.getpid())
+        assert mine is not None
+        state = DevState(
+            pid=mine.pid,
+            started=mine.started,
+            token=self.token,
+            data_dir=str(self.folder),
+            database_url=self.stack.database_url,
+            broker_url=self.stack.broker_url,
+            flower_url=f"http://{HOST}:{self.flower_port}" if self.flower else None,
+            flows=self.flows,
+            ready=self.is_ready,
+            pids=self._pids(),
+        )
+        state.write()
+        return state
+
+    def _pids(self) -> Pids:
+        pids = Pids(workers=tuple(child.pid for child in self.workers if child.pid is not None))
+        if self.stack.postgres:
+            pids = replace(pids, postgres=self.stack.postgres.pid or None)
+        if self.stack.broker:
+            pids = replace(pids, broker=self.stack.broker.pid or None)
+        return replace(pids, flower=self.flower.pid if self.flower else None)
+
+    def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
+        plain = self.stack.database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+        return psycopg.connect(plain, autocommit=True, connect_timeout=5)
+
+    def _database_time(self) -> object:
+        with self._connect() as connection:
+            row = connection.execute("SELECT clock_timestamp()").fetchone()
+        assert row is not None
+        return row[0]
+
+    def _await_workers(self, began: object) -> None:
+        """Until every worker has written itself into the ledger, which it does once it consumes."""
+
+        def seen() -> bool:
+            for worker in self.workers:
+                if not worker.is_running():
+                    raise DevFailed(
+                        f"{worker.name} {worker.ending()} before it was ready. The end of its output:\n{worker.tail}\n"
+                        "Fix: act on what it says, then start `orchestrator dev` again."
+                    )
+            known = {row[0] for row in connection.execute(_WORKERS_SEEN, [began])}
+            return known >= {worker.pid for worker in self.workers}
+
+        with self._connect() as connection:
+            if not self._poll(seen):
+                raise DevFailed(
+                    f"The workers were not ready after {_READY_TIMEOUT_S:g} s. The end of the output of "
+                    f"{self.workers[0].name}:\n{self.workers[0].tail}\nFix: act on what it says."
+                )
+
+    def _await_flower(self) -> None:
+        """Flower is a convenience: without it the stack is ready all the same, and says so."""
+
+        def answers() -> bool:
+            if self.flower is None or not self.flower.is_running():
+                return True
+            with contextlib.suppress(OSError):
+                socket.create_connection((HOST, self.flower_port), timeout=2).close()
+                return True
+            return False
+
+        self._poll(answers, _FLOWER_READY_S)
+        if self.flower and not self.flower.is_running():
+            self.lines.say(f"flower {self.flower.ending()}; the stack works without it")
+
+    def _poll(self, check: Callable[[], bool], patience_s: float = _READY_TIMEOUT_S) -> bool:
+        deadline = time.monotonic() + patience_s
+        while not check():
+            if time.monotonic() > deadline:
+                return False
+            self.signals.wait(0.05)
+        return True
+
+    def _watch(self) -> None:
+        while not self.signals.stops:
+            self.stack.revive()
+            changed = [child.tend() for child in self._children]
+            if any(changed):
+                self._write_state()
+            self.signals.wait(_TICK_S)
+
+    def _stop(self) -> None:
+        """Workers get time to finish what they run; a second signal ends the patience."""
+        running = [child for child in self._children if child.is_running()]
+        if running:
+            self.lines.say("stopping; press Ctrl-C again to wait for nothing")
+        asked = self.signals.stops
+        for child in running:
+            child.send(signal.SIGTERM)
+        deadline = time.monotonic() + _WARM_STOP_S
+        while time.monotonic() < deadline and self.signals.stops <= max(asked, 1) and self._still_running(deadline):
+            self.signals.wait(0.1)
+        for child in running:
+            child.send(signal.SIGKILL)
+            child.finish()
+        place.end_marked(self.token, patience_s=0.5 if self.signals.stops > 1 else 3.0)
+        self.stack.stop(immediate=self.signals.stops > 1)
+        place.forget(self.folder)
+        self.lines.say("stopped")
+
+    def _still_running(self, deadline: float) -> bool:
+        flower_patience_over = time.monotonic() > deadline - _WARM_STOP_S + _FLOWER_STOP_S
+        if self.flower and flower_patience_over:
+            self.flower.send(signal.SIGKILL)
+        return any(child.is_running() for child in self._children)
