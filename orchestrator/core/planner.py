@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Final
 
+from orchestrator.core.expressions import references
 from orchestrator.core.manifest import Manifest, Retry, StepDef
 from orchestrator.core.states import StepStatus
 
@@ -109,6 +110,11 @@ class Plan:
         return any(node.is_loop for node in self.roots())
 
     @cached_property
+    def input_schema(self) -> str:
+        """The JSON Schema of the input, as text (a cache key for validators)."""
+        return json.dumps(self.manifest.input_schema, sort_keys=True)
+
+    @cached_property
     def rows(self) -> str:
         """The run's first step rows, as the JSON that the start statement expands."""
         return json.dumps([_row(node) for node in self.nodes.values()])
@@ -191,8 +197,6 @@ class _Builder:
 
 
 def _needs(step: StepDef) -> tuple[str, ...]:
-    from orchestrator.core.expressions import references
-
     found = references([step.inputs]) | ({*references(step.for_each)} if step.for_each is not None else set())
     keys = {ref.key for ref in found if ref.key is not None}
     return (*((TRIGGER,) if any(ref.root == "trigger" for ref in found) else ()), *sorted(keys))

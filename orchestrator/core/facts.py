@@ -1,0 +1,157 @@
+"""What goes in and out of the ledger and the engine: frozen facts, no behaviour."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from orchestrator.core.states import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One message to send: ids and routing, nothing else."""
+
+    run_id: UUID
+    step_key: str
+    number: int
+    task: str
+    queue: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A trigger. `body` is JSON text; `key` is the idempotency key."""
+
+    flow: str
+    body: str = "{}"
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    trigger: str = "manual"
+    headers: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """`created` is False when the idempotency key had already started this run."""
+
+    run_id: UUID
+    created: bool
+    dispatches: tuple[Dispatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A live claim: the right to run one attempt and to record its outcome, until `expires_at` unless renewed."""
+
+    run_id: UUID
+    step_key: str
+    flow: str
+    type: str
+    task: str
+    attempt: int
+    version: int
+    owner: str
+    manifest_hash: str
+    queue: str
+    priority: int
+    expires_at: datetime
+    stop_at: datetime | None
+    transactional: bool
+    index: int | None = None
+    item: JsonValue = None
+    known: dict[str, JsonValue] = field(default_factory=dict)
+    """Outputs by step key that are already at hand; `@` is the trigger body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What the finishing worker offers for the only successor: a lease of this length, if it has the handler."""
+
+    lease: timedelta
+    handlers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StepError:
+    """Why an attempt failed, as people will read it."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a recorded outcome led to. `next` is claimed already; `run_status` is set when the run ended."""
+
+    next: Lease | None = None
+    dispatches: tuple[Dispatch, ...] = ()
+    run_status: RunStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A renewal to ask for; `progress` is JSON text."""
+
+    run_id: UUID
+    step_key: str
+    version: int
+    progress: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """`alive` is False when the claim is no longer ours; `cancel` when the run was cancelled or timed out."""
+
+    run_id: UUID
+    step_key: str
+    version: int
+    alive: bool
+    cancel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """A claim that was ended in the ledger although its handler may still run: the caller stops the handler."""
+
+    run_id: UUID
+    step_key: str
+    version: int
+    owner: str
+    why: Literal["timeout", "cancel"]
+    dispatches: tuple[Dispatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one page of a sweep did."""
+
+    count: int
+    dispatches: tuple[Dispatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker process as it introduces itself."""
+
+    id: str
+    host: str
+    pid: int
+    pool: str
+    concurrency: int
+    prefetch: int
+    queues: tuple[str, ...]
+    handlers: tuple[str, ...]
+    release: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One sentence on what a run or step waits for, and the command that helps, if one does."""
+
+    sentence: str
+    command: str | None = None

@@ -1,0 +1,53 @@
+"""Claim a dispatched step, and read what it needs."""
+
+import json
+from datetime import timedelta
+from uuid import UUID
+
+from orchestrator.core.expressions import Scope, resolve
+from orchestrator.core.facts import Lease
+from orchestrator.core.planner import TRIGGER
+from orchestrator.engine.faults import fp
+from orchestrator.ledger import claims
+from orchestrator.ledger.tx import Ledger
+
+
+def claim(ledger: Ledger, run_id: UUID, step_key: str, number: int, owner: str, lease: timedelta) -> Lease | None:
+    """Take a dispatched step for `owner`; None when the message is a duplicate or stale (it is counted).
+
+    One statement, one commit. When the database goes away the outcome is unknown: ask `owned`.
+    """
+    fp("claim.before")
+    with ledger.auto() as tx:
+        row = claims.claim(tx, run_id, step_key, number, owner, lease)
+        if row is None:
+            claims.suppressed(tx, run_id, step_key, number)
+            return None
+    fp("claim.committed")
+    node = ledger.plan(row.manifest_hash).node(step_key)
+    return claims.as_lease(row, run_id, step_key, owner, transactional=node.definition.transactional)
+
+
+def owned(ledger: Ledger, run_id: UUID, step_key: str, owner: str) -> Lease | None:
+    """The live claim of this owner on the step, if it has one."""
+    with ledger.auto() as tx:
+        row = claims.owned(tx, run_id, step_key, owner)
+    if row is None:
+        return None
+    node = ledger.plan(row.manifest_hash).node(step_key)
+    return claims.as_lease(row, run_id, step_key, owner, transactional=node.definition.transactional)
+
+
+def inputs(ledger: Ledger, lease: Lease) -> str:
+    """The step's inputs with every reference resolved, as JSON text."""
+    node = ledger.plan(lease.manifest_hash).node(lease.step_key)
+    known = lease.known
+    # A chained lease knows the outputs of its own chain; a join's other branches are read here.
+    missing = [key for key in node.needs if key not in known]
+    if missing:
+        with ledger.auto() as tx:
+            known = {**known, **claims.outputs(tx, lease.run_id, [key for key in missing if key != TRIGGER])}
+            if TRIGGER in missing:
+                known[TRIGGER] = claims.trigger_body(tx, lease.run_id)
+    scope = Scope(trigger=known.get(TRIGGER), outputs=known, item=lease.item, index=lease.index)
+    return json.dumps({name: resolve(value, scope) for name, value in node.definition.inputs.items()}, ensure_ascii=False)

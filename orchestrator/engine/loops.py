@@ -1,0 +1,83 @@
+"""Loops: where their list comes from, how they open and close. The caller holds the run row."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+from sqlalchemy import Connection
+
+from orchestrator.core.expressions import Ref, Scope, is_expression, parse, references, resolve
+from orchestrator.core.facts import Dispatch
+from orchestrator.core.planner import Node
+from orchestrator.core.states import StepEvent, StepStatus
+from orchestrator.ledger import claims, graph
+from orchestrator.ledger.graph import Items
+
+
+@dataclass(frozen=True, slots=True)
+class LoopChange:
+    """`ended` is set when the loop is over; `error` says why it failed."""
+
+    dispatches: tuple[Dispatch, ...] = ()
+    ended: StepStatus | None = None
+    error: JsonValue = None
+
+
+def items_of(tx: Connection, run_id: UUID, node: Node) -> Items:
+    """Where the loop's list stands. A plain reference is left to SQL, so that 10,000 items never pass through Python."""
+    value = node.definition.for_each
+    ref = parse(value) if isinstance(value, str) and is_expression(value) else None
+    if ref is not None and all(isinstance(part, str) or part >= 0 for part in ref.path):
+        return Items(source=ref.key, path=tuple(str(part) for part in ref.path))
+    return Items(literal=json.dumps(resolve(value, _scope(tx, run_id, references(value)))))
+
+
+def _scope(tx: Connection, run_id: UUID, refs: set[Ref]) -> Scope:
+    keys = [ref.key for ref in refs if ref.key is not None]
+    trigger = claims.trigger_body(tx, run_id) if any(ref.root == "trigger" for ref in refs) else None
+    return Scope(trigger=trigger, outputs=claims.outputs(tx, run_id, keys) if keys else {})
+
+
+def open_loop(tx: Connection, run_id: UUID, node: Node, items: Items) -> LoopChange:
+    """Insert the children and dispatch the first; a list that is none fails the loop, an empty one ends it."""
+    kind, length = _kind(tx, run_id, items)
+    if length is None:
+        message = f"for_each of loop {node.key} gave {kind or 'nothing'}, not a list"
+        graph.end_step(tx, run_id, node.key, StepEvent.FAIL, StepStatus.FAILED, reason=message)
+        graph.event(tx, run_id, "step.failed", node.key, facts={"reason": message})
+        return LoopChange(ended=StepStatus.FAILED, error=_error(node, message))
+    dispatches = graph.expand(tx, run_id, node, items)
+    if length == 0:
+        graph.collect(tx, run_id, node.key)
+        graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED, StepStatus.SUCCEEDED)
+        graph.event(tx, run_id, "step.succeeded", node.key)
+        return LoopChange(ended=StepStatus.SUCCEEDED)
+    return LoopChange(dispatches=dispatches)
+
+
+def _kind(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int | None]:
+    if items.literal is None:
+        return graph.describe_items(tx, run_id, items)
+    value: Any = json.loads(items.literal)
+    return type(value).__name__, len(value) if isinstance(value, list) else None
+
+
+def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopChange:
+    """Every child has ended: collect their outputs, or fail with the first failure."""
+    if not failed:
+        graph.collect(tx, run_id, node.key)
+        graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED, StepStatus.SUCCEEDED)
+        graph.event(tx, run_id, "step.succeeded", node.key)
+        return LoopChange(ended=StepStatus.SUCCEEDED)
+    first = graph.first_failure(tx, run_id, node.key)
+    why = (first.error_message or first.reason) if first is not None else "it was cancelled"
+    message = f"{failed} of its items failed; the first, {first.step_key if first is not None else '?'}: {why}"
+    graph.end_step(tx, run_id, node.key, StepEvent.FAIL, StepStatus.FAILED, reason=message)
+    graph.event(tx, run_id, "step.failed", node.key, facts={"reason": message})
+    return LoopChange(ended=StepStatus.FAILED, error=_error(node, message, first.step_key if first is not None else None))
+
+
+def _error(node: Node, message: str, step: str | None = None) -> dict[str, JsonValue]:
+    return {"step": step or node.key, "type": "LoopFailed", "message": message}

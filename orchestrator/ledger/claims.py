@@ -1,0 +1,102 @@
+"""Claims: the lease and fence of a step."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+from sqlalchemy import Connection, Row
+
+from orchestrator.core.facts import Beat, Lease, Renewal
+from orchestrator.core.planner import TRIGGER, Node
+from orchestrator.ledger.rows import one, run
+
+
+def claim(tx: Connection, run_id: UUID, step_key: str, number: int, owner: str, lease: timedelta) -> Row[Any] | None:
+    """Take a dispatched step; None when there is nothing to take."""
+    return one(tx, "claim", run_id=run_id, step_key=step_key, number=number, owner=owner, lease=lease)
+
+
+def suppressed(tx: Connection, run_id: UUID, step_key: str, number: int) -> None:
+    """Count a message that found nothing to claim."""
+    run(tx, "suppressed", run_id=run_id, step_key=step_key, number=number)
+
+
+def owned(tx: Connection, run_id: UUID, step_key: str, owner: str) -> Row[Any] | None:
+    """The live claim of `owner` on the step."""
+    return one(tx, "owned", run_id=run_id, step_key=step_key, owner=owner)
+
+
+def as_lease(row: Row[Any], run_id: UUID, step_key: str, owner: str, *, transactional: bool) -> Lease:
+    """A row of `claim` or `owned` as a Lease."""
+    known: dict[str, JsonValue] = dict(row.outputs or {})
+    if row.trigger_body is not None:
+        known[TRIGGER] = row.trigger_body
+    return Lease(
+        run_id=run_id,
+        step_key=step_key,
+        flow=row.flow,
+        type=row.type,
+        task=row.task,
+        attempt=row.attempt,
+        version=row.version,
+        owner=owner,
+        manifest_hash=row.manifest_hash,
+        queue=row.queue,
+        priority=row.priority,
+        expires_at=row.expires_at,
+        stop_at=row.stop_at,
+        transactional=transactional,
+        index=row.loop_index,
+        item=row.item,
+        known=known,
+    )
+
+
+def following(row: Row[Any], before: Lease, node: Node, output: JsonValue) -> Lease:
+    """The lease on the next step that a finish took for the same owner."""
+    return Lease(
+        run_id=before.run_id,
+        step_key=row.next_key,
+        flow=before.flow,
+        type=node.definition.type or "",
+        task=node.task or "",
+        attempt=row.next_attempt,
+        version=row.version,
+        owner=before.owner,
+        manifest_hash=before.manifest_hash,
+        queue=row.queue,
+        priority=row.priority,
+        expires_at=row.expires_at,
+        stop_at=row.stop_at,
+        transactional=node.definition.transactional,
+        index=row.loop_index,
+        item=row.item,
+        known={**before.known, before.step_key: output},
+    )
+
+
+def outputs(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict[str, JsonValue]:
+    """Outputs by step key, as committed now."""
+    return {row.step_key: row.output for row in run(tx, "outputs", run_id=run_id, step_keys=list(step_keys))}
+
+
+def trigger_body(tx: Connection, run_id: UUID) -> JsonValue:
+    """What the run was started with."""
+    row = one(tx, "trigger_body", run_id=run_id)
+    return None if row is None else row.trigger_body
+
+
+def renew(tx: Connection, beats: Sequence[Beat], lease: timedelta) -> list[Renewal]:
+    """Prolong each claim that is still at its version."""
+    rows = run(
+        tx,
+        "renew",
+        run_ids=[beat.run_id for beat in beats],
+        step_keys=[beat.step_key for beat in beats],
+        versions=[beat.version for beat in beats],
+        progress=[beat.progress for beat in beats],
+        lease=lease,
+    )
+    return [Renewal(row.run_id, row.step_key, row.version, alive=row.alive, cancel=row.halted) for row in rows]

@@ -1,0 +1,43 @@
+"""Flow definitions: the current one by name, every version by hash."""
+
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from orchestrator.core.manifest import Manifest
+from orchestrator.errors import NotFound
+from orchestrator.ledger.rows import one, run
+
+
+def load(tx: Connection, manifest_hash: str) -> Manifest:
+    """The manifest of that hash.
+
+    Raises:
+        NotFound: it was never registered.
+    """
+    row = one(tx, "load_manifest", hash=manifest_hash)
+    if row is None:
+        raise NotFound(f"No manifest with hash {manifest_hash[:12]} is in the ledger. Fix: start a worker that has the flow.")
+    return Manifest.from_json(row.manifest)
+
+
+def register(tx: Connection, manifest: Manifest) -> None:
+    """Keep this version, and make it the current one of its flow."""
+    run(
+        tx,
+        "register",
+        name=manifest.name,
+        version=manifest.version,
+        hash=manifest.hash,
+        manifest=manifest.to_json(),
+    )
+
+
+def switch(tx: Connection, flow: str, *, enabled: bool, by: str, reason: str | None, event_id: UUID) -> bool:
+    """Enable or disable; False when there is no such flow."""
+    return one(tx, "switch", flow=flow, enabled=enabled, by=by, reason=reason, event_id=event_id) is not None
+
+
+def names(tx: Connection) -> list[str]:
+    """Every flow, for suggestions."""
+    return [row.name for row in run(tx, "flow_names")]

@@ -1,0 +1,74 @@
+"""Completions on the hot path: one statement each, refused as a whole when the case is not theirs."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row
+
+from orchestrator.core.facts import Chain, Dispatch, Lease
+from orchestrator.core.planner import Node
+from orchestrator.ledger.rows import dispatches, one, run
+
+NO_LEASE: Final = timedelta(0)
+
+
+def mid(tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None) -> Row[Any] | None:
+    """A step with one plain successor; None when nothing was written."""
+    return _recorded(
+        tx, "finish_mid", lease, output, inputs, next_key=node.only_successor, **_chain(chain)
+    )
+
+
+def sink(tx: Connection, lease: Lease, output: str, inputs: str | None) -> Row[Any] | None:
+    """A step without successors; None when nothing was written."""
+    return _recorded(tx, "finish_sink", lease, output, inputs)
+
+
+def child(tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None) -> Row[Any] | None:
+    """A child of a loop that is not the last; None when nothing was written."""
+    return _recorded(
+        tx, "finish_child", lease, output, inputs, loop_key=node.loop, body_key=node.key, **_chain(chain)
+    )
+
+
+def _chain(chain: Chain | None) -> dict[str, Any]:
+    return {"chain": chain is not None, "lease_for": chain.lease if chain else NO_LEASE}
+
+
+def _recorded(
+    tx: Connection, name: str, lease: Lease, output: str, inputs: str | None, **parameters: Any
+) -> Row[Any] | None:
+    row = one(
+        tx,
+        name,
+        run_id=lease.run_id,
+        step_key=lease.step_key,
+        version=lease.version,
+        owner=lease.owner,
+        output=output,
+        inputs=inputs,
+        **parameters,
+    )
+    return row if row is not None and row.attempt is not None else None
+
+
+def dispatch_of(row: Row[Any], lease: Lease) -> tuple[Dispatch, ...]:
+    """The dispatch that `finish_mid` or `finish_child` inserted, if it did."""
+    if row.next_status != "ready":
+        return ()
+    return (Dispatch(lease.run_id, row.next_key, row.dispatch_no, row.task, row.queue, row.priority),)
+
+
+def recorded(tx: Connection, lease: Lease) -> Row[Any] | None:
+    """Status and fence of the lease's attempt, as committed."""
+    return one(tx, "recorded", run_id=lease.run_id, step_key=lease.step_key, attempt=lease.attempt)
+
+
+def undelivered(tx: Connection, lease: Lease) -> tuple[Dispatch, ...]:
+    """Ready steps of the run that no message is known for."""
+    return dispatches(run(tx, "undelivered", run_id=lease.run_id).all())
+
+
+def chained(tx: Connection, lease: Lease) -> list[str]:
+    """Steps of the run under a live claim of the lease's owner."""
+    return [row.step_key for row in run(tx, "chained", run_id=lease.run_id, owner=lease.owner)]

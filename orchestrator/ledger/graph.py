@@ -1,0 +1,276 @@
+"""Statements of the general path. The caller holds the run row (`lock`), and takes locks in the order run, step, claim."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+from sqlalchemy import Connection, Row
+
+from orchestrator.core.facts import Dispatch, StepError
+from orchestrator.core.planner import Node, seconds
+from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus, run_sources, sources
+from orchestrator.errors import RunNotFound
+from orchestrator.ledger.rows import dispatches, one, run
+
+
+@dataclass(frozen=True, slots=True)
+class LockedRun:
+    """The run row while this transaction holds it."""
+
+    id: UUID
+    flow: str
+    manifest_hash: str
+    status: RunStatus
+    halt: RunStatus | None
+    epoch: int
+    sinks_open: int
+    failures: int
+
+
+def lock(tx: Connection, run_id: UUID, *, against_claims: bool = False) -> LockedRun:
+    """Lock the run row; with `against_claims` also wait for claims under way and hold back new ones.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    row = one(tx, "lock_run_against_claims" if against_claims else "lock_run", run_id=run_id)
+    if row is None:
+        raise RunNotFound(f"No run {run_id}. Fix: `orchestrator run ls` lists them.", run_id=str(run_id))
+    halt = RunStatus(row.halt) if row.halt else None
+    return LockedRun(
+        row.id, row.flow, row.manifest_hash, RunStatus(row.status), halt, row.epoch, row.sinks_open, row.failures
+    )
+
+
+def end_claim(tx: Connection, run_id: UUID, step_key: str, version: int, owner: str | None = None) -> int | None:
+    """The fence. The attempt of the claim that was ended; None when it was not live at this version."""
+    row = one(tx, "end_claim", run_id=run_id, step_key=step_key, version=version, owner=owner)
+    return None if row is None else int(row.attempt)
+
+
+def end_attempt(
+    tx: Connection,
+    run_id: UUID,
+    step_key: str,
+    attempt: int,
+    status: str,
+    error: StepError | None = None,
+    inputs: str | None = None,
+) -> None:
+    """Record how the attempt ended."""
+    run(
+        tx,
+        "end_attempt",
+        run_id=run_id,
+        step_key=step_key,
+        attempt=attempt,
+        status=status,
+        error_type=error and error.type,
+        error_message=error and error.message,
+        error_traceback=error and error.traceback,
+        inputs=inputs,
+    )
+
+
+def end_step(
+    tx: Connection,
+    run_id: UUID,
+    step_key: str,
+    by: StepEvent,
+    status: StepStatus,
+    *,
+    reason: str | None = None,
+    failed: int = 0,
+    crashed: int = 0,
+) -> bool:
+    """Move the step to a final state; False when it is not in a state that `by` may leave."""
+    found = one(
+        tx,
+        "end_step",
+        run_id=run_id,
+        step_key=step_key,
+        status=status.value,
+        reason=reason,
+        failed=failed,
+        crashed=crashed,
+        from_states=sources(by),
+    )
+    return found is not None
+
+
+def put_output(tx: Connection, run_id: UUID, step_key: str, output: str) -> None:
+    """Store an output (JSON text)."""
+    run(tx, "put_output", run_id=run_id, step_key=step_key, output=output)
+
+
+def park(tx: Connection, run_id: UUID, step_key: str, delay: timedelta) -> datetime | None:
+    """RUNNING to WAITING; the due time, or None when the step was not running."""
+    row = one(tx, "park", run_id=run_id, step_key=step_key, delay=delay, from_states=sources(StepEvent.BACK_OFF))
+    return None if row is None else row.due_at
+
+
+def ready(
+    tx: Connection, run_id: UUID, step_keys: Sequence[str], by: StepEvent, *, crashed: int = 0
+) -> tuple[Dispatch, ...]:
+    """Make steps READY, each with a new dispatch."""
+    if not step_keys:
+        return ()
+    rows = run(
+        tx, "ready", run_id=run_id, step_keys=list(step_keys), from_states=sources(by), crashed=crashed
+    )
+    return dispatches(rows.all())
+
+
+def predecessors_ended(tx: Connection, run_id: UUID, counts: Mapping[str, tuple[int, int]]) -> list[Row[Any]]:
+    """Take ended (and unmet) predecessors off each step; the steps that are still blocked, with what is left."""
+    if not counts:
+        return []
+    keys = sorted(counts)
+    return list(
+        run(
+            tx,
+            "predecessors_ended",
+            run_id=run_id,
+            step_keys=keys,
+            ended=[counts[key][0] for key in keys],
+            unmet=[counts[key][1] for key in keys],
+        )
+    )
+
+
+def skip(tx: Connection, run_id: UUID, reasons: Mapping[str, str]) -> None:
+    """BLOCKED to SKIPPED."""
+    if reasons:
+        run(tx, "skip", run_id=run_id, step_keys=list(reasons), reasons=list(reasons.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Where a loop's list stands: at a path of an output (or of the trigger body), or as JSON text."""
+
+    source: str | None = None
+    path: tuple[str, ...] = ()
+    literal: str | None = None
+
+
+def describe_items(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int | None]:
+    """The JSON kind of the list, and its length if it is one."""
+    row = one(tx, "loop_items", run_id=run_id, source=items.source, path=list(items.path))
+    return (None, None) if row is None else (row.kind, row.length)
+
+
+def expand(tx: Connection, run_id: UUID, node: Node, items: Items) -> tuple[Dispatch, ...]:
+    """Open a loop: insert its children, dispatch those its window lets in."""
+    body = node.body
+    assert body is not None
+    rows = run(
+        tx,
+        "expand",
+        run_id=run_id,
+        loop_key=node.key,
+        body_key=body.key,
+        source=items.source,
+        path=list(items.path),
+        items=items.literal,
+        position=node.position,
+        type=body.definition.type,
+        task=body.task,
+        queue=body.queue,
+        priority=body.priority,
+        timeout=seconds(body.definition.timeout),
+        queue_timeout=seconds(body.definition.queue_timeout),
+        needs=list(body.needs),
+        let_in=node.definition.concurrency,
+        from_states=sources(StepEvent.EXPAND),
+    )
+    return dispatches(rows.all())
+
+
+@dataclass(frozen=True, slots=True)
+class LoopCount:
+    """A loop's row after a child ended. `next` is the index to let in: None without a window, < 0 when it must be looked up."""
+
+    open: int
+    failed: int
+    next: int | None
+
+
+def child_ended(tx: Connection, run_id: UUID, loop_key: str, *, failed: int) -> LoopCount | None:
+    """Count an ended child; None when the loop is not open."""
+    row = one(tx, "child_ended", run_id=run_id, loop_key=loop_key, ended=1, failed=failed)
+    return None if row is None else LoopCount(row.children_open, row.children_failed, row.children_next)
+
+
+def waiting_children(tx: Connection, run_id: UUID, loop_key: str, count: int) -> list[str]:
+    """The first children that a window keeps out."""
+    rows = run(tx, "waiting_children", run_id=run_id, loop_key=loop_key, count=count)
+    return [row.step_key for row in rows]
+
+
+def collect(tx: Connection, run_id: UUID, loop_key: str) -> None:
+    """Store the ordered list of the children's outputs as the loop's own."""
+    run(tx, "collect", run_id=run_id, loop_key=loop_key)
+
+
+def first_failure(tx: Connection, run_id: UUID, loop_key: str) -> Row[Any] | None:
+    """The failed child with the lowest index."""
+    return one(tx, "first_failure", run_id=run_id, loop_key=loop_key)
+
+
+def count_run(tx: Connection, run_id: UUID, *, sinks: int, failures: int, error: JsonValue) -> tuple[int, int]:
+    """Open sinks and unhandled failures after counting."""
+    row = one(tx, "count_run", run_id=run_id, sinks=sinks, failures=failures, error=_json(error))
+    assert row is not None
+    return row.sinks_open, row.failures
+
+
+_ENDS = {
+    RunStatus.SUCCEEDED: RunEvent.SUCCEED,
+    RunStatus.FAILED: RunEvent.FAIL,
+    RunStatus.CANCELLED: RunEvent.CANCEL,
+    RunStatus.TIMED_OUT: RunEvent.TIME_OUT,
+}
+
+
+def end_run(tx: Connection, run_id: UUID, status: RunStatus, error: JsonValue = None) -> None:
+    """Move the run to a final state."""
+    run(
+        tx, "end_run", run_id=run_id, status=status.value, error=_json(error), from_states=run_sources(_ENDS[status])
+    )
+
+
+def set_run_status(tx: Connection, run_id: UUID, status: RunStatus, by: RunEvent) -> None:
+    """Move the run between open states."""
+    run(tx, "set_run_status", run_id=run_id, status=status.value, from_states=run_sources(by))
+
+
+def any_active(tx: Connection, run_id: UUID, step_keys: Collection[str]) -> bool:
+    """Whether one of these steps is with a worker or on its way to one."""
+    row = one(tx, "any_active", run_id=run_id, step_keys=list(step_keys))
+    return row is not None and bool(row.active)
+
+
+def any_claimed(tx: Connection, run_id: UUID) -> bool:
+    """Whether a handler of the run is still under a claim."""
+    row = one(tx, "any_claimed", run_id=run_id)
+    return row is not None and bool(row.claimed)
+
+
+def event(
+    tx: Connection,
+    run_id: UUID,
+    type: str,
+    step_key: str | None = None,
+    attempt: int | None = None,
+    facts: JsonValue = None,
+) -> None:
+    """Append to the run's audit."""
+    run(tx, "event", run_id=run_id, type=type, step_key=step_key, attempt=attempt, facts=_json(facts))
+
+
+def _json(value: JsonValue) -> str | None:
+    return None if value is None else json.dumps(value)

@@ -1,0 +1,87 @@
+"""Alembic from inside the product: the migrations are found in the wheel or in the checkout, in that order."""
+
+import io
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from orchestrator.errors import SchemaBehind, Unavailable
+from orchestrator.ledger.tx import normal_url
+
+LOCK: Final = 7_355_608_117
+"""Advisory lock held while migrating: processes that start together take turns."""
+
+
+def scripts() -> Path:
+    """The folder with `env.py` and `versions/`."""
+    for folder in (Path(str(files("orchestrator"))) / "_migrations", Path(__file__).parents[2] / "migrations"):
+        if (folder / "env.py").is_file():
+            return folder
+    raise Unavailable("The migrations are not installed. Fix: reinstall flow-orchestrator.")
+
+
+def _config(output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output) if output else Config()
+    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    return config
+
+
+def upgrade(url: str) -> None:
+    """Bring the schema to this release. Does nothing when it is there; two processes at once are safe."""
+    engine = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
+    config = _config()
+    with engine.connect() as guard:
+        if MigrationContext.configure(guard).get_current_revision() == head():
+            return
+        guard.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        guard.commit()
+        try:
+            with engine.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        finally:
+            guard.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
+            guard.commit()
+    engine.dispose()
+
+
+def head() -> str:
+    """The revision this release needs."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def current(url: str) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    engine = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def sql(url: str | None = None) -> str:
+    """The statements that `upgrade` would run (from an empty database when `url` is None), for a DBA."""
+    output = io.StringIO()
+    start = current(url) if url else None
+    if start == head():
+        return "-- The schema is up to date.\n"
+    command.upgrade(_config(output), f"{start}:head" if start else "head", sql=True)
+    return output.getvalue()
+
+
+def check(url: str) -> None:
+    """Raise `SchemaBehind` unless the schema is what this release needs."""
+    found, needed = current(url), head()
+    known = {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found == needed or (found is not None and found not in known):  # newer: expand-first keeps older releases working
+        return
+    raise SchemaBehind(
+        f"The schema is at revision {found or 'none'}, this release needs {needed}. Fix: run `orchestrator db upgrade`.",
+        found=found,
+        needed=needed,
+    )

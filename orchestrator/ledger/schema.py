@@ -1,0 +1,326 @@
+"""The ledger's tables as SQLAlchemy metadata; `migrations/` builds the same schema (a test compares them).
+
+Rules held here:
+
+- Keys of the big tables begin with the run id (UUIDv7), so they can be partitioned by run id later; they carry no foreign
+  keys for the same reason, and because one lookup per insert is what the hot path cannot spare.
+- Indexes that work needs every second are partial: they hold live rows only and stay small as history grows.
+- Payloads are `json`, not `jsonb`: what was stored comes back to the last digit (jsonb rewrites 1e22 and -0.0).
+- Time is `flow_now()`: the database's clock, which tests move by replacing that one function.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Interval,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
+
+from orchestrator.core.states import OPEN_RUN, RunStatus, StepStatus
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+NOW = text("flow_now()")
+KEY = Text(collation="C")
+"""Step keys compare byte by byte: quicker, and `loop.` to `loop/` is the range of a loop's children."""
+HOT = {"postgresql_with": {"fillfactor": "80"}}
+"""Room on the page for the updates that every row of a hot table gets."""
+
+
+def quoted(values: Iterable[StrEnum]) -> str:
+    """`'a', 'b'` for a CHECK or a partial index."""
+    return ", ".join(f"'{value}'" for value in sorted(values))
+
+
+def _when(name: str, **options: object) -> Column[object]:
+    return Column(name, DateTime(timezone=True), **options)  # type: ignore[arg-type]
+
+
+flow_definitions = Table(
+    "flow_definitions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("manifest_hash", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("switched_by", Text, comment="who enabled or disabled it last"),
+    Column("switch_reason", Text),
+    _when("created_at", nullable=False, server_default=NOW),
+    _when("updated_at", nullable=False, server_default=NOW),
+)
+
+flow_definition_versions = Table(
+    "flow_definition_versions",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("flow", Text, nullable=False, index=True),
+    Column("version", Text, nullable=False),
+    Column("manifest", JSON, nullable=False),
+    _when("created_at", nullable=False, server_default=NOW),
+)
+
+flow_runs = Table(
+    "flow_runs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("flow", Text, nullable=False),
+    Column("manifest_hash", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default="pending"),
+    Column("halt", Text, comment="set once by a cancel or the deadline: no claim is given after that commit"),
+    Column("trigger_type", Text, nullable=False, server_default="manual"),
+    Column("trigger_key", Text),
+    Column("trigger_body", JSON, nullable=False),
+    Column("trigger_headers", JSON),
+    Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("parent_run_id", Uuid),
+    Column("parent_step_key", Text),
+    Column("source_run_id", Uuid),
+    Column("epoch", Integer, nullable=False, server_default="1"),
+    Column("sinks_open", Integer, nullable=False, comment="steps without successors that have not ended: 0 ends the run"),
+    Column("failures", Integer, nullable=False, server_default="0", comment="failed steps that nothing handles"),
+    Column("controlled", Boolean, nullable=False, server_default=text("false"), comment="flow_run_controls has its row"),
+    _when("created_at", nullable=False, server_default=NOW),
+    _when("started_at"),
+    _when("ended_at"),
+    Column("error", JSON),
+    CheckConstraint(f"status IN ({quoted(RunStatus)})", name="status"),
+    CheckConstraint("halt IN ('cancelled', 'timed_out')", name="halt"),
+    Index(None, "flow", "id"),
+    Index("ix_flow_runs_open", "id", postgresql_where=text(f"status IN ({quoted(OPEN_RUN)})")),
+    Index(
+        "ix_flow_runs_unhappy",
+        "id",
+        postgresql_where=text(f"status IN ({quoted({RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.CANCELLED})})"),
+    ),
+    Index("ix_flow_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
+    **HOT,
+)
+
+flow_steps = Table(
+    "flow_steps",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("step_key", KEY, primary_key=True),
+    Column("position", Integer, nullable=False, comment="order in the manifest, for people"),
+    Column("type", Text, comment="null for a loop"),
+    Column("task", Text, comment="<flow>.<type>: the Celery task that handles it"),
+    Column("loop_key", KEY, comment="the loop this is a child of"),
+    Column("loop_index", Integer),
+    Column("item", JSON, comment="what @item() is for this child"),
+    Column("status", Text, nullable=False, server_default="blocked"),
+    Column("reason", Text, comment="why it was skipped, failed without an attempt, or cancelled"),
+    Column("attempts", Integer, nullable=False, server_default="0", comment="number of the last attempt"),
+    Column("failures", Integer, nullable=False, server_default="0", comment="attempts that count against `retries`"),
+    Column("crashes", Integer, nullable=False, server_default="0", comment="attempts lost with their worker"),
+    Column("deps_open", Integer, nullable=False, server_default="0", comment="predecessors that have not ended"),
+    Column("deps_unmet", Integer, nullable=False, server_default="0", comment="predecessors that ended otherwise than asked"),
+    Column("dispatch_no", Integer, nullable=False, server_default="0", comment="0: never dispatched"),
+    Column("queue", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("timeout", Interval),
+    Column("queue_timeout", Interval),
+    Column("needs", ARRAY(Text), nullable=False, server_default="{}", comment="outputs its inputs name; '@' is the trigger"),
+    Column("children_open", Integer, comment="a loop's children that have not ended"),
+    Column("children_failed", Integer),
+    Column("children_next", Integer, comment="index of the next child to let in, when the loop has a window"),
+    _when("due_at"),
+    _when("ready_at"),
+    _when("queue_deadline"),
+    _when("started_at"),
+    _when("ended_at"),
+    CheckConstraint(f"status IN ({quoted(StepStatus)})", name="status"),
+    Index("ix_flow_steps_ready", "queue", "priority", "ready_at", postgresql_where=text("status = 'ready'")),
+    Index("ix_flow_steps_due", "due_at", postgresql_where=text("status = 'waiting'")),
+    Index(
+        "ix_flow_steps_queue_deadline",
+        "queue_deadline",
+        postgresql_where=text("status = 'ready' AND queue_deadline IS NOT NULL"),
+    ),
+    **HOT,
+)
+
+flow_step_attempts = Table(
+    "flow_step_attempts",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("step_key", KEY, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("version", BigInteger, nullable=False, comment="the claim's fence"),
+    Column("owner", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default="running"),
+    Column("error_type", Text),
+    Column("error_message", Text),
+    Column("error_traceback", Text),
+    Column("inputs", JSON, comment="as resolved; null above 64 KiB: then the references say where they came from"),
+    Column("queue_wait", Interval, comment="ready to claimed"),
+    _when("started_at", nullable=False, server_default=NOW),
+    _when("ended_at"),
+    CheckConstraint(
+        "status IN ('cancelled', 'crashed', 'failed', 'running', 'succeeded', 'timed_out')",
+        name="status",
+    ),
+    **HOT,
+)
+
+flow_outputs = Table(
+    "flow_outputs",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("step_key", KEY, primary_key=True),
+    Column("output", JSON, comment="null when the payload is offloaded"),
+    Column("store", Text),
+    Column("reference", Text),
+    Column("size_bytes", BigInteger),
+    Column("sha256", Text),
+    _when("created_at", nullable=False, server_default=NOW),
+)
+
+flow_step_dispatches = Table(
+    "flow_step_dispatches",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("step_key", KEY, primary_key=True),
+    Column("dispatch_no", Integer, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    _when("due_at", nullable=False, server_default=NOW),
+    _when("created_at", nullable=False, server_default=NOW),
+    _when("published_at", comment="last time a message for it was accepted by the broker"),
+    Column("publish_count", Integer, nullable=False, server_default="0"),
+    Column("suppressed", Integer, nullable=False, server_default="0", comment="messages that found nothing to claim"),
+    **HOT,
+)
+
+flow_step_claims = Table(
+    "flow_step_claims",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("step_key", KEY, primary_key=True),
+    Column("owner", Text, nullable=False, comment="host/pid/random of the worker process, then the pool child"),
+    Column("version", BigInteger, nullable=False, comment="the fence: rises with every claim"),
+    Column("attempt", Integer, nullable=False),
+    _when("claimed_at", nullable=False),
+    _when("renewed_at", nullable=False),
+    _when("expires_at", comment="null: not live"),
+    _when("stop_at", comment="when the step's timeout ends it"),
+    Column("progress", JSON),
+    Index("ix_flow_step_claims_live", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    **HOT,
+)
+
+flow_run_controls = Table(
+    "flow_run_controls",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    _when("deadline"),
+    _when("timed_out_at"),
+    _when("cancel_requested_at"),
+    Column("cancel_by", Text),
+    Column("cancel_reason", Text),
+    _when("grace_ends_at", comment="running handlers are ended after this"),
+    _when("paused_at"),
+    Column("paused_by", Text),
+    Column("closed", Boolean, nullable=False, server_default=text("false"), comment="the run ended"),
+    Index("ix_flow_run_controls_deadline", "deadline", postgresql_where=text("NOT closed AND deadline IS NOT NULL")),
+)
+
+flow_idempotency_keys = Table(
+    "flow_idempotency_keys",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("request_hash", Text, nullable=False),
+    _when("created_at", nullable=False, server_default=NOW),
+    _when("expires_at", nullable=False),
+    Index(None, "expires_at"),
+)
+
+flow_events = Table(
+    "flow_events",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("id", BigInteger, Identity(always=True, cache=1), primary_key=True),
+    _when("at", nullable=False, server_default=NOW),
+    Column("type", Text, nullable=False),
+    Column("step_key", Text),
+    Column("attempt", Integer),
+    Column("facts", JSON),
+)
+
+flow_signal_waiters = Table(
+    "flow_signal_waiters",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("step_key", KEY, primary_key=True),
+    Column("signal", Text, nullable=False),
+    _when("deadline"),
+    Column("payload", JSON),
+    Column("delivered_by", Text),
+    _when("delivered_at"),
+    _when("created_at", nullable=False, server_default=NOW),
+)
+
+flow_schedule_states = Table(
+    "flow_schedule_states",
+    metadata,
+    Column("flow", Text, ForeignKey("flow_definitions.name"), primary_key=True),
+    Column("trigger_key", Text, primary_key=True),
+    Column("expression", Text, comment="override of the manifest's"),
+    Column("zone", Text),
+    _when("paused_at"),
+    Column("paused_by", Text),
+    Column("pause_reason", Text),
+    _when("last_tick_at"),
+    _when("next_tick_at"),
+)
+
+flow_workers = Table(
+    "flow_workers",
+    metadata,
+    Column("id", Text, primary_key=True, comment="host/pid/random of one process start"),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("concurrency", Integer, nullable=False),
+    Column("prefetch", Integer, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    Column("handlers", ARRAY(Text), nullable=False, comment="task names it can run"),
+    Column("release", Text, nullable=False),
+    _when("started_at", nullable=False, server_default=NOW),
+    _when("seen_at", nullable=False, server_default=NOW),
+    _when("consumed_at", comment="last time its probe came back through the broker"),
+)
+
+FUNCTIONS = {
+    "flow_now": """\
+CREATE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
+AS 'SELECT clock_timestamp()'""",
+    "flow_refuse": """\
+CREATE FUNCTION flow_refuse(reason text) RETURNS integer LANGUAGE plpgsql
+AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'""",
+}
+"""`flow_now`: the one clock of the ledger. `flow_refuse`: takes back a whole statement that met a case it is not for."""

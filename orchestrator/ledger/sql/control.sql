@@ -1,0 +1,116 @@
+-- name: halt
+-- Does:  from its commit on no claim is given. The caller holds the run FOR UPDATE.
+-- In:    run_id, halt, by, reason, grace, timed_out (bool)
+WITH run AS (
+  UPDATE flow_runs SET halt = %(halt)s, controlled = TRUE WHERE id = %(run_id)s
+), control AS (
+  INSERT INTO flow_run_controls AS k (run_id, cancel_requested_at, cancel_by, cancel_reason, timed_out_at, grace_ends_at)
+  VALUES (%(run_id)s, CASE WHEN NOT %(timed_out)s THEN flow_now() END, %(by)s, %(reason)s,
+          CASE WHEN %(timed_out)s THEN flow_now() END, flow_now() + %(grace)s)
+  ON CONFLICT (run_id) DO UPDATE
+     SET cancel_requested_at = COALESCE(excluded.cancel_requested_at, k.cancel_requested_at),
+         cancel_by = excluded.cancel_by, cancel_reason = excluded.cancel_reason,
+         timed_out_at = excluded.timed_out_at, grace_ends_at = excluded.grace_ends_at
+), step AS (
+  UPDATE flow_steps
+     SET status = 'cancelled', reason = %(reason)s, ended_at = flow_now(), due_at = NULL, queue_deadline = NULL
+   WHERE run_id = %(run_id)s AND (status IN ('blocked', 'ready', 'waiting') OR status = 'running' AND type IS NULL)
+  RETURNING step_key
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, facts)
+  SELECT %(run_id)s, CASE WHEN %(timed_out)s THEN 'run.deadline_passed' ELSE 'run.cancel_requested' END, NULL,
+         json_build_object('by', %(by)s::text, 'reason', %(reason)s::text)
+  UNION ALL
+  SELECT %(run_id)s, 'step.cancelled', step_key, NULL FROM step
+)
+SELECT count(*) AS cancelled FROM step;
+
+-- name: release
+-- Does:  gives a claimed step back unstarted: no attempt is charged.
+-- In:    run_id, step_key, version, owner
+-- Out:   the dispatch; none = stale
+WITH fence AS (
+  UPDATE flow_step_claims SET expires_at = NULL
+   WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND version = %(version)s AND owner = %(owner)s
+     AND expires_at IS NOT NULL
+  RETURNING run_id, step_key, attempt
+), attempt AS (
+  DELETE FROM flow_step_attempts a USING fence
+   WHERE a.run_id = fence.run_id AND a.step_key = fence.step_key AND a.attempt = fence.attempt
+), step AS (
+  UPDATE flow_steps s
+     SET status = 'ready', attempts = s.attempts - 1, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(),
+         queue_deadline = flow_now() + s.queue_timeout
+    FROM fence
+   WHERE s.run_id = fence.run_id AND s.step_key = fence.step_key AND s.status = 'running'
+  RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority
+), dispatch AS (
+  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority) SELECT * FROM step
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.released', step_key FROM step
+)
+SELECT * FROM step;
+
+-- name: step_states
+-- Does:  what an operator's retry plans with: the steps of the manifest, children left out.
+SELECT step_key, status, type, attempts, children_failed FROM flow_steps WHERE run_id = %(run_id)s AND loop_key IS NULL;
+
+-- name: failed_children
+-- Does:  children of a loop that did not succeed, in order.
+SELECT step_key, status FROM flow_steps
+ WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
+   AND status IN ('failed', 'cancelled', 'skipped')
+ ORDER BY loop_index;
+
+-- name: reset_blocked
+-- In:    run_id, step_keys, deps_open, from_states
+UPDATE flow_steps s
+   SET status = 'blocked', deps_open = t.deps_open, deps_unmet = 0, reason = NULL, ended_at = NULL, failures = 0, crashes = 0,
+       children_open = NULL, children_failed = NULL, children_next = NULL
+  FROM unnest(%(step_keys)s::text[], %(deps_open)s::int[]) AS t(step_key, deps_open)
+ WHERE s.run_id = %(run_id)s AND s.step_key = t.step_key AND s.status = ANY (%(from_states)s);
+
+-- name: reset_children
+-- Does:  failed children wait for their loop's window again.
+UPDATE flow_steps
+   SET status = 'blocked', reason = NULL, ended_at = NULL, failures = 0, crashes = 0
+ WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status IN ('failed', 'cancelled', 'skipped');
+
+-- name: reopen_loop
+-- In:    run_id, loop_key, children, pointer (-1: the window is looked up)
+UPDATE flow_steps
+   SET status = 'running', reason = NULL, ended_at = NULL, children_open = COALESCE(children_open, 0) + %(children)s,
+       children_failed = GREATEST(COALESCE(children_failed, 0) - %(failed)s, 0), children_next = %(pointer)s
+ WHERE run_id = %(run_id)s AND step_key = %(loop_key)s AND status = ANY (%(from_states)s);
+
+-- name: count_open_children
+SELECT count(*) AS open FROM flow_steps
+ WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
+   AND status IN ('blocked', 'ready', 'running', 'waiting');
+
+-- name: drop_outputs
+DELETE FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
+
+-- name: drop_children
+-- Does:  removes the children of loops that will be expanded anew.
+DELETE FROM flow_steps WHERE run_id = %(run_id)s AND loop_key = ANY (%(loop_keys)s);
+
+-- name: reopen_run
+-- In:    run_id, sinks_open, failures, by
+WITH run AS (
+  UPDATE flow_runs
+     SET status = 'running', halt = NULL, ended_at = NULL, error = NULL, epoch = epoch + 1, sinks_open = %(sinks_open)s,
+         failures = %(failures)s
+   WHERE id = %(run_id)s
+  RETURNING id, epoch
+), control AS (
+  UPDATE flow_run_controls
+     SET closed = FALSE, deadline = CASE WHEN timed_out_at IS NULL THEN deadline END, cancel_requested_at = NULL,
+         cancel_by = NULL, cancel_reason = NULL, timed_out_at = NULL, grace_ends_at = NULL
+   WHERE run_id = %(run_id)s
+)
+INSERT INTO flow_events (run_id, type, facts)
+SELECT id, 'run.retried', json_build_object('by', %(by)s::text, 'epoch', epoch, 'steps', %(steps)s::json) FROM run;
+
+-- name: failures
+SELECT failures FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s;

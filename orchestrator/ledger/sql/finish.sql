@@ -1,0 +1,166 @@
+-- part: recorded
+-- The fence, then the four rows that record a success. `run` must be there and give a row.
+fence AS (
+  UPDATE flow_step_claims c
+     SET expires_at = NULL
+    FROM run
+   WHERE c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.version = %(version)s AND c.owner = %(owner)s
+     AND c.expires_at IS NOT NULL
+  RETURNING c.attempt
+), done AS (
+  UPDATE flow_steps s
+     SET status = 'succeeded', ended_at = flow_now()
+    FROM fence
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = 'running'
+  RETURNING s.loop_key, fence.attempt
+), output AS (
+  INSERT INTO flow_outputs (run_id, step_key, output)
+  SELECT %(run_id)s, %(step_key)s, %(output)s::json FROM done
+  ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
+), attempt AS (
+  UPDATE flow_step_attempts a
+     SET status = 'succeeded', ended_at = flow_now(), inputs = %(inputs)s::json
+    FROM done
+   WHERE a.run_id = %(run_id)s AND a.step_key = %(step_key)s AND a.attempt = done.attempt
+)
+
+-- part: followed
+-- The next step's claim or dispatch, with its events. `next` holds the step after its counter went down.
+next_claim AS (
+  INSERT INTO flow_step_claims AS c (run_id, step_key, owner, version, attempt, claimed_at, renewed_at, expires_at, stop_at)
+  SELECT %(run_id)s, step_key, %(owner)s, 1, attempts, flow_now(), flow_now(), flow_now() + %(lease_for)s, flow_now() + timeout
+    FROM next WHERE next.status = 'running'
+  ON CONFLICT (run_id, step_key) DO UPDATE
+     SET owner = excluded.owner, version = c.version + 1, attempt = excluded.attempt, claimed_at = excluded.claimed_at,
+         renewed_at = excluded.renewed_at, expires_at = excluded.expires_at, stop_at = excluded.stop_at, progress = NULL
+   WHERE c.expires_at IS NULL
+  RETURNING c.step_key, c.version, c.attempt, c.expires_at, c.stop_at
+), next_attempt AS (
+  INSERT INTO flow_step_attempts (run_id, step_key, attempt, version, owner, queue_wait)
+  SELECT %(run_id)s, step_key, attempt, version, %(owner)s, interval '0' FROM next_claim
+), next_dispatch AS (
+  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
+  SELECT %(run_id)s, step_key, dispatch_no, task, queue, priority FROM next WHERE status = 'ready'
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt)
+  SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done
+  UNION ALL
+  SELECT %(run_id)s, 'step.started', step_key, attempt FROM next_claim
+  UNION ALL
+  SELECT %(run_id)s, 'step.dispatched', step_key, NULL FROM next WHERE status = 'ready'
+)
+
+-- part: next_facts
+next.step_key AS next_key, next.status AS next_status, next.dispatch_no, next.task, next.queue, next.priority,
+       next.loop_index, next.item, next_claim.version, next_claim.attempt AS next_attempt, next_claim.expires_at,
+       next_claim.stop_at,
+       CASE WHEN next.status = 'running' AND next_claim.version IS NULL THEN flow_refuse('live claim on a blocked step')
+            END AS refused
+
+-- name: finish_mid
+-- Does:  records a success and takes one predecessor off its only, plain successor; claims that for the same worker
+--        (`chain`) or dispatches it.
+-- In:    run_id, step_key, version, owner, output, inputs, next_key, chain, lease_for
+-- Out:   one row; attempt is null when nothing was written: stale, or the run is halted (then the general path decides)
+-- Locks: run FOR KEY SHARE, own claim, own step, the successor
+-- Time:  flow_now()        Index: primary keys
+WITH run AS MATERIALIZED (
+  SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
+), /*+ recorded */, next AS (
+  UPDATE flow_steps s
+     SET deps_open = s.deps_open - 1,
+         status = CASE WHEN s.deps_open > 1 THEN 'blocked' WHEN %(chain)s THEN 'running' ELSE 'ready' END,
+         attempts = s.attempts + CASE WHEN s.deps_open = 1 AND %(chain)s THEN 1 ELSE 0 END,
+         dispatch_no = s.dispatch_no + CASE WHEN s.deps_open = 1 AND NOT %(chain)s THEN 1 ELSE 0 END,
+         ready_at = CASE WHEN s.deps_open = 1 THEN flow_now() END,
+         started_at = CASE WHEN s.deps_open = 1 AND %(chain)s THEN COALESCE(s.started_at, flow_now()) ELSE s.started_at END,
+         queue_deadline = CASE WHEN s.deps_open = 1 AND NOT %(chain)s THEN flow_now() + s.queue_timeout END
+    FROM done
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(next_key)s AND s.status = 'blocked'
+  RETURNING s.*
+), /*+ followed */
+SELECT done.attempt, /*+ next_facts */,
+       CASE WHEN next.deps_open = 0 AND next.deps_unmet > 0 THEN flow_refuse('successor must be skipped') END AS unmet
+  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN next ON TRUE LEFT JOIN next_claim ON TRUE;
+
+-- name: finish_sink
+-- Does:  records a success of a step without successors; ends the run when it was the last.
+-- In:    run_id, step_key, version, owner, output, inputs
+-- Out:   one row; attempt is null when nothing was written; run_status is set when the run ended
+-- Locks: run FOR NO KEY UPDATE, own claim, own step
+WITH run AS MATERIALIZED (
+  SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR NO KEY UPDATE
+), /*+ recorded */, counted AS (
+  UPDATE flow_runs r
+     SET sinks_open = r.sinks_open - 1,
+         status = CASE WHEN r.sinks_open > 1 THEN r.status WHEN r.failures = 0 THEN 'succeeded' ELSE 'failed' END,
+         ended_at = CASE WHEN r.sinks_open > 1 THEN NULL ELSE flow_now() END
+    FROM done
+   WHERE r.id = %(run_id)s
+  RETURNING r.status, r.sinks_open, r.controlled
+), closed AS (
+  UPDATE flow_run_controls k SET closed = TRUE FROM counted
+   WHERE counted.sinks_open = 0 AND counted.controlled AND k.run_id = %(run_id)s
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt)
+  SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done
+  UNION ALL
+  SELECT %(run_id)s, 'run.' || counted.status, NULL, NULL FROM counted WHERE counted.sinks_open = 0
+)
+SELECT done.attempt, CASE WHEN counted.sinks_open = 0 THEN counted.status END AS run_status
+  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN counted ON TRUE;
+
+-- name: finish_child
+-- Does:  records a success of a loop's child and counts it on the loop's row; lets the next child in when the loop has a
+--        window, and claims that for the same worker (`chain`) or dispatches it. Never reads a sibling.
+-- In:    run_id, step_key, version, owner, output, inputs, loop_key, body_key, chain, lease_for
+-- Out:   one row; attempt is null when nothing was written
+-- Refuses: the last child (the loop's own end needs the run lock: the general path)
+-- Locks: run FOR KEY SHARE, own claim, own step, the loop's step, the next child
+WITH run AS MATERIALIZED (
+  SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
+), /*+ recorded */, loop AS (
+  UPDATE flow_steps s
+     SET children_open = s.children_open - 1, children_next = s.children_next + 1
+    FROM done
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(loop_key)s AND s.status = 'running'
+  RETURNING s.children_open, s.children_next
+), next AS (
+  UPDATE flow_steps s
+     SET status = CASE WHEN %(chain)s THEN 'running' ELSE 'ready' END,
+         attempts = s.attempts + CASE WHEN %(chain)s THEN 1 ELSE 0 END,
+         dispatch_no = s.dispatch_no + CASE WHEN %(chain)s THEN 0 ELSE 1 END,
+         ready_at = flow_now(),
+         started_at = CASE WHEN %(chain)s THEN flow_now() END,
+         queue_deadline = CASE WHEN %(chain)s THEN NULL ELSE flow_now() + s.queue_timeout END
+    FROM loop
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(loop_key)s || '.' || (loop.children_next - 1) || '.' || %(body_key)s
+     AND s.status = 'blocked'
+  RETURNING s.*
+), /*+ followed */
+SELECT done.attempt, /*+ next_facts */,
+       CASE WHEN loop.children_open = 0 THEN flow_refuse('last child')
+            WHEN loop.children_next <= 0 THEN flow_refuse('window without a pointer')
+            WHEN done.attempt IS NOT NULL AND loop.children_open IS NULL THEN flow_refuse('loop is not open') END AS last
+  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN loop ON TRUE LEFT JOIN next ON TRUE LEFT JOIN next_claim ON TRUE;
+
+-- name: recorded
+-- Does:  tells, after a commit whose outcome is unknown, whether this very attempt was recorded, and by whom.
+-- In:    run_id, step_key, attempt
+SELECT a.status, a.version, a.owner, r.status AS run_status
+  FROM flow_step_attempts a JOIN flow_runs r ON r.id = a.run_id
+ WHERE a.run_id = %(run_id)s AND a.step_key = %(step_key)s AND a.attempt = %(attempt)s;
+
+-- name: undelivered
+-- Does:  dispatches of a run that no message is known for, after a commit whose outcome was unknown.
+-- In:    run_id
+SELECT d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority
+  FROM flow_steps s
+  JOIN flow_step_dispatches d ON d.run_id = s.run_id AND d.step_key = s.step_key AND d.dispatch_no = s.dispatch_no
+ WHERE s.run_id = %(run_id)s AND s.status = 'ready' AND d.published_at IS NULL;
+
+-- name: chained
+-- Does:  the claim that a finish whose outcome was unknown took for the same owner.
+-- In:    run_id, owner
+SELECT step_key FROM flow_step_claims
+ WHERE run_id = %(run_id)s AND owner = %(owner)s AND expires_at IS NOT NULL;

@@ -1,0 +1,203 @@
+-- The general path: the caller holds the run row, so each statement sees what the one before wrote.
+
+-- name: lock_run
+-- Does:  locks a run for changes of its graph. First lock of every general path.
+-- Locks: run FOR NO KEY UPDATE (claims go on)
+SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, controlled
+  FROM flow_runs WHERE id = %(run_id)s FOR NO KEY UPDATE;
+
+-- name: lock_run_against_claims
+-- Does:  locks a run so that claims under way are waited for, and later ones see what this transaction writes.
+-- Locks: run FOR UPDATE
+SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, controlled
+  FROM flow_runs WHERE id = %(run_id)s FOR UPDATE;
+
+-- name: end_claim
+-- Does:  the fence: ends a live claim if it is still at this version.
+-- In:    run_id, step_key, version, owner (null: whoever holds it)
+-- Out:   its attempt, or no row: stale
+UPDATE flow_step_claims SET expires_at = NULL
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND version = %(version)s AND expires_at IS NOT NULL
+   AND owner = COALESCE(%(owner)s, owner)
+RETURNING attempt;
+
+-- name: end_attempt
+-- In:    run_id, step_key, attempt, status, error_type, error_message, error_traceback, inputs
+UPDATE flow_step_attempts
+   SET status = %(status)s, ended_at = flow_now(), error_type = %(error_type)s, error_message = %(error_message)s,
+       error_traceback = %(error_traceback)s, inputs = %(inputs)s::json
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND attempt = %(attempt)s;
+
+-- name: end_step
+-- In:    run_id, step_key, status, reason, failed (0 or 1), crashed (0 or 1), from_states
+-- Out:   one row; none = the step is not in a state this may leave
+UPDATE flow_steps
+   SET status = %(status)s, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, queue_deadline = NULL,
+       failures = failures + %(failed)s, crashes = crashes + %(crashed)s
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = ANY (%(from_states)s)
+RETURNING step_key;
+
+-- name: put_output
+INSERT INTO flow_outputs (run_id, step_key, output) VALUES (%(run_id)s, %(step_key)s, %(output)s::json)
+ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now();
+
+-- name: park
+-- Does:  RUNNING to WAITING until a due time.
+-- In:    run_id, step_key, delay, from_states
+UPDATE flow_steps
+   SET status = 'waiting', due_at = flow_now() + %(delay)s, failures = failures + 1
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = ANY (%(from_states)s)
+RETURNING due_at;
+
+-- name: ready
+-- Does:  makes steps READY with a new dispatch each.
+-- In:    run_id, step_keys, from_states, crashed (0 or 1)
+-- Out:   the dispatches
+WITH step AS (
+  UPDATE flow_steps
+     SET status = 'ready', dispatch_no = dispatch_no + 1, ready_at = flow_now(), due_at = NULL, ended_at = NULL,
+         queue_deadline = flow_now() + queue_timeout, crashes = crashes + %(crashed)s
+   WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status = ANY (%(from_states)s)
+  RETURNING run_id, step_key, dispatch_no, task, queue, priority
+), dispatch AS (
+  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority) SELECT * FROM step
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step
+)
+SELECT * FROM step;
+
+-- name: predecessors_ended
+-- Does:  takes ended predecessors off the steps that wait for them.
+-- In:    run_id, step_keys, ended and unmet (arrays of counts)
+-- Out:   the steps that now wait for nothing
+UPDATE flow_steps s
+   SET deps_open = s.deps_open - t.ended, deps_unmet = s.deps_unmet + t.unmet
+  FROM unnest(%(step_keys)s::text[], %(ended)s::int[], %(unmet)s::int[]) AS t(step_key, ended, unmet)
+ WHERE s.run_id = %(run_id)s AND s.step_key = t.step_key AND s.status = 'blocked'
+RETURNING s.step_key, s.deps_open, s.deps_unmet;
+
+-- name: skip
+-- In:    run_id, step_keys, reasons
+WITH step AS (
+  UPDATE flow_steps s SET status = 'skipped', reason = t.reason, ended_at = flow_now()
+    FROM unnest(%(step_keys)s::text[], %(reasons)s::text[]) AS t(step_key, reason)
+   WHERE s.run_id = %(run_id)s AND s.step_key = t.step_key AND s.status = 'blocked'
+  RETURNING s.step_key, s.reason
+)
+INSERT INTO flow_events (run_id, type, step_key, facts)
+SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', reason) FROM step;
+
+-- name: loop_items
+-- Does:  says whether a loop's list is one, without reading it into Python.
+-- In:    run_id, source (step key, or null for the trigger body), path
+-- Out:   kind and length of what stands there
+SELECT json_typeof(found) AS kind, CASE WHEN json_typeof(found) = 'array' THEN json_array_length(found) END AS length
+  FROM (SELECT (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = %(source)s) #> %(path)s::text[] AS found
+         WHERE %(source)s IS NOT NULL
+        UNION ALL
+        SELECT trigger_body #> %(path)s::text[] FROM flow_runs WHERE id = %(run_id)s AND %(source)s IS NULL) AS list;
+
+-- name: expand
+-- Does:  opens a loop: one child per item, the first `let_in` of them READY with a dispatch.
+-- In:    run_id, loop_key, body_key, source and path (or items: JSON), position, type, task, queue, priority, timeout,
+--        queue_timeout, needs, let_in, from_states
+-- Out:   the dispatches
+WITH list AS MATERIALIZED (
+  SELECT CASE WHEN %(items)s::json IS NOT NULL THEN %(items)s::json
+              WHEN %(source)s IS NULL THEN (SELECT trigger_body #> %(path)s::text[] FROM flow_runs WHERE id = %(run_id)s)
+              ELSE (SELECT output #> %(path)s::text[] FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = %(source)s)
+         END AS items
+), opened AS (
+  UPDATE flow_steps
+     SET status = 'running', started_at = flow_now(), children_open = json_array_length(list.items), children_failed = 0,
+         children_next = CASE WHEN %(let_in)s::int < json_array_length(list.items) THEN %(let_in)s::int END
+    FROM list
+   WHERE run_id = %(run_id)s AND step_key = %(loop_key)s AND status = ANY (%(from_states)s)
+), child AS (
+  INSERT INTO flow_steps (run_id, step_key, position, type, task, loop_key, loop_index, item, status, dispatch_no, queue,
+                          priority, timeout, queue_timeout, needs, ready_at, queue_deadline)
+  SELECT %(run_id)s, %(loop_key)s || '.' || (n - 1) || '.' || %(body_key)s, %(position)s, %(type)s, %(task)s, %(loop_key)s,
+         n - 1, item, CASE WHEN n > %(let_in)s THEN 'blocked' ELSE 'ready' END, CASE WHEN n > %(let_in)s THEN 0 ELSE 1 END,
+         %(queue)s, %(priority)s, %(timeout)s::interval, %(queue_timeout)s::interval, %(needs)s::text[],
+         CASE WHEN n <= COALESCE(%(let_in)s, n) THEN flow_now() END,
+         CASE WHEN n <= COALESCE(%(let_in)s, n) THEN flow_now() + %(queue_timeout)s::interval END
+    FROM list, json_array_elements(list.items) WITH ORDINALITY AS t(item, n)
+  RETURNING run_id, step_key, dispatch_no, task, queue, priority, status
+), dispatch AS (
+  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
+  SELECT run_id, step_key, dispatch_no, task, queue, priority FROM child WHERE status = 'ready'
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, facts)
+  SELECT %(run_id)s, 'step.expanded', %(loop_key)s, json_build_object('children', json_array_length(items)) FROM list
+)
+SELECT run_id, step_key, dispatch_no, task, queue, priority FROM child WHERE status = 'ready';
+
+-- name: child_ended
+-- Does:  counts ended children on their loop's row.
+-- In:    run_id, loop_key, ended, failed
+UPDATE flow_steps
+   SET children_open = children_open - %(ended)s, children_failed = children_failed + %(failed)s,
+       children_next = CASE WHEN children_next < 0 THEN children_next ELSE children_next + %(ended)s END
+ WHERE run_id = %(run_id)s AND step_key = %(loop_key)s AND status = 'running'
+RETURNING children_open, children_failed, children_next;
+
+-- name: waiting_children
+-- Does:  the first children of a loop that its window keeps out.
+SELECT step_key FROM flow_steps
+ WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/' AND status = 'blocked'
+ ORDER BY loop_index LIMIT %(count)s;
+
+-- name: collect
+-- Does:  a loop's output: the ordered list of its children's. Replaced when the loop is run again.
+INSERT INTO flow_outputs (run_id, step_key, output)
+SELECT %(run_id)s, %(loop_key)s, COALESCE(json_agg(o.output ORDER BY s.loop_index), '[]')
+  FROM flow_steps s JOIN flow_outputs o ON o.run_id = s.run_id AND o.step_key = s.step_key
+ WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s || '.' AND s.step_key < %(loop_key)s || '/'
+ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now();
+
+-- name: first_failure
+-- Does:  the failed child with the lowest index, for the loop's own error.
+SELECT s.step_key, a.error_type, a.error_message, s.reason
+  FROM flow_steps s
+  LEFT JOIN flow_step_attempts a ON a.run_id = s.run_id AND a.step_key = s.step_key AND a.attempt = s.attempts
+ WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s || '.' AND s.step_key < %(loop_key)s || '/'
+   AND s.status = 'failed'
+ ORDER BY s.loop_index LIMIT 1;
+
+-- name: count_run
+-- Does:  counts ended sinks and unhandled failures on the run.
+-- In:    run_id, sinks, failures, error (JSON or null; the first one stays)
+UPDATE flow_runs
+   SET sinks_open = sinks_open - %(sinks)s, failures = failures + %(failures)s, error = COALESCE(error, %(error)s::json)
+ WHERE id = %(run_id)s
+RETURNING sinks_open, failures;
+
+-- name: end_run
+-- In:    run_id, status, error (JSON or null), from_states
+WITH run AS (
+  UPDATE flow_runs
+     SET status = %(status)s, ended_at = flow_now(), error = COALESCE(%(error)s::json, error)
+   WHERE id = %(run_id)s AND status = ANY (%(from_states)s)
+  RETURNING id, controlled
+), control AS (
+  UPDATE flow_run_controls k SET closed = TRUE FROM run WHERE run.controlled AND k.run_id = run.id
+)
+INSERT INTO flow_events (run_id, type) SELECT id, 'run.' || %(status)s FROM run;
+
+-- name: set_run_status
+-- In:    run_id, status, from_states
+UPDATE flow_runs SET status = %(status)s WHERE id = %(run_id)s AND status = ANY (%(from_states)s);
+
+-- name: any_active
+-- Does:  whether any of these steps is with a worker or on its way to one.
+SELECT EXISTS (SELECT FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s)
+                  AND status IN ('ready', 'running')) AS active;
+
+-- name: any_claimed
+-- Does:  whether a handler of this run is still under a live claim.
+SELECT EXISTS (SELECT FROM flow_steps WHERE run_id = %(run_id)s AND status = 'running' AND type IS NOT NULL) AS claimed;
+
+-- name: event
+-- In:    run_id, type, step_key, attempt, facts (JSON or null)
+INSERT INTO flow_events (run_id, type, step_key, attempt, facts)
+VALUES (%(run_id)s, %(type)s, %(step_key)s, %(attempt)s, %(facts)s::json);

@@ -1,0 +1,66 @@
+-- name: start
+-- Does:  accepts triggers of one flow: keys, runs, their first step rows, dispatches and events, in one commit.
+-- In:    flow, hash (the manifest the caller planned with), requests and rows (JSON arrays), sinks, ttl, deadline
+-- Out:   the ids of the runs that were created; a request with a key that is taken gives none.
+--        No row at all although there were requests without keys: the flow is disabled or at another hash.
+-- Locks: the idempotency keys
+WITH definition AS MATERIALIZED (
+  SELECT name FROM flow_definitions WHERE name = %(flow)s AND enabled AND manifest_hash = %(hash)s
+), request AS MATERIALIZED (
+  SELECT q.* FROM definition,
+         json_to_recordset(%(requests)s::json)
+           AS q(id uuid, key text, digest text, body json, headers json, tags text[], trigger text)
+), keyed AS (
+  INSERT INTO flow_idempotency_keys AS k (flow, key, run_id, request_hash, expires_at)
+  SELECT %(flow)s, key, id, digest, flow_now() + %(ttl)s FROM request WHERE key IS NOT NULL
+  ON CONFLICT (flow, key) DO UPDATE
+     SET run_id = excluded.run_id, request_hash = excluded.request_hash, created_at = flow_now(),
+         expires_at = excluded.expires_at
+   WHERE k.expires_at < flow_now()
+  RETURNING run_id
+), run AS (
+  INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_type, trigger_key, trigger_body, trigger_headers, tags,
+                         sinks_open, controlled, ended_at)
+  SELECT id, %(flow)s, %(hash)s, CASE WHEN %(sinks)s = 0 THEN 'succeeded' ELSE 'pending' END, trigger, key, body, headers,
+         tags, %(sinks)s, %(deadline)s::interval IS NOT NULL, CASE WHEN %(sinks)s = 0 THEN flow_now() END
+    FROM request
+   WHERE key IS NULL OR id IN (SELECT run_id FROM keyed)
+  RETURNING id
+), step AS (
+  INSERT INTO flow_steps (run_id, step_key, position, type, task, status, dispatch_no, deps_open, queue, priority, timeout,
+                          queue_timeout, needs, ready_at, queue_deadline)
+  SELECT run.id, t.step_key, t.position, t.type, t.task, t.status, t.dispatch_no, t.deps_open, t.queue, t.priority,
+         t.timeout, t.queue_timeout, string_to_array(t.needs, chr(31)),
+         CASE WHEN t.status = 'ready' THEN flow_now() END,
+         CASE WHEN t.status = 'ready' THEN flow_now() + t.queue_timeout END
+    FROM run,
+         json_to_recordset(%(rows)s::json)
+           AS t(step_key text, position int, type text, task text, status text, dispatch_no int, deps_open int, queue text,
+                priority int, timeout interval, queue_timeout interval, needs text)
+  RETURNING run_id, step_key, status, dispatch_no, task, queue, priority
+), dispatch AS (
+  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
+  SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step WHERE status = 'ready'
+), control AS (
+  INSERT INTO flow_run_controls (run_id, deadline)
+  SELECT id, flow_now() + %(deadline)s::interval FROM run WHERE %(deadline)s::interval IS NOT NULL
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key)
+  SELECT id, 'run.accepted', NULL FROM run
+  UNION ALL
+  SELECT run_id, 'step.dispatched', step_key FROM step WHERE status = 'ready'
+)
+SELECT id FROM run;
+
+-- name: definition
+-- Does:  what a start needs to know of a flow.
+SELECT manifest_hash, enabled, switched_by, switch_reason FROM flow_definitions WHERE name = %(flow)s;
+
+-- name: rejected
+-- Does:  records that a disabled flow refused a trigger (SPEC: event `trigger.rejected_disabled`, code 1010).
+-- In:    id (a fresh id: no run was made), facts
+INSERT INTO flow_events (run_id, type, facts) VALUES (%(id)s, 'trigger.rejected_disabled', %(facts)s::json);
+
+-- name: keys
+-- Does:  which runs hold these idempotency keys.
+SELECT key, run_id, request_hash FROM flow_idempotency_keys WHERE flow = %(flow)s AND key = ANY (%(keys)s);

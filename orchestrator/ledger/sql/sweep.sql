@@ -1,0 +1,119 @@
+-- name: expired
+-- Does:  a page of claims whose lease ran out. Rows that another keeper, a claim or a cancel holds are left for the next time.
+-- In:    page
+-- Out:   run_id, step_key, version, attempt, owner, crashes, halted
+-- Locks: run FOR KEY SHARE, claim
+-- Time:  flow_now()        Index: ix_flow_step_claims_live
+SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halt IS NOT NULL AS halted
+  FROM flow_step_claims c
+  JOIN flow_steps s ON s.run_id = c.run_id AND s.step_key = c.step_key
+  JOIN flow_runs r ON r.id = c.run_id
+ WHERE c.expires_at IS NOT NULL AND c.expires_at < flow_now()
+ ORDER BY c.expires_at
+ LIMIT %(page)s
+   FOR UPDATE OF c SKIP LOCKED
+   FOR KEY SHARE OF r SKIP LOCKED;
+
+-- name: held_by
+-- Does:  the live claims of a worker process, or of one of its pool children.
+-- In:    owner, prefix (owner followed by '/%%'), page
+SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halt IS NOT NULL AS halted
+  FROM flow_step_claims c
+  JOIN flow_steps s ON s.run_id = c.run_id AND s.step_key = c.step_key
+  JOIN flow_runs r ON r.id = c.run_id
+ WHERE c.expires_at IS NOT NULL AND (c.owner = %(owner)s OR c.owner LIKE %(prefix)s)
+ LIMIT %(page)s
+   FOR UPDATE OF c SKIP LOCKED
+   FOR KEY SHARE OF r SKIP LOCKED;
+
+-- name: requeue_lost
+-- Does:  RUNNING to READY for attempts that were lost with their worker; each quotes the version it was read at.
+-- In:    run_ids, step_keys, versions
+-- Out:   the dispatches
+WITH lost AS MATERIALIZED (
+  SELECT * FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(versions)s::bigint[]) AS t(run_id, step_key, version)
+), ended AS (
+  UPDATE flow_step_claims c SET expires_at = NULL
+    FROM lost
+   WHERE c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version AND c.expires_at IS NOT NULL
+  RETURNING c.run_id, c.step_key, c.attempt
+), attempt AS (
+  UPDATE flow_step_attempts a
+     SET status = 'crashed', ended_at = flow_now(), error_type = 'WorkerLost',
+         error_message = 'the worker died, or could not renew its lease'
+    FROM ended
+   WHERE a.run_id = ended.run_id AND a.step_key = ended.step_key AND a.attempt = ended.attempt
+), step AS (
+  UPDATE flow_steps s
+     SET status = 'ready', dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), crashes = s.crashes + 1,
+         queue_deadline = flow_now() + s.queue_timeout
+    FROM ended
+   WHERE s.run_id = ended.run_id AND s.step_key = ended.step_key AND s.status = 'running'
+  RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority, ended.attempt
+), dispatch AS (
+  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
+  SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt)
+  SELECT run_id, 'step.lease_expired', step_key, attempt FROM step
+  UNION ALL
+  SELECT run_id, 'step.dispatched', step_key, NULL FROM step
+)
+SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step;
+
+-- name: due
+-- Does:  WAITING to READY for steps whose time has come.
+-- In:    page
+-- Out:   the dispatches
+-- Time:  flow_now()        Index: ix_flow_steps_due
+WITH page AS MATERIALIZED (
+  SELECT run_id, step_key FROM flow_steps
+   WHERE status = 'waiting' AND due_at <= flow_now() ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
+), step AS (
+  UPDATE flow_steps s
+     SET status = 'ready', dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), due_at = NULL,
+         queue_deadline = flow_now() + s.queue_timeout
+    FROM page
+   WHERE s.run_id = page.run_id AND s.step_key = page.step_key AND s.status = 'waiting'
+  RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority
+), dispatch AS (
+  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority) SELECT * FROM step
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step
+)
+SELECT * FROM step;
+
+-- name: next_due
+-- Out:   seconds until the next timer; null when none is set
+SELECT EXTRACT(epoch FROM min(due_at) - flow_now())::float AS seconds FROM flow_steps WHERE status = 'waiting';
+
+-- name: past_deadline
+-- Does:  open runs past their deadline.
+-- In:    page              Index: ix_flow_run_controls_deadline
+SELECT run_id FROM flow_run_controls
+ WHERE NOT closed AND deadline IS NOT NULL AND deadline < flow_now() AND timed_out_at IS NULL
+ ORDER BY deadline LIMIT %(page)s;
+
+-- name: past_queue_deadline
+-- Does:  ready steps that nobody claimed in time.
+-- In:    page              Index: ix_flow_steps_queue_deadline
+SELECT run_id, step_key, dispatch_no FROM flow_steps
+ WHERE status = 'ready' AND queue_deadline IS NOT NULL AND queue_deadline < flow_now()
+ ORDER BY queue_deadline LIMIT %(page)s;
+
+-- name: still_ready
+-- Does:  locks a step if it is still waiting at that dispatch.
+SELECT queue_timeout FROM flow_steps
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'ready' AND dispatch_no = %(number)s
+   AND queue_deadline < flow_now()
+   FOR NO KEY UPDATE;
+
+-- name: overrun
+-- Does:  live claims of one worker that are past their step timeout, or whose run was halted and the grace is over.
+-- In:    owner, prefix, page
+SELECT c.run_id, c.step_key, c.version, c.owner, c.stop_at < flow_now() AS timed_out
+  FROM flow_step_claims c
+  LEFT JOIN flow_run_controls k ON k.run_id = c.run_id AND NOT k.closed
+ WHERE c.expires_at IS NOT NULL AND (c.owner = %(owner)s OR c.owner LIKE %(prefix)s)
+   AND (c.stop_at < flow_now() OR k.grace_ends_at < flow_now())
+ LIMIT %(page)s;

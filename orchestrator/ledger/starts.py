@@ -1,0 +1,70 @@
+"""Accepting triggers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row
+
+from orchestrator.core.planner import Plan, seconds
+from orchestrator.ledger.rows import one, run
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A trigger with the id its run will have. `body` and `headers` are JSON text."""
+
+    id: UUID
+    body: str
+    key: str | None
+    digest: str | None
+    tags: tuple[str, ...]
+    trigger: str
+    headers: str | None
+
+    def as_json(self) -> str:
+        """An element of the start statement's `requests`; the body is pasted in, not parsed again."""
+        facts: Mapping[str, Any] = {
+            "id": str(self.id),
+            "key": self.key,
+            "digest": self.digest,
+            "tags": list(self.tags),
+            "trigger": self.trigger,
+        }
+        head = json.dumps(facts)[:-1]
+        return f'{head}, "body": {self.body}, "headers": {self.headers or "null"}}}'
+
+
+def start(tx: Connection, flow: str, manifest_hash: str, plan: Plan, new: Sequence[NewRun], ttl: timedelta) -> set[UUID]:
+    """Insert the runs; the ids of those that were created."""
+    rows = run(
+        tx,
+        "start",
+        flow=flow,
+        hash=manifest_hash,
+        requests=f"[{', '.join(each.as_json() for each in new)}]",
+        rows=plan.rows,
+        sinks=plan.sinks,
+        ttl=ttl,
+        deadline=seconds(plan.manifest.deadline),
+    )
+    return {row.id for row in rows}
+
+
+def definition(tx: Connection, flow: str) -> Row[Any] | None:
+    """Hash and switch of a flow."""
+    return one(tx, "definition", flow=flow)
+
+
+def holders(tx: Connection, flow: str, keys: Sequence[str]) -> dict[str, tuple[UUID, str]]:
+    """Run id and request hash by idempotency key."""
+    rows = run(tx, "keys", flow=flow, keys=list(keys))
+    return {row.key: (row.run_id, row.request_hash) for row in rows}
+
+
+def rejected(tx: Connection, event_id: UUID, facts: Mapping[str, Any]) -> None:
+    """Record that a disabled flow refused a trigger."""
+    run(tx, "rejected", id=event_id, facts=json.dumps(facts))
