@@ -243,7 +243,10 @@ class Supervisor:
                         f"{worker.name} {worker.ending()} before it was ready. The end of its output:\n{worker.tail}\n"
                         "Fix: act on what it says, then start `orchestrator dev` again."
                     )
-            known = {row[0] for row in connection.execute(_WORKERS_SEEN, [began])}
+            try:
+                known = {row[0] for row in connection.execute(_WORKERS_SEEN, [began])}
+            except psycopg.errors.UndefinedTable:
+                return False  # with ORCHESTRATOR_MIGRATE=false the workers say so themselves, and end
             return known >= {worker.pid for worker in self.workers}
 
         with self._connect() as connection:
@@ -298,7 +301,7 @@ class Supervisor:
         for child in running:
             child.send(signal.SIGKILL)
             child.finish()
-        place.end_marked(self.token, patience_s=0.5 if self.signals.stops > 1 else 3.0)
+        place.end_marked(self.token, patience_s=0.5 if self.signals.stops > 1 else 2.0)
         self.stack.stop(immediate=self.signals.stops > 1)
         place.forget(self.folder)
         self.lines.say("stopped")

@@ -1,0 +1,201 @@
+"""`orchestrator dev` with real servers and stand-ins for the worker and Flower: nothing is ever left behind."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from orchestrator.dev.place import MARK
+from orchestrator.embedded.discovery import DevState, find_running
+from tests.support.eventually import eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+class Dev:
+    """One `dev` process. `info` is its ready line."""
+
+    def __init__(self, data_dir: Path, workers: int = 1, **env: str) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir.with_name(f"{data_dir.name}.log")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("ORCHESTRATOR_")}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.stub_dev", str(data_dir), str(workers)],
+                cwd=ROOT,
+                env={**inherited, "ORCHESTRATOR_MIGRATE": "false", **env},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.info: dict[str, Any] = {}
+
+    def ready(self) -> "Dev":
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.messages
+        self.info = json.loads(line)
+        return self
+
+    @property
+    def messages(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def state(self) -> DevState:
+        found = DevState.read(self.data_dir / "dev.json")
+        assert found is not None
+        return found
+
+    def everyone(self) -> set[int]:
+        """Pids of all processes of this data directory, however deep, except `dev` itself."""
+        token = self.state.token
+        found = set()
+        for process in psutil.process_iter():
+            try:
+                env = process.environ()
+            except (psutil.Error, OSError):
+                continue
+            if env.get(MARK) == token or env.get("FLOW_ORCHESTRATOR_SERVER", "").startswith(str(self.data_dir)):
+                found.add(process.pid)
+        return found
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextmanager
+def running(data_dir: Path, workers: int = 1, **env: str) -> Iterator[Dev]:
+    dev = Dev(data_dir, workers, **env)
+    try:
+        yield dev.ready()
+    finally:
+        if dev.process.poll() is None:
+            dev.stop()
+        assert dev.process.stdout is not None
+        dev.process.stdout.close()
+
+
+def alive(pids: set[int]) -> set[int]:
+    return {pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
+
+
+def test_ready_is_one_json_line_with_what_a_client_needs(tmp_path: Path) -> None:
+    with running(tmp_path / "data", workers=2) as dev:
+        assert list(dev.info) == ["ready", "database_url", "broker_url", "flower_url", "data_dir", "pids"]
+        assert set(dev.info["pids"]) == {"postgres", "broker", "flower", "workers"}
+        assert len(dev.info["pids"]["workers"]) == 2
+        with psycopg.connect(dev.info["database_url"]) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        dev.stop()
+        assert dev.process.stdout is not None
+        assert dev.process.stdout.read() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_everything_even_what_a_step_left_behind(tmp_path: Path, number: signal.Signals) -> None:
+    with running(tmp_path / "data") as dev:
+        everyone = dev.everyone()
+        assert len(everyone) > 4
+        assert dev.stop(number) == 0
+        assert alive(everyone) == set()
+        assert not (tmp_path / "data" / "dev.json").exists()
+
+
+def test_a_worker_and_a_server_that_die_are_started_again(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as dev:
+        (worker,) = dev.info["pids"]["workers"]
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: dev.state.pids.workers not in ((), (worker,)), message="no new worker")
+        assert "worker-1 was ended by SIGKILL; starting it again in 1 s" in dev.messages
+        os.kill(dev.info["pids"]["broker"], signal.SIGKILL)
+        eventually(lambda: "Valkey is back" in dev.messages, message="no new broker")
+        assert dev.state.broker_url == dev.info["broker_url"]
+
+
+def test_the_next_dev_cleans_up_and_keeps_data_and_ports_when_dev_was_killed(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as first:
+        with psycopg.connect(first.info["database_url"], autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        everyone = first.everyone()
+        first.process.kill()
+        first.process.wait()
+    with running(tmp_path / "data") as second:
+        left = alive(everyone) & second.everyone()
+        assert left <= {second.info["pids"]["postgres"], second.info["pids"]["broker"]}
+        assert alive(everyone - second.everyone()) == set()
+        with psycopg.connect(second.info["database_url"]) as connection:
+            assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+        assert second.info["flower_url"] == first.info["flower_url"]
+
+
+def test_a_second_dev_on_one_data_directory_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as first:
+        second = Dev(tmp_path / "data")
+        assert second.process.communicate(timeout=20) == ("", None)
+        assert second.process.returncode == 7
+        assert f"(pid {first.process.pid}) uses {tmp_path / 'data'}" in first.messages
+        assert alive(first.everyone())
+
+
+def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path) -> None:
+    dev = Dev(tmp_path / "data")
+    eventually(lambda: "started PostgreSQL" in dev.messages)
+    servers = {process.pid for process in psutil.Process(dev.process.pid).children(recursive=True)}
+    assert dev.stop() == 0
+    assert alive(servers) == set()
+    assert dev.process.communicate() == ("", None)
+
+
+def test_a_worker_that_cannot_start_stops_the_start_with_its_own_words(tmp_path: Path) -> None:
+    dev = Dev(tmp_path / "data", STUB_FAIL="no module named shop")
+    assert dev.process.communicate(timeout=30) == ("", None)
+    assert dev.process.returncode == 1
+    assert "worker-1 ended with exit code 2 before it was ready" in dev.messages
+    assert "no module named shop" in dev.messages.rpartition("before it was ready")[2]
+
+
+def test_wrong_settings_start_nothing(tmp_path: Path) -> None:
+    dev = Dev(tmp_path / "data", ORCHESTRATOR_LEESE="3s")
+    assert dev.process.communicate(timeout=20) == ("", None)
+    assert dev.process.returncode == 2
+    assert "did you mean ORCHESTRATOR_LEASE?" in dev.messages
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_server_of_the_users_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
+    dev = Dev(tmp_path / "data", ORCHESTRATOR_BROKER_URL="redis://:hunter2@127.0.0.1:1/0")
+    assert dev.process.communicate(timeout=30) == ("", None)
+    assert dev.process.returncode == 1
+    assert "redis://:***@127.0.0.1:1/0 does not answer" in dev.messages
+    assert "hunter2" not in dev.messages
+
+
+def test_a_command_below_the_project_finds_the_running_dev(tmp_path: Path) -> None:
+    (tmp_path / "src" / "deep").mkdir(parents=True)
+    with running(tmp_path / ".orchestrator") as dev:
+        found = find_running(tmp_path / "src" / "deep")
+        assert found is not None
+        assert found.database_url == dev.info["database_url"]
+        assert find_running(tmp_path / ".orchestrator") == found
+        state_file = tmp_path / ".orchestrator" / "dev.json"
+        assert stat.S_IMODE(state_file.stat().st_mode) == 0o600
+        state_file.chmod(0o644)
+        assert find_running(tmp_path) is None, "a file that others could write or read is not trusted"
+        dev.process.kill()
+        dev.process.wait()
+        state_file.chmod(0o600)
+        assert find_running(tmp_path) is None, "it ended"
+        with running(tmp_path / ".orchestrator"):
+            pass
