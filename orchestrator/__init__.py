@@ -1,1 +1,110 @@
-"""Durable flows of typed Python steps on Celery workers."""
+"""Durable flows of typed Python steps on Celery workers.
+
+    from orchestrator import Context, each, flow, step
+
+Flows are written with `step`, `flow`, `each` and `Context`; runs are started and watched with `Client` or
+`AsyncClient`, which are imported at first use, so that a module of flows needs no database driver.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from orchestrator.authoring import Context, Flow, Progress, Step, each, flow, step
+from orchestrator.core.manifest import Backoff, Manifest, Problem, Retry, StepDef, TriggerDef
+from orchestrator.core.states import RunStatus, StepStatus
+from orchestrator.errors import (
+    AuthoringError,
+    Conflict,
+    DiscoveryError,
+    FlowDisabled,
+    FlowNotFound,
+    IdempotencyConflict,
+    InputInvalid,
+    LeaseLost,
+    ManifestInvalid,
+    NotFound,
+    NotTransactional,
+    OrchestratorError,
+    OutputInvalid,
+    RunCancelled,
+    RunFailed,
+    RunNotFound,
+    RunTimedOut,
+    SettingsInvalid,
+    StepNotFound,
+    Unavailable,
+    UsageError,
+    ValueRefused,
+    WaitTimeout,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.aclient import AsyncClient
+    from orchestrator.client import Client, RunHandle
+    from orchestrator.settings import Settings
+
+__all__ = [
+    # writing flows
+    "Context",
+    "Flow",
+    "Progress",
+    "Step",
+    "each",
+    "flow",
+    "step",
+    # flows as data
+    "Backoff",
+    "Manifest",
+    "Problem",
+    "Retry",
+    "StepDef",
+    "TriggerDef",
+    # running flows
+    "AsyncClient",
+    "Client",
+    "RunHandle",
+    "RunStatus",
+    "Settings",
+    "StepStatus",
+    # errors
+    "AuthoringError",
+    "Conflict",
+    "DiscoveryError",
+    "FlowDisabled",
+    "FlowNotFound",
+    "IdempotencyConflict",
+    "InputInvalid",
+    "LeaseLost",
+    "ManifestInvalid",
+    "NotFound",
+    "NotTransactional",
+    "OrchestratorError",
+    "OutputInvalid",
+    "RunCancelled",
+    "RunFailed",
+    "RunNotFound",
+    "RunTimedOut",
+    "SettingsInvalid",
+    "StepNotFound",
+    "Unavailable",
+    "UsageError",
+    "ValueRefused",
+    "WaitTimeout",
+]
+
+_LAZY = {
+    "AsyncClient": "orchestrator.aclient",
+    "Client": "orchestrator.client",
+    "RunHandle": "orchestrator.client",
+    "Settings": "orchestrator.settings",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -207,3 +207,9 @@ class DevRunning(Conflict):
     """Another `orchestrator dev` uses the data directory."""
 
     code = "dev_running"
+
+
+class NotTransactional(UsageError):
+    """A step that is not transactional asked for the ledger's transaction."""
+
+    code = "not_transactional"

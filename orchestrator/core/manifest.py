@@ -183,12 +183,12 @@ class Manifest(_Part):
         """What is wrong with the graph; with `known_types` also each step whose type is not among them."""
         return manifest_checks.problems(self, known_types)
 
-    def require(self, known_types: Collection[str]) -> None:
+    def require(self, known_types: Collection[str], extra: Iterable[Problem] = ()) -> None:
         """
         Raises:
-            ManifestInvalid: a step has a type that is not among `known_types`.
+            ManifestInvalid: a step has a type that is not among `known_types`, or there are `extra` problems.
         """
-        if problems := self.problems(known_types):
+        if problems := [*self.problems(known_types), *extra]:
             raise _invalid({"name": self.name}, problems)
 
     @cached_property

@@ -1,0 +1,88 @@
+"""What a running step may ask and tell: the `Context` parameter."""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import NotTransactional
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_NOTE_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a step is. `total` is None when it is not known; `note` has at most 500 characters."""
+
+    done: float
+    total: float | None = None
+    note: str | None = None
+
+
+@dataclass(slots=True)
+class Signals:
+    """What passes between a running handler and the process around it. `progress` holds the last report only."""
+
+    cancel: threading.Event = field(default_factory=threading.Event)
+    progress: Progress | None = None
+
+
+class Context:
+    """Given to a step whose first parameter is annotated `Context`; callers in a flow body leave it out."""
+
+    def __init__(
+        self,
+        run_id: str = "test",
+        step_key: str = "test",
+        attempt: int = 1,
+        deadline: datetime | None = None,
+        signals: Signals | None = None,
+        tx: "Connection | None" = None,
+        log: "logging.LoggerAdapter[Any] | None" = None,
+    ) -> None:
+        """The defaults make a context for calling a step in a test."""
+        self.run_id = run_id
+        self.step_key = step_key
+        self.attempt = attempt  # from 1
+        self.deadline = deadline  # aware UTC; when this attempt is ended, None without a timeout
+        self.signals = signals if signals is not None else Signals()
+        self._tx = tx
+        facts = {"run_id": run_id, "step_key": step_key, "attempt": attempt}
+        self.log = log if log is not None else logging.LoggerAdapter(logging.getLogger("orchestrator.step"), facts)
+
+    def __repr__(self) -> str:
+        return f"Context(run_id={self.run_id!r}, step_key={self.step_key!r}, attempt={self.attempt})"
+
+    @property
+    def idempotency_key(self) -> str:
+        """Stable over the attempts of this step; pass it on to make an outside effect happen once."""
+        return f"{self.run_id}:{self.step_key}"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether someone asked this step to stop; it learns so within one heartbeat."""
+        return self.signals.cancel.is_set()
+
+    @property
+    def tx(self) -> "Connection":
+        """The ledger transaction that records this step's completion: what is written here commits with it, or not.
+
+        Raises:
+            NotTransactional: the step is not `@step(transactional=True)`.
+        """
+        if self._tx is None:
+            raise NotTransactional(
+                f"Step `{self.step_key}` asked for `ctx.tx` and is not transactional. "
+                "Fix: declare it with `@step(transactional=True)`.",
+                step_key=self.step_key,
+            )
+        return self._tx
+
+    def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Report how far the step is. Cheap: only the last report before a heartbeat is kept."""
+        short = note.replace("\x00", "")[:_NOTE_LIMIT] if note else None
+        self.signals.progress = Progress(done, total, short)

@@ -1,0 +1,86 @@
+"""`each`: one step run on every item of a list."""
+
+from collections.abc import Iterable
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from orchestrator.authoring import kinds
+from orchestrator.authoring.literals import encode
+from orchestrator.authoring.placeholder import Placeholder, node_of, refuse
+from orchestrator.authoring.step import Step
+from orchestrator.authoring.tracer import Tracer, current
+from orchestrator.core.manifest import StepDef
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+_ITEM = "@item()"
+
+
+def each(
+    step: Step[Concatenate[T, P], R, Any],
+    items: Iterable[T],
+    *,
+    concurrency: int | None = None,
+    key: str | None = None,
+    **fixed: Any,
+) -> list[R]:
+    """Run `step` once for each item, at most `concurrency` at a time; gives the results in the order of the items.
+
+    The item goes to the first parameter that `fixed` does not name (the type checker takes it for the first one);
+    `fixed` holds the other arguments, the same for every item. `step.options(…)` may be given instead of a step.
+
+    Raises:
+        AuthoringError: outside a flow body, or an argument does not fit.
+    """
+    if not isinstance(step, Step):
+        refuse("`each` got something that is no step", "decorate the function with `@step`, and do not call it here")
+    tracer = current()
+    if tracer is None:
+        refuse("`each` works in a flow body only", f"write `[{step.type}.fn(x) for x in items]`")
+    _check_concurrency(concurrency)
+    item = _item_parameter(step, fixed)
+    kind = step.signature.kind(item)
+    inputs = {**step.encode_arguments(tracer, _checked(step, item, fixed)), item: _ITEM}
+    loop = StepDef(
+        for_each=_for_each(step, items, kind, tracer),
+        concurrency=concurrency,
+        run_after=tracer.predecessors(step.after),
+        steps={step.type: step.step_def(inputs=inputs)},
+    )
+    asked = key if key is not None else step.key
+    tracer.use(step.base)
+    loop_key = tracer.free_key(asked or step.type, exact=asked is not None)
+    return cast(list[R], tracer.add(loop_key, loop, list[step.signature.returns]))  # type: ignore[name-defined]
+
+
+def _check_concurrency(value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        refuse(f"`each` got `concurrency={value!r}`", "give a whole number from 1, or leave it out for no limit")
+
+
+def _item_parameter(step: Step[Any, Any, Any], fixed: dict[str, Any]) -> str:
+    free = [name for name in step.signature.inputs.parameters if name not in fixed]
+    if not free:
+        refuse(f"step `{step.type}` has no parameter left for the item", "leave one argument out of `each(…)`")
+    return free[0]
+
+
+def _checked(step: Step[Any, Any, Any], item: str, fixed: dict[str, Any]) -> dict[str, object]:
+    """`fixed`, when together with the item it is what the step takes."""
+    given = step.bind((), {**fixed, item: None})
+    return {name: value for name, value in given.items() if name != item}
+
+
+def _for_each(step: Step[Any, Any, Any], items: object, kind: Any, tracer: Tracer) -> Any:
+    what = f"the list of `each({step.type}, …)`"
+    if isinstance(items, Placeholder):
+        try:
+            kinds.element(node_of(items).kind)
+        except kinds.NoMember as miss:
+            refuse(f"{what} is {node_of(items).label}: {miss}", miss.fix)
+        return encode(items, Any, tracer, what)
+    if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
+        refuse(f"{what} is a {type(items).__name__}", "give a list, or a step's result that is one")
+    return encode(list(items), list[kind], tracer, what)

@@ -1,0 +1,274 @@
+"""`@flow`: a function whose body is traced once, at registration, into a manifest."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Generic, NoReturn, ParamSpec, cast, overload
+
+from pydantic import JsonValue, ValidationError
+from typing_extensions import TypeVar
+
+from orchestrator.authoring.literals import encode
+from orchestrator.authoring.placeholder import refuse
+from orchestrator.authoring.signature import Signature
+from orchestrator.authoring.step import AnyStep, Length
+from orchestrator.authoring.tracer import Tracer, current
+from orchestrator.authoring.where import caller, place_in
+from orchestrator.core.manifest import Manifest
+from orchestrator.core.manifest_checks import Problem
+from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.values import dumps, explain
+from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused
+
+P = ParamSpec("P")
+R = TypeVar("R", default=Any)
+
+
+class Flow(Generic[P, R]):
+    """A manifest with the steps that run it. Made by `@flow` or `Flow.from_manifest`."""
+
+    def __init__(self, manifest: Manifest, handlers: Mapping[str, AnyStep], signature: Signature | None) -> None:
+        self.manifest = manifest
+        self.handlers: Mapping[str, AnyStep] = MappingProxyType(dict(handlers))  # step type -> step
+        self.signature = signature
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def fn(self) -> Callable[P, R]:
+        """The function as it was written.
+
+        Raises:
+            AttributeError: the flow was made of a manifest.
+        """
+        if self.signature is None:
+            raise AttributeError(f"flow {self.name!r} was made of a manifest and has no function")
+        return cast(Callable[P, R], self.signature.fn)
+
+    @property
+    def place(self) -> str | None:
+        """`file:line` of the function, None for a flow made of a manifest."""
+        return self.signature.place if self.signature is not None else None
+
+    def __repr__(self) -> str:
+        return f"<flow {self.name} version {self.manifest.version}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        if current() is not None:
+            refuse(f"flow `{self.name}` was called in a flow body", "call its steps; flows inside flows do not exist")
+        refuse(
+            f"flow `{self.name}` was called like a function",
+            f"start a run with `Client.start({self.name}, …)`; `{self.name}.fn` is the plain function",
+        )
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest, steps: Iterable[AnyStep]) -> "Flow[..., Any]":
+        """A flow given as data.
+
+        Raises:
+            ManifestInvalid: a step's type has no handler among `steps`, or its inputs do not fit the handler.
+        """
+        handlers: dict[str, AnyStep] = {}
+        for one in steps:
+            if handlers.setdefault(one.type, one.base).fn is not one.fn:
+                raise ManifestInvalid(f"Two steps have the type `{one.type}`. Fix: name one with `@step(key=…)`.")
+        manifest.require(handlers, extra=_inputs_problems(manifest, handlers))
+        return Flow(manifest, handlers, None)
+
+    def encode_input(self, given: Mapping[str, Any] | None = None, /, **named: Any) -> str:
+        """The flow's input as JSON text, checked, with defaults filled in.
+
+        Values may be Python objects of the parameters' types or their JSON forms.
+
+        Raises:
+            InputInvalid: a parameter is missing, unknown or does not fit; `path` says where.
+        """
+        values = {**(given or {}), **named}
+        if self.signature is None:
+            return self._encode_by_schema(values)
+        known = self.signature.inputs.parameters
+        for name in values:
+            if name not in known:
+                hint = did_you_mean(str(name), known) or "it takes no input."
+                raise self._bad_input(f"unknown input `{name}`", hint, str(name))
+        try:
+            return self._encode({**self.signature.default_values, **values})
+        except ValidationError as exc:
+            path, text = explain(exc)
+        except ValueRefused as exc:
+            path, text = exc.path, exc.message.partition(" Fix: ")[0].rstrip(".")
+        raise self._bad_input(text, "give what the flow's parameters take.", path)
+
+    def _encode(self, values: dict[str, Any]) -> str:
+        """As JSON where it is JSON already (base64 bytes, strict models), as Python objects where it is not."""
+        codec = cast(Signature, self.signature).arguments
+        try:
+            text = dumps(values)
+        except ValueRefused:
+            return codec.dumps(values)
+        return codec.write(codec.loads(text))
+
+    def _encode_by_schema(self, values: dict[str, Any]) -> str:
+        from jsonschema import Draft202012Validator  # slow to import, and only flows made of manifests need it
+
+        try:
+            text = dumps(values)
+        except ValueRefused as exc:
+            raise self._bad_input(exc.message.partition(" Fix: ")[0].rstrip("."), "replace it.", exc.path) from exc
+        error = next(iter(Draft202012Validator(self.manifest.input_schema).iter_errors(json.loads(text))), None)
+        if error is not None:
+            path = error.json_path.removeprefix("$").removeprefix(".")
+            problem = f"{path}: {error.message}" if path else error.message
+            raise self._bad_input(problem, "see the flow's input_schema.", path)
+        return text
+
+    def _bad_input(self, problem: str, fix: str, path: str) -> InputInvalid:
+        message = f"The input of flow `{self.name}` does not fit: {problem}. Fix: {fix}"
+        return InputInvalid(message, flow=self.name, path=path)
+
+    def decode_output(self, value: JsonValue) -> R:
+        """A run's stored output as the type that the flow function returns.
+
+        Raises:
+            OutputInvalid: it does not fit, such as the output of an older version.
+        """
+        if self.signature is None:
+            return cast(R, value)
+        try:
+            return cast(R, self.signature.result.loads(dumps(value)))
+        except ValidationError as exc:
+            path, text = explain(exc)
+            message = f"The output of flow `{self.name}` does not fit its annotation: {text}. Fix: read it as JSON."
+            raise OutputInvalid(message, flow=self.name, path=path) from exc
+
+
+AnyFlow = Flow[..., Any]
+
+
+def _inputs_problems(manifest: Manifest, handlers: Mapping[str, AnyStep]) -> list[Problem]:
+    """Inputs of steps that their handlers do not take, or miss."""
+    found = []
+    plain = [(f"steps.{key}", one) for key, one in manifest.steps.items()]
+    inner = [(f"{place}.steps.{key}", child) for place, one in plain for key, child in one.steps.items()]
+    for place, one in [*plain, *inner]:
+        if one.type is None or one.type not in handlers:
+            continue
+        signature = handlers[one.type].signature
+        names = signature.inputs.parameters
+        for name in one.inputs.keys() - names.keys():
+            hint = did_you_mean(name, names) or None
+            found.append(Problem(f"{place}.inputs.{name}", f"step type `{one.type}` has no input `{name}`", hint))
+        for name in names.keys() - one.inputs.keys() - signature.defaults.keys():
+            found.append(Problem(f"{place}.inputs", f"step type `{one.type}` needs the input `{name}`"))
+    return sorted(found, key=lambda problem: problem.place)
+
+
+class FlowDecorator:
+    """What `@flow(…)` gives: takes the function."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = {name: value for name, value in fields.items() if value is not None}
+
+    def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]:
+        """
+        Raises:
+            AuthoringError: the body does what a placeholder cannot do, or an option cannot be.
+        """
+        name = self._fields.get("name", getattr(fn, "__name__", "flow"))
+        signature = Signature(fn, f"flow `{name}`")
+        if inspect.iscoroutinefunction(fn):
+            signature.fail("is `async def`", "write `def`: its body is only traced, never run")
+        if signature.context_param is not None:
+            signature.fail("takes a Context", "take it in a step")
+        tracer, output = _trace(signature, name)
+        fields = {"name": name, "description": signature.summary, **self._fields}
+        try:
+            manifest = Manifest(
+                **fields,
+                input_schema=_input_schema(signature),
+                steps=tracer.steps,
+                output=output,
+                output_schema=signature.result.json_schema or None,
+            )
+        except ManifestInvalid as exc:
+            raise AuthoringError(f"{signature.place}: {exc.message}", place=signature.place) from exc
+        return Flow(manifest, tracer.handlers, signature)
+
+
+def _trace(signature: Signature, name: str) -> tuple[Tracer, JsonValue]:
+    """Run the body once on placeholders."""
+    tracer = Tracer(name)
+    given = {p: tracer.input(p, signature.kind(p)) for p in signature.inputs.parameters}
+    if current() is not None:
+        signature.fail("is defined in the body of another flow", "define it at the top of a module")
+    with tracer.active():
+        try:
+            result = signature.fn(**given)
+        except AuthoringError:
+            raise
+        except Exception as exc:
+            raise _failed_body(signature, name, exc) from exc
+        try:
+            return tracer, encode(result, signature.returns, tracer, f"the result of flow `{name}`")
+        except AuthoringError as exc:  # no line of the body is running any more
+            text = exc.message.partition(": ")[2]
+            raise AuthoringError(f"{signature.place}: {text}", place=signature.place) from exc
+
+
+def _failed_body(signature: Signature, name: str, exc: Exception) -> AuthoringError:
+    place = place_in(exc.__traceback__, signature.fn.__code__.co_filename) or signature.place
+    reason = str(exc).partition("\n")[0]
+    return AuthoringError(
+        f"{place}: the body of flow `{name}` raised {type(exc).__name__}: {reason}. Fix: the body runs once, at "
+        "registration, on placeholders; move what needs values (also building models of them) into a step.",
+        place=place,
+    )
+
+
+def _input_schema(signature: Signature) -> dict[str, JsonValue]:
+    """JSON Schema of the parameters, with their defaults."""
+    schema = json.loads(json.dumps(signature.arguments.json_schema, default=str))
+    properties = schema.setdefault("properties", {})
+    for name, value in signature.default_values.items():
+        properties.setdefault(name, {})["default"] = value
+    return cast(dict[str, JsonValue], schema)
+
+
+@overload
+def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
+@overload
+def flow(
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    deadline: Length | None = None,
+    tags: Iterable[str] | None = None,
+    queue: str | None = None,
+    idempotency_ttl: Length | None = None,
+    description: str | None = None,
+) -> FlowDecorator: ...
+def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
+    """`@flow` or `@flow(name=…, version=…, deadline=…, tags=…, queue=…)`: traces the function into a manifest.
+
+    The parameters are the fields of the run's input, the result is the run's output. The body runs once, at
+    registration: it calls steps, passes their results on, and decides nothing.
+
+    Raises:
+        AuthoringError: naming file, line and what to write instead.
+    """
+    if unknown := sorted(fields.keys() - _OPTIONS):
+        hint = did_you_mean(unknown[0], _OPTIONS)
+        raise AuthoringError(f"{caller()}: `@flow` has no option `{unknown[0]}`. Fix: {hint}", place=caller())
+    tags = fields.get("tags")
+    if isinstance(tags, str):
+        raise AuthoringError(f"{caller()}: `tags={tags!r}` is one text. Fix: write `tags=[{tags!r}]`.", place=caller())
+    if tags is not None:
+        fields["tags"] = tuple(tags)
+    decorator = FlowDecorator(fields)
+    return decorator if fn is None else decorator(fn)
+
+
+_OPTIONS = frozenset({"name", "version", "deadline", "tags", "queue", "idempotency_ttl", "description"})

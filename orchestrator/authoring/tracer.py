@@ -1,0 +1,78 @@
+"""The recording of one flow body: which steps were called, with what."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from orchestrator.authoring.placeholder import Node, Placeholder, node_of, refuse
+from orchestrator.core.expressions import Ref
+from orchestrator.core.manifest import StepDef
+from orchestrator.core.states import StepStatus
+
+if TYPE_CHECKING:
+    from orchestrator.authoring.step import Step
+
+_CURRENT: Final[ContextVar["Tracer | None"]] = ContextVar("orchestrator_tracer", default=None)
+
+
+def current() -> "Tracer | None":
+    """The flow body being traced in this thread, if any."""
+    return _CURRENT.get()
+
+
+class Tracer:
+    """Collects the steps of one flow."""
+
+    def __init__(self, flow: str) -> None:
+        self.flow = flow
+        self.steps: dict[str, StepDef] = {}
+        self.handlers: dict[str, Step[Any, Any, Any]] = {}
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        token = _CURRENT.set(self)
+        try:
+            yield
+        finally:
+            _CURRENT.reset(token)
+
+    def input(self, name: str, kind: Any) -> Placeholder:
+        """The placeholder of a flow parameter."""
+        return Placeholder(Node(Ref("trigger", None, (name,)), kind, self, f"the flow's input `{name}`"))
+
+    def add(self, key: str, definition: StepDef, kind: Any) -> Placeholder:
+        """Record a step under a free key and return the placeholder of its result."""
+        self.steps[key] = definition
+        return Placeholder(Node(Ref("step", key), kind, self, f"the result of step `{key}`"))
+
+    def free_key(self, wanted: str, *, exact: bool) -> str:
+        """`wanted`, or `wanted_2`, `wanted_3` … unless `exact`."""
+        if wanted not in self.steps:
+            return wanted
+        if exact:
+            refuse(f"the key `{wanted}` is used twice in flow `{self.flow}`", "give one of the steps another `key`")
+        return next(key for n in range(2, len(self.steps) + 3) if (key := f"{wanted}_{n}") not in self.steps)
+
+    def use(self, step: "Step[Any, Any, Any]") -> None:
+        """Note the handler of a step type."""
+        known = self.handlers.setdefault(step.type, step)
+        if known.fn is not step.fn:
+            refuse(
+                f"two steps of flow `{self.flow}` have the type `{step.type}`: {known.place} and {step.place}",
+                'name one with `@step(key="…")`',
+            )
+
+    def predecessors(self, after: Iterable[object]) -> dict[str, tuple[StepStatus, ...]]:
+        """`run_after` for what was given as `after`: results of steps, or keys."""
+        return {self._key_of(one): (StepStatus.SUCCEEDED,) for one in after}
+
+    def _key_of(self, one: object) -> str:
+        if isinstance(one, str):
+            return one
+        if not isinstance(one, Placeholder):
+            refuse(f"`after` holds a {type(one).__name__}", "give the results of steps, such as `after=[checked]`")
+        node = node_of(one)
+        if node.owner is not self or node.ref.key is None:
+            refuse(f"`after` holds {node.label}, which is no step of this flow", "give the result of a step")
+        return node.ref.key
