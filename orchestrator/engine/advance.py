@@ -149,9 +149,7 @@ def _settle(wave: _Wave) -> Finished:
     if not wave.sinks and not wave.failures:
         return Finished(dispatches=dispatches)
     error = wave.error if wave.failures else None
-    sinks_open, failures = graph.count_run(
-        wave.tx, wave.run.id, sinks=wave.sinks, failures=wave.failures, error=error
-    )
+    sinks_open, failures = graph.count_run(wave.tx, wave.run.id, sinks=wave.sinks, failures=wave.failures, error=error)
     if sinks_open:
         return Finished(dispatches=dispatches)
     status = RunStatus.FAILED if failures else RunStatus.SUCCEEDED
@@ -166,4 +164,3 @@ def _halted(tx: Connection, run: LockedRun) -> Finished:
         graph.end_run(tx, run.id, run.halt)
         return Finished(run_status=run.halt)
     return Finished()
-

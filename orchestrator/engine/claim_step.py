@@ -50,4 +50,6 @@ def inputs(ledger: Ledger, lease: Lease) -> str:
             if TRIGGER in missing:
                 known[TRIGGER] = claims.trigger_body(tx, lease.run_id)
     scope = Scope(trigger=known.get(TRIGGER), outputs=known, item=lease.item, index=lease.index)
-    return json.dumps({name: resolve(value, scope) for name, value in node.definition.inputs.items()}, ensure_ascii=False)
+    return json.dumps(
+        {name: resolve(value, scope) for name, value in node.definition.inputs.items()}, ensure_ascii=False
+    )

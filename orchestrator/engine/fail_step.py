@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Final, Literal
 
+from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from orchestrator.core import retry
@@ -12,7 +13,7 @@ from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus
 from orchestrator.engine import advance
 from orchestrator.engine.faults import fp
 from orchestrator.errors import LeaseLost
-from orchestrator.ledger import graph, reads
+from orchestrator.ledger import controls, graph
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
 
@@ -41,7 +42,16 @@ def fail(
         run = graph.lock(tx, lease.run_id)
         advance.fence(tx, lease)
         return ended_badly(
-            tx, ledger.plan(run.manifest_hash), run, lease.step_key, lease.attempt, error, retryable, jitter, status, inputs
+            tx,
+            ledger.plan(run.manifest_hash),
+            run,
+            lease.step_key,
+            lease.attempt,
+            error,
+            retryable,
+            jitter,
+            status,
+            inputs,
         )
 
     finished = ledger.retry(work)
@@ -68,7 +78,7 @@ def ended_badly(
     if halted:
         return cancelled(tx, plan, run, step_key, attempt)
     policy = plan.node(step_key).retry
-    failures = reads.failures(tx, run.id, step_key) + 1
+    failures = controls.failures(tx, run.id, step_key) + 1
     if retryable and failures < policy.max_attempts:
         return _back_off(tx, plan, run, step_key, attempt, retry.delay(policy.backoff, failures, jitter), error)
     return failed(tx, plan, run, step_key, attempt, error)
@@ -80,7 +90,7 @@ def _back_off(
     due_at = graph.park(tx, run.id, step_key, delay)
     if due_at is None:
         raise LeaseLost(f"Step {step_key} is not running any more.", run_id=str(run.id), step_key=step_key)
-    facts = {"due_at": due_at.isoformat(), "delay_s": round(delay.total_seconds(), 3), "error": error.message[:500]}
+    facts: JsonValue = {"due_at": due_at.isoformat(), "delay_s": round(delay.total_seconds(), 3), "error": error.message[:500]}
     graph.event(tx, run.id, "step.retry_scheduled", step_key, attempt, facts)
     # Children of an open loop leave the run RUNNING: their loop is.
     if "." not in step_key and not graph.any_active(tx, run.id, plan.nodes):
@@ -89,15 +99,22 @@ def _back_off(
 
 
 def failed(
-    tx: Connection, plan: Plan, run: LockedRun, step_key: str, attempt: int | None, error: StepError,
-    by: StepEvent = StepEvent.FAIL, *, crashed: int = 0,
+    tx: Connection,
+    plan: Plan,
+    run: LockedRun,
+    step_key: str,
+    attempt: int | None,
+    error: StepError,
+    by: StepEvent = StepEvent.FAIL,
+    *,
+    crashed: int = 0,
 ) -> Finished:
     """The step failed for good."""
     graph.end_step(
         tx, run.id, step_key, by, StepStatus.FAILED, reason=error.message[:2000], failed=1 - crashed, crashed=crashed
     )
     graph.event(tx, run.id, "step.failed", step_key, attempt, {"type": error.type, "message": error.message[:2000]})
-    facts = {"step": step_key, "type": error.type, "message": error.message[:2000]}
+    facts: JsonValue = {"step": step_key, "type": error.type, "message": error.message[:2000]}
     return advance.after(tx, plan, run, {step_key: StepStatus.FAILED}, facts)
 
 

@@ -49,7 +49,13 @@ def finish(
 
 
 def _in_one_statement(
-    ledger: Ledger, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None, tx: Connection | None
+    ledger: Ledger,
+    lease: Lease,
+    node: Node,
+    output: str,
+    inputs: str | None,
+    chain: Chain | None,
+    tx: Connection | None,
 ) -> Finished | None:
     """None when the statement found that this is a case for the general path; then it wrote nothing."""
     try:

@@ -76,7 +76,9 @@ def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopCha
     message = f"{failed} of its items failed; the first, {first.step_key if first is not None else '?'}: {why}"
     graph.end_step(tx, run_id, node.key, StepEvent.FAIL, StepStatus.FAILED, reason=message)
     graph.event(tx, run_id, "step.failed", node.key, facts={"reason": message})
-    return LoopChange(ended=StepStatus.FAILED, error=_error(node, message, first.step_key if first is not None else None))
+    return LoopChange(
+        ended=StepStatus.FAILED, error=_error(node, message, first.step_key if first is not None else None)
+    )
 
 
 def _error(node: Node, message: str, step: str | None = None) -> dict[str, JsonValue]:

@@ -240,9 +240,13 @@ def _check_body(plan: Plan, body: str) -> None:
     try:
         value: Any = json.loads(body, parse_constant=_not_json)
     except ValueError as exc:
-        raise InputInvalid(f"The input of {plan.manifest.name} is not JSON: {exc}. Fix: send a JSON object.", path="") from exc
+        raise InputInvalid(
+            f"The input of {plan.manifest.name} is not JSON: {exc}. Fix: send a JSON object.", path=""
+        ) from exc
     validator = _validator(plan.input_schema)
-    error = min(validator.iter_errors(value), key=lambda found: (len(found.absolute_path), str(found.message)), default=None)
+    error = min(
+        validator.iter_errors(value), key=lambda found: (len(found.absolute_path), str(found.message)), default=None
+    )
     if error is not None:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
         raise InputInvalid(

@@ -17,7 +17,9 @@ def load(tx: Connection, manifest_hash: str) -> Manifest:
     """
     row = one(tx, "load_manifest", hash=manifest_hash)
     if row is None:
-        raise NotFound(f"No manifest with hash {manifest_hash[:12]} is in the ledger. Fix: start a worker that has the flow.")
+        raise NotFound(
+            f"No manifest with hash {manifest_hash[:12]} is in the ledger. Fix: start a worker that has the flow."
+        )
     return Manifest.from_json(row.manifest)
 
 

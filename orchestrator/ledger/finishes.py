@@ -12,11 +12,11 @@ from orchestrator.ledger.rows import dispatches, one, run
 NO_LEASE: Final = timedelta(0)
 
 
-def mid(tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None) -> Row[Any] | None:
+def mid(
+    tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None
+) -> Row[Any] | None:
     """A step with one plain successor; None when nothing was written."""
-    return _recorded(
-        tx, "finish_mid", lease, output, inputs, next_key=node.only_successor, **_chain(chain)
-    )
+    return _recorded(tx, "finish_mid", lease, output, inputs, next_key=node.only_successor, **_chain(chain))
 
 
 def sink(tx: Connection, lease: Lease, output: str, inputs: str | None) -> Row[Any] | None:
@@ -24,11 +24,11 @@ def sink(tx: Connection, lease: Lease, output: str, inputs: str | None) -> Row[A
     return _recorded(tx, "finish_sink", lease, output, inputs)
 
 
-def child(tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None) -> Row[Any] | None:
+def child(
+    tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None
+) -> Row[Any] | None:
     """A child of a loop that is not the last; None when nothing was written."""
-    return _recorded(
-        tx, "finish_child", lease, output, inputs, loop_key=node.loop, body_key=node.key, **_chain(chain)
-    )
+    return _recorded(tx, "finish_child", lease, output, inputs, loop_key=node.loop, body_key=node.key, **_chain(chain))
 
 
 def _chain(chain: Chain | None) -> dict[str, Any]:

@@ -119,9 +119,7 @@ def ready(
     """Make steps READY, each with a new dispatch."""
     if not step_keys:
         return ()
-    rows = run(
-        tx, "ready", run_id=run_id, step_keys=list(step_keys), from_states=sources(by), crashed=crashed
-    )
+    rows = run(tx, "ready", run_id=run_id, step_keys=list(step_keys), from_states=sources(by), crashed=crashed)
     return dispatches(rows.all())
 
 
@@ -238,9 +236,7 @@ _ENDS = {
 
 def end_run(tx: Connection, run_id: UUID, status: RunStatus, error: JsonValue = None) -> None:
     """Move the run to a final state."""
-    run(
-        tx, "end_run", run_id=run_id, status=status.value, error=_json(error), from_states=run_sources(_ENDS[status])
-    )
+    run(tx, "end_run", run_id=run_id, status=status.value, error=_json(error), from_states=run_sources(_ENDS[status]))
 
 
 def set_run_status(tx: Connection, run_id: UUID, status: RunStatus, by: RunEvent) -> None:

@@ -78,7 +78,9 @@ def check(url: str) -> None:
     """Raise `SchemaBehind` unless the schema is what this release needs."""
     found, needed = current(url), head()
     known = {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found == needed or (found is not None and found not in known):  # newer: expand-first keeps older releases working
+    if found == needed or (
+        found is not None and found not in known
+    ):  # newer: expand-first keeps older releases working
         return
     raise SchemaBehind(
         f"The schema is at revision {found or 'none'}, this release needs {needed}. Fix: run `orchestrator db upgrade`.",

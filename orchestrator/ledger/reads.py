@@ -1,0 +1,395 @@
+"""What people and clients read: runs, steps, events, flows, workers. Nothing here writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+from sqlalchemy import Row, Select, Text, and_, cast, select
+
+from orchestrator.core.expressions import Scope, references, resolve
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
+from orchestrator.errors import Conflict, FlowNotFound, RunNotFound, StepNotFound
+from orchestrator.ledger import claims
+from orchestrator.ledger.rows import one, run
+from orchestrator.ledger.schema import flow_definition_versions, flow_run_controls, flow_runs
+from orchestrator.ledger.tx import Ledger
+
+WORKER_TTL = timedelta(seconds=30)
+PREFIX_MIN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run. `error` says why it failed: step, type, message."""
+
+    id: UUID
+    flow: str
+    version: str
+    manifest_hash: str
+    status: RunStatus
+    tags: tuple[str, ...]
+    trigger: str
+    key: str | None
+    body: JsonValue
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: dict[str, JsonValue] | None
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
+    deadline: datetime | None
+    epoch: int
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in FINAL_RUN
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A step. A loop has no type, and counts its children by status."""
+
+    key: str
+    type: str | None
+    task: str | None
+    loop_key: str | None
+    loop_index: int | None
+    status: StepStatus
+    reason: str | None
+    attempts: int
+    queue: str
+    due_at: datetime | None
+    ready_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    children_total: int | None
+    children_open: int | None
+    children_failed: int | None
+    children: dict[str, int] | None
+    progress: dict[str, JsonValue] | None
+    error: dict[str, JsonValue] | None
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An entry of the audit."""
+
+    id: int
+    at: datetime
+    type: str
+    step_key: str | None
+    attempt: int | None
+    facts: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One attempt of a step."""
+
+    attempt: int
+    version: int
+    owner: str
+    status: str
+    error_type: str | None
+    error_message: str | None
+    error_traceback: str | None
+    inputs: JsonValue
+    queue_wait: timedelta | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRow:
+    """A registered flow at its current version."""
+
+    name: str
+    version: str
+    manifest_hash: str
+    enabled: bool
+    updated_at: datetime
+    switched_by: str | None
+    switch_reason: str | None
+    open_runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker process; `live` when it was seen lately."""
+
+    id: str
+    host: str
+    pid: int
+    pool: str
+    concurrency: int
+    prefetch: int
+    queues: tuple[str, ...]
+    handlers: tuple[str, ...]
+    release: str
+    started_at: datetime
+    seen_at: datetime
+    consumed_at: datetime | None
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnservedRow:
+    """A task with ready steps that no live worker can run."""
+
+    task: str
+    queue: str
+    ready: int
+    since: datetime
+
+
+def _runs() -> Select[Any]:
+    run_, control, version = flow_runs.c, flow_run_controls.c, flow_definition_versions.c
+    return (
+        select(
+            *(run_[name] for name in ("id", "flow", "manifest_hash", "status", "tags", "trigger_type", "trigger_key")),
+            run_.trigger_body,
+            *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch")),
+            version.version,
+            control.cancel_requested_at,
+            control.cancel_reason,
+            control.deadline,
+        )
+        .join(flow_definition_versions, version.hash == run_.manifest_hash)
+        .outerjoin(flow_run_controls, and_(control.run_id == run_.id, run_.controlled))
+    )
+
+
+def _run_row(row: Row[Any]) -> RunRow:
+    return RunRow(
+        id=row.id,
+        flow=row.flow,
+        version=row.version,
+        manifest_hash=row.manifest_hash,
+        status=RunStatus(row.status),
+        tags=tuple(row.tags),
+        trigger=row.trigger_type,
+        key=row.trigger_key,
+        body=row.trigger_body,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        error=row.error,
+        cancel_requested_at=row.cancel_requested_at,
+        cancel_reason=row.cancel_reason,
+        deadline=row.deadline,
+        epoch=row.epoch,
+    )
+
+
+def _no_run(run_id: object) -> RunNotFound:
+    return RunNotFound(f"No run {run_id}. Fix: `orchestrator run ls` lists them.", run_id=str(run_id))
+
+
+def find_run(ledger: Ledger, prefix: str) -> UUID:
+    """The run whose id begins with `prefix` (at least 4 characters), or ends with it: ids of one hour begin alike.
+
+    Raises:
+        RunNotFound: none does.
+        Conflict: several do; they are named.
+    """
+    wanted = prefix.strip().lower()
+    if len(wanted.replace("-", "")) < PREFIX_MIN or not set(wanted) <= set("0123456789abcdef-"):
+        raise RunNotFound(
+            f"{prefix!r} is not a run id. Fix: give at least {PREFIX_MIN} hexadecimal characters; `orchestrator run ls` lists them.",
+            run_id=prefix,
+        )
+    with ledger.auto() as tx:
+        try:
+            found = [UUID(wanted)] if one(tx, "run_status", run_id=UUID(wanted)) else []
+        except ValueError:
+            text = cast(flow_runs.c.id, Text)
+            low, high = _uuid_range(wanted)
+            query = select(flow_runs.c.id).where(flow_runs.c.id >= low, flow_runs.c.id <= high, text.startswith(wanted))
+            found = list(tx.execute(query.order_by(flow_runs.c.id).limit(5)).scalars())
+            if not found:
+                ending = select(flow_runs.c.id).where(text.endswith(wanted)).order_by(flow_runs.c.id.desc()).limit(5)
+                found = list(tx.execute(ending).scalars())
+    if not found:
+        raise _no_run(prefix)
+    if len(found) > 1:
+        shown = ", ".join(str(run_id) for run_id in found)
+        raise Conflict(f"{prefix} fits several runs: {shown}. Fix: give more characters.", run_id=prefix)
+    return found[0]
+
+
+def _uuid_range(prefix: str) -> tuple[UUID, UUID]:
+    digits = prefix.replace("-", "")[:32]
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+
+
+def get_run(ledger: Ledger, run_id: UUID) -> RunRow:
+    """
+    Raises:
+        RunNotFound: no such run.
+    """
+    with ledger.auto() as tx:
+        row = tx.execute(_runs().where(flow_runs.c.id == run_id)).first()
+    if row is None:
+        raise _no_run(run_id)
+    return _run_row(row)
+
+
+def run_status(ledger: Ledger, run_id: UUID) -> RunStatus:
+    """The status alone: one look-up by key.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    with ledger.auto() as tx:
+        row = one(tx, "run_status", run_id=run_id)
+    if row is None:
+        raise _no_run(run_id)
+    return RunStatus(row.status)
+
+
+def list_runs(
+    ledger: Ledger,
+    *,
+    flow: str | None = None,
+    status: RunStatus | str | None = None,
+    tag: str | None = None,
+    limit: int = 50,
+    before: UUID | None = None,
+) -> list[RunRow]:
+    """Runs, newest first. `before` is the last id of the page before."""
+    query = _runs().order_by(flow_runs.c.id.desc()).limit(limit)
+    if flow is not None:
+        query = query.where(flow_runs.c.flow == flow)
+    if status is not None:
+        query = query.where(flow_runs.c.status == RunStatus(status).value)
+    if tag is not None:
+        query = query.where(flow_runs.c.tags.contains([tag]), flow_runs.c.tags != [])
+    if before is not None:
+        query = query.where(flow_runs.c.id < before)
+    with ledger.auto() as tx:
+        return [_run_row(row) for row in tx.execute(query)]
+
+
+def steps(ledger: Ledger, run_id: UUID, *, fold: int | None = None) -> list[StepRow]:
+    """Steps in the manifest's order; children of loops with more than `fold` children are left out."""
+    with ledger.auto() as tx:
+        return [_step_row(row) for row in run(tx, "steps", run_id=run_id, fold=fold)]
+
+
+def _step_row(row: Row[Any]) -> StepRow:
+    error = {"type": row.error_type, "message": row.error_message} if row.error_type else None
+    children = dict(row.children) if row.children else ({} if row.type is None else None)
+    return StepRow(
+        key=row.step_key,
+        type=row.type,
+        task=row.task,
+        loop_key=row.loop_key,
+        loop_index=row.loop_index,
+        status=StepStatus(row.status),
+        reason=row.reason,
+        attempts=row.attempts,
+        queue=row.queue,
+        due_at=row.due_at,
+        ready_at=row.ready_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        children_total=None if children is None else sum(children.values()),
+        children_open=row.children_open,
+        children_failed=row.children_failed,
+        children=children,
+        progress=row.progress,
+        error=error,
+        owner=row.owner,
+    )
+
+
+def events(ledger: Ledger, run_id: UUID, after: int = 0, limit: int = 1000) -> list[EventRow]:
+    """The audit of a run, in order, from the event after `after`."""
+    with ledger.auto() as tx:
+        rows = run(tx, "events", run_id=run_id, after=after, limit=limit)
+        return [EventRow(row.id, row.at, row.type, row.step_key, row.attempt, row.facts) for row in rows]
+
+
+def attempts(ledger: Ledger, run_id: UUID, step_key: str) -> list[AttemptRow]:
+    """Every attempt of a step."""
+    with ledger.auto() as tx:
+        return [AttemptRow(*tuple(row)) for row in run(tx, "attempts", run_id=run_id, step_key=step_key)]
+
+
+def output(ledger: Ledger, run_id: UUID, step_key: str) -> JsonValue:
+    """
+    Raises:
+        StepNotFound: the step has no output: it does not exist, or has not succeeded.
+    """
+    with ledger.auto() as tx:
+        found = claims.outputs(tx, run_id, [step_key])
+    if step_key not in found:
+        raise StepNotFound(
+            f"Step {step_key!r} of run {run_id} has no output. Fix: `orchestrator run show {run_id}` lists the steps.",
+            step_key=step_key,
+        )
+    return found[step_key]
+
+
+def result(ledger: Ledger, run_id: UUID) -> JsonValue:
+    """The run's output: what the flow returns, with the references resolved from the steps' outputs."""
+    row = get_run(ledger, run_id)
+    expression = ledger.manifest(row.manifest_hash).output
+    keys = sorted({ref.key for ref in references(expression) if ref.key is not None})
+    with ledger.auto() as tx:
+        outputs = claims.outputs(tx, run_id, keys) if keys else {}
+    return resolve(expression, Scope(trigger=row.body, outputs=outputs))
+
+
+def flows(ledger: Ledger) -> list[FlowRow]:
+    """Every registered flow."""
+    with ledger.auto() as tx:
+        return [FlowRow(*tuple(row)) for row in run(tx, "flows", name=None)]
+
+
+def flow(ledger: Ledger, name: str) -> FlowRow:
+    """
+    Raises:
+        FlowNotFound: with the nearest name there is.
+    """
+    with ledger.auto() as tx:
+        row = one(tx, "flows", name=name)
+        known = [] if row is not None else [each.name for each in run(tx, "flow_names")]
+    if row is None:
+        near = get_close_matches(name, known, 1)
+        fix = f"did you mean `{near[0]}`?" if near else "start a worker that has it, or see `orchestrator flow ls`."
+        raise FlowNotFound(f"No flow {name!r} is registered. Fix: {fix}", flow=name)
+    return FlowRow(*tuple(row))
+
+
+def workers(ledger: Ledger, ttl: timedelta = WORKER_TTL) -> list[WorkerRow]:
+    """Every known worker process."""
+    with ledger.auto() as tx:
+        return [
+            _worker_row(row) for row in run(tx, "workers", ttl=ttl)
+        ]
+
+
+def _worker_row(row: Row[Any]) -> WorkerRow:
+    facts = {**row._mapping, "queues": tuple(row.queues), "handlers": tuple(row.handlers)}
+    return WorkerRow(**facts)
+
+
+def unserved(ledger: Ledger, ttl: timedelta = WORKER_TTL) -> Sequence[UnservedRow]:
+    """Tasks whose ready steps no live worker can run."""
+    with ledger.auto() as tx:
+        return [UnservedRow(*tuple(row)) for row in run(tx, "unserved", ttl=ttl)]
+
+
+def now(ledger: Ledger) -> datetime:
+    """The ledger's clock."""
+    with ledger.auto() as tx:
+        row = one(tx, "now")
+    assert row is not None
+    found: datetime = row.now
+    return found

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, CursorResult, Row
 
@@ -22,4 +21,4 @@ def one(tx: Connection, name: str, /, **parameters: Any) -> Row[Any] | None:
 
 def dispatches(rows: Sequence[Row[Any]]) -> tuple[Dispatch, ...]:
     """Rows of (run id, step key, number, task, queue, priority)."""
-    return tuple(Dispatch(*row) for row in rows)
+    return tuple(Dispatch(*tuple(row)) for row in rows)

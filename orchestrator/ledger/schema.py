@@ -11,6 +11,7 @@ Rules held here:
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -45,7 +46,7 @@ metadata = MetaData(
 NOW = text("flow_now()")
 KEY = Text(collation="C")
 """Step keys compare byte by byte: quicker, and `loop.` to `loop/` is the range of a loop's children."""
-HOT = {"postgresql_with": {"fillfactor": "80"}}
+HOT: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
 """Room on the page for the updates that every row of a hot table gets."""
 
 
@@ -98,9 +99,13 @@ flow_runs = Table(
     Column("parent_step_key", Text),
     Column("source_run_id", Uuid),
     Column("epoch", Integer, nullable=False, server_default="1"),
-    Column("sinks_open", Integer, nullable=False, comment="steps without successors that have not ended: 0 ends the run"),
+    Column(
+        "sinks_open", Integer, nullable=False, comment="steps without successors that have not ended: 0 ends the run"
+    ),
     Column("failures", Integer, nullable=False, server_default="0", comment="failed steps that nothing handles"),
-    Column("controlled", Boolean, nullable=False, server_default=text("false"), comment="flow_run_controls has its row"),
+    Column(
+        "controlled", Boolean, nullable=False, server_default=text("false"), comment="flow_run_controls has its row"
+    ),
     _when("created_at", nullable=False, server_default=NOW),
     _when("started_at"),
     _when("ended_at"),
@@ -135,13 +140,21 @@ flow_steps = Table(
     Column("failures", Integer, nullable=False, server_default="0", comment="attempts that count against `retries`"),
     Column("crashes", Integer, nullable=False, server_default="0", comment="attempts lost with their worker"),
     Column("deps_open", Integer, nullable=False, server_default="0", comment="predecessors that have not ended"),
-    Column("deps_unmet", Integer, nullable=False, server_default="0", comment="predecessors that ended otherwise than asked"),
+    Column(
+        "deps_unmet",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="predecessors that ended otherwise than asked",
+    ),
     Column("dispatch_no", Integer, nullable=False, server_default="0", comment="0: never dispatched"),
     Column("queue", Text, nullable=False),
     Column("priority", SmallInteger, nullable=False),
     Column("timeout", Interval),
     Column("queue_timeout", Interval),
-    Column("needs", ARRAY(Text), nullable=False, server_default="{}", comment="outputs its inputs name; '@' is the trigger"),
+    Column(
+        "needs", ARRAY(Text), nullable=False, server_default="{}", comment="outputs its inputs name; '@' is the trigger"
+    ),
     Column("children_open", Integer, comment="a loop's children that have not ended"),
     Column("children_failed", Integer),
     Column("children_next", Integer, comment="index of the next child to let in, when the loop has a window"),

@@ -38,7 +38,9 @@ class NewRun:
         return f'{head}, "body": {self.body}, "headers": {self.headers or "null"}}}'
 
 
-def start(tx: Connection, flow: str, manifest_hash: str, plan: Plan, new: Sequence[NewRun], ttl: timedelta) -> set[UUID]:
+def start(
+    tx: Connection, flow: str, manifest_hash: str, plan: Plan, new: Sequence[NewRun], ttl: timedelta
+) -> set[UUID]:
     """Insert the runs; the ids of those that were created."""
     rows = run(
         tx,

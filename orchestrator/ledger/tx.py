@@ -23,7 +23,13 @@ def is_disconnect(exc: BaseException) -> bool:
     """True when the database went away: the outcome of the statement is unknown; re-read by key."""
     if not isinstance(exc, DBAPIError):
         return False
-    lost = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.TooManyConnections, pg.IdleInTransactionSessionTimeout)
+    lost = (
+        pg.AdminShutdown,
+        pg.CrashShutdown,
+        pg.CannotConnectNow,
+        pg.TooManyConnections,
+        pg.IdleInTransactionSessionTimeout,
+    )
     if isinstance(exc.orig, lost) or exc.connection_invalidated:
         return True
     return isinstance(exc, OperationalError | InterfaceError) and getattr(exc.orig, "sqlstate", None) is None

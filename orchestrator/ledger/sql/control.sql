@@ -63,12 +63,12 @@ SELECT step_key, status FROM flow_steps
  ORDER BY loop_index;
 
 -- name: reset_blocked
--- In:    run_id, step_keys, deps_open, from_states
+-- In:    run_id, step_keys, open and unmet (arrays: predecessors that have not ended, and that ended otherwise than asked)
 UPDATE flow_steps s
-   SET status = 'blocked', deps_open = t.deps_open, deps_unmet = 0, reason = NULL, ended_at = NULL, failures = 0, crashes = 0,
-       children_open = NULL, children_failed = NULL, children_next = NULL
-  FROM unnest(%(step_keys)s::text[], %(deps_open)s::int[]) AS t(step_key, deps_open)
- WHERE s.run_id = %(run_id)s AND s.step_key = t.step_key AND s.status = ANY (%(from_states)s);
+   SET status = 'blocked', deps_open = t.open, deps_unmet = t.unmet, reason = NULL, ended_at = NULL, failures = 0, crashes = 0
+  FROM unnest(%(step_keys)s::text[], %(open)s::int[], %(unmet)s::int[]) AS t(step_key, open, unmet)
+ WHERE s.run_id = %(run_id)s AND s.step_key = t.step_key
+   AND s.status IN ('blocked', 'cancelled', 'failed', 'skipped');
 
 -- name: reset_children
 -- Does:  failed children wait for their loop's window again.
@@ -77,23 +77,17 @@ UPDATE flow_steps
  WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status IN ('failed', 'cancelled', 'skipped');
 
 -- name: reopen_loop
--- In:    run_id, loop_key, children, pointer (-1: the window is looked up)
-UPDATE flow_steps
-   SET status = 'running', reason = NULL, ended_at = NULL, children_open = COALESCE(children_open, 0) + %(children)s,
-       children_failed = GREATEST(COALESCE(children_failed, 0) - %(failed)s, 0), children_next = %(pointer)s
- WHERE run_id = %(run_id)s AND step_key = %(loop_key)s AND status = ANY (%(from_states)s);
-
--- name: count_open_children
-SELECT count(*) AS open FROM flow_steps
- WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
-   AND status IN ('blocked', 'ready', 'running', 'waiting');
-
--- name: drop_outputs
-DELETE FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
-
--- name: drop_children
--- Does:  removes the children of loops that will be expanded anew.
-DELETE FROM flow_steps WHERE run_id = %(run_id)s AND loop_key = ANY (%(loop_keys)s);
+-- Does:  counts a loop's children anew, after some were reset.
+-- In:    run_id, loop_key, pointer (-1: who comes next through the window is looked up)
+UPDATE flow_steps l
+   SET status = 'running', reason = NULL, ended_at = NULL, children_open = c.open, children_failed = c.failed,
+       children_next = %(pointer)s
+  FROM (SELECT count(*) FILTER (WHERE status IN ('blocked', 'ready', 'running', 'waiting')) AS open,
+               count(*) FILTER (WHERE status IN ('failed', 'cancelled', 'skipped')) AS failed
+          FROM flow_steps
+         WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/') AS c
+ WHERE l.run_id = %(run_id)s AND l.step_key = %(loop_key)s
+RETURNING l.children_open;
 
 -- name: reopen_run
 -- In:    run_id, sinks_open, failures, by

@@ -1,0 +1,63 @@
+"""What an operator's retry resets, decided from the graph and the states alone."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from orchestrator.core.planner import Plan
+from orchestrator.core.states import FINAL_STEP, StepStatus
+
+FOLLOWS = frozenset({StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.BLOCKED})
+"""States of a step that a retry upstream takes along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """`waits[key]` is (predecessors not ended, predecessors that ended otherwise than asked); (0, 0) may go at once."""
+
+    waits: Mapping[str, tuple[int, int]]
+    impossible: frozenset[str]
+    sinks_open: int
+    failures: int
+
+
+def reopen(plan: Plan, states: Mapping[str, StepStatus], seeds: Collection[str]) -> Reset:
+    """Reset `seeds`, and everything after them that never ran because of them.
+
+    A seed whose predecessors ended otherwise than asked cannot run: it is in `impossible` and stays as it is.
+    """
+    waits: dict[str, tuple[int, int]] = {}
+    impossible = set()
+    for key in in_order(plan):
+        before = plan.nodes[key].definition.run_after
+        follows = states[key] in FOLLOWS and any(predecessor in waits for predecessor in before)
+        if key not in seeds and not follows:
+            continue
+        open_ = sum(predecessor in waits or states[predecessor] not in FINAL_STEP for predecessor in before)
+        unmet = sum(
+            predecessor not in waits and states[predecessor] in FINAL_STEP and states[predecessor] not in accepted
+            for predecessor, accepted in before.items()
+        )
+        if unmet and not open_:
+            impossible.add(key)
+        else:
+            waits[key] = (open_, unmet)
+    still_open = {key for key, status in states.items() if status not in FINAL_STEP}
+    return Reset(
+        waits=waits,
+        impossible=frozenset(impossible & set(seeds)),
+        sinks_open=sum(node.is_sink and (key in waits or key in still_open) for key, node in plan.nodes.items()),
+        failures=sum(
+            states[key] is StepStatus.FAILED and key not in waits and not node.handles_failure
+            for key, node in plan.nodes.items()
+        ),
+    )
+
+
+def in_order(plan: Plan) -> Iterator[str]:
+    """Keys, each after all its predecessors."""
+    left = {key: set(node.definition.run_after) for key, node in plan.nodes.items()}
+    while left:
+        free = [key for key, before in left.items() if not before & left.keys()]
+        yield from free
+        for key in free:
+            del left[key]

@@ -1,0 +1,48 @@
+"""Stop a run: on request, or at its deadline."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.errors import Conflict
+from orchestrator.ledger import controls, graph
+from orchestrator.ledger.tx import Ledger
+
+
+def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedelta) -> RunStatus:
+    """Ask a run to stop; its status afterwards.
+
+    Nothing of the run is claimed after this commit. Running handlers learn at their next renewal, and are ended after
+    `grace`; the run is CANCELLED once none is left. Asking again changes nothing.
+
+    Raises:
+        RunNotFound: no such run.
+        Conflict: the run ended otherwise.
+    """
+
+    def work(tx: Connection) -> RunStatus:
+        run = graph.lock(tx, run_id, against_claims=True)
+        if run.status is RunStatus.CANCELLED or run.halt is RunStatus.CANCELLED:
+            return run.status
+        if run.status in FINAL_RUN:
+            raise Conflict(
+                f"Run {run_id} has ended ({run.status}); there is nothing to cancel. Fix: `orchestrator run show {run_id}`.",
+                run_id=str(run_id),
+                status=run.status.value,
+            )
+        return stop(tx, run_id, RunStatus.CANCELLED, run.status, by=by, reason=reason, grace=grace)
+
+    return ledger.retry(work)
+
+
+def stop(
+    tx: Connection, run_id: UUID, halt: RunStatus, status: RunStatus, *, by: str | None, reason: str, grace: timedelta
+) -> RunStatus:
+    """Halt the locked run; it ends now if no handler is running."""
+    controls.halt(tx, run_id, halt, by=by, reason=reason, grace=grace)
+    if graph.any_claimed(tx, run_id):
+        return status
+    graph.end_run(tx, run_id, halt, {"type": halt.value, "message": reason, "by": by})
+    return halt

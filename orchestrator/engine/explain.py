@@ -1,0 +1,177 @@
+"""Why is it not running? One sentence for every kind of wait, and the command that helps."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from orchestrator.core.facts import Explanation
+from orchestrator.core.planner import Node, Plan
+from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepStatus
+from orchestrator.errors import StepNotFound
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads import RunRow, StepRow
+from orchestrator.ledger.rows import one, run
+from orchestrator.ledger.tx import Ledger
+
+FOLD = 50
+
+
+def explain(ledger: Ledger, run_id: UUID, step_key: str | None = None) -> Explanation:
+    """What the run (or one step of it) waits for, since when, and the next command.
+
+    Raises:
+        RunNotFound, StepNotFound: no such run or step.
+    """
+    row = reads.get_run(ledger, run_id)
+    if step_key is None:
+        return _run(ledger, row)
+    step = next((step for step in reads.steps(ledger, run_id) if step.key == step_key), None)
+    if step is None:
+        raise StepNotFound(
+            f"Run {run_id} has no step {step_key!r}. Fix: `orchestrator run show {run_id}`.", step_key=step_key
+        )
+    return _step(ledger, row, step, reads.now(ledger))
+
+
+def _run(ledger: Ledger, row: RunRow) -> Explanation:
+    if row.status in FINAL_RUN:
+        return _ended(row)
+    now = reads.now(ledger)
+    steps = reads.steps(ledger, row.id, fold=FOLD)
+    if row.cancel_requested_at is not None:
+        left = [step.key for step in steps if step.status is StepStatus.RUNNING]
+        return Explanation(
+            f"Run {row.id} was cancelled {_ago(row.cancel_requested_at, now)} ({row.cancel_reason}) and waits for "
+            f"{', '.join(left) or 'its last handlers'} to stop; after the grace they are ended.",
+            f"orchestrator run watch {row.id}",
+        )
+    for status in (StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING):
+        found = [step for step in steps if step.status is status and step.type is not None]
+        if found:
+            first = min(found, key=lambda step: step.ready_at or step.due_at or now)
+            more = f" (and {len(found) - 1} more {status} steps)" if len(found) > 1 else ""
+            explained = _step(ledger, row, first, now)
+            return Explanation(explained.sentence.rstrip(".") + more + ".", explained.command)
+    for step in steps:
+        if step.type is None and step.status is StepStatus.RUNNING:
+            return _step(ledger, row, step, now)
+    return Explanation(f"Run {row.id} is {row.status}; nothing of it is waiting or running.", "orchestrator doctor")
+
+
+def _ended(row: RunRow) -> Explanation:
+    sentence = f"Run {row.id} is over: {row.status}"
+    if row.error is not None:
+        where = f" at step {row.error['step']}" if "step" in row.error else ""
+        sentence += f"{where}, because {row.error.get('message')}"
+    again = row.status is not RunStatus.SUCCEEDED
+    return Explanation(sentence + ".", f"orchestrator run {'retry' if again else 'result'} {row.id}")
+
+
+def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Explanation:
+    plan = ledger.plan(row.manifest_hash)
+    match step.status:
+        case StepStatus.BLOCKED:
+            return _blocked(ledger, row, step, plan)
+        case StepStatus.READY:
+            return _ready(ledger, row, step, plan.node(step.key), now)
+        case StepStatus.RUNNING:
+            return _running(row, step, now)
+        case StepStatus.WAITING:
+            error = f" ({step.error['type']}: {step.error['message']})" if step.error else ""
+            return Explanation(
+                f"Step {step.key} failed attempt {step.attempts}{error} and waits for its back-off; the next attempt is due "
+                f"{_in(step.due_at, now)}.",
+                f"orchestrator run watch {row.id}",
+            )
+    why = step.reason or (step.error or {}).get("message")
+    sentence = f"Step {step.key} {'has' if step.status is StepStatus.SUCCEEDED else 'is'} {step.status}"
+    failed = step.status in FINAL_STEP and step.status not in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}
+    command = f"orchestrator run retry {row.id} {step.key}" if failed else f"orchestrator run show {row.id}"
+    return Explanation(
+        f"{sentence}{f', because {why}' if why and step.status is not StepStatus.SUCCEEDED else ''}.", command
+    )
+
+
+def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanation:
+    if step.loop_key is not None:
+        window = plan.nodes[step.loop_key].definition.concurrency
+        return Explanation(
+            f"Step {step.key} waits for a place: loop {step.loop_key} runs {window} at a time.",
+            f"orchestrator run watch {row.id}",
+        )
+    keys = list(plan.nodes[step.key].definition.run_after)
+    with ledger.auto() as tx:
+        before = {r.step_key: r.status for r in run(tx, "open_predecessors", run_id=row.id, step_keys=keys)}
+    waits = [f"{key} ({status})" for key, status in before.items() if StepStatus(status) not in FINAL_STEP]
+    first = next((key for key, status in before.items() if StepStatus(status) not in FINAL_STEP), None)
+    command = f"orchestrator run explain {row.id}/{first}" if first else "orchestrator doctor"
+    return Explanation(f"Step {step.key} waits for {', '.join(waits) or 'nothing that is open'}.", command)
+
+
+def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime) -> Explanation:
+    since = _ago(step.ready_at, now)
+    with ledger.auto() as tx:
+        served = one(tx, "servers_of", task=step.task, queue=step.queue, ttl=reads.WORKER_TTL)
+        sent = one(tx, "dispatch_facts", run_id=row.id, step_key=step.key)
+        ahead = one(tx, "ahead", queue=step.queue, priority=node.priority, ready_at=step.ready_at)
+    if served is None or not served.live:
+        return Explanation(
+            f"Step {step.key} is ready since {since}, but no worker is live.", "orchestrator worker --flows YOUR_MODULE"
+        )
+    if not served.able:
+        return Explanation(
+            f"Step {step.key} is ready since {since}, but no live worker has handler {step.task}; it stays until one has.",
+            "orchestrator worker ls",
+        )
+    if not served.listening:
+        return Explanation(
+            f"Step {step.key} is ready since {since}, but no live worker with handler {step.task} listens to queue "
+            f"{step.queue}.",
+            f"orchestrator worker --queues {step.queue}",
+        )
+    if sent is not None and sent.published_at is None:
+        return Explanation(
+            f"Step {step.key} is ready since {since}; its message has not reached the broker yet, a keeper sends it.",
+            "orchestrator doctor",
+        )
+    waiting = ahead.ahead if ahead is not None else 0
+    return Explanation(
+        f"Step {step.key} is ready since {since} and in queue {step.queue} behind {waiting} other steps, for "
+        f"{served.listening} workers.",
+        "orchestrator worker ls",
+    )
+
+
+def _running(row: RunRow, step: StepRow, now: datetime) -> Explanation:
+    if step.type is None:
+        total, left = step.children_total or 0, step.children_open or 0
+        return Explanation(
+            f"Loop {step.key} has {total - left} of {total} items done, {step.children_failed or 0} failed.",
+            f"orchestrator run watch {row.id}",
+        )
+    at = f" at {_progress(step)}" if step.progress else ""
+    return Explanation(
+        f"Step {step.key} runs since {_ago(step.started_at, now)}{at} on {step.owner or 'a worker that was lost'}, "
+        f"attempt {step.attempts}.",
+        f"orchestrator run watch {row.id}",
+    )
+
+
+def _progress(step: StepRow) -> str:
+    facts = step.progress or {}
+    total = f" of {facts['total']}" if facts.get("total") is not None else ""
+    return f"{facts.get('done')}{total}"
+
+
+def _ago(at: datetime | None, now: datetime) -> str:
+    return "an unknown time" if at is None else f"{_length(now - at)} ago"
+
+
+def _in(at: datetime | None, now: datetime) -> str:
+    return "soon" if at is None or at <= now else f"in {_length(at - now)}"
+
+
+def _length(span: timedelta) -> str:
+    total = max(int(span.total_seconds()), 0)
+    if total < 120:
+        return f"{total} s"
+    return f"{total // 60} min" if total < 7200 else f"{total // 3600} h"

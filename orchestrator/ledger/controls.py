@@ -1,0 +1,76 @@
+"""What operators do to runs, as statements. The caller holds the run row FOR UPDATE."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from orchestrator.core.facts import Dispatch, Lease
+from orchestrator.core.states import RunStatus, StepStatus
+from orchestrator.ledger.rows import dispatches, one, run
+
+
+def halt(tx: Connection, run_id: UUID, status: RunStatus, *, by: str | None, reason: str, grace: timedelta) -> None:
+    """No claim is given after this commit; what is not running is cancelled."""
+    run(
+        tx,
+        "halt",
+        run_id=run_id,
+        halt=status.value,
+        by=by,
+        reason=reason,
+        grace=grace,
+        timed_out=status is RunStatus.TIMED_OUT,
+    )
+
+
+def release(tx: Connection, lease: Lease) -> tuple[Dispatch, ...]:
+    """Give a claim back unstarted; empty when it was not live any more."""
+    rows = run(tx, "release", run_id=lease.run_id, step_key=lease.step_key, version=lease.version, owner=lease.owner)
+    return dispatches(rows.all())
+
+
+def step_states(tx: Connection, run_id: UUID) -> dict[str, StepStatus]:
+    """Status by key, children of loops left out."""
+    return {row.step_key: StepStatus(row.status) for row in run(tx, "step_states", run_id=run_id)}
+
+
+def failed_children(tx: Connection, run_id: UUID, loop_key: str) -> list[str]:
+    """Children of a loop that ended without success, in order."""
+    return [row.step_key for row in run(tx, "failed_children", run_id=run_id, loop_key=loop_key)]
+
+
+def reset_blocked(tx: Connection, run_id: UUID, waits: Mapping[str, tuple[int, int]]) -> None:
+    """Ended steps back to BLOCKED, with new counters."""
+    if waits:
+        run(
+            tx,
+            "reset_blocked",
+            run_id=run_id,
+            step_keys=list(waits),
+            open=[open_ for open_, _ in waits.values()],
+            unmet=[unmet for _, unmet in waits.values()],
+        )
+
+
+def reset_children(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> None:
+    """Ended children of a loop back to BLOCKED."""
+    run(tx, "reset_children", run_id=run_id, step_keys=list(step_keys))
+
+
+def reopen_loop(tx: Connection, run_id: UUID, loop_key: str, *, windowed: bool) -> None:
+    """Count a loop's children anew; from now on a window's next child is looked up."""
+    run(tx, "reopen_loop", run_id=run_id, loop_key=loop_key, pointer=-1 if windowed else None)
+
+
+def reopen_run(tx: Connection, run_id: UUID, *, sinks_open: int, failures: int, by: str, steps: Sequence[str]) -> None:
+    """A new epoch."""
+    run(tx, "reopen_run", run_id=run_id, sinks_open=sinks_open, failures=failures, by=by, steps=json.dumps(list(steps)))
+
+
+def failures(tx: Connection, run_id: UUID, step_key: str) -> int:
+    """Attempts of the step that count against its retries."""
+    row = one(tx, "failures", run_id=run_id, step_key=step_key)
+    return 0 if row is None else int(row.failures)

@@ -1,0 +1,74 @@
+-- name: run_status
+SELECT status FROM flow_runs WHERE id = %(run_id)s;
+
+-- name: steps
+-- Does:  the steps of a run in the manifest's order; children of loops with more than `fold` are left out.
+-- In:    run_id, fold (null: every child)
+SELECT s.step_key, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason, s.attempts, s.queue, s.due_at, s.ready_at,
+       s.started_at, s.ended_at, s.children_open, s.children_failed,
+       CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
+       CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,
+       a.error_type, a.error_message,
+       CASE WHEN s.type IS NULL THEN
+         (SELECT json_object_agg(n.status, n.count) FROM
+            (SELECT status, count(*) FROM flow_steps
+              WHERE run_id = s.run_id AND step_key >= s.step_key || '.' AND step_key < s.step_key || '/' GROUP BY status) AS n)
+       END AS children
+  FROM flow_steps s
+  LEFT JOIN flow_step_claims c ON c.run_id = s.run_id AND c.step_key = s.step_key
+  LEFT JOIN flow_step_attempts a ON a.run_id = s.run_id AND a.step_key = s.step_key AND a.attempt = s.attempts
+ WHERE s.run_id = %(run_id)s
+   AND (s.loop_key IS NULL OR %(fold)s::int IS NULL
+        OR %(fold)s::int >= (SELECT count(*) FROM flow_steps
+                              WHERE run_id = s.run_id AND step_key >= s.loop_key || '.' AND step_key < s.loop_key || '/'
+                              ))
+ ORDER BY s.position, s.loop_index NULLS FIRST, s.step_key;
+
+-- name: events
+SELECT id, at, type, step_key, attempt, facts FROM flow_events
+ WHERE run_id = %(run_id)s AND id > %(after)s ORDER BY id LIMIT %(limit)s;
+
+-- name: attempts
+SELECT attempt, version, owner, status, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at
+  FROM flow_step_attempts WHERE run_id = %(run_id)s AND step_key = %(step_key)s ORDER BY attempt;
+
+-- name: dispatch_facts
+SELECT d.published_at, d.publish_count, d.suppressed, d.created_at, d.task, d.queue
+  FROM flow_step_dispatches d JOIN flow_steps s ON s.run_id = d.run_id AND s.step_key = d.step_key AND s.dispatch_no = d.dispatch_no
+ WHERE d.run_id = %(run_id)s AND d.step_key = %(step_key)s;
+
+-- name: servers_of
+-- Does:  how many live workers have a handler, and how many of them listen to its queue.
+SELECT count(*) FILTER (WHERE %(task)s = ANY (handlers)) AS able,
+       count(*) FILTER (WHERE %(task)s = ANY (handlers) AND %(queue)s = ANY (queues)) AS listening,
+       count(*) AS live
+  FROM flow_workers WHERE seen_at > flow_now() - %(ttl)s;
+
+-- name: ahead
+-- Does:  ready steps of the same queue that became ready before.
+SELECT count(*) AS ahead FROM flow_steps
+ WHERE status = 'ready' AND queue = %(queue)s AND priority <= %(priority)s AND ready_at < %(ready_at)s;
+
+-- name: open_predecessors
+SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
+
+-- name: flows
+SELECT d.name, d.version, d.manifest_hash, d.enabled, d.updated_at, d.switched_by, d.switch_reason,
+       (SELECT count(*) FROM flow_runs r WHERE r.flow = d.name AND r.status IN ('pending', 'running', 'waiting')) AS open_runs
+  FROM flow_definitions d WHERE d.name = COALESCE(%(name)s::text, d.name) ORDER BY d.name;
+
+-- name: workers
+SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, started_at, seen_at, consumed_at,
+       seen_at > flow_now() - %(ttl)s AS live FROM flow_workers ORDER BY host, pid;
+
+-- name: unserved
+-- Does:  tasks with ready steps that no live worker has.
+SELECT s.task, s.queue, count(*) AS ready, min(s.ready_at) AS since
+  FROM flow_steps s
+ WHERE s.status = 'ready'
+   AND NOT EXISTS (SELECT FROM flow_workers w WHERE w.seen_at > flow_now() - %(ttl)s AND s.task = ANY (w.handlers)
+                      AND s.queue = ANY (w.queues))
+ GROUP BY s.task, s.queue ORDER BY s.task;
+
+-- name: now
+SELECT flow_now() AS now;

@@ -1,0 +1,68 @@
+"""Pages of work for the keeper. Any number of keepers may ask at once: rows one holds are skipped by the others."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row
+
+from orchestrator.core.facts import Dispatch
+from orchestrator.ledger.rows import dispatches, one, run
+
+
+def expired(tx: Connection, page: int) -> Sequence[Row[Any]]:
+    """Claims whose lease ran out."""
+    return run(tx, "expired", page=page).all()
+
+
+def held_by(tx: Connection, owner: str, page: int) -> Sequence[Row[Any]]:
+    """Live claims of a worker process and its pool children, or of one child."""
+    return run(tx, "held_by", owner=owner, prefix=_under(owner), page=page).all()
+
+
+def _under(owner: str) -> str:
+    escaped = owner.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"{escaped}/%"
+
+
+def requeue_lost(tx: Connection, rows: Sequence[Row[Any]]) -> tuple[Dispatch, ...]:
+    """RUNNING to READY for lost attempts, each if it is still at the version of its row."""
+    found = run(
+        tx,
+        "requeue_lost",
+        run_ids=[row.run_id for row in rows],
+        step_keys=[row.step_key for row in rows],
+        versions=[row.version for row in rows],
+    )
+    return dispatches(found.all())
+
+
+def due(tx: Connection, page: int) -> tuple[Dispatch, ...]:
+    """WAITING to READY for steps whose time has come."""
+    return dispatches(run(tx, "due", page=page).all())
+
+
+def next_due(tx: Connection) -> float | None:
+    """Seconds until the next timer."""
+    row = one(tx, "next_due")
+    return None if row is None or row.seconds is None else float(row.seconds)
+
+
+def past_deadline(tx: Connection, page: int) -> list[UUID]:
+    """Open runs past their deadline."""
+    return [row.run_id for row in run(tx, "past_deadline", page=page)]
+
+
+def past_queue_deadline(tx: Connection, page: int) -> Sequence[Row[Any]]:
+    """Ready steps that nobody claimed in time."""
+    return run(tx, "past_queue_deadline", page=page).all()
+
+
+def still_ready(tx: Connection, run_id: UUID, step_key: str, number: int) -> Row[Any] | None:
+    """The step, locked, if it still waits at that dispatch past its limit."""
+    return one(tx, "still_ready", run_id=run_id, step_key=step_key, number=number)
+
+
+def overrun(tx: Connection, owner: str, page: int) -> Sequence[Row[Any]]:
+    """Live claims of a worker past their step timeout or their run's grace."""
+    return run(tx, "overrun", owner=owner, prefix=_under(owner), page=page).all()
