@@ -40,7 +40,7 @@ types: $(STAMP) ## Check types
 
 wheel: $(STAMP) ## Build the wheel into dist/
 	rm -f dist/*.whl
-	"$(BIN)/python" -m build --wheel --outdir dist .
+	"$(BIN)/python" -m build --wheel --no-isolation --outdir dist .
 
 wheel-smoke: wheel ## Install the wheel into a new environment and use it from an empty folder
 	"$(BIN)/python" -m pytest tests/acceptance/test_wheel.py $(PYTEST_ARGS)

@@ -20,6 +20,7 @@ from orchestrator.embedded.process import Launch, User
 from orchestrator.errors import EmbeddedFailed
 
 _PROBE_TIMEOUT_S = 30.0
+_PUBLIC_NAME = "flow-orchestrator-"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,9 @@ def public_folder(folder: Path) -> Path:
         EmbeddedFailed: someone else made it first.
     """
     base = Path("/var/tmp") if Path("/var/tmp").is_dir() else Path(tempfile.gettempdir())
-    outside = base / f"flow-orchestrator-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
+    if folder.parent.parent == base and folder.parent.name.startswith(_PUBLIC_NAME):
+        return folder  # it was chosen by an earlier start
+    outside = base / f"{_PUBLIC_NAME}{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
     outside.mkdir(mode=0o711, exist_ok=True)
     found = outside.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:

@@ -50,7 +50,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @cached_property
     def _placement(self) -> Placement:
-        chosen = accounts.place(self.folder / "cluster", binaries.postgres(), self.env)
+        chosen = accounts.place(self.data.parent, binaries.postgres(), self.env)
         self._refuse_second_home(chosen)
         return chosen
 

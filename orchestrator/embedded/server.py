@@ -269,6 +269,7 @@ class EmbeddedServer(ABC):
     def _start_on(self, port: int) -> None:
         self._trim_log()
         launch = self._launch(port)
+        self.log_path.touch(mode=0o600)  # statements in it may hold values
         with self.log_path.open("ab") as log:
             begin = log.tell()
             self._child = process.start(launch, log)
