@@ -92,10 +92,10 @@ SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', reason)
 -- In:    run_id, source (step key, or null for the trigger body), path
 -- Out:   kind and length of what stands there
 SELECT json_typeof(found) AS kind, CASE WHEN json_typeof(found) = 'array' THEN json_array_length(found) END AS length
-  FROM (SELECT (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = %(source)s) #> %(path)s::text[] AS found
-         WHERE %(source)s IS NOT NULL
+  FROM (SELECT (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = %(source)s::text) #> %(path)s::text[] AS found
+         WHERE %(source)s::text IS NOT NULL
         UNION ALL
-        SELECT trigger_body #> %(path)s::text[] FROM flow_runs WHERE id = %(run_id)s AND %(source)s IS NULL) AS list;
+        SELECT trigger_body #> %(path)s::text[] FROM flow_runs WHERE id = %(run_id)s AND %(source)s::text IS NULL) AS list;
 
 -- name: expand
 -- Does:  opens a loop: one child per item, the first `let_in` of them READY with a dispatch.
@@ -104,23 +104,23 @@ SELECT json_typeof(found) AS kind, CASE WHEN json_typeof(found) = 'array' THEN j
 -- Out:   the dispatches
 WITH list AS MATERIALIZED (
   SELECT CASE WHEN %(items)s::json IS NOT NULL THEN %(items)s::json
-              WHEN %(source)s IS NULL THEN (SELECT trigger_body #> %(path)s::text[] FROM flow_runs WHERE id = %(run_id)s)
-              ELSE (SELECT output #> %(path)s::text[] FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = %(source)s)
+              WHEN %(source)s::text IS NULL THEN (SELECT trigger_body #> %(path)s::text[] FROM flow_runs WHERE id = %(run_id)s)
+              ELSE (SELECT output #> %(path)s::text[] FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = %(source)s::text)
          END AS items
 ), opened AS (
   UPDATE flow_steps
      SET status = 'running', started_at = flow_now(), children_open = json_array_length(list.items), children_failed = 0,
          children_next = CASE WHEN %(let_in)s::int < json_array_length(list.items) THEN %(let_in)s::int END
     FROM list
-   WHERE run_id = %(run_id)s AND step_key = %(loop_key)s AND status = ANY (%(from_states)s)
+   WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text AND status = ANY (%(from_states)s)
 ), child AS (
   INSERT INTO flow_steps (run_id, step_key, position, type, task, loop_key, loop_index, item, status, dispatch_no, queue,
                           priority, timeout, queue_timeout, needs, ready_at, queue_deadline)
-  SELECT %(run_id)s, %(loop_key)s || '.' || (n - 1) || '.' || %(body_key)s, %(position)s, %(type)s, %(task)s, %(loop_key)s,
-         n - 1, item, CASE WHEN n > %(let_in)s THEN 'blocked' ELSE 'ready' END, CASE WHEN n > %(let_in)s THEN 0 ELSE 1 END,
-         %(queue)s, %(priority)s, %(timeout)s::interval, %(queue_timeout)s::interval, %(needs)s::text[],
-         CASE WHEN n <= COALESCE(%(let_in)s, n) THEN flow_now() END,
-         CASE WHEN n <= COALESCE(%(let_in)s, n) THEN flow_now() + %(queue_timeout)s::interval END
+  SELECT %(run_id)s, %(loop_key)s::text || '.' || (n - 1) || '.' || %(body_key)s::text, %(position)s::int, %(type)s::text, %(task)s::text, %(loop_key)s::text,
+         n - 1, item, CASE WHEN n > %(let_in)s::int THEN 'blocked' ELSE 'ready' END, CASE WHEN n > %(let_in)s::int THEN 0 ELSE 1 END,
+         %(queue)s::text, %(priority)s::int, %(timeout)s::interval, %(queue_timeout)s::interval, %(needs)s::text[],
+         CASE WHEN n <= COALESCE(%(let_in)s::int, n) THEN flow_now() END,
+         CASE WHEN n <= COALESCE(%(let_in)s::int, n) THEN flow_now() + %(queue_timeout)s::interval END
     FROM list, json_array_elements(list.items) WITH ORDINALITY AS t(item, n)
   RETURNING run_id, step_key, dispatch_no, task, queue, priority, status
 ), dispatch AS (
@@ -128,7 +128,7 @@ WITH list AS MATERIALIZED (
   SELECT run_id, step_key, dispatch_no, task, queue, priority FROM child WHERE status = 'ready'
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
-  SELECT %(run_id)s, 'step.expanded', %(loop_key)s, json_build_object('children', json_array_length(items)) FROM list
+  SELECT %(run_id)s, 'step.expanded', %(loop_key)s::text, json_build_object('children', json_array_length(items)) FROM list
 )
 SELECT run_id, step_key, dispatch_no, task, queue, priority FROM child WHERE status = 'ready';
 
@@ -138,21 +138,21 @@ SELECT run_id, step_key, dispatch_no, task, queue, priority FROM child WHERE sta
 UPDATE flow_steps
    SET children_open = children_open - %(ended)s, children_failed = children_failed + %(failed)s,
        children_next = CASE WHEN children_next < 0 THEN children_next ELSE children_next + %(ended)s END
- WHERE run_id = %(run_id)s AND step_key = %(loop_key)s AND status = 'running'
+ WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text AND status = 'running'
 RETURNING children_open, children_failed, children_next;
 
 -- name: waiting_children
 -- Does:  the first children of a loop that its window keeps out.
 SELECT step_key FROM flow_steps
- WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/' AND status = 'blocked'
+ WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s::text || '.' AND step_key < %(loop_key)s::text || '/' AND status = 'blocked'
  ORDER BY loop_index LIMIT %(count)s;
 
 -- name: collect
 -- Does:  a loop's output: the ordered list of its children's. Replaced when the loop is run again.
 INSERT INTO flow_outputs (run_id, step_key, output)
-SELECT %(run_id)s, %(loop_key)s, COALESCE(json_agg(o.output ORDER BY s.loop_index), '[]')
+SELECT %(run_id)s, %(loop_key)s::text, COALESCE(json_agg(o.output ORDER BY s.loop_index), '[]')
   FROM flow_steps s JOIN flow_outputs o ON o.run_id = s.run_id AND o.step_key = s.step_key
- WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s || '.' AND s.step_key < %(loop_key)s || '/'
+ WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
 ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now();
 
 -- name: first_failure
@@ -160,7 +160,7 @@ ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_a
 SELECT s.step_key, a.error_type, a.error_message, s.reason
   FROM flow_steps s
   LEFT JOIN flow_step_attempts a ON a.run_id = s.run_id AND a.step_key = s.step_key AND a.attempt = s.attempts
- WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s || '.' AND s.step_key < %(loop_key)s || '/'
+ WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
    AND s.status = 'failed'
  ORDER BY s.loop_index LIMIT 1;
 
