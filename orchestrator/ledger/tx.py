@@ -65,7 +65,7 @@ class Ledger:
             "keepalives_count": 3,
             "tcp_user_timeout": 15_000,
             "options": f"-c statement_timeout={int(statement_timeout.total_seconds() * 1000)} -c timezone=UTC"
-            " -c idle_in_transaction_session_timeout=0 -c jit=off",
+            " -c idle_in_transaction_session_timeout=0 -c jit=off -c plan_cache_mode=force_generic_plan",
         }
         self._lock = threading.Lock()
         self._local = threading.local()
