@@ -1,0 +1,174 @@
+"""The Celery app: `make_app` for those who have settings, `app` for the `celery` program."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from celery import Celery
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_shutdown,
+    worker_shutting_down,
+)
+
+import orchestrator
+import schedules
+import workers
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.settings import Settings
+from workers import logs
+from workers.config import REMOTE_CONTROL, celery_config, queue, queues_of
+from workers.keeper import KeeperStep
+from workers.probe import ProbeQueue, ProbeTask
+from workers.site import AnyFlow, Site, site_of
+from workers.start import load_flows, prepare
+from workers.tasks import StepTask, register
+
+_CHILD_FLUSH_TRIES: Final = 20
+"""Tenths of a second a pool child waits at exit for its last results to be read; billiard's 300 stall a shutdown."""
+_active: Site | None = None
+
+
+def make_app(settings: Settings, flows: Mapping[str, AnyFlow] | None = None) -> Celery:
+    """A configured app. Without `flows` a worker loads those of the settings when it starts.
+
+    Raises:
+        SettingsInvalid: there is no broker URL.
+    """
+    app = Celery("orchestrator", set_as_current=False)
+    app.conf.update(celery_config(settings))
+    app.site = Site(app, settings)
+    app.register_task(ProbeTask())
+    app.steps["worker"].add(KeeperStep)
+    app.steps["consumer"].add(ProbeQueue)
+    if flows is not None:
+        add_flows(app, flows)
+    return app
+
+
+def add_flows(app: Celery, flows: Mapping[str, AnyFlow]) -> None:
+    """Register a task per step type, and consume the queues these flows name."""
+    site = site_of(app)
+    site.flows = dict(flows)
+    register(app, flows.values())
+    names = queues_of(flow.manifest for flow in flows.values()) or ("default",)
+    app.conf.task_queues = [queue(name) for name in names]
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _worker_begins(instance: Any = None, **_: Any) -> None:
+    """Before the queues are chosen and before the fork. Other people's apps in this process are left alone."""
+    global _active
+    site = getattr(instance.app, "site", None)
+    if not isinstance(site, Site):
+        return
+    _active = site
+    site.begin()
+    setup_logging.connect(_log, weak=False)
+    worker_init.connect(_before_start, weak=False)
+    worker_process_init.connect(_child_begins, weak=False)
+    worker_shutting_down.connect(_shutting_down, weak=False)
+    worker_shutdown.connect(_ended, weak=False)
+    with _one_line():
+        site.settings.require_database_url()
+        if not site.flows:
+            add_flows(instance.app, load_flows(site.settings))
+
+
+def _log(loglevel: Any = None, **_: Any) -> None:
+    logs.setup(loglevel or "INFO")
+
+
+def _before_start(sender: Any = None, **_: Any) -> None:
+    from celery.worker.control import Panel
+
+    for name in set(Panel.data) - REMOTE_CONTROL:
+        del Panel.data[name]
+    if getattr(sender, "task_events", False):
+        StepTask.send_events = True
+    site = site_of(sender.app)
+    with _one_line():
+        prepare(site.settings, site.flows)
+
+
+def _child_begins(**_: Any) -> None:
+    import billiard.pool
+    from billiard.process import current_process
+
+    if _active is None:
+        return
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _CHILD_FLUSH_TRIES
+    _active.after_fork(getattr(current_process(), "index", 0))
+    logs.quiet_warnings()
+
+
+def _shutting_down(**_: Any) -> None:
+    if _active is not None:
+        _active.shared.stop()
+        if _active.keeper is not None:
+            _active.keeper.shut_down()
+
+
+def _ended(**_: Any) -> None:
+    if _active is not None and os.getpid() == _active.main_pid:
+        keeper, _active.keeper = _active.keeper, None
+        if keeper is not None:
+            keeper.stop()
+        _active.close()
+
+
+class _one_line:
+    """An error of ours ends the program with one line and its exit code, not with a traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
+        if isinstance(exc, OrchestratorError):
+            sys.stderr.write(f"{exc}\n")
+            sys.stderr.flush()
+            raise SystemExit(exc.exit_code) from None
+
+
+def _check_folders() -> None:
+    """Raises UsageError when the three packages come from different installations."""
+    folders = {Path(str(module.__file__)).parents[1] for module in (orchestrator, schedules, workers)}
+    if len(folders) > 1:
+        listed = ", ".join(sorted(map(str, folders)))
+        raise UsageError(
+            f"The packages orchestrator, schedules and workers come from different folders ({listed}). "
+            "Fix: reinstall flow-orchestrator, and rename your own package of one of these names."
+        )
+
+
+def _started_by_celery() -> bool:
+    program = Path(sys.argv[0]) if sys.argv else Path()
+    return program.name == "celery" or program.parent.name == "celery"
+
+
+def _default_app() -> Celery:
+    if not _started_by_celery():
+        _check_folders()
+        return make_app(Settings.from_env(os.environ))
+    with _one_line():
+        _check_folders()
+        if "flower" in sys.argv:  # its own defaults switch events on in every worker, and let anybody stop one
+            for name, value in FLOWER_DEFAULTS.items():
+                os.environ.setdefault(f"FLOWER_{name.upper()}", value)
+        return make_app(Settings.from_env(os.environ))
+    raise AssertionError("unreachable")
+
+
+FLOWER_DEFAULTS: Final = {"enable_events": "False", "read_only": "True", "max_tasks": "10000"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        built = globals()["app"] = _default_app()
+        return built
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,131 @@
+"""The Celery configuration: ours, safe, and the same for workers, publishers and Flower."""
+
+import logging
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from kombu.entity import Exchange, Queue
+
+from orchestrator.core.manifest import Manifest, StepDef
+from orchestrator.settings import Settings
+
+PRIORITY_STEPS: Final = (0, 3, 6, 9)
+"""One Redis list each; 0 is taken first."""
+
+# Any of these silently turns off publishing in batches: one round trip for each message of a fan-out.
+_SPOIL_BATCHES: Final = ("retry_on_timeout", "retry", "retry_on_error")
+_OURS: Final = ("ack_emulation", "global_keyprefix", "priority_steps")
+
+REMOTE_CONTROL: Final = frozenset(
+    {
+        "active",
+        "active_queues",
+        "clock",
+        "conf",
+        "heartbeat",
+        "hello",
+        "ping",
+        "query_task",
+        "registered",
+        "report",
+        "reserved",
+        "revoked",
+        "scheduled",
+        "stats",
+    }
+)
+"""Remote control may look, not touch: whoever reaches Redis could otherwise stop workers or drop messages."""
+
+log = logging.getLogger(__name__)
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """How kombu talks to Redis. The user's options win, except where the ledger depends on ours."""
+    given = dict(settings.broker_transport_options)
+    for name in (*_SPOIL_BATCHES, *_OURS):
+        if given.pop(name, None) is not None:
+            log.warning("settings.ignored", extra={"option": name, "reason": "set by the orchestrator"})
+    return {
+        "socket_keepalive": True,
+        "socket_timeout": 15,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 10,
+        # Redelivers a message that runs longer than this; only used with acknowledgements emulated.
+        **({"visibility_timeout": 86_400} if settings.ack_emulation else {}),
+        **given,
+        "ack_emulation": settings.ack_emulation,
+        "global_keyprefix": settings.key_prefix,
+        "priority_steps": list(PRIORITY_STEPS),
+    }
+
+
+def _ssl_options(settings: Settings) -> dict[str, Any] | bool | None:
+    options = settings.broker_use_ssl
+    if isinstance(options, bool):
+        return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if options else None
+    names = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+    reqs = options.get("ssl_cert_reqs", "required")
+    return {**options, "ssl_cert_reqs": names.get(str(reqs).removeprefix("CERT_").lower(), reqs)}
+
+
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """What `app.conf` is updated with."""
+    return {
+        "broker_url": settings.require_broker_url(),
+        "broker_use_ssl": _ssl_options(settings),
+        "broker_transport_options": transport_options(settings),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # the default of 100 ends the worker in a long outage
+        "broker_heartbeat": 0,
+        "task_acks_late": True,
+        "task_acks_on_failure": True,
+        "task_acks_on_timeout": True,
+        "task_reject_on_worker_lost": False,  # the ledger re-dispatches, with a bound
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_prefetch_multiplier": settings.prefetch_multiplier,
+        "worker_enable_prefetch_count_reduction": False,
+        "worker_pool_start_method": "fork",  # children share the stop flag of their parent
+        "worker_consumer": "workers.consumer:StepConsumer",
+        "task_ignore_result": True,
+        "result_backend": None,
+        "task_track_started": False,
+        "task_store_errors_even_if_ignored": False,
+        "worker_send_task_events": False,
+        "task_send_sent_event": False,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "task_protocol": 2,
+        "enable_utc": True,
+        "timezone": "UTC",
+        "task_default_queue": "default",
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_log_color": False,
+    }
+
+
+def queues_of(manifests: Iterable[Manifest]) -> tuple[str, ...]:
+    """Every queue that steps of these flows are sent to, sorted."""
+    return tuple(sorted({name for manifest in manifests for name in _queues(manifest)}))
+
+
+def _queues(manifest: Manifest) -> Iterator[str]:
+    yield manifest.queue
+    yield from _step_queues(manifest.steps)
+
+
+def _step_queues(steps: Mapping[str, StepDef]) -> Iterator[str]:
+    for definition in steps.values():
+        if definition.queue:
+            yield definition.queue
+        if definition.steps:
+            yield from _step_queues(definition.steps)
+
+
+def queue(name: str) -> Queue:
+    """A queue as workers declare it; messages are sent to it by its name."""
+    exchange = Exchange("orchestrator", type="direct")  # type: ignore[no-untyped-call]
+    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]

@@ -1,0 +1,87 @@
+"""Log lines: a constant event name, then its facts as `key=value`; the code is the stable number of the event."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final
+
+from orchestrator.core.facts import Dispatch, Lease
+
+log = logging.getLogger("orchestrator.worker")
+
+RUN_ENDED: Final = 1001
+STEP_STARTED: Final = 2000
+STEP_SUCCEEDED: Final = 2001
+STEP_FAILED: Final = 2002
+DISPATCHED: Final = 3000
+SUPPRESSED: Final = 3001
+STALE: Final = 3002
+LEASE_EXPIRED: Final = 3003
+
+_STANDARD: Final = frozenset(
+    {*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime", "taskName", "data"}
+)
+_NOISY: Final = ("celery.worker.strategy", "celery.app.trace", "celery.bootsteps", "alembic")
+
+
+class LineFormatter(logging.Formatter):
+    """`2026-01-31 12:00:00,123 INFO step.succeeded code=2001 run_id=… flow=… step_key=… attempt=1`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        facts = [f"{key}={_short(value)}" for key, value in record.__dict__.items() if key not in _STANDARD]
+        if not facts:
+            return line
+        head, newline, rest = line.partition("\n")
+        return f"{head} {' '.join(facts)}{newline}{rest}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return repr(text) if " " in text or "\n" in text or "=" in text or not text else text
+
+
+def setup(level: int | str) -> None:
+    """Log to stderr, unless the program around us has set up the root logger already."""
+    root = logging.getLogger()
+    if not root.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s [%(process)d] %(message)s"))
+        root.addHandler(handler)
+        root.setLevel(level)
+    for name in _NOISY:  # they repeat, with less, what our own lines say
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def quiet_warnings() -> None:
+    """Drop warnings about choices we made on purpose. Celery moves its own filters to the front, so call after it."""
+    from celery.exceptions import CPendingDeprecationWarning
+
+    # Good work is not killed when the broker connection is lost: the claim rejects the duplicate.
+    warnings.filterwarnings("ignore", message="(?s).*worker_cancel_long_running_tasks", category=Warning)
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+
+
+def about(lease: Lease, code: int, **facts: object) -> Mapping[str, Any]:
+    """The facts every line about an attempt carries."""
+    return {
+        "code": code,
+        "run_id": lease.run_id,
+        "flow": lease.flow,
+        "step_key": lease.step_key,
+        "attempt": lease.attempt,
+        **facts,
+    }
+
+
+def about_dispatch(dispatch: Dispatch, code: int, **facts: object) -> Mapping[str, Any]:
+    """The facts of a line about a message; it knows no attempt yet."""
+    return {
+        "code": code,
+        "run_id": dispatch.run_id,
+        "flow": dispatch.task.rpartition(".")[0],
+        "step_key": dispatch.step_key,
+        "dispatch": dispatch.number,
+        **facts,
+    }

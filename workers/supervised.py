@@ -1,0 +1,58 @@
+"""Endless loops that outlive every outage."""
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from workers.logs import log
+
+_CAP_S: Final = 5.0
+
+
+class Supervised(threading.Thread):
+    """Calls `work` for ever; it returns the seconds until its next call.
+
+    A failure is logged once, and once more when it is over; in between the pauses grow to five seconds, spread at
+    random, so that a hundred workers do not come back at the same moment.
+    """
+
+    def __init__(self, name: str, work: Callable[[], float], *, on_failure: Callable[[], None] | None = None) -> None:
+        super().__init__(name=f"keeper-{name}", daemon=True)
+        self._work = work
+        self._on_failure = on_failure
+        self._wake = threading.Event()
+        self._ended = False
+        self._failures = 0
+
+    def nudge(self) -> None:
+        """Do not wait for the pause to end."""
+        self._wake.set()
+
+    def end(self) -> None:
+        """Stop after the call under way."""
+        self._ended = True
+        self._wake.set()
+
+    def run(self) -> None:
+        while not self._ended:
+            pause = self._once()
+            self._wake.wait(pause)
+            if not self._ended:
+                self._wake.clear()
+
+    def _once(self) -> float:
+        try:
+            pause = self._work()
+        except Exception as exc:
+            self._failures += 1
+            if self._failures == 1:
+                reason = f"{type(exc).__name__}: {exc}".split("\n")[0]
+                log.warning("keeper.failing", extra={"loop": self.name, "error": reason[:300]})
+            if self._on_failure is not None:
+                self._on_failure()
+            return min(_CAP_S, 0.25 * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)
+        if self._failures:
+            log.info("keeper.recovered", extra={"loop": self.name, "failures": self._failures})
+            self._failures = 0
+        return pause
