@@ -48,7 +48,7 @@ class StepOptions:
             if value is not None:
                 checked[name] = _CHECKS[name](name, value)
         merged = replace(self, **checked)
-        if merged.backoff is not None and not merged.retries:
+        if "backoff" in checked and not merged.retries:
             raise BadOption("has a `backoff` without `retries`, which does nothing; add `retries=3`")
         return merged
 

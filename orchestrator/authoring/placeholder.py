@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from orchestrator.authoring import kinds
 from orchestrator.authoring.where import caller, is_user_code
@@ -11,13 +11,19 @@ from orchestrator.core.expressions import Ref
 from orchestrator.errors import AuthoringError
 
 
+class Trace(Protocol):
+    """The recording that a placeholder belongs to; `tracing` while the flow's body runs."""
+
+    tracing: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """What a placeholder stands for. `kind` is its type; `owner` the trace that made it."""
+    """What a placeholder stands for. `kind` is its type; `owner` the recording that made it."""
 
     ref: Ref
     kind: Any
-    owner: object
+    owner: Trace
     label: str  # such as "the result of step `fetch`"
 
     def member(self, part: str | int, found: kinds.Member) -> "Node":
@@ -55,9 +61,10 @@ class Placeholder:
             refuse(f"{node.label}: {miss}", miss.fix)
 
     def __repr__(self) -> str:
-        if is_user_code(sys._getframe(1)):  # f"{x!r}", str([x]): the text would hold the placeholder, not the value
-            refuse(f"{self._orchestrator_node.label} was made into a text", _TEXT)
-        return f"<placeholder {self._orchestrator_node.ref}>"
+        node = self._orchestrator_node
+        if node.owner.tracing and is_user_code(sys._getframe(1)):  # f"{x!r}", str([x]): no value would be in the text
+            refuse(f"{node.label} was made into a text", _TEXT)
+        return f"<placeholder {node.ref}>"
 
     def __copy__(self) -> "Placeholder":
         return self

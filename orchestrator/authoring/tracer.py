@@ -26,16 +26,18 @@ class Tracer:
 
     def __init__(self, flow: str) -> None:
         self.flow = flow
+        self.tracing = False
         self.steps: dict[str, StepDef] = {}
         self.handlers: dict[str, Step[Any, Any, Any]] = {}
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        token = _CURRENT.set(self)
+        token, self.tracing = _CURRENT.set(self), True
         try:
             yield
         finally:
             _CURRENT.reset(token)
+            self.tracing = False
 
     def input(self, name: str, kind: Any) -> Placeholder:
         """The placeholder of a flow parameter."""

@@ -1,0 +1,95 @@
+"""Everything here is right: `mypy --strict` must accept it without a cast."""
+
+from decimal import Decimal
+from typing import Any, assert_type
+
+from pydantic import BaseModel
+from typing_extensions import TypedDict
+
+from orchestrator import Context, Flow, Manifest, each, flow, step
+
+
+class Order(BaseModel):
+    id: int
+    lines: list[str]
+
+
+class Report(TypedDict):
+    order: int
+    prices: list[Decimal]
+
+
+@step
+def load(order_id: int, source: str = "db") -> Order:
+    return Order(id=order_id, lines=[source])
+
+
+@step(retries=3, backoff="1s..5m", never_retry=(ValueError,), timeout="30s", queue="slow", priority=1)
+async def price(line: str, factor: float = 1.0) -> Decimal:
+    return Decimal(factor) * len(line)
+
+
+@step(retries=2, backoff=["1s", 10], key="store")
+def save(ctx: Context, order: Order, total: Decimal) -> None:
+    ctx.log.info("saving", extra={"order": order.id, "total": total})
+
+
+@step
+async def notify(ctx: Context, text: str) -> bool:
+    ctx.progress(1, total=2, note=text)
+    return not ctx.cancelled
+
+
+@step
+def total(prices: list[Decimal]) -> Decimal:
+    return sum(prices, Decimal(0))
+
+
+@step
+def anything(value: Any, times: int = 1) -> int:
+    return times
+
+
+@step
+def any_object(value: object, times: int = 1) -> int:
+    return times
+
+
+@step
+def nothing() -> None: ...
+
+
+@flow(name="checkout", version="2", deadline="1h", tags=["shop"], queue="default")
+def checkout(order_id: int, note: str = "") -> Report:
+    order = load(order_id, source=note)
+    assert_type(order, Order)
+    first = price(order.lines[0])
+    assert_type(first, Decimal)
+    prices = each(price, order.lines, concurrency=3, factor=2.0)
+    assert_type(prices, list[Decimal])
+    sum_ = total(prices=prices)
+    saved = save.options(key="keep", after=[first, prices], retries=1, timeout="5s")(order, total=sum_)
+    each(save, [order, load(2)], total=sum_, key="save_all")
+    each(notify.options(priority=0), order.lines)
+    done = notify(text=note)
+    assert_type(done, bool)
+    idle = nothing.options(after=[saved])()
+    anything(idle, times=order.id)
+    any_object(value=prices[0])
+    any_object(prices, 3)
+    return {"order": order.id, "prices": [*[first], prices[0]]}
+
+
+@flow
+def bare(order_id: int) -> Order:
+    return load(order_id)
+
+
+data: Flow[..., Any] = Flow.from_manifest(Manifest(name="x", steps={}), steps=[load, price, save, notify])
+
+
+async def outside() -> Decimal:
+    assert_type(bare.fn(1), Order)
+    assert_type(load(1), Order)
+    await notify.fn(Context(), "hello")
+    return await price.fn("x")

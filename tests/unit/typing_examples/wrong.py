@@ -1,0 +1,78 @@
+"""Each line that ends in `# wrong: code` must be reported by `mypy --strict` with that code, and no other line."""
+
+from decimal import Decimal
+
+from pydantic import BaseModel
+
+from orchestrator import Context, each, flow, step
+
+
+class Order(BaseModel):
+    id: int
+    lines: list[str]
+
+
+@step
+def load(order_id: int, source: str = "db") -> Order:
+    return Order(id=order_id, lines=[source])
+
+
+@step(retries=3)
+async def price(line: str, factor: float = 1.0) -> Decimal:
+    return Decimal(factor) * len(line)
+
+
+@step
+def save(ctx: Context, order: Order, total: Decimal) -> None: ...
+
+
+@step(retires=3)  # wrong: call-overload, untyped-decorator
+def misspelt() -> None: ...
+
+
+@step(retries="3")  # wrong: call-overload, untyped-decorator
+def mistyped() -> None: ...
+
+
+@flow(versoin="2")  # wrong: call-overload, untyped-decorator
+def misnamed() -> None: ...
+
+
+@flow
+def arguments(order_id: int) -> None:
+    load("x")  # wrong: arg-type
+    load()  # wrong: call-arg
+    load(order_id, sauce="x")  # wrong: call-arg
+    load(order_id, "db", 3)  # wrong: call-arg
+    load(price("x"))  # wrong: arg-type
+    save(load(1), 3)  # wrong: arg-type
+    save(Context(), load(1), Decimal(1))  # wrong: call-arg, arg-type
+    load.options(timeout=[3])(1)  # wrong: arg-type
+    load.options(keys="x")(1)  # wrong: call-arg
+    load.options(key="x")("y")  # wrong: arg-type
+
+
+@flow
+def results(order_id: int) -> Order:
+    order = load(order_id)
+    price(order.lnies)  # wrong: attr-defined
+    price(order.id)  # wrong: arg-type
+    price(order.lines)  # wrong: arg-type
+    number: int = price("x")  # wrong: assignment
+    load(number)
+    return price("x")  # wrong: return-value
+
+
+@flow
+def fan_out(order_id: int) -> list[str]:
+    order = load(order_id)
+    each(price, [1, 2])  # wrong: arg-type
+    each(price, order.id)  # wrong: arg-type
+    each(price, order.lines, concurrency="3")  # wrong: arg-type
+    each(order, [1])  # wrong: arg-type
+    each(save, order.lines, total=Decimal(1))  # wrong: arg-type
+    return each(price, order.lines)  # wrong: arg-type
+
+
+arguments.fn("x")  # wrong: arg-type
+load.fn("x")  # wrong: arg-type
