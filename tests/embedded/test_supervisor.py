@@ -1,94 +1,27 @@
 """`orchestrator dev` with real servers and stand-ins for the worker and Flower: nothing is ever left behind."""
 
-import json
 import os
 import signal
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import psycopg
 import pytest
 
-from orchestrator.dev.place import MARK
-from orchestrator.embedded.discovery import DevState, find_running
+from orchestrator.embedded.discovery import find_running
+from tests.support.dev import Dev, alive, stopped_at_the_end
 from tests.support.eventually import eventually
 
-ROOT = Path(__file__).parents[2]
+
+def start(data_dir: Path, workers: int = 1, **env: str) -> Dev:
+    program = ["-m", "tests.support.stub_dev", str(data_dir), str(workers)]
+    return Dev(program, data_dir, ORCHESTRATOR_MIGRATE="false", **env)
 
 
-class Dev:
-    """One `dev` process. `info` is its ready line."""
-
-    def __init__(self, data_dir: Path, workers: int = 1, **env: str) -> None:
-        self.data_dir = data_dir
-        self.log = data_dir.with_name(f"{data_dir.name}.log")
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("ORCHESTRATOR_")}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.stub_dev", str(data_dir), str(workers)],
-                cwd=ROOT,
-                env={**inherited, "ORCHESTRATOR_MIGRATE": "false", **env},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        self.info: dict[str, Any] = {}
-
-    def ready(self) -> "Dev":
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.messages
-        self.info = json.loads(line)
-        return self
-
-    @property
-    def messages(self) -> str:
-        return self.log.read_text()
-
-    @property
-    def state(self) -> DevState:
-        found = DevState.read(self.data_dir / "dev.json")
-        assert found is not None
-        return found
-
-    def everyone(self) -> set[int]:
-        """Pids of all processes of this data directory, however deep, except `dev` itself."""
-        token = self.state.token
-        found = set()
-        for process in psutil.process_iter():
-            try:
-                env = process.environ()
-            except (psutil.Error, OSError):
-                continue
-            if env.get(MARK) == token or env.get("FLOW_ORCHESTRATOR_SERVER", "").startswith(str(self.data_dir)):
-                found.add(process.pid)
-        return found
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-
-@contextmanager
-def running(data_dir: Path, workers: int = 1, **env: str) -> Iterator[Dev]:
-    dev = Dev(data_dir, workers, **env)
-    try:
-        yield dev.ready()
-    finally:
-        if dev.process.poll() is None:
-            dev.stop()
-        assert dev.process.stdout is not None
-        dev.process.stdout.close()
-
-
-def alive(pids: set[int]) -> set[int]:
-    return {pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
+def running(data_dir: Path, workers: int = 1, **env: str) -> AbstractContextManager[Dev]:
+    return stopped_at_the_end(start(data_dir, workers, **env))
 
 
 def test_ready_is_one_json_line_with_what_a_client_needs(tmp_path: Path) -> None:
@@ -142,7 +75,7 @@ def test_the_next_dev_cleans_up_and_keeps_data_and_ports_when_dev_was_killed(tmp
 
 def test_a_second_dev_on_one_data_directory_is_refused(tmp_path: Path) -> None:
     with running(tmp_path / "data") as first:
-        second = Dev(tmp_path / "data")
+        second = start(tmp_path / "data")
         assert second.process.communicate(timeout=20) == ("", None)
         assert second.process.returncode == 7
         assert f"(pid {first.process.pid}) uses {tmp_path / 'data'}" in first.messages
@@ -150,7 +83,7 @@ def test_a_second_dev_on_one_data_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path) -> None:
-    dev = Dev(tmp_path / "data")
+    dev = start(tmp_path / "data")
     eventually(lambda: "started PostgreSQL" in dev.messages)
     servers = {process.pid for process in psutil.Process(dev.process.pid).children(recursive=True)}
     assert dev.stop() == 0
@@ -159,7 +92,7 @@ def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_start_stops_the_start_with_its_own_words(tmp_path: Path) -> None:
-    dev = Dev(tmp_path / "data", STUB_FAIL="no module named shop")
+    dev = start(tmp_path / "data", STUB_FAIL="no module named shop")
     assert dev.process.communicate(timeout=30) == ("", None)
     assert dev.process.returncode == 1
     assert "worker-1 ended with exit code 2 before it was ready" in dev.messages
@@ -167,7 +100,7 @@ def test_a_worker_that_cannot_start_stops_the_start_with_its_own_words(tmp_path:
 
 
 def test_wrong_settings_start_nothing(tmp_path: Path) -> None:
-    dev = Dev(tmp_path / "data", ORCHESTRATOR_LEESE="3s")
+    dev = start(tmp_path / "data", ORCHESTRATOR_LEESE="3s")
     assert dev.process.communicate(timeout=20) == ("", None)
     assert dev.process.returncode == 2
     assert "did you mean ORCHESTRATOR_LEASE?" in dev.messages
@@ -175,7 +108,7 @@ def test_wrong_settings_start_nothing(tmp_path: Path) -> None:
 
 
 def test_a_server_of_the_users_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
-    dev = Dev(tmp_path / "data", ORCHESTRATOR_BROKER_URL="redis://:hunter2@127.0.0.1:1/0")
+    dev = start(tmp_path / "data", ORCHESTRATOR_BROKER_URL="redis://:hunter2@127.0.0.1:1/0")
     assert dev.process.communicate(timeout=30) == ("", None)
     assert dev.process.returncode == 1
     assert "redis://:***@127.0.0.1:1/0 does not answer" in dev.messages

@@ -1,0 +1,153 @@
+"""`orchestrator dev` as a newcomer uses it: one command, a real flow, real workers, and nothing left afterwards."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from orchestrator.embedded.server import free_port, is_free
+from tests.support.dev import Dev, alive, stopped_at_the_end
+from tests.support.eventually import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+FLOWS = """
+import time
+from orchestrator import flow, step
+
+@step
+def greet(name: str) -> str:
+    return f"hello {name}"
+
+@step
+def shout(text: str) -> str:
+    return text.upper()
+
+@flow(name="hello")
+def hello(name: str) -> str:
+    return shout(greet(name))
+
+@step
+def doze(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+@flow(name="slow")
+def slow(seconds: float) -> float:
+    return doze(seconds)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "hello.py").write_text(FLOWS)
+    return folder
+
+
+def running(project: Path, *options: str, **env: str) -> AbstractContextManager[Dev]:
+    program = ["-m", "orchestrator", "dev", "-o", "json", "--flows", "hello.py", *options]
+    return stopped_at_the_end(Dev(program, project / ".orchestrator", project, **env))
+
+
+def orchestrator(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command in the project, without any URL in its environment."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("ORCHESTRATOR_")}
+    command = [sys.executable, "-m", "orchestrator", *arguments]
+    return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def greeting(project: Path, name: str) -> str:
+    done = orchestrator(project, "run", "start", "hello", "-i", f"name={name}", "--wait", "--timeout", "30")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_flow_runs_and_a_signal_stops_everything(project: Path, pool: str) -> None:
+    with running(project, "--pool", pool, "--workers", "2") as dev:
+        assert len(dev.info["pids"]["workers"]) == 2
+        assert "HELLO ADA" in greeting(project, "Ada")
+        assert urllib.request.urlopen(dev.info["flower_url"], timeout=10).status == 200
+        everyone = dev.everyone()
+        assert dev.stop(signal.SIGINT) == 0
+        assert alive(everyone) == set()
+
+
+def test_a_killed_worker_is_replaced_and_the_flow_runs_on_it(project: Path) -> None:
+    with running(project) as dev:
+        (worker,) = dev.info["pids"]["workers"]
+        children = {child.pid for child in psutil.Process(worker).children(recursive=True)}
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: dev.state.pids.workers not in ((), (worker,)), timeout=20, message="no new worker")
+        assert "HELLO BOB" in greeting(project, "Bob")
+        eventually(lambda: not alive(children), timeout=20, message="pool children outlived their worker")
+
+
+def test_a_second_dev_goes_on_where_a_killed_one_ended(project: Path) -> None:
+    with running(project) as first:
+        greeting(project, "Ada")
+        everyone = first.everyone()
+        first.process.kill()
+        first.process.wait()
+    with running(project) as second:
+        assert alive(everyone - second.everyone()) == set()
+        with psycopg.connect(second.info["database_url"]) as connection:
+            assert connection.execute("SELECT count(*) FROM flow_runs").fetchone() == (1,)
+        assert "HELLO BOB" in greeting(project, "Bob")
+
+
+def test_a_second_signal_does_not_wait_for_a_running_step(project: Path) -> None:
+    with running(project) as dev:
+        started = orchestrator(project, "run", "start", "slow", "-i", "seconds=120")
+        assert started.returncode == 0, started.stderr
+        with psycopg.connect(dev.info["database_url"], autocommit=True) as connection:
+            eventually(lambda: connection.execute("SELECT 1 FROM flow_steps WHERE status = 'running'").fetchone())
+        everyone = dev.everyone()
+        dev.process.send_signal(signal.SIGINT)
+        eventually(lambda: "stopping" in dev.messages)
+        assert dev.stop(signal.SIGINT) == 0
+        assert alive(everyone) == set()
+
+
+def test_ports_follow_the_base(project: Path) -> None:
+    base = _three_free_ports()
+    with running(project, "--port-base", str(base)) as dev:
+        urls = (dev.info["database_url"], dev.info["broker_url"], dev.info["flower_url"])
+        assert [int(re.findall(r":(\d+)", url)[-1]) for url in urls] == [base, base + 1, base + 2]
+
+
+def test_a_flow_file_that_cannot_be_loaded_is_told(project: Path) -> None:
+    (project / "hello.py").write_text("import nothing_like_this\n")
+    done = orchestrator(project, "dev", "-o", "json", "--flows", "hello.py")
+    assert done.returncode not in (0, None)
+    assert done.stdout == ""
+    assert "nothing_like_this" in done.stderr
+
+
+def test_the_users_own_servers_are_used_and_left_alone(project: Path, empty_db_url: str, broker_url: str) -> None:
+    own = {"ORCHESTRATOR_DATABASE_URL": empty_db_url, "ORCHESTRATOR_BROKER_URL": broker_url}
+    with running(project, **own) as dev:
+        assert dev.info["pids"]["postgres"] is None
+        assert dev.info["pids"]["broker"] is None
+        assert "HELLO ADA" in greeting(project, "Ada")
+        dev.stop()
+        with psycopg.connect(empty_db_url) as connection:
+            assert connection.execute("SELECT count(*) FROM flow_runs").fetchone() == (1,)
+    assert not (project / ".orchestrator" / "postgres").exists()
+
+
+def _three_free_ports() -> int:
+    while True:
+        base = free_port()
+        if base < 65000 and all(is_free(base + offset) for offset in range(3)):
+            return base
