@@ -38,7 +38,7 @@ def test_ready_is_one_json_line_with_what_a_client_needs(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_everything_even_what_a_step_left_behind(tmp_path: Path, number: signal.Signals) -> None:
-    with running(tmp_path / "data") as dev:
+    with running(tmp_path / "data", STUB_DAEMON="1") as dev:
         everyone = dev.everyone()
         assert len(everyone) > 4
         assert dev.stop(number) == 0
@@ -58,7 +58,7 @@ def test_a_worker_and_a_server_that_die_are_started_again(tmp_path: Path) -> Non
 
 
 def test_the_next_dev_cleans_up_and_keeps_data_and_ports_when_dev_was_killed(tmp_path: Path) -> None:
-    with running(tmp_path / "data") as first:
+    with running(tmp_path / "data", STUB_DAEMON="1") as first:
         with psycopg.connect(first.info["database_url"], autocommit=True) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
         everyone = first.everyone()

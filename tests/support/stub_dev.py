@@ -2,7 +2,8 @@
 
     python -m tests.support.stub_dev DATA_DIR [WORKERS]
 
-The worker leaves a process of its own behind (as a step may), says so, and lasts until SIGTERM.
+The worker lasts until SIGTERM. STUB_DAEMON: it leaves a stubborn process of its own behind, as a step may.
+STUB_FAIL: it says that text and ends.
 """
 
 import os
@@ -23,19 +24,19 @@ _TABLE = "CREATE TABLE IF NOT EXISTS flow_workers (pid int, started_at timestamp
 
 
 def worker() -> None:
-    """Writes itself down as a real worker does, with a daemon beside it that ignores SIGTERM."""
+    """Writes itself down as a real worker does."""
     if reason := os.environ.get("STUB_FAIL"):
         print(reason, flush=True)
         sys.exit(2)
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    daemon = subprocess.Popen([sys.executable, "-c", stubborn], start_new_session=True)
+    if os.environ.get("STUB_DAEMON"):
+        stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+        subprocess.Popen([sys.executable, "-c", stubborn], start_new_session=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     url = Settings.from_env(os.environ).require_database_url().replace("+psycopg", "")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(1)")
         connection.execute(_TABLE)
         connection.execute("INSERT INTO flow_workers (pid) VALUES (%s)", [os.getpid()])
-    print(f"daemon {daemon.pid}", flush=True)
     signal.pause()
 
 
