@@ -126,6 +126,7 @@ class Flow(Generic[P, R]):
         return text
 
     def _bad_input(self, problem: str, fix: str, path: str) -> InputInvalid:
+        problem = problem.encode(errors="backslashreplace").decode()  # a lone surrogate could not be printed
         message = f"The input of flow `{self.name}` does not fit: {problem}. Fix: {fix}"
         return InputInvalid(message, flow=self.name, path=path)
 

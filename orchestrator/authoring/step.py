@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, cast, overload
 
 from pydantic import ValidationError
 from typing_extensions import TypeVar
@@ -88,7 +88,7 @@ class Step(Generic[P, R, F]):
         queue: str | None = None,
         priority: int | None = None,
         description: str | None = None,
-    ) -> "Step[P, R, F]":
+    ) -> Self:
         """This step with other options for one call: `notify.options(after=[saved], retries=2)(order)`.
 
         `after` holds results of steps (or their keys) that must have succeeded first.
@@ -188,12 +188,12 @@ class Step(Generic[P, R, F]):
 AnyStep: TypeAlias = Step[Any, Any, Any]
 
 
-class OpenStep(Step[P, R, F]):
+class OpenStep(Step[Concatenate[object, P], R, F]):
     """For the type checker: a step whose first parameter takes anything, so its name is not known here."""
 
     if TYPE_CHECKING:
 
-        @overload  # type: ignore[override]
+        @overload
         def __call__(self, first: object, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
         @overload
         def __call__(self, /, **kwargs: Any) -> R: ...

@@ -166,7 +166,7 @@ class Manifest(_Part):
     output: JsonValue = None
     output_schema: dict[str, JsonValue] | None = None
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, /, **data: Any) -> None:
         """
         Raises:
             ManifestInvalid: `problems` holds every one of them.

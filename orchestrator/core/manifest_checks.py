@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -14,6 +15,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.core.expressions import Found, Ref, find, is_expression
 from orchestrator.core.states import FINAL_STEP, StepStatus
 from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.values import refusal
 from orchestrator.errors import ExpressionInvalid, OrchestratorError
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ class Problem:
     suggestion: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}" + (f" ({self.suggestion})" if self.suggestion else "")
+        text = f"{self.place}: {self.message}" + (f" ({self.suggestion})" if self.suggestion else "")
+        return text.encode(errors="backslashreplace").decode()  # a lone surrogate could not be printed
 
 
 def problems(manifest: "Manifest", known_types: Collection[str] | None = None) -> list[Problem]:
@@ -41,6 +44,8 @@ def problems(manifest: "Manifest", known_types: Collection[str] | None = None) -
     for key, step in manifest.steps.items():
         found += _step_problems(manifest, key, step, known_types)
     found += _output_problems(manifest)
+    if (refused := refusal(manifest.model_dump(exclude_defaults=True))) is not None:
+        found.append(Problem(refused.place, f"{refused.problem} cannot be stored", "replace or remove it"))
     cycles = list(_cycles(manifest))
     return [*found, *cycles, *([] if cycles else _unreachable(manifest))]
 
@@ -217,7 +222,8 @@ def without_wrong_fields(data: dict[str, Any], places: Iterable[tuple[str | int,
     kept.setdefault("name", "x")
     kept.setdefault("steps", {})
     for place in places:
-        _remove(kept, [part for part in place if not _is_validator_name(part)])
+        if parts := [part for part in place if not _is_validator_name(part)]:
+            _remove(kept, parts)
     return {"name": "x", "steps": {}, **kept}
 
 
@@ -239,10 +245,12 @@ def read_json(text: str | bytes) -> tuple[dict[str, Any], list[Problem]]:
     found: list[Problem] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            found.append(Problem(name, f"the key `{name}` stands {names.count(name)} times in one object"))
-        return dict(pairs)
+        whole = dict(pairs)
+        if len(whole) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            twice = [(name, count) for name, count in counts.items() if count > 1]
+            found.extend(Problem(name, f"the key `{name}` stands {count} times in one object") for name, count in twice)
+        return whole
 
     try:
         data = json.loads(text, object_pairs_hook=unique)

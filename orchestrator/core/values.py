@@ -104,35 +104,45 @@ def _problem(value: object, *, plain: bool) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
+class Refused:
+    """A value that JSON in the ledger cannot hold: where it stands, and what it is."""
+
     path: PathParts
     problem: str
 
+    @property
+    def place(self) -> str:
+        return show_path(self.path)
 
-def _refused(value: object, *, plain: bool, path: PathParts = (), around: frozenset[int] = _NONE) -> Iterator[_Refused]:
+
+def _refused(value: object, *, plain: bool, path: PathParts = (), around: frozenset[int] = _NONE) -> Iterator[Refused]:
     """Places in `value` that are refused, in order."""
     if isinstance(value, dict | list | tuple) or (isinstance(value, set | frozenset) and not plain):
         if id(value) in around:
-            yield _Refused(path, "a structure that holds itself")
+            yield Refused(path, "a structure that holds itself")
             return
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             here = (*path, key if isinstance(key, str | int) else str(key))
             if isinstance(key, str) and (problem := _text_problem("name", key)):
-                yield _Refused(here, problem)
+                yield Refused(here, problem)
             yield from _refused(item, plain=plain, path=here, around=around | {id(value)})
     elif problem := _problem(value, plain=plain):
-        yield _Refused(path, problem)
+        yield Refused(path, problem)
+
+
+def refusal(value: object, *, plain: bool = False) -> Refused | None:
+    """The first thing in `value` that is refused. `plain`: only what the json module writes is allowed."""
+    try:
+        return next(_refused(value, plain=plain), None)
+    except RecursionError:
+        return Refused((), "a structure that is too deep")
 
 
 def _refuse_if_found(value: object, *, plain: bool) -> None:
-    try:
-        found = next(_refused(value, plain=plain), None)
-    except RecursionError:
-        found = _Refused((), "a structure that is too deep")
+    found = refusal(value, plain=plain)
     if found is not None:
-        path = show_path(found.path)
-        message = f"{path or 'The value'} is {found.problem}, which cannot be stored. Fix: replace or remove it."
-        raise ValueRefused(message, path=path, problem=found.problem)
+        message = f"{found.place or 'The value'} is {found.problem}, which cannot be stored. Fix: replace or remove it."
+        raise ValueRefused(message, path=found.place, problem=found.problem)
 
 
 def _refuse(value: object, cause: Exception, *, plain: bool) -> NoReturn:

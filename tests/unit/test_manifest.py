@@ -289,6 +289,23 @@ def test_a_step_may_wait_for_a_skip_that_can_happen():
     assert Manifest(name="f", steps=steps).problems() == []
 
 
+@pytest.mark.parametrize("bad", ["\x00", "\ud800"])
+@pytest.mark.parametrize("place", ["description", "steps.a.inputs.x", "output"])
+def test_text_that_the_ledger_cannot_hold_is_named(bad, place):
+    fields = {"steps": {"a": {"type": "t", "inputs": {"x": bad if "x" in place else ""}}}}
+    if "." not in place:
+        fields[place] = bad
+    (found,) = texts(**fields)
+    assert found.startswith(f"{place}: a text with a ")
+
+
+def test_odd_names_are_reported_not_raised():
+    for odd in ("self", "data", "\ud800", "a\x00"):
+        assert any("unknown field" in text or "unicode" in text for text in texts(**{odd: 1}))
+        for text in texts(steps={odd + " ": {"type": "t"}}):
+            text.encode()
+
+
 def test_duplicate_keys_in_json_text_are_named():
     with pytest.raises(ManifestInvalid, match="the key `a` stands 2 times"):
         Manifest.from_json('{"name":"f","steps":{"a":{"type":"t"},"a":{"type":"u"}}}')

@@ -77,6 +77,9 @@ def checkout(order_id: int, note: str = "") -> Report:
     anything(idle, times=order.id)
     any_object(value=prices[0])
     any_object(prices, 3)
+    any_object.options(retries=1)(value=1)
+    each(any_object, ["x"], times=2)
+    each(anything, ["x"], times=2, key="all")
     return {"order": order.id, "prices": [*[first], prices[0]]}
 
 
