@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,8 +86,9 @@ def end_marked(token: str, patience_s: float = 3.0) -> int:
 def _signal_all(processes: Sequence[Identity], number: signal.Signals, wait_s: float) -> None:
     for each in processes:
         each.send(number)
+    deadline = time.monotonic() + wait_s
     for each in processes:
-        each.wait(wait_s)
+        each.wait(deadline - time.monotonic())
 
 
 def remembered_port(folder: Path, name: str) -> int:
