@@ -225,6 +225,8 @@ def _further_problems(data: dict[str, Any], exc: ValidationError, wrong: list[Pr
     """Problems of the graph that remain when every field with a wrong value is left out."""
     pruned = manifest_checks.without_wrong_fields(data, [error["loc"] for error in exc.errors(include_url=False)])
     places = [problem.place for problem in wrong]
+    if pruned == data:  # the wrong thing has no place, such as a name that is no text
+        return []
     try:
         Manifest(**pruned)
     except ManifestInvalid as rest:
