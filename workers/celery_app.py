@@ -69,6 +69,7 @@ def _worker_begins(instance: Any = None, **_: Any) -> None:
         return
     _active = site
     site.begin()
+    logs.quiet_warnings()
     setup_logging.connect(_log, weak=False)
     worker_init.connect(_before_start, weak=False)
     worker_process_init.connect(_child_begins, weak=False)

@@ -22,7 +22,7 @@ LEASE_EXPIRED: Final = 3003
 _STANDARD: Final = frozenset(
     {*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime", "taskName", "data"}
 )
-_NOISY: Final = ("celery.worker.strategy", "celery.app.trace", "celery.bootsteps", "alembic")
+_NOISY: Final = ("celery.worker.strategy", "celery.app.trace", "celery.bootsteps", "alembic", "redis")
 
 
 class LineFormatter(logging.Formatter):
@@ -61,6 +61,8 @@ def quiet_warnings() -> None:
     # Good work is not killed when the broker connection is lost: the claim rejects the duplicate.
     warnings.filterwarnings("ignore", message="(?s).*worker_cancel_long_running_tasks", category=Warning)
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    # JSON only is accepted, so root has nothing to fear from a message; containers run as root.
+    warnings.filterwarnings("ignore", message="(?s).*superuser privileges", category=RuntimeWarning)
 
 
 def about(lease: Lease, code: int, **facts: object) -> Mapping[str, Any]:

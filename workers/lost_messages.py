@@ -21,7 +21,7 @@ class LostMessages:
         self._queues: set[str] = set()
 
     def sweep(self) -> float:
-        """Per list of Redis: first its length, then the ledger's count; so a message on its way is not counted twice."""
+        """Per list of Redis: first its length, then the ledger's count; what moves in between is not missed."""
         depths = self._depths(self._queues | set(self._site.app.amqp.queues.consume_from))
         outstanding = redispatch.outstanding(self._site.runtime().ledger)
         self._queues = {queue for queue, _ in outstanding}  # one of another flow's is measured from the next sweep on

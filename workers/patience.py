@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 _FIRST_S: Final = 0.05
 _CAP_S: Final = 2.0
-# Ended by the server before any commit: statement timeout, lock timeout, deadlock, serialization failure, read-only standby.
+# Ended before any commit: statement timeout, lock timeout, deadlock, serialization failure, read-only standby.
 _NOT_DONE: Final = frozenset({"57014", "55P03", "40P01", "40001", "25006"})
 
 

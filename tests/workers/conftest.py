@@ -1,0 +1,101 @@
+"""A client, a place for the effects log, and real workers."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.engine import register, start_run
+from orchestrator.engine.types import StartRequest
+from orchestrator.ledger import reads
+from orchestrator.ledger.tx import Ledger
+from orchestrator.settings import Settings
+from tests.support.eventually import eventually
+from tests.support.worker_process import WorkerProcess, running
+from tests.workers import flows
+from workers.publisher import Publisher
+
+FLOWS = str(Path(flows.__file__))
+
+
+@dataclass
+class Bench:
+    """Starts runs as a client does, and reads what became of them."""
+
+    settings: Settings
+    ledger: Ledger
+    publisher: Publisher
+    folder: Path
+    effects_file: Path
+    workers: list[WorkerProcess] = field(default_factory=list)
+
+    def start(self, name: str, publish: bool = True, **body: Any) -> UUID:
+        return self.start_many(name, [body], publish=publish)[0]
+
+    def start_many(self, name: str, bodies: list[dict[str, Any]], publish: bool = True) -> list[UUID]:
+        started = start_run.start(self.ledger, [StartRequest(name, json.dumps(body)) for body in bodies])
+        if publish:
+            self.publisher.publish([one for run in started for one in run.dispatches])
+        return [run.run_id for run in started]
+
+    def status(self, run_id: UUID) -> RunStatus:
+        return reads.run_status(self.ledger, run_id)
+
+    def ended(self, run_id: UUID, timeout: float = 20.0) -> RunStatus:
+        def check() -> RunStatus | None:
+            status = self.status(run_id)
+            return status if status in FINAL_RUN else None
+
+        try:
+            return eventually(check, timeout=timeout, message=f"run {run_id} ends") or RunStatus.PENDING
+        except AssertionError as exc:
+            tails = "\n".join(worker.tail() for worker in self.workers)
+            raise AssertionError(f"{exc}\n{reads.steps(self.ledger, run_id)}\n{tails}") from None
+
+    def result(self, run_id: UUID) -> Any:
+        assert self.ended(run_id) is RunStatus.SUCCEEDED, reads.get_run(self.ledger, run_id)
+        return reads.result(self.ledger, run_id)
+
+    def attempts(self, run_id: UUID, step_key: str) -> list[Any]:
+        return list(reads.attempts(self.ledger, run_id, step_key))
+
+    def effects(self, kind: str | None = None, run_id: UUID | None = None) -> list[list[str]]:
+        if not self.effects_file.exists():
+            return []
+        lines = [line.split() for line in self.effects_file.read_text().splitlines()]
+        return [one for one in lines if kind in (None, one[0]) and (run_id is None or one[1] == str(run_id))]
+
+
+@pytest.fixture
+def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
+    ledger = Ledger.connect(settings.require_database_url(), name="test")
+    for value in vars(flows).values():
+        if type(value).__name__ == "Flow":
+            register.register(ledger, value.manifest)
+    publisher = Publisher(None, settings, ledger)
+    yield Bench(settings, ledger, publisher, tmp_path, tmp_path / "effects.log")
+    publisher.close()
+    ledger.close()
+
+
+@pytest.fixture
+def worker(bench: Bench) -> Iterator[Callable[..., WorkerProcess]]:
+    """`worker(pool=…, concurrency=…)` starts one and waits until it is ready."""
+    with ExitStack() as stack:
+
+        def start(
+            *, ready: bool = True, flows: str = FLOWS, settings: Settings | None = None, **options: Any
+        ) -> WorkerProcess:
+            env = {"TEST_EFFECTS": str(bench.effects_file), **options.pop("env", {})}
+            options.setdefault("name", f"w{len(bench.workers)}")
+            made = WorkerProcess(settings or bench.settings, flows, bench.folder, env=env, **options)
+            bench.workers.append(made)
+            return stack.enter_context(running(made, ready=ready))
+
+        yield start
