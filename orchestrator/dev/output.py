@@ -7,8 +7,8 @@ import sys
 import threading
 
 from rich.console import Console
-from rich.panel import Panel
-from rich.table import Table
+from rich.rule import Rule
+from rich.text import Text
 
 from orchestrator.embedded.discovery import DevState
 
@@ -59,23 +59,22 @@ def ready(state: DevState, as_json: bool) -> None:
         if as_json:
             print(json.dumps(state.public()), flush=True)
         else:
-            Console(file=sys.stdout, soft_wrap=True).print(_panel(state))
+            _block(state, Console(file=sys.stdout))
             sys.stdout.flush()
 
 
-def _panel(state: DevState) -> Panel:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    flows = ", ".join(state.flows) or "none yet: give --flows module or --flows path/to/file.py"
+def _block(state: DevState, console: Console) -> None:
+    """Lines between two rules, and no box: a URL that is wrapped inside a box cannot be copied."""
+    console.print(Rule("[bold green]orchestrator dev is ready[/]", align="left"))
     for name, value in (
-        ("flows", flows),
+        ("flows", ", ".join(state.flows) or "none yet: give --flows module or --flows path/to/file.py"),
         ("database", state.database_url),
         ("broker", state.broker_url),
         ("Flower", state.flower_url or "not running"),
         ("data", state.data_dir),
         ("workers", f"{len(state.pids.workers)} (pid {', '.join(map(str, state.pids.workers))})"),
     ):
-        table.add_row(name, value)
-    hint = "Start a run from another terminal: orchestrator run start FLOW --wait.  Ctrl-C stops everything."
-    return Panel(table, title="orchestrator dev is ready", subtitle=hint, title_align="left", subtitle_align="left")
+        console.print(Text.assemble((f"{name:<10}", "bold"), value), soft_wrap=True)
+    console.print("Start a run from another terminal: orchestrator run start FLOW --wait", soft_wrap=True)
+    console.print("Ctrl-C stops everything.", soft_wrap=True)
+    console.print(Rule())
