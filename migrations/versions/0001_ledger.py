@@ -149,11 +149,7 @@ AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'"""
     )
     op.create_index(op.f("ix_flow_runs_flow_id"), "flow_runs", ["flow", "id"], unique=False)
     op.create_index(
-        "ix_flow_runs_open",
-        "flow_runs",
-        ["id"],
-        unique=False,
-        postgresql_where=sa.text("status IN ('pending', 'running', 'waiting')"),
+        "ix_flow_runs_open", "flow_runs", ["id"], unique=False, postgresql_where=sa.text("ended_at IS NULL")
     )
     op.create_index(
         "ix_flow_runs_tags",
@@ -168,7 +164,7 @@ AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'"""
         "flow_runs",
         ["id"],
         unique=False,
-        postgresql_where=sa.text("status IN ('cancelled', 'failed', 'timed_out')"),
+        postgresql_where=sa.text("halt IS NOT NULL OR failures > 0"),
     )
     op.create_table(
         "flow_signal_waiters",
@@ -271,6 +267,7 @@ AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'"""
         sa.Column("loop_index", sa.Integer(), nullable=True),
         sa.Column("item", postgresql.JSON(), nullable=True, comment="what @item() is for this child"),
         sa.Column("status", sa.Text(), server_default="blocked", nullable=False),
+        sa.Column("queued", sa.Boolean(), server_default=sa.text("false"), nullable=False, comment="status is 'ready'"),
         sa.Column(
             "reason", sa.Text(), nullable=True, comment="why it was skipped, failed without an attempt, or cancelled"
         ),
@@ -320,29 +317,32 @@ AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'"""
         sa.Column("queue_deadline", sa.DateTime(timezone=True), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("due_at IS NULL OR status = 'waiting'", name=op.f("ck_flow_steps_due_at")),
+        sa.CheckConstraint("queued = (status = 'ready')", name=op.f("ck_flow_steps_queued")),
         sa.CheckConstraint(
             "status IN ('blocked', 'cancelled', 'compensated', 'failed', 'ready', 'running', 'skipped', 'succeeded', 'waiting')",
             name=op.f("ck_flow_steps_status"),
         ),
+        sa.CheckConstraint("queue_deadline IS NULL OR queued", name=op.f("ck_flow_steps_queue_deadline")),
         sa.PrimaryKeyConstraint("run_id", "step_key", name=op.f("pk_flow_steps")),
         postgresql_with={"fillfactor": "80"},
     )
     op.create_index(
-        "ix_flow_steps_due", "flow_steps", ["due_at"], unique=False, postgresql_where=sa.text("status = 'waiting'")
+        "ix_flow_steps_due", "flow_steps", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
     )
     op.create_index(
         "ix_flow_steps_queue_deadline",
         "flow_steps",
         ["queue_deadline"],
         unique=False,
-        postgresql_where=sa.text("status = 'ready' AND queue_deadline IS NOT NULL"),
+        postgresql_where=sa.text("queue_deadline IS NOT NULL"),
     )
     op.create_index(
         "ix_flow_steps_ready",
         "flow_steps",
         ["queue", "priority", "ready_at"],
         unique=False,
-        postgresql_where=sa.text("status = 'ready'"),
+        postgresql_where=sa.text("queued"),
     )
     op.create_table(
         "flow_workers",

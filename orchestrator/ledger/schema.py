@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from orchestrator.core.states import OPEN_RUN, RunStatus, StepStatus
+from orchestrator.core.states import RunStatus, StepStatus
 
 metadata = MetaData(
     naming_convention={
@@ -113,11 +113,11 @@ flow_runs = Table(
     CheckConstraint(f"status IN ({quoted(RunStatus)})", name="status"),
     CheckConstraint("halt IN ('cancelled', 'timed_out')", name="halt"),
     Index(None, "flow", "id"),
-    Index("ix_flow_runs_open", "id", postgresql_where=text(f"status IN ({quoted(OPEN_RUN)})")),
+    Index("ix_flow_runs_open", "id", postgresql_where=text("ended_at IS NULL")),
     Index(
         "ix_flow_runs_unhappy",
         "id",
-        postgresql_where=text(f"status IN ({quoted({RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.CANCELLED})})"),
+        postgresql_where=text("halt IS NOT NULL OR failures > 0"),
     ),
     Index("ix_flow_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     **HOT,
@@ -135,6 +135,7 @@ flow_steps = Table(
     Column("loop_index", Integer),
     Column("item", JSON, comment="what @item() is for this child"),
     Column("status", Text, nullable=False, server_default="blocked"),
+    Column("queued", Boolean, nullable=False, server_default=text("false"), comment="status is 'ready'"),
     Column("reason", Text, comment="why it was skipped, failed without an attempt, or cancelled"),
     Column("attempts", Integer, nullable=False, server_default="0", comment="number of the last attempt"),
     Column("failures", Integer, nullable=False, server_default="0", comment="attempts that count against `retries`"),
@@ -164,12 +165,16 @@ flow_steps = Table(
     _when("started_at"),
     _when("ended_at"),
     CheckConstraint(f"status IN ({quoted(StepStatus)})", name="status"),
-    Index("ix_flow_steps_ready", "queue", "priority", "ready_at", postgresql_where=text("status = 'ready'")),
-    Index("ix_flow_steps_due", "due_at", postgresql_where=text("status = 'waiting'")),
+    CheckConstraint("queued = (status = 'ready')", name="queued"),
+    CheckConstraint("due_at IS NULL OR status = 'waiting'", name="due_at"),
+    CheckConstraint("queue_deadline IS NULL OR queued", name="queue_deadline"),
+    # No index names `status`: a step that goes from BLOCKED to RUNNING to SUCCEEDED touches none of them (HOT updates).
+    Index("ix_flow_steps_ready", "queue", "priority", "ready_at", postgresql_where=text("queued")),
+    Index("ix_flow_steps_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index(
         "ix_flow_steps_queue_deadline",
         "queue_deadline",
-        postgresql_where=text("status = 'ready' AND queue_deadline IS NOT NULL"),
+        postgresql_where=text("queue_deadline IS NOT NULL"),
     ),
     **HOT,
 )

@@ -11,7 +11,7 @@ WITH run AS MATERIALIZED (
      FOR KEY SHARE
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'running', attempts = s.attempts + 1, started_at = COALESCE(s.started_at, flow_now()),
+     SET status = 'running', queued = FALSE, attempts = s.attempts + 1, started_at = COALESCE(s.started_at, flow_now()),
          due_at = NULL, queue_deadline = NULL
     FROM run
    WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = 'ready' AND s.dispatch_no = %(number)s

@@ -13,7 +13,7 @@ WITH run AS (
          timed_out_at = excluded.timed_out_at, grace_ends_at = excluded.grace_ends_at
 ), step AS (
   UPDATE flow_steps
-     SET status = 'cancelled', reason = %(reason)s, ended_at = flow_now(), due_at = NULL, queue_deadline = NULL
+     SET status = 'cancelled', queued = FALSE, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, queue_deadline = NULL
    WHERE run_id = %(run_id)s AND (status IN ('blocked', 'ready', 'waiting') OR status = 'running' AND type IS NULL)
   RETURNING step_key
 ), event AS (
@@ -39,7 +39,7 @@ WITH fence AS (
    WHERE a.run_id = fence.run_id AND a.step_key = fence.step_key AND a.attempt = fence.attempt
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'ready', attempts = s.attempts - 1, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(),
+     SET status = 'ready', queued = TRUE, attempts = s.attempts - 1, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(),
          queue_deadline = flow_now() + s.queue_timeout
     FROM fence
    WHERE s.run_id = fence.run_id AND s.step_key = fence.step_key AND s.status = 'running'

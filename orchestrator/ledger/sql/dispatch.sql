@@ -1,7 +1,7 @@
 -- name: outstanding
 -- Does:  counts what should be in the broker, per list.
 -- Index: ix_flow_steps_ready
-SELECT queue, priority, count(*) AS ready FROM flow_steps WHERE status = 'ready' GROUP BY queue, priority;
+SELECT queue, priority, count(*) AS ready FROM flow_steps WHERE queued GROUP BY queue, priority;
 
 -- name: lost
 -- Does:  the oldest ready steps of a list whose message is suspected lost, to be published again. Each publication doubles the
@@ -16,7 +16,7 @@ WITH handler AS MATERIALIZED (
   SELECT d.run_id, d.step_key, d.dispatch_no
     FROM flow_steps s
     JOIN flow_step_dispatches d ON d.run_id = s.run_id AND d.step_key = s.step_key AND d.dispatch_no = s.dispatch_no
-   WHERE s.status = 'ready' AND s.queue = %(queue)s AND s.priority = ANY (%(priorities)s)
+   WHERE s.queued AND s.queue = %(queue)s AND s.priority = ANY (%(priorities)s)
      AND CASE WHEN d.published_at IS NULL THEN d.created_at < flow_now() - %(unpublished_after)s
               ELSE d.published_at < flow_now() - LEAST(%(after)s * power(2, LEAST(d.publish_count - 1, 20)), interval '10 min')
          END

@@ -70,9 +70,10 @@ WITH run AS MATERIALIZED (
   UPDATE flow_steps s
      SET deps_open = s.deps_open - 1,
          status = CASE WHEN s.deps_open > 1 THEN 'blocked' WHEN %(chain)s THEN 'running' ELSE 'ready' END,
+         queued = s.deps_open = 1 AND NOT %(chain)s,
          attempts = s.attempts + CASE WHEN s.deps_open = 1 AND %(chain)s THEN 1 ELSE 0 END,
          dispatch_no = s.dispatch_no + CASE WHEN s.deps_open = 1 AND NOT %(chain)s THEN 1 ELSE 0 END,
-         ready_at = CASE WHEN s.deps_open = 1 THEN flow_now() END,
+         ready_at = CASE WHEN s.deps_open = 1 AND NOT %(chain)s THEN flow_now() END,
          started_at = CASE WHEN s.deps_open = 1 AND %(chain)s THEN COALESCE(s.started_at, flow_now()) ELSE s.started_at END,
          queue_deadline = CASE WHEN s.deps_open = 1 AND NOT %(chain)s THEN flow_now() + s.queue_timeout END
     FROM done
@@ -128,9 +129,10 @@ WITH run AS MATERIALIZED (
 ), next AS (
   UPDATE flow_steps s
      SET status = CASE WHEN %(chain)s THEN 'running' ELSE 'ready' END,
+         queued = NOT %(chain)s,
          attempts = s.attempts + CASE WHEN %(chain)s THEN 1 ELSE 0 END,
          dispatch_no = s.dispatch_no + CASE WHEN %(chain)s THEN 0 ELSE 1 END,
-         ready_at = flow_now(),
+         ready_at = CASE WHEN %(chain)s THEN NULL ELSE flow_now() END,
          started_at = CASE WHEN %(chain)s THEN flow_now() END,
          queue_deadline = CASE WHEN %(chain)s THEN NULL ELSE flow_now() + s.queue_timeout END
     FROM loop
@@ -157,7 +159,7 @@ SELECT a.status, a.version, a.owner, r.status AS run_status
 SELECT d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority
   FROM flow_steps s
   JOIN flow_step_dispatches d ON d.run_id = s.run_id AND d.step_key = s.step_key AND d.dispatch_no = s.dispatch_no
- WHERE s.run_id = %(run_id)s AND s.status = 'ready' AND d.published_at IS NULL;
+ WHERE s.run_id = %(run_id)s AND s.queued AND d.published_at IS NULL;
 
 -- name: chained
 -- Does:  the claim that a finish whose outcome was unknown took for the same owner.

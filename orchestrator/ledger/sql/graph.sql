@@ -32,7 +32,7 @@ UPDATE flow_step_attempts
 -- In:    run_id, step_key, status, reason, failed (0 or 1), crashed (0 or 1), from_states
 -- Out:   one row; none = the step is not in a state this may leave
 UPDATE flow_steps
-   SET status = %(status)s, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, queue_deadline = NULL,
+   SET status = %(status)s, queued = FALSE, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, queue_deadline = NULL,
        failures = failures + %(failed)s, crashes = crashes + %(crashed)s
  WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = ANY (%(from_states)s)
 RETURNING step_key;
@@ -55,7 +55,7 @@ RETURNING due_at;
 -- Out:   the dispatches
 WITH step AS (
   UPDATE flow_steps
-     SET status = 'ready', dispatch_no = dispatch_no + 1, ready_at = flow_now(), due_at = NULL, ended_at = NULL,
+     SET status = 'ready', queued = TRUE, dispatch_no = dispatch_no + 1, ready_at = flow_now(), due_at = NULL, ended_at = NULL,
          queue_deadline = flow_now() + queue_timeout, crashes = crashes + %(crashed)s
    WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status = ANY (%(from_states)s)
   RETURNING run_id, step_key, dispatch_no, task, queue, priority
@@ -114,10 +114,10 @@ WITH list AS MATERIALIZED (
     FROM list
    WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text AND status = ANY (%(from_states)s)
 ), child AS (
-  INSERT INTO flow_steps (run_id, step_key, position, type, task, loop_key, loop_index, item, status, dispatch_no, queue,
+  INSERT INTO flow_steps (run_id, step_key, position, type, task, loop_key, loop_index, item, status, queued, dispatch_no, queue,
                           priority, timeout, queue_timeout, needs, ready_at, queue_deadline)
   SELECT %(run_id)s, %(loop_key)s::text || '.' || (n - 1) || '.' || %(body_key)s::text, %(position)s::int, %(type)s::text, %(task)s::text, %(loop_key)s::text,
-         n - 1, item, CASE WHEN n > %(let_in)s::int THEN 'blocked' ELSE 'ready' END, CASE WHEN n > %(let_in)s::int THEN 0 ELSE 1 END,
+         n - 1, item, CASE WHEN n > %(let_in)s::int THEN 'blocked' ELSE 'ready' END, n <= COALESCE(%(let_in)s::int, n), CASE WHEN n > %(let_in)s::int THEN 0 ELSE 1 END,
          %(queue)s::text, %(priority)s::int, %(timeout)s::interval, %(queue_timeout)s::interval, %(needs)s::text[],
          CASE WHEN n <= COALESCE(%(let_in)s::int, n) THEN flow_now() END,
          CASE WHEN n <= COALESCE(%(let_in)s::int, n) THEN flow_now() + %(queue_timeout)s::interval END

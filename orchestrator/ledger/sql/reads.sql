@@ -47,14 +47,14 @@ SELECT count(*) FILTER (WHERE %(task)s = ANY (handlers)) AS able,
 -- name: ahead
 -- Does:  ready steps of the same queue that became ready before.
 SELECT count(*) AS ahead FROM flow_steps
- WHERE status = 'ready' AND queue = %(queue)s AND priority <= %(priority)s AND ready_at < %(ready_at)s;
+ WHERE queued AND queue = %(queue)s AND priority <= %(priority)s AND ready_at < %(ready_at)s;
 
 -- name: open_predecessors
 SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
 
 -- name: flows
 SELECT d.name, d.version, d.manifest_hash, d.enabled, d.updated_at, d.switched_by, d.switch_reason,
-       (SELECT count(*) FROM flow_runs r WHERE r.flow = d.name AND r.status IN ('pending', 'running', 'waiting')) AS open_runs
+       (SELECT count(*) FROM flow_runs r WHERE r.flow = d.name AND r.ended_at IS NULL) AS open_runs
   FROM flow_definitions d WHERE d.name = COALESCE(%(name)s::text, d.name) ORDER BY d.name;
 
 -- name: workers
@@ -65,7 +65,7 @@ SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, st
 -- Does:  tasks with ready steps that no live worker has.
 SELECT s.task, s.queue, count(*) AS ready, min(s.ready_at) AS since
   FROM flow_steps s
- WHERE s.status = 'ready'
+ WHERE s.queued
    AND NOT EXISTS (SELECT FROM flow_workers w WHERE w.seen_at > flow_now() - %(ttl)s AND s.task = ANY (w.handlers)
                       AND s.queue = ANY (w.queues))
  GROUP BY s.task, s.queue ORDER BY s.task;

@@ -3,7 +3,7 @@
 -- In:    flow, hash (the manifest the caller planned with), requests and rows (JSON arrays), sinks, ttl, deadline
 -- Out:   the ids of the runs that were created; a request with a key that is taken gives none.
 --        No row at all although there were requests without keys: the flow is disabled or at another hash.
--- Locks: the idempotency keys
+-- Locks: the idempotency keys, in their order: two batches with the same keys take turns
 WITH definition AS MATERIALIZED (
   SELECT name FROM flow_definitions WHERE name = %(flow)s AND enabled AND manifest_hash = %(hash)s
 ), request AS MATERIALIZED (
@@ -12,7 +12,7 @@ WITH definition AS MATERIALIZED (
            AS q(id uuid, key text, digest text, body json, headers json, tags text[], trigger text)
 ), keyed AS (
   INSERT INTO flow_idempotency_keys AS k (flow, key, run_id, request_hash, expires_at)
-  SELECT %(flow)s, key, id, digest, flow_now() + %(ttl)s FROM request WHERE key IS NOT NULL
+  SELECT %(flow)s, key, id, digest, flow_now() + %(ttl)s FROM request WHERE key IS NOT NULL ORDER BY key
   ON CONFLICT (flow, key) DO UPDATE
      SET run_id = excluded.run_id, request_hash = excluded.request_hash, created_at = flow_now(),
          expires_at = excluded.expires_at
@@ -27,9 +27,9 @@ WITH definition AS MATERIALIZED (
    WHERE key IS NULL OR id IN (SELECT run_id FROM keyed)
   RETURNING id
 ), step AS (
-  INSERT INTO flow_steps (run_id, step_key, position, type, task, status, dispatch_no, deps_open, queue, priority, timeout,
+  INSERT INTO flow_steps (run_id, step_key, position, type, task, status, queued, dispatch_no, deps_open, queue, priority, timeout,
                           queue_timeout, needs, ready_at, queue_deadline)
-  SELECT run.id, t.step_key, t.position, t.type, t.task, t.status, t.dispatch_no, t.deps_open, t.queue, t.priority,
+  SELECT run.id, t.step_key, t.position, t.type, t.task, t.status, t.status = 'ready', t.dispatch_no, t.deps_open, t.queue, t.priority,
          t.timeout, t.queue_timeout, string_to_array(t.needs, chr(31)),
          CASE WHEN t.status = 'ready' THEN flow_now() END,
          CASE WHEN t.status = 'ready' THEN flow_now() + t.queue_timeout END
@@ -42,13 +42,15 @@ WITH definition AS MATERIALIZED (
   INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
   SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step WHERE status = 'ready'
 ), control AS (
-  INSERT INTO flow_run_controls (run_id, deadline)
-  SELECT id, flow_now() + %(deadline)s::interval FROM run WHERE %(deadline)s::interval IS NOT NULL
+  INSERT INTO flow_run_controls (run_id, deadline, closed)
+  SELECT id, flow_now() + %(deadline)s::interval, %(sinks)s = 0 FROM run WHERE %(deadline)s::interval IS NOT NULL
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key)
   SELECT id, 'run.accepted', NULL FROM run
   UNION ALL
   SELECT run_id, 'step.dispatched', step_key FROM step WHERE status = 'ready'
+  UNION ALL
+  SELECT id, 'run.succeeded', NULL FROM run WHERE %(sinks)s = 0
 )
 SELECT id FROM run;
 

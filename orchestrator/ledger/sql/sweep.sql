@@ -45,7 +45,7 @@ WITH lost AS MATERIALIZED (
    WHERE a.run_id = ended.run_id AND a.step_key = ended.step_key AND a.attempt = ended.attempt
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'ready', dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), crashes = s.crashes + 1,
+     SET status = 'ready', queued = TRUE, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), crashes = s.crashes + 1,
          queue_deadline = flow_now() + s.queue_timeout
     FROM ended
    WHERE s.run_id = ended.run_id AND s.step_key = ended.step_key AND s.status = 'running'
@@ -68,10 +68,10 @@ SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step;
 -- Time:  flow_now()        Index: ix_flow_steps_due
 WITH page AS MATERIALIZED (
   SELECT run_id, step_key FROM flow_steps
-   WHERE status = 'waiting' AND due_at <= flow_now() ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
+   WHERE due_at <= flow_now() ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'ready', dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), due_at = NULL,
+     SET status = 'ready', queued = TRUE, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), due_at = NULL,
          queue_deadline = flow_now() + s.queue_timeout
     FROM page
    WHERE s.run_id = page.run_id AND s.step_key = page.step_key AND s.status = 'waiting'
@@ -85,7 +85,7 @@ SELECT * FROM step;
 
 -- name: next_due
 -- Out:   seconds until the next timer; null when none is set
-SELECT EXTRACT(epoch FROM min(due_at) - flow_now())::float AS seconds FROM flow_steps WHERE status = 'waiting';
+SELECT EXTRACT(epoch FROM min(due_at) - flow_now())::float AS seconds FROM flow_steps WHERE due_at IS NOT NULL;
 
 -- name: past_deadline
 -- Does:  open runs past their deadline.
@@ -98,7 +98,7 @@ SELECT run_id FROM flow_run_controls
 -- Does:  ready steps that nobody claimed in time.
 -- In:    page              Index: ix_flow_steps_queue_deadline
 SELECT run_id, step_key, dispatch_no FROM flow_steps
- WHERE status = 'ready' AND queue_deadline IS NOT NULL AND queue_deadline < flow_now()
+ WHERE queue_deadline < flow_now()
  ORDER BY queue_deadline LIMIT %(page)s;
 
 -- name: still_ready
