@@ -10,12 +10,13 @@ from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Beat, Lease, Renewal
 from orchestrator.core.planner import TRIGGER, Node
-from orchestrator.ledger.rows import one, run
+from orchestrator.ledger.rows import hot, one, run
 
 
-def claim(tx: Connection, run_id: UUID, step_key: str, number: int, owner: str, lease: timedelta) -> Row[Any] | None:
+def claim(tx: Connection, run_id: UUID, step_key: str, number: int, owner: str, lease: timedelta) -> Any | None:
     """Take a dispatched step; None when there is nothing to take."""
-    return one(tx, "claim", run_id=run_id, step_key=step_key, number=number, owner=owner, lease=lease)
+    rows = hot(tx, "claim", run_id=run_id, step_key=step_key, number=number, owner=owner, lease=lease)
+    return rows[0] if rows else None
 
 
 def suppressed(tx: Connection, run_id: UUID, step_key: str, number: int) -> None:
@@ -28,7 +29,7 @@ def owned(tx: Connection, run_id: UUID, step_key: str, owner: str) -> Row[Any] |
     return one(tx, "owned", run_id=run_id, step_key=step_key, owner=owner)
 
 
-def as_lease(row: Row[Any], run_id: UUID, step_key: str, owner: str, *, transactional: bool) -> Lease:
+def as_lease(row: Any, run_id: UUID, step_key: str, owner: str, *, transactional: bool) -> Lease:
     """A row of `claim` or `owned` as a Lease."""
     known: dict[str, JsonValue] = dict(row.outputs or {})
     if row.trigger_body is not None:
@@ -54,7 +55,7 @@ def as_lease(row: Row[Any], run_id: UUID, step_key: str, owner: str, *, transact
     )
 
 
-def following(row: Row[Any], before: Lease, node: Node, output: JsonValue) -> Lease:
+def following(row: Any, before: Lease, node: Node, output: JsonValue) -> Lease:
     """The lease on the next step that a finish took for the same owner."""
     return Lease(
         run_id=before.run_id,

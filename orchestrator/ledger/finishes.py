@@ -7,26 +7,26 @@ from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Chain, Dispatch, Lease
 from orchestrator.core.planner import Node
-from orchestrator.ledger.rows import dispatches, one, run
+from orchestrator.ledger.rows import dispatches, hot, one, run
 
 NO_LEASE: Final = timedelta(0)
 
 
 def mid(
     tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None
-) -> Row[Any] | None:
+) -> Any | None:
     """A step with one plain successor; None when nothing was written."""
     return _recorded(tx, "finish_mid", lease, output, inputs, next_key=node.only_successor, **_chain(chain))
 
 
-def sink(tx: Connection, lease: Lease, output: str, inputs: str | None) -> Row[Any] | None:
+def sink(tx: Connection, lease: Lease, output: str, inputs: str | None) -> Any | None:
     """A step without successors; None when nothing was written."""
     return _recorded(tx, "finish_sink", lease, output, inputs)
 
 
 def child(
     tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None
-) -> Row[Any] | None:
+) -> Any | None:
     """A child of a loop that is not the last; None when nothing was written."""
     return _recorded(tx, "finish_child", lease, output, inputs, loop_key=node.loop, body_key=node.key, **_chain(chain))
 
@@ -37,8 +37,8 @@ def _chain(chain: Chain | None) -> dict[str, Any]:
 
 def _recorded(
     tx: Connection, name: str, lease: Lease, output: str, inputs: str | None, **parameters: Any
-) -> Row[Any] | None:
-    row = one(
+) -> Any | None:
+    (row,) = hot(
         tx,
         name,
         run_id=lease.run_id,
@@ -49,10 +49,10 @@ def _recorded(
         inputs=inputs,
         **parameters,
     )
-    return row if row is not None and row.attempt is not None else None
+    return row if row.attempt is not None else None
 
 
-def dispatch_of(row: Row[Any], lease: Lease) -> tuple[Dispatch, ...]:
+def dispatch_of(row: Any, lease: Lease) -> tuple[Dispatch, ...]:
     """The dispatch that `finish_mid` or `finish_child` inserted, if it did."""
     if row.next_status != "ready":
         return ()

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
+from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, CursorResult, Row
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator.core.facts import Dispatch
 from orchestrator.ledger.statements import sql
@@ -19,6 +22,25 @@ def one(tx: Connection, name: str, /, **parameters: Any) -> Row[Any] | None:
     return run(tx, name, **parameters).first()
 
 
-def dispatches(rows: Sequence[Row[Any]]) -> tuple[Dispatch, ...]:
+def hot(tx: Connection, name: str, /, **parameters: Any) -> list[Any]:
+    """The rows of a statement of the hot path, as named tuples, by the driver's own cursor on the same connection.
+
+    SQLAlchemy's result costs 0.06 ms of CPU for a dozen columns, a fifth of what a step costs its worker. Errors are
+    wrapped as SQLAlchemy would.
+    """
+    driver = tx.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    statement = sql(name)
+    try:
+        return driver.cursor(row_factory=namedtuple_row).execute(statement, parameters).fetchall()
+    except psycopg.Error as exc:
+        if driver.closed:
+            tx.invalidate(exc)
+        raise DBAPIError.instance(
+            statement, None, exc, psycopg.Error, hide_parameters=True, connection_invalidated=driver.closed
+        ) from exc
+
+
+def dispatches(rows: Sequence[Any]) -> tuple[Dispatch, ...]:
     """Rows of (run id, step key, number, task, queue, priority)."""
     return tuple(Dispatch(*tuple(row)) for row in rows)

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.planner import Plan, seconds
-from orchestrator.ledger.rows import one, run
+from orchestrator.ledger.rows import hot, one, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def start(
     tx: Connection, flow: str, manifest_hash: str, plan: Plan, new: Sequence[NewRun], ttl: timedelta
 ) -> set[UUID]:
     """Insert the runs; the ids of those that were created."""
-    rows = run(
+    rows = hot(
         tx,
         "start",
         flow=flow,
