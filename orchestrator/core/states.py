@@ -86,8 +86,8 @@ STEP_MOVES: Final = MappingProxyType(
         (S.RUNNING, E.CANCEL): S.CANCELLED,
         (S.WAITING, E.DUE): S.READY,
         (S.WAITING, E.CANCEL): S.CANCELLED,
-        (S.FAILED, E.RETRY): S.READY,
-        (S.CANCELLED, E.RETRY): S.READY,
+        (S.FAILED, E.RETRY): S.BLOCKED,  # and on from there in the same commit, when nothing is in the way
+        (S.CANCELLED, E.RETRY): S.BLOCKED,
         (S.SKIPPED, E.RETRY): S.BLOCKED,
     }
 )

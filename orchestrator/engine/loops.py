@@ -16,6 +16,10 @@ from orchestrator.ledger import claims, graph
 from orchestrator.ledger.graph import Items
 
 
+_KINDS = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+"""As `json_typeof` names them."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoopChange:
     """`ended` is set when the loop is over; `error` says why it failed."""
@@ -29,9 +33,14 @@ def items_of(tx: Connection, run_id: UUID, node: Node) -> Items:
     """Where the loop's list stands. A plain reference is left to SQL, so that 10,000 items never pass through Python."""
     value = node.definition.for_each
     ref = parse(value) if isinstance(value, str) and is_expression(value) else None
-    if ref is not None and all(isinstance(part, str) or part >= 0 for part in ref.path):
+    if ref is not None and all(_means_the_same_in_sql(part) for part in ref.path):
         return Items(source=ref.key, path=tuple(str(part) for part in ref.path))
     return Items(literal=json.dumps(resolve(value, _scope(tx, run_id, references(value)))))
+
+
+def _means_the_same_in_sql(part: str | int) -> bool:
+    """SQL takes `'0'` of a list for its first element, and counts -1 from the end only in some releases."""
+    return not part.lstrip("-").isdigit() if isinstance(part, str) else part >= 0
 
 
 def _scope(tx: Connection, run_id: UUID, refs: set[Ref]) -> Scope:
@@ -44,7 +53,7 @@ def open_loop(tx: Connection, run_id: UUID, node: Node, items: Items) -> LoopCha
     """Insert the children and dispatch the first; a list that is none fails the loop, an empty one ends it."""
     kind, length = _kind(tx, run_id, items)
     if length is None:
-        message = f"for_each of loop {node.key} gave {kind or 'nothing'}, not a list"
+        message = f"for_each of loop {node.key} gave {kind or 'null'}, not a list"
         graph.end_step(tx, run_id, node.key, StepEvent.FAIL, StepStatus.FAILED, reason=message)
         graph.event(tx, run_id, "step.failed", node.key, facts={"reason": message})
         return LoopChange(ended=StepStatus.FAILED, error=_error(node, message))
@@ -61,7 +70,7 @@ def _kind(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int |
     if items.literal is None:
         return graph.describe_items(tx, run_id, items)
     value: Any = json.loads(items.literal)
-    return type(value).__name__, len(value) if isinstance(value, list) else None
+    return _KINDS.get(type(value), "number"), len(value) if isinstance(value, list) else None
 
 
 def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopChange:

@@ -1,0 +1,50 @@
+"""Let calls collide."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+def race(*calls: Callable[[], Any]) -> list[Any]:
+    """Run `calls` at the same time, each in its own thread; their results or exceptions, in order."""
+    barrier = threading.Barrier(len(calls))
+    results: list[Any] = [None] * len(calls)
+
+    def work(place: int, call: Callable[[], Any]) -> None:
+        barrier.wait()
+        try:
+            results[place] = call()
+        except BaseException as exc:
+            results[place] = exc
+
+    threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a call did not come back"
+    return results
+
+
+class Later:
+    """A call in its own thread, for a caller that wants to see it wait."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(call,), daemon=True)
+        self._thread.start()
+
+    def _work(self, call: Callable[[], Any]) -> None:
+        try:
+            self._result = call()
+        except BaseException as exc:
+            self._error = exc
+
+    def result(self) -> Any:
+        """What the call gave; its exception is raised here."""
+        self._thread.join(60)
+        assert not self._thread.is_alive(), "the call did not come back"
+        if self._error is not None:
+            raise self._error
+        return self._result
