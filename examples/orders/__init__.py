@@ -1,0 +1,1 @@
+"""An order: which effects happen exactly once, and what makes them."""

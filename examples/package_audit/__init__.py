@@ -1,0 +1,1 @@
+"""Is every installed file still what its package said it would be?"""
