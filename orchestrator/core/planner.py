@@ -16,6 +16,8 @@ TRIGGER: Final = "@"
 """Stands for the trigger body among the outputs a step reads."""
 SEPARATOR: Final = "\x1f"
 DEFAULT_PRIORITY: Final = 5
+WINDOW: Final = 256
+"""Children of a loop without `concurrency` that are let in at once; each that ends lets in the next, mostly without a message."""
 
 
 class Path(Enum):
@@ -54,6 +56,11 @@ class Node:
     @property
     def is_loop(self) -> bool:
         return self.body is not None
+
+    @property
+    def window(self) -> int:
+        """How many children of this loop are let in at once."""
+        return self.definition.concurrency or WINDOW
 
     @property
     def is_sink(self) -> bool:

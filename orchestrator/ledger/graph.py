@@ -46,9 +46,12 @@ def lock(tx: Connection, run_id: UUID, *, against_claims: bool = False) -> Locke
     )
 
 
-def end_claim(tx: Connection, run_id: UUID, step_key: str, version: int, owner: str | None = None) -> int | None:
-    """The fence. The attempt of the claim that was ended; None when it was not live at this version."""
-    row = one(tx, "end_claim", run_id=run_id, step_key=step_key, version=version, owner=owner)
+def end_claim(
+    tx: Connection, run_id: UUID, step_key: str, version: int, owner: str | None = None, *, expired: bool = False
+) -> int | None:
+    """The fence. The attempt of the claim that was ended; None when it was not live at this version, or, with `expired`,
+    when its lease has not run out."""
+    row = one(tx, "end_claim", run_id=run_id, step_key=step_key, version=version, owner=owner, expired=expired)
     return None if row is None else int(row.attempt)
 
 
@@ -140,6 +143,12 @@ def predecessors_ended(tx: Connection, run_id: UUID, counts: Mapping[str, tuple[
     )
 
 
+def statuses(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict[str, StepStatus]:
+    """Where steps stand, as this transaction sees them."""
+    rows = run(tx, "step_statuses", run_id=run_id, step_keys=list(step_keys))
+    return {row.step_key: StepStatus(row.status) for row in rows}
+
+
 def skip(tx: Connection, run_id: UUID, reasons: Mapping[str, str]) -> None:
     """BLOCKED to SKIPPED."""
     if reasons:
@@ -182,7 +191,7 @@ def expand(tx: Connection, run_id: UUID, node: Node, items: Items) -> tuple[Disp
         timeout=seconds(body.definition.timeout),
         queue_timeout=seconds(body.definition.queue_timeout),
         needs=list(body.needs),
-        let_in=node.definition.concurrency,
+        let_in=node.window,
         from_states=sources(StepEvent.EXPAND),
     )
     return dispatches(rows.all())
@@ -201,6 +210,12 @@ def child_ended(tx: Connection, run_id: UUID, loop_key: str, *, failed: int) -> 
     """Count an ended child; None when the loop is not open."""
     row = one(tx, "child_ended", run_id=run_id, loop_key=loop_key, ended=1, failed=failed)
     return None if row is None else LoopCount(row.children_open, row.children_failed, row.children_next)
+
+
+def let_in_one_more(tx: Connection, run_id: UUID, loop_key: str) -> int | None:
+    """Move the window of a loop by one; as `LoopCount.next`."""
+    row = one(tx, "let_in_one_more", run_id=run_id, loop_key=loop_key)
+    return None if row is None else row.children_next
 
 
 def waiting_children(tx: Connection, run_id: UUID, loop_key: str, count: int) -> list[str]:
