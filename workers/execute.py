@@ -4,7 +4,7 @@ import os
 import random
 from concurrent.futures import CancelledError
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -33,6 +33,10 @@ from workers.patience import GaveUp, Patience, passing, patiently
 from workers.site import AnyStep, Site
 
 
+CHAIN_MAX: Final = 32
+"""Steps that one message may lead to. After them the next is dispatched, so that other runs in the queue get their turn."""
+
+
 def deliver(site: Site, dispatch: Dispatch) -> None:
     """Act on one message: run its step and every step chained to it. A duplicate claims nothing and returns."""
     if site.stopping:
@@ -49,11 +53,13 @@ def deliver(site: Site, dispatch: Dispatch) -> None:
 
 
 def _work(site: Site, held: Held | None) -> None:
+    left = CHAIN_MAX
     while held is not None:
         if site.stopping:
             give_back(site, held)
             return
-        held = Attempt(site, held).run()
+        left -= 1
+        held = Attempt(site, held, may_chain=left > 0).run()
 
 
 def _claim(site: Site, dispatch: Dispatch) -> Held | None:
@@ -88,8 +94,9 @@ def give_back(site: Site, held: Held) -> None:
 class Attempt:
     """One attempt of one step, from its claim to its recorded outcome."""
 
-    def __init__(self, site: Site, held: Held) -> None:
+    def __init__(self, site: Site, held: Held, *, may_chain: bool = True) -> None:
         self._site = site
+        self._may_chain = may_chain
         self._settings = site.settings
         self._runtime = site.runtime()
         self._ledger = self._runtime.ledger
@@ -177,7 +184,9 @@ class Attempt:
     # ---- recording the outcome ----
 
     def _chain(self) -> Chain | None:
-        return None if self._site.stopping else Chain(self._settings.lease, frozenset(self._site.handlers))
+        if self._site.stopping or not self._may_chain:
+            return None
+        return Chain(self._settings.lease, frozenset(self._site.handlers))
 
     def _finish(self, output: str) -> tuple[Finished, float]:
         """Record the success; with the time from which a chained lease certainly runs."""
