@@ -1,0 +1,59 @@
+"""The command line: `orchestrator NOUN VERB`. Data goes to stdout; hints, progress and errors go to stderr.
+
+Exit codes: 0 ok, 1 a run failed or a server is away, 2 usage or an input that does not fit the flow, 3 unknown flow or
+run, 5 cancelled, 6 timed out waiting, 7 conflict, 130 interrupted.
+"""
+
+import os
+import signal
+import sys
+from typing import Final
+
+import typer
+
+from orchestrator.cli import db, dev, doctor, flow, run, worker
+from orchestrator.errors import OrchestratorError
+
+app: Final = typer.Typer(
+    name="orchestrator",
+    help="Durable flows of typed Python functions on Celery workers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(flow.app, name="flow")
+app.add_typer(run.app, name="run")
+app.add_typer(worker.app, name="worker")
+app.add_typer(db.app, name="db")
+app.command("flower")(worker.flower)
+app.command("dev")(dev.dev)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    """Durable flows of typed Python functions on Celery workers."""
+    if show:
+        from importlib.metadata import version as installed
+
+        print(installed("flow-orchestrator"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script. Every error of ours is one or two lines and an exit code, never a traceback."""
+    try:
+        app()
+    except OrchestratorError as exc:
+        _end(str(exc), exc.exit_code)
+    except KeyboardInterrupt:
+        _end("interrupted", 128 + signal.SIGINT)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _end(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,69 @@
+"""`orchestrator db`: the schema of the ledger."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import Output, group, settings, verb
+from orchestrator.cli.render import Format, note, print_json
+
+app = group("The schema of the ledger.")
+
+
+@contextmanager
+def _database() -> Iterator[str]:
+    """Its URL; an error that it cannot be reached becomes ours."""
+    from sqlalchemy.exc import DBAPIError
+
+    from orchestrator.client import unavailable
+
+    url = settings().require_database_url()
+    try:
+        yield url
+    except DBAPIError as exc:
+        raise unavailable(exc, url) or exc from exc
+
+
+@verb(app, "upgrade")
+def upgrade() -> None:
+    """Bring the schema to this release. Does nothing when it is there."""
+    from orchestrator.ledger import migrate
+
+    with _database() as url:
+        before = migrate.current(url)
+        migrate.upgrade(url)
+    after = migrate.head()
+    note(
+        f"The schema is at {after} already." if before == after else f"Upgraded from {before or 'nothing'} to {after}."
+    )
+
+
+@verb(app, "current")
+def current(output: Output = None) -> None:
+    """Print the revision of the schema, and that which this release needs."""
+    from orchestrator.ledger import migrate
+
+    with _database() as url:
+        found, needed = migrate.current(url), migrate.head()
+    if output in (Format.JSON, Format.JSONL):
+        print_json({"current": found, "head": needed, "up_to_date": found == needed}, lines=output is Format.JSONL)
+        return
+    print(found or "none")
+    if found != needed:
+        note(f"This release needs {needed}: run `orchestrator db upgrade`.")
+
+
+@verb(app, "sql")
+def sql(
+    whole: Annotated[bool, typer.Option("--all", help="From an empty database, without asking yours.")] = False,
+) -> None:
+    """Print the SQL that `db upgrade` would run, for a DBA."""
+    from orchestrator.ledger import migrate
+
+    if whole or settings().database_url is None:
+        print(migrate.sql(None))
+        return
+    with _database() as url:
+        print(migrate.sql(url))

@@ -1,0 +1,151 @@
+"""`orchestrator flow`: what is registered, and what the code has."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import drift, graph
+from orchestrator.cli.options import FlowName, FlowSources, Output, Who, connected, group, load, verb
+from orchestrator.cli.render import Format, facts, listing, note, print_json, table
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client
+    from orchestrator.core.manifest import Manifest
+    from orchestrator.ledger.reads import FlowRow
+
+app = group("Flows: list, draw, check, enable, disable.")
+
+
+@verb(app, "ls", "list")
+def ls(output: Output = None) -> None:
+    """List the registered flows."""
+    from orchestrator.ledger import reads
+
+    with connected() as client:
+        rows = client.call(reads.flows)
+    listing(
+        rows,
+        {
+            "flow": lambda row: row.name,
+            "version": lambda row: row.version,
+            "enabled": lambda row: row.enabled,
+            "open runs": lambda row: row.open_runs,
+            "updated": lambda row: row.updated_at,
+        },
+        output,
+        empty="No flow is registered. A worker registers its flows: `orchestrator worker --flows MODULE`.",
+    )
+
+
+@verb(app, "show", "get")
+def show(flow: FlowName, output: Output = None) -> None:
+    """Show a flow: its input, its steps, its state."""
+    with connected() as client:
+        row, manifest = _current(client, flow)
+    if output in (Format.JSON, Format.JSONL):
+        given = {**_row(row), "manifest": manifest.model_dump(mode="json", exclude_defaults=True)}
+        print_json(given, lines=output is Format.JSONL)
+        return
+    facts(
+        {
+            "flow": f"{row.name}@{row.version}",
+            "description": manifest.description,
+            "enabled": row.enabled,
+            "switched by": f"{row.switched_by}: {row.switch_reason or 'no reason given'}" if row.switched_by else None,
+            "tags": manifest.tags,
+            "queue": manifest.queue,
+            "deadline": manifest.deadline,
+            "open runs": row.open_runs,
+            "updated": row.updated_at,
+            "manifest": row.manifest_hash[:12],
+        }
+    )
+    if parameters := graph.parameters(manifest):
+        print()
+        table(["parameter", "type", "required", "default"], parameters)
+    print()
+    print(graph.tree(manifest))
+
+
+def _row(row: "FlowRow") -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(row)
+
+
+def _current(client: "Client", flow: str) -> "tuple[FlowRow, Manifest]":
+    from orchestrator.ledger import reads
+    from orchestrator.ledger.tx import Ledger
+
+    row = client.call(reads.flow, flow)
+    return row, client.call(Ledger.manifest, row.manifest_hash)
+
+
+@verb(app, "graph")
+def graph_(
+    flow: FlowName,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="As Mermaid text, for Markdown.")] = False,
+    flows: FlowSources = None,
+) -> None:
+    """Draw a flow: a text tree, or Mermaid. With --flows from the code, else as registered."""
+    manifest = None
+    if flows is not None:
+        known = load(flows)
+        manifest = known[flow].manifest if flow in known else None
+    if manifest is None:
+        with connected() as client:
+            _, manifest = _current(client, flow)
+    print(graph.mermaid(manifest) if mermaid else graph.tree(manifest))
+
+
+@verb(app, "check")
+def check(flows: FlowSources = None, output: Output = None) -> None:
+    """Load the flows of the code, and compare them with the ledger if it can be reached.
+
+    Exit code 2: a flow cannot be loaded.
+    """
+    found = load(flows)
+    if not found:
+        note("No flow was named. Fix: give --flows MODULE or --flows FILE.py, or set ORCHESTRATOR_FLOWS.")
+        raise typer.Exit(2)
+    rows, reached = drift.compare({name: flow.manifest for name, flow in found.items()})
+    if not reached:
+        note("The ledger was not asked, so what is new or changed is not known.")
+    listing(
+        rows,
+        {
+            "flow": lambda row: row.flow,
+            "version": lambda row: row.version,
+            "steps": lambda row: row.steps,
+            "state": lambda row: row.state,
+            "open runs on older versions": lambda row: row.older_runs,
+        },
+        output,
+        empty="",
+    )
+
+
+@verb(app, "enable")
+def enable(flow: FlowName, by: Who = None) -> None:
+    """Accept triggers of a flow again."""
+    from orchestrator.client import user
+    from orchestrator.engine import switch
+
+    with connected() as client:
+        client.call(switch.enable, flow, by or user())
+    print(f"{flow}  enabled")
+
+
+@verb(app, "disable")
+def disable(
+    flow: FlowName,
+    reason: Annotated[str | None, typer.Option(help="Why, for those who are refused.")] = None,
+    by: Who = None,
+) -> None:
+    """Refuse every trigger of a flow; runs in flight go on."""
+    from orchestrator.client import user
+    from orchestrator.engine import switch
+
+    with connected() as client:
+        client.call(switch.disable, flow, by or user(), reason)
+    print(f"{flow}  disabled")

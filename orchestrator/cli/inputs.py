@@ -1,0 +1,85 @@
+"""A run's input from the command line: `--input` and `-i key=value`."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from orchestrator.errors import InputInvalid, UsageError
+
+
+def read(source: str | None, pairs: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The input object: `source` (`@file`, `-` for stdin, or JSON), then the pairs over it.
+
+    Raises:
+        UsageError: a file cannot be read, or a pair has no `=`.
+        InputInvalid: it is not a JSON object.
+    """
+    given = {} if source is None else _object(*_text(source))
+    return {**given, **dict(_pair(pair, schema) for pair in pairs)}
+
+
+def _text(source: str) -> tuple[str, str]:
+    """The text, and what to call it in an error."""
+    if source == "-":
+        return sys.stdin.read(), "stdin"
+    if not source.startswith("@"):
+        return source, "--input"
+    try:
+        return Path(source[1:]).read_text(encoding="utf-8"), source[1:]
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"--input {source} cannot be read: {reason}. Fix: check the path.") from exc
+
+
+def _object(text: str, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+    except ValueError as exc:
+        where = f" at line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
+        reason = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
+        fix = "write --input @FILE to read a file." if name == "--input" else "correct it."
+        raise InputInvalid(f"{name} is not JSON{where}: {reason}. Fix: {fix}", path="") from exc
+    if not isinstance(value, dict):
+        raise InputInvalid(
+            f'{name} holds a JSON {_kind(value)}, and an input is an object. Fix: write {{"parameter": value}}.',
+            path="",
+        )
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _kind(value: object) -> str:
+    names = {list: "list", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
+
+
+def _pair(pair: str, schema: Mapping[str, Any]) -> tuple[str, Any]:
+    key, equals, text = pair.partition("=")
+    if not equals or not key:
+        raise UsageError(f"-i {pair!r} has no `=`. Fix: write -i key=value.")
+    kinds = types_of(schema.get("properties", {}).get(key, {}), schema)
+    if kinds and kinds <= {"string", "null"} and not (text == "null" and "null" in kinds):
+        return key, text
+    try:
+        return key, json.loads(text, parse_constant=_no_number)
+    except ValueError:
+        return key, text
+
+
+def types_of(part: Any, schema: Mapping[str, Any]) -> set[str]:
+    """The JSON types that a part of a JSON Schema allows; empty: it does not say."""
+    if not isinstance(part, Mapping):
+        return set()
+    if isinstance(reference := part.get("$ref"), str):
+        return types_of(schema.get("$defs", {}).get(reference.rpartition("/")[2], {}), schema)
+    for word in ("anyOf", "oneOf"):
+        if word in part:
+            choices = [types_of(choice, schema) for choice in part[word]]
+            return set().union(*choices) if all(choices) else set()
+    kind = part.get("type")
+    return set(kind) if isinstance(kind, list) else {kind} if isinstance(kind, str) else set()

@@ -1,0 +1,89 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from orchestrator.cli.render import Format
+from orchestrator.core.durations import parse_duration
+
+if TYPE_CHECKING:
+    from orchestrator.authoring.flow import Flow
+    from orchestrator.client import Client
+    from orchestrator.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., object])
+
+Output = Annotated[
+    Format | None, typer.Option("-o", "--output", help="table (default), json or jsonl.", metavar="FORMAT")
+]
+FlowSources = Annotated[
+    str | None,
+    typer.Option("--flows", help="Modules or .py files with flows, comma separated; else ORCHESTRATOR_FLOWS."),
+]
+RunId = Annotated[str, typer.Argument(metavar="ID", help="A run's id, or four or more characters of its start or end.")]
+Who = Annotated[
+    str | None, typer.Option("--as", metavar="NAME", help="Who does this, for the record; else your login.")
+]
+FlowName = Annotated[str, typer.Argument(metavar="FLOW", help="The name of a flow.")]
+
+
+def group(help: str) -> typer.Typer:
+    """A noun."""
+    return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def verb(app: typer.Typer, name: str, *aliases: str) -> Callable[[F], F]:
+    """A command under its name, and hidden under others that people try."""
+
+    def register(command: F) -> F:
+        app.command(name)(command)
+        for alias in aliases:
+            app.command(alias, hidden=True)(command)
+        return command
+
+    return register
+
+
+@contextmanager
+def connected() -> Iterator["Client"]:
+    """A client for the servers of the environment, or of the `orchestrator dev` of this project."""
+    from orchestrator.client import Client
+
+    with Client.from_env() as client:
+        yield client
+
+
+def settings() -> "Settings":
+    """The settings that `connected` uses."""
+    import os
+
+    from orchestrator.client import settings_here
+
+    return settings_here(os.environ, Path.cwd())
+
+
+def sources(given: str | None) -> tuple[str, ...]:
+    """`--flows a,b` as names."""
+    return tuple(name for part in (given or "").split(",") if (name := part.strip()))
+
+
+def load(given: str | None) -> "dict[str, Flow[..., object]]":
+    """The flows of `--flows`, or of the settings."""
+    from orchestrator.authoring.discovery import load_flows
+
+    return load_flows(sources(given) or settings().flows)
+
+
+def seconds(text: str | None) -> float | None:
+    """A duration option; None when it was not given."""
+    return None if text is None else span(text).total_seconds()
+
+
+def span(text: str) -> timedelta:
+    """`30s`, `5m`, plain seconds."""
+    return parse_duration(text)

@@ -1,0 +1,100 @@
+"""A run and its steps as text."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from orchestrator.cli.render import COLOURS, ago, between, error_line, facts, length, out, table
+
+if TYPE_CHECKING:
+    from orchestrator.ledger.reads import RunRow, StepRow
+
+FOLD: Final = 20
+"""Loops with more children than this are shown as one line with counts."""
+
+
+def show(run: "RunRow", steps: "Sequence[StepRow]") -> None:
+    """The header of the run, then its steps."""
+    facts(header(run))
+    print()
+    table(
+        ["step", "status", "attempts", "duration", "queue", "note"],
+        [(label(step), step.status, step.attempts or "", took(step), step.queue, remark(step)) for step in steps],
+    )
+    if not out().is_terminal:
+        return
+    print(f"\nWhy: orchestrator run explain {run.id}")
+
+
+def header(run: "RunRow") -> dict[str, object]:
+    """What is said of the run itself."""
+    took_ = between(run.started_at, run.ended_at)
+    cancel = f"requested {ago(run.cancel_requested_at)}: {run.cancel_reason}" if run.cancel_requested_at else None
+    return {
+        "run": run.id,
+        "flow": f"{run.flow}@{run.version}",
+        "status": run.status,
+        "tags": run.tags,
+        "idempotency key": run.key,
+        "input": brief(run.body, 200),
+        "created": run.created_at,
+        "started": run.started_at,
+        "ended": run.ended_at,
+        "duration": length(took_) if took_ is not None else None,
+        "deadline": run.deadline,
+        "cancel": cancel,
+        "epoch": run.epoch if run.epoch > 1 else None,
+        "failed step": (run.error or {}).get("step"),
+        "error": error_line(run.error),
+    }
+
+
+def label(step: "StepRow") -> str:
+    """The step's key; a loop's child is indented below it."""
+    return f"  {step.key}" if step.loop_key else step.key
+
+
+def took(step: "StepRow") -> str:
+    """How long it has run."""
+    span = between(step.started_at, step.ended_at)
+    return "" if span is None else length(span)
+
+
+def remark(step: "StepRow") -> str:
+    """What there is to say of the step: counts, progress, error, reason, the next attempt."""
+    if step.type is None:
+        return counts(step.children or {})
+    if step.status == "running" and step.progress:
+        return progress(step.progress)
+    if step.status == "waiting":
+        return f"next attempt {step.due_at:%H:%M:%S} UTC; {error_line(step.error)}" if step.due_at else ""
+    if step.status == "succeeded":
+        return ""
+    return error_line(step.error) or step.reason or ""
+
+
+def counts(children: Mapping[str, int]) -> str:
+    """`98 succeeded, 2 failed`."""
+    order = {status: place for place, status in enumerate(COLOURS)}
+    parts = sorted(children.items(), key=lambda pair: order.get(pair[0], 99))
+    return ", ".join(f"{count} {status}" for status, count in parts if count) or "no items"
+
+
+def progress(given: Mapping[str, Any]) -> str:
+    """`40 of 100, reading`."""
+    total = f" of {given['total']}" if given.get("total") is not None else ""
+    more = f", {given['note']}" if given.get("note") else ""
+    return f"{given.get('done')}{total}{more}"
+
+
+def pairs(value: object) -> str:
+    """The facts of an event: `reason=…, by=…`."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={brief(one, 120)}" for name, one in value.items() if one is not None)
+    return "" if value is None else brief(value, 120)
+
+
+def brief(value: object, most: int) -> str:
+    """JSON, cut."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= most else text[: most - 1] + "…"

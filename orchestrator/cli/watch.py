@@ -1,0 +1,131 @@
+"""`run watch`: a live tree on a terminal, one line per change elsewhere."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from orchestrator.cli import runview
+from orchestrator.cli.render import COLOURS, between, error_line, length, moment, text
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
+
+if TYPE_CHECKING:
+    from orchestrator.client import RunHandle
+    from orchestrator.ledger.reads import RunRow, StepRow
+
+_PAUSE_S: Final = 0.25
+_BAR: Final = 30
+_SIGNS: Final = {
+    "succeeded": "✔",
+    "failed": "✘",
+    "timed_out": "✘",
+    "running": "▶",
+    "waiting": "⏸",
+    "ready": "•",
+    "cancelled": "⊘",
+    "skipped": "↷",
+}
+
+
+def follow(handle: "RunHandle[Any]", timeout_s: float | None) -> RunStatus:
+    """Show the run until it ends; its final status.
+
+    Raises:
+        WaitTimeout: it goes on after `timeout_s`.
+    """
+    ends = None if timeout_s is None else time.monotonic() + timeout_s
+    console = Console(highlight=False)
+    status = _live(handle, console, ends) if console.is_terminal else _lines(handle, ends)
+    return handle.final(status, timeout_s)
+
+
+def _over(status: RunStatus, ends: float | None) -> bool:
+    return status in FINAL_RUN or (ends is not None and time.monotonic() >= ends)
+
+
+def _live(handle: "RunHandle[Any]", console: Console, ends: float | None) -> RunStatus:
+    fold = max(4, min(runview.FOLD, console.height - 12))
+    with Live(console=console, refresh_per_second=4, vertical_overflow="ellipsis") as live:
+        while True:
+            run, steps = handle.row(), handle.steps(fold=fold)
+            live.update(tree(run, steps))
+            if _over(run.status, ends):
+                return run.status
+            time.sleep(_PAUSE_S)
+
+
+def tree(run: "RunRow", steps: "Sequence[StepRow]") -> Group:
+    """The run as it stands: a line per step, a bar per loop and per progress report."""
+    root = Tree(_line(run.status, f"{run.flow}@{run.version}", str(run.id), between(run.started_at, run.ended_at)))
+    places: dict[str, Tree] = {}
+    for step in sorted(steps, key=lambda step: step.loop_key is not None):  # loops before their children
+        parent = places.get(step.loop_key or "", root)
+        places[step.key] = parent.add(_step(step))
+    error = [Text(f"  {error_line(run.error)}", style="red")] if run.error else []
+    return Group(root, *error)
+
+
+def _step(step: "StepRow") -> Table:
+    more = f"attempt {step.attempts}" if step.attempts > 1 else ""
+    note = runview.remark(step)
+    said = " · ".join(part for part in (more, note) if part)
+    return _line(step.status, step.key, said, between(step.started_at, step.ended_at), _share(step))
+
+
+def _line(status: str, name: str, note: str, span: timedelta | None, done: tuple[float, float] | None = None) -> Table:
+    line = Table.grid(padding=(0, 2))
+    sign = Text(f"{_SIGNS.get(status, '·')} {text(name)}", style=COLOURS.get(status, ""))
+    bar = [ProgressBar(total=done[1], completed=done[0], width=_BAR)] if done else []
+    cells = [Text(status), Text("" if span is None else length(span))]
+    line.add_row(sign, *cells, *bar, Text(text(note), style="dim"))
+    return line
+
+
+def _share(step: "StepRow") -> tuple[float, float] | None:
+    """How much is done, of how much; None when nothing is known, or it is over."""
+    if step.status is not StepStatus.RUNNING:
+        return None
+    if step.type is None:
+        total = step.children_total or 0
+        return (total - (step.children_open or 0), total) if total else None
+    return _reported(step.progress or {})
+
+
+def _reported(progress: Mapping[str, Any]) -> tuple[float, float] | None:
+    done, total = progress.get("done"), progress.get("total")
+    if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
+        return None
+    return min(done, total), total
+
+
+def _lines(handle: "RunHandle[Any]", ends: float | None) -> RunStatus:
+    seen: dict[str, str] = {}
+    while True:
+        run, steps = handle.row(), handle.steps(fold=runview.FOLD)
+        for step in steps:
+            _say(seen, step.key, _state(step))
+        _say(seen, "", f"run {run.status} {error_line(run.error)}".strip())
+        if _over(run.status, ends):
+            return run.status
+        time.sleep(_PAUSE_S)
+
+
+def _state(step: "StepRow") -> str:
+    attempt = f" (attempt {step.attempts})" if step.attempts > 1 else ""
+    remark = runview.remark(step)
+    return f"{step.status}{attempt}{': ' if remark else ''}{remark}"
+
+
+def _say(seen: dict[str, str], name: str, state: str) -> None:
+    """Print what changed. Steps that were blocked from the start are no news."""
+    if seen.get(name) == state or (name not in seen and state == "blocked"):
+        return
+    seen[name] = state
+    print(f"{moment(datetime.now(UTC))}  {text(f'{name} {state}'.strip())}", flush=True)

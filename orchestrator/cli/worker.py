@@ -1,0 +1,97 @@
+"""`orchestrator worker`, `worker ls`, `orchestrator flower`."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import FlowSources, Output, connected, sources, verb
+from orchestrator.cli.render import ago, listing
+from orchestrator.settings import Settings
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def worker(
+    context: typer.Context,
+    pool: Annotated[str, typer.Option(help="prefork or threads.")] = "prefork",
+    concurrency: Annotated[int | None, typer.Option(help="Steps at a time, per process.")] = None,
+    processes: Annotated[int, typer.Option(help="Worker processes; each consumes for itself.")] = 1,
+    queues: Annotated[
+        str | None, typer.Option(help="Queues to serve, comma separated; else those of the flows.")
+    ] = None,
+    flows: FlowSources = None,
+    name: Annotated[str | None, typer.Option(help="Name of the worker in Celery's and Flower's lists.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    events: Annotated[
+        bool, typer.Option("--events", help="Send Celery's task events (costs CPU on every step).")
+    ] = False,
+) -> None:
+    """Run steps until SIGTERM, or list the workers (`worker ls`).
+
+    Needs ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = Settings.from_env(os.environ)
+    settings.require_database_url()
+    settings.require_broker_url()
+    if flows is not None:
+        settings = settings.model_copy(update={"flows": sources(flows)})
+    from workers.command import run_worker
+
+    code = run_worker(
+        settings,
+        pool=pool,
+        concurrency=concurrency,
+        queues=sources(queues),
+        processes=processes,
+        name=name,
+        loglevel=log_level,
+        events=events,
+    )
+    raise typer.Exit(code)
+
+
+@verb(app, "ls", "list")
+def ls(output: Output = None) -> None:
+    """List the worker processes that the ledger knows."""
+    from orchestrator.ledger import reads
+
+    with connected() as client:
+        rows = client.call(reads.workers, client.settings.worker_ttl)
+    listing(
+        rows,
+        {
+            "id": lambda row: row.id,
+            "host": lambda row: row.host,
+            "pid": lambda row: row.pid,
+            "pool": lambda row: f"{row.pool}/{row.concurrency}",
+            "queues": lambda row: row.queues,
+            "handlers": lambda row: len(row.handlers),
+            "seen": lambda row: ago(row.seen_at) if row.live else f"{ago(row.seen_at)} (dead)",
+            "consuming": lambda row: f"yes, {ago(row.consumed_at)}" if row.consumed_at else "not yet",
+        },
+        output,
+        empty="No worker has been seen. Start one with `orchestrator worker --flows MODULE`, or `orchestrator dev`.",
+    )
+
+
+def flower(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5555,
+    address: Annotated[str, typer.Option(help="Other than 127.0.0.1 needs --basic-auth.")] = "127.0.0.1",
+    basic_auth: Annotated[
+        str | None, typer.Option(help="user:password", envvar="FLOWER_BASIC_AUTH", show_envvar=True)
+    ] = None,
+    url_prefix: Annotated[str | None, typer.Option(help="Path under which a proxy serves it.")] = None,
+) -> None:
+    """Look into the queues with Flower: read-only, and without events.
+
+    Needs ORCHESTRATOR_BROKER_URL.
+    """
+    settings = Settings.from_env(os.environ)
+    settings.require_broker_url()
+    from workers.command import run_flower
+
+    raise typer.Exit(run_flower(settings, port=port, address=address, basic_auth=basic_auth, url_prefix=url_prefix))

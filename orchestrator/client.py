@@ -1,0 +1,463 @@
+"""`Client`: start flows and follow their runs from any Python program."""
+
+import getpass
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.authoring.flow import Flow
+from orchestrator.core.facts import Dispatch, Explanation, Started, StartRequest
+from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.values import dumps
+from orchestrator.engine import cancel_run, explain, register, retry_step, start_run
+from orchestrator.errors import (
+    NotFound,
+    RunCancelled,
+    RunFailed,
+    RunTimedOut,
+    SchemaBehind,
+    Unavailable,
+    UsageError,
+    WaitTimeout,
+)
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads import EventRow, RunRow, StepRow
+from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.settings import Settings, mask_url, variable
+
+if TYPE_CHECKING:
+    from workers.publisher import Publisher
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+PAGE: Final = 500
+"""Runs started in one round trip by `start_many`."""
+OUTAGE_S: Final = 30.0
+"""How long `wait` goes on when the database is away."""
+
+
+def settings_here(env: Mapping[str, str], start: Path) -> Settings:
+    """The settings of `env`; the servers of the `orchestrator dev` that runs in this project, when it names none.
+
+    Raises:
+        SettingsInvalid: a variable is unknown or wrong.
+    """
+    settings = Settings.from_env(env)
+    if settings.database_url is not None or settings.broker_url is not None:
+        return settings
+    from orchestrator.embedded.discovery import find_running
+
+    running = find_running(start)
+    if running is None:
+        return settings
+    urls = {variable("database_url"): running.database_url, variable("broker_url"): running.broker_url}
+    return Settings.from_env({**env, **urls})
+
+
+def pauses(timeout_s: float | None) -> Iterator[float]:
+    """Seconds to sleep between looks: growing from 10 ms to 500 ms, until `timeout_s` is over (None: never)."""
+    ends = None if timeout_s is None else time.monotonic() + timeout_s
+    pause = 0.01
+    while ends is None or time.monotonic() < ends:
+        yield pause if ends is None else min(pause, max(ends - time.monotonic(), 0.0))
+        pause = min(pause * 1.5, 0.5)
+
+
+class Client:
+    """Starts flows and follows runs. Safe to share between threads; close it, or use it in a `with`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            SettingsInvalid: there is no database URL.
+        """
+        self.settings = settings
+        self.ledger = Ledger.connect(
+            settings.require_database_url(),
+            pool_size=settings.database_pool_size,
+            statement_timeout=settings.statement_timeout,
+            name="orchestrator client",
+        )
+        self._publisher: Publisher | None = None
+        self._lock = threading.Lock()
+        self._registered: set[str] = set()
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
+        """From ORCHESTRATOR_* variables; without URLs, the `orchestrator dev` that runs in this project.
+
+        Raises:
+            SettingsInvalid: a variable is unknown, wrong or missing.
+        """
+        return cls(settings_here(os.environ if env is None else env, Path.cwd()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Confirm what was published, and close every connection."""
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            publisher.close()
+        self.ledger.close()
+
+    @overload
+    def start(
+        self,
+        flow: Flow[..., R],
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+        **parameters: Any,
+    ) -> "RunHandle[R]": ...
+    @overload
+    def start(
+        self,
+        flow: str,
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+        **parameters: Any,
+    ) -> "RunHandle[Any]": ...
+    def start(
+        self,
+        flow: Flow[..., Any] | str,
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+        **parameters: Any,
+    ) -> "RunHandle[Any]":
+        """Start a run: accepted and durable when this returns, also while Redis is down (a keeper publishes later).
+
+        The input is a mapping, or the flow's parameters as keywords. The same idempotency key and input give the
+        first run again.
+
+        Raises:
+            FlowNotFound, FlowDisabled: nothing was started.
+            InputInvalid: the input does not fit the flow; nothing was started.
+            IdempotencyConflict: the key was used with another input.
+            Unavailable: the database cannot be reached. Without a key it is not known whether the run was started.
+        """
+        keys = None if idempotency_key is None else [idempotency_key]
+        given = {**(_mapping(input) if input is not None else {}), **parameters}
+        return self.start_many(flow, [given], keys, tags)[0]
+
+    @overload
+    def start_many(
+        self,
+        flow: Flow[..., R],
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> "list[RunHandle[R]]": ...
+    @overload
+    def start_many(
+        self,
+        flow: str,
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> "list[RunHandle[Any]]": ...
+    def start_many(
+        self,
+        flow: Flow[..., Any] | str,
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> "list[RunHandle[Any]]":
+        """Start a run per input, in order: one commit and one round trip for each 500.
+
+        Every input is checked before the first run starts. Of a page either all runs start or none.
+
+        Raises:
+            As `start`. Runs of earlier pages stay started.
+        """
+        requests = _requests(flow, inputs, idempotency_keys, tags)
+        publisher = self._publishing()
+        if isinstance(flow, Flow):
+            self._register(flow)
+        handles: list[RunHandle[Any]] = []
+        for first in range(0, len(requests), PAGE):
+            started = self._start_page(requests[first : first + PAGE])
+            publisher.publish([dispatch for one in started for dispatch in one.dispatches])
+            known = flow if isinstance(flow, Flow) else None
+            handles += [RunHandle(self, one.run_id, known, created=one.created) for one in started]
+        return handles
+
+    def runs(
+        self,
+        *,
+        flow: Flow[..., Any] | str | None = None,
+        status: RunStatus | str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+    ) -> list[RunRow]:
+        """Runs, newest first.
+
+        Raises:
+            UsageError: there is no such status, or the limit is below 1.
+        """
+        if limit < 1:
+            raise UsageError(f"The limit is {limit}. Fix: ask for 1 or more runs.")
+        name = flow.name if isinstance(flow, Flow) else flow
+        return self.call(reads.list_runs, flow=name, status=_status(status), tag=tag, limit=limit)
+
+    @overload
+    def run(self, run_id: UUID | str, flow: Flow[..., R]) -> "RunHandle[R]": ...
+    @overload
+    def run(self, run_id: UUID | str, flow: None = None) -> "RunHandle[Any]": ...
+    def run(self, run_id: UUID | str, flow: Flow[..., Any] | None = None) -> "RunHandle[Any]":
+        """A run by its id, or the first or last (at least four) characters of it; with the flow, its result is typed.
+
+        Raises:
+            RunNotFound: there is none.
+            Conflict: several runs fit.
+        """
+        return RunHandle(self, self.call(reads.find_run, str(run_id)), flow)
+
+    def call(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """One call to the ledger that may be repeated: once again on a new connection if the first one was dead.
+
+        Raises:
+            Unavailable: the database cannot be reached, or has no schema.
+        """
+        try:
+            return self.call_once(ask, *args, **kwargs)
+        except Unavailable as exc:
+            if not isinstance(exc.__cause__, DBAPIError) or not exc.__cause__.connection_invalidated:
+                raise
+            return self.call_once(ask, *args, **kwargs)
+
+    def call_once(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `call`, for what may not be repeated."""
+        try:
+            return ask(self.ledger, *args, **kwargs)
+        except DBAPIError as exc:
+            raise unavailable(exc, self.settings.require_database_url()) or exc from exc
+        finally:
+            self.ledger.release_thread()  # a program with many threads must not keep a connection in each
+
+    def publish(self, dispatches: Sequence[Dispatch]) -> None:
+        """Send what was committed; a keeper sends what this cannot."""
+        if dispatches:
+            self._publishing().publish(dispatches)
+
+    def _start_page(self, page: Sequence[StartRequest]) -> list[Started]:
+        """Repeated after a lost connection only where keys make that harmless."""
+        again = all(request.key is not None for request in page)
+        call = self.call if again else self.call_once
+        return call(start_run.start, page)
+
+    def _publishing(self) -> "Publisher":
+        with self._lock:
+            if self._publisher is None:
+                self.settings.require_broker_url()
+                from workers.publisher import Publisher
+
+                self._publisher = Publisher(None, self.settings, self.ledger)
+            return self._publisher
+
+    def _register(self, flow: Flow[..., Any]) -> None:
+        """A flow that no worker has registered yet is registered; a version the ledger knows is left as it is."""
+        manifest = flow.manifest
+        if manifest.hash in self._registered:
+            return
+        try:
+            self.call(Ledger.manifest, manifest.hash)
+        except NotFound:
+            self.call(register.register, manifest)
+        self._registered.add(manifest.hash)
+
+
+class RunHandle(Generic[R]):
+    """One run. `created` is False when an idempotency key gave a run that had started before."""
+
+    def __init__(
+        self, client: Client, run_id: UUID, flow: Flow[..., R] | None = None, *, created: bool = False
+    ) -> None:
+        self.client = client
+        self.id = run_id
+        self.created = created
+        self._flow = flow
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    def row(self) -> RunRow:
+        """Everything the ledger says of the run itself."""
+        return self.client.call(reads.get_run, self.id)
+
+    def status(self) -> RunStatus:
+        """Where the run stands now."""
+        return self.client.call(reads.run_status, self.id)
+
+    def wait(self, timeout: float | None = None) -> RunStatus:
+        """Until the run has ended; its final status. `timeout` in seconds. Outages of the database are waited out
+        for half a minute.
+
+        Raises:
+            WaitTimeout: it has not ended; it goes on.
+        """
+        answered = time.monotonic()
+        for pause in pauses(timeout):
+            try:
+                if (status := self.status()) in FINAL_RUN:
+                    return status
+                answered = time.monotonic()
+            except Unavailable:
+                if time.monotonic() - answered > OUTAGE_S:
+                    raise
+            time.sleep(pause)
+        return self.final(self.status(), timeout)
+
+    def result(self, timeout: float | None = None) -> R:
+        """What the flow returned, once the run has ended; typed when the handle knows the flow.
+
+        Raises:
+            RunFailed, RunTimedOut, RunCancelled: it ended otherwise.
+            WaitTimeout: it has not ended within `timeout` seconds.
+            OutputInvalid: the output does not fit the flow's annotation.
+        """
+        return self.outcome(self.wait(timeout))
+
+    def outcome(self, status: RunStatus) -> R:
+        """The result of a run that has ended with `status`, or the error that says how it ended."""
+        if status is not RunStatus.SUCCEEDED:
+            raise ended(self.row())
+        value = self.client.call(reads.result, self.id)
+        return cast(R, value) if self._flow is None else self._flow.decode_output(value)
+
+    def final(self, status: RunStatus, timeout: float | None) -> RunStatus:
+        """`status`, if it is a final one; else the error of a wait that is over."""
+        if status not in FINAL_RUN:
+            raise WaitTimeout(
+                f"Run {self.id} is still {status} after {timeout:g} s; it goes on. "
+                f"Fix: `orchestrator run explain {self.id}` says what it waits for.",
+                run_id=str(self.id),
+            )
+        return status
+
+    def steps(self, *, fold: int | None = None) -> list[StepRow]:
+        """Its steps, in the manifest's order; without the children of loops with more than `fold`."""
+        return self.client.call(reads.steps, self.id, fold=fold)
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+        """Its history, in order, from the event after `after`."""
+        return self.client.call(reads.events, self.id, after, limit)
+
+    def explain(self, step: str | None = None) -> Explanation:
+        """What the run, or one step of it, waits for, and the command that helps."""
+        return self.client.call(explain.explain, self.id, step)
+
+    def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
+        """Ask it to stop; nothing new starts from now on. Asking again changes nothing.
+
+        Raises:
+            Conflict: it ended otherwise.
+        """
+        who, grace = by or user(), self.client.settings.cancel_grace
+        return self.client.call(cancel_run.cancel, self.id, by=who, reason=reason or "no reason given", grace=grace)
+
+    def retry(self, step: str | None = None, *, by: str | None = None) -> None:
+        """Run a failed step again, or all of them, with what was skipped because of them.
+
+        Raises:
+            StepNotFound: it has no such step.
+            Conflict: nothing failed that could run again.
+        """
+        self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user()))
+
+
+def user() -> str:
+    """Who is at work here: the login name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user id may have no name
+        return f"uid {os.getuid()}"
+
+
+def ended(run: RunRow) -> RunFailed | RunCancelled:
+    """The error for a run that ended without a result."""
+    error = run.error or {}
+    again = f"`orchestrator run retry {run.id}` runs it again."
+    facts: dict[str, Any] = {"run_id": str(run.id), "flow": run.flow, "step": error.get("step")}
+    if run.status is RunStatus.CANCELLED:
+        by = f" by {error['by']}" if error.get("by") else ""
+        return RunCancelled(
+            f"Run {run.id} of {run.flow} was cancelled{by}: {error.get('message')}. Fix: {again}", **facts
+        )
+    if run.status is RunStatus.TIMED_OUT:
+        return RunTimedOut(f"Run {run.id} of {run.flow} passed its deadline, {run.deadline}. Fix: {again}", **facts)
+    what = f"{error.get('type', 'error')}: {error.get('message', 'unknown')}"
+    return RunFailed(
+        f"Run {run.id} of {run.flow} failed at step {error.get('step', '?')}: {what}. "
+        f"Fix: correct the cause, then {again}",
+        **facts,
+    )
+
+
+def _requests(
+    flow: Flow[..., Any] | str,
+    inputs: Sequence[Mapping[str, Any]],
+    keys: Sequence[str] | None,
+    tags: Sequence[str],
+) -> list[StartRequest]:
+    if isinstance(tags, str):
+        raise UsageError(f"tags={tags!r} is one text. Fix: write tags=[{tags!r}].")
+    if keys is not None and len(keys) != len(inputs):
+        raise UsageError(f"There are {len(inputs)} inputs and {len(keys)} idempotency keys. Fix: give one for each.")
+    each_key = keys if keys is not None else [None] * len(inputs)
+    bodies = [flow.encode_input(_mapping(one)) if isinstance(flow, Flow) else dumps(_mapping(one)) for one in inputs]
+    name = flow.name if isinstance(flow, Flow) else flow
+    return [StartRequest(name, body, key, tuple(tags)) for body, key in zip(bodies, each_key, strict=True)]
+
+
+def _mapping(given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            f"The input is of type {type(given).__name__}. Fix: give a mapping, such as {{'name': value}}."
+        )
+    return dict(given)
+
+
+def _status(status: RunStatus | str | None) -> RunStatus | None:
+    if status is None:
+        return None
+    try:
+        return RunStatus(status)
+    except ValueError:
+        raise UsageError(f"There is no run status {status!r}. Fix: {did_you_mean(status, list(RunStatus))}") from None
+
+
+def unavailable(exc: DBAPIError, url: str) -> Unavailable | None:
+    """The error for a database that is away or empty; None: something else is wrong."""
+    if getattr(exc.orig, "sqlstate", None) == "42P01":  # a table is missing
+        return SchemaBehind("The database has no schema of this release. Fix: run `orchestrator db upgrade`.")
+    if not is_disconnect(exc):
+        return None
+    reason = str(exc.orig).strip().split("\n")[0]
+    return Unavailable(
+        f"PostgreSQL at {mask_url(url)} cannot be reached: {reason}. "
+        f"Fix: start it, or correct {variable('database_url')}."
+    )

@@ -1,0 +1,43 @@
+"""Checks of the workers, as the ledger sees them."""
+
+from orchestrator.doctor.findings import Finding, failed, passed, warned
+from orchestrator.doctor.ground import Ground
+from orchestrator.ledger import reads
+
+
+def workers(ground: Ground) -> list[Finding]:
+    """Some are there, and messages reach them."""
+    if ground.ledger is None or not ground.is_migrated:
+        return []
+    live = [row for row in reads.workers(ground.ledger, ground.settings.worker_ttl) if row.live]
+    if not live:
+        fix = "start one: `orchestrator worker --flows MODULE`."
+        return [warned("workers", "no live worker", fix)]
+    now, ttl = reads.now(ground.ledger), ground.settings.worker_ttl
+    # The probe takes a turn through the queue, so it may be older than a heartbeat.
+    deaf = [row.id for row in live if row.consumed_at is None or now - row.consumed_at > 2 * ttl]
+    if deaf:
+        fix = "restart them if this lasts: they are connected, and take no messages."
+        return [warned("workers", f"{len(deaf)} of {len(live)} take no messages: {', '.join(deaf)}", fix)]
+    return [passed("workers", f"{len(live)} live, all take messages")]
+
+
+def unserved(ground: Ground) -> list[Finding]:
+    """Every ready step has a live worker that can run it."""
+    if ground.ledger is None or not ground.is_migrated:
+        return []
+    rows = reads.unserved(ground.ledger, ground.settings.worker_ttl)
+    if not rows:
+        return [passed("queues", "every ready step has a live worker")]
+    return [
+        failed(
+            "queues",
+            f"{row.ready} ready steps since {row.since:%Y-%m-%d %H:%M:%S} UTC, and no live worker has handler "
+            f"{row.task} on queue {row.queue}",
+            f"start a worker with this flow: `orchestrator worker --flows MODULE --queues {row.queue}`.",
+        )
+        for row in rows
+    ]
+
+
+CHECKS = (workers, unserved)
