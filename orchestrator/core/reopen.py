@@ -20,16 +20,23 @@ class Reset:
     failures: int
 
 
-def reopen(plan: Plan, states: Mapping[str, StepStatus], seeds: Collection[str]) -> Reset:
+def reopen(
+    plan: Plan, states: Mapping[str, StepStatus], seeds: Collection[str], opened: Collection[str] = frozenset()
+) -> Reset:
     """Reset `seeds`, and everything after them that never ran because of them.
 
     A seed whose predecessors ended otherwise than asked cannot run: it is in `impossible` and stays as it is.
+    `opened` are loops that have their children: their predecessors were asked once and for all.
     """
     waits: dict[str, tuple[int, int]] = {}
     impossible = set()
     for key in in_order(plan):
         before = plan.nodes[key].definition.run_after
         follows = states[key] in FOLLOWS and any(predecessor in waits for predecessor in before)
+        if key in opened:
+            if key in seeds:
+                waits[key] = (0, 0)
+            continue
         if key not in seeds and not follows:
             continue
         open_ = sum(predecessor in waits or states[predecessor] not in FINAL_STEP for predecessor in before)

@@ -5,8 +5,9 @@ otherwise than asked. So a step that has ended has only ended predecessors, and 
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from pydantic import JsonValue
 from sqlalchemy import Connection
@@ -44,7 +45,8 @@ class _Wave:
     tx: Connection
     plan: Plan
     run: LockedRun
-    ended: deque[tuple[str, StepStatus]] = field(default_factory=deque)
+    ended: deque[tuple[str, StepStatus, JsonValue]] = field(default_factory=deque)
+    """Key, status, and what explains a failure."""
     dispatches: list[Dispatch] = field(default_factory=list)
     sinks: int = 0
     failures: int = 0
@@ -64,38 +66,47 @@ def after(
     """
     if run.halt is not None:
         return _halted(tx, run)
-    wave = _Wave(tx, plan, run, deque(ended.items()), error=error)
-    while wave.ended:
-        key, status = wave.ended.popleft()
-        _step_ended(wave, key, status)
-    return _settle(wave)
+    return _run_out(_Wave(tx, plan, run, deque((key, status, error) for key, status in ended.items())))
 
 
 def begin(tx: Connection, plan: Plan, run: LockedRun) -> Finished:
     """Open the loops that wait for nothing; the start statement dispatched the plain steps."""
+    return open_loops(tx, plan, run, [node for node in plan.roots() if node.is_loop])
+
+
+def open_loops(
+    tx: Connection, plan: Plan, run: LockedRun, loops: Iterable[Node], full: Iterable[Node] = ()
+) -> Finished:
+    """Open `loops`; close those of `full`, which have every child's output already."""
     wave = _Wave(tx, plan, run)
-    for node in plan.roots():
-        if node.is_loop:
-            _open(wave, node)
+    for node in loops:
+        _open(wave, node)
+    for node in full:
+        wave.ended.append((node.key, *_close(wave, node, failed=0)))
+    return _run_out(wave)
+
+
+def _run_out(wave: _Wave) -> Finished:
     while wave.ended:
         _step_ended(wave, *wave.ended.popleft())
     return _settle(wave)
 
 
-def _step_ended(wave: _Wave, key: str, status: StepStatus) -> None:
+def _step_ended(wave: _Wave, key: str, status: StepStatus, error: JsonValue) -> None:
     node = wave.plan.node(key)
     if node.loop is not None:
         _child_ended(wave, node.loop, status)
         return
     if status is StepStatus.FAILED and not node.handles_failure:
         wave.failures += 1
+        wave.error = wave.error or error
     if node.is_sink:
         wave.sinks += 1
     counts = {edge.target: (1, 0 if status in edge.accepted else 1) for edge in node.edges}
     freed = [row for row in graph.predecessors_ended(wave.tx, wave.run.id, counts) if row.deps_open == 0]
-    skipped = {row.step_key: _why(wave.plan, row.step_key, key, status) for row in freed if row.deps_unmet}
+    skipped = {row.step_key: _why(wave, row.step_key) for row in freed if row.deps_unmet}
     graph.skip(wave.tx, wave.run.id, skipped)
-    wave.ended.extend((skipped_key, StepStatus.SKIPPED) for skipped_key in skipped)
+    wave.ended.extend((skipped_key, StepStatus.SKIPPED, None) for skipped_key in skipped)
     going = [wave.plan.nodes[row.step_key] for row in freed if not row.deps_unmet]
     plain = [node.key for node in going if not node.is_loop]
     wave.dispatches += graph.ready(wave.tx, wave.run.id, plain, StepEvent.UNBLOCK)
@@ -103,11 +114,13 @@ def _step_ended(wave: _Wave, key: str, status: StepStatus) -> None:
         _open(wave, loop)
 
 
-def _why(plan: Plan, key: str, last: str, status: StepStatus) -> str:
-    accepted = plan.nodes[key].definition.run_after.get(last, ())
-    if status in accepted:
-        return "a predecessor ended otherwise than `run_after` asks"
-    return f"{last} {'was ' if status is not StepStatus.FAILED else ''}{status}, `run_after` asks for {' or '.join(accepted)}"
+def _why(wave: _Wave, key: str) -> str:
+    """The first predecessor, in the manifest's order, that ended otherwise than asked."""
+    before = wave.plan.nodes[key].definition.run_after
+    ended = graph.statuses(wave.tx, wave.run.id, list(before))
+    name = next(name for name, accepted in before.items() if ended[name] not in accepted)
+    verb = "" if ended[name] in {StepStatus.FAILED, StepStatus.SUCCEEDED} else "was "
+    return f"{name} {verb}{ended[name]}, `run_after` asks for {' or '.join(before[name])}"
 
 
 def _open(wave: _Wave, node: Node) -> None:
@@ -115,8 +128,12 @@ def _open(wave: _Wave, node: Node) -> None:
     fp("expand.inserted")
     wave.dispatches += opened.dispatches
     if opened.ended is not None:
-        wave.error = wave.error or opened.error
-        wave.ended.append((node.key, opened.ended))
+        wave.ended.append((node.key, opened.ended, opened.error))
+
+
+def _close(wave: _Wave, node: Node, failed: int) -> tuple[StepStatus, JsonValue]:
+    closed = close_loop(wave.tx, wave.run.id, node, failed)
+    return closed.ended or StepStatus.FAILED, closed.error
 
 
 def _child_ended(wave: _Wave, loop_key: str, status: StepStatus) -> None:
@@ -125,23 +142,24 @@ def _child_ended(wave: _Wave, loop_key: str, status: StepStatus) -> None:
     if count is None:
         return
     if count.open == 0:
-        closed = close_loop(wave.tx, wave.run.id, node, count.failed)
-        wave.error = wave.error or closed.error
-        wave.ended.append((loop_key, closed.ended or StepStatus.FAILED))
+        wave.ended.append((loop_key, *_close(wave, node, count.failed)))
         return
-    wave.dispatches += _let_in(wave, node, count.next)
+    wave.dispatches += _let_in(wave.tx, wave.run.id, node, count.next)
 
 
-def _let_in(wave: _Wave, loop: Node, index: int | None) -> tuple[Dispatch, ...]:
+def make_room(tx: Connection, run_id: UUID, loop: Node) -> tuple[Dispatch, ...]:
+    """Let one more child in while another waits for its back-off. A `concurrency` the user set counts waiting children."""
+    if loop.definition.concurrency is not None:
+        return ()
+    return _let_in(tx, run_id, loop, graph.let_in_one_more(tx, run_id, loop.key))
+
+
+def _let_in(tx: Connection, run_id: UUID, loop: Node, index: int | None) -> tuple[Dispatch, ...]:
     """The next child that the loop's window held back."""
     if index is None or loop.body is None:
         return ()
-    keys = (
-        graph.waiting_children(wave.tx, wave.run.id, loop.key, 1)
-        if index < 0
-        else [f"{loop.key}.{index - 1}.{loop.body.key}"]
-    )
-    return graph.ready(wave.tx, wave.run.id, keys, StepEvent.UNBLOCK)
+    keys = graph.waiting_children(tx, run_id, loop.key, 1) if index < 0 else [f"{loop.key}.{index - 1}.{loop.body.key}"]
+    return graph.ready(tx, run_id, keys, StepEvent.UNBLOCK)
 
 
 def _settle(wave: _Wave) -> Finished:

@@ -15,7 +15,8 @@ def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedel
     """Ask a run to stop; its status afterwards.
 
     Nothing of the run is claimed after this commit. Running handlers learn at their next renewal, and are ended after
-    `grace`; the run is CANCELLED once none is left. Asking again changes nothing.
+    `grace`; the run is CANCELLED once none is left. Asking again changes nothing, nor does asking a run that its deadline
+    is stopping already: it ends TIMED_OUT.
 
     Raises:
         RunNotFound: no such run.
@@ -24,7 +25,7 @@ def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedel
 
     def work(tx: Connection) -> RunStatus:
         run = graph.lock(tx, run_id, against_claims=True)
-        if run.status is RunStatus.CANCELLED or run.halt is RunStatus.CANCELLED:
+        if run.status is RunStatus.CANCELLED or (run.halt is not None and run.status not in FINAL_RUN):
             return run.status
         if run.status in FINAL_RUN:
             raise Conflict(
@@ -44,5 +45,5 @@ def stop(
     controls.halt(tx, run_id, halt, by=by, reason=reason, grace=grace)
     if graph.any_claimed(tx, run_id):
         return status
-    graph.end_run(tx, run_id, halt, {"type": halt.value, "message": reason, "by": by})
+    graph.end_run(tx, run_id, halt)
     return halt

@@ -93,7 +93,7 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Explanat
 
 def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanation:
     if step.loop_key is not None:
-        window = plan.nodes[step.loop_key].definition.concurrency
+        window = plan.nodes[step.loop_key].window
         return Explanation(
             f"Step {step.key} waits for a place: loop {step.loop_key} runs {window} at a time.",
             f"orchestrator run watch {row.id}",

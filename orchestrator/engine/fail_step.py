@@ -90,10 +90,16 @@ def _back_off(
     due_at = graph.park(tx, run.id, step_key, delay)
     if due_at is None:
         raise LeaseLost(f"Step {step_key} is not running any more.", run_id=str(run.id), step_key=step_key)
-    facts: JsonValue = {"due_at": due_at.isoformat(), "delay_s": round(delay.total_seconds(), 3), "error": error.message[:500]}
+    facts: JsonValue = {
+        "due_at": due_at.isoformat(),
+        "delay_s": round(delay.total_seconds(), 3),
+        "error": error.message[:500],
+    }
     graph.event(tx, run.id, "step.retry_scheduled", step_key, attempt, facts)
-    # Children of an open loop leave the run RUNNING: their loop is.
-    if "." not in step_key and not graph.any_active(tx, run.id, plan.nodes):
+    loop = plan.node(step_key).loop
+    if loop is not None:  # the run stays RUNNING: its loop is
+        return Finished(dispatches=advance.make_room(tx, run.id, plan.nodes[loop]))
+    if not graph.any_active(tx, run.id, plan.nodes):
         graph.set_run_status(tx, run.id, RunStatus.WAITING, RunEvent.PARK)
     return Finished()
 

@@ -34,6 +34,8 @@ def lost(
 ) -> tuple[Dispatch, ...]:
     """At most `missing` of the oldest dispatches of a list that were not claimed `after` their last message
     (`unpublished_after` their commit, when no message is known), for tasks that a live worker has. Publish them again."""
+    if missing <= 0:
+        return ()
     return ledger.retry(
         lambda tx: outbox.lost(
             tx,

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.facts import Overrun, StepError, Swept
+from orchestrator.core.facts import Dispatch, Overrun, StepError, Swept
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent
 from orchestrator.engine import fail_step
 from orchestrator.engine.cancel_run import stop
-from orchestrator.engine.release import recover
+from orchestrator.engine.release import each_row, recover
 from orchestrator.ledger import graph, sweeps
 from orchestrator.ledger.tx import Ledger
 
@@ -40,8 +40,7 @@ def deadlines(ledger: Ledger, grace: timedelta, page: int = PAGE) -> Swept:
     """Runs past their deadline are halted like cancelled ones, and end TIMED_OUT."""
     with ledger.auto() as tx:
         run_ids = sweeps.past_deadline(tx, page)
-    for run_id in run_ids:
-        ledger.retry(lambda tx, run_id=run_id: _time_out(tx, run_id, grace))  # type: ignore[misc]
+    each_row(run_ids, lambda run_id: ledger.retry(lambda tx: _time_out(tx, run_id, grace)))
     return Swept(len(run_ids))
 
 
@@ -55,11 +54,11 @@ def queue_timeouts(ledger: Ledger, page: int = PAGE) -> Swept:
     """Steps that waited in their queue longer than `queue_timeout` fail."""
     with ledger.auto() as tx:
         rows = sweeps.past_queue_deadline(tx, page)
-    dispatches = [found for row in rows for found in ledger.retry(lambda tx, row=row: _queue_timeout(ledger, tx, row))]  # type: ignore[misc]
-    return Swept(len(rows), tuple(dispatches))
+    pages = each_row(rows, lambda row: ledger.retry(lambda tx: _queue_timeout(ledger, tx, row)))
+    return Swept(len(rows), tuple(dispatch for page in pages for dispatch in page))
 
 
-def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Any, ...]:
+def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Dispatch, ...]:
     run = graph.lock(tx, row.run_id)
     found = sweeps.still_ready(tx, row.run_id, row.step_key, row.dispatch_no)
     if found is None or run.halt is not None:
@@ -76,7 +75,8 @@ def overruns(ledger: Ledger, owner_prefix: str, *, page: int = 100) -> list[Over
     """
     with ledger.auto() as tx:
         rows = sweeps.overrun(tx, owner_prefix, page)
-    return [found for row in rows if (found := ledger.retry(lambda tx, row=row: _stop(ledger, tx, row)))]  # type: ignore[misc]
+    found = each_row(rows, lambda row: ledger.retry(lambda tx: _stop(ledger, tx, row)))
+    return [overrun for overrun in found if overrun is not None]
 
 
 def _stop(ledger: Ledger, tx: Connection, row: Row[Any]) -> Overrun | None:

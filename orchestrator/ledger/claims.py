@@ -74,7 +74,8 @@ def following(row: Any, before: Lease, node: Node, output: JsonValue) -> Lease:
         transactional=node.definition.transactional,
         index=row.loop_index,
         item=row.item,
-        known={**before.known, before.step_key: output},
+        # No child reads another: carrying their outputs along would cost a long loop n x n.
+        known=before.known if node.loop else {**before.known, before.step_key: output},
     )
 
 

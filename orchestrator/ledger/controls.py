@@ -60,9 +60,20 @@ def reset_children(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> No
     run(tx, "reset_children", run_id=run_id, step_keys=list(step_keys))
 
 
-def reopen_loop(tx: Connection, run_id: UUID, loop_key: str, *, windowed: bool) -> None:
-    """Count a loop's children anew; from now on a window's next child is looked up."""
-    run(tx, "reopen_loop", run_id=run_id, loop_key=loop_key, pointer=-1 if windowed else None)
+def reopen_loop(tx: Connection, run_id: UUID, loop_key: str, *, windowed: bool) -> tuple[int, int]:
+    """Count a loop's children anew: how many are open, and how many of them are in its window.
+
+    When the user gave the loop a window, its next child is looked up from now on.
+    """
+    pointer = -1 if windowed else None
+    row = one(tx, "reopen_loop", run_id=run_id, loop_key=loop_key, pointer=pointer, keep=not windowed)
+    assert row is not None
+    return row.children_open, row.moving
+
+
+def opened_loops(tx: Connection, run_id: UUID) -> frozenset[str]:
+    """Loops of the run that have children."""
+    return frozenset(row.loop_key for row in run(tx, "opened_loops", run_id=run_id))
 
 
 def reopen_run(tx: Connection, run_id: UUID, *, sinks_open: int, failures: int, by: str, steps: Sequence[str]) -> None:

@@ -12,9 +12,7 @@ from orchestrator.ledger.rows import dispatches, hot, one, run
 NO_LEASE: Final = timedelta(0)
 
 
-def mid(
-    tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None
-) -> Any | None:
+def mid(tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None) -> Any | None:
     """A step with one plain successor; None when nothing was written."""
     return _recorded(tx, "finish_mid", lease, output, inputs, next_key=node.only_successor, **_chain(chain))
 
@@ -24,9 +22,7 @@ def sink(tx: Connection, lease: Lease, output: str, inputs: str | None) -> Any |
     return _recorded(tx, "finish_sink", lease, output, inputs)
 
 
-def child(
-    tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None
-) -> Any | None:
+def child(tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None) -> Any | None:
     """A child of a loop that is not the last; None when nothing was written."""
     return _recorded(tx, "finish_child", lease, output, inputs, loop_key=node.loop, body_key=node.key, **_chain(chain))
 
@@ -65,10 +61,12 @@ def recorded(tx: Connection, lease: Lease) -> Row[Any] | None:
 
 
 def undelivered(tx: Connection, lease: Lease) -> tuple[Dispatch, ...]:
-    """Ready steps of the run that no message is known for."""
-    return dispatches(run(tx, "undelivered", run_id=lease.run_id).all())
+    """What the recording of the lease's attempt dispatched, if no message is known for it."""
+    found = run(tx, "undelivered", run_id=lease.run_id, step_key=lease.step_key, attempt=lease.attempt)
+    return dispatches(found.all())
 
 
 def chained(tx: Connection, lease: Lease) -> list[str]:
-    """Steps of the run under a live claim of the lease's owner."""
-    return [row.step_key for row in run(tx, "chained", run_id=lease.run_id, owner=lease.owner)]
+    """The step that the recording of the lease's attempt claimed for the same owner; at most one."""
+    rows = run(tx, "chained", run_id=lease.run_id, step_key=lease.step_key, attempt=lease.attempt, owner=lease.owner)
+    return [row.step_key for row in rows]

@@ -370,9 +370,7 @@ def flow(ledger: Ledger, name: str) -> FlowRow:
 def workers(ledger: Ledger, ttl: timedelta = WORKER_TTL) -> list[WorkerRow]:
     """Every known worker process."""
     with ledger.auto() as tx:
-        return [
-            _worker_row(row) for row in run(tx, "workers", ttl=ttl)
-        ]
+        return [_worker_row(row) for row in run(tx, "workers", ttl=ttl)]
 
 
 def _worker_row(row: Row[Any]) -> WorkerRow:

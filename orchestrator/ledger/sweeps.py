@@ -25,14 +25,16 @@ def _under(owner: str) -> str:
     return f"{escaped}/%"
 
 
-def requeue_lost(tx: Connection, rows: Sequence[Row[Any]]) -> tuple[Dispatch, ...]:
-    """RUNNING to READY for lost attempts, each if it is still at the version of its row."""
+def requeue_lost(tx: Connection, rows: Sequence[Row[Any]], *, dead: bool) -> tuple[Dispatch, ...]:
+    """RUNNING to READY for lost attempts, each if it is still at the version of its row; unless the worker is known to be
+    `dead`, also only if its lease ran out."""
     found = run(
         tx,
         "requeue_lost",
         run_ids=[row.run_id for row in rows],
         step_keys=[row.step_key for row in rows],
         versions=[row.version for row in rows],
+        dead=dead,
     )
     return dispatches(found.all())
 

@@ -25,7 +25,9 @@ def recording_db(pg_server: Server, template_db: str) -> Iterator[str]:
 def unaudited_lab(pg_server: Server, recording_db: str) -> Iterator[Lab]:
     """A lab that may be left in a state no engine would leave."""
     with databases.created(pg_server, template=recording_db) as name:
-        ledger = Ledger.connect(pg_server.url_of(name), pool_size=5, statement_timeout=timedelta(seconds=20), name="lab")
+        ledger = Ledger.connect(
+            pg_server.url_of(name), pool_size=5, statement_timeout=timedelta(seconds=20), name="lab"
+        )
         try:
             yield Lab(pg_server.url_of(name), ledger)
         finally:

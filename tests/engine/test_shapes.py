@@ -230,7 +230,14 @@ def test_queue_and_priority_are_inherited(lab: Lab) -> None:
 
 def test_a_chain_stays_on_its_queue(lab: Lab) -> None:
     """The finishing worker takes the next step only if its queue, priority and handler are the same."""
-    run_id = lab.run({"a": call(), "b": after("a", queue="gpu"), "c": after("b", priority=0), "d": call("other", run_after={"c": ["succeeded"]})})
+    run_id = lab.run(
+        {
+            "a": call(),
+            "b": after("a", queue="gpu"),
+            "c": after("b", priority=0),
+            "d": call("other", run_after={"c": ["succeeded"]}),
+        }
+    )
     for key in ("a", "b", "c"):
         finished = lab.done(lab.take(run_id, key), chain=True)
         assert finished.next is None

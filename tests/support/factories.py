@@ -50,7 +50,9 @@ def after(*keys: str, **fields: Any) -> dict[str, Any]:
     return call(run_after={key: ["succeeded"] for key in keys}, **fields)
 
 
-def loop(for_each: Any, *, concurrency: int | None = None, body: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+def loop(
+    for_each: Any, *, concurrency: int | None = None, body: Mapping[str, Any] | None = None, **fields: Any
+) -> dict[str, Any]:
     """A loop whose body gets the item."""
     window = {} if concurrency is None else {"concurrency": concurrency}
     child = {"type": "work", "inputs": {"item": "@item()", "index": "@index()"}, **(body or {})}
@@ -80,7 +82,9 @@ class Lab:
 
     def start(self, flow: str = "demo", body: Any = None, **fields: Any) -> UUID:
         """The id of a new run."""
-        (started,) = start_run.start(self.ledger, [StartRequest(flow, json.dumps({} if body is None else body), **fields)])
+        (started,) = start_run.start(
+            self.ledger, [StartRequest(flow, json.dumps({} if body is None else body), **fields)]
+        )
         return started.run_id
 
     def run(self, steps: Mapping[str, Any], body: Any = None, **fields: Any) -> UUID:
@@ -128,7 +132,9 @@ class Lab:
         """What the handler would get."""
         return json.loads(claim_step.inputs(self.ledger, lease))
 
-    def drain(self, run_id: UUID, work: Callable[[Lease], Any] | None = None, *, chain: bool = False, limit: int = 10_000) -> list[str]:
+    def drain(
+        self, run_id: UUID, work: Callable[[Lease], Any] | None = None, *, chain: bool = False, limit: int = 10_000
+    ) -> list[str]:
         """Run whatever is ready until nothing is; the keys in the order they ran."""
         order: list[str] = []
         while ready := self.ready(run_id):
@@ -181,7 +187,15 @@ class Lab:
 
     def snapshot(self) -> dict[str, list[str]]:
         """Every row of the ledger but counters of suppressed messages: equal before and after what may write nothing."""
-        tables = ("flow_runs", "flow_steps", "flow_step_attempts", "flow_outputs", "flow_step_claims", "flow_events", "flow_run_controls")
+        tables = (
+            "flow_runs",
+            "flow_steps",
+            "flow_step_attempts",
+            "flow_outputs",
+            "flow_step_claims",
+            "flow_events",
+            "flow_run_controls",
+        )
         return {table: sorted(row["t"] for row in self.rows(f"SELECT t::text FROM {table} AS t")) for table in tables}
 
     # ---- the clock ----
@@ -209,7 +223,9 @@ class Lab:
 
     def waiting_sessions(self) -> int:
         """Sessions of this database that wait for a lock."""
-        query = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        query = (
+            "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
         return int(self.rows(query)[0]["n"])
 
     # ---- the audit ----
@@ -225,7 +241,9 @@ class Lab:
 
     def _audit_run(self, run: dict[str, Any]) -> None:
         steps = {row["step_key"]: row for row in self.rows("SELECT * FROM flow_steps WHERE run_id = %s", run["id"])}
-        claims = {row["step_key"]: row for row in self.rows("SELECT * FROM flow_step_claims WHERE run_id = %s", run["id"])}
+        claims = {
+            row["step_key"]: row for row in self.rows("SELECT * FROM flow_step_claims WHERE run_id = %s", run["id"])
+        }
         open_ = {key for key, step in steps.items() if StepStatus(step["status"]) not in FINAL_STEP}
         live = {key for key, claim in claims.items() if claim["expires_at"] is not None}
         running = {key for key, step in steps.items() if step["status"] == "running" and step["type"] is not None}
@@ -234,7 +252,9 @@ class Lab:
         if RunStatus(run["status"]) in FINAL_RUN:
             assert not open_, f"the run is {run['status']} with open steps {open_}"
             assert run["ended_at"] is not None
-            (left,) = self.rows("SELECT count(*) AS n FROM flow_run_controls WHERE run_id = %s AND NOT closed", run["id"])
+            (left,) = self.rows(
+                "SELECT count(*) AS n FROM flow_run_controls WHERE run_id = %s AND NOT closed", run["id"]
+            )
             assert left["n"] == 0, "the controls of an ended run are closed"
         else:
             moving = {key for key in open_ if steps[key]["status"] in {"ready", "waiting"}} | running
@@ -250,7 +270,9 @@ class Lab:
             before = node.definition.run_after
             if status[key] is StepStatus.BLOCKED:
                 assert steps[key]["deps_open"] == sum(status[name] not in FINAL_STEP for name in before), key
-                unmet = sum(status[name] in FINAL_STEP and status[name] not in accepted for name, accepted in before.items())
+                unmet = sum(
+                    status[name] in FINAL_STEP and status[name] not in accepted for name, accepted in before.items()
+                )
                 assert steps[key]["deps_unmet"] == unmet, key
             if node.is_loop and status[key] is StepStatus.RUNNING:
                 children = [status[name] for name, step in steps.items() if step["loop_key"] == key]

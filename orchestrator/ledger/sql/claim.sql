@@ -34,9 +34,10 @@ WITH run AS MATERIALIZED (
      SET status = 'running', started_at = COALESCE(r.started_at, flow_now())
     FROM claimed
    WHERE r.id = %(run_id)s AND r.status IN ('pending', 'waiting')
+  RETURNING r.id
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
-  SELECT %(run_id)s, 'run.started', NULL, NULL FROM claimed, run WHERE run.status = 'pending'
+  SELECT %(run_id)s, 'run.started', NULL, NULL FROM begun, run WHERE run.status = 'pending'
   UNION ALL
   SELECT %(run_id)s, 'step.started', %(step_key)s, claimed.attempt FROM claimed
 )

@@ -2,7 +2,10 @@
 -- Does:  from its commit on no claim is given. The caller holds the run FOR UPDATE.
 -- In:    run_id, halt, by, reason, grace, timed_out (bool)
 WITH run AS (
-  UPDATE flow_runs SET halt = %(halt)s, controlled = TRUE WHERE id = %(run_id)s
+  UPDATE flow_runs
+     SET halt = %(halt)s, controlled = TRUE,
+         error = json_build_object('type', %(halt)s::text, 'message', %(reason)s::text, 'by', %(by)s::text)
+   WHERE id = %(run_id)s
 ), control AS (
   INSERT INTO flow_run_controls AS k (run_id, cancel_requested_at, cancel_by, cancel_reason, timed_out_at, grace_ends_at)
   VALUES (%(run_id)s, CASE WHEN NOT %(timed_out)s THEN flow_now() END, %(by)s, %(reason)s,
@@ -28,12 +31,16 @@ SELECT count(*) AS cancelled FROM step;
 -- name: release
 -- Does:  gives a claimed step back unstarted: no attempt is charged.
 -- In:    run_id, step_key, version, owner
--- Out:   the dispatch; none = stale
-WITH fence AS (
-  UPDATE flow_step_claims SET expires_at = NULL
-   WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND version = %(version)s AND owner = %(owner)s
-     AND expires_at IS NOT NULL
-  RETURNING run_id, step_key, attempt
+-- Out:   the dispatch; none = stale, or the run is halted (then nobody could take the step again)
+-- Locks: run FOR KEY SHARE (against a halt under way), claim, step
+WITH run AS MATERIALIZED (
+  SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
+), fence AS (
+  UPDATE flow_step_claims c SET expires_at = NULL
+    FROM run
+   WHERE c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.version = %(version)s AND c.owner = %(owner)s
+     AND c.expires_at IS NOT NULL
+  RETURNING c.run_id, c.step_key, c.attempt
 ), attempt AS (
   DELETE FROM flow_step_attempts a USING fence
    WHERE a.run_id = fence.run_id AND a.step_key = fence.step_key AND a.attempt = fence.attempt
@@ -54,6 +61,10 @@ SELECT * FROM step;
 -- name: step_states
 -- Does:  what an operator's retry plans with: the steps of the manifest, children left out.
 SELECT step_key, status, type, attempts, children_failed FROM flow_steps WHERE run_id = %(run_id)s AND loop_key IS NULL;
+
+-- name: opened_loops
+-- Does:  loops of a run that have children.
+SELECT DISTINCT loop_key FROM flow_steps WHERE run_id = %(run_id)s AND loop_key IS NOT NULL;
 
 -- name: failed_children
 -- Does:  children of a loop that did not succeed, in order.
@@ -78,16 +89,19 @@ UPDATE flow_steps
 
 -- name: reopen_loop
 -- Does:  counts a loop's children anew, after some were reset.
--- In:    run_id, loop_key, pointer (-1: who comes next through the window is looked up)
+-- In:    run_id, loop_key, pointer (-1: who comes next through the window is looked up; null: nobody waits), keep (leave an
+--        open loop's pointer as it is)
+-- Out:   children that are open, and those of them that are in the window
 UPDATE flow_steps l
    SET status = 'running', reason = NULL, ended_at = NULL, children_open = c.open, children_failed = c.failed,
-       children_next = %(pointer)s
+       children_next = CASE WHEN %(keep)s AND l.status = 'running' THEN l.children_next ELSE %(pointer)s::int END
   FROM (SELECT count(*) FILTER (WHERE status IN ('blocked', 'ready', 'running', 'waiting')) AS open,
+               count(*) FILTER (WHERE status IN ('ready', 'running', 'waiting')) AS moving,
                count(*) FILTER (WHERE status IN ('failed', 'cancelled', 'skipped')) AS failed
           FROM flow_steps
          WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/') AS c
  WHERE l.run_id = %(run_id)s AND l.step_key = %(loop_key)s
-RETURNING l.children_open;
+RETURNING l.children_open, c.moving;
 
 -- name: reopen_run
 -- In:    run_id, sinks_open, failures, by
@@ -99,7 +113,7 @@ WITH run AS (
   RETURNING id, epoch
 ), control AS (
   UPDATE flow_run_controls
-     SET closed = FALSE, deadline = CASE WHEN timed_out_at IS NULL THEN deadline END, cancel_requested_at = NULL,
+     SET closed = FALSE, deadline = CASE WHEN deadline > flow_now() THEN deadline END, cancel_requested_at = NULL,
          cancel_by = NULL, cancel_reason = NULL, timed_out_at = NULL, grace_ends_at = NULL
    WHERE run_id = %(run_id)s
 )

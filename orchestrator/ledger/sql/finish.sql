@@ -154,15 +154,22 @@ SELECT a.status, a.version, a.owner, r.status AS run_status
  WHERE a.run_id = %(run_id)s AND a.step_key = %(step_key)s AND a.attempt = %(attempt)s;
 
 -- name: undelivered
--- Does:  dispatches of a run that no message is known for, after a commit whose outcome was unknown.
--- In:    run_id
+-- Does:  the dispatches that a finish whose outcome was unknown inserted, and that no message is known for: rows that the
+--        same transaction wrote carry the same xmin.
+-- In:    run_id, step_key, attempt (the finished one)
 SELECT d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority
-  FROM flow_steps s
+  FROM flow_step_attempts a
+  JOIN flow_steps s ON s.run_id = a.run_id AND s.queued
   JOIN flow_step_dispatches d ON d.run_id = s.run_id AND d.step_key = s.step_key AND d.dispatch_no = s.dispatch_no
- WHERE s.run_id = %(run_id)s AND s.queued AND d.published_at IS NULL;
+ WHERE a.run_id = %(run_id)s AND a.step_key = %(step_key)s AND a.attempt = %(attempt)s
+   AND d.published_at IS NULL AND d.xmin = a.xmin;
 
 -- name: chained
--- Does:  the claim that a finish whose outcome was unknown took for the same owner.
--- In:    run_id, owner
-SELECT step_key FROM flow_step_claims
- WHERE run_id = %(run_id)s AND owner = %(owner)s AND expires_at IS NOT NULL;
+-- Does:  the claim that a finish whose outcome was unknown took for the same owner. Not just any live claim of that owner: a
+--        worker with threads may run other steps of this run. Rows that the same transaction wrote carry the same xmin.
+-- In:    run_id, step_key, attempt (the finished one), owner
+SELECT c.step_key
+  FROM flow_step_attempts a
+  JOIN flow_step_claims c ON c.run_id = a.run_id AND c.step_key <> a.step_key
+ WHERE a.run_id = %(run_id)s AND a.step_key = %(step_key)s AND a.attempt = %(attempt)s
+   AND c.owner = %(owner)s AND c.expires_at IS NOT NULL AND c.xmin = a.xmin;

@@ -14,11 +14,11 @@ SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, contr
 
 -- name: end_claim
 -- Does:  the fence: ends a live claim if it is still at this version.
--- In:    run_id, step_key, version, owner (null: whoever holds it)
+-- In:    run_id, step_key, version, owner (null: whoever holds it), expired (bool: only if its lease ran out)
 -- Out:   its attempt, or no row: stale
 UPDATE flow_step_claims SET expires_at = NULL
  WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND version = %(version)s AND expires_at IS NOT NULL
-   AND owner = COALESCE(%(owner)s, owner)
+   AND owner = COALESCE(%(owner)s, owner) AND (NOT %(expired)s OR expires_at < flow_now())
 RETURNING attempt;
 
 -- name: end_attempt
@@ -75,6 +75,9 @@ UPDATE flow_steps s
   FROM unnest(%(step_keys)s::text[], %(ended)s::int[], %(unmet)s::int[]) AS t(step_key, ended, unmet)
  WHERE s.run_id = %(run_id)s AND s.step_key = t.step_key AND s.status = 'blocked'
 RETURNING s.step_key, s.deps_open, s.deps_unmet;
+
+-- name: step_statuses
+SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
 
 -- name: skip
 -- In:    run_id, step_keys, reasons
@@ -140,6 +143,12 @@ UPDATE flow_steps
        children_next = CASE WHEN children_next < 0 THEN children_next ELSE children_next + %(ended)s END
  WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text AND status = 'running'
 RETURNING children_open, children_failed, children_next;
+
+-- name: let_in_one_more
+-- Does:  moves a loop's window by one, because a child that waits for its back-off needs no place in it.
+UPDATE flow_steps SET children_next = CASE WHEN children_next < 0 THEN children_next ELSE children_next + 1 END
+ WHERE run_id = %(run_id)s AND step_key = %(loop_key)s AND status = 'running'
+RETURNING children_next;
 
 -- name: waiting_children
 -- Does:  the first children of a loop that its window keeps out.

@@ -27,15 +27,23 @@ SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halt IS
    FOR KEY SHARE OF r SKIP LOCKED;
 
 -- name: requeue_lost
--- Does:  RUNNING to READY for attempts that were lost with their worker; each quotes the version it was read at.
--- In:    run_ids, step_keys, versions
+-- Does:  RUNNING to READY for attempts that were lost with their worker; each quotes the version it was read at. What was
+--        renewed meanwhile is left alone, and so is a run that was halted meanwhile: nobody could take its step again.
+-- In:    run_ids, step_keys, versions, dead (bool: the worker is known to be dead, its lease may still run)
 -- Out:   the dispatches
+-- Locks: runs FOR KEY SHARE (against a halt under way) and claims, in key order, then steps
 WITH lost AS MATERIALIZED (
-  SELECT * FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(versions)s::bigint[]) AS t(run_id, step_key, version)
+  SELECT c.run_id, c.step_key, c.version
+    FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(versions)s::bigint[]) AS t(run_id, step_key, version)
+    JOIN flow_step_claims c USING (run_id, step_key, version)
+    JOIN flow_runs r ON r.id = c.run_id
+   WHERE c.expires_at IS NOT NULL AND (%(dead)s OR c.expires_at < flow_now()) AND r.halt IS NULL
+   ORDER BY c.run_id, c.step_key
+     FOR KEY SHARE OF r FOR NO KEY UPDATE OF c
 ), ended AS (
   UPDATE flow_step_claims c SET expires_at = NULL
     FROM lost
-   WHERE c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version AND c.expires_at IS NOT NULL
+   WHERE c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version
   RETURNING c.run_id, c.step_key, c.attempt
 ), attempt AS (
   UPDATE flow_step_attempts a
@@ -102,11 +110,12 @@ SELECT run_id, step_key, dispatch_no FROM flow_steps
  ORDER BY queue_deadline LIMIT %(page)s;
 
 -- name: still_ready
--- Does:  locks a step if it is still waiting at that dispatch.
+-- Does:  locks a step if it is still waiting at that dispatch. One that a claim holds is being claimed: waiting for it here,
+--        with the run locked, would be a deadlock.
 SELECT queue_timeout FROM flow_steps
  WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'ready' AND dispatch_no = %(number)s
    AND queue_deadline < flow_now()
-   FOR NO KEY UPDATE;
+   FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: overrun
 -- Does:  live claims of one worker that are past their step timeout, or whose run was halted and the grace is over.
