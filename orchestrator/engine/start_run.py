@@ -185,11 +185,33 @@ def _one_answer(
 
 def _new_run(plan: Plan, request: StartRequest) -> NewRun:
     tags = tuple(dict.fromkeys((*plan.manifest.tags, *request.tags)))
+    body = _with_defaults(plan, request.body)
     digest = None
     if request.key is not None:
-        canonical = json.dumps(json.loads(request.body), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return NewRun(uuid7(), request.body, request.key, digest, tags, request.trigger, request.headers)
+    return NewRun(uuid7(), body, request.key, digest, tags, request.trigger, request.headers)
+
+
+def _with_defaults(plan: Plan, body: str) -> str:
+    """The checked body with the defaults of what it leaves out, so that steps find every parameter.
+
+    They are put at the end of the text: what was given is stored to the last digit.
+    """
+    defaults = _defaults(plan.input_schema)
+    given = json.loads(body) if defaults else None
+    missing = {name: value for name, value in defaults.items() if isinstance(given, dict) and name not in given}
+    if not missing:
+        return body
+    added = json.dumps(missing, ensure_ascii=False)
+    return f"{body.rstrip()[:-1]}, {added[1:]}" if given else added
+
+
+@lru_cache(maxsize=256)
+def _defaults(schema: str) -> dict[str, Any]:
+    properties = json.loads(schema).get("properties")
+    parts = properties.items() if isinstance(properties, dict) else ()
+    return {name: part["default"] for name, part in parts if isinstance(part, dict) and "default" in part}
 
 
 def _one_per_key(new: Iterable[NewRun]) -> list[NewRun]:
