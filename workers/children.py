@@ -1,14 +1,25 @@
 """The pool children of a worker, seen from its main process: who died, and whom to end."""
 
 import os
+import queue
 import signal
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.core.facts import Overrun
 from orchestrator.engine import release
 from workers.logs import log
 from workers.shared import digest
 from workers.site import Site
+
+_POLL_S: Final = 0.2
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether this child of ours ended, waited for or not. It stays to be waited for."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 class Children:
@@ -19,8 +30,14 @@ class Children:
         self._worker = worker
         self._known: set[int] = set()
         self._gone: set[int] = set()
+        self._buried: set[int] = set()
+        self._reported: queue.SimpleQueue[int] = queue.SimpleQueue()
 
-    def _alive(self) -> set[int]:
+    def report(self, pid: int) -> None:
+        """The pool says that this child is lost; called on the hub."""
+        self._reported.put(pid)
+
+    def _listed(self) -> set[int]:
         pool = getattr(self._worker.pool, "_pool", None)
         return {child.pid for child in list(pool._pool)} if pool is not None else self._known
 
@@ -28,12 +45,29 @@ class Children:
         """End the claims of children that died, and publish what follows. Safe to repeat after an error."""
         if not self._site.prefork:
             return 60.0
-        alive = self._alive()
-        self._gone |= self._known - alive
-        self._known = alive
+        listed = self._listed()
+        dead = {pid for pid in listed if _is_dead(pid)}
+        while not self._reported.empty():
+            dead.add(self._reported.get())
+        gone = ((self._known - listed) | dead) - self._buried
+        self._buried = (self._buried | gone) & (listed | dead)  # a pid may come back, so it is forgotten in time
+        self._gone |= gone
+        self._known = listed
+        if gone:
+            self._replace()
         for pid in sorted(self._gone):
             self._end(pid)
-        return 1.0
+        return _POLL_S
+
+    def _replace(self) -> None:
+        """Let the pool start another child now.
+
+        It watches a pipe that closes a moment before the child can be waited for; when it looks in between, it sees
+        a living child and looks again five seconds later.
+        """
+        hub, maintain = self._worker.hub, getattr(self._worker.pool, "maintain_pool", None)
+        if hub is not None and maintain is not None and not self._site.stopping:
+            hub.call_soon(maintain)
 
     def _end(self, pid: int) -> None:
         runtime = self._site.runtime()
@@ -61,4 +95,4 @@ class Children:
         if not self._site.prefork or not last.isdigit():
             return None
         pid = int(last)
-        return pid if pid in self._alive() else None
+        return pid if pid in self._listed() and not _is_dead(pid) else None

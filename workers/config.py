@@ -51,6 +51,10 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_timeout": 15,
         "socket_connect_timeout": 5,
         "health_check_interval": 10,
+        # How often a publisher tries to connect before it leaves the message to a keeper. Consumers try for ever.
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.1,
         # Redelivers a message that runs longer than this; only used with acknowledgements emulated.
         **({"visibility_timeout": 86_400} if settings.ack_emulation else {}),
         **given,

@@ -32,9 +32,8 @@ from workers.logs import (
 from workers.patience import GaveUp, Patience, passing, patiently
 from workers.site import AnyStep, Site
 
-
 CHAIN_MAX: Final = 32
-"""Steps that one message may lead to. After them the next is dispatched, so that other runs in the queue get their turn."""
+"""Steps that one message may lead to. Then the next is dispatched, so that other runs in the queue get their turn."""
 
 
 def deliver(site: Site, dispatch: Dispatch) -> None:

@@ -91,8 +91,10 @@ class Keeper:
             except Exception as exc:  # the row and the key run out by themselves
                 log.debug("keeper.farewell_failed", extra={"error": type(exc).__name__})
 
-    def child_lost(self) -> None:
+    def child_lost(self, pid: int | None) -> None:
         """A pool child died; called on the hub, so only a nudge."""
+        if pid is not None:
+            self._children.report(pid)
         self._burial.nudge()
 
     def shut_down(self) -> None:

@@ -62,7 +62,7 @@ def quiet_warnings() -> None:
     warnings.filterwarnings("ignore", message="(?s).*worker_cancel_long_running_tasks", category=Warning)
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     # JSON only is accepted, so root has nothing to fear from a message; containers run as root.
-    warnings.filterwarnings("ignore", message="(?s).*superuser privileges", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", message="(?s).*superuser privileges", category=Warning)
 
 
 def about(lease: Lease, code: int, **facts: object) -> Mapping[str, Any]:

@@ -42,10 +42,11 @@ class Publisher:
         if monotonic() < self._rest_until:
             return False
         fp("publish.before")
+        began = monotonic()
         try:
             self._send(dispatches)
         except Exception as exc:
-            self._rest_until = monotonic() + _REST_S
+            self._rest_until = monotonic() + max(_REST_S, monotonic() - began)
             reason = f"{type(exc).__name__}: {exc}".split("\n")[0]
             log.warning("publish.failed", extra={"count": len(dispatches), "error": reason})
             return False

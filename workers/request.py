@@ -35,4 +35,4 @@ class StepRequest(Request):  # type: ignore[misc]
         log.error("child.lost", extra={"child": self.worker_pid, "task": self.name, "label": self.argsrepr})
         keeper = self._site().keeper
         if keeper is not None:
-            keeper.child_lost()
+            keeper.child_lost(self.worker_pid)

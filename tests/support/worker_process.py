@@ -111,7 +111,8 @@ class WorkerProcess:
     def wait_ready(self, timeout: float = 30.0) -> None:
         def check() -> bool:
             assert self.process is not None
-            assert self.process.poll() is None, f"exit {self.process.returncode}:\n{self.log()}"
+            if self.process.poll() is not None:
+                raise RuntimeError(f"The worker ended with exit code {self.process.returncode}:\n{self.tail()}")
             return self.log().count(" ready.") >= self._expected
 
         try:

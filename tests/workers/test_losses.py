@@ -29,7 +29,7 @@ def list_length(bench: Bench, queue: str = "default") -> int:
 
 def test_a_dead_pool_child_is_noticed_at_once(bench: Bench, worker: Start) -> None:
     """Its claim ends long before its lease does."""
-    settings = bench.settings.model_copy(update={"lease": timedelta(seconds=60), "heartbeat": timedelta(seconds=20)})
+    settings = bench.settings.model_copy(update={"lease": timedelta(seconds=60), "heartbeat": timedelta(seconds=2)})
     worker(pool="prefork", concurrency=1, settings=settings)
     run_id = bench.start("suicide", times=2)
     assert bench.ended(run_id, timeout=10) is RunStatus.SUCCEEDED

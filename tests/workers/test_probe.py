@@ -1,0 +1,85 @@
+"""The consumption probe's judgement, on a worker of paper."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.settings import Settings
+from workers import probe as module
+from workers.celery_app import make_app
+from workers.probe import Probe
+from workers.site import site_of
+
+
+class Channel:
+    def __init__(self) -> None:
+        self.room = True
+        self.qos = SimpleNamespace(can_consume=lambda: self.room)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    now = SimpleNamespace(s=1000.0)
+    monkeypatch.setattr(module, "monotonic", lambda: now.s)
+    return now
+
+
+@pytest.fixture
+def parts(settings: Settings, clock: Any) -> Any:
+    site = site_of(make_app(settings, {}))
+    channel, calls = Channel(), []
+    hub = SimpleNamespace(call_soon=calls.append)
+    consumer = SimpleNamespace(task_consumer=SimpleNamespace(channel=channel), hub=hub)
+    return SimpleNamespace(
+        probe=Probe(site, SimpleNamespace(consumer=consumer)), channel=channel, calls=calls, site=site, clock=clock
+    )
+
+
+def ticks(parts: Any, count: int) -> None:
+    for _ in range(count):
+        parts.probe.tick()
+        parts.clock.s += parts.probe.interval_s
+
+
+def test_a_silent_consumer_is_reconnected_and_then_the_process_ends(
+    parts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(module.os, "_exit", ended.append)
+    ticks(parts, 4)
+    assert parts.calls == [module._reset]
+    assert not parts.probe.consuming
+    with pytest.raises(ConnectionResetError):
+        parts.calls[0]()
+    ticks(parts, 4)
+    assert ended == [70]
+
+
+def test_a_returning_probe_is_all_it_takes(parts: Any) -> None:
+    for number in range(1, 10):
+        ticks(parts, 1)
+        parts.probe.returned(f"{parts.site.worker_id}:{number}")
+    assert parts.calls == []
+    assert parts.probe.consuming
+
+
+def test_a_full_worker_takes_nothing_rightly(parts: Any) -> None:
+    parts.channel.room = False
+    ticks(parts, 10)
+    assert parts.calls == []
+
+
+def test_a_broker_that_cannot_be_reached_proves_nothing(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks(parts, 2)
+
+    def refuse() -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(parts.probe, "_send", refuse)
+    for _ in range(10):
+        with pytest.raises(ConnectionError):
+            parts.probe.tick()
+        parts.probe.forget_on_outage()
+        parts.clock.s += parts.probe.interval_s
+    assert parts.calls == []

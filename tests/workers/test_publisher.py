@@ -1,0 +1,85 @@
+"""Publishing: what a message holds, how many round trips it takes, and what a dead broker does to it."""
+
+import base64
+import json
+import time
+import uuid
+from datetime import timedelta
+
+import redis
+from pydantic import SecretStr
+
+from orchestrator.core.facts import Dispatch
+from tests.support.eventually import eventually
+from tests.workers.conftest import Bench
+from workers.publisher import Publisher
+
+
+def dispatches(count: int, **changes: object) -> list[Dispatch]:
+    values = {"step_key": "s", "number": 1, "task": "chain.add", "queue": "default", "priority": 5, **changes}
+    return [Dispatch(run_id=uuid.uuid4(), **values) for _ in range(count)]  # type: ignore[arg-type]
+
+
+def client(bench: Bench) -> "redis.Redis":
+    return redis.Redis.from_url(bench.settings.require_broker_url())
+
+
+def commands(bench: Bench) -> int:
+    """Reads that the server did from its sockets, about one per round trip."""
+    with client(bench) as connection:
+        return int(connection.info("stats")["total_reads_processed"])
+
+
+def test_a_thousand_messages_are_a_handful_of_round_trips(bench: Bench) -> None:
+    bench.publisher.publish(dispatches(1))
+    before = commands(bench)
+    assert bench.publisher.publish(dispatches(1000))
+    spent = commands(bench) - before
+    with client(bench) as connection:
+        assert connection.llen("orchestrator:default\x06\x163") == 1001
+    assert spent < 300  # the server reads one large pipeline in several pieces
+
+
+def test_a_message_holds_ids_and_a_short_label_only(bench: Bench) -> None:
+    (one,) = dispatches(1)
+    bench.publisher.publish([one])
+    with client(bench) as connection:
+        raw = json.loads(connection.lindex("orchestrator:default\x06\x163", 0))
+    args, kwargs, _ = json.loads(base64.b64decode(raw["body"]))
+    assert args == [str(one.run_id), "s", 1]
+    assert kwargs == {}
+    assert raw["headers"]["id"] == f"{one.run_id}:s:1"
+    assert raw["headers"]["argsrepr"] == f"{str(one.run_id)[-12:]}/s"
+
+
+def test_priorities_share_four_lists(bench: Bench) -> None:
+    for priority in range(10):
+        bench.publisher.publish(dispatches(1, priority=priority, queue="mail"))
+    with client(bench) as connection:
+        lengths = [
+            connection.llen(f"orchestrator:mail{suffix}") for suffix in ("", "\x06\x163", "\x06\x166", "\x06\x169")
+        ]
+    assert lengths == [3, 3, 3, 1]
+
+
+def test_what_was_sent_is_confirmed_within_a_second(bench: Bench) -> None:
+    bench.start("chain", n=1)
+
+    def published() -> bool:
+        with bench.ledger.engine.connect() as connection:
+            return bool(
+                connection.exec_driver_sql(
+                    "SELECT bool_and(published_at IS NOT NULL) FROM flow_step_dispatches"
+                ).scalar()
+            )
+
+    eventually(published, timeout=2)
+
+
+def test_a_dead_broker_raises_nothing_and_is_not_asked_for_each_message(bench: Bench) -> None:
+    settings = bench.settings.model_copy(update={"broker_url": SecretStr("redis://127.0.0.1:1/0")})
+    publisher = Publisher(None, settings, bench.ledger)
+    began = time.monotonic()
+    assert [publisher.publish(dispatches(1)) for _ in range(50)] == [False] * 50
+    assert time.monotonic() - began < timedelta(seconds=3).total_seconds()
+    publisher.close()
