@@ -12,6 +12,7 @@ from celery.signals import (
     setup_logging,
     worker_init,
     worker_process_init,
+    worker_process_shutdown,
     worker_shutdown,
     worker_shutting_down,
 )
@@ -73,6 +74,7 @@ def _worker_begins(instance: Any = None, **_: Any) -> None:
     setup_logging.connect(_log, weak=False)
     worker_init.connect(_before_start, weak=False)
     worker_process_init.connect(_child_begins, weak=False)
+    worker_process_shutdown.connect(_child_ends, weak=False)
     worker_shutting_down.connect(_shutting_down, weak=False)
     worker_shutdown.connect(_ended, weak=False)
     with _one_line():
@@ -106,6 +108,12 @@ def _child_begins(**_: Any) -> None:
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _CHILD_FLUSH_TRIES
     _active.after_fork(getattr(current_process(), "index", 0))
     logs.quiet_warnings()
+
+
+def _child_ends(**_: Any) -> None:
+    """Confirm what this child published, so that nobody sends it again."""
+    if _active is not None and os.getpid() != _active.main_pid:
+        _active.close()
 
 
 def _shutting_down(**_: Any) -> None:

@@ -163,11 +163,17 @@ class Attempt:
             shared.enter(slot, os.getpid(), self._lease)
         try:
             if self._step.is_async:
-                return self._runtime.loop.run(self._step.fn(**kwargs), self._held, self._time_left_s())
-            return self._step.fn(**kwargs)
+                value = self._runtime.loop.run(self._step.fn(**kwargs), self._held, self._time_left_s())
+            else:
+                value = self._step.fn(**kwargs)
         finally:
             if self._site.prefork:
                 shared.leave(slot)
+        if self._held.lost and (self._step.is_async or self._step.context_param is not None):
+            raise LeaseLost(
+                "The handler was told to stop because its lease ran out: what it returned may be half of it."
+            )
+        return value
 
     def _context(self, tx: Connection | None) -> Context:
         lease = self._lease

@@ -34,6 +34,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(worker, **kwargs)
         site = site_of(worker.app)
         site.prefork = worker.pool_cls.__module__.endswith("prefork")
+        site.threads = 1 if site.prefork else worker.concurrency
         quiet_warnings()
 
     def start(self, worker: Any) -> None:

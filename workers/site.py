@@ -56,6 +56,8 @@ class Site:
         self.slot = 0
         self.shared = Shared()
         self.prefork = False
+        self.threads = 1
+        """Steps at a time in this process."""
         self.keeper: Any = None  # workers.keeper.Keeper, in a worker's main process
         self.waiting: dict[int, Any] = {}
         """Requests that were received and not started, by identity; in the main process."""
@@ -77,6 +79,7 @@ class Site:
         self._lock = threading.Lock()
         self._pid = 0
         self.slot = slot
+        self.threads = 1
         self.keeper = None
         self.waiting = {}
 
@@ -113,7 +116,8 @@ class Site:
         settings = self.settings
         ledger = Ledger.connect(
             settings.require_database_url(),
-            pool_size=settings.database_pool_size,
+            # A thread keeps one connection, and takes a second for a transaction; the keeper's loops come on top.
+            pool_size=max(settings.database_pool_size, 2 * self.threads + 10),
             statement_timeout=settings.statement_timeout,
             name=f"orchestrator {self.worker_id}",
         )

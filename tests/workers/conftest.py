@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -85,12 +86,12 @@ def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def worker(bench: Bench) -> Iterator[Callable[..., WorkerProcess]]:
-    """`worker(pool=…, concurrency=…)` starts one and waits until it is ready."""
+def worker_of() -> Iterator[Callable[..., WorkerProcess]]:
+    """`worker_of(bench, pool=…, concurrency=…)` starts one and waits until it is ready."""
     with ExitStack() as stack:
 
         def start(
-            *, ready: bool = True, flows: str = FLOWS, settings: Settings | None = None, **options: Any
+            bench: Bench, *, ready: bool = True, flows: str = FLOWS, settings: Settings | None = None, **options: Any
         ) -> WorkerProcess:
             env = {"TEST_EFFECTS": str(bench.effects_file), **options.pop("env", {})}
             options.setdefault("name", f"w{len(bench.workers)}")
@@ -99,3 +100,9 @@ def worker(bench: Bench) -> Iterator[Callable[..., WorkerProcess]]:
             return stack.enter_context(running(made, ready=ready))
 
         yield start
+
+
+@pytest.fixture
+def worker(bench: Bench, worker_of: Callable[..., WorkerProcess]) -> Callable[..., WorkerProcess]:
+    """`worker(pool=…, concurrency=…)` starts one beside `bench`."""
+    return partial(worker_of, bench)
