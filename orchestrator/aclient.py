@@ -155,7 +155,7 @@ class AsyncRunHandle(Generic[R]):
         return await self.client.thread(self.sync.status)
 
     async def wait(self, timeout: float | None = None) -> RunStatus:
-        """As `RunHandle.wait`; holds no thread between two looks, so thousands may wait, and a wait can be cancelled."""
+        """As `RunHandle.wait`; holds no thread between two looks, so many may wait, and a wait can be cancelled."""
         answered = time.monotonic()
         for pause in pauses(timeout):
             try:

@@ -458,6 +458,6 @@ def unavailable(exc: DBAPIError, url: str) -> Unavailable | None:
         return None
     reason = str(exc.orig).strip().split("\n")[0]
     return Unavailable(
-        f"PostgreSQL at {mask_url(url)} cannot be reached: {reason}. "
+        f"PostgreSQL at {mask_url(url.replace('+psycopg', '', 1))} cannot be reached: {reason}. "
         f"Fix: start it, or correct {variable('database_url')}."
     )

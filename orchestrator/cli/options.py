@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from orchestrator.cli.render import Format
+from orchestrator.cli.render import Format, note
 from orchestrator.core.durations import parse_duration
 
 if TYPE_CHECKING:
@@ -49,19 +51,29 @@ def verb(app: typer.Typer, name: str, *aliases: str) -> Callable[[F], F]:
     return register
 
 
+class _Notes(logging.Handler):
+    """What the publisher logs, in words: the run is safe, only its messages wait."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() == "publish.failed":
+            reason = getattr(record, "error", "unknown")
+            note(
+                f"The broker did not take the messages ({reason}). Nothing is lost: a worker's keeper sends them later."
+            )
+
+
 @contextmanager
 def connected() -> Iterator["Client"]:
     """A client for the servers of the environment, or of the `orchestrator dev` of this project."""
     from orchestrator.client import Client
 
+    logging.getLogger("orchestrator").addHandler(_Notes())
     with Client.from_env() as client:
         yield client
 
 
 def settings() -> "Settings":
     """The settings that `connected` uses."""
-    import os
-
     from orchestrator.client import settings_here
 
     return settings_here(os.environ, Path.cwd())

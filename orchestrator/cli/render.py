@@ -32,6 +32,8 @@ COLOURS: Final = {
 """One colour per status, everywhere."""
 COLUMNS = Mapping[str, Callable[[Any], object]]
 """Header to the cell of an item."""
+_LONG: Final = frozenset({"", "description", "error", "facts", "finding", "fix", "handlers", "note", "queues", "tags"})
+"""Columns that may take several lines on a narrow terminal."""
 
 
 class Format(StrEnum):
@@ -81,7 +83,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         return
     grid = Table(box=None, pad_edge=False, header_style="bold", show_header=any(headers))
     for header in headers:
-        grid.add_column(header, no_wrap=header in {"id", "status"}, overflow="fold")
+        grid.add_column(header, no_wrap=header not in _LONG, overflow="fold")
     for row in cells:
         grid.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
     console.print(grid, soft_wrap=False)
@@ -150,8 +152,10 @@ def short(run_id: UUID) -> str:
 
 
 def error_line(error: Mapping[str, object] | None) -> str:
-    """`ValueError: first line`."""
+    """`ValueError: first line`; the reason alone for a run that was stopped."""
     if not error:
         return ""
     kind, message = error.get("type"), error.get("message")
+    if kind in COLOURS:
+        return text(message)
     return text(f"{kind}: {message}" if kind else message)

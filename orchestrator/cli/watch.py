@@ -111,7 +111,8 @@ def _lines(handle: "RunHandle[Any]", ends: float | None) -> RunStatus:
         run, steps = handle.row(), handle.steps(fold=runview.FOLD)
         for step in steps:
             _say(seen, step.key, _state(step))
-        _say(seen, "", f"run {run.status} {error_line(run.error)}".strip())
+        why = f": {error_line(run.error)}" if run.error and run.is_over else ""
+        _say(seen, "", f"run {run.status}{why}")
         if _over(run.status, ends):
             return run.status
         time.sleep(_PAUSE_S)

@@ -1,0 +1,274 @@
+"""What a program sees of its runs."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from orchestrator.client import Client, pauses, settings_here
+from orchestrator.core.states import RunStatus
+from orchestrator.embedded.discovery import DevState
+from orchestrator.embedded.process import Identity
+from orchestrator.engine import register
+from orchestrator.errors import (
+    Conflict,
+    FlowNotFound,
+    IdempotencyConflict,
+    InputInvalid,
+    OrchestratorError,
+    RunCancelled,
+    RunFailed,
+    RunNotFound,
+    SchemaBehind,
+    SettingsInvalid,
+    StepNotFound,
+    Unavailable,
+    UsageError,
+    WaitTimeout,
+)
+from orchestrator.settings import Settings
+from tests.support import play
+from tests.support.small_flows import Greeting, fan, hello
+
+
+def test_the_result_has_the_type_of_the_flow_object(client: Client) -> None:
+    run = client.start(hello, name="you")
+    play.finish_hello(client.ledger, run.id)
+    assert run.result(timeout=5) == Greeting("hello you", 9)
+
+
+def test_the_result_is_json_when_only_the_name_is_known(client: Client) -> None:
+    run = client.start(hello, {"name": "you"})
+    play.finish_hello(client.ledger, run.id)
+    assert client.run(run.id).result(timeout=5) == {"text": "hello you", "length": 9}
+    assert client.run(run.id, hello).result(timeout=5) == Greeting("hello you", 9)
+
+
+def test_a_flow_object_is_registered_by_its_first_start(client: Client) -> None:
+    with pytest.raises(FlowNotFound):
+        client.start("hello", name="you")
+    client.start(hello, name="you")
+    assert client.start("hello", name="you").row().flow == "hello"
+
+
+def test_defaults_are_filled_in_when_started_by_name(client: Client) -> None:
+    """A step would find null otherwise."""
+    register.register(client.ledger, hello.manifest)
+    assert client.start("hello", name="you").row().body == {"name": "you", "times": 1}
+    assert client.start(hello, name="you").row().body == {"name": "you", "times": 1}
+
+
+def test_the_same_key_gives_the_same_run(client: Client) -> None:
+    first = client.start(hello, name="you", idempotency_key="order 1")
+    again = client.start("hello", {"name": "you"}, idempotency_key="order 1")
+    assert (again.id, first.created, again.created) == (first.id, True, False)
+    with pytest.raises(IdempotencyConflict):
+        client.start(hello, name="somebody", idempotency_key="order 1")
+
+
+def test_many_runs_start_in_the_order_of_their_inputs(client: Client) -> None:
+    runs = client.start_many(hello, [{"name": str(n)} for n in range(1203)], tags=["many"])
+    assert len({run.id for run in runs}) == 1203
+    assert [runs[n].row().body for n in (0, 600, 1202)] == [{"name": str(n), "times": 1} for n in (0, 600, 1202)]
+    assert len(client.runs(tag="many", limit=2000)) == 1203
+
+
+def test_a_message_is_published_at_once(client: Client, broker_url: str, settings: Settings) -> None:
+    client.start(hello, name="you")
+    with redis.Redis.from_url(broker_url) as broker:
+        waiting = [broker.llen(key) for key in broker.keys(f"{settings.key_prefix}default*")]
+    assert sum(waiting) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (lambda client: client.start(hello), InputInvalid),
+        (lambda client: client.start(hello, name=1.5), InputInvalid),
+        (lambda client: client.start(hello, name="you", tims=1), InputInvalid),
+        (lambda client: client.start(hello, ["name"]), UsageError),
+        (lambda client: client.start("hello", name="you", tims=1), InputInvalid),
+        (lambda client: client.start("hello", name="nul \0"), UsageError),
+        (lambda client: client.start("hello", name=float("nan")), UsageError),
+        (lambda client: client.start("helo", name="you"), FlowNotFound),
+        (lambda client: client.start(hello, name="you", tags="one"), UsageError),
+        (lambda client: client.start(hello, name="you", idempotency_key=""), UsageError),
+        (lambda client: client.start_many(hello, [{"name": "you"}, {"name": 1}]), InputInvalid),
+        (lambda client: client.start_many("hello", [{"name": "you"}, {"name": 1}]), InputInvalid),
+        (lambda client: client.start_many(hello, [{"name": "you"}], idempotency_keys=[]), UsageError),
+        (lambda client: client.runs(status="done"), UsageError),
+        (lambda client: client.runs(limit=0), UsageError),
+        (lambda client: client.run("zz"), RunNotFound),
+        (lambda client: client.run(uuid4()), RunNotFound),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_written(
+    client: Client,
+    counted: Callable[[], dict[str, int]],
+    given: Callable[[Client], object],
+    error: type[OrchestratorError],
+) -> None:
+    register.register(client.ledger, hello.manifest)
+    before = counted()
+    with pytest.raises(error):
+        given(client)
+    assert counted() == before
+
+
+def test_a_wait_ends_when_the_run_does(client: Client) -> None:
+    run = client.start(hello, name="you")
+    worker = threading.Timer(0.3, play.finish_hello, [client.ledger, run.id])
+    worker.start()
+    assert run.wait(timeout=10) is RunStatus.SUCCEEDED
+    worker.join()
+
+
+def test_a_wait_that_is_over_says_how_to_go_on(client: Client) -> None:
+    run = client.start(hello, name="you")
+    began = time.monotonic()
+    with pytest.raises(WaitTimeout, match=r"still pending after 0.2 s.*run explain"):
+        run.wait(timeout=0.2)
+    assert 0.2 <= time.monotonic() - began < 2
+
+
+def test_pauses_grow_and_end() -> None:
+    found = [pause for pause, _ in zip(pauses(None), range(20), strict=False)]
+    assert found[0] == 0.01
+    assert found[-1] == 0.5
+    assert found == sorted(found)
+    assert list(pauses(0)) == []
+
+
+def test_a_failed_run_names_the_step_its_error_and_the_command(client: Client) -> None:
+    run = client.start(hello, name="you")
+    play.fail(client.ledger, run.id, "greet", "no greeting today")
+    with pytest.raises(RunFailed, match=rf"greet: ValueError: no greeting today.*run retry {run.id}") as caught:
+        run.result(timeout=5)
+    assert (caught.value.step, caught.value.flow) == ("greet", "hello")
+
+
+def test_a_failed_step_runs_again_on_request(client: Client) -> None:
+    run = client.start(hello, name="you")
+    play.fail(client.ledger, run.id, "greet")
+    with pytest.raises(StepNotFound):
+        run.retry("gret")
+    run.retry("greet", by="me")
+    play.succeed(client.ledger, run.id, "greet", "hello you", number=2)
+    play.succeed(client.ledger, run.id, "measure", {"text": "hello you", "length": 9})
+    assert run.result(timeout=5) == Greeting("hello you", 9)
+    assert any(event.type == "run.retried" for event in run.events())
+
+
+def test_a_cancelled_run_says_who_and_why(client: Client) -> None:
+    run = client.start(hello, name="you")
+    assert run.cancel("not needed", by="me") is RunStatus.CANCELLED
+    assert run.cancel("again") is RunStatus.CANCELLED
+    with pytest.raises(RunCancelled, match="by me: not needed"):
+        run.result(timeout=5)
+
+
+def test_a_run_that_ended_cannot_be_cancelled_or_retried(client: Client) -> None:
+    run = client.start(hello, name="you")
+    play.finish_hello(client.ledger, run.id)
+    with pytest.raises(Conflict):
+        run.cancel("too late")
+    with pytest.raises(Conflict):
+        run.retry()
+
+
+def test_runs_are_found_by_flow_status_and_tag(client: Client) -> None:
+    one = client.start(hello, name="you", tags=["a"])
+    client.start(fan, count=3)
+    assert [row.id for row in client.runs(flow=hello)] == [one.id]
+    assert [row.id for row in client.runs(tag="a")] == [one.id]
+    assert [row.flow for row in client.runs(status="pending")] == ["fan", "hello"]
+    assert one.row().tags == ("small", "a")
+
+
+def test_a_run_is_found_by_either_end_of_its_id(client: Client) -> None:
+    run = client.start(hello, name="you")
+    assert client.run(str(run.id)[:6]).id == client.run(str(run.id)[-6:]).id == run.id
+
+
+def test_steps_and_explanations_come_with_the_handle(client: Client) -> None:
+    run = client.start(hello, name="you")
+    assert [(step.key, str(step.status)) for step in run.steps()] == [("greet", "ready"), ("measure", "blocked")]
+    assert "greet" in run.explain("measure").sentence
+    assert "no worker is live" in run.explain().sentence
+
+
+def test_starting_works_while_the_broker_is_down(client: Client, settings: Settings) -> None:
+    """The ledger holds the run; a keeper publishes later."""
+    down = settings.model_copy(update={"broker_url": SecretStr("redis://127.0.0.1:1/0")})
+    began = time.monotonic()
+    with Client(down) as cut_off:
+        run = cut_off.start(hello, name="you")
+    assert time.monotonic() - began < 10
+    assert client.run(run.id).status() is RunStatus.PENDING
+
+
+def test_a_dead_connection_is_replaced(client: Client) -> None:
+    run = client.start(hello, name="you")
+    with client.ledger.tx() as tx:
+        tx.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    assert run.status() is RunStatus.PENDING
+
+
+def test_a_database_that_is_away_or_empty_is_named(settings: Settings, empty_db_url: str) -> None:
+    away = settings.model_copy(update={"database_url": SecretStr("postgresql+psycopg://me:secret@127.0.0.1:1/none")})
+    with (
+        Client(away) as cut_off,
+        pytest.raises(Unavailable, match=r"127\.0\.0\.1:1/none cannot be reached.*Fix") as told,
+    ):
+        cut_off.runs()
+    assert "secret" not in str(told.value)
+    empty = Settings(database_url=SecretStr(empty_db_url), broker_url=settings.broker_url)
+    with Client(empty) as early, pytest.raises(SchemaBehind, match="db upgrade"):
+        early.runs()
+
+
+def test_threads_do_not_keep_connections(client: Client) -> None:
+    run = client.start(hello, name="you")
+    together = threading.Barrier(40)
+    seen: list[RunStatus] = []
+
+    def look() -> None:
+        seen.append(run.status())
+        together.wait(20)  # every thread is alive at once, and has looked
+
+    threads = [threading.Thread(target=look) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [RunStatus.PENDING] * 40
+
+
+def test_a_client_needs_a_database_url(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="ORCHESTRATOR_DATABASE_URL is not set"):
+        Client(settings_here({}, tmp_path))
+
+
+def test_the_servers_of_a_running_dev_are_found(tmp_path: Path) -> None:
+    mine = Identity.of(os.getpid())
+    assert mine is not None
+    folder = tmp_path / ".orchestrator"
+    folder.mkdir()
+    urls = ("postgresql://a:b@127.0.0.1:1/c", "redis://127.0.0.1:2/0")
+    DevState(mine.pid, mine.started, "t", str(folder), *urls, ready=True).write()
+    below = tmp_path / "src" / "deep"
+    below.mkdir(parents=True)
+    assert settings_here({}, below).require_broker_url() == urls[1]
+    own = {"ORCHESTRATOR_DATABASE_URL": "postgresql://own:x@127.0.0.1:3/own"}
+    found = settings_here(own, below)  # never half of one and half of the other
+    assert "own" in found.require_database_url()
+    assert found.broker_url is None
