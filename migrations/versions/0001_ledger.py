@@ -320,7 +320,7 @@ AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'"""
         sa.CheckConstraint("due_at IS NULL OR status = 'waiting'", name=op.f("ck_flow_steps_due_at")),
         sa.CheckConstraint("queued = (status = 'ready')", name=op.f("ck_flow_steps_queued")),
         sa.CheckConstraint(
-            "status IN ('blocked', 'cancelled', 'compensated', 'failed', 'ready', 'running', 'skipped', 'succeeded', 'waiting')",
+            "status IN ('blocked', 'cancelled', 'compensated', 'failed', 'ready', 'running', 'skipped', 'succeeded', 'waiting')",  # noqa: E501
             name=op.f("ck_flow_steps_status"),
         ),
         sa.CheckConstraint("queue_deadline IS NULL OR queued", name=op.f("ck_flow_steps_queue_deadline")),

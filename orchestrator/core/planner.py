@@ -17,7 +17,8 @@ TRIGGER: Final = "@"
 SEPARATOR: Final = "\x1f"
 DEFAULT_PRIORITY: Final = 5
 WINDOW: Final = 256
-"""Children of a loop without `concurrency` that are let in at once; each that ends lets in the next, mostly without a message."""
+"""Children of a loop without `concurrency` that are let in at once; each that ends lets in the next, mostly without
+a message."""
 
 
 class Path(Enum):

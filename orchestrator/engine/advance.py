@@ -1,7 +1,7 @@
 """The general path: what follows when steps end. The caller holds the run row.
 
-A step waits until every predecessor has ended, whatever became of them; then it runs, or is skipped when one of them ended
-otherwise than asked. So a step that has ended has only ended predecessors, and the run is over when its sinks are.
+A step waits until every predecessor has ended, whatever became of them; then it runs, or is skipped when one of them
+ended otherwise than asked. So a step that has ended has only ended predecessors, and the run is over when its sinks are.
 """
 
 from collections import deque
@@ -30,8 +30,8 @@ def fence(tx: Connection, lease: Lease) -> None:
     """
     if graph.end_claim(tx, lease.run_id, lease.step_key, lease.version, lease.owner) is None:
         raise LeaseLost(
-            f"Step {lease.step_key} of run {lease.run_id} was taken over before fence {lease.version} could report. Fix: drop "
-            "this result; if it repeats, raise the lease above the longest pause of the worker.",
+            f"Step {lease.step_key} of run {lease.run_id} was taken over before fence {lease.version} could "
+            "report. Fix: drop this result; if it repeats, raise the lease above the longest pause of the worker.",
             run_id=str(lease.run_id),
             step_key=lease.step_key,
             version=lease.version,
@@ -148,7 +148,8 @@ def _child_ended(wave: _Wave, loop_key: str, status: StepStatus) -> None:
 
 
 def make_room(tx: Connection, run_id: UUID, loop: Node) -> tuple[Dispatch, ...]:
-    """Let one more child in while another waits for its back-off. A `concurrency` the user set counts waiting children."""
+    """Let one more child in while another waits for its back-off. A `concurrency` the user set counts waiting
+    children."""
     if loop.definition.concurrency is not None:
         return ()
     return _let_in(tx, run_id, loop, graph.let_in_one_more(tx, run_id, loop.key))

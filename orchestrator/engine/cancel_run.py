@@ -15,8 +15,8 @@ def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedel
     """Ask a run to stop; its status afterwards.
 
     Nothing of the run is claimed after this commit. Running handlers learn at their next renewal, and are ended after
-    `grace`; the run is CANCELLED once none is left. Asking again changes nothing, nor does asking a run that its deadline
-    is stopping already: it ends TIMED_OUT.
+    `grace`; the run is CANCELLED once none is left. Asking again changes nothing, nor does asking a run that its
+    deadline is stopping already: it ends TIMED_OUT.
 
     Raises:
         RunNotFound: no such run.
@@ -29,7 +29,8 @@ def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedel
             return run.status
         if run.status in FINAL_RUN:
             raise Conflict(
-                f"Run {run_id} has ended ({run.status}); there is nothing to cancel. Fix: `orchestrator run show {run_id}`.",
+                f"Run {run_id} has ended ({run.status}); there is nothing to cancel. Fix: `orchestrator run "
+                f"show {run_id}`.",
                 run_id=str(run_id),
                 status=run.status.value,
             )

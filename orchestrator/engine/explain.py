@@ -78,7 +78,8 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Explanat
         case StepStatus.WAITING:
             error = f" ({step.error['type']}: {step.error['message']})" if step.error else ""
             return Explanation(
-                f"Step {step.key} failed attempt {step.attempts}{error} and waits for its back-off; the next attempt is due "
+                f"Step {step.key} failed attempt {step.attempts}{error} and waits for its back-off; the next "
+                f"attempt is due "
                 f"{_in(step.due_at, now)}.",
                 f"orchestrator run watch {row.id}",
             )
@@ -119,7 +120,8 @@ def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime
         )
     if not served.able:
         return Explanation(
-            f"Step {step.key} is ready since {since}, but no live worker has handler {step.task}; it stays until one has.",
+            f"Step {step.key} is ready since {since}, but no live worker has handler {step.task}; it stays "
+            f"until one has.",
             "orchestrator worker ls",
         )
     if not served.listening:

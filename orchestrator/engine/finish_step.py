@@ -111,8 +111,8 @@ def _general(ledger: Ledger, lease: Lease, output: str, inputs: str | None, tx: 
 
 def _lost(lease: Lease) -> LeaseLost:
     return LeaseLost(
-        f"Step {lease.step_key} of run {lease.run_id} had ended before fence {lease.version} could report. Fix: drop this "
-        "result; if it repeats, raise the lease above the longest pause of the worker.",
+        f"Step {lease.step_key} of run {lease.run_id} had ended before fence {lease.version} could report. Fix: "
+        "drop this result; if it repeats, raise the lease above the longest pause of the worker.",
         run_id=str(lease.run_id),
         step_key=lease.step_key,
         version=lease.version,

@@ -15,7 +15,6 @@ from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.ledger import claims, graph
 from orchestrator.ledger.graph import Items
 
-
 _KINDS = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 """As `json_typeof` names them."""
 
@@ -30,7 +29,8 @@ class LoopChange:
 
 
 def items_of(tx: Connection, run_id: UUID, node: Node) -> Items:
-    """Where the loop's list stands. A plain reference is left to SQL, so that 10,000 items never pass through Python."""
+    """Where the loop's list stands. A plain reference is left to SQL, so that 10,000 items never pass through
+    Python."""
     value = node.definition.for_each
     ref = parse(value) if isinstance(value, str) and is_expression(value) else None
     if ref is not None and all(_means_the_same_in_sql(part) for part in ref.path):

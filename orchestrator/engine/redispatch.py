@@ -1,7 +1,7 @@
 """Messages that were lost are sent again; a deep backlog does not multiply them.
 
-Redis lists are first in, first out. When a list is shorter than the number of steps that wait for it, messages are missing,
-and the missing ones are the oldest.
+Redis lists are first in, first out. When a list is shorter than the number of steps that wait for it, messages are
+missing, and the missing ones are the oldest.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ PAGE = 1000
 
 
 def outstanding(ledger: Ledger) -> dict[tuple[str, int], int]:
-    """How many messages should be in the broker, by (queue, priority). Read the lists' lengths before, not after, asking:
-    what is consumed in between then makes fewer messages look missing, not more."""
+    """How many messages should be in the broker, by (queue, priority). Read the lists' lengths before, not after,
+    asking: what is consumed in between then makes fewer messages look missing, not more."""
     with ledger.auto() as tx:
         return outbox.outstanding(tx)
 
@@ -33,7 +33,8 @@ def lost(
     page: int = PAGE,
 ) -> tuple[Dispatch, ...]:
     """At most `missing` of the oldest dispatches of a list that were not claimed `after` their last message
-    (`unpublished_after` their commit, when no message is known), for tasks that a live worker has. Publish them again."""
+    (`unpublished_after` their commit, when no message is known), for tasks that a live worker has. Publish them
+    again."""
     if missing <= 0:
         return ()
     return ledger.retry(

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 
 def release(ledger: Ledger, lease: Lease) -> tuple[Dispatch, ...]:
-    """Give a claim back unstarted; no attempt is charged. Empty when it was not ours any more, or its run was halted."""
+    """Give a claim back unstarted; no attempt is charged. Empty when it was not ours any more, or its run was
+    halted."""
     found = ledger.retry(lambda tx: controls.release(tx, lease))
     if not found:
         ledger.retry(lambda tx: _cancel(ledger, tx, lease))

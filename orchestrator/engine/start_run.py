@@ -105,7 +105,8 @@ def _insert(
     new: Sequence[NewRun],
     key_ttl: timedelta | None,
 ) -> tuple[set[UUID], tuple[Dispatch, ...]] | None:
-    """The created runs, and what opening their first loops dispatched; None when the flow is not at this hash any more."""
+    """The created runs, and what opening their first loops dispatched; None when the flow is not at this hash any
+    more."""
     ttl = key_ttl or plan.manifest.idempotency_ttl
 
     def work(connection: Connection) -> tuple[set[UUID], tuple[Dispatch, ...]]:
@@ -174,8 +175,8 @@ def _one_answer(
     run_id, digest = holders[new.key]
     if digest != new.digest:
         raise IdempotencyConflict(
-            f"Idempotency key {new.key!r} of flow {flow} belongs to run {run_id}, which was started with another input. "
-            "Fix: use a new key for a new request.",
+            f"Idempotency key {new.key!r} of flow {flow} belongs to run {run_id}, which was started with "
+            "another input. Fix: use a new key for a new request.",
             flow=flow,
             key=new.key,
             run_id=str(run_id),
@@ -272,7 +273,8 @@ def _check_body(plan: Plan, body: str) -> None:
     if error is not None:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
         raise InputInvalid(
-            f"The input of flow {plan.manifest.name} does not fit{f' at `{path}`' if path else ''}: {error.message}. Fix: see "
+            f"The input of flow {plan.manifest.name} does not fit{f' at `{path}`' if path else ''}: "
+            f"{error.message}. Fix: see "
             f"`orchestrator flow show {plan.manifest.name}` for what it takes.",
             flow=plan.manifest.name,
             path=path,

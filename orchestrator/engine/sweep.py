@@ -71,7 +71,8 @@ def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Dispa
 def overruns(ledger: Ledger, owner_prefix: str, *, page: int = 100) -> list[Overrun]:
     """Claims of this worker that are past their step timeout, or whose run was halted and the grace is over.
 
-    They are ended in the ledger here, so nothing their handlers still report is accepted; the caller stops the handlers.
+    They are ended in the ledger here, so nothing their handlers still report is accepted; the caller stops the
+    handlers.
     """
     with ledger.auto() as tx:
         rows = sweeps.overrun(tx, owner_prefix, page)

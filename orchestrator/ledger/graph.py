@@ -1,4 +1,5 @@
-"""Statements of the general path. The caller holds the run row (`lock`), and takes locks in the order run, step, claim."""
+"""Statements of the general path. The caller holds the run row (`lock`), and takes locks in the order run, step,
+claim."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -49,8 +50,8 @@ def lock(tx: Connection, run_id: UUID, *, against_claims: bool = False) -> Locke
 def end_claim(
     tx: Connection, run_id: UUID, step_key: str, version: int, owner: str | None = None, *, expired: bool = False
 ) -> int | None:
-    """The fence. The attempt of the claim that was ended; None when it was not live at this version, or, with `expired`,
-    when its lease has not run out."""
+    """The fence. The attempt of the claim that was ended; None when it was not live at this version, or, with
+    `expired`, when its lease has not run out."""
     row = one(tx, "end_claim", run_id=run_id, step_key=step_key, version=version, owner=owner, expired=expired)
     return None if row is None else int(row.attempt)
 
@@ -199,7 +200,8 @@ def expand(tx: Connection, run_id: UUID, node: Node, items: Items) -> tuple[Disp
 
 @dataclass(frozen=True, slots=True)
 class LoopCount:
-    """A loop's row after a child ended. `next` is the index to let in: None without a window, < 0 when it must be looked up."""
+    """A loop's row after a child ended. `next` is the index to let in: None without a window, < 0 when it must be
+    looked up."""
 
     open: int
     failed: int

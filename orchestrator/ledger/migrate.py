@@ -83,7 +83,8 @@ def check(url: str) -> None:
     ):  # newer: expand-first keeps older releases working
         return
     raise SchemaBehind(
-        f"The schema is at revision {found or 'none'}, this release needs {needed}. Fix: run `orchestrator db upgrade`.",
+        f"The schema is at revision {found or 'none'}, this release needs {needed}. Fix: run `orchestrator db "
+        f"upgrade`.",
         found=found,
         needed=needed,
     )

@@ -200,7 +200,8 @@ def find_run(ledger: Ledger, prefix: str) -> UUID:
     wanted = prefix.strip().lower()
     if len(wanted.replace("-", "")) < PREFIX_MIN or not set(wanted) <= set("0123456789abcdef-"):
         raise RunNotFound(
-            f"{prefix!r} is not a run id. Fix: give at least {PREFIX_MIN} hexadecimal characters; `orchestrator run ls` lists them.",
+            f"{prefix!r} is not a run id. Fix: give at least {PREFIX_MIN} hexadecimal characters; `orchestrator "
+            f"run ls` lists them.",
             run_id=prefix,
         )
     with ledger.auto() as tx:

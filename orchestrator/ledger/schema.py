@@ -2,8 +2,8 @@
 
 Rules held here:
 
-- Keys of the big tables begin with the run id (UUIDv7), so they can be partitioned by run id later; they carry no foreign
-  keys for the same reason, and because one lookup per insert is what the hot path cannot spare.
+- Keys of the big tables begin with the run id (UUIDv7), so they can be partitioned by run id later; they carry no
+  foreign keys for the same reason, and because one lookup per insert is what the hot path cannot spare.
 - Indexes that work needs every second are partial: they hold live rows only and stay small as history grows.
 - Payloads are `json`, not `jsonb`: what was stored comes back to the last digit (jsonb rewrites 1e22 and -0.0).
 - Time is `flow_now()`: the database's clock, which tests move by replacing that one function.
@@ -341,4 +341,5 @@ AS 'SELECT clock_timestamp()'""",
 CREATE FUNCTION flow_refuse(reason text) RETURNS integer LANGUAGE plpgsql
 AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'""",
 }
-"""`flow_now`: the one clock of the ledger. `flow_refuse`: takes back a whole statement that met a case it is not for."""
+"""`flow_now`: the one clock of the ledger. `flow_refuse`: takes back a whole statement that met a case it is not
+for."""

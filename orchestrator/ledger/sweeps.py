@@ -26,8 +26,8 @@ def _under(owner: str) -> str:
 
 
 def requeue_lost(tx: Connection, rows: Sequence[Row[Any]], *, dead: bool) -> tuple[Dispatch, ...]:
-    """RUNNING to READY for lost attempts, each if it is still at the version of its row; unless the worker is known to be
-    `dead`, also only if its lease ran out."""
+    """RUNNING to READY for lost attempts, each if it is still at the version of its row; unless the worker is known
+    to be `dead`, also only if its lease ran out."""
     found = run(
         tx,
         "requeue_lost",

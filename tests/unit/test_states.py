@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core.states import FINAL_STEP, OPEN_RUN, RUN_MOVES, STEP_MOVES, RunStatus, StepEvent, StepStatus, sources
+from orchestrator.core.states import (
+    FINAL_STEP,
+    OPEN_RUN,
+    RUN_MOVES,
+    STEP_MOVES,
+    RunStatus,
+    StepEvent,
+    StepStatus,
+    sources,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "states.md"
 
