@@ -1,7 +1,7 @@
 """The general path: what follows when steps end. The caller holds the run row.
 
 A step waits until every predecessor has ended, whatever became of them; then it runs, or is skipped when one of them
-ended otherwise than asked. So a step that has ended has only ended predecessors, and the run is over when its sinks are.
+ended otherwise than asked. So a step that has ended has only ended predecessors, and a run is over when its sinks are.
 """
 
 from collections import deque
