@@ -51,6 +51,7 @@ def _scope(tx: Connection, run_id: UUID, refs: set[Ref]) -> Scope:
 
 def open_loop(tx: Connection, run_id: UUID, node: Node, items: Items) -> LoopChange:
     """Insert the children and dispatch the first; a list that is none fails the loop, an empty one ends it."""
+    graph.take_time(tx)
     kind, length = _kind(tx, run_id, items)
     if length is None:
         message = f"for_each of loop {node.key} gave {kind or 'null'}, not a list"
@@ -75,6 +76,7 @@ def _kind(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int |
 
 def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopChange:
     """Every child has ended: collect their outputs, or fail with the first failure."""
+    graph.take_time(tx)
     if not failed:
         graph.collect(tx, run_id, node.key)
         graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED, StepStatus.SUCCEEDED)

@@ -165,6 +165,11 @@ class Items:
     literal: str | None = None
 
 
+def take_time(tx: Connection) -> None:
+    """What follows in this transaction grows with a loop's children: a minute for each statement."""
+    run(tx, "take_time")
+
+
 def describe_items(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int | None]:
     """The JSON kind of the list, and its length if it is one."""
     row = one(tx, "loop_items", run_id=run_id, source=items.source, path=list(items.path))

@@ -90,6 +90,10 @@ WITH step AS (
 INSERT INTO flow_events (run_id, type, step_key, facts)
 SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', reason) FROM step;
 
+-- name: take_time
+-- Does:  lets the statements of this transaction that handle a whole loop take a minute: 100,000 children take one second.
+SET LOCAL statement_timeout = '60s';
+
 -- name: loop_items
 -- Does:  says whether a loop's list is one, without reading it into Python.
 -- In:    run_id, source (step key, or null for the trigger body), path
