@@ -4,7 +4,6 @@ Exit codes: 0 ok, 1 a run failed or a server is away, 2 usage or an input that d
 run, 5 cancelled, 6 timed out waiting, 7 conflict, 130 interrupted.
 """
 
-import os
 import signal
 import sys
 from typing import Final
@@ -49,9 +48,6 @@ def main() -> None:
         _end(str(exc), exc.exit_code)
     except KeyboardInterrupt:
         _end("interrupted", 128 + signal.SIGINT)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 def _end(message: str, code: int) -> None:

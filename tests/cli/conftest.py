@@ -1,0 +1,86 @@
+"""The command line, run inside the test process."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from orchestrator.cli import main
+from orchestrator.client import Client
+from orchestrator.engine import register
+from orchestrator.settings import Settings
+from tests.support.small_flows import fan, hello
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        import json
+
+        return json.loads(self.out)
+
+
+class Cli(Protocol):
+    def __call__(self, *arguments: str, code: int | None = 0) -> Said: ...
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Runs a command in an empty folder, and checks its exit code (None: any)."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATABASE_URL", "BROKER_URL", "FLOWS"):
+        monkeypatch.delenv(f"ORCHESTRATOR_{name}", raising=False)
+
+    def run(*arguments: str, code: int | None = 0) -> Said:
+        monkeypatch.setattr("sys.argv", ["orchestrator", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+            found = 0
+        except SystemExit as exc:
+            found = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+        said = Said(found, *capsys.readouterr())
+        assert "Traceback" not in said.err
+        assert code is None or said.code == code, said
+        return said
+
+    return run
+
+
+@pytest.fixture
+def stack(cli: Cli, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Client]:
+    """The environment names the test's servers, and two flows are registered; the client looks at what was done."""
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", settings.require_database_url())
+    monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", settings.require_broker_url())
+    with Client(settings) as client:
+        register.register(client.ledger, hello.manifest)
+        register.register(client.ledger, fan.manifest)
+        yield client
+
+
+@pytest.fixture
+def counted(db_url: str) -> Callable[[], dict[str, int]]:
+    """Rows of every table, to show that nothing was written."""
+
+    def count() -> dict[str, int]:
+        with psycopg.connect(db_url, autocommit=True) as connection:
+            names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            return {name: _rows(connection, name) for (name,) in names}
+
+    return count
+
+
+def _rows(connection: "psycopg.Connection[tuple[Any, ...]]", table: str) -> int:
+    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,270 @@
+"""`orchestrator run`: what goes to stdout, what to stderr, and the exit codes."""
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from orchestrator.client import Client
+from tests.cli.conftest import Cli
+from tests.support import play
+from tests.support.eventually import eventually
+
+Counted = Callable[[], dict[str, int]]
+
+
+def started(cli: Cli, *arguments: str) -> UUID:
+    return UUID(cli("run", "start", "hello", "-i", "name=you", *arguments).out.strip())
+
+
+def test_start_prints_the_id_alone_on_stdout(cli: Cli, stack: Client) -> None:
+    said = cli("run", "start", "hello", "-i", "name=you", "--tag", "a", "--tag", "b")
+    row = stack.run(said.out.strip()).row()
+    assert (row.body, row.tags) == ({"name": "you", "times": 1}, ("small", "a", "b"))
+    assert "run watch" in said.err
+
+
+@pytest.mark.parametrize(
+    ("given", "body"),
+    [
+        (["-i", "name=12"], {"name": "12", "times": 1}),  # the flow takes a text
+        (["-i", "name=true", "-i", "times=3"], {"name": "true", "times": 3}),
+        (["-i", "name=a=b"], {"name": "a=b", "times": 1}),
+        (["-i", "name="], {"name": "", "times": 1}),
+        (["--input", '{"name": "x", "times": 2}', "-i", "times=5"], {"name": "x", "times": 5}),
+        (["--input", "@in.json"], {"name": "file", "times": 1}),
+        (["--input", "-"], {"name": "stdin", "times": 1}),
+    ],
+)
+def test_inputs_come_from_pairs_files_and_stdin(
+    cli: Cli, stack: Client, monkeypatch: pytest.MonkeyPatch, given: list[str], body: object
+) -> None:
+    Path("in.json").write_text('{"name": "file"}')
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"name": "stdin"}'))
+    said = cli("run", "start", "hello", *given)
+    assert stack.run(said.out.strip()).row().body == body
+
+
+def test_an_idempotency_key_gives_the_first_run_again(cli: Cli, stack: Client) -> None:
+    first = started(cli, "--idempotency-key", "k")
+    again = cli("run", "start", "hello", "-i", "name=you", "--idempotency-key", "k", "-o", "json")
+    assert again.json == {"id": str(first), "flow": "hello", "created": False}
+    said = cli("run", "start", "hello", "-i", "name=other", "--idempotency-key", "k", code=7)
+    assert str(first) in said.err
+
+
+def _play(client: Client, fails: bool) -> threading.Thread:
+    def work() -> None:
+        row = eventually(lambda: client.runs(status="pending"), timeout=20)[0]
+        if fails:
+            play.fail(client.ledger, row.id, "greet", "no greeting")
+        else:
+            play.finish_hello(client.ledger, row.id)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    return worker
+
+
+def test_wait_prints_the_result(cli: Cli, stack: Client) -> None:
+    worker = _play(stack, fails=False)
+    said = cli("run", "start", "hello", "-i", "name=you", "--wait", "--timeout", "30s")
+    worker.join()
+    assert said.json == {"text": "hello you", "length": 9}
+
+
+def test_wait_ends_with_1_when_the_run_fails(cli: Cli, stack: Client) -> None:
+    worker = _play(stack, fails=True)
+    said = cli("run", "start", "hello", "-i", "name=you", "--wait", "-o", "json", code=1)
+    worker.join()
+    assert said.json["status"] == "failed"
+    assert said.json["error"]["message"] == "no greeting"
+    assert f"orchestrator run retry {said.json['id']}" in said.err
+
+
+def test_wait_ends_with_6_when_the_time_is_over(cli: Cli, stack: Client) -> None:
+    said = cli("run", "start", "hello", "-i", "name=you", "--wait", "--timeout", "100ms", code=6)
+    assert "run explain" in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["start", "helo"], 3, "did you mean `hello`?"),
+        (["start", "hello"], 2, "'name' is a required property"),
+        (["start", "hello", "-i", "nam=x"], 2, "does not fit"),
+        (["start", "hello", "-i", "name"], 2, "-i key=value"),
+        (["start", "hello", "-i", "=x"], 2, "-i key=value"),
+        (["start", "hello", "-i", "name=x", "-i", "times=many"], 2, "`times`"),
+        (["start", "hello", "--input", '{"name": }'], 2, "line 1, column 10"),
+        (["start", "hello", "--input", '["name"]'], 2, "a JSON list"),
+        (["start", "hello", "--input", '{"name": "x", "times": NaN}'], 2, "NaN is not a JSON number"),
+        (["start", "hello", "--input", "@missing.json"], 2, "No such file"),
+        (["start", "hello", "--input", "@."], 2, "Is a directory"),
+        (["start", "hello", "-i", "name=x", "--timeout", "5s"], 2, "add --wait"),
+        (["start", "hello", "-i", "name=x", "--wait", "--timeout", "soon"], 2, "'soon' is not a length of time"),
+        (["start", "hello", "-i", "name=x", "--idempotency-key", "k" * 300], 2, "1 to 255 characters"),
+        (["start", "hello", "-i", "name=x", "--flows", "missing_module"], 2, "missing_module"),
+        (["start", "hello", "-i", "name=x", "-o", "yaml"], 2, "yaml"),
+        (["start"], 2, "FLOW"),
+        (["ls", "--status", "done"], 2, "no run status 'done'"),
+        (["ls", "--limit", "0"], 2, "--limit"),
+        (["show", "zzzz"], 3, "not a run id"),
+        (["show", "01a"], 3, "at least 4"),
+        (["show", "00000000-0000-7000-8000-000000000000"], 3, "No run"),
+        (["watch", "ffffffff"], 3, "No run"),
+        (["cancel", "ffffffff"], 3, "No run"),
+        (["retry", "ffffffff/greet", "measure"], 2, "name one"),
+        (["retry", "ffffffff"], 3, "No run"),
+        (["events", "ffffffff"], 3, "No run"),
+        (["result", "ffffffff"], 3, "No run"),
+        (["explain", "ffffffff/greet"], 3, "No run"),
+        (["frobnicate"], 2, "frobnicate"),
+    ],
+)
+def test_bad_input_is_told_and_nothing_is_written(
+    cli: Cli, stack: Client, counted: Counted, arguments: list[str], code: int, message: str
+) -> None:
+    before = counted()
+    said = cli("run", *arguments, code=code)
+    assert message in said.err
+    assert said.out == ""
+    assert counted() == before
+
+
+def test_ls_lists_the_newest_first(cli: Cli, stack: Client) -> None:
+    first, second = started(cli), started(cli, "--tag", "x")
+    rows = cli("run", "ls", "-o", "json").json
+    assert [row["id"] for row in rows] == [str(second), str(first)]
+    assert [json.loads(line)["id"] for line in cli("run", "ls", "--tag", "x", "-o", "jsonl").out.splitlines()] == [
+        str(second)
+    ]
+    table = cli("run", "list", "--flow", "hello").out.splitlines()
+    assert table[0].split() == ["id", "flow", "status", "tags", "started", "duration", "error"]
+    assert table[1].startswith(str(second)[-12:])
+    assert len(table) == 3
+
+
+def test_an_empty_list_leaves_stdout_empty(cli: Cli, stack: Client) -> None:
+    said = cli("run", "ls")
+    assert (said.out, "No run fits" in said.err) == ("", True)
+    assert cli("run", "ls", "-o", "json").json == []
+
+
+def test_show_has_the_run_and_its_steps(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    play.fail(stack.ledger, run, "greet", "no\x1b[31m greeting\nsecond line")
+    said = cli("run", "show", str(run)[:13])
+    assert f"run:          {run}" in said.out
+    assert "ValueError: no [31m greeting" in said.out
+    assert "\x1b" not in said.out  # a message must not command the terminal
+    assert "measure" in said.out
+    shown = cli("run", "get", str(run), "-o", "json").json
+    assert shown["status"] == "failed"
+    assert [step["status"] for step in shown["steps"]] == ["failed", "skipped"]
+
+
+def test_show_folds_a_big_fan_out(cli: Cli, stack: Client) -> None:
+    run = UUID(cli("run", "start", "fan", "-i", "count=200").out.strip())
+    play.succeed(stack.ledger, run, "numbers", list(range(200)))
+    play.succeed(stack.ledger, run, "double.7.double", 14)
+    said = cli("run", "show", str(run))
+    assert "1 succeeded, 199 ready" in said.out
+    assert "double.7.double" not in said.out
+    assert "double.7.double" in cli("run", "show", str(run), "--all").out
+
+
+def test_watch_prints_a_line_for_each_change_and_ends_as_the_run(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    worker = threading.Timer(0.5, play.finish_hello, [stack.ledger, run])
+    worker.start()
+    said = cli("run", "watch", str(run))
+    worker.join()
+    lines = [line.split("  ", 1)[1] for line in said.out.splitlines()]
+    assert lines[0] == "greet ready"
+    assert lines[-1] == "run succeeded"
+    assert "measure succeeded" in lines
+
+
+def test_watch_of_a_failed_cancelled_or_endless_run_ends_with_its_code(cli: Cli, stack: Client) -> None:
+    failed, cancelled, endless = started(cli), started(cli), started(cli)
+    play.fail(stack.ledger, failed, "greet")
+    stack.run(cancelled).cancel("enough", by="me")
+    assert "ValueError: boom" in cli("run", "watch", str(failed), code=1).out
+    assert "enough" in cli("run", "watch", str(cancelled), code=5).err
+    cli("run", "watch", str(endless), "--timeout", "300ms", code=6)
+
+
+def test_result_prints_json_once_there_is_one(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    assert "--wait" in cli("run", "result", str(run), code=7).err
+    cli("run", "result", str(run), "--timeout", "50ms", code=6)
+    play.finish_hello(stack.ledger, run)
+    assert cli("run", "result", str(run)).json == {"text": "hello you", "length": 9}
+    assert cli("run", "result", str(run), "-o", "jsonl").out.count("\n") == 1
+
+
+def test_cancel_records_who_and_why_and_may_be_repeated(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    said = cli("run", "cancel", str(run), "--reason", "a test", "--as", "ann")
+    assert said.out.split() == [str(run), "cancelled"]
+    cli("run", "cancel", str(run))
+    shown = cli("run", "events", str(run)).out
+    assert "ann" in shown
+    assert "a test" in shown
+    cli("run", "result", str(run), code=5)
+
+
+def test_cancel_and_retry_of_a_finished_run_are_conflicts(cli: Cli, stack: Client, counted: Counted) -> None:
+    run = started(cli)
+    play.finish_hello(stack.ledger, run)
+    before = counted()
+    assert "has ended" in cli("run", "cancel", str(run), code=7).err
+    cli("run", "retry", str(run), code=7)
+    assert counted() == before
+
+
+def test_retry_of_an_unknown_step_names_those_there_are(cli: Cli, stack: Client, counted: Counted) -> None:
+    run = started(cli)
+    play.fail(stack.ledger, run, "greet")
+    before = counted()
+    assert "greet, measure" in cli("run", "retry", str(run), "nope", code=3).err
+    assert counted() == before
+
+
+def test_retry_takes_the_step_in_both_forms(cli: Cli, stack: Client) -> None:
+    for form in (lambda run: [f"{run}/greet"], lambda run: [run, "greet"], lambda run: [run]):
+        run = started(cli)
+        play.fail(stack.ledger, run, "greet")
+        said = cli("run", "retry", *form(str(run)), "--as", "ann", "-o", "json")
+        assert said.json == {"id": str(run), "status": "running"}
+
+
+def test_explain_says_what_a_run_waits_for(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    said = cli("run", "explain", str(run)).out.splitlines()
+    assert "no worker is live" in said[0]
+    assert said[1].startswith("Next: orchestrator worker")
+    assert "greet" in cli("run", "explain", f"{run}/measure", "-o", "json").json["sentence"]
+    cli("run", "explain", f"{run}/nope", code=3)
+
+
+def test_events_can_be_read_from_any_point(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    events = cli("run", "events", str(run), "-o", "json").json
+    assert [event["type"] for event in events] == ["run.accepted", "step.dispatched"]
+    later = cli("run", "events", str(run), "--after", str(events[0]["id"]), "-o", "jsonl").out.splitlines()
+    assert [json.loads(line)["type"] for line in later] == ["step.dispatched"]
+
+
+def test_two_runs_with_one_beginning_are_told_apart(cli: Cli, stack: Client) -> None:
+    one, two = started(cli), started(cli)
+    said = cli("run", "show", str(one)[:6], code=7)
+    assert str(one) in said.err
+    assert str(two) in said.err
+    assert str(one) in cli("run", "show", str(one)[-6:]).out

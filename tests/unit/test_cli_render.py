@@ -1,0 +1,118 @@
+"""How data looks on a terminal and in a pipe."""
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from rich.console import Console
+
+from orchestrator.cli import render, runview, watch
+from orchestrator.cli.inputs import types_of
+from orchestrator.core.states import RunStatus, StepStatus
+from orchestrator.ledger.reads import RunRow, StepRow
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+STEP = StepRow(
+    key="load",
+    type="load",
+    task="demo.load",
+    loop_key=None,
+    loop_index=None,
+    status=StepStatus.RUNNING,
+    reason=None,
+    attempts=2,
+    queue="default",
+    due_at=None,
+    ready_at=NOW,
+    started_at=NOW,
+    ended_at=NOW + timedelta(seconds=5),
+    children_total=None,
+    children_open=None,
+    children_failed=None,
+    children=None,
+    progress={"done": 40, "total": 100, "note": "reading"},
+    error=None,
+    owner="host/1/a",
+)
+RUN = RunRow(
+    id=UUID("01a1fc8c-aba5-72d2-aa18-c094f2ad1645"),
+    flow="demo",
+    version="1",
+    manifest_hash="x",
+    status=RunStatus.RUNNING,
+    tags=(),
+    trigger="manual",
+    key=None,
+    body={},
+    created_at=NOW,
+    started_at=NOW,
+    ended_at=NOW + timedelta(seconds=5),
+    error=None,
+    cancel_requested_at=None,
+    cancel_reason=None,
+    deadline=None,
+    epoch=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("span", "shown"),
+    [
+        (timedelta(0), "0 ms"),
+        (timedelta(milliseconds=850), "850 ms"),
+        (timedelta(seconds=59.94), "59.9 s"),
+        (timedelta(seconds=65), "1m 05s"),
+        (timedelta(minutes=192), "3h 12m"),
+        (timedelta(hours=52), "2d 04h"),
+        (timedelta(seconds=-1), "0 ms"),
+    ],
+)
+def test_lengths_are_short(span: timedelta, shown: str) -> None:
+    assert render.length(span) == shown
+
+
+def test_a_cell_is_one_line_and_commands_no_terminal() -> None:
+    assert render.text("a\x1b]0;title\x07b\nsecond") == "a ]0;title b"
+    assert render.text(("a", True, None)) == "a, yes, "
+
+
+def test_the_tree_has_bars_and_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = replace(
+        STEP,
+        key="each",
+        type=None,
+        attempts=0,
+        progress=None,
+        children_total=1000,
+        children_open=600,
+        children={"succeeded": 398, "failed": 2, "ready": 600},
+    )
+    child = replace(STEP, key="each.0.x", loop_key="each", loop_index=0, status=StepStatus.SUCCEEDED, attempts=1)
+    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    console.print(watch.tree(RUN, [STEP, child, loop]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = shown.splitlines()
+    assert "demo@1" in lines[0]
+    assert "40 of 100, reading" in lines[1]
+    assert "━" in lines[1]
+    assert "attempt 2" in lines[1]
+    assert "398 succeeded, 600 ready, 2 failed" in shown
+    assert shown.index("▶ each") < shown.index("each.0.x")  # below its loop
+
+
+def test_remarks_say_why() -> None:
+    waiting = replace(STEP, status=StepStatus.WAITING, due_at=NOW, error={"type": "OSError", "message": "gone"})
+    assert runview.remark(waiting) == "next attempt 03:04:05 UTC; OSError: gone"
+    assert runview.remark(replace(STEP, status=StepStatus.SKIPPED, reason="load failed")) == "load failed"
+    assert runview.remark(replace(STEP, type=None, children={})) == "no items"
+
+
+def test_types_of_a_schema() -> None:
+    schema = {"$defs": {"Name": {"type": "string"}}}
+    assert types_of({"$ref": "#/$defs/Name"}, schema) == {"string"}
+    assert types_of({"anyOf": [{"type": "string"}, {"type": "null"}]}, schema) == {"string", "null"}
+    assert types_of({"anyOf": [{"type": "string"}, {}]}, schema) == set()
+    assert types_of({"type": ["integer", "null"]}, schema) == {"integer", "null"}
+    assert types_of(True, schema) == set()
