@@ -28,10 +28,11 @@ def unaudited_lab(pg_server: Server, recording_db: str) -> Iterator[Lab]:
         ledger = Ledger.connect(
             pg_server.url_of(name), pool_size=5, statement_timeout=timedelta(seconds=20), name="lab"
         )
+        lab = Lab(pg_server.url_of(name), ledger)
         try:
-            yield Lab(pg_server.url_of(name), ledger)
+            yield lab
         finally:
-            ledger.close()
+            lab.close()
 
 
 @pytest.fixture

@@ -9,14 +9,16 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 from psycopg.rows import dict_row
 
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RUN_MOVES, STEP_MOVES, RunStatus, StepStatus
 from orchestrator.engine import claim_step, fail_step, finish_step, register, start_run
 from orchestrator.engine.types import Chain, Dispatch, Finished, Lease, StartRequest, StepError
-from orchestrator.ledger import reads
+from orchestrator.ledger import reads, rows, statements
 from orchestrator.ledger.tx import Ledger
+from tests.support.race import Later, race
 
 LEASE = timedelta(seconds=30)
 BOOM = StepError("ValueError", "boom")
@@ -70,7 +72,12 @@ class Lab:
 
     url: str
     ledger: Ledger
-    plans: dict[str, Manifest] = field(default_factory=dict)
+    connection: psycopg.Connection[dict[str, Any]] = field(init=False, repr=False)
+    """The test's own session, each statement its own commit."""
+    offset_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.connection = psycopg.connect(self.url, autocommit=True, row_factory=dict_row)
 
     # ---- flows and runs ----
 
@@ -147,13 +154,15 @@ class Lab:
 
     # ---- what is there ----
 
+    def close(self) -> None:
+        self.connection.close()
+        self.ledger.close()
+
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
-            return connection.execute(query, values).fetchall()
+        return self.connection.execute(query, values).fetchall()
 
     def execute(self, query: str, *values: Any) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(query, values or None)
+        self.connection.execute(query, values or None)
 
     def statuses(self, run_id: UUID) -> dict[str, str]:
         """Status by step key."""
@@ -203,7 +212,7 @@ class Lab:
     def forward(self, by: timedelta | float) -> None:
         """Move the ledger's clock ahead, on top of what it was moved before."""
         seconds = by.total_seconds() if isinstance(by, timedelta) else by
-        self.offset_s = getattr(self, "offset_s", 0.0) + seconds
+        self.offset_s += seconds
         self.execute(
             "CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE "
             f"AS $$SELECT clock_timestamp() + interval '{self.offset_s} seconds'$$"
@@ -227,6 +236,14 @@ class Lab:
             "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         return int(self.rows(query)[0]["n"])
+
+    def race(self, *calls: Callable[[], Any]) -> list[Any]:
+        """Let calls collide; their results or exceptions."""
+        return race(*calls, at_end=self.ledger.release_thread)
+
+    def later(self, call: Callable[[], Any]) -> Later:
+        """A call that is expected to wait."""
+        return Later(call, at_end=self.ledger.release_thread)
 
     # ---- the audit ----
 
@@ -293,6 +310,14 @@ class Lab:
             run_id,
         )
         assert not lost, f"ready without a dispatch: {lost}"
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, **wrong: str) -> None:
+    """Run other text under the names of statements: a check that a test would notice."""
+    original = statements.sql
+    for name, text in wrong.items():
+        assert text != original(name), "the mutant is the original"
+    monkeypatch.setattr(rows, "sql", lambda name: wrong.get(name) or original(name))
 
 
 def keys(dispatches: tuple[Dispatch, ...]) -> list[str]:

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def race(*calls: Callable[[], Any]) -> list[Any]:
-    """Run `calls` at the same time, each in its own thread; their results or exceptions, in order."""
+def race(*calls: Callable[[], Any], at_end: Callable[[], Any] = lambda: None) -> list[Any]:
+    """Run `calls` at the same time, each in its own thread; their results or exceptions, in order.
+
+    `at_end` runs last in each thread.
+    """
     barrier = threading.Barrier(len(calls))
     results: list[Any] = [None] * len(calls)
 
@@ -16,6 +19,8 @@ def race(*calls: Callable[[], Any]) -> list[Any]:
             results[place] = call()
         except BaseException as exc:
             results[place] = exc
+        finally:
+            at_end()
 
     threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in enumerate(calls)]
     for thread in threads:
@@ -29,7 +34,8 @@ def race(*calls: Callable[[], Any]) -> list[Any]:
 class Later:
     """A call in its own thread, for a caller that wants to see it wait."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], Any], at_end: Callable[[], Any] = lambda: None) -> None:
+        self._at_end = at_end
         self._result: Any = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, args=(call,), daemon=True)
@@ -40,6 +46,8 @@ class Later:
             self._result = call()
         except BaseException as exc:
             self._error = exc
+        finally:
+            self._at_end()
 
     def result(self) -> Any:
         """What the call gave; its exception is raised here."""

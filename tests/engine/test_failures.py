@@ -1,0 +1,364 @@
+"""Failed attempts: back-off, crash budget, skip cascades, handlers of failures, time limits."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.core.states import RunStatus
+from orchestrator.engine import release, sweep
+from orchestrator.engine.types import StepError
+from orchestrator.errors import LeaseLost
+from orchestrator.ledger import reads
+from tests.support.factories import LEASE, Lab, after, call, keys, loop, retry
+
+GRACE = timedelta(seconds=10)
+
+
+# ---- retries ----
+
+
+def test_back_off_is_a_row_that_is_never_due_early(lab: Lab) -> None:
+    """Two failures of three attempts wait 10 s and 60 s by the ledger's clock; the third fails the step."""
+    run_id = lab.run({"a": call(retry=retry(3, 10, 60))})
+    for attempt, delay in ((1, 10), (2, 60)):
+        assert lab.status(run_id) is (RunStatus.PENDING if attempt == 1 else RunStatus.WAITING)
+        before = lab.now()
+        lab.fail(lab.take(run_id, "a"))
+        step = lab.step(run_id, "a")
+        assert step["status"] == "waiting"
+        assert before + timedelta(seconds=delay) <= step["due_at"] <= lab.now() + timedelta(seconds=delay)
+        assert lab.status(run_id) is RunStatus.WAITING
+        assert 0 < (sweep.next_due(lab.ledger) or 0) <= delay
+        lab.forward(delay - 5)
+        assert sweep.due(lab.ledger).count == 0
+        assert lab.try_take(run_id, "a") is None
+        lab.forward(6)
+        assert keys(sweep.due(lab.ledger).dispatches) == ["a"]
+        assert sweep.due(lab.ledger).count == 0
+    lease = lab.take(run_id, "a")
+    assert lease.attempt == 3
+    assert lab.status(run_id) is RunStatus.RUNNING
+    assert lab.fail(lease).run_status is RunStatus.FAILED
+    assert lab.attempts(run_id, "a") == [(1, "failed"), (2, "failed"), (3, "failed")]
+    assert reads.get_run(lab.ledger, run_id).error == {"step": "a", "type": "ValueError", "message": "boom"}
+
+
+def test_success_after_a_retry(lab: Lab) -> None:
+    """What failed once succeeds, and the run with it."""
+    run_id = lab.run({"a": call(retry=retry(2, 1)), "b": after("a")})
+    lab.fail(lab.take(run_id, "a"))
+    lab.forward(2)
+    sweep.due(lab.ledger)
+    assert lab.drain(run_id) == ["a", "b"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+    assert lab.attempts(run_id, "a") == [(1, "failed"), (2, "succeeded")]
+
+
+def test_an_error_that_is_not_retried_fails_at_once(lab: Lab) -> None:
+    """`never_retry` reaches the engine as `retryable=False`."""
+    run_id = lab.run({"a": call(retry=retry(5))})
+    assert lab.fail(lab.take(run_id, "a"), retryable=False).run_status is RunStatus.FAILED
+    assert lab.attempts(run_id, "a") == [(1, "failed")]
+
+
+def test_the_run_waits_only_while_nothing_else_moves(lab: Lab) -> None:
+    """A back-off beside a running step leaves the run RUNNING."""
+    run_id = lab.run({"a": call(retry=retry(2)), "b": call()})
+    b = lab.take(run_id, "b")
+    lab.fail(lab.take(run_id, "a"))
+    assert lab.status(run_id) is RunStatus.RUNNING
+    lab.done(b)
+    lab.forward(2)
+    sweep.due(lab.ledger)
+    assert lab.do(run_id, "a").run_status is RunStatus.SUCCEEDED
+
+
+def test_jitter_spreads_the_back_off(lab: Lab) -> None:
+    """Full jitter: the worker's random number scales the pause."""
+    run_id = lab.run({"a": call(retry={"max_attempts": 3, "backoff": {"first": "PT100S", "cap": "PT500S"}})})
+    before = lab.now()
+    lab.fail(lab.take(run_id, "a"), jitter=0.25)
+    pause = lab.step(run_id, "a")["due_at"] - before
+    assert timedelta(seconds=25) <= pause <= timedelta(seconds=35)
+
+
+def test_long_tracebacks_keep_their_end(lab: Lab) -> None:
+    """The cause stands at the end."""
+    run_id = lab.run({"a": call()})
+    lab.do_fail(run_id, "a", error=StepError("E", "m", "x" * 50_000 + "CAUSE"))
+    (attempt,) = reads.attempts(lab.ledger, run_id, "a")
+    assert attempt.error_traceback is not None
+    assert len(attempt.error_traceback) < 20_000
+    assert attempt.error_traceback.endswith("CAUSE")
+
+
+# ---- crashes ----
+
+
+def test_a_crash_charges_no_retry_but_has_its_own_budget(lab: Lab) -> None:
+    """A poison step that kills its workers is re-run `crash_limit` times, then fails with the reason."""
+    run_id = lab.run({"a": call(retry=retry(9)), "b": after("a")})
+    for crash in range(4):
+        lease = lab.take(run_id, "a", owner=f"w{crash}")
+        lab.forward(LEASE + timedelta(seconds=1))
+        swept = sweep.expired(lab.ledger, crash_limit=3)
+        assert swept.count == 1
+        assert keys(swept.dispatches) == (["a"] if crash < 3 else [])
+        with pytest.raises(LeaseLost):
+            lab.done(lease)
+    assert lab.statuses(run_id) == {"a": "failed", "b": "skipped"}
+    assert lab.step(run_id, "a")["reason"] == "its worker was lost 4 times while it ran; the last was w3"
+    assert lab.attempts(run_id, "a") == [(n, "crashed") for n in (1, 2, 3, 4)]
+    error = reads.get_run(lab.ledger, run_id).error
+    assert error is not None
+    assert error["type"] == "WorkerLost"
+    assert lab.step(run_id, "a")["failures"] == 0
+
+
+def test_a_dead_worker_gives_its_steps_back_at_once(lab: Lab) -> None:
+    """A pool child that died is noticed long before its lease runs out; its siblings are not touched."""
+    lab.flow({"each": loop("@triggerBody().items")})
+    run_id = lab.start(body={"items": list(range(4))})
+    owners = ["h/1/r/10", "h/1/r/11", "h/1/r", "h/1/r2"]
+    for n, owner in enumerate(owners):
+        lab.take(run_id, f"each.{n}.do", owner=owner)
+    assert keys(release.end_owned(lab.ledger, "h/1/r/10", crash_limit=3)) == ["each.0.do"]
+    assert keys(release.end_owned(lab.ledger, "h/1/r", crash_limit=3)) == ["each.1.do", "each.2.do"]
+    assert release.end_owned(lab.ledger, "h/1/r", crash_limit=3) == ()
+    assert lab.statuses(run_id)["each.3.do"] == "running"
+
+
+def test_an_owner_is_no_pattern(lab: Lab) -> None:
+    """`%` and `_` in a host name match themselves only."""
+    run_id = lab.run({"a": call(), "b": call()})
+    lab.take(run_id, "a", owner="h_st/1/r/1")
+    lab.take(run_id, "b", owner="host/1/r/1")
+    assert keys(release.end_owned(lab.ledger, "h_st/1/r", crash_limit=3)) == ["a"]
+
+
+def test_more_claims_than_a_page_are_all_given_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that prefetched much dies as one that prefetched little."""
+    monkeypatch.setattr(release, "PAGE", 3)
+    lab.flow({"each": loop("@triggerBody().items")})
+    run_id = lab.start(body={"items": list(range(8))})
+    for key in lab.ready(run_id):
+        lab.take(run_id, key, owner="w/1/x")
+    assert len(release.end_owned(lab.ledger, "w/1/x", crash_limit=3)) == 8
+
+
+def test_a_bad_row_does_not_stop_the_page(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step that cannot be ended is logged; the ones after it are ended."""
+    run_id = lab.run({"a": call(), "b": call()})
+    for key in ("a", "b"):
+        lab.take(run_id, key)
+    lab.forward(LEASE * 2)
+    original = release.fail_step.failed
+
+    def failing(tx: Any, plan: Any, run: Any, step_key: str, *rest: Any, **more: Any) -> Any:
+        if step_key == "a":
+            raise RuntimeError("bad row")
+        return original(tx, plan, run, step_key, *rest, **more)
+
+    monkeypatch.setattr(release.fail_step, "failed", failing)
+    sweep.expired(lab.ledger, crash_limit=0)
+    assert lab.statuses(run_id) == {"a": "running", "b": "failed"}
+
+
+def test_released_claims_charge_nothing(lab: Lab) -> None:
+    """A warm shutdown gives back what it had not started; the fence still rises."""
+    run_id = lab.run({"a": call(retry=retry(1))})
+    first = lab.take(run_id, "a")
+    (dispatch,) = release.release(lab.ledger, first)
+    assert (dispatch.step_key, dispatch.number) == ("a", 2)
+    assert lab.attempts(run_id, "a") == []
+    assert release.release(lab.ledger, first) == ()
+    second = lab.take(run_id, "a")
+    assert (second.attempt, second.version) == (1, 2)
+    with pytest.raises(LeaseLost):
+        lab.done(first)
+    with pytest.raises(LeaseLost):
+        lab.fail(first)
+    assert lab.done(second).run_status is RunStatus.SUCCEEDED
+
+
+# ---- skips and handlers ----
+
+
+def test_skips_travel_with_their_reasons(lab: Lab) -> None:
+    """Each skipped step names the predecessor that did not end as asked."""
+    run_id = lab.run({"a": call(), "b": after("a"), "c": after("b"), "d": call(), "e": after("c", "d")})
+    lab.do_fail(run_id, "a")
+    assert lab.status(run_id) is RunStatus.RUNNING
+    assert lab.do(run_id, "d").run_status is RunStatus.FAILED
+    reasons = {step.key: step.reason for step in reads.steps(lab.ledger, run_id) if step.status == "skipped"}
+    assert reasons == {
+        "b": "a failed, `run_after` asks for succeeded",
+        "c": "b was skipped, `run_after` asks for succeeded",
+        "e": "c was skipped, `run_after` asks for succeeded",
+    }
+    assert "step.skipped e" in lab.events(run_id)
+
+
+def test_a_handled_failure_does_not_fail_the_run(lab: Lab) -> None:
+    """`run_after: failed` is the flow's own answer to a failure."""
+    run_id = lab.run({"a": call(), "b": after("a"), "rescue": call(run_after={"a": ["failed"]})})
+    assert keys(lab.do_fail(run_id, "a").dispatches) == ["rescue"]
+    assert lab.do(run_id, "rescue").run_status is RunStatus.SUCCEEDED
+    assert lab.statuses(run_id) == {"a": "failed", "b": "skipped", "rescue": "succeeded"}
+    assert reads.get_run(lab.ledger, run_id).error is None
+
+
+def test_the_handler_is_skipped_when_nothing_failed(lab: Lab) -> None:
+    """And the run succeeds."""
+    run_id = lab.run({"a": call(), "b": after("a"), "rescue": call(run_after={"a": ["failed"]})})
+    lab.do(run_id, "a")
+    assert lab.step(run_id, "rescue")["reason"] == "a succeeded, `run_after` asks for failed"
+    assert lab.do(run_id, "b").run_status is RunStatus.SUCCEEDED
+
+
+def test_a_step_may_run_after_anything(lab: Lab) -> None:
+    """A clean-up step accepts every end."""
+    every = ["succeeded", "failed", "skipped", "cancelled"]
+    run_id = lab.run({"a": call(), "b": after("a"), "tidy": call(run_after={"a": every, "b": every})})
+    lab.do_fail(run_id, "a")
+    assert lab.inputs(lab.take(run_id, "tidy")) == {}
+    assert lab.statuses(run_id) == {"a": "failed", "b": "skipped", "tidy": "running"}
+    lab.forward(LEASE * 2)
+    sweep.expired(lab.ledger, crash_limit=3)
+    assert lab.do(run_id, "tidy").run_status is RunStatus.SUCCEEDED
+
+
+def test_the_output_of_a_failed_step_is_null(lab: Lab) -> None:
+    """References to what never came give null."""
+    run_id = lab.run(
+        {"a": call(), "b": call(inputs={"x": "@steps('a').output.y"}, run_after={"a": ["failed", "succeeded"]})}
+    )
+    lab.do_fail(run_id, "a")
+    assert lab.inputs(lab.take(run_id, "b")) == {"x": None}
+    lab.forward(LEASE * 2)
+    sweep.expired(lab.ledger, crash_limit=3)
+
+
+def test_the_first_unhandled_failure_explains_the_run(lab: Lab) -> None:
+    """A handled one before it does not, and later ones do not either."""
+    run_id = lab.run({"a": call(), "rescue": call(run_after={"a": ["failed"]}), "b": call(), "c": call()})
+    lab.do_fail(run_id, "a", error=StepError("E", "handled"))
+    lab.do(run_id, "rescue")
+    lab.do_fail(run_id, "b", error=StepError("E", "first"))
+    lab.do_fail(run_id, "c", error=StepError("E", "second"))
+    assert reads.get_run(lab.ledger, run_id).error == {"step": "b", "type": "E", "message": "first"}
+
+
+@pytest.mark.parametrize("last_fails", [False, True])
+def test_a_loop_names_its_first_failed_item(lab: Lab, last_fails: bool) -> None:
+    """By index, not by time, and whoever ends last."""
+    lab.flow({"each": loop("@triggerBody().items"), "join": after("each")})
+    run_id = lab.start(body={"items": [0, 1, 2]})
+    lab.do_fail(run_id, "each.2.do", error=StepError("E", "two"))
+    if last_fails:
+        lab.do(run_id, "each.1.do")
+        lab.do_fail(run_id, "each.0.do", error=StepError("E", "zero"))
+    else:
+        lab.do_fail(run_id, "each.0.do", error=StepError("E", "zero"))
+        lab.do(run_id, "each.1.do")
+    message = "2 of its items failed; the first, each.0.do: zero"
+    assert lab.statuses(run_id) | {"each.1.do": ""} == {
+        "each": "failed",
+        "each.0.do": "failed",
+        "each.1.do": "",
+        "each.2.do": "failed",
+        "join": "skipped",
+    }
+    assert lab.step(run_id, "each")["reason"] == message
+    assert lab.status(run_id) is RunStatus.FAILED
+    assert reads.get_run(lab.ledger, run_id).error == {"step": "each.0.do", "type": "LoopFailed", "message": message}
+
+
+def test_children_retry_inside_their_window(lab: Lab) -> None:
+    """A child that waits for its back-off keeps its place in a window the user set."""
+    lab.flow({"each": loop("@triggerBody().items", concurrency=1, body={"retry": retry(2, 5)})})
+    run_id = lab.start(body={"items": [0, 1]})
+    assert lab.fail(lab.take(run_id, "each.0.do")).dispatches == ()
+    lab.audit()
+    lab.forward(6)
+    sweep.due(lab.ledger)
+    assert lab.drain(run_id) == ["each.0.do", "each.1.do"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+# ---- limits ----
+
+
+def test_queue_timeout_fails_what_nobody_claims(lab: Lab) -> None:
+    """The limit counts from the moment the step became ready, by the ledger's clock."""
+    run_id = lab.run({"a": call(queue_timeout="PT60S"), "b": call(run_after={"a": ["failed"]}, queue_timeout="PT60S")})
+    lab.forward(55)
+    assert sweep.queue_timeouts(lab.ledger).count == 0
+    lab.forward(6)
+    assert keys(sweep.queue_timeouts(lab.ledger).dispatches) == ["b"]
+    assert lab.step(run_id, "a")["reason"] == "no worker claimed it within its queue_timeout of 0:01:00"
+    assert lab.attempts(run_id, "a") == []
+    lease = lab.take(run_id, "b")
+    lab.forward(100)
+    assert sweep.queue_timeouts(lab.ledger).count == 0
+    assert lab.done(lease).run_status is RunStatus.SUCCEEDED
+
+
+def test_step_timeout_is_retried_then_fails(lab: Lab) -> None:
+    """The worker ends the overrun in the ledger first; what the handler still reports is refused."""
+    run_id = lab.run({"a": call(timeout="PT20S", retry=retry(2, 1)), "b": call()})
+    first = lab.take(run_id, "a", owner="h/1/r/7", lease=timedelta(seconds=600))
+    b = lab.take(run_id, "b", owner="h/1/r/8", lease=timedelta(seconds=600))
+    assert first.stop_at is not None
+    lab.forward(15)
+    assert sweep.overruns(lab.ledger, "h/1/r") == []
+    lab.forward(6)
+    assert sweep.overruns(lab.ledger, "other/1/r") == []
+    (overrun,) = sweep.overruns(lab.ledger, "h/1/r")
+    assert (overrun.step_key, overrun.why, overrun.owner) == ("a", "timeout", "h/1/r/7")
+    with pytest.raises(LeaseLost):
+        lab.done(first)
+    assert lab.statuses(run_id) == {"a": "waiting", "b": "running"}
+    lab.forward(2)
+    sweep.due(lab.ledger)
+    lab.take(run_id, "a", owner="h/1/r/7", lease=timedelta(seconds=600))
+    lab.forward(21)
+    (overrun,) = sweep.overruns(lab.ledger, "h/1/r/7")
+    assert lab.attempts(run_id, "a") == [(1, "timed_out"), (2, "timed_out")]
+    assert lab.step(run_id, "a")["reason"] == "it ran longer than its timeout of 0:00:20"
+    assert lab.done(b).run_status is RunStatus.FAILED
+
+
+def test_deadline_ends_the_run_timed_out(lab: Lab) -> None:
+    """Like a cancel: nothing starts any more, running handlers get the grace."""
+    run_id = lab.run({"a": call(), "b": after("a"), "c": call()}, deadline="PT60S")
+    a = lab.take(run_id, "a", lease=timedelta(seconds=600))
+    lab.forward(55)
+    assert sweep.deadlines(lab.ledger, GRACE).count == 0
+    lab.forward(6)
+    assert sweep.deadlines(lab.ledger, GRACE).count == 1
+    assert sweep.deadlines(lab.ledger, GRACE).count == 0
+    assert lab.statuses(run_id) == {"a": "running", "b": "cancelled", "c": "cancelled"}
+    assert lab.done(a).run_status is RunStatus.TIMED_OUT
+    row = reads.get_run(lab.ledger, run_id)
+    assert row.error == {"type": "timed_out", "message": "the run passed its deadline", "by": None}
+    assert "run.deadline_passed" in lab.events(run_id)
+
+
+def test_deadline_of_a_run_nobody_claimed(lab: Lab) -> None:
+    """It ends at once."""
+    run_id = lab.run({"a": call()}, deadline="PT60S")
+    lab.forward(61)
+    sweep.deadlines(lab.ledger, GRACE)
+    assert lab.status(run_id) is RunStatus.TIMED_OUT
+
+
+def test_deadlines_of_ended_runs_are_closed(lab: Lab) -> None:
+    """Otherwise every sweep would look at every run there ever was."""
+    done = lab.run({"a": call()}, deadline="PT60S")
+    lab.do(done, "a")
+    failed = lab.start()
+    lab.do_fail(failed, "a")
+    lab.forward(61)
+    assert sweep.deadlines(lab.ledger, GRACE).count == 0
