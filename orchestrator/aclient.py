@@ -10,11 +10,12 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 from uuid import UUID
 
 from orchestrator.authoring.flow import Flow
-from orchestrator.client import OUTAGE_S, Client, RunHandle, pauses
+from orchestrator.client import Client
 from orchestrator.core.facts import Explanation
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.errors import Unavailable
 from orchestrator.ledger.reads import EventRow, RunRow, StepRow
+from orchestrator.run_handle import OUTAGE_S, RunHandle, pauses
 from orchestrator.settings import Settings
 
 P = ParamSpec("P")

@@ -1,40 +1,37 @@
 """`Client`: start flows and follow their runs from any Python program."""
 
-import getpass
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar, overload
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.authoring.flow import Flow
-from orchestrator.core.facts import Dispatch, Explanation, Started, StartRequest
-from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.core.facts import Dispatch, Started, StartRequest
+from orchestrator.core.states import RunStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import dumps
-from orchestrator.engine import cancel_run, explain, register, retry_step, start_run
+from orchestrator.engine import register, start_run
 from orchestrator.errors import (
     NotFound,
-    RunCancelled,
-    RunFailed,
-    RunTimedOut,
     SchemaBehind,
     Unavailable,
     UsageError,
-    WaitTimeout,
 )
 from orchestrator.ledger import reads
-from orchestrator.ledger.reads import EventRow, RunRow, StepRow
+from orchestrator.ledger.reads import RunRow
 from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.run_handle import RunHandle
 from orchestrator.settings import Settings, mask_url, variable
 
 if TYPE_CHECKING:
     from workers.publisher import Publisher
+
+__all__ = ["Client", "RunHandle", "settings_here", "unavailable"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,8 +39,6 @@ R = TypeVar("R")
 
 PAGE: Final = 500
 """Runs started in one round trip by `start_many`."""
-OUTAGE_S: Final = 30.0
-"""How long `wait` goes on when the database is away."""
 
 
 def settings_here(env: Mapping[str, str], start: Path) -> Settings:
@@ -62,15 +57,6 @@ def settings_here(env: Mapping[str, str], start: Path) -> Settings:
         return settings
     urls = {variable("database_url"): running.database_url, variable("broker_url"): running.broker_url}
     return Settings.from_env({**env, **urls})
-
-
-def pauses(timeout_s: float | None) -> Iterator[float]:
-    """Seconds to sleep between looks: growing from 10 ms to 500 ms, until `timeout_s` is over (None: never)."""
-    ends = None if timeout_s is None else time.monotonic() + timeout_s
-    pause = 0.01
-    while ends is None or time.monotonic() < ends:
-        yield pause if ends is None else min(pause, max(ends - time.monotonic(), 0.0))
-        pause = min(pause * 1.5, 0.5)
 
 
 class Client:
@@ -126,7 +112,7 @@ class Client:
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         **parameters: Any,
-    ) -> "RunHandle[R]": ...
+    ) -> RunHandle[R]: ...
     @overload
     def start(
         self,
@@ -137,7 +123,7 @@ class Client:
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         **parameters: Any,
-    ) -> "RunHandle[Any]": ...
+    ) -> RunHandle[Any]: ...
     def start(
         self,
         flow: Flow[..., Any] | str,
@@ -147,7 +133,7 @@ class Client:
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         **parameters: Any,
-    ) -> "RunHandle[Any]":
+    ) -> RunHandle[Any]:
         """Start a run: accepted and durable when this returns, also while Redis is down (a keeper publishes later).
 
         The input is a mapping, or the flow's parameters as keywords. The same idempotency key and input give the
@@ -170,7 +156,7 @@ class Client:
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
-    ) -> "list[RunHandle[R]]": ...
+    ) -> list[RunHandle[R]]: ...
     @overload
     def start_many(
         self,
@@ -178,14 +164,14 @@ class Client:
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
-    ) -> "list[RunHandle[Any]]": ...
+    ) -> list[RunHandle[Any]]: ...
     def start_many(
         self,
         flow: Flow[..., Any] | str,
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
-    ) -> "list[RunHandle[Any]]":
+    ) -> list[RunHandle[Any]]:
         """Start a run per input, in order: one commit and one round trip for each 500.
 
         Every input is checked before the first run starts. Of a page either all runs start or none.
@@ -224,10 +210,10 @@ class Client:
         return self.call(reads.list_runs, flow=name, status=_status(status), tag=tag, limit=limit)
 
     @overload
-    def run(self, run_id: UUID | str, flow: Flow[..., R]) -> "RunHandle[R]": ...
+    def run(self, run_id: UUID | str, flow: Flow[..., R]) -> RunHandle[R]: ...
     @overload
-    def run(self, run_id: UUID | str, flow: None = None) -> "RunHandle[Any]": ...
-    def run(self, run_id: UUID | str, flow: Flow[..., Any] | None = None) -> "RunHandle[Any]":
+    def run(self, run_id: UUID | str, flow: None = None) -> RunHandle[Any]: ...
+    def run(self, run_id: UUID | str, flow: Flow[..., Any] | None = None) -> RunHandle[Any]:
         """A run by its id, or the first or last (at least four) characters of it; with the flow, its result is typed.
 
         Raises:
@@ -288,133 +274,6 @@ class Client:
         except NotFound:
             self.call(register.register, manifest)
         self._registered.add(manifest.hash)
-
-
-class RunHandle(Generic[R]):
-    """One run. `created` is False when an idempotency key gave a run that had started before."""
-
-    def __init__(
-        self, client: Client, run_id: UUID, flow: Flow[..., R] | None = None, *, created: bool = False
-    ) -> None:
-        self.client = client
-        self.id = run_id
-        self.created = created
-        self._flow = flow
-
-    def __repr__(self) -> str:
-        return f"<run {self.id}>"
-
-    def row(self) -> RunRow:
-        """Everything the ledger says of the run itself."""
-        return self.client.call(reads.get_run, self.id)
-
-    def status(self) -> RunStatus:
-        """Where the run stands now."""
-        return self.client.call(reads.run_status, self.id)
-
-    def wait(self, timeout: float | None = None) -> RunStatus:
-        """Until the run has ended; its final status. `timeout` in seconds. Outages of the database are waited out
-        for half a minute.
-
-        Raises:
-            WaitTimeout: it has not ended; it goes on.
-        """
-        answered = time.monotonic()
-        for pause in pauses(timeout):
-            try:
-                if (status := self.status()) in FINAL_RUN:
-                    return status
-                answered = time.monotonic()
-            except Unavailable:
-                if time.monotonic() - answered > OUTAGE_S:
-                    raise
-            time.sleep(pause)
-        return self.final(self.status(), timeout)
-
-    def result(self, timeout: float | None = None) -> R:
-        """What the flow returned, once the run has ended; typed when the handle knows the flow.
-
-        Raises:
-            RunFailed, RunTimedOut, RunCancelled: it ended otherwise.
-            WaitTimeout: it has not ended within `timeout` seconds.
-            OutputInvalid: the output does not fit the flow's annotation.
-        """
-        return self.outcome(self.wait(timeout))
-
-    def outcome(self, status: RunStatus) -> R:
-        """The result of a run that has ended with `status`, or the error that says how it ended."""
-        if status is not RunStatus.SUCCEEDED:
-            raise ended(self.row())
-        value = self.client.call(reads.result, self.id)
-        return cast(R, value) if self._flow is None else self._flow.decode_output(value)
-
-    def final(self, status: RunStatus, timeout: float | None) -> RunStatus:
-        """`status`, if it is a final one; else the error of a wait that is over."""
-        if status not in FINAL_RUN:
-            raise WaitTimeout(
-                f"Run {self.id} is still {status} after {timeout:g} s; it goes on. "
-                f"Fix: `orchestrator run explain {self.id}` says what it waits for.",
-                run_id=str(self.id),
-            )
-        return status
-
-    def steps(self, *, fold: int | None = None) -> list[StepRow]:
-        """Its steps, in the manifest's order; without the children of loops with more than `fold`."""
-        return self.client.call(reads.steps, self.id, fold=fold)
-
-    def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
-        """Its history, in order, from the event after `after`."""
-        return self.client.call(reads.events, self.id, after, limit)
-
-    def explain(self, step: str | None = None) -> Explanation:
-        """What the run, or one step of it, waits for, and the command that helps."""
-        return self.client.call(explain.explain, self.id, step)
-
-    def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
-        """Ask it to stop; nothing new starts from now on. Asking again changes nothing.
-
-        Raises:
-            Conflict: it ended otherwise.
-        """
-        who, grace = by or user(), self.client.settings.cancel_grace
-        return self.client.call(cancel_run.cancel, self.id, by=who, reason=reason or "no reason given", grace=grace)
-
-    def retry(self, step: str | None = None, *, by: str | None = None) -> None:
-        """Run a failed step again, or all of them, with what was skipped because of them.
-
-        Raises:
-            StepNotFound: it has no such step.
-            Conflict: nothing failed that could run again.
-        """
-        self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user()))
-
-
-def user() -> str:
-    """Who is at work here: the login name."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user id may have no name
-        return f"uid {os.getuid()}"
-
-
-def ended(run: RunRow) -> RunFailed | RunCancelled:
-    """The error for a run that ended without a result."""
-    error = run.error or {}
-    again = f"`orchestrator run retry {run.id}` runs it again."
-    facts: dict[str, Any] = {"run_id": str(run.id), "flow": run.flow, "step": error.get("step")}
-    if run.status is RunStatus.CANCELLED:
-        by = f" by {error['by']}" if error.get("by") else ""
-        return RunCancelled(
-            f"Run {run.id} of {run.flow} was cancelled{by}: {error.get('message')}. Fix: {again}", **facts
-        )
-    if run.status is RunStatus.TIMED_OUT:
-        return RunTimedOut(f"Run {run.id} of {run.flow} passed its deadline, {run.deadline}. Fix: {again}", **facts)
-    what = f"{error.get('type', 'error')}: {error.get('message', 'unknown')}"
-    return RunFailed(
-        f"Run {run.id} of {run.flow} failed at step {error.get('step', '?')}: {what}. "
-        f"Fix: correct the cause, then {again}",
-        **facts,
-    )
 
 
 def _requests(

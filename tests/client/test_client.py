@@ -11,7 +11,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from orchestrator.client import Client, pauses, settings_here
+from orchestrator.client import Client, settings_here
 from orchestrator.core.states import RunStatus
 from orchestrator.embedded.discovery import DevState
 from orchestrator.embedded.process import Identity
@@ -32,6 +32,7 @@ from orchestrator.errors import (
     UsageError,
     WaitTimeout,
 )
+from orchestrator.run_handle import pauses
 from orchestrator.settings import Settings
 from tests.support import play
 from tests.support.small_flows import Greeting, fan, hello

@@ -14,7 +14,11 @@ PURE: Final = BASE | {"orchestrator.core"}
 LEDGER: Final = PURE | {"orchestrator.ledger"}
 ENGINE: Final = LEDGER | {"orchestrator.engine"}
 AUTHORING: Final = PURE | {"orchestrator.authoring"}
-CLIENT: Final = ENGINE | AUTHORING | {"orchestrator.settings", "orchestrator.client", "orchestrator.aclient"}
+CLIENT: Final = (
+    ENGINE
+    | AUTHORING
+    | {"orchestrator.settings", "orchestrator.run_handle", "orchestrator.client", "orchestrator.aclient"}
+)
 EMBEDDED: Final = BASE | {"orchestrator.embedded"}
 DEV: Final = EMBEDDED | {"orchestrator.dev", "orchestrator.settings", "orchestrator.ledger"}
 
@@ -25,6 +29,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.authoring": AUTHORING,
     "orchestrator.ledger": LEDGER,
     "orchestrator.engine": ENGINE,
+    "orchestrator.run_handle": CLIENT,
     "orchestrator.client": CLIENT | {"orchestrator.embedded"},
     "orchestrator.aclient": CLIENT,
     "orchestrator.embedded": EMBEDDED,
