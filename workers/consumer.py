@@ -5,6 +5,7 @@ from typing import Any
 from celery.worker.consumer import Consumer
 
 from workers.logs import log
+from workers.site import site_of
 
 
 class StepConsumer(Consumer):  # type: ignore[misc]
@@ -15,13 +16,11 @@ class StepConsumer(Consumer):  # type: ignore[misc]
         super().__init__(*args, worker_options=options, **kwargs)
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
-        """A step of a flow this worker does not have. The message goes; its dispatch stays in the ledger."""
-        log.error(
-            "no handler",
-            extra={
-                "task": message.headers.get("task"),
-                "id": message.headers.get("id"),
-                "fix": "start a worker that has this flow; the dispatch waits in the ledger",
-            },
-        )
+        """A step of a flow this worker does not have, or something of somebody else's."""
+        keeper = site_of(self.app).keeper
+        try:
+            keeper.misdelivered.take(message)
+        except Exception as error:
+            name = message.headers.get("task")
+            log.error("message.unknown", extra={"task": name, "error": type(error).__name__})
         message.reject_log_error(log, self.connection_errors)

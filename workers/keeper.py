@@ -17,6 +17,7 @@ from workers.children import Children
 from workers.execute import message
 from workers.logs import LEASE_EXPIRED, log, quiet_warnings
 from workers.lost_messages import LostMessages
+from workers.misdelivered import Misdelivered
 from workers.probe import Probe
 from workers.site import Site, site_of
 from workers.supervised import Supervised
@@ -60,6 +61,7 @@ class Keeper:
         self.probe = Probe(site, worker)
         self._children = Children(site, worker)
         self._lost = LostMessages(site)
+        self.misdelivered = Misdelivered(site)
         self._burial = Supervised("children", self._children.bury)
         self._loops = [
             Supervised("register", self._introduce, on_failure=self._greet_again),
@@ -67,6 +69,7 @@ class Keeper:
             Supervised("timers", self._timers),
             Supervised("overruns", self._overruns),
             Supervised("messages", self._lost.sweep),
+            Supervised("misdelivered", self.misdelivered.hand_on),
             Supervised("probe", self.probe.tick, on_failure=self.probe.forget_on_outage),
             self._burial,
         ]

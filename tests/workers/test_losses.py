@@ -181,7 +181,7 @@ def test_what_was_taken_ahead_comes_back_while_a_long_step_still_runs(bench: Ben
 def test_a_worker_without_the_handler_costs_nothing(
     bench: Bench, worker: Start, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """It drops the message and says so; a worker that has the flow gets it."""
+    """It says so, and hands the message on to a worker that has the flow."""
     other = tmp_path_factory.mktemp("other") / "other_flows.py"
     other.write_text(
         "from orchestrator import flow, step\n@step\ndef one() -> int:\n    return 1\n\n\n"
@@ -193,6 +193,10 @@ def test_a_worker_without_the_handler_costs_nothing(
     worker(pool="threads")
     assert bench.result(run_id) == 20
     assert len(bench.effects("start", run_id)) == 5
+    run_ids = bench.start_many("chain", [{"n": 1}] * 50)
+    for run_id in run_ids:
+        assert bench.result(run_id) == 20
+    assert len(bench.effects("start")) == 255
 
 
 def test_the_probe_comes_back_and_the_registry_says_so(bench: Bench, worker: Start) -> None:
