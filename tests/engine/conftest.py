@@ -1,4 +1,7 @@
-"""A lab for each test, audited when the test is over."""
+"""A lab for each test, audited when the test is over.
+
+One database serves them all and is emptied in between: making one costs more than most of these tests.
+"""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -6,6 +9,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from orchestrator.engine import faults
 from orchestrator.ledger.tx import Ledger
 from tests.support import databases
 from tests.support.factories import RECORDER, Lab
@@ -13,26 +17,22 @@ from tests.support.servers import Server
 
 
 @pytest.fixture(scope="session")
-def recording_db(pg_server: Server, template_db: str) -> Iterator[str]:
-    """The template, with triggers that write down every change of a status."""
+def _lab(pg_server: Server, template_db: str) -> Iterator[Lab]:
     with databases.created(pg_server, template=template_db) as name:
-        with psycopg.connect(pg_server.url_of(name), autocommit=True) as connection:
+        url = pg_server.url_of(name)
+        with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(RECORDER)
-        yield name
+        lab = Lab(url, Ledger.connect(url, pool_size=5, statement_timeout=timedelta(seconds=20), name="lab"))
+        yield lab
+        lab.close()
 
 
 @pytest.fixture
-def unaudited_lab(pg_server: Server, recording_db: str) -> Iterator[Lab]:
+def unaudited_lab(_lab: Lab) -> Iterator[Lab]:
     """A lab that may be left in a state no engine would leave."""
-    with databases.created(pg_server, template=recording_db) as name:
-        ledger = Ledger.connect(
-            pg_server.url_of(name), pool_size=5, statement_timeout=timedelta(seconds=20), name="lab"
-        )
-        lab = Lab(pg_server.url_of(name), ledger)
-        try:
-            yield lab
-        finally:
-            lab.close()
+    _lab.reset()
+    yield _lab
+    faults.disarm()
 
 
 @pytest.fixture

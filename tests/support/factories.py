@@ -17,6 +17,7 @@ from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RUN_MOVES, STEP_MOVE
 from orchestrator.engine import claim_step, fail_step, finish_step, register, start_run
 from orchestrator.engine.types import Chain, Dispatch, Finished, Lease, StartRequest, StepError
 from orchestrator.ledger import reads, rows, statements
+from orchestrator.ledger.schema import metadata
 from orchestrator.ledger.tx import Ledger
 from tests.support.race import Later, race
 
@@ -78,6 +79,14 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.connection = psycopg.connect(self.url, autocommit=True, row_factory=dict_row)
+
+    def reset(self) -> None:
+        """An empty ledger at the database's own time."""
+        tables = [table.name for table in reversed(metadata.sorted_tables)]
+        self.execute("; ".join(f"DELETE FROM {table}" for table in (*tables, "test_moves")))
+        if self.offset_s:
+            self.forward(-self.offset_s)
+        self.ledger.current.clear()
 
     # ---- flows and runs ----
 
