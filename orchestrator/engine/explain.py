@@ -61,7 +61,8 @@ def _ended(row: RunRow) -> Explanation:
     sentence = f"Run {row.id} is over: {row.status}"
     if row.error is not None:
         where = f" at step {row.error['step']}" if "step" in row.error else ""
-        sentence += f"{where}, because {row.error.get('message')}"
+        kind = f"{row.error.get('type')}: " if row.status is RunStatus.FAILED else ""
+        sentence += f"{where}, because {kind}{row.error.get('message')}"
     again = row.status is not RunStatus.SUCCEEDED
     return Explanation(sentence + ".", f"orchestrator run {'retry' if again else 'result'} {row.id}")
 
@@ -74,7 +75,7 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Explanat
         case StepStatus.READY:
             return _ready(ledger, row, step, plan.node(step.key), now)
         case StepStatus.RUNNING:
-            return _running(row, step, now)
+            return _running(ledger, row, step, now)
         case StepStatus.WAITING:
             error = f" ({step.error['type']}: {step.error['message']})" if step.error else ""
             return Explanation(
@@ -143,18 +144,32 @@ def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime
     )
 
 
-def _running(row: RunRow, step: StepRow, now: datetime) -> Explanation:
+def _running(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Explanation:
     if step.type is None:
         total, left = step.children_total or 0, step.children_open or 0
         return Explanation(
             f"Loop {step.key} has {total - left} of {total} items done, {step.children_failed or 0} failed.",
             f"orchestrator run watch {row.id}",
         )
+    if silent := _silent(ledger, row, step, now):
+        return Explanation(silent, f"orchestrator run watch {row.id}")
     at = f" at {_progress(step)}" if step.progress else ""
     return Explanation(
         f"Step {step.key} runs since {_ago(step.started_at, now)}{at} on {step.owner or 'a worker that was lost'}, "
         f"attempt {step.attempts}.",
         f"orchestrator run watch {row.id}",
+    )
+
+
+def _silent(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> str | None:
+    """What to say when half of the lease went by without a renewal: heartbeats are at most a third of it apart."""
+    with ledger.auto() as tx:
+        lease = one(tx, "lease_facts", run_id=row.id, step_key=step.key)
+    if lease is None or now - lease.renewed_at < (lease.expires_at - lease.renewed_at) / 2:
+        return None
+    return (
+        f"Step {step.key} was running on {step.owner}, which last renewed its lease {_ago(lease.renewed_at, now)}; "
+        f"if it is dead, the step runs again {_in(lease.expires_at, now)}."
     )
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from orchestrator.core.durations import format_duration
 from orchestrator.core.facts import Dispatch, Overrun, StepError, Swept
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent
 from orchestrator.engine import fail_step
@@ -63,7 +64,9 @@ def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Dispa
     found = sweeps.still_ready(tx, row.run_id, row.step_key, row.dispatch_no)
     if found is None or run.halt is not None:
         return ()
-    error = StepError("QueueTimeout", f"no worker claimed it within its queue_timeout of {found.queue_timeout}", None)
+    error = StepError(
+        "QueueTimeout", f"no worker claimed it within its queue_timeout of {format_duration(found.queue_timeout)}", None
+    )
     plan = ledger.plan(run.manifest_hash)
     return fail_step.failed(tx, plan, run, row.step_key, None, error, StepEvent.QUEUE_TIMEOUT).dispatches
 
@@ -89,7 +92,7 @@ def _stop(ledger: Ledger, tx: Connection, row: Row[Any]) -> Overrun | None:
     why: Literal["timeout", "cancel"] = "timeout" if row.timed_out else "cancel"
     limit = plan.node(row.step_key).definition.timeout
     error = (
-        StepError("StepTimeout", f"it ran longer than its timeout of {limit}", None)
+        StepError("StepTimeout", f"it ran longer than its timeout of {limit and format_duration(limit)}", None)
         if row.timed_out
         else StepError("Cancelled", "it did not stop within the grace after the run was halted", None)
     )

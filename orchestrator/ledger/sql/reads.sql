@@ -37,6 +37,11 @@ SELECT d.published_at, d.publish_count, d.suppressed, d.created_at, d.task, d.qu
   FROM flow_step_dispatches d JOIN flow_steps s ON s.run_id = d.run_id AND s.step_key = d.step_key AND s.dispatch_no = d.dispatch_no
  WHERE d.run_id = %(run_id)s AND d.step_key = %(step_key)s;
 
+-- name: lease_facts
+-- Does:  the live lease of a step. No row: none.
+SELECT renewed_at, expires_at FROM flow_step_claims
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND expires_at IS NOT NULL;
+
 -- name: servers_of
 -- Does:  how many live workers have a handler, and how many of them listen to its queue.
 SELECT count(*) FILTER (WHERE %(task)s = ANY (handlers)) AS able,
