@@ -12,8 +12,10 @@ from uuid import UUID
 
 from jsonschema import Draft202012Validator
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
 
+from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Started, StartRequest
 from orchestrator.core.planner import Plan
 from orchestrator.engine import advance
@@ -21,7 +23,7 @@ from orchestrator.engine.faults import fp
 from orchestrator.errors import Conflict, FlowDisabled, FlowNotFound, IdempotencyConflict, InputInvalid, UsageError
 from orchestrator.ledger import definitions, graph, starts
 from orchestrator.ledger.starts import NewRun
-from orchestrator.ledger.tx import Ledger
+from orchestrator.ledger.tx import Ledger, refusal
 
 TRIES = 3
 """A start plans with the flow's current manifest; a deploy in between makes it plan again."""
@@ -40,7 +42,7 @@ def start(ledger: Ledger, requests: Sequence[StartRequest], *, key_ttl: timedelt
     """
     fp("start.before")
     for request in requests:
-        _check_key(request)
+        _check_texts(request)
     started: dict[int, Started] = {}
     groups = [(flow, [i for i, _ in pairs]) for flow, pairs in _by_flow(requests)]
     if len(groups) == 1:
@@ -87,7 +89,7 @@ def _start_flow(
         for place in places:
             _check_body(plan, requests[place].body)
         new = {place: _new_run(plan, requests[place]) for place in places}
-        unique = _one_per_key(new.values())
+        unique = _one_per_key(flow, new.values())
         created = _insert(ledger, tx, flow, manifest_hash, plan, unique, key_ttl)
         if created is not None:
             return _answer(ledger, tx, flow, plan, new, *created)
@@ -117,17 +119,44 @@ def _insert(
                 opened += advance.begin(connection, plan, graph.lock(connection, run_id)).dispatches
         return ids, tuple(opened)
 
-    if tx is not None:
-        ids, opened = work(tx)
-    elif plan.starts_with_loop:
-        ids, opened = ledger.retry(work)
-    else:
-        with ledger.auto() as auto:
-            ids, opened = work(auto)
+    try:
+        if tx is not None:
+            ids, opened = work(tx)
+        elif plan.starts_with_loop:
+            ids, opened = ledger.retry(work)
+        else:
+            with ledger.auto() as auto:
+                ids, opened = work(auto)
+    except DBAPIError as exc:
+        if refusal(exc) is None:
+            raise
+        _raise_conflict(ledger, flow, new)
+        if tx is not None:
+            raise
+        return None
     keyless = any(each.key is None for each in new)
     if not ids and (keyless or not _still_current(ledger, flow, manifest_hash)):
         return None
     return ids, opened
+
+
+def _raise_conflict(ledger: Ledger, flow: str, new: Sequence[NewRun]) -> None:
+    """Nothing was written; say which key it was. Returns when the key expired in between."""
+    with ledger.auto() as tx:
+        holders = starts.holders(tx, flow, [each.key for each in new if each.key is not None])
+    for each in new:
+        run_id, digest = holders.get(each.key or "", (None, each.digest))
+        if digest != each.digest:
+            raise _conflict(flow, each, f"belongs to run {run_id}, which was started with another input", run_id)
+
+
+def _conflict(flow: str, new: NewRun, why: str, run_id: UUID | None = None) -> IdempotencyConflict:
+    return IdempotencyConflict(
+        f"Idempotency key {new.key!r} of flow {flow} {why}. Fix: use a new key for a new request.",
+        flow=flow,
+        key=new.key,
+        run_id=run_id and str(run_id),
+    )
 
 
 def _still_current(ledger: Ledger, flow: str, manifest_hash: str) -> bool:
@@ -172,15 +201,7 @@ def _one_answer(
         )
         return Started(new.id, True, first + tuple(each for each in opened if each.run_id == new.id))
     assert new.key is not None
-    run_id, digest = holders[new.key]
-    if digest != new.digest:
-        raise IdempotencyConflict(
-            f"Idempotency key {new.key!r} of flow {flow} belongs to run {run_id}, which was started with "
-            "another input. Fix: use a new key for a new request.",
-            flow=flow,
-            key=new.key,
-            run_id=str(run_id),
-        )
+    run_id, _ = holders[new.key]
     return Started(run_id, False, ())
 
 
@@ -215,13 +236,26 @@ def _defaults(schema: str) -> dict[str, Any]:
     return {name: part["default"] for name, part in parts if isinstance(part, dict) and "default" in part}
 
 
-def _one_per_key(new: Iterable[NewRun]) -> list[NewRun]:
+def _one_per_key(flow: str, new: Iterable[NewRun]) -> list[NewRun]:
     """The first request of each key: the statement may not meet a key twice."""
     first: dict[str, NewRun] = {}
-    return [each for each in new if each.key is None or first.setdefault(each.key, each) is each]
+    unique = []
+    for each in new:
+        same = each if each.key is None else first.setdefault(each.key, each)
+        if same.digest != each.digest:
+            raise _conflict(flow, each, "is given twice in one call, with different inputs")
+        if same is each:
+            unique.append(each)
+    return unique
 
 
-def _check_key(request: StartRequest) -> None:
+def _check_texts(request: StartRequest) -> None:
+    refused = values.refusal([request.key, *request.tags, request.trigger])
+    if refused is not None:
+        raise UsageError(
+            f"The key, a tag or the trigger's name of a start of {request.flow} is {refused.problem}, which cannot be stored. "
+            "Fix: remove it."
+        )
     if request.key is not None and not 1 <= len(request.key) <= KEY_LENGTH:
         raise UsageError(
             f"An idempotency key has 1 to {KEY_LENGTH} characters, this one has {len(request.key)}. Fix: shorten it, "
@@ -266,6 +300,14 @@ def _check_body(plan: Plan, body: str) -> None:
         raise InputInvalid(
             f"The input of {plan.manifest.name} is not JSON: {exc}. Fix: send a JSON object.", path=""
         ) from exc
+    refused = values.refusal(value)
+    if refused is not None:
+        raise InputInvalid(
+            f"The input of flow {plan.manifest.name} holds at `{refused.place}` {refused.problem}, which cannot be stored. "
+            "Fix: replace or remove it.",
+            flow=plan.manifest.name,
+            path=refused.place,
+        )
     validator = _validator(plan.input_schema)
     error = min(
         validator.iter_errors(value), key=lambda found: (len(found.absolute_path), str(found.message)), default=None

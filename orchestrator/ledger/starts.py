@@ -53,7 +53,7 @@ def start(
         ttl=ttl,
         deadline=seconds(plan.manifest.deadline),
     )
-    return {row.id for row in rows}
+    return {row.id for row in rows if row.id is not None}
 
 
 def definition(tx: Connection, flow: str) -> Row[Any] | None:

@@ -1,8 +1,10 @@
 -- name: start
 -- Does:  accepts triggers of one flow: keys, runs, their first step rows, dispatches and events, in one commit.
 -- In:    flow, hash (the manifest the caller planned with), requests and rows (JSON arrays), sinks, ttl, deadline
--- Out:   the ids of the runs that were created; a request with a key that is taken gives none.
---        No row at all although there were requests without keys: the flow is disabled or at another hash.
+-- Out:   the ids of the runs that were created; a request with a key that is taken gives none; a row with a null id if there
+--        is nothing else. No id at all although there were requests without keys: the flow is disabled or at another hash.
+-- Refuses: a key that was taken with another request. Taken keys are written (unchanged), because reading them would miss
+--        one that was committed after this statement's snapshot.
 -- Locks: the idempotency keys, in their order: two batches with the same keys take turns
 WITH definition AS MATERIALIZED (
   SELECT name FROM flow_definitions WHERE name = %(flow)s AND enabled AND manifest_hash = %(hash)s
@@ -14,10 +16,14 @@ WITH definition AS MATERIALIZED (
   INSERT INTO flow_idempotency_keys AS k (flow, key, run_id, request_hash, expires_at)
   SELECT %(flow)s, key, id, digest, flow_now() + %(ttl)s FROM request WHERE key IS NOT NULL ORDER BY key
   ON CONFLICT (flow, key) DO UPDATE
-     SET run_id = excluded.run_id, request_hash = excluded.request_hash, created_at = flow_now(),
-         expires_at = excluded.expires_at
-   WHERE k.expires_at < flow_now()
-  RETURNING run_id
+     SET run_id = CASE WHEN k.expires_at < flow_now() THEN excluded.run_id ELSE k.run_id END,
+         request_hash = CASE WHEN k.expires_at < flow_now() THEN excluded.request_hash ELSE k.request_hash END,
+         created_at = CASE WHEN k.expires_at < flow_now() THEN flow_now() ELSE k.created_at END,
+         expires_at = CASE WHEN k.expires_at < flow_now() THEN excluded.expires_at ELSE k.expires_at END
+  RETURNING k.key, k.run_id, k.request_hash
+), clash AS (
+  SELECT flow_refuse('a key belongs to another request') AS refused
+    FROM keyed JOIN request USING (key) WHERE keyed.request_hash <> request.digest
 ), run AS (
   INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_type, trigger_key, trigger_body, trigger_headers, tags,
                          sinks_open, controlled, ended_at)
@@ -52,7 +58,8 @@ WITH definition AS MATERIALIZED (
   UNION ALL
   SELECT id, 'run.succeeded', NULL FROM run WHERE %(sinks)s = 0
 )
-SELECT id FROM run;
+SELECT run.id, clashes.n AS clashes
+  FROM (SELECT count(refused) AS n FROM clash) AS clashes LEFT JOIN run ON TRUE;
 
 -- name: definition
 -- Does:  what a start needs to know of a flow.

@@ -1,0 +1,250 @@
+"""Accepting triggers: all or nothing, once per key, and only what fits."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.core.states import RunStatus
+from orchestrator.engine import start_run, switch
+from orchestrator.engine.types import Started, StartRequest
+from orchestrator.errors import (
+    FlowDisabled,
+    FlowNotFound,
+    IdempotencyConflict,
+    InputInvalid,
+    OrchestratorError,
+    UsageError,
+)
+from orchestrator.ledger import reads
+from orchestrator.ledger.tx import Ledger
+from tests.support.factories import Lab, after, call, keys, loop
+
+
+def start(lab: Lab, *requests: StartRequest, **fields: Any) -> list[Started]:
+    return start_run.start(lab.ledger, requests, **fields)
+
+
+def runs(lab: Lab) -> int:
+    return len(lab.rows("SELECT 1 FROM flow_runs"))
+
+
+def test_a_start_gives_the_dispatches_to_publish(lab: Lab) -> None:
+    """Exactly the roots, with their routing; the rows are the same."""
+    lab.flow({"a": call(), "b": call(queue="gpu", priority=1), "c": after("a"), "each": loop([1, 2])}, queue="main")
+    (started,) = start(lab, StartRequest("demo", tags=("x",)))
+    found = {(d.step_key, d.number, d.task, d.queue, d.priority) for d in started.dispatches}
+    assert found == {
+        ("a", 1, "demo.work", "main", 5),
+        ("b", 1, "demo.work", "gpu", 1),
+        ("each.0.do", 1, "demo.work", "main", 5),
+        ("each.1.do", 1, "demo.work", "main", 5),
+    }
+    rows = lab.rows("SELECT step_key, dispatch_no, task, queue, priority FROM flow_step_dispatches")
+    assert {tuple(row.values()) for row in rows} == found
+    assert reads.get_run(lab.ledger, started.run_id).tags == ("x",)
+
+
+def test_the_same_key_gives_the_same_run(lab: Lab) -> None:
+    """Also when the body is written otherwise; only the first call creates."""
+    lab.flow({"a": call()})
+    (first,) = start(lab, StartRequest("demo", '{"x": 1, "y": 2}', key="k"))
+    (second,) = start(lab, StartRequest("demo", '{"y":2,"x":1}', key="k"))
+    assert (first.created, second.created, second.dispatches) == (True, False, ())
+    assert first.run_id == second.run_id
+    (other,) = start(lab, StartRequest("demo", '{"x": 1}', key="another"))
+    assert other.created
+    assert runs(lab) == 2
+
+
+def test_the_same_key_with_another_body_is_a_conflict(lab: Lab) -> None:
+    """Nothing is started, and the first run is named."""
+    lab.flow({"a": call()})
+    (first,) = start(lab, StartRequest("demo", '{"x": 1}', key="k"))
+    with pytest.raises(IdempotencyConflict, match=str(first.run_id)):
+        start(lab, StartRequest("demo", '{"x": 2}', key="k"))
+    assert runs(lab) == 1
+
+
+def test_keys_expire(lab: Lab) -> None:
+    """After the flow's (or the call's) time to live the key starts a new run."""
+    lab.flow({"a": call()}, idempotency_ttl="PT1H")
+    (first,) = start(lab, StartRequest("demo", key="k"))
+    lab.forward(3590)
+    assert start(lab, StartRequest("demo", key="k"))[0].run_id == first.run_id
+    lab.forward(20)
+    (second,) = start(lab, StartRequest("demo", '{"other": 1}', key="k"), key_ttl=timedelta(seconds=5))
+    assert second.created
+    assert second.run_id != first.run_id
+    lab.forward(6)
+    assert start(lab, StartRequest("demo", key="k"))[0].created
+
+
+def test_keys_of_different_flows_do_not_meet(lab: Lab) -> None:
+    """A key belongs to its flow."""
+    for name in ("one", "two"):
+        lab.flow({"a": call()}, name=name)
+    first, second = start(lab, StartRequest("one", key="k"), StartRequest("two", key="k"))
+    assert first.created
+    assert second.created
+
+
+def test_duplicates_inside_one_batch(lab: Lab) -> None:
+    """The first of them creates the run, whatever stands around them."""
+    lab.flow({"a": call()})
+    keyed = [StartRequest("demo", '{"n": 1}', key=key) for key in ("k", "k", "l", "k")]
+    started = start(lab, StartRequest("demo"), *keyed)
+    assert [each.created for each in started] == [True, True, False, True, False]
+    assert started[1].run_id == started[2].run_id == started[4].run_id
+    assert runs(lab) == 3
+    with pytest.raises(IdempotencyConflict):
+        start(lab, StartRequest("demo", '{"n": 1}', key="m"), StartRequest("demo", '{"n": 2}', key="m"))
+
+
+def test_a_conflict_inside_a_batch_starts_nothing(lab: Lab) -> None:
+    """All or none of one call: also of the requests that had no key."""
+    lab.flow({"a": call()})
+    start(lab, StartRequest("demo", '{"n": 1}', key="k"))
+    before = lab.snapshot()
+    with pytest.raises(IdempotencyConflict):
+        start(lab, StartRequest("demo"), StartRequest("demo", '{"n": 2}', key="k"), StartRequest("demo", key="new"))
+    assert lab.snapshot() == before
+    assert len(lab.rows("SELECT 1 FROM flow_idempotency_keys")) == 1
+
+
+def test_500_starts_are_one_commit(lab: Lab) -> None:
+    """And one round trip: one transaction wrote every row."""
+    lab.flow({"a": call(), "b": after("a")}, tags=["nightly"])
+    started = start(lab, *(StartRequest("demo", json.dumps({"n": n})) for n in range(500)))
+    assert len({each.run_id for each in started}) == 500
+    assert len(lab.rows("SELECT DISTINCT xmin::text AS x FROM flow_runs UNION SELECT xmin::text FROM flow_steps")) == 1
+    bodies = lab.rows("SELECT trigger_body FROM flow_runs ORDER BY id")
+    assert [row["trigger_body"]["n"] for row in bodies] == list(range(500))
+    assert lab.rows("SELECT count(*) AS n FROM flow_step_dispatches")[0]["n"] == 500
+
+
+def test_several_flows_in_one_call_are_all_or_nothing(lab: Lab) -> None:
+    """The answers come in the order of the requests."""
+    for name in ("one", "two"):
+        lab.flow({name: call()}, name=name)
+    started = start(lab, StartRequest("two"), StartRequest("one"), StartRequest("two"))
+    assert [keys(each.dispatches) for each in started] == [["two"], ["one"], ["two"]]
+    switch.disable(lab.ledger, "two", "ann")
+    before = lab.snapshot() | {"flow_events": []}
+    with pytest.raises(FlowDisabled):
+        start(lab, StartRequest("one"), StartRequest("two"))
+    with pytest.raises(FlowNotFound):
+        start(lab, StartRequest("one"), StartRequest("zwo"))
+    assert lab.snapshot() | {"flow_events": []} == before
+
+
+def test_unknown_flows_get_a_suggestion(lab: Lab) -> None:
+    """With the nearest name, or where the names are."""
+    lab.flow({"a": call()}, name="nightly_report")
+    with pytest.raises(FlowNotFound, match="did you mean `nightly_report`"):
+        lab.start("nightly_reprot")
+    with pytest.raises(FlowNotFound, match="start a worker that has it"):
+        lab.start("zzz")
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}, "deep": {"type": "array", "items": {"type": "string"}}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("{}", "'n' is a required property"),
+        ('{"n": "x"}', "at `n`: 'x' is not of type 'integer'"),
+        ('{"n": 1, "deep": ["a", 2]}', r"at `deep\[1\]`"),
+        ('{"n": 1, "m": 2}', "'m' was unexpected"),
+        ("[1]", "is not of type 'object'"),
+        ("{", "is not JSON"),
+        ('{"n": NaN}', "is not JSON"),
+        ('{"n": 1e999}', "not"),
+        ('{"n": 1, "deep": ["a\\u0000"]}', "cannot be stored"),
+        ('{"n": 1, "deep": ["\\ud800"]}', "cannot be stored"),
+    ],
+)
+def test_a_body_that_does_not_fit_is_refused(lab: Lab, body: str, message: str) -> None:
+    """With the path of the value, before anything is written."""
+    lab.flow({"a": call()}, input_schema=SCHEMA)
+    with pytest.raises(InputInvalid, match=message):
+        start(lab, StartRequest("demo", '{"n": 1}'), StartRequest("demo", body))
+    assert runs(lab) == 0
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_keys_have_a_length(lab: Lab, key: str) -> None:
+    """1 to 255 characters."""
+    lab.flow({"a": call()})
+    with pytest.raises(UsageError, match="1 to 255 characters"):
+        start(lab, StartRequest("demo", key=key))
+    with pytest.raises(OrchestratorError):
+        start(lab, StartRequest("demo", key="a\x00b"))
+    assert runs(lab) == 0
+
+
+def test_a_deploy_between_two_starts_is_noticed(lab: Lab) -> None:
+    """Another process registered a new version: the cached hash is not used."""
+    lab.flow({"a": call()})
+    first = lab.start()
+    other = Ledger.connect(lab.url)
+    try:
+        other_lab_manifest = lab.flow({"b": call()}, version="2")
+        lab.ledger.current["demo"] = reads.get_run(lab.ledger, first).manifest_hash
+        second = lab.start()
+    finally:
+        other.close()
+    assert reads.get_run(lab.ledger, second).manifest_hash == other_lab_manifest.hash
+    assert lab.ready(second) == ["b"]
+    lab.do(first, "a")
+    lab.do(second, "b")
+    assert lab.status(first) is RunStatus.SUCCEEDED
+
+
+def test_nothing_to_start(lab: Lab) -> None:
+    """An empty call is no error."""
+    assert start(lab) == []
+
+
+# ---- finding runs ----
+
+
+def test_runs_are_found_by_prefix_and_listed(lab: Lab) -> None:
+    """Newest first; by flow, status, tag; page by page."""
+    lab.flow({"a": call()}, name="one", tags=["red"])
+    lab.flow({"a": call()}, name="two")
+    ids = [lab.start("one"), lab.start("two"), lab.start("one")]
+    lab.do(ids[0], "a")
+    assert [row.id for row in reads.list_runs(lab.ledger)] == ids[::-1]
+    assert [row.id for row in reads.list_runs(lab.ledger, flow="one", limit=1)] == [ids[2]]
+    assert [row.id for row in reads.list_runs(lab.ledger, before=ids[1])] == [ids[0]]
+    assert [row.id for row in reads.list_runs(lab.ledger, status="succeeded")] == [ids[0]]
+    assert [row.id for row in reads.list_runs(lab.ledger, tag="red")] == [ids[2], ids[0]]
+    for run_id in ids:
+        assert reads.find_run(lab.ledger, str(run_id)) == run_id
+        assert reads.find_run(lab.ledger, str(run_id)[:-2]) == run_id
+        assert reads.find_run(lab.ledger, str(run_id)[-8:]) == run_id
+    with pytest.raises(OrchestratorError, match="fits several runs"):
+        reads.find_run(lab.ledger, str(ids[0])[:6])
+    for wrong in ("zzzz", "12", "ffffffff-ffff"):
+        with pytest.raises(OrchestratorError, match=r"No run|not a run id"):
+            reads.find_run(lab.ledger, wrong)
+
+
+def test_steps_fold_big_loops(lab: Lab) -> None:
+    """The loop's row counts its children by status."""
+    lab.flow({"each": loop("@triggerBody().items"), "two": loop([1, 2])})
+    run_id = lab.start(body={"items": list(range(5))})
+    lab.do(run_id, "each.0.do")
+    folded = {step.key: step for step in reads.steps(lab.ledger, run_id, fold=3)}
+    assert list(folded) == ["each", "two", "two.0.do", "two.1.do"]
+    assert folded["each"].children == {"ready": 4, "succeeded": 1}
+    assert (folded["each"].children_total, folded["each"].children_open) == (5, 4)
+    assert len(reads.steps(lab.ledger, run_id)) == 9
