@@ -39,7 +39,8 @@ class Children:
 
     def _listed(self) -> set[int]:
         pool = getattr(self._worker.pool, "_pool", None)
-        return {child.pid for child in list(pool._pool)} if pool is not None else self._known
+        # The pool lists a child a moment before it is forked: then it has no pid yet.
+        return {child.pid for child in list(pool._pool) if child.pid} if pool is not None else self._known
 
     def bury(self) -> float:
         """End the claims of children that died, and publish what follows. Safe to repeat after an error."""
