@@ -1,0 +1,37 @@
+"""An arena per module: its own ledger, its own keys in Redis, workers that outlive a single test."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults.arena import Arena, arena
+from tests.support.nursery import Nursery, nursery
+from tests.support.servers import Broker, Server
+
+Make = Callable[..., AbstractContextManager[Arena]]
+
+
+@pytest.fixture(scope="session")
+def the_nursery() -> Iterator[Nursery]:
+    with nursery() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def make_arena(
+    pg_server: Server,
+    template_db: str,
+    broker_server: Broker,
+    the_nursery: Nursery,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Make:
+    """`make_arena(lease=…)`: a context manager."""
+
+    def make(**changes: object) -> AbstractContextManager[Arena]:
+        folder: Path = tmp_path_factory.mktemp("arena")
+        return partial(arena, pg_server, template_db, broker_server.url, folder, the_nursery)(**changes)
+
+    return make

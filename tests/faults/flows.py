@@ -1,0 +1,150 @@
+"""The flow that every fault is tried on: a chain, a fan-out with a window, joins, a retry and a transactional step."""
+
+import os
+import socket
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import text
+
+from orchestrator import Context, each, flow, step
+from tests.support import nemesis
+
+if nemesis.VARIABLE in os.environ:
+    nemesis.arm()
+
+FLAKY = [timedelta(milliseconds=100)]
+
+
+def write(kind: str, ctx: Context) -> None:
+    """One line of the effects log, written whole."""
+    words = (kind, socket.gethostname(), os.getpid(), time.monotonic_ns(), ctx.run_id, ctx.step_key, ctx.attempt)
+    line = " ".join(map(str, (*words, ctx.idempotency_key))) + "\n"
+    handle = os.open(os.environ["TEST_EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+def send(ctx: Context) -> None:
+    """An effect on a target that takes each key once, like a payment provider."""
+    target = Path(os.environ["TEST_TARGET"]) / ctx.idempotency_key
+    target.touch(exist_ok=True)
+
+
+def failed_before(ctx: Context) -> bool:
+    """False the first time it is asked about this step."""
+    note = Path(os.environ["TEST_TARGET"]) / f"{ctx.idempotency_key}:failed"
+    try:
+        note.touch(exist_ok=False)
+    except FileExistsError:
+        return True
+    return False
+
+
+def work(ctx: Context, plan: dict[str, str], seconds: float = 0.0) -> None:
+    """What every handler does. `plan` maps a step to `point=fault` that its first attempt arms."""
+    write("start", ctx)
+    if ctx.attempt == 1 and ctx.step_key in plan:
+        for one in plan[ctx.step_key].split():
+            point, _, do = one.partition("=")
+            nemesis.order(Path(os.environ[nemesis.VARIABLE]), point, do, "child")
+    send(ctx)
+    time.sleep(seconds)
+    nemesis.strike("handler.middle")
+    write("end", ctx)
+
+
+@step
+def first(ctx: Context, width: int, plan: dict[str, str]) -> list[int]:
+    work(ctx, plan)
+    return list(range(width))
+
+
+@step
+def second(ctx: Context, items: list[int], plan: dict[str, str], seconds: float) -> int:
+    work(ctx, plan, seconds)
+    return len(items)
+
+
+@step(retries=1, backoff=FLAKY)
+def flaky(ctx: Context, n: int, plan: dict[str, str]) -> int:
+    """Fails once."""
+    work(ctx, plan)
+    if failed_before(ctx):
+        return n
+    raise ConnectionError("not yet")
+
+
+@step
+def part(ctx: Context, n: int, plan: dict[str, str], seconds: float = 0.0) -> int:
+    work(ctx, plan, seconds)
+    return n * n
+
+
+@step
+def total(ctx: Context, parts: list[int], plan: dict[str, str]) -> int:
+    work(ctx, plan)
+    return sum(parts)
+
+
+@step(transactional=True)
+def pay(ctx: Context, amount: int, bonus: int, plan: dict[str, str]) -> int:
+    ctx.tx.execute(
+        text("INSERT INTO test_payments (key, attempt) VALUES (:key, :attempt)"),
+        {"key": ctx.idempotency_key, "attempt": ctx.attempt},
+    )
+    work(ctx, plan)
+    return amount + bonus
+
+
+@step
+def last(ctx: Context, paid: int, plan: dict[str, str]) -> int:
+    work(ctx, plan)
+    return paid + 1
+
+
+@flow(name="mix")
+def mix(width: int, plan: dict[str, str], seconds: float = 0.0) -> int:
+    items = first(width, plan)
+    bonus = flaky(second(items, plan, seconds), plan)
+    amount = total(each(part, items, concurrency=2, plan=plan), plan)
+    return last(pay(amount, bonus, plan), plan)
+
+
+@flow(name="wide")
+def wide(width: int, plan: dict[str, str], seconds: float = 0.0) -> int:
+    return total(each(part, first(width, plan), plan=plan, seconds=seconds), plan)
+
+
+@step
+def lone(ctx: Context, plan: dict[str, str], seconds: float = 0.0) -> int:
+    work(ctx, plan, seconds)
+    return 1
+
+
+@flow(name="single")
+def single(plan: dict[str, str], seconds: float = 0.0) -> int:
+    return lone(plan, seconds)
+
+
+@step
+def left(ctx: Context, plan: dict[str, str]) -> int:
+    work(ctx, plan)
+    return 1
+
+
+@step
+def right(ctx: Context, plan: dict[str, str]) -> int:
+    """Fails for good in its first epoch."""
+    work(ctx, plan)
+    if failed_before(ctx):
+        return 2
+    raise ValueError("an operator must look")
+
+
+@flow(name="fork")
+def fork(plan: dict[str, str]) -> list[int]:
+    return [left(plan), right(plan)]

@@ -1,0 +1,73 @@
+"""A pool child dies at every point it passes. Its worker notices at once: nobody waits for the lease."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.faults.arena import Arena
+from tests.faults.conftest import Make
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def field(make_arena: Make) -> Iterator[Arena]:
+    """One worker with one child, and leases far longer than the tests."""
+    with make_arena(lease=timedelta(seconds=60), heartbeat=timedelta(seconds=0.4)) as made:
+        made.worker()
+        yield made
+        made.judge_all_again()
+
+
+AT_ONCE = [
+    # The first child that passes it; and how many attempts that costs.
+    ("claim.before", 0),
+    ("claim.committed", 1),
+    ("handler.before", 1),
+    ("publish.before", 0),
+    ("publish.after", 0),
+    ("expand.inserted", 1),
+]
+IN_A_STEP = [
+    ("first", "handler.middle", 1),
+    ("first", "finish.before", 1),
+    ("first", "finish.committed", 0),
+    ("second", "handler.after", 1),
+    ("second", "finish.before", 1),
+    ("second", "finish.committed", 1),  # the chained claim of `flaky`
+    ("second", "renew.before", 1),
+    ("second", "renew.committed", 1),
+    ("flaky", "fail.before", 1),
+    ("flaky", "fail.committed", 0),
+    ("part.0.part", "handler.middle", 1),
+    ("part.0.part", "finish.committed", 1),  # the chained claim of the next child
+    ("part.1.part", "finish.committed", 0),  # the last child: the end of the loop
+    ("part.4.part", "finish.before", 1),
+    ("pay", "handler.middle", 1),
+    ("pay", "handler.after", 1),
+    ("pay", "finish.committed", 1),  # the chained claim of `last`
+    ("last", "finish.before", 1),
+    ("last", "finish.committed", 0),
+]
+
+
+def test_without_a_fault(field: Arena) -> None:
+    """What everything below is held against."""
+    field.check(field.start())
+
+
+@pytest.mark.parametrize(("point", "crashed"), AT_ONCE)
+def test_killed_at(field: Arena, point: str, crashed: int) -> None:
+    field.order(point, "kill")
+    run_id = field.start()
+    field.check(run_id, crashed=crashed)
+    field.struck(point)
+
+
+@pytest.mark.parametrize(("step", "point", "crashed"), IN_A_STEP)
+def test_killed_in(field: Arena, step: str, point: str, crashed: int) -> None:
+    seconds = 1.5 if point.startswith("renew") else 0.0
+    run_id = field.start(plan={step: f"{point}=kill"}, seconds=seconds)
+    field.check(run_id, crashed=crashed)
+    field.struck(point)

@@ -1,0 +1,194 @@
+"""Workers without the wait: a process that has imported everything forks them, each in a session of its own."""
+
+import contextlib
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from orchestrator.settings import Settings
+from tests.support.eventually import eventually
+from tests.support.worker_process import WorkerProcess
+
+_ROOT = Path(__file__).resolve().parents[2]
+_MAIN = "from tests.support.nursery import main; main()"
+_HEAVY = (
+    "alembic.command",
+    "celery.app.amqp",
+    "celery.concurrency.prefork",
+    "celery.concurrency.thread",
+    "celery.worker.components",
+    "celery.worker.consumer",
+    "celery.worker.strategy",
+    "kombu.transport.redis",
+    "orchestrator.authoring.discovery",
+    "orchestrator.client",
+    "orchestrator.engine.explain",
+    "orchestrator.ledger.migrate",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "tests.support.worker_process",
+    "workers.command",
+)
+
+
+def main() -> None:
+    """What the nursery's process runs: a request per line in, a pid per line out."""
+    from workers.supervise import die_with_parent
+
+    die_with_parent(os.getppid())
+    for name in _HEAVY:
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for exit codes, so nobody stays a zombie
+    here = os.getpid()
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _grow_up(here, request)
+        print(pid, flush=True)
+
+
+def _grow_up(parent: int, request: Mapping[str, Any]) -> None:
+    """Become a process of one's own and run what was asked for. Never returns."""
+    from workers.supervise import die_with_parent
+
+    code = 1
+    try:
+        os.setsid()
+        die_with_parent(parent)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        random.seed()
+        log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for target, source in ((0, nothing), (1, log), (2, log)):
+            os.dup2(source, target)
+        os.environ.clear()
+        os.environ.update(request["env"])
+        os.chdir(request["folder"])
+        module, _, function = request["call"].partition(":")
+        code = getattr(importlib.import_module(module), function)(*request["args"]) or 0
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class Nursery:
+    """The test's side of it."""
+
+    def __init__(self) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _MAIN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**env, "PYTHONPATH": str(_ROOT)},
+        )
+
+    def fork(self, call: str, *args: Any, env: Mapping[str, str], log: Path, folder: Path) -> int:
+        """The pid of a new process, the leader of its own session, that calls `module:function` with `args` (JSON)."""
+        request = {"call": call, "args": args, "env": dict(env), "log": str(log), "folder": str(folder)}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+@contextlib.contextmanager
+def nursery() -> Iterator[Nursery]:
+    """Open while the block runs; its processes die with it."""
+    made = Nursery()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def alive(pid: int) -> bool:
+    """Whether this process has not ended; a zombie has."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def stopped(pid: int) -> bool:
+    """Whether this process is paused."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    return False
+
+
+class Forked(WorkerProcess):
+    """A worker out of a nursery. It has no exit code; for that, take a `WorkerProcess`."""
+
+    def __init__(self, nursery: Nursery, settings: Settings, flows: str, folder: Path, **options: Any) -> None:
+        super().__init__(settings, flows, folder, **options)
+        self._nursery = nursery
+        self._pid = 0
+
+    def start(self, *, ready: bool = True) -> "Forked":
+        options = json.loads(self._argv[-1])
+        self._pid = self._nursery.fork(
+            "tests.support.worker_process:main", options, env=self._env, log=self.log_file, folder=self._folder
+        )
+        if ready:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        def check() -> bool:
+            if not self.alive:
+                raise RuntimeError(f"The worker ended:\n{self.tail()}")
+            return " ready." in self.log()
+
+        eventually(check, timeout=timeout, message="the worker is ready")
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    @property
+    def alive(self) -> bool:
+        return alive(self._pid)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group, if there is one."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        eventually(lambda: not self.alive, timeout=30)
+
+    def wait(self, timeout: float = 40.0) -> int:
+        eventually(lambda: not self.alive, timeout=timeout, message="the worker ends")
+        return 0
+
+
+def all_of(pids: Sequence[int]) -> list[int]:
+    """Those that live, with everything below them."""
+    found = list(pids)
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return [pid for pid in found if alive(pid)]
