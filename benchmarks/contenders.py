@@ -5,19 +5,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import redis
 from celery import chain as celery_chain
 from celery import chord as celery_chord
+from celery.exceptions import TimeoutError as CeleryTimeout
 from pydantic import SecretStr
 
-from benchmarks import cpu, flows
+from benchmarks import bare_celery, cpu, flows
 from benchmarks.cpu import Cpu
 from benchmarks.processes import BenchFailed, Process
-from orchestrator import Client, RunStatus, Settings
+from orchestrator import Client, RunStatus, Settings, WaitTimeout
 from orchestrator.ledger import migrate, reads
 
 CHAIN: Final = 5
 STARTS_AT_ONCE: Final = 500
 _PATIENCE_S: Final = 180.0
+_FAN_S: Final = 60.0
 CONCURRENCY: Final = 2
 
 
@@ -31,7 +34,11 @@ class Contender(Protocol):
         """Seconds from the start of one chain to its observed end."""
 
     def fan(self, count: int) -> float:
-        """Seconds for `count` steps side by side and their join."""
+        """Seconds for `count` steps side by side and their join.
+
+        Raises:
+            TimeoutError: more than a minute; `restart` before anything else.
+        """
 
     def start_each(self, count: int) -> None:
         """Start chains one at a time; nobody works on them until `go_on`."""
@@ -45,6 +52,9 @@ class Contender(Protocol):
         """Let the worker go on, and wait until everything that was started has ended."""
 
     def cpu(self) -> Cpu: ...
+
+    def restart(self) -> None:
+        """Drop what is under way, with the process that works on it."""
 
     def close(self) -> None: ...
 
@@ -79,10 +89,13 @@ class Ours:
 
     def fan(self, count: int) -> float:
         """By the ledger's clock: `wait` looks too seldom to time a long run to the millisecond."""
-        return self._recorded(self.client.start(flows.fan, count=count))
+        return self._recorded(self.client.start(flows.fan, count=count), _FAN_S)
 
-    def _recorded(self, handle: Any) -> float:
-        _succeeded(handle.wait(_PATIENCE_S))
+    def _recorded(self, handle: Any, patience_s: float = _PATIENCE_S) -> float:
+        try:
+            _succeeded(handle.wait(patience_s))
+        except WaitTimeout as exc:
+            raise TimeoutError(str(exc)) from exc
         row = handle.row()
         return float((row.ended_at - row.created_at).total_seconds())
 
@@ -103,6 +116,9 @@ class Ours:
 
     def cpu(self) -> Cpu:
         return cpu.read(self._process.pid, self._servers)
+
+    def restart(self) -> None:
+        raise BenchFailed("A fan-out took more than a minute. Fix: measure on a machine that has less to do.")
 
     def close(self) -> None:
         self.client.close()
@@ -129,18 +145,29 @@ class Bare:
     """`celery worker`: prefork, two children, prefetch 4, late acks, results in Valkey. Not durable."""
 
     def __init__(self, name: str, broker_url: str, ack_emulation: bool, valkey: int, folder: Path) -> None:
-        from benchmarks import bare_celery
-
         self.name = name
+        self._url = broker_url
+        self._ack_emulation = ack_emulation
         self._valkey = valkey
-        env = {"BENCH_BROKER_URL": broker_url, "BENCH_ACK_EMULATION": "1" if ack_emulation else "0"}
+        self._folder = folder
+        self._start()
+
+    def _start(self) -> None:
+        env = {"BENCH_BROKER_URL": self._url, "BENCH_ACK_EMULATION": "1" if self._ack_emulation else "0"}
         command = ["-m", "celery", "-A", "benchmarks.bare_celery", "worker", "--pool", "prefork"]
         command += ["--concurrency", str(CONCURRENCY), "--without-gossip", "--without-mingle"]
-        self._process = Process(name.replace(" ", "-").replace(",", ""), command, env, folder)
-        self._app = bare_celery.make_app(broker_url, ack_emulation)
+        self._process = Process(self.name.replace(" ", "-").replace(",", ""), command, env, self._folder)
+        self._app = bare_celery.make_app(self._url, self._ack_emulation)
         self._add_one, self._total = self._app.tasks["bare.add_one"], self._app.tasks["bare.total"]
         self._process.wait_ready(lambda: bool(self._app.control.ping(timeout=0.5)))
         self._open: list[Any] = []
+
+    def restart(self) -> None:
+        self._process.kill()
+        self._app.close()
+        with redis.Redis.from_url(self._url) as client:
+            client.flushdb()
+        self._start()
 
     def _chain(self, value: int) -> Any:
         return celery_chain(self._add_one.s(value), *[self._add_one.s() for _ in range(CHAIN - 1)])
@@ -161,9 +188,11 @@ class Bare:
 
     def fan(self, count: int) -> float:
         began = time.perf_counter()
-        celery_chord([self._add_one.s(value) for value in range(count)], self._total.s()).apply_async().get(
-            timeout=_PATIENCE_S
-        )
+        header = [self._add_one.s(value) for value in range(count)]
+        try:
+            celery_chord(header, self._total.s()).apply_async().get(timeout=_FAN_S)
+        except CeleryTimeout as exc:
+            raise TimeoutError(f"a chord of {count:,} did not end within {_FAN_S:.0f} s") from exc
         return time.perf_counter() - began
 
     def start_each(self, count: int) -> None:

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, Final
 
 from examples.package_audit.flow import package_audit
-from examples.package_audit.report import Report, table
+from examples.package_audit.report import table
 from orchestrator import Client, OrchestratorError, Settings
 from orchestrator.dev.place import clean_up_predecessor
 
@@ -49,8 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         with stack(given.data_dir.absolute()) as info:
-            report = audit(info, given.data_dir)
-            where_to_look(info, report)
+            run_id = audit(info, given.data_dir)
+            where_to_look(info, run_id)
             if given.keep:
                 say("The stack goes on until Ctrl-C.")
                 signal.pause()
@@ -134,8 +134,8 @@ def _stop(dev: "subprocess.Popen[str]", data_dir: Path) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def audit(info: dict[str, Any], data_dir: Path) -> Report:
-    """Start the run, show it live, print its report and keep it beside the data."""
+def audit(info: dict[str, Any], data_dir: Path) -> str:
+    """Start the run, show it live, print its report and keep it beside the data; the run's id."""
     urls = {f"ORCHESTRATOR_{name.upper()}": info[name] for name in ("database_url", "broker_url")}
     with Client(Settings.from_env(urls)) as client:
         run = client.start(package_audit)
@@ -145,7 +145,7 @@ def audit(info: dict[str, Any], data_dir: Path) -> Report:
     (data_dir / "report.txt").write_text(text)
     (data_dir / "report.json").write_text(report.model_dump_json(indent=2))
     say(f"\n{text}")
-    return report
+    return str(run.id)
 
 
 def _watch(run_id: str, urls: dict[str, str]) -> None:
@@ -153,15 +153,14 @@ def _watch(run_id: str, urls: dict[str, str]) -> None:
     subprocess.run([*PROGRAM, "run", "watch", run_id], cwd=ROOT, env={**os.environ, **urls}, check=False)
 
 
-def where_to_look(info: dict[str, Any], report: Report) -> None:
+def where_to_look(info: dict[str, Any], run_id: str) -> None:
     """Names what stays and what can be asked for later."""
     data_dir = Path(info["data_dir"])
     lines = (
         ("report", f"{data_dir / 'report.txt'} and {data_dir / 'report.json'}"),
         ("Flower", f"{info['flower_url']} (while the stack runs: make demo with --keep, or orchestrator dev)"),
         ("the run again", f"orchestrator dev --data-dir {data_dir}, and in another terminal:"),
-        ("", "orchestrator run ls"),
-        ("", "orchestrator run show ID;  orchestrator run events ID;  orchestrator run result ID"),
+        *(("", f"orchestrator run {verb} {run_id}") for verb in ("show", "events", "result")),
         ("logs", str(data_dir / "demo.log")),
     )
     say("\n".join(f"  {name:14} {value}" for name, value in lines) + "\n")

@@ -1,0 +1,78 @@
+"""The benchmark measures what it says, at sizes of next to nothing; no figure is asserted."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES, main, run
+from benchmarks.figures import Figure, number, percentile, ratio
+from benchmarks.report import Result, Row, markdown
+from benchmarks.workloads import TINY
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_every_workload_gives_its_rows() -> None:
+    """Own servers, real workers of ours and of Celery, every row filled for everybody."""
+    said: list[str] = []
+    text = run(TINY, NAMES, said.append)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    for what in (
+        "chain of 5, runs/s",
+        "CPU, PostgreSQL",
+        "p95, start to observed end",
+        "fan-out of 5",
+        "one at a time",
+    ):
+        (row,) = [line for line in rows if line.startswith(f"| {what}")]
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        empty = 4 if what == "CPU, PostgreSQL" else 0
+        assert cells.count("–") == empty, row
+    assert "Share of messages published twice: " in text
+    assert any(line.startswith("backlog: ") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--only", "chian"], "there is no benchmark 'chian'; there are chain, latency, fan, starts, backlog"),
+        (["--only", " , "], "no benchmark is named"),
+        (["--output", "/nowhere/at/all.md"], "/nowhere/at/all.md is no file in a folder that exists"),
+        (["--slow"], "unrecognized arguments: --slow"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is started for it."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert reason in said
+    assert said.count("\n") == 1
+
+
+def test_the_module_runs_as_a_program() -> None:
+    """As `make bench` calls it."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "--quick" in done.stdout
+
+
+def test_figures_are_medians_with_their_spread() -> None:
+    """What the table prints."""
+    assert Figure.of([3, 1, 2]) == Figure(2, 1, 3)
+    assert Figure.of([300.4, 100, 200]).text() == "200 (100–300)"
+    assert [number(value) for value in (0, 0.01234, 1.234, 12.34, 1234.5)] == ["0", "0.012", "1.23", "12.3", "1,234"]
+    assert percentile(list(range(100)), 0.95) == 95
+    assert (ratio(1, 4), ratio(1, 0)) == ("0.25", "–")
+
+
+def test_a_contender_without_a_figure_leaves_a_gap() -> None:
+    """A chord that did not end is no reason to lose the table."""
+    row = Row("speed", {"ours": Figure.of([4.0]), "b": Figure.of([2.0])}, "runs/s")
+    text = markdown([Result("T", [row], ["a note"])], ["ours", "b", "c"], 60)
+    assert "| speed, runs/s | 4.00 | 2.00 | **2.00** | – | – |" in text
+    assert "- a note" in text
