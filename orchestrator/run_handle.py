@@ -25,9 +25,9 @@ OUTAGE_S: Final = 30.0
 
 
 def pauses(timeout_s: float | None) -> Iterator[float]:
-    """Seconds to sleep between looks: growing from 10 ms to 500 ms, until `timeout_s` is over (None: never)."""
+    """Seconds to sleep between looks: growing from 2 ms to 500 ms, until `timeout_s` is over (None: never)."""
     ends = None if timeout_s is None else time.monotonic() + timeout_s
-    pause = 0.01
+    pause = 0.002
     while ends is None or time.monotonic() < ends:
         yield pause if ends is None else min(pause, max(ends - time.monotonic(), 0.0))
         pause = min(pause * 1.5, 0.5)
