@@ -4,24 +4,25 @@ SELECT status FROM flow_runs WHERE id = %(run_id)s;
 -- name: steps
 -- Does:  the steps of a run in the manifest's order; children of loops with more than `fold` are left out.
 -- In:    run_id, fold (null: every child)
+WITH tally AS MATERIALIZED (
+  SELECT loop_key, sum(n) AS children, json_object_agg(status, n) AS by_status
+    FROM (SELECT loop_key, status, count(*) AS n FROM flow_steps
+           WHERE run_id = %(run_id)s AND loop_key IS NOT NULL GROUP BY loop_key, status) AS counts
+   GROUP BY loop_key
+)
 SELECT s.step_key, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason, s.attempts, s.queue, s.due_at, s.ready_at,
        s.started_at, s.ended_at, s.children_open, s.children_failed,
        CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
        CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,
        a.error_type, a.error_message,
-       CASE WHEN s.type IS NULL THEN
-         (SELECT json_object_agg(n.status, n.count) FROM
-            (SELECT status, count(*) FROM flow_steps
-              WHERE run_id = s.run_id AND step_key >= s.step_key || '.' AND step_key < s.step_key || '/' GROUP BY status) AS n)
-       END AS children
+       own.by_status AS children
   FROM flow_steps s
+  LEFT JOIN tally own ON own.loop_key = s.step_key
   LEFT JOIN flow_step_claims c ON c.run_id = s.run_id AND c.step_key = s.step_key
   LEFT JOIN flow_step_attempts a ON a.run_id = s.run_id AND a.step_key = s.step_key AND a.attempt = s.attempts
  WHERE s.run_id = %(run_id)s
    AND (s.loop_key IS NULL OR %(fold)s::int IS NULL
-        OR %(fold)s::int >= (SELECT count(*) FROM flow_steps
-                              WHERE run_id = s.run_id AND step_key >= s.loop_key || '.' AND step_key < s.loop_key || '/'
-                              ))
+        OR s.loop_key IN (SELECT loop_key FROM tally WHERE children <= %(fold)s::int))
  ORDER BY s.position, s.loop_index NULLS FIRST, s.step_key;
 
 -- name: events

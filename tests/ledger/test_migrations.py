@@ -1,0 +1,148 @@
+"""The migrations make the schema that the metadata describes, once, however many processes ask."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+
+from orchestrator.core.states import RunStatus, StepStatus
+from orchestrator.errors import SchemaBehind
+from orchestrator.ledger import migrate
+from orchestrator.ledger.schema import FUNCTIONS, metadata
+from orchestrator.ledger.tx import normal_url
+from tests.support.race import race
+
+CATALOG = {
+    "columns": """SELECT table_name, column_name, data_type, udt_name, is_nullable, column_default, collation_name,
+                         is_identity FROM information_schema.columns WHERE table_schema = 'public'""",
+    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "constraints": """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+                       WHERE connamespace = 'public'::regnamespace AND contype <> 'n'""",
+    "options": """SELECT relname, reloptions FROM pg_class
+                   WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')""",
+    "comments": """SELECT objoid::regclass::text, objsubid, description FROM pg_description
+                    WHERE objoid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)""",
+    "functions": """SELECT proname, prosrc, provolatile, proparallel FROM pg_proc
+                     WHERE pronamespace = 'public'::regnamespace""",
+}
+
+
+def catalog(url: str) -> dict[str, list[str]]:
+    """What the server says about the schema; alembic's own table left out."""
+    with psycopg.connect(url) as connection:
+        found = {name: connection.execute(query).fetchall() for name, query in CATALOG.items()}
+    return {name: sorted(str(row) for row in rows if "alembic_version" not in str(row)) for name, rows in found.items()}
+
+
+def test_migrations_and_metadata_agree(db_url: str) -> None:
+    """By Alembic's own comparison."""
+    engine = sqlalchemy.create_engine(normal_url(db_url))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_migrations_and_metadata_give_the_same_catalog(db_url: str, empty_db_url: str) -> None:
+    """What the comparison does not look at too: CHECKs, partial indexes, defaults, storage, functions, comments."""
+    engine = sqlalchemy.create_engine(normal_url(empty_db_url))
+
+    def build(connection: Connection) -> None:
+        for function in FUNCTIONS.values():
+            connection.exec_driver_sql(function)
+        metadata.create_all(connection)
+
+    with engine.begin() as connection:
+        build(connection)
+    engine.dispose()
+    migrated, built = catalog(db_url), catalog(empty_db_url)
+    for name in CATALOG:
+        assert migrated[name] == built[name], name
+
+
+@pytest.mark.parametrize(
+    ("constraint", "states"), [("ck_flow_runs_status", RunStatus), ("ck_flow_steps_status", StepStatus)]
+)
+def test_checks_hold_exactly_the_declared_states(
+    db_url: str, constraint: str, states: type[RunStatus] | type[StepStatus]
+) -> None:
+    """The table in `core/states.py` is the one list."""
+    with psycopg.connect(db_url) as connection:
+        query = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s"
+        (definition,) = connection.execute(query, [constraint]).fetchone() or ("",)
+    assert set(re.findall(r"'(\w+)'", definition)) == {str(state) for state in states}
+
+
+def test_upgrade_twice_changes_nothing(empty_db_url: str) -> None:
+    """The second call sees the first one's work."""
+    assert migrate.current(empty_db_url) is None
+    migrate.upgrade(empty_db_url)
+    before = catalog(empty_db_url)
+    migrate.upgrade(empty_db_url)
+    assert catalog(empty_db_url) == before
+    assert migrate.current(empty_db_url) == migrate.head()
+
+
+def test_threads_that_upgrade_at_once_take_turns(empty_db_url: str) -> None:
+    """One migrates, the others find it done."""
+    assert race(*(lambda: migrate.upgrade(empty_db_url) for _ in range(3))) == [None] * 3
+    assert migrate.current(empty_db_url) == migrate.head()
+
+
+def test_processes_that_upgrade_at_once_take_turns(empty_db_url: str) -> None:
+    """The lock is the database's, so it holds between processes."""
+    code = "import sys; from orchestrator.ledger import migrate; migrate.upgrade(sys.argv[1])"
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = [sys.executable, "-c", code, empty_db_url]
+    started = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root, env=environment) for _ in range(2)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
+    assert migrate.current(empty_db_url) == migrate.head()
+
+
+def test_the_printed_sql_makes_the_same_schema(db_url: str, empty_db_url: str) -> None:
+    """A DBA may run it with any client."""
+    text = migrate.sql()
+    with psycopg.connect(empty_db_url, autocommit=True) as connection:
+        connection.execute(text.encode())
+    assert migrate.current(empty_db_url) == migrate.head()
+    assert catalog(empty_db_url) == catalog(db_url)
+    migrate.upgrade(empty_db_url)
+
+
+def test_the_printed_sql_of_a_current_schema_is_empty(db_url: str) -> None:
+    """Nothing to run, and it says so."""
+    assert migrate.sql(db_url) == "-- The schema is up to date.\n"
+
+
+def test_check_names_the_command(empty_db_url: str, db_url: str) -> None:
+    """A process that may not migrate refuses to start on an old schema; a newer one is fine."""
+    with pytest.raises(SchemaBehind, match="orchestrator db upgrade"):
+        migrate.check(empty_db_url)
+    migrate.check(db_url)
+    with psycopg.connect(db_url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    migrate.check(db_url)
+
+
+def test_the_clock_is_the_databases_own(db_url: str) -> None:
+    """`flow_now()` is the wall clock at the call, not the start of the transaction."""
+    with psycopg.connect(db_url) as connection:
+        first = connection.execute("SELECT flow_now(), now()").fetchone()
+        connection.execute("SELECT pg_sleep(0.02)")
+        second = connection.execute("SELECT flow_now(), now()").fetchone()
+    assert first is not None
+    assert second is not None
+    assert second[0] > first[0]
+    assert second[1] == first[1]

@@ -1,0 +1,310 @@
+"""Every hand-written statement: it can be planned against the migrated schema, by index, at constant cost."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from orchestrator.core.states import RUN_MOVES, STEP_MOVES, RunStatus, StepStatus
+from orchestrator.ledger import statements
+from tests.support.factories import Lab, after, call, loop
+
+SOME_ID = UUID("01900000-0000-7000-8000-000000000001")
+VALUES: dict[str, Any] = {
+    **dict.fromkeys(("run_id", "id", "event_id"), SOME_ID),
+    **dict.fromkeys(
+        ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency"), 1
+    ),
+    **dict.fromkeys(("failed", "crashed", "ended", "sinks", "failures", "sinks_open", "pointer", "missing", "fold"), 1),
+    **dict.fromkeys(("page", "limit", "count", "let_in", "priority"), 5),
+    **dict.fromkeys(("chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming"), False),
+    **dict.fromkeys(
+        ("lease", "lease_for", "delay", "grace", "ttl", "worker_ttl", "unpublished_after"), timedelta(seconds=9)
+    ),
+    **{key: ["a"] for key in ("step_keys", "from_states", "keys", "queues", "handlers", "needs", "path", "reasons")},
+    **{key: [1] for key in ("versions", "numbers", "priorities", "open", "unmet")},
+    "run_ids": [SOME_ID],
+    **dict.fromkeys(("output", "inputs", "items", "requests", "rows", "manifest", "steps", "facts"), "[]"),
+    "error": None,
+    **dict.fromkeys(("deadline", "timeout", "queue_timeout"), "5 seconds"),
+    "progress": [None],
+    "ready_at": None,
+    "halt": "cancelled",
+}
+SPECIAL: dict[str, dict[str, Any]] = {
+    "lost": {"after": timedelta(seconds=9)},
+    "predecessors_ended": {"ended": [1]},
+    **{name: {"id": "h/1/r"} for name in ("hello", "seen", "gone")},
+}
+HOT = (
+    "claim",
+    "finish_mid",
+    "finish_sink",
+    "finish_child",
+    "renew",
+    "expired",
+    "due",
+    "lost",
+    "outstanding",
+    "past_deadline",
+    "past_queue_deadline",
+    "next_due",
+    "confirm",
+    "lock_run",
+    "end_claim",
+    "end_attempt",
+    "end_step",
+    "ready",
+    "predecessors_ended",
+    "child_ended",
+    "outputs",
+    "steps",
+    "events",
+    "attempts",
+    "recorded",
+    "undelivered",
+    "chained",
+    "requeue_lost",
+    "overrun",
+    "held_by",
+    "release",
+    "run_status",
+)
+BIG = (
+    "flow_runs",
+    "flow_steps",
+    "flow_step_attempts",
+    "flow_outputs",
+    "flow_step_dispatches",
+    "flow_step_claims",
+    "flow_events",
+)
+
+
+def parameters(name: str) -> dict[str, Any]:
+    """A value of the right type for each place of the statement."""
+    wanted = set(re.findall(r"%\((\w+)\)s", statements.sql(name)))
+    given = {**VALUES, **SPECIAL.get(name, {})}
+    return {key: given.get(key, "a") for key in wanted}
+
+
+@pytest.mark.parametrize("name", statements.names())
+def test_every_statement_runs_against_the_schema(lab: Lab, name: str) -> None:
+    """With the types the product sends: not a column, not a cast may be wrong in a path that is seldom taken."""
+    with lab.connection.transaction(force_rollback=True):
+        if name != "take_time":  # a SET has no plan
+            lab.connection.execute("EXPLAIN " + statements.sql(name), parameters(name))
+        if name not in {"start", "switch", "rejected", "expand", "collect", "event", "halt", "put_output"}:
+            lab.connection.execute(statements.sql(name), parameters(name))
+
+
+@pytest.mark.parametrize("name", statements.names())
+def test_every_statement_is_asked_for(name: str) -> None:
+    """What nobody runs is no contract."""
+    from pathlib import Path
+
+    import orchestrator
+
+    sources = "\n".join(path.read_text() for path in Path(orchestrator.__file__).parent.rglob("*.py"))
+    assert f'"{name}"' in sources
+
+
+# ---- plans on a ledger with a history ----
+
+FILL = """
+INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_body, sinks_open, created_at, ended_at)
+SELECT gen_random_uuid(), 'old', 'x', 'succeeded', '{}', 0, now(), now() FROM generate_series(1, 20000);
+INSERT INTO flow_steps (run_id, step_key, position, type, task, status, queue, priority)
+SELECT id, key, 0, 'work', 'old.work', 'succeeded', 'default', 5
+  FROM flow_runs, unnest(ARRAY['a', 'b']) AS key WHERE flow = 'old';
+INSERT INTO flow_step_attempts (run_id, step_key, attempt, version, owner, status)
+SELECT run_id, step_key, 1, 1, 'w', 'succeeded' FROM flow_steps;
+INSERT INTO flow_outputs (run_id, step_key, output) SELECT run_id, step_key, '1' FROM flow_steps;
+INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
+SELECT run_id, step_key, 1, task, queue, priority FROM flow_steps;
+INSERT INTO flow_step_claims (run_id, step_key, owner, version, attempt, claimed_at, renewed_at)
+SELECT run_id, step_key, 'w', 1, 1, now(), now() FROM flow_steps;
+INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.succeeded', step_key FROM flow_steps;
+INSERT INTO flow_run_controls (run_id, deadline, closed) SELECT id, now(), TRUE FROM flow_runs WHERE flow = 'old';
+"""
+
+
+@pytest.fixture(scope="module")
+def history(_lab: Lab) -> Iterator[Lab]:
+    """20,000 ended runs, and one that is under way."""
+    _lab.reset()
+    _lab.execute(FILL)
+    _lab.flow({"a": call(), "b": after("a"), "each": loop([1, 2, 3])})
+    _lab.start()
+    _lab.execute("ANALYZE")
+    yield _lab
+    _lab.reset()
+    _lab.execute("ANALYZE")
+
+
+def scans(plan: Any) -> Iterator[str]:
+    """Big tables that a plan reads from end to end."""
+    if plan["Node Type"] == "Seq Scan" and plan["Relation Name"] in BIG:
+        yield plan["Relation Name"]
+    for inner in plan.get("Plans", ()):
+        yield from scans(inner)
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize("name", HOT)
+def test_hot_statements_never_read_a_big_table_from_end_to_end(history: Lab, name: str, generic: bool) -> None:
+    """Also as a generic plan, which the driver's prepared statements get after some executions."""
+    text = statements.sql(name)
+    (run_id,) = (row["id"] for row in history.rows("SELECT id FROM flow_runs WHERE flow = 'demo'"))
+    values = {key: (run_id if value == SOME_ID else value) for key, value in parameters(name).items()}
+    with psycopg.connect(history.url) as connection:
+        connection.execute(f"SET plan_cache_mode = force_{'generic' if generic else 'custom'}_plan")
+        connection.prepare_threshold = 0
+        (row,) = connection.execute("EXPLAIN (FORMAT JSON) " + text, values).fetchall()
+        connection.rollback()
+    assert list(scans(row[0][0]["Plan"])) == []
+
+
+def test_listing_and_folding_scale_with_the_run(history: Lab) -> None:
+    """The steps of a run with a loop are read by index, and children are counted once, not once per child."""
+    history.flow({"each": loop("@triggerBody().items")}, name="wide")
+    run_id = history.start("wide", {"items": list(range(2000))})
+    buffers = {}
+    for fold in (10, None):
+        (row,) = history.connection.execute(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statements.sql("steps"), {"run_id": run_id, "fold": fold}
+        ).fetchall()
+        plan = row["QUERY PLAN"][0]["Plan"]
+        buffers[fold] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    assert buffers[10] < 20_000
+
+
+# ---- constant work ----
+
+
+def touched(lab: Lab, name: str, values: dict[str, Any]) -> int:
+    """Buffers that one execution touches; rolled back."""
+    with lab.connection.transaction(force_rollback=True):
+        (row,) = lab.connection.execute(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statements.sql(name), values
+        ).fetchall()
+        plan = row["QUERY PLAN"][0]["Plan"]
+        return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize("concurrency", [None, 4])
+def test_finishing_a_child_costs_the_same_in_a_wide_loop(lab: Lab, concurrency: int | None) -> None:
+    """Nobody reads or locks the siblings: 10 or 10,000 of them make no difference but the depth of an index."""
+    lab.flow({"each": loop("@triggerBody().items", concurrency=concurrency)})
+    cost = {}
+    for width in (10, 10_000):
+        run_id = lab.start(body={"items": list(range(width))})
+        lab.execute("ANALYZE flow_steps")
+        for n in range(3):
+            lab.do(run_id, f"each.{n}.do")
+        lease = lab.take(run_id, "each.3.do")
+        values = {
+            "run_id": run_id,
+            "step_key": lease.step_key,
+            "version": lease.version,
+            "owner": lease.owner,
+            "output": "1",
+            "inputs": None,
+            "loop_key": "each",
+            "body_key": "do",
+            "chain": False,
+            "lease_for": timedelta(seconds=30),
+        }
+        touched(lab, "finish_child", values)
+        cost[width] = touched(lab, "finish_child", values)
+    assert cost[10_000] <= cost[10] * 1.5 + 20, cost
+
+
+def test_claiming_costs_the_same_in_a_wide_loop(lab: Lab) -> None:
+    """The claim is by key."""
+    lab.flow({"each": loop("@triggerBody().items")})
+    cost = {}
+    for width in (10, 10_000):
+        run_id = lab.start(body={"items": list(range(width))})
+        lab.execute("ANALYZE flow_steps")
+        values = {"run_id": run_id, "step_key": "each.5.do", "number": 1, "owner": "w", "lease": timedelta(seconds=30)}
+        touched(lab, "claim", values)
+        cost[width] = touched(lab, "claim", values)
+    assert cost[10_000] <= cost[10] * 1.5 + 20, cost
+
+
+# ---- states ----
+
+
+def test_statuses_in_the_statements_are_declared() -> None:
+    """A misspelt literal would be found by nobody else."""
+    known = {*map(str, StepStatus), *map(str, RunStatus), "crashed"}
+    for name in statements.names():
+        text = statements.sql(name)
+        for match in re.findall(
+            r"\bstatus (?:=|<>) '(\w+)'|\bstatus = CASE (.*?) END|\bstatus IN \(([^)]*)\)", text, re.DOTALL
+        ):
+            literals = re.findall(r"'(\w+)'", match[1] + match[2]) + ([match[0]] if match[0] else [])
+            assert set(literals) <= known, f"{name}: {literals}"
+
+
+@pytest.mark.parametrize(
+    ("name", "moves"),
+    [
+        ("claim", {("ready", "running")}),
+        ("release", {("running", "ready")}),
+        ("requeue_lost", {("running", "ready")}),
+        ("due", {("waiting", "ready")}),
+        ("finish_mid", {("running", "succeeded"), ("blocked", "running"), ("blocked", "ready")}),
+        ("finish_sink", {("running", "succeeded")}),
+        ("finish_child", {("running", "succeeded"), ("blocked", "running"), ("blocked", "ready")}),
+        ("skip", {("blocked", "skipped")}),
+        ("halt", {(state, "cancelled") for state in ("blocked", "ready", "waiting", "running")}),
+        ("reset_blocked", {(state, "blocked") for state in ("cancelled", "failed", "skipped")}),
+        ("reset_children", {(state, "blocked") for state in ("cancelled", "failed", "skipped")}),
+    ],
+)
+def test_moves_of_step_statements_are_declared(name: str, moves: set[tuple[str, str]]) -> None:
+    """Statements that spell their states out; what they really do is recorded in every engine test."""
+    declared = {(str(source), str(target)) for (source, _), target in STEP_MOVES.items()}
+    assert moves <= declared
+    text = statements.sql(name)
+    assert all(f"'{state}'" in text for pair in moves for state in pair)
+
+
+def test_moves_into_final_runs_leave_open_ones_only() -> None:
+    """Or an operator's retry."""
+    assert {
+        str(target) for (source, _), target in RUN_MOVES.items() if source in {"failed", "cancelled", "timed_out"}
+    } == {"running"}
+
+
+def test_flow_refuse_takes_everything_back(lab: Lab) -> None:
+    """A refused statement wrote nothing, whatever ran before the refusal."""
+    run_id = lab.run({"each": loop([1])})
+    lease = lab.take(run_id, "each.0.do")
+    before = lab.snapshot()
+    values = {
+        **parameters("finish_child"),
+        "run_id": run_id,
+        "step_key": lease.step_key,
+        "version": lease.version,
+        "owner": "w1",
+    }
+    with pytest.raises(psycopg.Error) as caught:
+        lab.connection.execute(
+            statements.sql("finish_child"), {**values, "loop_key": "each", "body_key": "do", "output": "1"}
+        )
+    assert caught.value.sqlstate == "FLOW1"
+    assert lab.snapshot() == before
+    lab.done(lease)
+
+
+def test_an_unknown_run_id_is_no_error(lab: Lab) -> None:
+    """Statements by key give no row."""
+    values = {"run_id": uuid4(), "step_key": "a", "number": 1, "owner": "w", "lease": timedelta(seconds=1)}
+    assert lab.connection.execute(statements.sql("claim"), values).fetchall() == []
