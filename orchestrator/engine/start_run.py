@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from difflib import get_close_matches
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -20,7 +19,7 @@ from orchestrator.core.facts import Dispatch, Started, StartRequest
 from orchestrator.core.planner import Plan
 from orchestrator.engine import advance
 from orchestrator.engine.faults import fp
-from orchestrator.errors import Conflict, FlowDisabled, FlowNotFound, IdempotencyConflict, InputInvalid, UsageError
+from orchestrator.errors import Conflict, FlowDisabled, IdempotencyConflict, InputInvalid, UsageError
 from orchestrator.ledger import definitions, graph, starts
 from orchestrator.ledger.starts import NewRun
 from orchestrator.ledger.tx import Ledger, refusal
@@ -277,15 +276,7 @@ def _enabled_hash(ledger: Ledger, flow: str) -> str:
                 f"Fix: `orchestrator flow enable {flow}`.",
                 flow=flow,
             )
-        known = definitions.names(tx)
-    raise unknown_flow(flow, known)
-
-
-def unknown_flow(flow: str, known: Sequence[str]) -> FlowNotFound:
-    """The error for a name that is not in the ledger, with the nearest one that is."""
-    near = get_close_matches(flow, known, 1)
-    fix = f"did you mean `{near[0]}`?" if near else "start a worker that has it, or see `orchestrator flow ls`."
-    return FlowNotFound(f"No flow {flow!r} is registered. Fix: {fix}", flow=flow)
+        raise definitions.unknown_flow(tx, flow)
 
 
 @lru_cache(maxsize=256)

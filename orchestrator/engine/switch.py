@@ -3,7 +3,6 @@
 from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
-from orchestrator.engine.start_run import unknown_flow
 from orchestrator.ledger import definitions
 from orchestrator.ledger.tx import Ledger
 
@@ -29,6 +28,6 @@ def enable(ledger: Ledger, flow: str, by: str) -> None:
 def _switch(ledger: Ledger, flow: str, enabled: bool, by: str, reason: str | None) -> None:
     def work(tx: Connection) -> None:
         if not definitions.switch(tx, flow, enabled=enabled, by=by, reason=reason, event_id=uuid7()):
-            raise unknown_flow(flow, definitions.names(tx))
+            raise definitions.unknown_flow(tx, flow)
 
     ledger.retry(work)

@@ -5,7 +5,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from orchestrator.core.manifest import Manifest
-from orchestrator.errors import NotFound
+from orchestrator.core.suggest import closest
+from orchestrator.errors import FlowNotFound, NotFound
 from orchestrator.ledger.rows import one, run
 
 
@@ -38,6 +39,13 @@ def register(tx: Connection, manifest: Manifest) -> None:
 def switch(tx: Connection, flow: str, *, enabled: bool, by: str, reason: str | None, event_id: UUID) -> bool:
     """Enable or disable; False when there is no such flow."""
     return one(tx, "switch", flow=flow, enabled=enabled, by=by, reason=reason, event_id=event_id) is not None
+
+
+def unknown_flow(tx: Connection, flow: str) -> FlowNotFound:
+    """The error for a name that is not in the ledger, with the nearest one that is."""
+    near = closest(flow, names(tx))
+    fix = f"did you mean `{near}`?" if near else "start a worker that has it, or see `orchestrator flow ls`."
+    return FlowNotFound(f"No flow {flow!r} is registered. Fix: {fix}", flow=flow)
 
 
 def names(tx: Connection) -> list[str]:

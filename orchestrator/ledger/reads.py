@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +11,8 @@ from sqlalchemy import Row, Select, Text, and_, cast, select
 
 from orchestrator.core.expressions import Scope, references, resolve
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
-from orchestrator.errors import Conflict, FlowNotFound, RunNotFound, StepNotFound
-from orchestrator.ledger import claims
+from orchestrator.errors import Conflict, RunNotFound, StepNotFound
+from orchestrator.ledger import claims, definitions
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.schema import flow_definition_versions, flow_run_controls, flow_runs
 from orchestrator.ledger.tx import Ledger
@@ -360,11 +359,8 @@ def flow(ledger: Ledger, name: str) -> FlowRow:
     """
     with ledger.auto() as tx:
         row = one(tx, "flows", name=name)
-        known = [] if row is not None else [each.name for each in run(tx, "flow_names")]
-    if row is None:
-        near = get_close_matches(name, known, 1)
-        fix = f"did you mean `{near[0]}`?" if near else "start a worker that has it, or see `orchestrator flow ls`."
-        raise FlowNotFound(f"No flow {name!r} is registered. Fix: {fix}", flow=name)
+        if row is None:
+            raise definitions.unknown_flow(tx, name)
     return FlowRow(*tuple(row))
 
 
