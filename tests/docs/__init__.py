@@ -1,0 +1,1 @@
+"""What the README and `docs/` say is run, or compared with the code."""

@@ -1,0 +1,151 @@
+"""The Python and SQL in the pages works: type-checked, registered, run once on a real worker and a real ledger."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from orchestrator import Client, Settings, StepStatus, flow, step
+from orchestrator.authoring.discovery import load_flows
+from tests.docs import pages
+from tests.support.worker_process import WorkerProcess, env_of, running
+
+PYTHON = pages.blocks("python")
+SQL = pages.blocks("sql")
+FLOWS = ("letters", "books", "by_hand")
+PROGRAMS = ("test_letters.py", "client_tour.py")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every Python block as the file that it names."""
+    made = tmp_path_factory.mktemp("snippets")
+    for block in PYTHON:
+        (made / str(block.name)).write_text(block.text)
+    return made
+
+
+def test_every_python_block_names_its_own_file() -> None:
+    names = [block.name for block in PYTHON]
+    assert None not in names
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.timeout(300)
+def test_the_snippets_need_no_casts(folder: Path) -> None:
+    """As the reference says: `mypy --strict`."""
+    pytest.importorskip("mypy")
+    config = folder / "mypy.ini"
+    config.write_text(f"[mypy]\nstrict = true\nmypy_path = {pages.ROOT}\n")
+    options = ["--config-file", str(config), "--cache-dir", str(folder / ".cache"), "--follow-imports=silent"]
+    files = [str(block.name) for block in PYTHON]
+    done = subprocess.run([sys.executable, "-m", "mypy", *options, *files], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def worker(settings: Settings, folder: Path) -> Iterator[WorkerProcess]:
+    with running(WorkerProcess(settings, ",".join(FLOWS), folder, pool="threads")) as started:
+        yield started
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("worker")
+def test_the_snippets_run(folder: Path, settings: Settings) -> None:
+    printed = {name: _run(folder / name, settings) for name in PROGRAMS}
+    assert printed["client_tour.py"].startswith("2\n")  # one letter was sent, and the program adds one
+    with Client(settings) as client:
+        assert client.start("by_hand", urls=["a", "b"]).result(timeout=30) == {"first": "the page at the page at a"}
+        assert client.start("book", number="17").result(timeout=30) is None
+        letters = client.start("letters", url="u", addresses=["a", "b"])
+        assert letters.result(timeout=30) == 2
+        keys = {row.key: row.status for row in letters.steps()}
+        assert keys["send.1.send"] is StepStatus.SUCCEEDED
+
+
+def _run(program: Path, settings: Settings) -> str:
+    env = env_of(settings, PYTHONPATH=f"{pages.ROOT}:{program.parent}")
+    done = subprocess.run(
+        [sys.executable, str(program)], cwd=program.parent, env=env, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_no_flow_in_the_pages_is_left_out(folder: Path) -> None:
+    """A new snippet with a flow has to be run above, or in the tour."""
+    modules = [block.text for block in PYTHON if "@flow" in block.text or "Flow.from_manifest" in block.text]
+    assert len(modules) == len(FLOWS) + 1
+    assert "buy" in load_flows([str(folder / "shop.py")])
+
+
+@step
+def give(number: int) -> int:
+    return number
+
+
+@flow(name="giver")
+def giver(number: int) -> int:
+    return give(number)
+
+
+@pytest.fixture
+def ended(settings: Settings) -> UUID:
+    """A run that was cancelled before any worker saw it."""
+    with Client(settings) as client:
+        run = client.start(giver, number=1, idempotency_key="one")
+        run.cancel("for a test")
+        return run.id
+
+
+@pytest.fixture
+def database(db_url: str) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
+    """Whatever is done here is rolled back; roles, too."""
+    with psycopg.connect(db_url) as connection:
+        yield connection
+        connection.rollback()
+
+
+def _sql(word: str) -> str:
+    (found,) = [block.text for block in SQL if word in block.text]
+    return found
+
+
+@pytest.mark.usefixtures("ended")
+@pytest.mark.parametrize("text", [block.text for block in SQL if block.text.startswith("SELECT")])
+def test_a_query_runs(database: "psycopg.Connection[tuple[object, ...]]", text: str) -> None:
+    assert database.execute(text.encode()).description
+
+
+def test_the_query_for_cancels_finds_one(database: "psycopg.Connection[tuple[object, ...]]", ended: UUID) -> None:
+    assert [row[0] for row in database.execute(_sql("cancel_by").encode())] == [ended]
+
+
+def test_old_runs_are_removed_with_all_that_belongs_to_them(
+    database: "psycopg.Connection[tuple[object, ...]]", ended: UUID
+) -> None:
+    remove = _sql("interval '30 days'").encode()
+    assert database.execute(remove).rowcount == 0
+    database.execute("UPDATE flow_runs SET ended_at = ended_at - interval '31 days' WHERE id = %s", [ended])
+    assert database.execute(remove).rowcount == 1
+    with_run = (
+        "SELECT table_name FROM information_schema.columns WHERE column_name = 'run_id' AND table_name LIKE 'flow_%'"
+    )
+    tables = [str(row[0]) for row in database.execute(with_run)]
+    assert len(tables) >= 8
+    for table in tables:
+        assert database.execute(f'SELECT FROM "{table}" WHERE run_id = %s'.encode(), [ended]).rowcount == 0, table
+
+
+def test_the_rights_suffice_for_a_run(database: "psycopg.Connection[tuple[object, ...]]", ended: UUID) -> None:
+    """Rows of every table may be read and written, identity columns and functions included."""
+    database.execute(_sql("CREATE ROLE").replace("flow_runtime", "flow_docs_test").encode())
+    database.execute("SET LOCAL ROLE flow_docs_test")
+    database.execute("INSERT INTO flow_events (run_id, type, at) VALUES (%s, 'test', flow_now())", [ended])
+    database.execute("UPDATE flow_runs SET tags = '{x}' WHERE id = %s", [ended])
+    assert database.execute("SELECT version_num FROM alembic_version").fetchone()
+    assert database.execute("DELETE FROM flow_steps WHERE run_id = %s", [ended]).rowcount == 1
