@@ -123,7 +123,7 @@ AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'"""
             "sinks_open",
             sa.Integer(),
             nullable=False,
-            comment="steps without successors that have not ended: 0 ends the run",
+            comment="open steps that nothing waits for: 0 ends the run",
         ),
         sa.Column(
             "failures", sa.Integer(), server_default="0", nullable=False, comment="failed steps that nothing handles"

@@ -49,15 +49,22 @@ def reopen(
         else:
             waits[key] = (open_, unmet)
     still_open = {key for key, status in states.items() if status not in FINAL_STEP}
+    blocked = {key for key, wait in waits.items() if wait != (0, 0)}
+    blocked |= {key for key, status in states.items() if status is StepStatus.BLOCKED and key not in waits}
     return Reset(
         waits=waits,
         impossible=frozenset(impossible & set(seeds)),
-        sinks_open=sum(node.is_sink and (key in waits or key in still_open) for key, node in plan.nodes.items()),
+        sinks_open=sum(_ends_loose(plan, key, blocked) for key in waits.keys() | still_open),
         failures=sum(
             states[key] is StepStatus.FAILED and key not in waits and not node.handles_failure
             for key, node in plan.nodes.items()
         ),
     )
+
+
+def _ends_loose(plan: Plan, key: str, blocked: Collection[str]) -> bool:
+    """Nothing waits for the step: it is a sink, or its successors ran already, after its failure."""
+    return not any(edge.target in blocked for edge in plan.nodes[key].edges)
 
 
 def in_order(plan: Plan) -> Iterator[str]:

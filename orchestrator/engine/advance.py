@@ -1,7 +1,8 @@
 """The general path: what follows when steps end. The caller holds the run row.
 
 A step waits until every predecessor has ended, whatever became of them; then it runs, or is skipped when one of them
-ended otherwise than asked. So a step that has ended has only ended predecessors, and a run is over when its sinks are.
+ended otherwise than asked. So a step that has ended has only ended predecessors, and the run is over when the steps that
+nothing waits for are: its sinks, and those an operator retried after their failure had been handled.
 """
 
 from collections import deque
@@ -100,10 +101,11 @@ def _step_ended(wave: _Wave, key: str, status: StepStatus, error: JsonValue) -> 
     if status is StepStatus.FAILED and not node.handles_failure:
         wave.failures += 1
         wave.error = wave.error or error
-    if node.is_sink:
-        wave.sinks += 1
     counts = {edge.target: (1, 0 if status in edge.accepted else 1) for edge in node.edges}
-    freed = [row for row in graph.predecessors_ended(wave.tx, wave.run.id, counts) if row.deps_open == 0]
+    waiting = graph.predecessors_ended(wave.tx, wave.run.id, counts)
+    # A sink; or a step that was retried after its successors had run on its failure: nothing waits for it any more.
+    wave.sinks += not waiting
+    freed = [row for row in waiting if row.deps_open == 0]
     skipped = {row.step_key: _why(wave, row.step_key) for row in freed if row.deps_unmet}
     graph.skip(wave.tx, wave.run.id, skipped)
     wave.ended.extend((skipped_key, StepStatus.SKIPPED, None) for skipped_key in skipped)

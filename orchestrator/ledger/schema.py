@@ -99,9 +99,7 @@ flow_runs = Table(
     Column("parent_step_key", Text),
     Column("source_run_id", Uuid),
     Column("epoch", Integer, nullable=False, server_default="1"),
-    Column(
-        "sinks_open", Integer, nullable=False, comment="steps without successors that have not ended: 0 ends the run"
-    ),
+    Column("sinks_open", Integer, nullable=False, comment="open steps that nothing waits for: 0 ends the run"),
     Column("failures", Integer, nullable=False, server_default="0", comment="failed steps that nothing handles"),
     Column(
         "controlled", Boolean, nullable=False, server_default=text("false"), comment="flow_run_controls has its row"

@@ -428,3 +428,27 @@ def test_every_wait_is_explained(lab: Lab) -> None:
     assert why() == f"Run {run_id} is over: cancelled, because enough."
     with pytest.raises(StepNotFound):
         why("nope")
+
+
+@pytest.mark.parametrize("handler", ["succeeded", "running", "failed"])
+def test_retry_of_a_failure_that_was_handled(lab: Lab, handler: str) -> None:
+    """What ran after the failure is not run again; the run waits for both all the same."""
+    both = ["succeeded", "failed"]
+    run_id = lab.run({"a": call(), "tidy": call(run_after={"a": both})})
+    lab.do_fail(run_id, "a")
+    held = lab.take(run_id, "tidy")
+    if handler == "succeeded":
+        lab.done(held)
+        with pytest.raises(Conflict, match="it succeeded"):
+            again(lab, run_id, "a")
+        return
+    if handler == "failed":
+        lab.fail(held)
+    assert again(lab, run_id, "a") == ["a"]
+    lab.audit()
+    retried = lab.take(run_id, "a")
+    if handler == "running":
+        assert lab.done(held).run_status is None
+        assert lab.done(retried, chain=True).run_status is RunStatus.SUCCEEDED
+    else:
+        assert lab.done(retried, chain=True).run_status is RunStatus.FAILED

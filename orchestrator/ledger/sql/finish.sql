@@ -62,6 +62,7 @@ next.step_key AS next_key, next.status AS next_status, next.dispatch_no, next.ta
 --        (`chain`) or dispatches it.
 -- In:    run_id, step_key, version, owner, output, inputs, next_key, chain, lease_for
 -- Out:   one row; attempt is null when nothing was written: stale, or the run is halted (then the general path decides)
+-- Refuses: a successor that must be skipped, or that ran already (this step was retried after its failure was handled)
 -- Locks: run FOR KEY SHARE, own claim, own step, the successor
 -- Time:  flow_now()        Index: primary keys
 WITH run AS MATERIALIZED (
@@ -81,7 +82,8 @@ WITH run AS MATERIALIZED (
   RETURNING s.*
 ), /*+ followed */
 SELECT done.attempt, /*+ next_facts */,
-       CASE WHEN next.deps_open = 0 AND next.deps_unmet > 0 THEN flow_refuse('successor must be skipped') END AS unmet
+       CASE WHEN next.deps_open = 0 AND next.deps_unmet > 0 THEN flow_refuse('successor must be skipped')
+            WHEN done.attempt IS NOT NULL AND next.step_key IS NULL THEN flow_refuse('successor does not wait') END AS unmet
   FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN next ON TRUE LEFT JOIN next_claim ON TRUE;
 
 -- name: finish_sink
