@@ -1,8 +1,8 @@
 """The general path: what follows when steps end. The caller holds the run row.
 
 A step waits until every predecessor has ended, whatever became of them; then it runs, or is skipped when one of them
-ended otherwise than asked. So a step that has ended has only ended predecessors, and the run is over when the steps that
-nothing waits for are: its sinks, and those an operator retried after their failure had been handled.
+ended otherwise than asked. So a step that has ended has only ended predecessors, and the run is over when the steps
+that nothing waits for are: its sinks, and those an operator retried after their failure had been handled.
 """
 
 from collections import deque

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from itertools import groupby
@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Started, StartRequest
 from orchestrator.core.planner import Plan
+from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine import advance
 from orchestrator.engine.faults import fp
 from orchestrator.errors import Conflict, FlowDisabled, IdempotencyConflict, InputInvalid, UsageError
@@ -252,8 +253,8 @@ def _check_texts(request: StartRequest) -> None:
     refused = values.refusal([request.key, *request.tags, request.trigger])
     if refused is not None:
         raise UsageError(
-            f"The key, a tag or the trigger's name of a start of {request.flow} is {refused.problem}, which cannot be stored. "
-            "Fix: remove it."
+            f"The key, a tag or the trigger's name of a start of {request.flow} is {refused.problem}, which cannot be "
+            "stored. Fix: remove it."
         )
     if request.key is not None and not 1 <= len(request.key) <= KEY_LENGTH:
         raise UsageError(
@@ -294,8 +295,8 @@ def _check_body(plan: Plan, body: str) -> None:
     refused = values.refusal(value)
     if refused is not None:
         raise InputInvalid(
-            f"The input of flow {plan.manifest.name} holds at `{refused.place}` {refused.problem}, which cannot be stored. "
-            "Fix: replace or remove it.",
+            f"The input of flow {plan.manifest.name} holds at `{refused.place}` {refused.problem}, which cannot be "
+            "stored. Fix: replace or remove it.",
             flow=plan.manifest.name,
             path=refused.place,
         )
@@ -305,13 +306,25 @@ def _check_body(plan: Plan, body: str) -> None:
     )
     if error is not None:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+        unknown = "" if path else _unknown(plan.manifest.input_schema, value)
         raise InputInvalid(
             f"The input of flow {plan.manifest.name} does not fit{f' at `{path}`' if path else ''}: "
-            f"{error.message}. Fix: see "
+            f"{unknown or error.message}. Fix: see "
             f"`orchestrator flow show {plan.manifest.name}` for what it takes.",
             flow=plan.manifest.name,
             path=path,
         )
+
+
+def _unknown(schema: Mapping[str, Any], value: object) -> str:
+    """The first parameter that a flow does not have: more likely a slip than the one that is then missing."""
+    known = schema.get("properties")
+    if not isinstance(value, dict) or not isinstance(known, dict) or schema.get("additionalProperties") is not False:
+        return ""
+    found = next((name for name in value if name not in known), None)
+    if found is None:
+        return ""
+    return f"unknown input `{found}`; {did_you_mean(found, known) or 'it takes none'}".removesuffix(".")
 
 
 def _not_json(text: str) -> None:

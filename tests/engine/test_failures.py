@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.planner import WINDOW
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import release, sweep
+from orchestrator.engine import release, retry_step, sweep
 from orchestrator.engine.types import StepError
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import reads
@@ -362,3 +363,21 @@ def test_deadlines_of_ended_runs_are_closed(lab: Lab) -> None:
     lab.do_fail(failed, "a")
     lab.forward(61)
     assert sweep.deadlines(lab.ledger, GRACE).count == 0
+
+
+def test_a_loop_without_a_window_lets_others_in_while_a_child_waits(lab: Lab) -> None:
+    """The product's own window is for speed, not a limit: a child in its back-off does not use it up."""
+    lab.flow({"each": loop("@triggerBody().items", body={"retry": retry(2, 5)})})
+    run_id = lab.start(body={"items": list(range(WINDOW + 3))})
+    assert len(lab.ready(run_id)) == WINDOW
+    assert keys(lab.fail(lab.take(run_id, "each.0.do")).dispatches) == [f"each.{WINDOW}.do"]
+    assert keys(lab.do(run_id, "each.1.do").dispatches) == [f"each.{WINDOW + 1}.do"]
+    assert keys(lab.do_fail(run_id, "each.2.do").dispatches) == [f"each.{WINDOW + 2}.do"]
+    assert lab.do(run_id, "each.3.do").dispatches == ()
+    lab.forward(6)
+    sweep.due(lab.ledger)
+    assert len(lab.drain(run_id, chain=True)) == WINDOW
+    assert lab.status(run_id) is RunStatus.FAILED
+    assert retry_step.retry(lab.ledger, run_id, None, by="op")[0].step_key == "each.2.do"
+    lab.drain(run_id)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED

@@ -219,6 +219,38 @@ def test_a_sweep_puts_nothing_back_into_a_run_that_was_cancelled_meanwhile(lab: 
     assert lab.status(run_id) is RunStatus.CANCELLED
 
 
+def test_without_its_look_at_the_run_a_sweep_strands_it(unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant of the test above leaves a READY step that nobody may claim."""
+    lab = unaudited_lab
+    mutate(monkeypatch, requeue_lost=statements.sql("requeue_lost").replace("AND r.halt IS NULL", ""))
+    run_id = lab.run({"a": call()})
+    lab.take(run_id, "a")
+    lab.forward(LEASE * 2)
+    faults.arm("sweep.selected", lambda: cancel(lab, run_id) and None)
+    expire(lab)
+    faults.disarm()
+    expire(lab)
+    assert lab.statuses(run_id) == {"a": "ready"}
+    assert lab.try_take(run_id, "a") is None
+    assert lab.status(run_id) is RunStatus.RUNNING
+
+
+def test_without_asking_again_a_sweep_takes_a_renewed_lease(
+    unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant re-queues a step whose worker was told that it is alive."""
+    lab = unaudited_lab
+    mutate(monkeypatch, requeue_lost=statements.sql("requeue_lost").replace("c.expires_at < flow_now()", "TRUE"))
+    run_id = lab.run({"a": call()})
+    lease = lab.take(run_id, "a")
+    lab.forward(LEASE * 2)
+    faults.arm("sweep.selected", lambda: renew.renew(lab.ledger, [Beat(run_id, "a", lease.version)], LEASE) and None)
+    assert keys(expire(lab).dispatches) == ["a"]
+    faults.disarm()
+    with pytest.raises(LeaseLost):
+        lab.done(lease)
+
+
 def test_a_step_given_back_to_a_cancelled_run_is_cancelled(lab: Lab) -> None:
     """For the same reason; a worker that shuts down ends the run then."""
     run_id = lab.run({"a": call()})

@@ -1,4 +1,4 @@
-"""A ledger to play with: flows from plain dicts, a worker without Celery, a clock that moves, and an audit at the end."""
+"""A ledger to play with: flows from plain dicts, a worker without Celery, a clock that moves, an audit at the end."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -192,7 +192,8 @@ class Lab:
 
     def ready(self, run_id: UUID) -> list[str]:
         """Keys of ready steps, oldest first."""
-        query = "SELECT step_key FROM flow_steps WHERE run_id = %s AND status = 'ready' ORDER BY ready_at, position, loop_index"
+        order = "ORDER BY ready_at, position, loop_index"
+        query = f"SELECT step_key FROM flow_steps WHERE run_id = %s AND status = 'ready' {order}"
         return [row["step_key"] for row in self.rows(query, run_id)]
 
     def events(self, run_id: UUID) -> list[str]:
@@ -204,7 +205,7 @@ class Lab:
         return [(row.attempt, row.status) for row in reads.attempts(self.ledger, run_id, key)]
 
     def snapshot(self) -> dict[str, list[str]]:
-        """Every row of the ledger but counters of suppressed messages: equal before and after what may write nothing."""
+        """Every row but counters of suppressed messages: equal before and after what may write nothing."""
         tables = (
             "flow_runs",
             "flow_steps",
