@@ -169,7 +169,9 @@ class Supervisor:
             # SIGQUIT is Celery's cold stop: without `dev` nobody waits for what the steps still do.
             self.workers.append(Child(Role(f"worker-{number}", program, env, signal.SIGQUIT, here), self.lines))
         program = self._program("flower", "--port", str(self.flower_port))
-        self.flower = Child(Role("flower", program, env, signal.SIGTERM, here), self.lines)
+        # It warns of every worker that is not up yet, and lists Celery's own tasks: noise beside the workers' lines.
+        quiet = {"FLOWER_LOGGING": "error", **env}
+        self.flower = Child(Role("flower", program, quiet, signal.SIGTERM, here), self.lines)
 
     def _program(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "orchestrator", *arguments]

@@ -309,7 +309,7 @@ def _check_body(plan: Plan, body: str) -> None:
         unknown = "" if path else _unknown(plan.manifest.input_schema, value)
         raise InputInvalid(
             f"The input of flow {plan.manifest.name} does not fit{f' at `{path}`' if path else ''}: "
-            f"{unknown or error.message}. Fix: see "
+            f"{unknown or f'{error.message}.'} Fix: see "
             f"`orchestrator flow show {plan.manifest.name}` for what it takes.",
             flow=plan.manifest.name,
             path=path,
@@ -324,7 +324,7 @@ def _unknown(schema: Mapping[str, Any], value: object) -> str:
     found = next((name for name in value if name not in known), None)
     if found is None:
         return ""
-    return f"unknown input `{found}`; {did_you_mean(found, known) or 'it takes none'}".removesuffix(".")
+    return f"unknown input `{found}`; {did_you_mean(found, known) or 'it takes none.'}"
 
 
 def _not_json(text: str) -> None:
