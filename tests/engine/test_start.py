@@ -162,7 +162,7 @@ SCHEMA = {
         ("{}", "'n' is a required property"),
         ('{"n": "x"}', "at `n`: 'x' is not of type 'integer'"),
         ('{"n": 1, "deep": ["a", 2]}', r"at `deep\[1\]`"),
-        ('{"n": 1, "m": 2}', "'m' was unexpected"),
+        ('{"n": 1, "m": 2}', "unknown input `m`; use one of"),
         ("[1]", "is not of type 'object'"),
         ("{", "is not JSON"),
         ('{"n": NaN}', "is not JSON"),
