@@ -35,9 +35,21 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
     assert [link for link in inside if link and not (path.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("path", sorted((pages.ROOT / "docs").glob("*.md")), ids=pages.name_of)
-def test_the_readme_leads_to_every_page(path: Path) -> None:
-    assert f"(docs/{path.name})" in pages.text_of("README.md")
+def _links(path: Path) -> set[Path]:
+    """The pages and folders of pages that a page leads to."""
+    links = re.findall(r"\]\(([^):\s]+)\)", pages.prose(pages.name_of(path)))
+    found = {(path.parent / link.partition("#")[0]).resolve() for link in links}
+    return {
+        page for place in found for page in (place.glob("*.md") if place.is_dir() else [place]) if page.suffix == ".md"
+    }
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    found, left = set(), {pages.ROOT / "README.md"}
+    while left:
+        found |= left
+        left = {page for path in left for page in _links(path)} - found
+    assert [path for path in pages.paths() if path not in found] == []
 
 
 def test_no_drawing_is_empty() -> None:
