@@ -221,9 +221,10 @@ class Attempt:
     def _in_transaction(self, kwargs: dict[str, Any]) -> Held | None:
         """The handler's SQL and the completion commit together, or not at all."""
         try:
-            with self._ledger.tx() as tx:
+            with self._ledger.patient_tx() as tx:
                 output = self._step.encode_output(self._call(kwargs, tx))
                 fp("handler.after")
+                self._ledger.hurry(tx)
                 asked = monotonic()
                 finished = finish_step.finish(
                     self._ledger, self._lease, output, inputs=self._inputs, chain=self._chain(), tx=tx

@@ -57,6 +57,9 @@ class Ledger:
     def __init__(self, url: URL, *, pool_size: int, statement_timeout: timedelta, name: str) -> None:
         self._url = url
         self._pool_size = pool_size
+        limit_ms = int(statement_timeout.total_seconds() * 1000)
+        self.idle_limit = f"{limit_ms}ms"
+        """How long a transaction may do nothing: a process that sleeps in one holds locks that others wait for."""
         self._options = {
             "application_name": name[:60],
             "connect_timeout": 5,
@@ -64,8 +67,8 @@ class Ledger:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 15_000,
-            "options": f"-c statement_timeout={int(statement_timeout.total_seconds() * 1000)} -c timezone=UTC"
-            " -c idle_in_transaction_session_timeout=0 -c jit=off -c plan_cache_mode=force_generic_plan",
+            "options": f"-c statement_timeout={limit_ms} -c timezone=UTC"
+            f" -c idle_in_transaction_session_timeout={limit_ms} -c jit=off -c plan_cache_mode=force_generic_plan",
         }
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -122,6 +125,20 @@ class Ledger:
         """One transaction: committed at the end, rolled back on an exception."""
         with self.engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def patient_tx(self) -> Iterator[Connection]:
+        """A transaction for code that is not ours and may think for long between two statements.
+
+        `hurry` ends the patience, before locks are taken that others wait for.
+        """
+        with self.tx() as connection:
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield connection
+
+    def hurry(self, connection: Connection) -> None:
+        """From here on the transaction may not sleep."""
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{self.idle_limit}'")
 
     def retry(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction; again, from the start, when it lost a deadlock.
