@@ -124,6 +124,8 @@ class Arena:
         return self.start_many(flow, 1, publish=publish, **body)[0]
 
     def start_many(self, flow: str, count: int, *, publish: bool = True, **body: Any) -> list[UUID]:
+        if body.get("plan"):
+            nemesis.forget(self.faults)
         body = {"plan": {}, **({"width": WIDTH} if flow == "mix" else {}), **body}
         started = start_run.start(self.ledger, [StartRequest(flow, json.dumps(body))] * count)
         if publish:
@@ -306,6 +308,7 @@ def settings_for(database_url: str, broker_url: str, prefix: str, **changes: Any
         "heartbeat": timedelta(seconds=1),
         "sweep_interval": timedelta(seconds=0.3),
         "redispatch_after": timedelta(seconds=1),
+        "prefetch_multiplier": 1,
         "cancel_grace": timedelta(seconds=2),
         "worker_ttl": timedelta(seconds=6),
     }

@@ -45,11 +45,14 @@ def failed_before(ctx: Context) -> bool:
 
 
 def work(ctx: Context, plan: dict[str, str], seconds: float = 0.0) -> None:
-    """What every handler does. `plan` maps a step to `point=fault` that its first attempt arms."""
+    """What every handler does. `plan` maps a step to `point=fault` that its first attempt arms, or to `nap=seconds`."""
     write("start", ctx)
     if ctx.attempt == 1 and ctx.step_key in plan:
         for one in plan[ctx.step_key].split():
             point, _, do = one.partition("=")
+            if point == "nap":
+                time.sleep(float(do))
+                continue
             nemesis.order(Path(os.environ[nemesis.VARIABLE]), point, do, "child")
     send(ctx)
     time.sleep(seconds)

@@ -22,7 +22,7 @@ _main_pid = os.getpid()
 
 
 def order(folder: Path, point: str, do: str, who: Who = "any") -> None:
-    """`do`: kill, killpg (the whole worker), stop, raise, always-raise, flush (Redis) or cut (every database connection)."""
+    """`do`: kill, killpg (the whole worker), stop, raise, always-raise, flush (Redis), cut (database connections)."""
     scratch = folder / f".{point}.{os.getpid()}"
     scratch.write_text(json.dumps({"do": do, "who": who}))
     scratch.rename(folder / point)
@@ -32,6 +32,12 @@ def struck(folder: Path, point: str) -> int | None:
     """The pid of the process that took the order; None when none did yet."""
     found = list(folder.glob(f"{point}.struck.*"))
     return int(found[0].name.rpartition(".")[2]) if found else None
+
+
+def forget(folder: Path) -> None:
+    """Forget who was struck."""
+    for path in folder.glob("*.struck.*"):
+        path.unlink()
 
 
 def clear(folder: Path) -> None:

@@ -1,0 +1,101 @@
+"""A pool child, or a keeper, sleeps past its lease while others go on, and then wakes up with stale hands."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.faults.arena import Arena, go_on
+from tests.faults.conftest import Make
+from tests.support.eventually import eventually
+from tests.support.nursery import stopped
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def field(make_arena: Make) -> Iterator[Arena]:
+    """Two workers. One sleeps, the other takes over. What sleeps in a transaction is ended after the statement timeout."""
+    times = {"lease": 2.0, "heartbeat": 0.5, "statement_timeout": 1.0}
+    with make_arena(**{name: timedelta(seconds=value) for name, value in times.items()}) as made:
+        made.worker()
+        made.worker()
+        yield made
+        made.judge_all_again()
+
+
+AT_ONCE = [
+    # The point, attempts lost, what the sleeper says when it wakes up.
+    ("claim.before", 0, "step.duplicate"),
+    ("claim.committed", 1, "step.not_started"),
+    ("handler.before", 1, "step.not_started"),
+    ("publish.before", 0, "step.duplicate"),
+    ("publish.after", 0, ""),
+]
+IN_A_STEP = [
+    ("second", "handler.middle", 1, "step.stale"),
+    ("second", "handler.after", 1, "step.stale"),
+    ("second", "finish.before", 1, "step.stale"),
+    ("second", "finish.committed", 1, "step.not_started"),  # it held the chained claim of `flaky`
+    ("second", "renew.before", 1, "step.stale"),
+    ("second", "renew.committed", 1, "step.stale"),
+    ("flaky", "fail.before", 1, "step.stale"),
+    ("flaky", "fail.committed", 0, ""),
+    ("part.0.part", "handler.middle", 1, "step.stale"),
+    ("part.0.part", "finish.committed", 1, "step.not_started"),
+    ("pay", "handler.middle", 1, "step.stale"),
+    ("pay", "handler.after", 1, "step.stale"),
+    ("pay", "finish.committed", 1, "step.not_started"),
+    ("last", "finish.before", 1, "step.stale"),
+    ("first", "expand.inserted", 1, "step.stale"),
+]
+
+
+def wake(field: Arena, pid: int, says: str) -> None:
+    """Let it go on, and wait until it has seen what happened."""
+    assert stopped(pid), "it slept all the time"
+    before = count(field, pid, says)
+    go_on(pid)
+    if says:
+        eventually(lambda: count(field, pid, says) > before, timeout=30, message=f"{pid} says {says}")
+
+
+def count(field: Arena, pid: int, says: str) -> int:
+    return sum(worker.log().count(f"[{pid}] {says}") for worker in field.workers)
+
+
+@pytest.mark.parametrize(("point", "crashed", "says"), AT_ONCE)
+def test_asleep_at(field: Arena, point: str, crashed: int, says: str) -> None:
+    field.order(point, "stop")
+    run_id = field.start()
+    pid = field.struck(point)
+    field.check(run_id, crashed=crashed, paused=True)
+    wake(field, pid, says)
+    field.judge(run_id, crashed=crashed, paused=True)
+
+
+@pytest.mark.parametrize(("step", "point", "crashed", "says"), IN_A_STEP)
+def test_asleep_in(field: Arena, step: str, point: str, crashed: int, says: str) -> None:
+    run_id = field.start(plan={step: f"{point}=stop"}, seconds=1.2 if point.startswith("renew") else 0.0)
+    pid = field.struck(point)
+    field.check(run_id, crashed=crashed, paused=True)
+    wake(field, pid, says)
+    field.judge(run_id, crashed=crashed, paused=True)
+
+
+@pytest.mark.parametrize("point", ["sweep.selected", "sweep.committed"])
+def test_a_keeper_asleep_while_it_recovers(field: Arena, point: str) -> None:
+    """What it read before it slept is old when it wakes up: each of its writes quotes the version."""
+    field.order(point, "stop", "main")
+    run_id = field.start(plan={"second": "handler.middle=kill"})
+    pid = field.struck(point)
+    field.check(run_id, crashed=range(1, 3), paused=True)
+    assert stopped(pid)
+    go_on(pid)
+    field.check(field.start())
+    field.judge(run_id, crashed=range(1, 3), paused=True)
+
+
+def test_a_transactional_step_may_think_for_longer_than_a_statement(field: Arena) -> None:
+    """It sleeps in a transaction too, but holds nothing that the ledger needs."""
+    field.check(field.start(plan={"pay": "nap=1.5"}))
