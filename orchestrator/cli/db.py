@@ -34,9 +34,9 @@ def upgrade() -> None:
     with _database() as url:
         before = migrate.current(url)
         migrate.upgrade(url)
-    after = migrate.head()
+    there = migrate.suffices(before)
     note(
-        f"The schema is at {after} already." if before == after else f"Upgraded from {before or 'nothing'} to {after}."
+        f"The schema is at {before} already." if there else f"Upgraded from {before or 'nothing'} to {migrate.head()}."
     )
 
 
@@ -48,10 +48,12 @@ def current(output: Output = None) -> None:
     with _database() as url:
         found, needed = migrate.current(url), migrate.head()
     if output in (Format.JSON, Format.JSONL):
-        print_json({"current": found, "head": needed, "up_to_date": found == needed}, lines=output is Format.JSONL)
+        print_json(
+            {"current": found, "head": needed, "up_to_date": migrate.suffices(found)}, lines=output is Format.JSONL
+        )
         return
     print(found or "none")
-    if found != needed:
+    if not migrate.suffices(found):
         note(f"This release needs {needed}: run `orchestrator db upgrade`.")
 
 

@@ -34,11 +34,11 @@ def _config(output: io.StringIO | None = None) -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Bring the schema to this release. Does nothing when it is there; two processes at once are safe."""
+    """Bring the schema to this release. Does nothing when it is there, or newer; two processes at once are safe."""
     engine = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
     config = _config()
     with engine.connect() as guard:
-        if MigrationContext.configure(guard).get_current_revision() == head():
+        if suffices(MigrationContext.configure(guard).get_current_revision()):
             return
         guard.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         guard.commit()
@@ -57,6 +57,13 @@ def head() -> str:
     return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 
+def suffices(found: str | None) -> bool:
+    """Whether a schema at revision `found` is this release's or a newer one, which older releases can work with."""
+    revisions = ScriptDirectory.from_config(_config())
+    older = {revision.revision for revision in revisions.walk_revisions()} - {revisions.get_current_head()}
+    return found is not None and found not in older
+
+
 def current(url: str) -> str | None:
     """The revision the database is at; None for an empty one."""
     engine = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
@@ -68,7 +75,7 @@ def sql(url: str | None = None) -> str:
     """The statements that `upgrade` would run (from an empty database when `url` is None), for a DBA."""
     output = io.StringIO()
     start = current(url) if url else None
-    if start == head():
+    if suffices(start):
         return "-- The schema is up to date.\n"
     command.upgrade(_config(output), f"{start}:head" if start else "head", sql=True)
     return output.getvalue()
@@ -77,10 +84,7 @@ def sql(url: str | None = None) -> str:
 def check(url: str) -> None:
     """Raise `SchemaBehind` unless the schema is what this release needs."""
     found, needed = current(url), head()
-    known = {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found == needed or (
-        found is not None and found not in known
-    ):  # newer: expand-first keeps older releases working
+    if suffices(found):
         return
     raise SchemaBehind(
         f"The schema is at revision {found or 'none'}, this release needs {needed}. Fix: run `orchestrator db "
