@@ -64,7 +64,8 @@ def chain(contenders: Sequence[Contender], sizes: Sizes, say: Say) -> Result:
     counts = {}
     for one in contenders:
         one.chains(10)
-        counts[one.name] = max(5, int(_rate(one) * sizes.chain_s))
+        rough = _rate(one, 50)
+        counts[one.name] = max(5, int(_rate(one, max(5, int(rough * sizes.chain_s / 4))) * sizes.chain_s))
     speed: dict[str, list[float]] = {}
     spent: dict[str, list[dict[str, float]]] = {}
     for turn in range(sizes.rounds):
@@ -80,10 +81,10 @@ def chain(contenders: Sequence[Contender], sizes: Sizes, say: Say) -> Result:
     return Result("Chain of five, saturated", rows)
 
 
-def _rate(one: Contender) -> float:
+def _rate(one: Contender, count: int) -> float:
     began = time.perf_counter()
-    one.chains(50)
-    return 50 / (time.perf_counter() - began)
+    one.chains(count)
+    return count / (time.perf_counter() - began)
 
 
 def _round(one: Contender, count: int) -> tuple[float, Cpu]:
@@ -148,7 +149,7 @@ def fan(contenders: Sequence[Contender], sizes: Sizes, say: Say) -> Result:
                 try:
                     cost = _fan(one, size) * 1000 / size
                 except TimeoutError:
-                    notes.append(f"{one.name}: {size:,} steps and their join took more than a minute once.")
+                    notes.append(f"{one.name}: {size:,} steps and their join did not end in time once.")
                     one.restart()
                 else:
                     per_step.setdefault(one.name, []).append(cost)
