@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def field(make_arena: Make) -> Iterator[Arena]:
-    """Two workers. One sleeps, the other takes over. What sleeps in a transaction is ended after the statement timeout."""
+    """Two workers: one sleeps, the other takes over. A transaction that sleeps is ended after the statement timeout."""
     times = {"lease": 2.0, "heartbeat": 0.5, "statement_timeout": 1.0}
     with make_arena(**{name: timedelta(seconds=value) for name, value in times.items()}) as made:
         made.worker()

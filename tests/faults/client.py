@@ -1,0 +1,13 @@
+"""A client in a process of its own."""
+
+from orchestrator.client import Client
+from tests.faults import flows  # noqa: F401  arms the fault points
+from tests.faults.arena import WIDTH
+
+
+def start(key: str) -> int:
+    """Start `mix` under an idempotency key and print the run's id."""
+    with Client.from_env() as client:
+        handle = client.start("mix", {"width": WIDTH, "plan": {}}, idempotency_key=key)
+        print(f"run {handle.id}", flush=True)
+    return 0
