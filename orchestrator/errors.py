@@ -1,12 +1,12 @@
 """Every error of the product, in one tree. Each has a stable `code`, its facts as attributes, and survives pickling.
 
-    OrchestratorError
-    ├── UsageError            what the caller gave does not fit (exit code 2)
-    ├── NotFound              unknown flow, run, step (exit code 3)
-    ├── Conflict              the state does not allow it (exit code 7)
-    ├── Unavailable           a server cannot be reached or is not ready
-    ├── LeaseLost             another worker owns the step
-    └── RunFailed, RunCancelled, WaitTimeout     how a waited-for run ended
+OrchestratorError
+├── UsageError            what the caller gave does not fit (exit code 2)
+├── NotFound              unknown flow, run, step (exit code 3)
+├── Conflict              the state does not allow it (exit code 7)
+├── Unavailable           a server cannot be reached or is not ready
+├── LeaseLost             another worker owns the step
+└── RunFailed, RunCancelled, WaitTimeout     how a waited-for run ended
 """
 
 from collections.abc import Callable, Mapping
