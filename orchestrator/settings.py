@@ -184,7 +184,6 @@ class Settings(BaseModel):
     """A worker not seen for this long is dead; at least two heartbeats."""
     crash_limit: Count = Field(default=3, ge=0, le=1000)
     """Re-runs of one step after its process died that are not charged as attempts."""
-    """How long an idempotency key answers with the run it started."""
 
     migrate: Flag = True
     """Apply migrations at start."""
