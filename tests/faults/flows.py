@@ -13,6 +13,8 @@ from tests.support import nemesis
 
 if nemesis.VARIABLE in os.environ:
     nemesis.arm()
+if "TEST_COPIES" in os.environ:
+    nemesis.multiply(int(os.environ["TEST_COPIES"]))
 
 FLAKY = [timedelta(milliseconds=100)]
 
@@ -151,3 +153,34 @@ def right(ctx: Context, plan: dict[str, str]) -> int:
 @flow(name="fork")
 def fork(plan: dict[str, str]) -> list[int]:
     return [left(plan), right(plan)]
+
+
+@step
+def heeding(ctx: Context, seconds: float) -> str:
+    """Works until it is told to stop."""
+    write("start", ctx)
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and not ctx.cancelled:
+        time.sleep(0.02)
+    write("cancelled" if ctx.cancelled else "end", ctx)
+    return "stopped"
+
+
+@flow(name="heedful")
+def heedful(plan: dict[str, str], seconds: float) -> str:
+    return heeding(seconds)
+
+
+@step(transactional=True)
+def pay_once(ctx: Context, plan: dict[str, str]) -> int:
+    ctx.tx.execute(
+        text("INSERT INTO test_unique_payments (key, attempt) VALUES (:key, :attempt)"),
+        {"key": ctx.idempotency_key, "attempt": ctx.attempt},
+    )
+    work(ctx, plan)
+    return 1
+
+
+@flow(name="unique")
+def unique(plan: dict[str, str]) -> int:
+    return pay_once(plan)

@@ -1,10 +1,13 @@
 """A pool child dies at every point it passes. Its worker notices at once: nobody waits for the lease."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
+from orchestrator.core.states import RunStatus
+from orchestrator.ledger import reads
 from tests.faults.arena import Arena
 from tests.faults.conftest import Make
 
@@ -71,3 +74,15 @@ def test_killed_in(field: Arena, step: str, point: str, crashed: int) -> None:
     run_id = field.start(plan={step: f"{point}=kill"}, seconds=seconds)
     field.check(run_id, crashed=crashed)
     field.struck(point)
+
+
+def test_killed_while_a_fan_out_of_a_thousand_is_half_inserted(field: Arena) -> None:
+    """All of the children or none: the second try inserts each of them once."""
+    field.order("expand.inserted", "kill")
+    run_id = field.start("wide", width=1000)
+    field.struck("expand.inserted")
+    assert field.ended(run_id) is RunStatus.SUCCEEDED
+    assert reads.result(field.ledger, run_id) == sum(n * n for n in range(1000))
+    starts = Counter(line.step_key for line in field.lines(run_id) if line.kind == "start")
+    assert len(starts) == 1002
+    assert [key for key, count in starts.items() if count > 1] == ["first"]

@@ -1,4 +1,4 @@
-"""The connection breaks between a request and its reply: nobody knows whether the commit happened, so it is looked up."""
+"""The connection breaks between a request and its reply: did the commit happen? It is looked up."""
 
 from collections.abc import Iterator
 from contextlib import closing

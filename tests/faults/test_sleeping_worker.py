@@ -5,8 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from orchestrator.core.states import RunStatus
+from orchestrator.engine import cancel_run
+from orchestrator.ledger import reads
 from tests.faults.arena import Arena, go_on
 from tests.faults.conftest import Make
+from tests.support import nemesis
 from tests.support.eventually import eventually
 from tests.support.nursery import stopped
 
@@ -99,3 +103,28 @@ def test_a_keeper_asleep_while_it_recovers(field: Arena, point: str) -> None:
 def test_a_transactional_step_may_think_for_longer_than_a_statement(field: Arena) -> None:
     """It sleeps in a transaction too, but holds nothing that the ledger needs."""
     field.check(field.start(plan={"pay": "nap=1.5"}))
+
+
+def test_a_worker_that_cannot_renew_stops_by_its_own_clock(field: Arena) -> None:
+    """Cut off from the ledger it tells the handler before the lease is over; the other worker runs the step again."""
+    field.order("renew.before", "always-raise")
+    run_id = field.start("heedful", seconds=60.0)
+    eventually(lambda: [line for line in field.lines(run_id) if line.kind == "cancelled"], timeout=30)
+    nemesis.clear(field.faults)
+    assert any("lease.fenced" in worker.log() for worker in field.workers)
+    eventually(lambda: len(reads.attempts(field.ledger, run_id, "heeding")) == 2, timeout=30)
+    first, second = reads.attempts(field.ledger, run_id, "heeding")
+    assert (first.status, second.status) == ("crashed", "running")
+    cancel_run.cancel(field.ledger, run_id, by="test", reason="seen enough", grace=timedelta(seconds=5))
+    assert field.ended(run_id) is RunStatus.CANCELLED
+
+
+def test_a_sleeping_transaction_does_not_stand_in_the_way_of_the_next_attempt(field: Arena) -> None:
+    """Both write the same unique key; the sleeper's uncommitted row is taken from it with its lease."""
+    run_id = field.start("unique", plan={"pay_once": "handler.middle=stop"})
+    pid = field.struck("handler.middle")
+    assert field.ended(run_id) is RunStatus.SUCCEEDED
+    assert [one.status for one in reads.attempts(field.ledger, run_id, "pay_once")] == ["crashed", "succeeded"]
+    wake(field, pid, "step.stale")
+    rows = field.rows("SELECT attempt FROM test_unique_payments WHERE key = %s", f"{run_id}:pay_once")
+    assert [row["attempt"] for row in rows] == [2]

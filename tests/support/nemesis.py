@@ -54,6 +54,14 @@ def arm() -> None:
         faults.arm(point, partial(strike, point))
 
 
+def multiply(copies: int) -> None:
+    """From now on this process, and those it forks, send every message so often."""
+    from workers.publisher import Publisher
+
+    send = Publisher._send
+    Publisher._send = lambda self, batch: send(self, [one for one in batch for _ in range(copies)])  # type: ignore[method-assign]
+
+
 def strike(point: str) -> None:
     """Do what was ordered for this point, if something was."""
     folder = Path(os.environ[VARIABLE])

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts a connection at an exact moment: before a request arrives, or after its reply was sent and lost."""
+"""A TCP proxy that cuts a connection at an exact moment: before a request arrives, or before its reply does."""
 
 import contextlib
 import socket
