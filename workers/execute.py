@@ -15,6 +15,7 @@ from orchestrator.core.facts import Chain, Dispatch, Finished, Lease, StepError
 from orchestrator.engine import claim_step, fail_step, finish_step, release
 from orchestrator.engine.faults import fp
 from orchestrator.errors import InputInvalid, LeaseLost, OutputInvalid
+from orchestrator.ledger.sweeps import session_name
 from orchestrator.ledger.tx import is_disconnect
 from workers.errors_text import step_error
 from workers.held import Held, StepTimedOut
@@ -220,8 +221,9 @@ class Attempt:
 
     def _in_transaction(self, kwargs: dict[str, Any]) -> Held | None:
         """The handler's SQL and the completion commit together, or not at all."""
+        name = session_name(self._lease.run_id, self._lease.step_key, self._lease.version)
         try:
-            with self._ledger.patient_tx() as tx:
+            with self._ledger.patient_tx(name) as tx:
                 output = self._step.encode_output(self._call(kwargs, tx))
                 fp("handler.after")
                 self._ledger.hurry(tx)

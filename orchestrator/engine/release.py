@@ -65,6 +65,8 @@ def recover(ledger: Ledger, rows: Sequence[Row[Any]], crash_limit: int, *, dead:
     fp("sweep.committed")
     for ended in each_row(special, lambda row: ledger.retry(lambda tx: _end(ledger, tx, row, dead=dead))):
         dispatches += ended
+    if rows and not dead:  # one that is dead has no open transaction; one that sleeps may
+        ledger.retry(lambda tx: sweeps.end_sessions(tx, rows))
     return tuple(dispatches)
 
 

@@ -1,6 +1,7 @@
 """Pages of work for the keeper. Any number of keepers may ask at once: rows one holds are skipped by the others."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,23 @@ def requeue_lost(tx: Connection, rows: Sequence[Row[Any]], *, dead: bool) -> tup
         dead=dead,
     )
     return dispatches(found.all())
+
+
+def session_name(run_id: UUID, step_key: str, version: int) -> str:
+    """What the transaction of a transactional step is called in the database; names have room for 63 characters."""
+    return f"orchestrator step {blake2b(f'{run_id}/{step_key}/{version}'.encode(), digest_size=16).hexdigest()}"
+
+
+def end_sessions(tx: Connection, rows: Sequence[Row[Any]]) -> None:
+    """End the transactions of these claims, where they are not live any more."""
+    run(
+        tx,
+        "end_sessions",
+        names=[session_name(row.run_id, row.step_key, row.version) for row in rows],
+        run_ids=[row.run_id for row in rows],
+        step_keys=[row.step_key for row in rows],
+        versions=[row.version for row in rows],
+    )
 
 
 def due(tx: Connection, page: int) -> tuple[Dispatch, ...]:

@@ -127,13 +127,17 @@ class Ledger:
             yield connection
 
     @contextmanager
-    def patient_tx(self) -> Iterator[Connection]:
+    def patient_tx(self, name: str) -> Iterator[Connection]:
         """A transaction for code that is not ours and may think for long between two statements.
 
-        `hurry` ends the patience, before locks are taken that others wait for.
+        `hurry` ends the patience, before locks are taken that others wait for. A keeper ends it by its `name`.
         """
         with self.tx() as connection:
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            connection.exec_driver_sql(
+                "SELECT set_config('idle_in_transaction_session_timeout', '0', TRUE),"
+                " set_config('application_name', %(name)s, TRUE)",
+                {"name": name},
+            )
             yield connection
 
     def hurry(self, connection: Connection) -> None:

@@ -69,6 +69,18 @@ WITH lost AS MATERIALIZED (
 )
 SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step;
 
+-- name: end_sessions
+-- Does:  ends the transactions in which lost attempts of transactional steps still hold what they wrote: the next attempt
+--        would wait for it, and fail. A claim that was renewed meanwhile keeps its transaction.
+-- In:    names (of the sessions), run_ids, step_keys, versions
+SELECT pg_terminate_backend(a.pid)
+  FROM unnest(%(names)s::text[], %(run_ids)s::uuid[], %(step_keys)s::text[], %(versions)s::bigint[])
+         AS t(name, run_id, step_key, version)
+  JOIN pg_stat_activity a ON a.application_name = t.name
+ WHERE a.datname = current_database() AND a.usename = current_user
+   AND NOT EXISTS (SELECT FROM flow_step_claims c WHERE c.run_id = t.run_id AND c.step_key = t.step_key
+                      AND c.version = t.version AND c.expires_at IS NOT NULL);
+
 -- name: due
 -- Does:  WAITING to READY for steps whose time has come.
 -- In:    page
