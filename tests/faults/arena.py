@@ -186,6 +186,11 @@ class Arena:
             found.append(Line(kind, host, int(pid), int(at), UUID(run_id), step_key, int(attempt), key))
         return [line for line in found if not run_ids or line.run_id in run_ids]
 
+    def pid_of(self, run_id: UUID, step_key: str) -> int:
+        """The process that began the step's first attempt."""
+        first = next(line for line in self.lines(run_id) if (line.step_key, line.attempt) == (step_key, 1))
+        return first.pid
+
     # ---- the judgement ----
 
     def check(self, run_id: UUID, **expected: Any) -> None:

@@ -55,7 +55,7 @@ def work(ctx: Context, plan: dict[str, str], seconds: float = 0.0) -> None:
             if point == "nap":
                 time.sleep(float(do))
                 continue
-            nemesis.order(Path(os.environ[nemesis.VARIABLE]), point, do, "child")
+            nemesis.order(Path(os.environ[nemesis.VARIABLE]), point, do, "any", os.getpid())
     send(ctx)
     time.sleep(seconds)
     nemesis.strike("handler.middle")

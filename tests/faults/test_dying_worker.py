@@ -19,12 +19,6 @@ def field(make_arena: Make) -> Iterator[Arena]:
         made.judge_all_again()
 
 
-@pytest.fixture(autouse=True)
-def two_workers(field: Arena) -> None:
-    """Whoever died is replaced, while the next test begins."""
-    field.keep(2)
-
-
 # The victim works on one step at a time, so it takes one attempt with it at most.
 AT_ONCE = [
     ("claim.before", "child", 0),
@@ -54,6 +48,7 @@ IN_A_STEP = [
 @pytest.mark.parametrize(("point", "who", "crashed"), AT_ONCE)
 def test_killed_at(field: Arena, point: str, who: nemesis.Who, crashed: int) -> None:
     """With a keeper's death, the pool's child dies at whatever it does at that moment."""
+    field.keep(2)  # whoever died is replaced, while the next test begins
     field.order(point, "killpg", who)
     run_id = field.start()
     field.check(run_id, crashed=range(2) if who == "main" else crashed)
@@ -62,6 +57,7 @@ def test_killed_at(field: Arena, point: str, who: nemesis.Who, crashed: int) -> 
 
 @pytest.mark.parametrize(("step", "point", "crashed"), IN_A_STEP)
 def test_killed_in(field: Arena, step: str, point: str, crashed: int) -> None:
+    field.keep(2)
     run_id = field.start(plan={step: f"{point}=killpg"}, seconds=1.2 if point.startswith("renew") else 0.0)
     field.check(run_id, crashed=crashed)
     field.struck(point)
@@ -70,7 +66,28 @@ def test_killed_in(field: Arena, step: str, point: str, crashed: int) -> None:
 @pytest.mark.parametrize("point", ["sweep.selected", "sweep.committed"])
 def test_a_keeper_killed_while_it_recovers(field: Arena, point: str) -> None:
     """First a child, then the worker that puts the child's step back: the step was put back wholly or not at all."""
+    field.keep(2)
     field.order(point, "killpg", "main")
     run_id = field.start(plan={"second": "handler.middle=kill"})
     field.check(run_id, crashed=range(1, 3))
     field.struck(point)
+
+
+@pytest.fixture(scope="module")
+def threaded(make_arena: Make) -> Iterator[Arena]:
+    """Steps, keeper and heartbeat share one process."""
+    with make_arena(lease=timedelta(seconds=2), heartbeat=timedelta(seconds=0.5)) as made:
+        yield made
+        made.judge_all_again()
+
+
+@pytest.mark.parametrize(
+    ("step", "point"),
+    [("second", "handler.middle"), ("second", "finish.committed"), ("flaky", "fail.before"), ("pay", "handler.after")],
+)
+def test_a_worker_of_threads_killed_in(threaded: Arena, step: str, point: str) -> None:
+    """Every thread's attempt goes with it."""
+    threaded.keep(2, pool="threads", concurrency=2)
+    run_id = threaded.start(plan={step: f"{point}=kill"})
+    threaded.check(run_id, crashed=range(1, 3))
+    threaded.struck(point)

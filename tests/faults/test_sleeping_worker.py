@@ -1,7 +1,9 @@
 """A pool child, or a keeper, sleeps past its lease while others go on, and then wakes up with stale hands."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -78,13 +80,44 @@ def test_asleep_at(field: Arena, point: str, crashed: int, says: str) -> None:
     field.judge(run_id, crashed=crashed, paused=True)
 
 
+@dataclass
+class Sleeper:
+    """A run whose step fell asleep, and what went wrong when it was woken."""
+
+    run_id: UUID
+    problem: AssertionError | None = None
+
+
+@pytest.fixture(scope="module")
+def sleepers(field: Arena) -> dict[tuple[str, str], Sleeper]:
+    """Each step and point on a run of its own. Five sleep at a time, in a worker with more children than that."""
+    field.worker(concurrency=7)
+    found: dict[tuple[str, str], Sleeper] = {}
+    for first in range(0, len(IN_A_STEP), 5):
+        nemesis.clear(field.faults)
+        group = IN_A_STEP[first : first + 5]
+        for step, point, *_ in group:
+            seconds = 1.2 if point.startswith("renew") else 0.0
+            found[step, point] = Sleeper(field.start(plan={step: f"{point}=stop"}, seconds=seconds))
+        for step, point, _, says in group:
+            sleeper = found[step, point]
+            try:
+                field.ended(sleeper.run_id)
+                wake(field, field.pid_of(sleeper.run_id, step), says)
+            except AssertionError as exc:
+                sleeper.problem = exc
+    return found
+
+
 @pytest.mark.parametrize(("step", "point", "crashed", "says"), IN_A_STEP)
-def test_asleep_in(field: Arena, step: str, point: str, crashed: int, says: str) -> None:
-    run_id = field.start(plan={step: f"{point}=stop"}, seconds=1.2 if point.startswith("renew") else 0.0)
-    pid = field.struck(point)
-    field.check(run_id, crashed=crashed, paused=True)
-    wake(field, pid, says)
-    field.judge(run_id, crashed=crashed, paused=True)
+def test_asleep_in(
+    field: Arena, sleepers: dict[tuple[str, str], Sleeper], step: str, point: str, crashed: int, says: str
+) -> None:
+    """It is woken after its run has ended without it; `sleepers` has heard what it said."""
+    sleeper = sleepers[step, point]
+    if sleeper.problem is not None:
+        raise sleeper.problem
+    field.check(sleeper.run_id, crashed=crashed, paused=True)
 
 
 @pytest.mark.parametrize("point", ["sweep.selected", "sweep.committed"])

@@ -21,11 +21,18 @@ Who = Literal["child", "main", "any"]
 _main_pid = os.getpid()
 
 
-def order(folder: Path, point: str, do: str, who: Who = "any") -> None:
-    """`do`: kill, killpg (the whole worker), stop, raise, always-raise, flush (Redis), cut (database connections)."""
+def order(folder: Path, point: str, do: str, who: Who = "any", pid: int | None = None) -> None:
+    """For any process that is meant, or for `pid` only.
+
+    `do`: kill, killpg (the whole worker), stop, raise, always-raise, flush (Redis), cut (database connections).
+    """
     scratch = folder / f".{point}.{os.getpid()}"
     scratch.write_text(json.dumps({"do": do, "who": who}))
-    scratch.rename(folder / point)
+    scratch.rename(folder / _place(point, pid))
+
+
+def _place(point: str, pid: int | None) -> str:
+    return point if pid is None else f"{point}.for.{pid}"
 
 
 def struck(folder: Path, point: str) -> int | None:
@@ -65,19 +72,25 @@ def multiply(copies: int) -> None:
 def strike(point: str) -> None:
     """Do what was ordered for this point, if something was."""
     folder = Path(os.environ[VARIABLE])
-    try:
-        wanted: dict[str, Any] = json.loads((folder / point).read_text())
-    except FileNotFoundError:
-        return
-    here: Who = "main" if os.getpid() == _main_pid else "child"
-    if wanted["who"] not in (here, "any"):
-        return
-    if wanted["do"] != "always-raise":
+    for place in (_place(point, os.getpid()), point):
         try:
-            (folder / point).rename(folder / f"{point}.struck.{os.getpid()}")
+            wanted: dict[str, Any] = json.loads((folder / place).read_text())
         except FileNotFoundError:
-            return
-    _ACTIONS[wanted["do"]]()
+            continue
+        here: Who = "main" if os.getpid() == _main_pid else "child"
+        if wanted["who"] in (here, "any") and _taken(folder, place, point, wanted["do"]):
+            _ACTIONS[wanted["do"]]()
+
+
+def _taken(folder: Path, place: str, point: str, do: str) -> bool:
+    """Whether this process got the order; one that is for always stays."""
+    if do == "always-raise":
+        return True
+    try:
+        (folder / place).rename(folder / f"{point}.struck.{os.getpid()}")
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _disconnect() -> None:
