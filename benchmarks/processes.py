@@ -42,10 +42,18 @@ class Process:
         return self._popen.pid
 
     def wait_ready(self, answers: Callable[[], bool]) -> None:
-        """
+        """Until `answers`; a process that does not get that far is killed.
+
         Raises:
             BenchFailed: it ended, or took too long; the end of its log is in the message.
         """
+        try:
+            self._wait_ready(answers)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_ready(self, answers: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _READY_S
         while not answers():
             if self._popen.poll() is not None or time.monotonic() > deadline:

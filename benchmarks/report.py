@@ -17,8 +17,8 @@ class Row:
     """One measure of every contender; the first one is ours."""
 
     what: str
+    """With the unit."""
     values: dict[str, Figure]
-    unit: str = ""
 
 
 @dataclass
@@ -50,7 +50,7 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     lines = [f"| {' | '.join(header)} |", "|---|" + "---:|" * (len(header) - 1)]
     for row in rows:
         mine = row.values.get(ours)
-        cells = [f"{row.what}{', ' + row.unit if row.unit else ''}", mine.text() if mine else "–"]
+        cells = [row.what, mine.text() if mine else "–"]
         for other in others:
             theirs = row.values.get(other)
             cells.append(theirs.text() if theirs else "–")

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.__main__ import NAMES, main, run
 from benchmarks.figures import Figure, number, percentile, ratio
 from benchmarks.report import Result, Row, markdown
-from benchmarks.workloads import TINY
+from benchmarks.workloads import TINY, Samples
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +73,34 @@ def test_figures_are_medians_with_their_spread() -> None:
 
 def test_a_contender_without_a_figure_leaves_a_gap() -> None:
     """A chord that did not end is no reason to lose the table."""
-    row = Row("speed", {"ours": Figure.of([4.0]), "b": Figure.of([2.0])}, "runs/s")
+    row = Row("speed, runs/s", {"ours": Figure.of([4.0]), "b": Figure.of([2.0])})
     text = markdown([Result("T", [row], ["a note"])], ["ours", "b", "c"], 60)
     assert "| speed, runs/s | 4.00 | 2.00 | **2.00** | – | – |" in text
     assert "- a note" in text
+
+
+class Stuck:
+    """A contender that never ends its first round."""
+
+    name = "stuck"
+    restarts = 0
+
+    def restart(self) -> None:
+        self.restarts += 1
+
+
+def test_a_contender_that_does_not_end_loses_the_round_only() -> None:
+    """Bare Celery may lose a message; the others are measured all the same, and the table says what happened."""
+    stuck: Any = Stuck()
+    said: list[str] = []
+
+    def measure(one: Any) -> dict[str, float]:
+        if not one.restarts:
+            raise TimeoutError("a chain did not end")
+        return {"speed": 1.0}
+
+    samples = Samples("chain", [stuck], said.append)
+    samples.rounds(3, measure)
+    assert stuck.restarts == 1
+    assert samples.rows() == [Row("speed", {"stuck": Figure(1.0, 1.0, 1.0)})]
+    assert samples.notes == ["chain: stuck lost a round, because a chain did not end."]
