@@ -55,8 +55,11 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Confirm what was published, and close every connection."""
-        await self.thread(self.sync.close)
-        self._threads.shutdown(wait=False)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._threads.shutdown()  # a cancelled wait may have left a look under way
+        self.sync.close()
 
     async def thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`call` in one of this client's threads."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, TypeVar
+from weakref import WeakSet
 
 from psycopg import errors as pg
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url
@@ -72,6 +73,7 @@ class Ledger:
         }
         self._lock = threading.Lock()
         self._local = threading.local()
+        self._of_threads: WeakSet[Connection] = WeakSet()
         self._engine: Engine | None = None
         self._pid = 0
         self._plans: dict[str, Plan] = {}
@@ -100,6 +102,7 @@ class Ledger:
                     if self._engine is not None:  # forked: the sockets are the parent's
                         self._engine.dispose(close=False)
                     self._local = threading.local()
+                    self._of_threads = WeakSet()
                     self._engine = self._create()
                     self._pid = pid
         assert self._engine is not None
@@ -166,6 +169,7 @@ class Ledger:
         if connection is None or connection.closed or connection.engine.pool is not engine.pool:
             connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._local.connection = connection
+            self._of_threads.add(connection)
         try:
             yield connection
         except BaseException as exc:
@@ -175,6 +179,7 @@ class Ledger:
 
     def _drop(self, connection: Connection) -> None:
         self._local.connection = None
+        self._of_threads.discard(connection)
         connection.invalidate()
         connection.close()
 
@@ -183,6 +188,7 @@ class Ledger:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None:
             self._local.connection = None
+            self._of_threads.discard(connection)
             connection.close()
 
     def plan(self, manifest_hash: str) -> Plan:
@@ -203,9 +209,11 @@ class Ledger:
             return definitions.load(connection, manifest_hash)
 
     def close(self) -> None:
-        """Close every connection of this process."""
+        """Close every connection of this process, also those of threads that ended without giving theirs back."""
         if self._pid == os.getpid() and self._engine is not None:
-            self.release_thread()
+            for connection in list(self._of_threads):
+                connection.close()
+            self._local = threading.local()
             self._engine.dispose()
             self._engine = None
             self._pid = 0
