@@ -98,7 +98,8 @@ def sleepers(field: Arena) -> dict[tuple[str, str], Sleeper]:
         group = IN_A_STEP[first : first + 5]
         for step, point, *_ in group:
             seconds = 1.2 if point.startswith("renew") else 0.0
-            found[step, point] = Sleeper(field.start(plan={step: f"{point}=stop"}, seconds=seconds))
+            plan = {"part.1.part": "nap=0.5", step: f"{point}=stop"}  # so that a child is left to chain to `part.0`
+            found[step, point] = Sleeper(field.start(plan=plan, seconds=seconds))
         for step, point, _, says in group:
             sleeper = found[step, point]
             try:
