@@ -1,8 +1,8 @@
 """`orchestrator dev` as a newcomer uses it: one command, a real flow, real workers, and nothing left afterwards."""
 
 import os
-import re
 import random
+import re
 import signal
 import subprocess
 import sys
