@@ -111,7 +111,7 @@ class RunHandle(Generic[R]):
 
     def explain(self, step: str | None = None) -> Explanation:
         """What the run, or one step of it, waits for, and the command that helps."""
-        return self.client.call(explain.explain, self.id, step)
+        return self.client.call(explain.explain, self.id, step, self.client.settings.worker_ttl)
 
     def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
         """Ask it to stop; nothing new starts from now on. Asking again changes nothing.

@@ -15,7 +15,9 @@ from orchestrator.ledger.tx import Ledger
 FOLD = 50
 
 
-def explain(ledger: Ledger, run_id: UUID, step_key: str | None = None) -> Explanation:
+def explain(
+    ledger: Ledger, run_id: UUID, step_key: str | None = None, worker_ttl: timedelta = reads.WORKER_TTL
+) -> Explanation:
     """What the run (or one step of it) waits for, since when, and the next command.
 
     Raises:
@@ -23,16 +25,16 @@ def explain(ledger: Ledger, run_id: UUID, step_key: str | None = None) -> Explan
     """
     row = reads.get_run(ledger, run_id)
     if step_key is None:
-        return _run(ledger, row)
+        return _run(ledger, row, worker_ttl)
     step = next((step for step in reads.steps(ledger, run_id) if step.key == step_key), None)
     if step is None:
         raise StepNotFound(
             f"Run {run_id} has no step {step_key!r}. Fix: `orchestrator run show {run_id}`.", step_key=step_key
         )
-    return _step(ledger, row, step, reads.now(ledger))
+    return _step(ledger, row, step, reads.now(ledger), worker_ttl)
 
 
-def _run(ledger: Ledger, row: RunRow) -> Explanation:
+def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
     if row.status in FINAL_RUN:
         return _ended(row)
     now = reads.now(ledger)
@@ -49,11 +51,11 @@ def _run(ledger: Ledger, row: RunRow) -> Explanation:
         if found:
             first = min(found, key=lambda step: step.ready_at or step.due_at or now)
             more = f" (and {len(found) - 1} more {status} steps)" if len(found) > 1 else ""
-            explained = _step(ledger, row, first, now)
+            explained = _step(ledger, row, first, now, worker_ttl)
             return Explanation(explained.sentence.rstrip(".") + more + ".", explained.command)
     for step in steps:
         if step.type is None and step.status is StepStatus.RUNNING:
-            return _step(ledger, row, step, now)
+            return _step(ledger, row, step, now, worker_ttl)
     return Explanation(f"Run {row.id} is {row.status}; nothing of it is waiting or running.", "orchestrator doctor")
 
 
@@ -67,13 +69,13 @@ def _ended(row: RunRow) -> Explanation:
     return Explanation(sentence + ".", f"orchestrator run {'retry' if again else 'result'} {row.id}")
 
 
-def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Explanation:
+def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl: timedelta) -> Explanation:
     plan = ledger.plan(row.manifest_hash)
     match step.status:
         case StepStatus.BLOCKED:
             return _blocked(ledger, row, step, plan)
         case StepStatus.READY:
-            return _ready(ledger, row, step, plan.node(step.key), now)
+            return _ready(ledger, row, step, plan.node(step.key), now, worker_ttl)
         case StepStatus.RUNNING:
             return _running(ledger, row, step, now)
         case StepStatus.WAITING:
@@ -109,10 +111,10 @@ def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanat
     return Explanation(f"Step {step.key} waits for {', '.join(waits) or 'nothing that is open'}.", command)
 
 
-def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime) -> Explanation:
+def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime, worker_ttl: timedelta) -> Explanation:
     since = _ago(step.ready_at, now)
     with ledger.auto() as tx:
-        served = one(tx, "servers_of", task=step.task, queue=step.queue, ttl=reads.WORKER_TTL)
+        served = one(tx, "servers_of", task=step.task, queue=step.queue, ttl=worker_ttl)
         sent = one(tx, "dispatch_facts", run_id=row.id, step_key=step.key)
         ahead = one(tx, "ahead", queue=step.queue, priority=node.priority, ready_at=step.ready_at)
     if served is None or not served.live:
