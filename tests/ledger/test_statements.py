@@ -38,6 +38,7 @@ VALUES: dict[str, Any] = {
 SPECIAL: dict[str, dict[str, Any]] = {
     "lost": {"after": timedelta(seconds=9)},
     "predecessors_ended": {"ended": [1]},
+    "end_sessions": {"names": ["a session"]},
     **{name: {"id": "h/1/r"} for name in ("hello", "seen", "gone")},
 }
 HOT = (
