@@ -72,9 +72,9 @@ class Node:
         return self.definition.retry or Retry()
 
     @property
-    def handles_failure(self) -> bool:
-        """Whether a successor asks for the failure of this step, so that it does not fail the run."""
-        return any(StepStatus.FAILED in edge.accepted for edge in self.edges)
+    def handlers(self) -> tuple[str, ...]:
+        """The successors that ask for the failure of this step: it fails the run only if none of them gets to run."""
+        return tuple(edge.target for edge in self.edges if StepStatus.FAILED in edge.accepted)
 
     @property
     def only_successor(self) -> str:
@@ -103,6 +103,11 @@ class Plan:
         loop, dot, _ = step_key.partition(".")
         node = self.nodes[loop]
         return node.body if dot and node.body is not None else node
+
+    def unhandled(self, key: str, states: Mapping[str, StepStatus]) -> bool:
+        """Whether a step's failure fails the run: it has failed, and no handler of that runs, ran or may still."""
+        over = {StepStatus.SKIPPED, StepStatus.CANCELLED}
+        return states[key] is StepStatus.FAILED and all(states[handler] in over for handler in self.nodes[key].handlers)
 
     @cached_property
     def sinks(self) -> int:

@@ -55,10 +55,7 @@ def reopen(
         waits=waits,
         impossible=frozenset(impossible & set(seeds)),
         sinks_open=sum(_ends_loose(plan, key, blocked) for key in waits.keys() | still_open),
-        failures=sum(
-            states[key] is StepStatus.FAILED and key not in waits and not node.handles_failure
-            for key, node in plan.nodes.items()
-        ),
+        failures=sum(plan.unhandled(key, states | dict.fromkeys(waits, StepStatus.BLOCKED)) for key in states),
     )
 
 

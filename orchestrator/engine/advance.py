@@ -98,7 +98,7 @@ def _step_ended(wave: _Wave, key: str, status: StepStatus, error: JsonValue) -> 
     if node.loop is not None:
         _child_ended(wave, node.loop, status)
         return
-    if status is StepStatus.FAILED and not node.handles_failure:
+    if status is StepStatus.FAILED and _unhandled(wave, key):
         wave.failures += 1
         wave.error = wave.error or error
     counts = {edge.target: (1, 0 if status in edge.accepted else 1) for edge in node.edges}
@@ -108,12 +108,28 @@ def _step_ended(wave: _Wave, key: str, status: StepStatus, error: JsonValue) -> 
     freed = [row for row in waiting if row.deps_open == 0]
     skipped = {row.step_key: _why(wave, row.step_key) for row in freed if row.deps_unmet}
     graph.skip(wave.tx, wave.run.id, skipped)
+    _count_unhandled(wave, skipped)
     wave.ended.extend((skipped_key, StepStatus.SKIPPED, None) for skipped_key in skipped)
     going = [wave.plan.nodes[row.step_key] for row in freed if not row.deps_unmet]
     plain = [node.key for node in going if not node.is_loop]
     wave.dispatches += graph.ready(wave.tx, wave.run.id, plain, StepEvent.UNBLOCK)
     for loop in (node for node in going if node.is_loop):
         _open(wave, loop)
+
+
+def _unhandled(wave: _Wave, key: str) -> bool:
+    handlers = wave.plan.nodes[key].handlers
+    return not handlers or wave.plan.unhandled(key, graph.statuses(wave.tx, wave.run.id, [key, *handlers]))
+
+
+def _count_unhandled(wave: _Wave, skipped: Iterable[str]) -> None:
+    """A failure counts after all when the last step that asked for it has been skipped."""
+    nodes = wave.plan.nodes
+    before = (item for key in skipped for item in nodes[key].definition.run_after.items())
+    for key in {name for name, accepted in before if StepStatus.FAILED in accepted}:
+        if _unhandled(wave, key):
+            wave.failures += 1
+            wave.error = wave.error or graph.failure(wave.tx, wave.run.id, key)
 
 
 def _why(wave: _Wave, key: str) -> str:

@@ -236,6 +236,13 @@ def collect(tx: Connection, run_id: UUID, loop_key: str) -> None:
     run(tx, "collect", run_id=run_id, loop_key=loop_key)
 
 
+def failure(tx: Connection, run_id: UUID, step_key: str) -> dict[str, JsonValue]:
+    """Why a step failed: step, type, message."""
+    row = one(tx, "failure", run_id=run_id, step_key=step_key)
+    assert row is not None
+    return dict(row._mapping)
+
+
 def first_failure(tx: Connection, run_id: UUID, loop_key: str) -> Row[Any] | None:
     """The failed child with the lowest index."""
     return one(tx, "first_failure", run_id=run_id, loop_key=loop_key)

@@ -210,6 +210,46 @@ def test_a_handled_failure_does_not_fail_the_run(lab: Lab) -> None:
     assert reads.get_run(lab.ledger, run_id).error is None
 
 
+def test_a_failure_whose_handler_is_skipped_fails_the_run(lab: Lab) -> None:
+    """The handler asks for two failures, and gets one."""
+    run_id = lab.run({"a": call(), "b": call(), "rescue": call(run_after={"a": ["failed"], "b": ["failed"]})})
+    lab.do_fail(run_id, "a")
+    assert lab.do(run_id, "b").run_status is RunStatus.FAILED
+    assert lab.statuses(run_id) == {"a": "failed", "b": "succeeded", "rescue": "skipped"}
+    assert reads.get_run(lab.ledger, run_id).error == {"step": "a", "type": "ValueError", "message": "boom"}
+
+
+def test_one_handler_that_runs_is_enough(lab: Lab) -> None:
+    """Of two that asked for the failure, one is skipped."""
+    both = call(run_after={"a": ["failed"], "b": ["failed"]})
+    run_id = lab.run({"a": call(), "b": call(), "both": both, "rescue": call(run_after={"a": ["failed"]})})
+    lab.do_fail(run_id, "a")
+    lab.do(run_id, "b")
+    assert lab.do(run_id, "rescue").run_status is RunStatus.SUCCEEDED
+
+
+def test_two_handlers_skipped_together_count_one_failure(lab: Lab) -> None:
+    """And a retry that lets them run takes it back."""
+    both = {f"r{n}": call(run_after={"a": ["failed"], "b": ["failed"]}) for n in range(2)}
+    run_id = lab.run({"a": call(), "b": call(), **both})
+    lab.do_fail(run_id, "a")
+    lab.do(run_id, "b")
+    assert lab.run_row(run_id)["failures"] == 1
+    retry_step.retry(lab.ledger, run_id, "a", by="op")
+    assert lab.run_row(run_id)["failures"] == 0
+    assert lab.do(run_id, "a").run_status is RunStatus.SUCCEEDED
+
+
+def test_a_loop_whose_handler_is_skipped_says_so(lab: Lab) -> None:
+    """The run's error is the loop's."""
+    rescue = call(run_after={"a": ["failed"], "b": ["failed"]})
+    run_id = lab.run({"a": loop("@triggerBody()"), "b": call(), "rescue": rescue}, body={"no": "list"})
+    assert lab.do(run_id, "b").run_status is RunStatus.FAILED
+    error = reads.get_run(lab.ledger, run_id).error
+    assert error is not None
+    assert (error["step"], error["type"]) == ("a", "LoopFailed")
+
+
 def test_the_handler_is_skipped_when_nothing_failed(lab: Lab) -> None:
     """And the run succeeds."""
     run_id = lab.run({"a": call(), "b": after("a"), "rescue": call(run_after={"a": ["failed"]})})

@@ -90,7 +90,13 @@ def expected(steps: Mapping[str, Any], fates: Mapping[str, Fate]) -> tuple[dict[
             found[key] = "failed" if "failed" in children.values() else "succeeded"
         else:
             found[key] = fates[key].end
-    handled = {name for step in steps.values() for name, accepted in step["run_after"].items() if "failed" in accepted}
+    handled = {
+        name
+        for key, step in steps.items()
+        if found[key] != "skipped"
+        for name, accepted in step["run_after"].items()
+        if "failed" in accepted
+    }
     failed = any(found[key] == "failed" and key not in handled for key in steps)
     return found, "failed" if failed else "succeeded"
 

@@ -312,7 +312,7 @@ class Lab:
             loose = {key for key, node in plan.nodes.items() if not any(edge.target in blocked for edge in node.edges)}
             sinks = sum(status[key] not in FINAL_STEP for key in loose)
             assert run["sinks_open"] == sinks, f"sinks_open is {run['sinks_open']}, {sinks} are open"
-            failures = sum(status[k] is StepStatus.FAILED and not n.handles_failure for k, n in plan.nodes.items())
+            failures = sum(plan.unhandled(key, status) for key in plan.nodes)
             assert run["failures"] == failures
 
     def _audit_dispatches(self, run_id: UUID) -> None:

@@ -168,6 +168,13 @@ SELECT %(run_id)s, %(loop_key)s::text, COALESCE(json_agg(o.output ORDER BY s.loo
  WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
 ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now();
 
+-- name: failure
+-- Does:  why a step failed last, as its run shows it. A loop says only the reason.
+SELECT step_key AS step, COALESCE(facts ->> 'type', 'LoopFailed') AS type,
+       COALESCE(facts ->> 'message', facts ->> 'reason') AS message
+  FROM flow_events
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND type = 'step.failed' ORDER BY id DESC LIMIT 1;
+
 -- name: first_failure
 -- Does:  the failed child with the lowest index, for the loop's own error.
 SELECT s.step_key, a.error_type, a.error_message, s.reason
