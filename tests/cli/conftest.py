@@ -1,19 +1,20 @@
 """The command line, run inside the test process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from orchestrator.cli import main
 from orchestrator.client import Client
 from orchestrator.engine import register
 from orchestrator.settings import Settings
+from tests.support.row_counts import counted
 from tests.support.small_flows import fan, hello
+
+__all__ = ["counted"]
 
 
 @dataclass(frozen=True)
@@ -67,20 +68,3 @@ def stack(cli: Cli, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iter
         register.register(client.ledger, hello.manifest)
         register.register(client.ledger, fan.manifest)
         yield client
-
-
-@pytest.fixture
-def counted(db_url: str) -> Callable[[], dict[str, int]]:
-    """Rows of every table, to show that nothing was written."""
-
-    def count() -> dict[str, int]:
-        with psycopg.connect(db_url, autocommit=True) as connection:
-            names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
-            return {name: _rows(connection, name) for (name,) in names}
-
-    return count
-
-
-def _rows(connection: "psycopg.Connection[tuple[Any, ...]]", table: str) -> int:
-    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
-    return int(row[0]) if row else 0

@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -13,8 +12,7 @@ from orchestrator.client import Client
 from tests.cli.conftest import Cli
 from tests.support import play
 from tests.support.eventually import eventually
-
-Counted = Callable[[], dict[str, int]]
+from tests.support.row_counts import Counted
 
 
 def started(cli: Cli, *arguments: str) -> UUID:

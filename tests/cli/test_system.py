@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from orchestrator.ledger import migrate
 from orchestrator.settings import Settings
 from tests.cli.conftest import Cli
 from tests.support import play
+from tests.support.row_counts import Counted
 from tests.support.small_flows import hello
 
 LEDGER_COMMANDS = [
@@ -249,7 +249,7 @@ def test_a_reader_that_leaves_is_no_error(stack: Client, settings: Settings) -> 
     assert (said.stdout, said.stderr) == ("[\n", "")
 
 
-def test_nothing_is_written_by_looking(cli: Cli, stack: Client, counted: Callable[[], dict[str, int]]) -> None:
+def test_nothing_is_written_by_looking(cli: Cli, stack: Client, counted: Counted) -> None:
     run = stack.start(hello, name="x")
     play.fail(stack.ledger, run.id, "greet")
     before = counted()

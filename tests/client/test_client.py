@@ -35,6 +35,7 @@ from orchestrator.errors import (
 from orchestrator.run_handle import pauses
 from orchestrator.settings import Settings
 from tests.support import play
+from tests.support.row_counts import Counted
 from tests.support.small_flows import Greeting, fan, hello
 
 
@@ -111,7 +112,7 @@ def test_a_message_is_published_at_once(client: Client, broker_url: str, setting
 )
 def test_bad_input_is_refused_and_nothing_is_written(
     client: Client,
-    counted: Callable[[], dict[str, int]],
+    counted: Counted,
     given: Callable[[Client], object],
     error: type[OrchestratorError],
 ) -> None:
