@@ -12,7 +12,7 @@ from uuid import UUID
 from orchestrator.authoring.flow import Flow
 from orchestrator.client import Client
 from orchestrator.core.facts import Explanation
-from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.core.states import RunStatus
 from orchestrator.errors import Unavailable
 from orchestrator.ledger.reads import EventRow, RunRow, StepRow
 from orchestrator.run_handle import OUTAGE_S, RunHandle, pauses
@@ -163,7 +163,7 @@ class AsyncRunHandle(Generic[R]):
         answered = time.monotonic()
         for pause in pauses(timeout):
             try:
-                if (status := await self.status()) in FINAL_RUN:
+                if (status := await self.client.thread(self.sync.final_status)) is not None:
                     return status
                 answered = time.monotonic()
             except Unavailable:

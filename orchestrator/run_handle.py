@@ -55,6 +55,10 @@ class RunHandle(Generic[R]):
         """Where the run stands now."""
         return self.client.call(reads.run_status, self.id)
 
+    def final_status(self) -> RunStatus | None:
+        """How it ended; None while it goes on. Cheaper than `status`."""
+        return self.client.call(reads.final_status, self.id)
+
     def wait(self, timeout: float | None = None) -> RunStatus:
         """Until the run has ended; its final status. `timeout` in seconds. Outages of the database are waited out
         for half a minute.
@@ -65,7 +69,7 @@ class RunHandle(Generic[R]):
         answered = time.monotonic()
         for pause in pauses(timeout):
             try:
-                if (status := self.status()) in FINAL_RUN:
+                if (status := self.final_status()) is not None:
                     return status
                 answered = time.monotonic()
             except Unavailable:

@@ -19,6 +19,14 @@ AS 'SELECT clock_timestamp()'"""
         """CREATE FUNCTION flow_refuse(reason text) RETURNS integer LANGUAGE plpgsql
 AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'"""
     )
+    op.execute(
+        """CREATE FUNCTION flow_parked(run uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+AS 'BEGIN
+  RETURN EXISTS (SELECT FROM flow_steps WHERE run_id = run AND status = ''waiting'')
+     AND NOT EXISTS (SELECT FROM flow_steps
+                      WHERE run_id = run AND (queued OR status = ''running'' AND type IS NOT NULL));
+END'"""
+    )
     op.create_table(
         "flow_definition_versions",
         sa.Column("hash", sa.Text(), nullable=False),
@@ -141,11 +149,14 @@ AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''FLOW1'', MESSAGE = reason; END'"""
         sa.Column("error", postgresql.JSON(), nullable=True),
         sa.CheckConstraint("halt IN ('cancelled', 'timed_out')", name=op.f("ck_flow_runs_halt")),
         sa.CheckConstraint(
-            "status IN ('cancelled', 'failed', 'pending', 'running', 'succeeded', 'timed_out', 'waiting')",
+            "status IN ('cancelled', 'failed', 'pending', 'running', 'succeeded', 'timed_out')",
             name=op.f("ck_flow_runs_status"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_flow_runs")),
         postgresql_with={"fillfactor": "80"},
+    )
+    op.create_index(
+        "ix_flow_runs_ending", "flow_runs", [sa.literal_column('(right(id::text, 4)) COLLATE "C"')], unique=False
     )
     op.create_index(op.f("ix_flow_runs_flow_id"), "flow_runs", ["flow", "id"], unique=False)
     op.create_index(

@@ -55,7 +55,7 @@ def reopen(
         waits=waits,
         impossible=frozenset(impossible & set(seeds)),
         sinks_open=sum(_ends_loose(plan, key, blocked) for key in waits.keys() | still_open),
-        failures=sum(plan.unhandled(key, states | dict.fromkeys(waits, StepStatus.BLOCKED)) for key in states),
+        failures=sum(plan.unhandled(key, {**states, **dict.fromkeys(waits, StepStatus.BLOCKED)}) for key in states),
     )
 
 

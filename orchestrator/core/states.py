@@ -13,7 +13,7 @@ class RunStatus(StrEnum):
 
     PENDING = "pending"  # accepted and durable; no step was claimed yet
     RUNNING = "running"  # at least one step was claimed
-    WAITING = "waiting"  # only parked work is left (timers, signals)
+    WAITING = "waiting"  # only parked work is left (timers, signals): stored as RUNNING, told when it is read
     SUCCEEDED = "succeeded"  # every step ended, none failed
     FAILED = "failed"  # every step ended, at least one failed
     CANCELLED = "cancelled"  # stopped on request
@@ -56,8 +56,6 @@ class RunEvent(StrEnum):
     """What moves a run."""
 
     BEGIN = "begin"
-    PARK = "park"
-    RESUME = "resume"
     SUCCEED = "succeed"
     FAIL = "fail"
     CANCEL = "cancel"
@@ -95,16 +93,15 @@ R, V = RunStatus, RunEvent
 RUN_MOVES: Final = MappingProxyType(
     {
         (R.PENDING, V.BEGIN): R.RUNNING,
-        (R.RUNNING, V.PARK): R.WAITING,
-        (R.WAITING, V.RESUME): R.RUNNING,
-        **{(source, V.SUCCEED): R.SUCCEEDED for source in (R.PENDING, R.RUNNING, R.WAITING)},
-        **{(source, V.FAIL): R.FAILED for source in (R.PENDING, R.RUNNING, R.WAITING)},
-        **{(source, V.CANCEL): R.CANCELLED for source in (R.PENDING, R.RUNNING, R.WAITING)},
-        **{(source, V.TIME_OUT): R.TIMED_OUT for source in (R.PENDING, R.RUNNING, R.WAITING)},
+        **{(source, V.SUCCEED): R.SUCCEEDED for source in (R.PENDING, R.RUNNING)},
+        **{(source, V.FAIL): R.FAILED for source in (R.PENDING, R.RUNNING)},
+        **{(source, V.CANCEL): R.CANCELLED for source in (R.PENDING, R.RUNNING)},
+        **{(source, V.TIME_OUT): R.TIMED_OUT for source in (R.PENDING, R.RUNNING)},
         **{(source, V.RETRY): R.RUNNING for source in (R.FAILED, R.CANCELLED, R.TIMED_OUT)},
     }
 )
 
+STORED_RUN: Final = frozenset(R) - {R.WAITING}
 OPEN_RUN: Final = frozenset({R.PENDING, R.RUNNING, R.WAITING})
 FINAL_RUN: Final = frozenset(R) - OPEN_RUN
 OPEN_STEP: Final = frozenset({S.BLOCKED, S.READY, S.RUNNING, S.WAITING})

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch, Finished, Lease
 from orchestrator.core.planner import Node, Plan
-from orchestrator.core.states import RunStatus, StepEvent, StepStatus
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.loops import close_loop, items_of, open_loop
 from orchestrator.errors import LeaseLost
@@ -30,13 +30,18 @@ def fence(tx: Connection, lease: Lease) -> None:
         LeaseLost: it is not live at its version any more.
     """
     if graph.end_claim(tx, lease.run_id, lease.step_key, lease.version, lease.owner) is None:
-        raise LeaseLost(
-            f"Step {lease.step_key} of run {lease.run_id} was taken over before fence {lease.version} could "
-            "report. Fix: drop this result; if it repeats, raise the lease above the longest pause of the worker.",
-            run_id=str(lease.run_id),
-            step_key=lease.step_key,
-            version=lease.version,
-        )
+        raise lost(lease)
+
+
+def lost(lease: Lease) -> LeaseLost:
+    """The error of a worker that comes too late."""
+    return LeaseLost(
+        f"Step {lease.step_key} of run {lease.run_id} was taken over, or ended, before fence {lease.version} could "
+        "report. Fix: drop this result; if it repeats, raise the lease above the longest pause of the worker.",
+        run_id=str(lease.run_id),
+        step_key=lease.step_key,
+        version=lease.version,
+    )
 
 
 @dataclass
@@ -177,7 +182,10 @@ def _let_in(tx: Connection, run_id: UUID, loop: Node, index: int | None) -> tupl
     """The next child that the loop's window held back."""
     if index is None or loop.body is None:
         return ()
-    keys = graph.waiting_children(tx, run_id, loop.key, 1) if index < 0 else [f"{loop.key}.{index - 1}.{loop.body.key}"]
+    if index < 0:
+        keys = graph.waiting_children(tx, run_id, loop, 1, start=-1 - index)
+    else:
+        keys = [f"{loop.key}.{index - 1}.{loop.body.key}"]
     return graph.ready(tx, run_id, keys, StepEvent.UNBLOCK)
 
 
@@ -197,7 +205,7 @@ def _settle(wave: _Wave) -> Finished:
 def _halted(tx: Connection, run: LockedRun) -> Finished:
     """A cancelled or timed-out run starts nothing more; it ends with its last handler."""
     assert run.halt is not None
-    if run.status in {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING} and not graph.any_claimed(tx, run.id):
+    if run.status not in FINAL_RUN and not graph.any_claimed(tx, run.id):
         graph.end_run(tx, run.id, run.halt)
         return Finished(run_status=run.halt)
     return Finished()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from orchestrator.core import retry
 from orchestrator.core.facts import Finished, Lease, StepError
 from orchestrator.core.planner import Plan
-from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus
+from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine import advance
 from orchestrator.engine.faults import fp
 from orchestrator.errors import LeaseLost
@@ -97,10 +97,8 @@ def _back_off(
     }
     graph.event(tx, run.id, "step.retry_scheduled", step_key, attempt, facts)
     loop = plan.node(step_key).loop
-    if loop is not None:  # the run stays RUNNING: its loop is
+    if loop is not None:
         return Finished(dispatches=advance.make_room(tx, run.id, plan.nodes[loop]))
-    if not graph.any_active(tx, run.id, plan.nodes):
-        graph.set_run_status(tx, run.id, RunStatus.WAITING, RunEvent.PARK)
     return Finished()
 
 

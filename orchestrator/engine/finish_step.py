@@ -10,7 +10,6 @@ from orchestrator.core.planner import Node, Path
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine import advance, claim_step
 from orchestrator.engine.faults import fp
-from orchestrator.errors import LeaseLost
 from orchestrator.ledger import claims, finishes, graph
 from orchestrator.ledger.tx import Ledger, refusal
 
@@ -100,23 +99,13 @@ def _general(ledger: Ledger, lease: Lease, output: str, inputs: str | None, tx: 
         run = graph.lock(connection, lease.run_id)
         advance.fence(connection, lease)
         if not graph.end_step(connection, run.id, lease.step_key, StepEvent.SUCCEED, StepStatus.SUCCEEDED):
-            raise _lost(lease)
+            raise advance.lost(lease)
         graph.end_attempt(connection, run.id, lease.step_key, lease.attempt, "succeeded", inputs=inputs)
         graph.put_output(connection, run.id, lease.step_key, output)
         graph.event(connection, run.id, "step.succeeded", lease.step_key, lease.attempt)
         return advance.after(connection, ledger.plan(run.manifest_hash), run, {lease.step_key: StepStatus.SUCCEEDED})
 
     return work(tx) if tx is not None else ledger.retry(work)
-
-
-def _lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(
-        f"Step {lease.step_key} of run {lease.run_id} had ended before fence {lease.version} could report. Fix: "
-        "drop this result; if it repeats, raise the lease above the longest pause of the worker.",
-        run_id=str(lease.run_id),
-        step_key=lease.step_key,
-        version=lease.version,
-    )
 
 
 def settled(ledger: Ledger, lease: Lease) -> Finished | None:
@@ -128,7 +117,7 @@ def settled(ledger: Ledger, lease: Lease) -> Finished | None:
     with ledger.auto() as tx:
         row = finishes.recorded(tx, lease)
         if row is None or row.version != lease.version or row.status not in {"running", "succeeded"}:
-            raise _lost(lease)
+            raise advance.lost(lease)
         if row.status == "running":
             return None
         keys = finishes.chained(tx, lease)

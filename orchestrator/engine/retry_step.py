@@ -135,7 +135,7 @@ def _reopen_loop(tx: Connection, loop: Node, run_id: UUID, failed: list[str]) ->
     controls.reset_children(tx, run_id, failed)
     open_, moving = controls.reopen_loop(tx, run_id, loop.key, windowed=window is not None)
     if window is not None:
-        failed = graph.waiting_children(tx, run_id, loop.key, max(window - moving, 0))
+        failed = graph.waiting_children(tx, run_id, loop, max(window - moving, 0))
     return graph.ready(tx, run_id, failed, StepEvent.UNBLOCK), open_ == 0
 
 

@@ -2,7 +2,7 @@
 claim."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -205,8 +205,8 @@ def expand(tx: Connection, run_id: UUID, node: Node, items: Items) -> tuple[Disp
 
 @dataclass(frozen=True, slots=True)
 class LoopCount:
-    """A loop's row after a child ended. `next` is the index to let in: None without a window, < 0 when it must be
-    looked up."""
+    """A loop's row after a child ended. `next` is one more than the index to let in: None without a window; -1 - n when
+    it must be looked up among the children from index n on."""
 
     open: int
     failed: int
@@ -225,9 +225,11 @@ def let_in_one_more(tx: Connection, run_id: UUID, loop_key: str) -> int | None:
     return None if row is None else row.children_next
 
 
-def waiting_children(tx: Connection, run_id: UUID, loop_key: str, count: int) -> list[str]:
-    """The first children that a window keeps out."""
-    rows = run(tx, "waiting_children", run_id=run_id, loop_key=loop_key, count=count)
+def waiting_children(tx: Connection, run_id: UUID, loop: Node, count: int, start: int = 0) -> list[str]:
+    """The first children from index `start` on that a loop's window keeps out."""
+    assert loop.body is not None
+    keys = {"loop_key": loop.key, "body_key": loop.body.key}
+    rows = run(tx, "waiting_children", run_id=run_id, start=start, count=count, **keys)
     return [row.step_key for row in rows]
 
 
@@ -266,17 +268,6 @@ _ENDS = {
 def end_run(tx: Connection, run_id: UUID, status: RunStatus, error: JsonValue = None) -> None:
     """Move the run to a final state."""
     run(tx, "end_run", run_id=run_id, status=status.value, error=_json(error), from_states=run_sources(_ENDS[status]))
-
-
-def set_run_status(tx: Connection, run_id: UUID, status: RunStatus, by: RunEvent) -> None:
-    """Move the run between open states."""
-    run(tx, "set_run_status", run_id=run_id, status=status.value, from_states=run_sources(by))
-
-
-def any_active(tx: Connection, run_id: UUID, step_keys: Collection[str]) -> bool:
-    """Whether one of these steps is with a worker or on its way to one."""
-    row = one(tx, "any_active", run_id=run_id, step_keys=list(step_keys))
-    return row is not None and bool(row.active)
 
 
 def any_claimed(tx: Connection, run_id: UUID) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import Row, Select, Text, and_, cast, select
+from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, cast, func, not_, select
 
 from orchestrator.core.expressions import Scope, references, resolve
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
@@ -18,7 +18,9 @@ from orchestrator.ledger.schema import flow_definition_versions, flow_run_contro
 from orchestrator.ledger.tx import Ledger
 
 WORKER_TTL = timedelta(seconds=30)
-PREFIX_MIN = 4
+PART_MIN = 4
+"""Digits of a run id that are enough to look for it; `ix_flow_runs_ending` holds as many."""
+_ZEROS = "0" * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +148,16 @@ class UnservedRow:
     since: datetime
 
 
+def _parked() -> ColumnElement[bool]:
+    return and_(flow_runs.c.status == RunStatus.RUNNING.value, func.flow_parked(flow_runs.c.id))
+
+
 def _runs() -> Select[Any]:
     run_, control, version = flow_runs.c, flow_run_controls.c, flow_definition_versions.c
     return (
         select(
-            *(run_[name] for name in ("id", "flow", "manifest_hash", "status", "tags", "trigger_type", "trigger_key")),
+            *(run_[name] for name in ("id", "flow", "manifest_hash", "tags", "trigger_type", "trigger_key")),
+            case((_parked(), RunStatus.WAITING.value), else_=run_.status).label("status"),
             run_.trigger_body,
             *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch")),
             version.version,
@@ -189,42 +196,33 @@ def _no_run(run_id: object) -> RunNotFound:
     return RunNotFound(f"No run {run_id}. Fix: `orchestrator run ls` lists them.", run_id=str(run_id))
 
 
-def find_run(ledger: Ledger, prefix: str) -> UUID:
-    """The run whose id begins with `prefix` (at least 4 characters), or ends with it: ids of one hour begin alike.
+def find_run(ledger: Ledger, part: str) -> UUID:
+    """The run whose id begins with `part` (at least 4 hexadecimal digits), or ends with it: ids of one hour begin alike.
 
     Raises:
         RunNotFound: none does.
         Conflict: several do; they are named.
     """
-    wanted = prefix.strip().lower()
-    if len(wanted.replace("-", "")) < PREFIX_MIN or not set(wanted) <= set("0123456789abcdef-"):
+    wanted = part.strip().lower()
+    digits = wanted.replace("-", "")
+    if not PART_MIN <= len(digits) <= len(_ZEROS) or not set(digits) <= set("0123456789abcdef"):
         raise RunNotFound(
-            f"{prefix!r} is not a run id. Fix: give at least {PREFIX_MIN} hexadecimal characters; `orchestrator "
+            f"{part!r} is not a run id. Fix: give at least {PART_MIN} hexadecimal characters; `orchestrator "
             f"run ls` lists them.",
-            run_id=prefix,
+            run_id=part,
         )
     with ledger.auto() as tx:
-        try:
-            found = [UUID(wanted)] if one(tx, "run_status", run_id=UUID(wanted)) else []
-        except ValueError:
-            text = cast(flow_runs.c.id, Text)
-            low, high = _uuid_range(wanted)
-            query = select(flow_runs.c.id).where(flow_runs.c.id >= low, flow_runs.c.id <= high, text.startswith(wanted))
-            found = list(tx.execute(query.order_by(flow_runs.c.id).limit(5)).scalars())
-            if not found:
-                ending = select(flow_runs.c.id).where(text.endswith(wanted)).order_by(flow_runs.c.id.desc()).limit(5)
-                found = list(tx.execute(ending).scalars())
+        low, high = digits + _ZEROS[len(digits) :], digits + "f" * (len(_ZEROS) - len(digits))
+        found = [row.id for row in run(tx, "runs_beginning", low=low, high=high)]
+        if not found:
+            found = [row.id for row in run(tx, "runs_ending", ending=digits)]
     if not found:
-        raise _no_run(prefix)
+        raise _no_run(part)
     if len(found) > 1:
         shown = ", ".join(str(run_id) for run_id in found)
-        raise Conflict(f"{prefix} fits several runs: {shown}. Fix: give more characters.", run_id=prefix)
-    return found[0]
-
-
-def _uuid_range(prefix: str) -> tuple[UUID, UUID]:
-    digits = prefix.replace("-", "")[:32]
-    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+        raise Conflict(f"{part} fits several runs: {shown}. Fix: give more characters.", run_id=part)
+    run_id: UUID = found[0]
+    return run_id
 
 
 def get_run(ledger: Ledger, run_id: UUID) -> RunRow:
@@ -240,13 +238,27 @@ def get_run(ledger: Ledger, run_id: UUID) -> RunRow:
 
 
 def run_status(ledger: Ledger, run_id: UUID) -> RunStatus:
-    """The status alone: one look-up by key.
+    """The status alone.
 
     Raises:
         RunNotFound: no such run.
     """
+    return _status(ledger, run_id, "shown_status")
+
+
+def final_status(ledger: Ledger, run_id: UUID) -> RunStatus | None:
+    """How the run ended, or None: for who asks again and again, one look-up by key.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    status = _status(ledger, run_id, "run_status")
+    return status if status in FINAL_RUN else None
+
+
+def _status(ledger: Ledger, run_id: UUID, statement: str) -> RunStatus:
     with ledger.auto() as tx:
-        row = one(tx, "run_status", run_id=run_id)
+        row = one(tx, statement, run_id=run_id)
     if row is None:
         raise _no_run(run_id)
     return RunStatus(row.status)
@@ -266,13 +278,21 @@ def list_runs(
     if flow is not None:
         query = query.where(flow_runs.c.flow == flow)
     if status is not None:
-        query = query.where(flow_runs.c.status == RunStatus(status).value)
+        query = query.where(_has_status(RunStatus(status)))
     if tag is not None:
         query = query.where(flow_runs.c.tags.contains([tag]), flow_runs.c.tags != [])
     if before is not None:
         query = query.where(flow_runs.c.id < before)
     with ledger.auto() as tx:
         return [_run_row(row) for row in tx.execute(query)]
+
+
+def _has_status(status: RunStatus) -> ColumnElement[bool]:
+    if status is RunStatus.WAITING:
+        return and_(_parked(), flow_runs.c.ended_at.is_(None))
+    if status is RunStatus.RUNNING:
+        return and_(flow_runs.c.status == status.value, flow_runs.c.ended_at.is_(None), not_(_parked()))
+    return flow_runs.c.status == status.value
 
 
 def steps(ledger: Ledger, run_id: UUID, *, fold: int | None = None) -> list[StepRow]:

@@ -23,7 +23,7 @@ def test_back_off_is_a_row_that_is_never_due_early(lab: Lab) -> None:
     """Two failures of three attempts wait 10 s and 60 s by the ledger's clock; the third fails the step."""
     run_id = lab.run({"a": call(retry=retry(3, 10, 60))})
     for attempt, delay in ((1, 10), (2, 60)):
-        assert lab.status(run_id) is (RunStatus.PENDING if attempt == 1 else RunStatus.WAITING)
+        assert lab.status(run_id) is (RunStatus.PENDING if attempt == 1 else RunStatus.RUNNING)
         before = lab.now()
         lab.fail(lab.take(run_id, "a"))
         step = lab.step(run_id, "a")
@@ -61,18 +61,6 @@ def test_an_error_that_is_not_retried_fails_at_once(lab: Lab) -> None:
     run_id = lab.run({"a": call(retry=retry(5))})
     assert lab.fail(lab.take(run_id, "a"), retryable=False).run_status is RunStatus.FAILED
     assert lab.attempts(run_id, "a") == [(1, "failed")]
-
-
-def test_the_run_waits_only_while_nothing_else_moves(lab: Lab) -> None:
-    """A back-off beside a running step leaves the run RUNNING."""
-    run_id = lab.run({"a": call(retry=retry(2)), "b": call()})
-    b = lab.take(run_id, "b")
-    lab.fail(lab.take(run_id, "a"))
-    assert lab.status(run_id) is RunStatus.RUNNING
-    lab.done(b)
-    lab.forward(2)
-    sweep.due(lab.ledger)
-    assert lab.do(run_id, "a").run_status is RunStatus.SUCCEEDED
 
 
 def test_jitter_spreads_the_back_off(lab: Lab) -> None:

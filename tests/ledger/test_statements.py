@@ -20,7 +20,7 @@ VALUES: dict[str, Any] = {
         ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency"), 1
     ),
     **dict.fromkeys(("failed", "crashed", "ended", "sinks", "failures", "sinks_open", "pointer", "missing", "fold"), 1),
-    **dict.fromkeys(("page", "limit", "count", "let_in", "priority"), 5),
+    **dict.fromkeys(("page", "limit", "count", "start", "let_in", "priority"), 5),
     **dict.fromkeys(("chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming"), False),
     **dict.fromkeys(
         ("lease", "lease_for", "delay", "grace", "ttl", "worker_ttl", "unpublished_after"), timedelta(seconds=9)

@@ -5,9 +5,9 @@
 -- Locks: run FOR KEY SHARE (a cancel's FOR UPDATE waits for claims under way, and claims wait for it), then the step, then its claim
 -- Time:  flow_now()        Index: primary keys
 WITH run AS MATERIALIZED (
-  SELECT id, flow, manifest_hash, trigger_body, status
+  SELECT id, flow, manifest_hash, trigger_body
     FROM flow_runs
-   WHERE id = %(run_id)s AND status IN ('pending', 'running', 'waiting') AND halt IS NULL
+   WHERE id = %(run_id)s AND status IN ('pending', 'running') AND halt IS NULL
      FOR KEY SHARE
 ), step AS (
   UPDATE flow_steps s
@@ -33,11 +33,11 @@ WITH run AS MATERIALIZED (
   UPDATE flow_runs r
      SET status = 'running', started_at = COALESCE(r.started_at, flow_now())
     FROM claimed
-   WHERE r.id = %(run_id)s AND r.status IN ('pending', 'waiting')
+   WHERE r.id = %(run_id)s AND r.status = 'pending'
   RETURNING r.id
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
-  SELECT %(run_id)s, 'run.started', NULL, NULL FROM begun, run WHERE run.status = 'pending'
+  SELECT %(run_id)s, 'run.started', NULL, NULL FROM begun
   UNION ALL
   SELECT %(run_id)s, 'step.started', %(step_key)s, claimed.attempt FROM claimed
 )

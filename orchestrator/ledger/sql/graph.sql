@@ -155,10 +155,24 @@ UPDATE flow_steps SET children_next = CASE WHEN children_next < 0 THEN children_
 RETURNING children_next;
 
 -- name: waiting_children
--- Does:  the first children of a loop that its window keeps out.
-SELECT step_key FROM flow_steps
- WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s::text || '.' AND step_key < %(loop_key)s::text || '/' AND status = 'blocked'
- ORDER BY loop_index LIMIT %(count)s;
+-- Does:  the first children of a loop that its window keeps out, from index `start` on; the next search begins behind them,
+--        so that all searches of a loop together look at each child once.
+-- In:    run_id, loop_key, body_key, start, count
+WITH RECURSIVE child AS (
+  SELECT step_key, status, loop_index FROM flow_steps
+   WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text || '.' || %(start)s::int || '.' || %(body_key)s::text
+  UNION ALL
+  SELECT s.step_key, s.status, s.loop_index FROM child c
+    JOIN flow_steps s
+      ON s.run_id = %(run_id)s AND s.step_key = %(loop_key)s::text || '.' || (c.loop_index + 1) || '.' || %(body_key)s::text
+), found AS MATERIALIZED (
+  SELECT step_key, loop_index FROM child WHERE status = 'blocked' LIMIT %(count)s
+), moved AS (
+  UPDATE flow_steps l SET children_next = -2 - f.last
+    FROM (SELECT max(loop_index) AS last FROM found) AS f
+   WHERE l.run_id = %(run_id)s AND l.step_key = %(loop_key)s::text AND f.last IS NOT NULL
+)
+SELECT step_key FROM found ORDER BY loop_index;
 
 -- name: collect
 -- Does:  a loop's output: the ordered list of its children's. Replaced when the loop is run again.
@@ -203,15 +217,6 @@ WITH run AS (
   UPDATE flow_run_controls k SET closed = TRUE FROM run WHERE run.controlled AND k.run_id = run.id
 )
 INSERT INTO flow_events (run_id, type) SELECT id, 'run.' || %(status)s FROM run;
-
--- name: set_run_status
--- In:    run_id, status, from_states
-UPDATE flow_runs SET status = %(status)s WHERE id = %(run_id)s AND status = ANY (%(from_states)s);
-
--- name: any_active
--- Does:  whether any of these steps is with a worker or on its way to one.
-SELECT EXISTS (SELECT FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s)
-                  AND status IN ('ready', 'running')) AS active;
 
 -- name: any_claimed
 -- Does:  whether a handler of this run is still under a live claim.

@@ -1,5 +1,27 @@
 -- name: run_status
+-- Does:  where a run stands, as stored: one look-up by key. `waiting` is stored as `running`.
 SELECT status FROM flow_runs WHERE id = %(run_id)s;
+
+-- name: shown_status
+SELECT CASE WHEN status = 'running' AND flow_parked(id) THEN 'waiting' ELSE status END AS status
+  FROM flow_runs WHERE id = %(run_id)s;
+
+-- name: runs_beginning
+-- Does:  a few runs whose id lies between two.
+-- In:    low, high (32 hexadecimal digits)
+SELECT id FROM flow_runs WHERE id BETWEEN %(low)s::uuid AND %(high)s::uuid ORDER BY id LIMIT 5;
+
+-- name: runs_ending
+-- Does:  a few runs whose id ends with these digits, the newest first. First all that share the last four: asked for in one
+--        go, a planner without statistics walks through every run, newest first, until five are found.
+-- In:    ending (at least four hexadecimal digits, no dashes)
+-- Index: ix_flow_runs_ending
+WITH alike AS MATERIALIZED (
+  SELECT id FROM flow_runs WHERE right(id::text, 4) COLLATE "C" = right(%(ending)s::text, 4)
+)
+SELECT id FROM alike
+ WHERE right(replace(id::text, '-', ''), length(%(ending)s::text)) = %(ending)s::text
+ ORDER BY id DESC LIMIT 5;
 
 -- name: steps
 -- Does:  the steps of a run in the manifest's order; children of loops with more than `fold` are left out.
