@@ -156,7 +156,7 @@ END'"""
         postgresql_with={"fillfactor": "80"},
     )
     op.create_index(
-        "ix_flow_runs_ending", "flow_runs", [sa.literal_column('(right(id::text, 4)) COLLATE "C"')], unique=False
+        "ix_flow_runs_ending", "flow_runs", [sa.literal_column("substring(uuid_send(id), 15)")], unique=False
     )
     op.create_index(op.f("ix_flow_runs_flow_id"), "flow_runs", ["flow", "id"], unique=False)
     op.create_index(

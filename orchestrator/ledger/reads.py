@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, cast, func, not_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, not_, select
 
 from orchestrator.core.expressions import Scope, references, resolve
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
@@ -197,7 +197,7 @@ def _no_run(run_id: object) -> RunNotFound:
 
 
 def find_run(ledger: Ledger, part: str) -> UUID:
-    """The run whose id begins with `part` (at least 4 hexadecimal digits), or ends with it: ids of one hour begin alike.
+    """The run whose id begins with `part`, or else ends with it: ids of one hour begin alike. Four digits or more.
 
     Raises:
         RunNotFound: none does.

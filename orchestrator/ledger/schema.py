@@ -117,9 +117,9 @@ flow_runs = Table(
         "id",
         postgresql_where=text("halt IS NOT NULL OR failures > 0"),
     ),
-    # Ids are shown, and asked for, by their end; its last four digits find a handful among a million. All twelve that are
-    # shown would cost a start half as much again.
-    Index("ix_flow_runs_ending", text('(right(id::text, 4)) COLLATE "C"')),
+    # Ids are shown, and asked for, by their end. Its last two bytes find 15 runs among a million; to keep all digits as
+    # text would cost a start 2.2 µs of CPU instead of 1.3.
+    Index("ix_flow_runs_ending", text("substring(uuid_send(id), 15)")),
     Index("ix_flow_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     **HOT,
 )

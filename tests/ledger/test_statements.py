@@ -38,6 +38,8 @@ VALUES: dict[str, Any] = {
 SPECIAL: dict[str, dict[str, Any]] = {
     "lost": {"after": timedelta(seconds=9)},
     "predecessors_ended": {"ended": [1]},
+    "runs_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
+    "runs_ending": {"ending": "abcd"},
     "end_sessions": {"names": ["a session"]},
     **{name: {"id": "h/1/r"} for name in ("hello", "seen", "gone")},
 }
@@ -74,6 +76,8 @@ HOT = (
     "held_by",
     "release",
     "run_status",
+    "runs_beginning",
+    "runs_ending",
 )
 BIG = (
     "flow_runs",
