@@ -45,29 +45,31 @@ def end_owned(ledger: Ledger, owner_prefix: str, *, crash_limit: int) -> tuple[D
     before: set[tuple[Any, ...]] = set()
     while True:
         rows = ledger.retry(lambda tx: sweeps.held_by(tx, owner_prefix, PAGE))
-        dispatches += recover(ledger, rows, crash_limit, dead=True)
+        dispatches += _recover(ledger, rows, crash_limit)
         found: set[tuple[Any, ...]] = {(row.run_id, row.step_key, row.version) for row in rows}
         if len(rows) < PAGE or found == before:  # a page that does not shrink is left to the leases' end
             return tuple(dispatches)
         before = found
 
 
-def recover(ledger: Ledger, rows: Sequence[Row[Any]], crash_limit: int, *, dead: bool = False) -> tuple[Dispatch, ...]:
-    """Re-queue lost attempts; end those of halted runs, and steps that were lost more than `crash_limit` times.
-
-    The rows were read before; each write quotes the version it was read at and, unless the owner is known to be `dead`,
-    asks again whether the lease ran out: a worker that renewed meanwhile keeps its step.
-    """
+def _recover(ledger: Ledger, rows: Sequence[Row[Any]], crash_limit: int) -> tuple[Dispatch, ...]:
+    """The rows were read before; each write quotes the version it was read at."""
     fp("sweep.selected")
-    special = [row for row in rows if row.halted or row.crashes >= crash_limit]
+    last = [row for row in rows if row.halted or row.crashes >= crash_limit]
     plain = [row for row in rows if not (row.halted or row.crashes >= crash_limit)]
-    dispatches = list(ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain, dead=dead))) if plain else []
+    dispatches = ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain)) if plain else ()
     fp("sweep.committed")
-    for ended in each_row(special, lambda row: ledger.retry(lambda tx: _end(ledger, tx, row, dead=dead))):
-        dispatches += ended
-    if rows and not dead:  # one that is dead has no open transaction; one that sleeps may
-        ledger.retry(lambda tx: sweeps.end_sessions(tx, rows))
-    return tuple(dispatches)
+    return dispatches + end(ledger, last, dead=True)
+
+
+def end(ledger: Ledger, rows: Sequence[Row[Any]], *, dead: bool = False) -> tuple[Dispatch, ...]:
+    """End lost attempts whose step may not run again: its run is halted, or it was lost too often.
+
+    Each write quotes the version its row was read at and, unless the owner is known to be `dead`, asks again whether
+    the lease ran out: a worker that renewed meanwhile keeps its step.
+    """
+    ended = each_row(rows, lambda row: ledger.retry(lambda tx: _end(ledger, tx, row, dead=dead)))
+    return tuple(dispatch for each in ended for dispatch in each)
 
 
 def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> tuple[Dispatch, ...]:

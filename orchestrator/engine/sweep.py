@@ -1,6 +1,7 @@
 """The keeper's duties. Each call does one page; a bad row is logged by the caller and never stops the page after it."""
 
 import random
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -12,7 +13,8 @@ from orchestrator.core.facts import Dispatch, Overrun, StepError, Swept
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent
 from orchestrator.engine import fail_step
 from orchestrator.engine.cancel_run import stop
-from orchestrator.engine.release import each_row, recover
+from orchestrator.engine.faults import fp
+from orchestrator.engine.release import each_row, end
 from orchestrator.ledger import graph, sweeps
 from orchestrator.ledger.tx import Ledger
 
@@ -20,9 +22,28 @@ PAGE = 500
 
 
 def expired(ledger: Ledger, *, crash_limit: int, page: int = PAGE) -> Swept:
-    """Steps whose lease ran out are READY again. Recovery only re-queues."""
-    rows = ledger.retry(lambda tx: sweeps.expired(tx, page))
-    return Swept(len(rows), recover(ledger, rows, crash_limit)) if rows else Swept(0)
+    """Steps whose lease ran out are READY again. Recovery only re-queues.
+
+    Those of halted runs are ended, and so are steps that were lost more than `crash_limit` times. The transaction in
+    which a lost attempt still holds what it wrote is ended too: its process may be asleep, not dead.
+    """
+    lost = ledger.retry(lambda tx: sweeps.requeue_expired(tx, page, crash_limit))
+    if lost:
+        fp("sweep.committed")
+    again = tuple(Dispatch(*tuple(row)[:6]) for row in lost)
+    # The others are looked for on the last page only: on each they would be looked for among all that are left.
+    last, ended = _lost_for_good(ledger, crash_limit, page) if len(lost) < page else ((), ())
+    if lost or last:
+        ledger.retry(lambda tx: sweeps.end_sessions(tx, [*lost, *last]))
+    return Swept(len(lost) + len(last), again + ended)
+
+
+def _lost_for_good(ledger: Ledger, crash_limit: int, page: int) -> tuple[Sequence[Row[Any]], tuple[Dispatch, ...]]:
+    with ledger.auto() as tx:
+        rows = sweeps.expired(tx, page, crash_limit)
+    if rows:
+        fp("sweep.selected")
+    return rows, end(ledger, rows)
 
 
 def due(ledger: Ledger, page: int = PAGE) -> Swept:

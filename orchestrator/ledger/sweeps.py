@@ -11,9 +11,14 @@ from orchestrator.core.facts import Dispatch
 from orchestrator.ledger.rows import dispatches, one, run
 
 
-def expired(tx: Connection, page: int) -> Sequence[Row[Any]]:
-    """Claims whose lease ran out."""
-    return run(tx, "expired", page=page).all()
+def requeue_expired(tx: Connection, page: int, crash_limit: int) -> Sequence[Row[Any]]:
+    """RUNNING to READY for steps whose lease ran out; the dispatches, each with the version of the lost claim."""
+    return run(tx, "requeue_expired", page=page, crash_limit=crash_limit).all()
+
+
+def expired(tx: Connection, page: int, crash_limit: int) -> Sequence[Row[Any]]:
+    """Claims whose lease ran out, of steps that may not run again."""
+    return run(tx, "expired", page=page, crash_limit=crash_limit).all()
 
 
 def held_by(tx: Connection, owner: str, page: int) -> Sequence[Row[Any]]:
@@ -26,16 +31,14 @@ def _under(owner: str) -> str:
     return f"{escaped}/%"
 
 
-def requeue_lost(tx: Connection, rows: Sequence[Row[Any]], *, dead: bool) -> tuple[Dispatch, ...]:
-    """RUNNING to READY for lost attempts, each if it is still at the version of its row; unless the worker is known
-    to be `dead`, also only if its lease ran out."""
+def requeue_lost(tx: Connection, rows: Sequence[Row[Any]]) -> tuple[Dispatch, ...]:
+    """RUNNING to READY for attempts of a worker that is dead, each if it is still at the version of its row."""
     found = run(
         tx,
         "requeue_lost",
         run_ids=[row.run_id for row in rows],
         step_keys=[row.step_key for row in rows],
         versions=[row.version for row in rows],
-        dead=dead,
     )
     return dispatches(found.all())
 

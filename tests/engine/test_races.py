@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import cancel_run, claim_step, faults, redispatch, release, renew, retry_step, start_run, sweep
-from orchestrator.engine.types import Beat, Lease, StartRequest
-from orchestrator.errors import LeaseLost
+from orchestrator.engine import cancel_run, claim_step, redispatch, release, retry_step, start_run, sweep
+from orchestrator.engine.types import Lease, StartRequest
 from orchestrator.ledger import statements
 from tests.engine.test_redispatch import AFTER, hello
 from tests.support.eventually import eventually
@@ -25,8 +24,8 @@ def cancel(lab: Lab, run_id: Any, by: str = "op") -> RunStatus:
     return cancel_run.cancel(lab.ledger, run_id, by=by, reason="enough", grace=GRACE)
 
 
-def expire(lab: Lab) -> Any:
-    return sweep.expired(lab.ledger, crash_limit=3)
+def expire(lab: Lab, crash_limit: int = 3) -> Any:
+    return sweep.expired(lab.ledger, crash_limit=crash_limit)
 
 
 def waits(lab: Lab, sessions: int = 1) -> None:
@@ -204,53 +203,6 @@ def test_cancel_beside(lab: Lab, act: str) -> None:
         lab.audit()
 
 
-def test_a_sweep_puts_nothing_back_into_a_run_that_was_cancelled_meanwhile(lab: Lab) -> None:
-    """READY in a halted run would stay for ever: nobody may claim it. The next sweep ends it."""
-    run_id = lab.run({"a": call()})
-    lab.take(run_id, "a")
-    lab.forward(LEASE * 2)
-    faults.arm("sweep.selected", lambda: cancel(lab, run_id) and None)
-    try:
-        assert expire(lab).dispatches == ()
-    finally:
-        faults.disarm()
-    assert lab.statuses(run_id) == {"a": "running"}
-    expire(lab)
-    assert lab.status(run_id) is RunStatus.CANCELLED
-
-
-def test_without_its_look_at_the_run_a_sweep_strands_it(unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant of the test above leaves a READY step that nobody may claim."""
-    lab = unaudited_lab
-    mutate(monkeypatch, requeue_lost=statements.sql("requeue_lost").replace("AND r.halt IS NULL", ""))
-    run_id = lab.run({"a": call()})
-    lab.take(run_id, "a")
-    lab.forward(LEASE * 2)
-    faults.arm("sweep.selected", lambda: cancel(lab, run_id) and None)
-    expire(lab)
-    faults.disarm()
-    expire(lab)
-    assert lab.statuses(run_id) == {"a": "ready"}
-    assert lab.try_take(run_id, "a") is None
-    assert lab.status(run_id) is RunStatus.RUNNING
-
-
-def test_without_asking_again_a_sweep_takes_a_renewed_lease(
-    unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The mutant re-queues a step whose worker was told that it is alive."""
-    lab = unaudited_lab
-    mutate(monkeypatch, requeue_lost=statements.sql("requeue_lost").replace("c.expires_at < flow_now()", "TRUE"))
-    run_id = lab.run({"a": call()})
-    lease = lab.take(run_id, "a")
-    lab.forward(LEASE * 2)
-    faults.arm("sweep.selected", lambda: renew.renew(lab.ledger, [Beat(run_id, "a", lease.version)], LEASE) and None)
-    assert keys(expire(lab).dispatches) == ["a"]
-    faults.disarm()
-    with pytest.raises(LeaseLost):
-        lab.done(lease)
-
-
 def test_a_step_given_back_to_a_cancelled_run_is_cancelled(lab: Lab) -> None:
     """For the same reason; a worker that shuts down ends the run then."""
     run_id = lab.run({"a": call()})
@@ -259,91 +211,6 @@ def test_a_step_given_back_to_a_cancelled_run_is_cancelled(lab: Lab) -> None:
     assert release.release(lab.ledger, lease) == ()
     assert lab.status(run_id) is RunStatus.CANCELLED
     assert lab.attempts(run_id, "a") == [(1, "cancelled")]
-
-
-# ---- sweeps ----
-
-
-def test_two_sweepers_take_each_lease_once(lab: Lab) -> None:
-    """Each lost attempt costs one crash, however many keepers look."""
-    lab.flow({"each": loop("@triggerBody().items")})
-    run_id = lab.start(body={"items": list(range(30))})
-    for key in lab.ready(run_id):
-        lab.take(run_id, key)
-    lab.forward(LEASE * 2)
-    swept = lab.race(*(lambda: expire(lab) for _ in range(3)))
-    assert sorted(key for each in swept for key in keys(each.dispatches)) == sorted(f"each.{n}.do" for n in range(30))
-    assert {row["crashes"] for row in lab.rows("SELECT crashes FROM flow_steps WHERE loop_key IS NOT NULL")} == {1}
-
-
-def test_finish_beside_sweep(lab: Lab) -> None:
-    """Either the completion is recorded, or it is refused and the step is READY again."""
-    lab.flow({"a": call()})
-    for _ in range(20):
-        run_id = lab.start()
-        lease = lab.take(run_id, "a")
-        lab.forward(LEASE * 2)
-        finished, swept = lab.race(lambda lease=lease: lab.done(lease), lambda: expire(lab))
-        if isinstance(finished, LeaseLost):
-            assert keys(swept.dispatches) == ["a"]
-            assert lab.rows("SELECT 1 FROM flow_outputs WHERE run_id = %s", run_id) == []
-            lab.do(run_id, "a")
-        else:
-            assert swept.dispatches == ()
-        assert lab.status(run_id) is RunStatus.SUCCEEDED
-
-
-def test_a_late_renewal_wins_over_a_sweep_that_had_seen_it_expired(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sweep reads first and writes later; in between the worker came back."""
-    run_id = lab.run({"a": call()})
-    lease = lab.take(run_id, "a")
-    lab.forward(LEASE * 2)
-    faults.arm("sweep.selected", lambda: renew.renew(lab.ledger, [Beat(run_id, "a", lease.version)], LEASE) and None)
-    try:
-        assert expire(lab).dispatches == ()
-    finally:
-        faults.disarm()
-    assert lab.done(lease).run_status is RunStatus.SUCCEEDED
-
-
-def test_renew_beside_sweep(lab: Lab) -> None:
-    """Alive means alive: after a renewal that said so, the finish is accepted."""
-    lab.flow({"a": call()})
-    for _ in range(20):
-        run_id = lab.start()
-        lease = lab.take(run_id, "a")
-        lab.forward(LEASE * 2)
-        (renewal,), swept = lab.race(
-            lambda lease=lease: renew.renew(lab.ledger, [Beat(lease.run_id, "a", lease.version)], LEASE),
-            lambda: expire(lab),
-        )
-        assert renewal.alive is (swept.dispatches == ())
-        lab.done(lease) if renewal.alive else lab.do(run_id, "a")
-
-
-def test_queue_timeout_beside_claim(lab: Lab) -> None:
-    """They never wait for each other crosswise; one of them has the step."""
-    lab.flow({"a": call(queue_timeout="PT10S")})
-    for _ in range(15):
-        run_id = lab.start()
-        lab.forward(11)
-        lease, _ = lab.race(lambda r=run_id: lab.try_take(r, "a"), lambda: sweep.queue_timeouts(lab.ledger))
-        assert not isinstance(lease, BaseException), lease
-        if lease is not None:
-            lab.done(lease)
-        sweep.queue_timeouts(lab.ledger)
-        assert lab.status(run_id) is (RunStatus.FAILED if lease is None else RunStatus.SUCCEEDED)
-
-
-def test_due_beside_cancel(lab: Lab) -> None:
-    """A step that becomes READY under a cancel is cancelled with the rest."""
-    lab.flow({"a": call(retry=retry(2, 1))})
-    for _ in range(10):
-        run_id = lab.start()
-        lab.fail(lab.take(run_id, "a"))
-        lab.forward(2)
-        lab.race(lambda: sweep.due(lab.ledger), lambda r=run_id: cancel(lab, r))
-        assert lab.status(run_id) is RunStatus.CANCELLED
 
 
 # ---- operators and starts ----

@@ -20,7 +20,7 @@ VALUES: dict[str, Any] = {
         ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency"), 1
     ),
     **dict.fromkeys(("failed", "crashed", "ended", "sinks", "failures", "sinks_open", "pointer", "missing", "fold"), 1),
-    **dict.fromkeys(("page", "limit", "count", "start", "let_in", "priority"), 5),
+    **dict.fromkeys(("page", "limit", "crash_limit", "count", "start", "let_in", "priority"), 5),
     **dict.fromkeys(("chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming"), False),
     **dict.fromkeys(
         ("lease", "lease_for", "delay", "grace", "ttl", "worker_ttl", "unpublished_after"), timedelta(seconds=9)
@@ -71,6 +71,7 @@ HOT = (
     "recorded",
     "undelivered",
     "chained",
+    "requeue_expired",
     "requeue_lost",
     "overrun",
     "held_by",
@@ -262,6 +263,7 @@ def test_statuses_in_the_statements_are_declared() -> None:
     [
         ("claim", {("ready", "running")}),
         ("release", {("running", "ready")}),
+        ("requeue_expired", {("running", "ready")}),
         ("requeue_lost", {("running", "ready")}),
         ("due", {("waiting", "ready")}),
         ("finish_mid", {("running", "succeeded"), ("blocked", "running"), ("blocked", "ready")}),

@@ -1,18 +1,66 @@
+-- part: put_back
+-- RUNNING to READY, at the cost of one crash each. `lost` holds the claims, locked: run_id, step_key, version.
+ended AS (
+  UPDATE flow_step_claims c SET expires_at = NULL
+    FROM lost
+   WHERE c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version
+  RETURNING c.run_id, c.step_key, c.attempt, c.version
+), attempt AS (
+  UPDATE flow_step_attempts a
+     SET status = 'crashed', ended_at = flow_now(), error_type = 'WorkerLost',
+         error_message = 'the worker died, or could not renew its lease'
+    FROM ended
+   WHERE a.run_id = ended.run_id AND a.step_key = ended.step_key AND a.attempt = ended.attempt
+), step AS (
+  UPDATE flow_steps s
+     SET status = 'ready', queued = TRUE, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), crashes = s.crashes + 1,
+         queue_deadline = flow_now() + s.queue_timeout
+    FROM ended
+   WHERE s.run_id = ended.run_id AND s.step_key = ended.step_key AND s.status = 'running'
+  RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority, ended.attempt, ended.version
+), dispatch AS (
+  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
+  SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt)
+  SELECT run_id, 'step.lease_expired', step_key, attempt FROM step
+  UNION ALL
+  SELECT run_id, 'step.dispatched', step_key, NULL FROM step
+)
+
+-- name: requeue_expired
+-- Does:  a page of steps whose lease ran out are READY again. In one statement, so that nothing is read that another keeper
+--        already writes, and no keeper can fall asleep between its reading and its writing. What another keeper, a renewal, a
+--        claim or a cancel holds is left for the next time; steps of halted runs, and those lost too often, for `expired`.
+-- In:    page, crash_limit
+-- Out:   the dispatches, with the version of the claim that was lost
+-- Locks: runs FOR KEY SHARE and claims, waiting for none of them; then their attempts and steps
+-- Time:  flow_now()        Index: ix_flow_step_claims_live
+WITH lost AS MATERIALIZED (
+  SELECT c.run_id, c.step_key, c.version
+    FROM flow_step_claims c
+    JOIN flow_steps s ON s.run_id = c.run_id AND s.step_key = c.step_key
+    JOIN flow_runs r ON r.id = c.run_id
+   WHERE c.expires_at IS NOT NULL AND c.expires_at < flow_now() AND r.halt IS NULL AND s.crashes < %(crash_limit)s
+   ORDER BY c.expires_at
+   LIMIT %(page)s
+     FOR NO KEY UPDATE OF c SKIP LOCKED
+     FOR KEY SHARE OF r SKIP LOCKED
+), /*+ put_back */
+SELECT run_id, step_key, dispatch_no, task, queue, priority, version FROM step;
+
 -- name: expired
--- Does:  a page of claims whose lease ran out. Rows that another keeper, a claim or a cancel holds are left for the next time.
--- In:    page
+-- Does:  a page of claims whose lease ran out and whose step may not run again: its run is halted, or it was lost too often.
+-- In:    page, crash_limit
 -- Out:   run_id, step_key, version, attempt, owner, crashes, halted
--- Locks: run FOR KEY SHARE, claim
 -- Time:  flow_now()        Index: ix_flow_step_claims_live
 SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halt IS NOT NULL AS halted
   FROM flow_step_claims c
   JOIN flow_steps s ON s.run_id = c.run_id AND s.step_key = c.step_key
   JOIN flow_runs r ON r.id = c.run_id
- WHERE c.expires_at IS NOT NULL AND c.expires_at < flow_now()
+ WHERE c.expires_at IS NOT NULL AND c.expires_at < flow_now() AND (r.halt IS NOT NULL OR s.crashes >= %(crash_limit)s)
  ORDER BY c.expires_at
- LIMIT %(page)s
-   FOR UPDATE OF c SKIP LOCKED
-   FOR KEY SHARE OF r SKIP LOCKED;
+ LIMIT %(page)s;
 
 -- name: held_by
 -- Does:  the live claims of a worker process, or of one of its pool children.
@@ -27,46 +75,20 @@ SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halt IS
    FOR KEY SHARE OF r SKIP LOCKED;
 
 -- name: requeue_lost
--- Does:  RUNNING to READY for attempts that were lost with their worker; each quotes the version it was read at. What was
---        renewed meanwhile is left alone, and so is a run that was halted meanwhile: nobody could take its step again.
--- In:    run_ids, step_keys, versions, dead (bool: the worker is known to be dead, its lease may still run)
+-- Does:  the steps of a worker that is known to be dead are READY again; each quotes the version it was read at. A run that was
+--        halted meanwhile is left alone: nobody could take its step again.
+-- In:    run_ids, step_keys, versions
 -- Out:   the dispatches
--- Locks: runs FOR KEY SHARE (against a halt under way) and claims, in key order, then steps
+-- Locks: runs FOR KEY SHARE (against a halt under way) and claims, in key order, then attempts and steps
 WITH lost AS MATERIALIZED (
   SELECT c.run_id, c.step_key, c.version
     FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(versions)s::bigint[]) AS t(run_id, step_key, version)
     JOIN flow_step_claims c USING (run_id, step_key, version)
     JOIN flow_runs r ON r.id = c.run_id
-   WHERE c.expires_at IS NOT NULL AND (%(dead)s OR c.expires_at < flow_now()) AND r.halt IS NULL
+   WHERE c.expires_at IS NOT NULL AND r.halt IS NULL
    ORDER BY c.run_id, c.step_key
      FOR KEY SHARE OF r FOR NO KEY UPDATE OF c
-), ended AS (
-  UPDATE flow_step_claims c SET expires_at = NULL
-    FROM lost
-   WHERE c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version
-  RETURNING c.run_id, c.step_key, c.attempt
-), attempt AS (
-  UPDATE flow_step_attempts a
-     SET status = 'crashed', ended_at = flow_now(), error_type = 'WorkerLost',
-         error_message = 'the worker died, or could not renew its lease'
-    FROM ended
-   WHERE a.run_id = ended.run_id AND a.step_key = ended.step_key AND a.attempt = ended.attempt
-), step AS (
-  UPDATE flow_steps s
-     SET status = 'ready', queued = TRUE, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), crashes = s.crashes + 1,
-         queue_deadline = flow_now() + s.queue_timeout
-    FROM ended
-   WHERE s.run_id = ended.run_id AND s.step_key = ended.step_key AND s.status = 'running'
-  RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority, ended.attempt
-), dispatch AS (
-  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
-  SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step
-), event AS (
-  INSERT INTO flow_events (run_id, type, step_key, attempt)
-  SELECT run_id, 'step.lease_expired', step_key, attempt FROM step
-  UNION ALL
-  SELECT run_id, 'step.dispatched', step_key, NULL FROM step
-)
+), /*+ put_back */
 SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step;
 
 -- name: end_sessions
