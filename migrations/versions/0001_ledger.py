@@ -9,8 +9,23 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+STATES = {
+    "flow_run_status": "'cancelled', 'failed', 'pending', 'running', 'succeeded', 'timed_out'",
+    "flow_run_halt": "'cancelled', 'timed_out'",
+    "flow_step_status": (
+        "'blocked', 'cancelled', 'compensated', 'failed', 'ready', 'running', 'skipped', 'succeeded', 'waiting'"
+    ),
+    "flow_attempt_status": "'cancelled', 'crashed', 'failed', 'running', 'succeeded', 'timed_out'",
+}
+
+
+def _domain(name: str) -> postgresql.DOMAIN:
+    return postgresql.DOMAIN(name, sa.Text(), create_type=False)
+
 
 def upgrade() -> None:
+    for name, listed in STATES.items():
+        op.execute(f"CREATE DOMAIN {name} AS text CONSTRAINT ck_{name} CHECK (VALUE IN ({listed}))")
     op.execute(
         """CREATE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
 AS 'SELECT clock_timestamp()'"""
@@ -111,10 +126,10 @@ END'"""
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("flow", sa.Text(), nullable=False),
         sa.Column("manifest_hash", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), server_default="pending", nullable=False),
+        sa.Column("status", _domain("flow_run_status"), server_default="pending", nullable=False),
         sa.Column(
             "halt",
-            sa.Text(),
+            _domain("flow_run_halt"),
             nullable=True,
             comment="set once by a cancel or the deadline: no claim is given after that commit",
         ),
@@ -147,11 +162,6 @@ END'"""
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("error", postgresql.JSON(), nullable=True),
-        sa.CheckConstraint("halt IN ('cancelled', 'timed_out')", name=op.f("ck_flow_runs_halt")),
-        sa.CheckConstraint(
-            "status IN ('cancelled', 'failed', 'pending', 'running', 'succeeded', 'timed_out')",
-            name=op.f("ck_flow_runs_status"),
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_flow_runs")),
         postgresql_with={"fillfactor": "80"},
     )
@@ -196,7 +206,7 @@ END'"""
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False, comment="the claim's fence"),
         sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), server_default="running", nullable=False),
+        sa.Column("status", _domain("flow_attempt_status"), server_default="running", nullable=False),
         sa.Column("error_type", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("error_traceback", sa.Text(), nullable=True),
@@ -209,10 +219,6 @@ END'"""
         sa.Column("queue_wait", sa.Interval(), nullable=True, comment="ready to claimed"),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("flow_now()"), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "status IN ('cancelled', 'crashed', 'failed', 'running', 'succeeded', 'timed_out')",
-            name=op.f("ck_flow_step_attempts_status"),
-        ),
         sa.PrimaryKeyConstraint("run_id", "step_key", "attempt", name=op.f("pk_flow_step_attempts")),
         postgresql_with={"fillfactor": "80"},
     )
@@ -277,7 +283,7 @@ END'"""
         sa.Column("loop_key", sa.Text(collation="C"), nullable=True, comment="the loop this is a child of"),
         sa.Column("loop_index", sa.Integer(), nullable=True),
         sa.Column("item", postgresql.JSON(), nullable=True, comment="what @item() is for this child"),
-        sa.Column("status", sa.Text(), server_default="blocked", nullable=False),
+        sa.Column("status", _domain("flow_step_status"), server_default="blocked", nullable=False),
         sa.Column("queued", sa.Boolean(), server_default=sa.text("false"), nullable=False, comment="status is 'ready'"),
         sa.Column(
             "reason", sa.Text(), nullable=True, comment="why it was skipped, failed without an attempt, or cancelled"
@@ -328,13 +334,6 @@ END'"""
         sa.Column("queue_deadline", sa.DateTime(timezone=True), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("due_at IS NULL OR status = 'waiting'", name=op.f("ck_flow_steps_due_at")),
-        sa.CheckConstraint("queued = (status = 'ready')", name=op.f("ck_flow_steps_queued")),
-        sa.CheckConstraint(
-            "status IN ('blocked', 'cancelled', 'compensated', 'failed', 'ready', 'running', 'skipped', 'succeeded', 'waiting')",  # noqa: E501
-            name=op.f("ck_flow_steps_status"),
-        ),
-        sa.CheckConstraint("queue_deadline IS NULL OR queued", name=op.f("ck_flow_steps_queue_deadline")),
         sa.PrimaryKeyConstraint("run_id", "step_key", name=op.f("pk_flow_steps")),
         postgresql_with={"fillfactor": "80"},
     )

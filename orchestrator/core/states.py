@@ -102,6 +102,9 @@ RUN_MOVES: Final = MappingProxyType(
 )
 
 STORED_RUN: Final = frozenset(R) - {R.WAITING}
+HALT: Final = frozenset({R.CANCELLED, R.TIMED_OUT})
+"""How a run can be stopped before its steps have ended."""
+ATTEMPT: Final = frozenset({S.RUNNING, S.SUCCEEDED, S.FAILED, S.CANCELLED, "crashed", "timed_out"})
 OPEN_RUN: Final = frozenset({R.PENDING, R.RUNNING, R.WAITING})
 FINAL_RUN: Final = frozenset(R) - OPEN_RUN
 OPEN_STEP: Final = frozenset({S.BLOCKED, S.READY, S.RUNNING, S.WAITING})

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Row, Select, and_, case, func, not_, select
+from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, not_, select, type_coerce
 
 from orchestrator.core.expressions import Scope, references, resolve
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
@@ -21,6 +21,8 @@ WORKER_TTL = timedelta(seconds=30)
 PART_MIN = 4
 """Digits of a run id that are enough to look for it; `ix_flow_runs_ending` holds as many."""
 _ZEROS = "0" * 32
+_STATUS: Any = type_coerce(flow_runs.c.status, Text())
+"""A domain compares as the text it is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class UnservedRow:
 
 
 def _parked() -> ColumnElement[bool]:
-    return and_(flow_runs.c.status == RunStatus.RUNNING.value, func.flow_parked(flow_runs.c.id))
+    return and_(RunStatus.RUNNING.value == _STATUS, func.flow_parked(flow_runs.c.id))
 
 
 def _runs() -> Select[Any]:
@@ -157,7 +159,7 @@ def _runs() -> Select[Any]:
     return (
         select(
             *(run_[name] for name in ("id", "flow", "manifest_hash", "tags", "trigger_type", "trigger_key")),
-            case((_parked(), RunStatus.WAITING.value), else_=run_.status).label("status"),
+            case((_parked(), RunStatus.WAITING.value), else_=_STATUS).label("status"),
             run_.trigger_body,
             *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch")),
             version.version,
@@ -290,9 +292,10 @@ def list_runs(
 def _has_status(status: RunStatus) -> ColumnElement[bool]:
     if status is RunStatus.WAITING:
         return and_(_parked(), flow_runs.c.ended_at.is_(None))
+    stored: ColumnElement[bool] = _STATUS.in_([status.value])
     if status is RunStatus.RUNNING:
-        return and_(flow_runs.c.status == status.value, flow_runs.c.ended_at.is_(None), not_(_parked()))
-    return flow_runs.c.status == status.value
+        return and_(stored, flow_runs.c.ended_at.is_(None), not_(_parked()))
+    return stored
 
 
 def steps(ledger: Ledger, run_id: UUID, *, fold: int | None = None) -> list[StepRow]:

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 
 import psycopg
@@ -13,9 +12,10 @@ import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from psycopg.errors import CheckViolation
 from sqlalchemy import Connection
 
-from orchestrator.core.states import STORED_RUN, StepStatus
+from orchestrator.core.states import ATTEMPT, HALT, STORED_RUN, StepStatus
 from orchestrator.errors import SchemaBehind
 from orchestrator.ledger import migrate
 from orchestrator.ledger.schema import FUNCTIONS, metadata
@@ -32,6 +32,8 @@ CATALOG = {
                    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')""",
     "comments": """SELECT objoid::regclass::text, objsubid, description FROM pg_description
                     WHERE objoid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)""",
+    "domains": """SELECT t.typname, pg_get_constraintdef(c.oid), c.conname FROM pg_type t
+                   JOIN pg_constraint c ON c.contypid = t.oid""",
     "functions": """SELECT proname, prosrc, provolatile, proparallel FROM pg_proc
                      WHERE pronamespace = 'public'::regnamespace""",
 }
@@ -71,14 +73,34 @@ def test_migrations_and_metadata_give_the_same_catalog(db_url: str, empty_db_url
 
 
 @pytest.mark.parametrize(
-    ("constraint", "states"), [("ck_flow_runs_status", STORED_RUN), ("ck_flow_steps_status", StepStatus)]
+    ("domain", "states"),
+    [
+        ("flow_run_status", STORED_RUN),
+        ("flow_run_halt", HALT),
+        ("flow_step_status", StepStatus),
+        ("flow_attempt_status", ATTEMPT),
+    ],
 )
-def test_checks_hold_exactly_the_declared_states(db_url: str, constraint: str, states: Iterable[StrEnum]) -> None:
+def test_domains_hold_exactly_the_declared_states(db_url: str, domain: str, states: Iterable[str]) -> None:
     """The table in `core/states.py` is the one list."""
     with psycopg.connect(db_url) as connection:
-        query = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s"
-        (definition,) = connection.execute(query, [constraint]).fetchone() or ("",)
+        query = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contypid = %s::regtype"
+        (definition,) = connection.execute(query, [domain]).fetchone() or ("",)
     assert set(re.findall(r"'(\w+)'", definition)) == {str(state) for state in states}
+
+
+@pytest.mark.parametrize("table", ["flow_runs", "flow_steps", "flow_step_attempts"])
+def test_no_table_takes_another_state(db_url: str, table: str) -> None:
+    """The domains are in use."""
+    with psycopg.connect(db_url) as connection, pytest.raises(CheckViolation, match="violates check constraint"):
+        connection.execute(f"INSERT INTO {table} (status) VALUES ('asleep')")
+
+
+def test_tables_of_the_hot_path_have_no_checks_of_their_own(db_url: str) -> None:
+    """Each would be parsed and planned again by every statement (ADR 0009)."""
+    with psycopg.connect(db_url) as connection:
+        query = "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0"
+        assert connection.execute(query).fetchall() == []
 
 
 def test_upgrade_twice_changes_nothing(empty_db_url: str) -> None:

@@ -34,6 +34,7 @@ VALUES: dict[str, Any] = {
     "progress": [None],
     "ready_at": None,
     "halt": "cancelled",
+    "status": "failed",
 }
 SPECIAL: dict[str, dict[str, Any]] = {
     "lost": {"after": timedelta(seconds=9)},

@@ -275,6 +275,10 @@ class Lab:
         live = {key for key, claim in claims.items() if claim["expires_at"] is not None}
         running = {key for key, step in steps.items() if step["status"] == "running" and step["type"] is not None}
         assert live == running, f"live claims {live} are not the running steps {running}"
+        for key, step in steps.items():
+            assert step["queued"] == (step["status"] == "ready"), key
+            assert step["due_at"] is None or step["status"] == "waiting", key
+            assert step["queue_deadline"] is None or step["queued"], key
         self._audit_counters(run, steps)
         if RunStatus(run["status"]) in FINAL_RUN:
             assert not open_, f"the run is {run['status']} with open steps {open_}"

@@ -3,7 +3,7 @@
 -- In:    run_id, halt, by, reason, grace, timed_out (bool)
 WITH run AS (
   UPDATE flow_runs
-     SET halt = %(halt)s, controlled = TRUE,
+     SET halt = %(halt)s::text, controlled = TRUE,
          error = json_build_object('type', %(halt)s::text, 'message', %(reason)s::text, 'by', %(by)s::text)
    WHERE id = %(run_id)s
 ), control AS (

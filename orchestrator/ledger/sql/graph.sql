@@ -210,13 +210,13 @@ RETURNING sinks_open, failures;
 -- In:    run_id, status, error (JSON or null), from_states
 WITH run AS (
   UPDATE flow_runs
-     SET status = %(status)s, ended_at = flow_now(), error = COALESCE(%(error)s::json, error)
+     SET status = %(status)s::text, ended_at = flow_now(), error = COALESCE(%(error)s::json, error)
    WHERE id = %(run_id)s AND status = ANY (%(from_states)s)
   RETURNING id, controlled
 ), control AS (
   UPDATE flow_run_controls k SET closed = TRUE FROM run WHERE run.controlled AND k.run_id = run.id
 )
-INSERT INTO flow_events (run_id, type) SELECT id, 'run.' || %(status)s FROM run;
+INSERT INTO flow_events (run_id, type) SELECT id, 'run.' || %(status)s::text FROM run;
 
 -- name: any_claimed
 -- Does:  whether a handler of this run is still under a live claim.
