@@ -29,7 +29,7 @@ from orchestrator.run_handle import RunHandle
 from orchestrator.settings import Settings, mask_url, variable
 
 if TYPE_CHECKING:
-    from workers.publisher import Publisher
+    from workers.sender import Sender
 
 __all__ = ["Client", "RunHandle", "settings_here", "unavailable"]
 
@@ -74,7 +74,7 @@ class Client:
             statement_timeout=settings.statement_timeout,
             name="orchestrator client",
         )
-        self._publisher: Publisher | None = None
+        self._sender: Sender | None = None
         self._lock = threading.Lock()
         self._registered: set[str] = set()
 
@@ -97,9 +97,9 @@ class Client:
 
     def close(self) -> None:
         """Confirm what was published, and close every connection."""
-        publisher, self._publisher = self._publisher, None
-        if publisher is not None:
-            publisher.close()
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
         self.ledger.close()
 
     @overload
@@ -180,13 +180,13 @@ class Client:
             As `start`. Runs of earlier pages stay started.
         """
         requests = _requests(flow, inputs, idempotency_keys, tags)
-        publisher = self._publishing()
+        sender = self._sending()
         if isinstance(flow, Flow):
             self._register(flow)
         handles: list[RunHandle[Any]] = []
         for first in range(0, len(requests), PAGE):
             started = self._start_page(requests[first : first + PAGE])
-            publisher.publish([dispatch for one in started for dispatch in one.dispatches])
+            sender.send([dispatch for one in started for dispatch in one.dispatches])
             known = flow if isinstance(flow, Flow) else None
             handles += [RunHandle(self, one.run_id, known, created=one.created) for one in started]
         return handles
@@ -247,7 +247,7 @@ class Client:
     def publish(self, dispatches: Sequence[Dispatch]) -> None:
         """Send what was committed; a keeper sends what this cannot."""
         if dispatches:
-            self._publishing().publish(dispatches)
+            self._sending().send(dispatches)
 
     def _start_page(self, page: Sequence[StartRequest]) -> list[Started]:
         """Repeated after a lost connection only where keys make that harmless."""
@@ -255,14 +255,15 @@ class Client:
         call = self.call if again else self.call_once
         return call(start_run.start, page)
 
-    def _publishing(self) -> "Publisher":
+    def _sending(self) -> "Sender":
         with self._lock:
-            if self._publisher is None:
+            if self._sender is None:
                 self.settings.require_broker_url()
                 from workers.publisher import Publisher
+                from workers.sender import Sender
 
-                self._publisher = Publisher(None, self.settings, self.ledger)
-            return self._publisher
+                self._sender = Sender(Publisher(None, self.settings, self.ledger))
+            return self._sender
 
     def _register(self, flow: Flow[..., Any]) -> None:
         """A flow that no worker has registered yet is registered; a version the ledger knows is left as it is."""

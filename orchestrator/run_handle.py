@@ -4,6 +4,7 @@ import getpass
 import os
 import time
 from collections.abc import Iterator
+from itertools import accumulate, chain, repeat
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -22,15 +23,20 @@ R = TypeVar("R")
 
 OUTAGE_S: Final = 30.0
 """How long a wait goes on when the database is away."""
+_QUICK_LOOKS: Final = 12
+"""A short run on an idle machine ends within these."""
 
 
 def pauses(timeout_s: float | None) -> Iterator[float]:
-    """Seconds to sleep between looks: growing from 2 ms to 500 ms, until `timeout_s` is over (None: never)."""
+    """Seconds to sleep between looks: 1 ms for a while, then growing to 500 ms, until `timeout_s` is over (None:
+    never)."""
     ends = None if timeout_s is None else time.monotonic() + timeout_s
-    pause = 0.002
-    while ends is None or time.monotonic() < ends:
-        yield pause if ends is None else min(pause, max(ends - time.monotonic(), 0.0))
-        pause = min(pause * 1.5, 0.5)
+    growing = accumulate(repeat(1.5), lambda pause, factor: min(pause * factor, 0.5), initial=0.001)
+    for pause in chain(repeat(0.001, _QUICK_LOOKS), growing):
+        left = pause if ends is None else ends - time.monotonic()
+        if left <= 0:
+            return
+        yield min(pause, left)
 
 
 class RunHandle(Generic[R]):

@@ -140,8 +140,9 @@ def test_a_wait_that_is_over_says_how_to_go_on(client: Client) -> None:
 
 
 def test_pauses_grow_and_end() -> None:
-    found = [pause for pause, _ in zip(pauses(None), range(20), strict=False)]
-    assert found[0] == 0.002
+    found = [pause for pause, _ in zip(pauses(None), range(40), strict=False)]
+    assert found[0] == 0.001
+    assert found[11] == 0.001
     assert found[-1] == 0.5
     assert found == sorted(found)
     assert list(pauses(0)) == []
