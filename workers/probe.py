@@ -18,6 +18,8 @@ from workers.site import Site, site_of
 TASK: Final = "workers.probe"
 _MISSED: Final = 3
 _TTL_MS: Final = 120_000
+_RECONNECT_S: Final = 60.0
+"""A consumer that lost Redis pauses up to 30 s between two attempts, also when Redis has been back for long."""
 
 
 def queue_name(site: Site) -> str:
@@ -74,6 +76,7 @@ class Probe:
         self._count = 0
         self._seen = monotonic()
         self._remedy = 0
+        self._away_since: float | None = None
         self.interval_s = max(1.0, min(10.0, 2 * site.settings.sweep_interval.total_seconds()))
 
     @property
@@ -98,6 +101,9 @@ class Probe:
             self._forget()  # a full worker takes nothing, rightly
             return self.interval_s
         self._send()  # raises while Redis is away: then silence proves nothing, and the caller logs it
+        if self._reconnecting():
+            self._forget_open()
+            return self.interval_s
         with self._guard:
             silent = bool(self._open) and monotonic() - min(self._open.values()) >= _MISSED * self.interval_s
         if silent:
@@ -106,6 +112,7 @@ class Probe:
 
     def forget_on_outage(self) -> None:
         """Redis was away; what was sent before may be gone."""
+        self._away_since = None
         self._forget()
 
     def close(self) -> None:
@@ -122,6 +129,16 @@ class Probe:
         consumer = getattr(self._worker.consumer, "task_consumer", None)
         channel = getattr(consumer, "channel", None)
         return channel is not None and not channel.qos.can_consume()
+
+    def _reconnecting(self) -> bool:
+        """Whether the consumer has yet to notice that Redis is back; not for ever, or a stuck one would go unseen."""
+        consumer = self._worker.consumer
+        if consumer is None or consumer.connection is not None:
+            self._away_since = None
+            return False
+        if self._away_since is None:
+            self._away_since = monotonic()
+        return monotonic() - self._away_since < _RECONNECT_S
 
     def _send(self) -> None:
         app, name = self._site.app, queue_name(self._site)

@@ -30,10 +30,9 @@ def parts(settings: Settings, clock: Any) -> Any:
     site = site_of(make_app(settings, {}))
     channel, calls = Channel(), []
     hub = SimpleNamespace(call_soon=calls.append)
-    consumer = SimpleNamespace(task_consumer=SimpleNamespace(channel=channel), hub=hub)
-    return SimpleNamespace(
-        probe=Probe(site, SimpleNamespace(consumer=consumer)), channel=channel, calls=calls, site=site, clock=clock
-    )
+    consumer = SimpleNamespace(task_consumer=SimpleNamespace(channel=channel), hub=hub, connection=object())
+    probe = Probe(site, SimpleNamespace(consumer=consumer))
+    return SimpleNamespace(probe=probe, channel=channel, calls=calls, site=site, clock=clock, consumer=consumer)
 
 
 def ticks(parts: Any, count: int) -> None:
@@ -83,3 +82,21 @@ def test_a_broker_that_cannot_be_reached_proves_nothing(parts: Any, monkeypatch:
         parts.probe.forget_on_outage()
         parts.clock.s += parts.probe.interval_s
     assert parts.calls == []
+
+
+def test_a_consumer_that_has_not_noticed_yet_that_redis_is_back_is_given_its_time(parts: Any) -> None:
+    """After a long outage it pauses for 30 s between two attempts: longer than three probes of a quick keeper."""
+    connection, parts.consumer.connection = parts.consumer.connection, None
+    ticks(parts, int(module._RECONNECT_S / 2 / parts.probe.interval_s))
+    parts.consumer.connection = connection
+    ticks(parts, 3)
+    assert parts.calls == []
+
+
+def test_a_consumer_that_never_comes_back_is_not_waited_for(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(module.os, "_exit", ended.append)
+    parts.consumer.connection = None
+    ticks(parts, int(module._RECONNECT_S / parts.probe.interval_s) + 10)
+    assert parts.calls == [module._reset]
+    assert ended[:1] == [70]
