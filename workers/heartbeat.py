@@ -67,22 +67,25 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stop.wait(self._tick_s):
             try:
-                self._beat()
+                renewed = self._beat()
             except Exception as exc:
                 if not self._failing:
                     log.warning("heartbeat.failing", extra={"error": f"{type(exc).__name__}: {exc}".split("\n")[0]})
                 self._failing = True
             else:
-                if self._failing:
+                if self._failing and renewed:
                     log.info("heartbeat.recovered")
-                self._failing = False
+                if renewed or not self._held:  # with nothing to renew it cannot tell, and need not
+                    self._failing = False
 
-    def _beat(self) -> None:
+    def _beat(self) -> bool:
+        """Renew what is due and fence what is too old. Whether the ledger answered; False: nothing was due."""
         held = [one for one in self._held.copy().values() if not one.lost]
         try:
             due = [one for one in held if one.age_s() >= self._tick_s * 2.5]
             if due:
                 self._renew(due)
+            return bool(due)
         finally:
             for one in held:
                 if not one.lost and not self.trusted(one):
