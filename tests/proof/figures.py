@@ -1,0 +1,109 @@
+"""The figures of an experiment, from its history alone."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from tests.proof.executions import Given, claim_of, explains, explanations, given, pids_of
+from tests.proof.history import FINAL_RUN, Fault, History
+from tests.proof.liveness import waits
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The smallest value that this share of all does not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
+
+
+def figures(history: History) -> dict[str, float]:
+    """By name, in the order of the report."""
+    runs = history.runs.values()
+    again = _re_executions(history)
+    told = {call.run_id for call in history.calls if call.kind == "start" and call.reply == "ok"}
+    waited = [(to_ns - from_ns) / 1e9 for from_ns, to_ns in _waits(history)]
+    return {
+        "runs": len(history.runs),
+        **{f"runs {status}": count for status, count in sorted(Counter(run["status"] for run in runs).items())},
+        "steps": len(history.final.get("flow_steps", ())),
+        "invocations": len(history.invocations),
+        "changes recorded": len(history.changes),
+        "messages taken": len(history.messages),
+        "messages suppressed": sum(row.get("suppressed", 0) for row in history.final.get("flow_step_dispatches", ())),
+        "dispatches sent again": sum(
+            row.get("publish_count", 0) > 1 for row in history.final.get("flow_step_dispatches", ())
+        ),
+        "stale completions refused": history.notes.get("stale", 0),
+        "re-executions explained": again["explained"],
+        "re-executions unexplained": again["unexplained"],
+        "attempts lost": sum(row["status"] == "crashed" for row in history.final.get("flow_step_attempts", ())),
+        "faults": len(history.faults),
+        "queue age p50 s": quantile(waited, 0.5),
+        "queue age p99 s": quantile(waited, 0.99),
+        "lost": len(told - history.runs.keys()),
+        "stuck": sum(run["status"] not in FINAL_RUN for run in runs),
+    }
+
+
+def _waits(history: History) -> list[tuple[int, int]]:
+    found = [span for place in history.places("flow_steps") for span in waits(history, place)]
+    return [(from_ns, min(to_ns, history.ended_ns or to_ns)) for from_ns, to_ns in found]
+
+
+def _re_executions(history: History) -> Counter[str]:
+    """Handlers that ran again after a claim was lost."""
+    found: Counter[str] = Counter()
+    for invocations in history.invocations_of.values():
+        for earlier, _ in pairwise(invocations):
+            claim = claim_of(history, earlier)
+            if claim is None or claim.status not in ("crashed", "running", "succeeded"):
+                continue
+            known = claim.status == "crashed" and bool(explanations(history, claim))
+            found["explained" if known else "unexplained"] += 1
+    return found
+
+
+def faults_by_kind(history: History) -> dict[str, int]:
+    """How often each was done."""
+    return dict(sorted(Counter(fault.kind for fault in history.faults).items()))
+
+
+def recoveries(history: History) -> dict[str, Sequence[float]]:
+    """By kind of fault, in seconds: from the fault until the last step that it took from its worker, or kept in a
+    queue, was claimed again."""
+    lost = _lost(history)
+    spans = _waits(history)
+    found: dict[str, list[float]] = defaultdict(list)
+    for fault in history.faults:
+        late = [at for claim, at in lost if _hit(fault, claim)]
+        late += [to_ns for from_ns, to_ns in spans if from_ns <= fault.healed_ns < to_ns]
+        if late:
+            found[fault.kind].append((max(late) - fault.from_ns) / 1e9)
+    return dict(sorted(found.items()))
+
+
+def _lost(history: History) -> list[tuple[Given, int]]:
+    """Claims that were lost, each with the moment of the step's next claim."""
+    found = []
+    for (run_id, step_key, attempt), _ in history.attempts():
+        for claim in given(history, run_id, step_key, attempt):
+            following = given(history, run_id, step_key, attempt + 1)
+            if claim.status == "crashed" and following:
+                found.append((claim, following[0].claimed.at))
+    return found
+
+
+def _hit(fault: Fault, claim: Given) -> bool:
+    assert claim.ended is not None
+    there = fault.from_ns <= claim.ended.at and fault.healed_ns >= claim.claimed.at
+    mine = not fault.pids or bool(fault.pids & pids_of(claim.claimed.new["owner"]))
+    return explains(fault) and there and mine
+
+
+def table(rows: Mapping[str, Sequence[float]]) -> list[str]:
+    """Lines of count, median, p99 and maximum."""
+    return [
+        f"{name:<24} {len(values):>4}  p50 {quantile(values, 0.5):6.2f}  p99 {quantile(values, 0.99):6.2f}"
+        f"  max {max(values):6.2f}"
+        for name, values in rows.items()
+    ]

@@ -1,0 +1,165 @@
+"""The rules of a flow, walked once over its graph: what must, may and must not run, and how it may end.
+
+Small and slow on purpose. It knows plain dicts, no counters, claims or SQL.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+Steps = Mapping[str, Mapping[str, Any]]
+Statuses = frozenset[str]
+SUCCEEDED: Final = frozenset({"succeeded"})
+FAILED: Final = frozenset({"failed"})
+EITHER: Final = SUCCEEDED | FAILED
+SKIPPED: Final = frozenset({"skipped"})
+CANCELLED: Final = frozenset({"cancelled"})
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`legal`: how each step may end; `run`: how the run may. Every step is in exactly one of the other three."""
+
+    legal: Mapping[str, Statuses]
+    run: Statuses
+    must: frozenset[str]
+    may: frozenset[str]
+    must_not: frozenset[str]
+    blame: Mapping[str, str] = field(default_factory=dict)
+    """Of a step that must be skipped: the predecessor that its reason names."""
+
+
+def end_of(fate: Mapping[str, Any], step: Mapping[str, Any]) -> Statuses:
+    """How a handler with this fate ends when nothing disturbs it.
+
+    `x`: fails for good at once. `f`: attempts up to this number fail. Where a timeout may strike a step that the
+    machine keeps waiting, or where only a lost attempt decides, both ends are legal.
+    """
+    attempts = step.get("retry", {}).get("max_attempts", 1)
+    failing = fate.get("f", 0)
+    if fate.get("x"):
+        return EITHER if "timeout" in step and failing < attempts else FAILED
+    if failing >= 1_000_000:
+        return FAILED
+    if "timeout" in step or failing >= attempts:
+        return EITHER
+    return SUCCEEDED
+
+
+def children(steps: Steps, items: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """The keys of all children, each with its loop."""
+    for key, step in steps.items():
+        for body in step.get("steps", {}):
+            for n in range(items.get(key, 0)):
+                yield f"{key}.{n}.{body}", key
+
+
+def interpret(
+    steps: Steps,
+    ends: Mapping[str, Statuses],
+    items: Mapping[str, int | None],
+    *,
+    known: Mapping[str, str] | None = None,
+    halted: bool = False,
+    excused: Collection[str] = (),
+) -> Reference:
+    """`steps`: those of a manifest. `ends`: by plain step or child, how its handler ends. `items`: by loop, how many;
+    None when its list is none.
+
+    `known` are statuses that are certain: what follows from them is then certain too. `halted`: the run was cancelled
+    or passed its deadline, so that whatever had not ended by then was cancelled. `excused`: steps that may have failed
+    for reasons outside of their handlers.
+    """
+    legal: dict[str, Statuses] = {}
+    must: set[str] = set()
+    must_not: set[str] = set()
+    blame: dict[str, str] = {}
+
+    def settle(key: str, ended: Statuses) -> None:
+        legal[key] = ended | (CANCELLED if halted else frozenset())
+
+    def sure(key: str) -> Statuses:
+        return frozenset({known[key]}) if known and key in known else legal[key]
+
+    for key in in_order(steps):
+        step = steps[key]
+        before = step.get("run_after", {})
+        runs = all(sure(name) & set(accepted) for name, accepted in before.items())
+        stays = any(sure(name) - set(accepted) for name, accepted in before.items())
+        if not runs:
+            settle(key, SKIPPED)
+            blame[key] = next(name for name, accepted in before.items() if not sure(name) & set(accepted))
+            must_not.add(key)
+            if step.get("steps"):
+                must_not.update(child for child, loop in children(steps, _counts(items)) if loop == key)
+            continue
+        ended = _end(key, step, ends, items, settle, sure, excused)
+        settle(key, ended | (SKIPPED if stays else frozenset()))
+        own = [child for child, loop in children(steps, _counts(items)) if loop == key] if step.get("steps") else [key]
+        if not stays and not halted:
+            must.update(own)
+    everything = set(legal)
+    return Reference(
+        legal=legal,
+        run=_run(steps, legal, sure, halted),
+        must=frozenset(must),
+        may=frozenset(everything - must - must_not),
+        must_not=frozenset(must_not),
+        blame=blame,
+    )
+
+
+def _counts(items: Mapping[str, int | None]) -> dict[str, int]:
+    return {key: count or 0 for key, count in items.items()}
+
+
+def _end(
+    key: str,
+    step: Mapping[str, Any],
+    ends: Mapping[str, Statuses],
+    items: Mapping[str, int | None],
+    settle: Any,
+    sure: Any,
+    excused: Collection[str],
+) -> Statuses:
+    """Of a step that runs."""
+    if not step.get("steps"):
+        return ends[key] | (FAILED if key in excused else frozenset())
+    if items.get(key) is None:
+        return FAILED
+    own = [child for child, _ in children({key: step}, _counts(items))]
+    for child in own:
+        settle(child, ends[child] | (FAILED if child in excused else frozenset()))
+    found: set[str] = set()
+    if any("failed" in sure(child) for child in own):
+        found.add("failed")
+    if all("succeeded" in sure(child) for child in own):
+        found.add("succeeded")
+    return frozenset(found) or FAILED
+
+
+def _run(steps: Steps, legal: Mapping[str, Statuses], sure: Any, halted: bool) -> Statuses:
+    """A run fails when a step failed whose failure no other step took up: one that asks for it, and was not skipped."""
+    surely = possibly = False
+    for key in steps:
+        if "failed" not in sure(key):
+            continue
+        handlers = [name for name, step in steps.items() if "failed" in step.get("run_after", {}).get(key, ())]
+        handled_surely = any("skipped" not in sure(name) for name in handlers)
+        handled_maybe = any(sure(name) - SKIPPED for name in handlers)
+        possibly |= not handled_surely
+        surely |= sure(key) == FAILED and not handled_maybe
+    found = FAILED if surely else EITHER if possibly else SUCCEEDED
+    return found | (frozenset({"cancelled", "timed_out"}) if halted else frozenset())
+
+
+def in_order(steps: Steps) -> Iterator[str]:
+    """Keys, each after all its predecessors."""
+    left = {key: set(step.get("run_after", {})) for key, step in steps.items()}
+    while left:
+        free = [key for key, before in left.items() if not before & left.keys()]
+        if not free:
+            raise ValueError(f"a cycle among {sorted(left)}")
+        yield from free
+        for key in free:
+            del left[key]

@@ -1,0 +1,223 @@
+"""How runs ended, and what clients were promised: I5, I7, I8, I12, I19."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tests.proof.claims import seconds
+from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
+from tests.proof.interpreter import Reference, Statuses, children, end_of, interpret
+from tests.proof.verdict import Violation
+
+
+def fates_of(history: History, run: Row) -> tuple[dict[str, Statuses], dict[str, int | None]]:
+    """By step and child how its handler ends, and by loop how many items it has."""
+    steps, body = history.manifests[run["manifest_hash"]]["steps"], run["trigger_body"]
+    ends: dict[str, Statuses] = {}
+    items: dict[str, int | None] = {}
+    for key, step in steps.items():
+        if not step.get("steps"):
+            ends[key] = end_of(body["fates"][key], step)
+            continue
+        source = step["for_each"]
+        fates = body["lists"][key] if key in body["lists"] else body["fates"][source.split("'")[1]].get("items", [])
+        items[key] = len(fates)
+        for child, _ in children({key: step}, {key: len(fates)}):
+            ends[child] = end_of(fates[int(child.split(".")[1])], step["steps"][child.rpartition(".")[2]])
+    return ends, items
+
+
+def reference_of(history: History, run: Row) -> Reference:
+    """What the interpreter says of a run, given how its predecessors really ended."""
+    steps = history.steps.get(run["id"], {})
+    ends, items = fates_of(history, run)
+    return interpret(
+        history.manifests[run["manifest_hash"]]["steps"],
+        ends,
+        items,
+        known={key: row["status"] for key, row in steps.items()},
+        halted="halt" in run,
+        excused={key for key, row in steps.items() if row.get("crashes", 0) > history.limits.crash_limit},
+    )
+
+
+def i5_what_must_run_ran(history: History) -> Iterator[Violation]:
+    """I5: each step that must run came to its end; each that must not has no start line; it ended as its fate and its
+    predecessors say, and a skip names the predecessor that the reference names."""
+    for run_id, run in history.runs.items():
+        if run["status"] not in FINAL_RUN:
+            continue  # I7 tells
+        steps = history.steps.get(run_id, {})
+        if run["epoch"] > 1:  # what ran in an earlier epoch stays, whatever its predecessors became
+            yield from _only_fates(history, run, steps)
+            continue
+        reference = reference_of(history, run)
+        for key, row in steps.items():
+            legal = reference.legal.get(key)
+            if legal is None:
+                yield Violation("I5", "the manifest has no such step", run_id, key)
+            elif row["status"] not in legal:
+                yield Violation("I5", f"it is {row['status']}, legal is {sorted(legal)}", run_id, key, (str(row),))
+            if row["status"] == "skipped" and not row.get("reason", "").startswith(f"{reference.blame.get(key)} "):
+                sentence = f"skipped because {row.get('reason')!r}, the reference blames {reference.blame.get(key)}"
+                yield Violation("I5", sentence, run_id, key)
+        yield from _ran(history, run_id, reference)
+
+
+def _ran(history: History, run_id: str, reference: Reference) -> Iterator[Violation]:
+    for key in reference.must:
+        if not history.invocations_of.get((run_id, key)):
+            yield Violation("I5", "it must run and has no start line", run_id, key)
+    for key in reference.must_not:
+        if history.invocations_of.get((run_id, key)):
+            yield Violation("I5", "it must not run and has a start line", run_id, key)
+
+
+def _only_fates(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Violation]:
+    ends, _ = fates_of(history, run)
+    for key, row in steps.items():
+        excused = row.get("crashes", 0) > history.limits.crash_limit
+        if row["status"] in ("succeeded", "failed") and key in ends and row["status"] not in ends[key] and not excused:
+            yield Violation("I5", f"it is {row['status']}, legal is {sorted(ends[key])}", run["id"], key)
+
+
+def i7_accepted_runs_end(history: History) -> Iterator[Violation]:
+    """I7: every accepted run is there and ended in a legal state; nothing is open after the drain."""
+    for call in history.calls:
+        if call.kind == "start" and call.reply == "ok" and call.run_id not in history.runs:
+            yield Violation("I7", "accepted and lost", call.run_id or "", evidence=(str(call),))
+    for run_id, run in history.runs.items():
+        steps = history.steps.get(run_id, {})
+        if run["status"] not in FINAL_RUN:
+            open_ = {key: row["status"] for key, row in steps.items() if row["status"] not in FINAL}
+            yield Violation("I7", f"still {run['status']} after the drain", run_id, evidence=(str(open_),))
+            continue
+        for key, row in steps.items():
+            if row["status"] not in FINAL:
+                yield Violation("I7", f"its run is {run['status']}, it is {row['status']}", run_id, key)
+        yield from _legal_end(history, run)
+
+
+def _legal_end(history: History, run: Row) -> Iterator[Violation]:
+    status, asked = (
+        run["status"],
+        {call.run_id for call in history.calls if call.kind == "cancel" and call.reply != "refused"},
+    )
+    if status == "cancelled" and run["id"] not in asked:
+        yield Violation("I7", "cancelled, and nobody asked for it", run["id"])
+    if status == "timed_out":
+        yield from _deadline(history, run)
+    reference = reference_of(history, run)
+    if run["epoch"] == 1 and status not in reference.run:
+        yield Violation("I7", f"it is {status}, legal is {sorted(reference.run)}", run["id"])
+
+
+def _deadline(history: History, run: Row) -> Iterator[Violation]:
+    limit = history.manifests[run["manifest_hash"]].get("deadline")
+    halted = [one for one in history.at("flow_runs", (run["id"], "")) if one.sets("halt", "timed_out")]
+    if limit is None or not halted:
+        yield Violation("I7", "timed out without a deadline", run["id"])
+    elif halted[-1].at - run["created_at"] < seconds(limit) * 1e9 - history.limits.slack_ns:
+        yield Violation("I7", "timed out before its deadline", run["id"])
+
+
+def i8_terminal_is_final(history: History) -> Iterator[Violation]:
+    """I8: the state of a step or run that ended does not change without a new epoch, which an operator opened."""
+    reopened: dict[str, set[int]] = defaultdict(set)
+    for change in history.of("flow_runs"):
+        if change.op == "update" and change.new["epoch"] != change.old["epoch"]:
+            reopened[change.run_id].add(change.xid)
+    for table, final in (("flow_runs", FINAL_RUN), ("flow_steps", FINAL)):
+        for change in history.of(table):
+            moved = change.op == "delete" or change.new.get("status") != change.old.get("status")
+            if change.old.get("status") in final and moved and change.xid not in reopened[change.run_id]:
+                sentence = f"it was {change.old['status']} and becomes {change.row.get('status')}"
+                yield Violation("I8", sentence, *change.place, (f"seq {change.seq} xid {change.xid}",))
+    asked = Counter(call.run_id for call in history.calls if call.kind == "retry" and call.reply != "refused")
+    for run_id, xids in reopened.items():
+        if len(xids) > asked[run_id]:
+            yield Violation("I8", f"{len(xids)} new epochs, operators asked for {asked[run_id]}", run_id)
+
+
+def i12_keys_name_one_run(history: History) -> Iterator[Violation]:
+    """I12: an accepted key has exactly one run; the same key with another body is refused, with the same it is not.
+    What a client was told agrees with what is stored, and nobody started what nobody asked for."""
+    starts = [call for call in history.calls if call.kind == "start"]
+    by_key: dict[tuple[str, str], list[Call]] = defaultdict(list)
+    for call in starts:
+        if call.key is not None:
+            by_key[call.flow, call.key].append(call)
+    there = Counter((run["flow"], run.get("trigger_key")) for run in history.runs.values())
+    for (flow, key), calls in by_key.items():
+        told = {call.run_id for call in calls if call.reply == "ok"}
+        if len(told) > 1:
+            yield Violation(
+                "I12", f"key {key} of {flow} was answered with {len(told)} runs", evidence=tuple(map(str, calls))
+            )
+        if there[flow, key] > 1 or (told and there[flow, key] != 1):
+            yield Violation("I12", f"key {key} of {flow} has {there[flow, key]} runs")
+        yield from _bodies(history, calls)
+    known = {call.run_id for call in starts if call.reply == "ok"}
+    unknown = sum(call.reply == "unknown" for call in starts)
+    strangers = [run_id for run_id, run in history.runs.items() if run_id not in known]
+    if len(strangers) > unknown:
+        yield Violation("I12", f"{len(strangers)} runs that nobody was told of, {unknown} replies were lost")
+
+
+def _bodies(history: History, calls: list[Call]) -> Iterator[Violation]:
+    """Of one key."""
+    runs = [history.runs[call.run_id or ""] for call in calls if call.reply == "ok" and call.run_id in history.runs]
+    stored = _canonical(runs[0]["trigger_body"]) if runs else None
+    for call in calls:
+        same = stored is not None and _canonical(json.loads(call.body)) == stored
+        if call.reply == "ok" and not same:
+            yield Violation(
+                "I12", "accepted with a body that is not the run's", call.run_id or "", evidence=(str(call),)
+            )
+        if call.reply == "refused" and same:
+            yield Violation("I12", "refused with the body of the run", evidence=(str(call),))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def i19_everything_is_accounted_for(history: History) -> Iterator[Violation]:
+    """I19: runs are the sum over their states; steps are those of the manifest, children those of the lists; counters
+    agree; no row is an orphan; the record of changes leads to the rows that are there."""
+    for run_id, run in history.runs.items():
+        if run["status"] in FINAL_RUN:
+            yield from _counts(history, run, history.steps.get(run_id, {}))
+    steps = {(row["run_id"], row["step_key"]): row for row in history.final.get("flow_steps", ())}
+    for table in ("flow_step_claims", "flow_step_attempts", "flow_outputs", "flow_step_dispatches"):
+        for row in history.final.get(table, ()):
+            place = (row["run_id"], row["step_key"])
+            if place not in steps:
+                yield Violation("I19", f"a row of {table} without its step", *place, (str(row),))
+            elif table == "flow_step_claims" and "expires_at" in row and steps[place]["status"] != "running":
+                yield Violation("I19", f"a live claim of a step that is {steps[place]['status']}", *place)
+    for place in history.places("flow_steps"):
+        last = history.at("flow_steps", place)[-1]
+        there = steps.get(place, {}).get("status")
+        if there != (None if last.op == "delete" else last.new["status"]):
+            yield Violation("I19", f"its last change says {last.new.get('status')}, the table {there}", *place)
+
+
+def _counts(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Violation]:
+    manifest = history.manifests[run["manifest_hash"]]["steps"]
+    if missing := manifest.keys() - steps.keys():
+        yield Violation("I19", f"steps {sorted(missing)} are missing", run["id"])
+    if "halt" not in run and run["sinks_open"] != 0:
+        yield Violation("I19", f"it ended with {run['sinks_open']} open sinks", run["id"])
+    _, items = fates_of(history, run)
+    for key, count in items.items():
+        row = steps.get(key, {})
+        own = [child for name, child in steps.items() if child.get("loop_key") == key]
+        if row.get("status") in ("succeeded", "failed") and len(own) != count:
+            yield Violation("I19", f"{len(own)} children for {count} items", run["id"], key)
+        failed = sum(child["status"] != "succeeded" for child in own)
+        if row.get("status") == "failed" and own and row.get("children_failed") != failed:
+            yield Violation("I19", f"{failed} children failed, it counted {row.get('children_failed')}", run["id"], key)
+        if row.get("status") in ("succeeded", "failed") and own and row.get("children_open") != 0:
+            yield Violation("I19", f"it ended with {row.get('children_open')} open children", run["id"], key)

@@ -1,0 +1,172 @@
+"""Records a ledger from outside: triggers of a scratch database, and the log that handlers write."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from tests.proof.history import KEYS, Change, Invocation, Message, Row, with_old
+
+_SQL: Final = Path(__file__).with_name("recorder.sql")
+_LEFT_OUT: Final[Mapping[str, tuple[str, ...]]] = {
+    "flow_runs": ("trigger_body", "trigger_headers", "tags"),
+    "flow_steps": ("needs", "item"),
+    "flow_step_attempts": ("inputs", "error_traceback"),
+    "flow_step_claims": ("progress",),
+}
+"""Big, and nothing is decided by them."""
+_LENGTH: Final = re.compile(r"^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?$")
+
+
+def install(url: str) -> None:
+    """Record from now on what happens to this ledger. Call it after the migration, before the first run."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(_SQL.read_text())
+        for table in KEYS:
+            left_out = sql.SQL(", ").join(map(sql.Literal, _LEFT_OUT.get(table, ())))
+            connection.execute(
+                sql.SQL(
+                    "CREATE TRIGGER proof_record AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW"
+                    " EXECUTE FUNCTION proof_record({})"
+                ).format(sql.Identifier(table), left_out)
+            )
+
+
+def clock_offset_ns() -> int:
+    """Monotonic minus wall clock: on one machine the database's clock is the wall clock."""
+    best = min((_reading() for _ in range(20)), key=lambda reading: reading[0])
+    return best[1]
+
+
+def _reading() -> tuple[int, int]:
+    before = time.monotonic_ns()
+    wall = time.time_ns()
+    after = time.monotonic_ns()
+    return after - before, (before + after) // 2 - wall
+
+
+def changes(url: str, offset_ns: int) -> list[Change]:
+    """What the triggers recorded, on the monotonic clock."""
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        found = connection.execute("SELECT * FROM proof_history ORDER BY seq").fetchall()
+    return with_old(
+        Change(
+            seq=row["seq"],
+            at=_instant(row["at"], offset_ns),
+            xid=row["xid"],
+            table=row["table_name"],
+            op=row["op"],
+            old=_plain(row["old"] or {}, offset_ns),
+            new=_plain(row["new"] or {}, offset_ns),
+            run_id=str(row["run_id"] or ""),
+            step_key=row["step_key"] or "",
+        )
+        for row in found
+    )
+
+
+def final_rows(url: str, offset_ns: int) -> dict[str, tuple[Row, ...]]:
+    """Every row of every table of the ledger, as it stands."""
+    found: dict[str, tuple[Row, ...]] = {}
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        connection.execute("SET intervalstyle = 'iso_8601'")
+        tables = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE 'flow\\_%'"
+        ).fetchall()
+        for table in (row["tablename"] for row in tables):
+            query = sql.SQL("SELECT jsonb_strip_nulls(to_jsonb(t)) AS row FROM {} AS t").format(sql.Identifier(table))
+            found[table] = tuple(_plain(row["row"], offset_ns) for row in connection.execute(query).fetchall())
+    return found
+
+
+def manifests(url: str) -> dict[str, Row]:
+    """By hash."""
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+        rows = connection.execute("SELECT hash, manifest FROM flow_definition_versions").fetchall()
+    return {row["hash"]: row["manifest"] for row in rows}
+
+
+def effects(url: str) -> dict[str, tuple[int, ...]]:
+    """What transactional steps left behind: key to attempts."""
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+        rows = connection.execute(
+            "SELECT key, array_agg(attempt) AS attempts FROM proof_effects GROUP BY key"
+        ).fetchall()
+    return {row["key"]: tuple(row["attempts"]) for row in rows}
+
+
+def _plain(row: Mapping[str, Any], offset_ns: int) -> Row:
+    """Moments and lengths of time as nanoseconds."""
+    return {name: _value(name, value, offset_ns) for name, value in row.items()}
+
+
+def _value(name: str, value: Any, offset_ns: int) -> Any:
+    if not isinstance(value, str) or name in {"output", "key", "step_key"}:
+        return value
+    if name.endswith("_at") or name in {"deadline", "queue_deadline", "at"}:
+        return _instant(datetime.fromisoformat(value), offset_ns)
+    if name in {"timeout", "queue_timeout", "queue_wait"} and (length := _LENGTH.match(value)):
+        days, hours, minutes, seconds = (float(part or 0) for part in length.groups())
+        return int((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1e9)
+    return value
+
+
+def _instant(moment: datetime, offset_ns: int) -> int:
+    whole = int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    return whole + offset_ns
+
+
+# ---- the effects log ----
+
+
+def write_line(path: str, **facts: object) -> None:
+    """One line, written whole: concurrent writers never tear each other's."""
+    line = json.dumps({"pid": os.getpid(), "ns": time.monotonic_ns(), **facts}, separators=(",", ":")) + "\n"
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+def read_log(path: Path) -> tuple[list[Invocation], list[Message]]:
+    """The invocations and the messages of an effects log."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    ends = {line["token"]: line for line in lines if line["kind"] in ("end", "error")}
+    begun = [_invocation(line, ends.get(line["token"])) for line in lines if line["kind"] == "start"]
+    return begun, _messages(lines)
+
+
+def _invocation(start: Mapping[str, Any], end: Mapping[str, Any] | None) -> Invocation:
+    parts = start["step"].split(".")
+    return Invocation(
+        run_id=start["run"],
+        step_key=start["step"],
+        attempt=start["attempt"],
+        pid=start["pid"],
+        key=start["key"],
+        started_ns=start["ns"],
+        ended_ns=end["ns"] if end else None,
+        outcome=end["kind"] if end else None,
+        token=start["token"],
+        seen=tuple(start["seen"]),
+        loop_index=int(parts[1]) if len(parts) == 3 else None,
+    )
+
+
+def _messages(lines: Iterable[Mapping[str, Any]]) -> list[Message]:
+    return [
+        Message(line["run"], line["step"], line["number"], line["pid"], line["ns"])
+        for line in lines
+        if line["kind"] == "message"
+    ]

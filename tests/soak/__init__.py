@@ -1,0 +1,1 @@
+"""Random flows on real workers under random faults, and what the checker says of it."""

@@ -1,0 +1,237 @@
+"""The field of a soak: servers, links, workers that are started again when they die, and the record of it all."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from pydantic import SecretStr
+
+from orchestrator.ledger import migrate
+from orchestrator.settings import Settings
+from tests.proof import recorder
+from tests.proof.history import SECOND, Fault, History, Limits
+from tests.soak import flows
+from tests.soak.load import Load
+from tests.soak.plans import plans
+from tests.soak.wire import Wire
+from tests.support import databases, servers
+from tests.support.nursery import Forked, Nursery, all_of, nursery
+from tests.support.servers import Broker, Server
+
+_FLOWS: Final = str(Path(flows.__file__))
+LEASE: Final = timedelta(seconds=4)
+_OPEN: Final = "SELECT count(*) FROM flow_runs WHERE ended_at IS NULL"
+
+
+@dataclass
+class Post:
+    """A place for one worker, behind links of its own. Whoever stands there may change."""
+
+    name: str
+    pool: str
+    concurrency: int
+    postgres: Wire
+    valkey: Wire
+    settings: Settings
+    worker: Forked | None = None
+    pids: set[int] = field(default_factory=set)
+    """Every process that ever worked here."""
+    logs: list[Path] = field(default_factory=list)
+
+    def look(self) -> frozenset[int]:
+        """The living processes of the worker, remembered for the record."""
+        living = frozenset(all_of([self.worker.pid])) if self.worker is not None else frozenset()
+        self.pids |= living
+        return living
+
+
+@dataclass
+class Field:
+    """Everything that is there while a soak runs."""
+
+    seed: int
+    folder: Path
+    server: Server
+    broker: Broker
+    url: str
+    settings: Settings
+    nursery: Nursery
+    stack: ExitStack
+    env: dict[str, str]
+    posts: list[Post] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    quiet: list[tuple[int, int]] = field(default_factory=list)
+    offset_ns: int = field(default_factory=recorder.clock_offset_ns)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(f"field {self.seed}")
+
+    # ---- workers ----
+
+    def add_post(self, pool: str, concurrency: int) -> Post:
+        """A worker with its own links to both servers."""
+        name = f"w{len(self.posts)}"
+        postgres, valkey = Wire(self.url), Wire(self.broker.url)
+        self.stack.callback(postgres.close)
+        self.stack.callback(valkey.close)
+        settings = self.settings.model_copy(
+            update={"database_url": SecretStr(_driver(postgres.url)), "broker_url": SecretStr(valkey.url)}
+        )
+        post = Post(name, pool, concurrency, postgres, valkey, settings)
+        self.posts.append(post)
+        self.start(post)
+        return post
+
+    def start(self, post: Post) -> None:
+        """A new worker at this post; it need not be ready yet."""
+        name = f"{post.name}.{len(post.logs)}"
+        made = Forked(
+            self.nursery,
+            post.settings,
+            _FLOWS,
+            self.folder,
+            pool=post.pool,
+            concurrency=post.concurrency,
+            name=name,
+            env=self.env,
+        )
+        self.stack.callback(made.kill)
+        post.worker = made.start(ready=False)
+        post.logs.append(made.log_file)
+
+    def keep_up(self) -> None:
+        """Start a worker wherever one has died."""
+        for post in self.posts:
+            if post.worker is not None and not post.worker.alive:
+                self.start(post)
+
+    # ---- clients ----
+
+    def open_load(self, wanted: int) -> None:
+        """Clients that start, cancel and retry until the load is closed."""
+        load = Load(self.settings, plans(self.seed), f"{self.seed}.{len(self.loads)}", wanted)
+        self.loads.append(load)
+        load.start()
+
+    def close_load(self) -> None:
+        for load in self.loads:
+            load.stop()
+
+    # ---- the end ----
+
+    def drain(self, limit_s: float) -> float:
+        """Wait until every run has ended, for `limit_s` at most; how long it took."""
+        began = time.monotonic()
+        while time.monotonic() - began < limit_s:
+            self.keep_up()
+            if self.open_runs() == 0:
+                break
+            time.sleep(0.2)
+        return time.monotonic() - began
+
+    def open_runs(self) -> int:
+        """-1 while the database is away."""
+        try:
+            with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
+                row = connection.execute(_OPEN).fetchone()
+        except psycopg.OperationalError:
+            return -1
+        return int(row[0]) if row else 0
+
+    def history(self, limits: Limits) -> History:
+        """All that was recorded. The workers are gone by then."""
+        for post in self.posts:
+            if post.worker is not None:
+                post.worker.kill()
+        drift_ns = abs(recorder.clock_offset_ns() - self.offset_ns)
+        assert drift_ns < limits.slack_ns, f"the wall clock moved {drift_ns / 1e6:.1f} ms while the soak ran"
+        invocations, messages = recorder.read_log(Path(self.env["TEST_EFFECTS"]))
+        return History(
+            invocations=tuple(invocations),
+            calls=tuple(call for load in self.loads for call in load.calls),
+            faults=tuple(self.faults),
+            changes=tuple(recorder.changes(self.url, self.offset_ns)),
+            messages=tuple(messages),
+            final=recorder.final_rows(self.url, self.offset_ns),
+            manifests=recorder.manifests(self.url),
+            effects=recorder.effects(self.url),
+            quiet=tuple(self.quiet),
+            limits=limits,
+            ended_ns=time.monotonic_ns(),
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> dict[str, int]:
+        """What only the workers' logs tell."""
+        found: Counter[str] = Counter()
+        for post in self.posts:
+            for log in post.logs:
+                for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
+                    found["stale"] += " step.stale " in line
+                    found["not started"] += " step.not_started " in line
+                    found["fenced"] += " lease.fenced " in line
+                    found["abandoned threads"] += " step.abandoned " in line
+                    found["workers' errors"] += "Traceback (most recent call last)" in line
+        return dict(found)
+
+
+def limits_of(settings: Settings, liveness_s: float) -> Limits:
+    """The settings, as the checker knows them."""
+    return Limits(
+        lease_ns=int(settings.lease.total_seconds() * SECOND),
+        crash_limit=settings.crash_limit,
+        grace_ns=int(settings.cancel_grace.total_seconds() * SECOND),
+        liveness_ns=int(liveness_s * SECOND),
+        slack_ns=20_000_000,
+    )
+
+
+def _driver(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@contextmanager
+def open_field(seed: int, folder: Path, **changes: Any) -> Iterator[Field]:
+    """Servers of its own, a migrated and recorded ledger, and no worker yet; `changes` are settings."""
+    with (
+        servers.postgres(folder / "postgres") as server,
+        servers.broker(folder / "valkey") as broker,
+        databases.created(server) as database,
+        nursery() as nest,
+        ExitStack() as stack,
+    ):
+        url = server.url_of(database)
+        migrate.upgrade(url)
+        recorder.install(url)
+        env = {"SOAK_SEED": str(seed), "TEST_EFFECTS": str(folder / "effects.log")}
+        made = Field(seed, folder, server, broker, url, settings_for(url, broker.url, changes), nest, stack, env)
+        stack.callback(made.close_load)
+        yield made
+
+
+def settings_for(database_url: str, broker_url: str, changes: dict[str, Any]) -> Settings:
+    """Short times, so that a soak of minutes holds many recoveries."""
+    values: dict[str, Any] = {
+        "database_url": SecretStr(database_url),
+        "broker_url": SecretStr(broker_url),
+        "key_prefix": "soak:",
+        "migrate": False,
+        "lease": LEASE,
+        "heartbeat": LEASE / 4,
+        "sweep_interval": timedelta(seconds=0.5),
+        "redispatch_after": timedelta(seconds=1.5),
+        "statement_timeout": timedelta(seconds=3),
+        "prefetch_multiplier": 2,
+        "cancel_grace": timedelta(seconds=1.5),
+        "worker_ttl": timedelta(seconds=6),
+        "crash_limit": 8,
+    }
+    return Settings(**{**values, **changes})

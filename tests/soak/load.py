@@ -1,0 +1,166 @@
+"""Clients: seeded starts, cancels and operators' retries, and the log of what they asked for and were told."""
+
+import json
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic_ns
+from typing import Any, Final, Literal
+
+from orchestrator.client import Client
+from orchestrator.errors import Conflict, IdempotencyConflict, OrchestratorError, Unavailable
+from orchestrator.settings import Settings
+from tests.proof.history import Call
+from tests.soak.plans import Plan
+
+_REMEMBERED: Final = 50
+
+
+class Load(threading.Thread):
+    """One client in a thread of its own. It keeps about `wanted` runs open."""
+
+    def __init__(self, settings: Settings, plans: Sequence[Plan], seed: str, wanted: int) -> None:
+        super().__init__(name=f"load {seed}", daemon=True)
+        self._client = Client(settings)
+        self._plans = plans
+        self._rng = random.Random(f"load {seed}")
+        self._seed = seed
+        self._wanted = wanted
+        self._over = threading.Event()
+        self._open: set[str] = set()
+        self._ended: deque[str] = deque(maxlen=_REMEMBERED)
+        self._given: deque[tuple[Plan, str, dict[str, Any]]] = deque(maxlen=_REMEMBERED)
+        self._keys = 0
+        self.calls: list[Call] = []
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._over.is_set():
+                self._forget_ended()
+                if len(self._open) < self._wanted:
+                    self._act()
+                else:
+                    self._over.wait(0.05)
+        except BaseException as exc:  # shown by the field
+            self.error = exc
+        finally:
+            self._client.close()
+
+    def stop(self) -> list[Call]:
+        """What was asked for."""
+        self._over.set()
+        self.join(60)
+        if self.error is not None:
+            raise self.error
+        return self.calls
+
+    def _act(self) -> None:
+        luck = self._rng.random()
+        if luck < 0.70:
+            self._start()
+        elif luck < 0.78:
+            self._start_many()
+        elif luck < 0.86:
+            self._again()
+        elif luck < 0.93:
+            self._cancel()
+        else:
+            self._retry()
+
+    def _start(self) -> None:
+        plan = self._rng.choice(self._plans)
+        key = self._new_key() if self._rng.random() < 0.4 else None
+        self._ask_start(plan, plan.body(self._rng), key)
+
+    def _new_key(self) -> str:
+        self._keys += 1
+        return f"{self._seed}-{self._keys}"
+
+    def _start_many(self) -> None:
+        plan = self._rng.choice(self._plans)
+        bodies = [plan.body(self._rng) for _ in range(self._rng.randint(2, 6))]
+        keys = [self._new_key() for _ in bodies] if self._rng.random() < 0.5 else None
+        begun = monotonic_ns()
+        try:
+            handles = self._client.start_many(plan.name, bodies, keys)
+            told: list[str | None] = [str(handle.id) for handle in handles]
+            reply: Literal["ok", "unknown"] = "ok"
+        except Unavailable:
+            told, reply = [None] * len(bodies), "unknown"
+        for n, body in enumerate(bodies):
+            key = keys[n] if keys else None
+            self._note("start", plan.name, begun, reply, key, json.dumps(body), told[n])
+            if key is not None:
+                self._given.append((plan, key, body))
+
+    def _again(self) -> None:
+        """A key that was used before: with the same body, or with another."""
+        if not self._given:
+            return
+        plan, key, body = self._rng.choice(self._given)
+        self._ask_start(plan, plan.body(self._rng) if self._rng.random() < 0.4 else body, key)
+
+    def _ask_start(self, plan: Plan, body: dict[str, Any], key: str | None) -> None:
+        begun = monotonic_ns()
+        run_id = None
+        reply: Literal["ok", "refused", "unknown"] = "unknown"
+        try:
+            run_id = str(self._client.start(plan.name, body, idempotency_key=key).id)
+            reply = "ok"
+        except IdempotencyConflict:
+            reply = "refused"
+        except Unavailable:
+            time.sleep(0.1)
+        self._note("start", plan.name, begun, reply, key, json.dumps(body), run_id)
+        if key is not None:
+            self._given.append((plan, key, body))
+
+    def _cancel(self) -> None:
+        if self._open:
+            run_id = self._rng.choice(sorted(self._open))
+            self._operate("cancel", run_id, lambda: self._client.run(run_id).cancel("the soak says so", by="soak"))
+
+    def _retry(self) -> None:
+        if self._ended:
+            run_id = self._rng.choice(self._ended)
+            self._operate("retry", run_id, lambda: self._client.run(run_id).retry(by="soak"))
+            self._open.add(run_id)
+
+    def _operate(self, kind: Literal["cancel", "retry"], run_id: str, ask: Callable[[], object]) -> None:
+        begun = monotonic_ns()
+        try:
+            ask()
+            reply: Literal["ok", "refused", "unknown"] = "ok"
+        except Conflict:
+            reply = "refused"
+        except Unavailable:
+            reply = "unknown"
+        self._note(kind, "", begun, reply, run_id=run_id)
+
+    def _note(
+        self,
+        kind: Literal["start", "cancel", "retry"],
+        flow: str,
+        begun: int,
+        reply: Literal["ok", "refused", "unknown"],
+        key: str | None = None,
+        body: str = "",
+        run_id: str | None = None,
+    ) -> None:
+        self.calls.append(Call(kind, flow, begun, monotonic_ns(), reply, key, body, run_id))
+        if kind == "start" and run_id is not None:
+            self._open.add(run_id)
+
+    def _forget_ended(self) -> None:
+        """Runs that ended make room."""
+        for run_id in sorted(self._open)[:20]:
+            try:
+                ended = self._client.run(run_id).final_status() is not None
+            except OrchestratorError:
+                return
+            if ended:
+                self._open.discard(run_id)
+                self._ended.append(run_id)
