@@ -1,3 +1,7 @@
+-- What is looked for by time is compared with `(SELECT flow_now())`: the clock itself is volatile, and an index is not searched for
+-- what may change while it is read; it would be read from end to end. Expired claims are few, and a planner cannot know: LATERAL
+-- with OFFSET 0 looks their steps and runs up one by one, where a join may read all runs there ever were.
+
 -- part: put_back
 -- RUNNING to READY, at the cost of one crash each. `lost` holds the claims, locked: run_id, step_key, version.
 ended AS (
@@ -38,14 +42,13 @@ ended AS (
 -- Time:  flow_now()        Index: ix_flow_step_claims_live
 WITH lost AS MATERIALIZED (
   SELECT c.run_id, c.step_key, c.version
-    FROM flow_step_claims c
-    JOIN flow_steps s ON s.run_id = c.run_id AND s.step_key = c.step_key
-    JOIN flow_runs r ON r.id = c.run_id
-   WHERE c.expires_at IS NOT NULL AND c.expires_at < flow_now() AND r.halt IS NULL AND s.crashes < %(crash_limit)s
+    FROM flow_step_claims c,
+         LATERAL (SELECT crashes FROM flow_steps WHERE run_id = c.run_id AND step_key = c.step_key OFFSET 0) AS s,
+         LATERAL (SELECT FROM flow_runs r WHERE id = c.run_id AND r.halt IS NULL FOR KEY SHARE SKIP LOCKED) AS r
+   WHERE c.expires_at IS NOT NULL AND c.expires_at < (SELECT flow_now()) AND s.crashes < %(crash_limit)s
    ORDER BY c.expires_at
    LIMIT %(page)s
      FOR NO KEY UPDATE OF c SKIP LOCKED
-     FOR KEY SHARE OF r SKIP LOCKED
 ), /*+ put_back */
 SELECT run_id, step_key, dispatch_no, task, queue, priority, version FROM step;
 
@@ -54,11 +57,11 @@ SELECT run_id, step_key, dispatch_no, task, queue, priority, version FROM step;
 -- In:    page, crash_limit
 -- Out:   run_id, step_key, version, attempt, owner, crashes, halted
 -- Time:  flow_now()        Index: ix_flow_step_claims_live
-SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halt IS NOT NULL AS halted
-  FROM flow_step_claims c
-  JOIN flow_steps s ON s.run_id = c.run_id AND s.step_key = c.step_key
-  JOIN flow_runs r ON r.id = c.run_id
- WHERE c.expires_at IS NOT NULL AND c.expires_at < flow_now() AND (r.halt IS NOT NULL OR s.crashes >= %(crash_limit)s)
+SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halted
+  FROM flow_step_claims c,
+       LATERAL (SELECT crashes FROM flow_steps WHERE run_id = c.run_id AND step_key = c.step_key OFFSET 0) AS s,
+       LATERAL (SELECT halt IS NOT NULL AS halted FROM flow_runs WHERE id = c.run_id OFFSET 0) AS r
+ WHERE c.expires_at IS NOT NULL AND c.expires_at < (SELECT flow_now()) AND (r.halted OR s.crashes >= %(crash_limit)s)
  ORDER BY c.expires_at
  LIMIT %(page)s;
 
@@ -110,7 +113,7 @@ SELECT pg_terminate_backend(a.pid)
 -- Time:  flow_now()        Index: ix_flow_steps_due
 WITH page AS MATERIALIZED (
   SELECT run_id, step_key FROM flow_steps
-   WHERE due_at <= flow_now() ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
+   WHERE due_at <= (SELECT flow_now()) ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
 ), step AS (
   UPDATE flow_steps s
      SET status = 'ready', queued = TRUE, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), due_at = NULL,
@@ -133,14 +136,14 @@ SELECT EXTRACT(epoch FROM min(due_at) - flow_now())::float AS seconds FROM flow_
 -- Does:  open runs past their deadline.
 -- In:    page              Index: ix_flow_run_controls_deadline
 SELECT run_id FROM flow_run_controls
- WHERE NOT closed AND deadline IS NOT NULL AND deadline < flow_now() AND timed_out_at IS NULL
+ WHERE NOT closed AND deadline IS NOT NULL AND deadline < (SELECT flow_now()) AND timed_out_at IS NULL
  ORDER BY deadline LIMIT %(page)s;
 
 -- name: past_queue_deadline
 -- Does:  ready steps that nobody claimed in time.
 -- In:    page              Index: ix_flow_steps_queue_deadline
 SELECT run_id, step_key, dispatch_no FROM flow_steps
- WHERE queue_deadline < flow_now()
+ WHERE queue_deadline < (SELECT flow_now())
  ORDER BY queue_deadline LIMIT %(page)s;
 
 -- name: still_ready
