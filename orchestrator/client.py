@@ -25,6 +25,7 @@ from orchestrator.errors import (
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads import RunRow
 from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.reach import database_fix, database_refuses, one_line
 from orchestrator.run_handle import RunHandle
 from orchestrator.settings import Settings, mask_url, variable
 
@@ -316,8 +317,9 @@ def unavailable(exc: DBAPIError, url: str) -> Unavailable | None:
         return SchemaBehind("The database has no schema of this release. Fix: run `orchestrator db upgrade`.")
     if not is_disconnect(exc):
         return None
-    reason = str(exc.orig).strip().split("\n")[0]
+    reason = one_line(exc.orig or exc)
     return Unavailable(
         f"PostgreSQL at {mask_url(url.replace('+psycopg', '', 1))} cannot be reached: {reason}. "
-        f"Fix: start it, or correct {variable('database_url')}."
+        f"Fix: {database_fix(reason)}",
+        refused=database_refuses(reason),
     )

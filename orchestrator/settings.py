@@ -68,7 +68,23 @@ def normalise_database_url(url: str) -> str:
 
 def normalise_broker_url(url: str) -> str:
     """The URL as kombu wants it: valkey:// is redis://, valkeys:// is rediss://, several Sentinels by `;`."""
-    return ";".join(_broker_part(part) for part in url.strip().split(";"))
+    first, *others = [_broker_part(part.strip()) for part in url.strip().strip(";").split(";")]
+    return ";".join([first, *(_like_first(first, other) for other in others)])
+
+
+def _like_first(first: str, other: str) -> str:
+    """`other` with what only the first Sentinel's URL says: kombu takes the servers' password and database number
+    from the URL of whichever Sentinel it asks."""
+    if not other.startswith("sentinel://"):
+        return other
+    model, parts = urlsplit(first), urlsplit(other)
+    user_info, at, _ = model.netloc.rpartition("@")
+    netloc = parts.netloc if "@" in parts.netloc else f"{user_info}{at}{parts.netloc}"
+    return urlunsplit(
+        parts._replace(
+            netloc=netloc, path=model.path if parts.path in ("", "/") else parts.path, query=parts.query or model.query
+        )
+    )
 
 
 def _broker_part(url: str) -> str:

@@ -1,21 +1,13 @@
 """The Celery configuration: ours, safe, and the same for workers, publishers and Flower."""
 
-import logging
-import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from kombu.entity import Exchange, Queue
 
+from orchestrator.broker import ssl_options, transport_options
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.settings import Settings
-
-PRIORITY_STEPS: Final = (0, 3, 6, 9)
-"""One Redis list each; 0 is taken first."""
-
-# Any of these silently turns off publishing in batches: one round trip for each message of a fan-out.
-_SPOIL_BATCHES: Final = ("retry_on_timeout", "retry", "retry_on_error")
-_OURS: Final = ("ack_emulation", "global_keyprefix", "priority_steps")
 
 REMOTE_CONTROL: Final = frozenset(
     {
@@ -37,47 +29,12 @@ REMOTE_CONTROL: Final = frozenset(
 )
 """Remote control may look, not touch: whoever reaches Redis could otherwise stop workers or drop messages."""
 
-log = logging.getLogger(__name__)
-
-
-def transport_options(settings: Settings) -> dict[str, Any]:
-    """How kombu talks to Redis. The user's options win, except where the ledger depends on ours."""
-    given = dict(settings.broker_transport_options)
-    for name in (*_SPOIL_BATCHES, *_OURS):
-        if given.pop(name, None) is not None:
-            log.warning("settings.ignored", extra={"option": name, "reason": "set by the orchestrator"})
-    return {
-        "socket_keepalive": True,
-        "socket_timeout": 15,
-        "socket_connect_timeout": 5,
-        "health_check_interval": 10,
-        # How often a publisher tries to connect before it leaves the message to a keeper. Consumers try for ever.
-        "max_retries": 1,
-        "interval_start": 0,
-        "interval_step": 0.1,
-        # Redelivers a message that runs longer than this; only used with acknowledgements emulated.
-        **({"visibility_timeout": 86_400} if settings.ack_emulation else {}),
-        **given,
-        "ack_emulation": settings.ack_emulation,
-        "global_keyprefix": settings.key_prefix,
-        "priority_steps": list(PRIORITY_STEPS),
-    }
-
-
-def _ssl_options(settings: Settings) -> dict[str, Any] | bool | None:
-    options = settings.broker_use_ssl
-    if isinstance(options, bool):
-        return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if options else None
-    names = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-    reqs = options.get("ssl_cert_reqs", "required")
-    return {**options, "ssl_cert_reqs": names.get(str(reqs).removeprefix("CERT_").lower(), reqs)}
-
 
 def celery_config(settings: Settings) -> dict[str, Any]:
     """What `app.conf` is updated with."""
     return {
         "broker_url": settings.require_broker_url(),
-        "broker_use_ssl": _ssl_options(settings),
+        "broker_use_ssl": ssl_options(settings),
         "broker_transport_options": transport_options(settings),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # the default of 100 ends the worker in a long outage

@@ -12,6 +12,7 @@ from orchestrator.core.facts import Dispatch
 from orchestrator.engine import redispatch
 from orchestrator.engine.faults import fp
 from orchestrator.ledger.tx import Ledger
+from orchestrator.reach import one_line
 from orchestrator.settings import Settings
 from workers.logs import DISPATCHED, about_dispatch, log
 
@@ -47,7 +48,7 @@ class Publisher:
             self._send(dispatches)
         except Exception as exc:
             self._rest_until = monotonic() + max(_REST_S, monotonic() - began)
-            reason = f"{type(exc).__name__}: {exc}".split("\n")[0]
+            reason = one_line(f"{type(exc).__name__}: {exc}")
             log.warning("publish.failed", extra={"count": len(dispatches), "error": reason})
             return False
         fp("publish.after")

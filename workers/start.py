@@ -5,12 +5,14 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator import broker
 from orchestrator.authoring import discovery
+from orchestrator.client import unavailable
 from orchestrator.engine import register
 from orchestrator.errors import Unavailable
 from orchestrator.ledger import migrate
 from orchestrator.ledger.tx import Ledger, is_disconnect
-from orchestrator.settings import Settings, mask_url
+from orchestrator.settings import Settings
 from workers.patience import GaveUp, Patience
 from workers.site import AnyFlow
 
@@ -26,24 +28,34 @@ def prepare(settings: Settings, flows: Mapping[str, AnyFlow]) -> None:
     """Migrate (or check) the schema and register the flows. Waits up to a minute for the database.
 
     Raises:
-        Unavailable: the database stayed away, or its schema is behind.
+        Unavailable: the database stayed away, is too old or behind; or it, or the broker, will not have us.
+        SettingsInvalid: a file of the broker's TLS options cannot be read.
     """
+    _check_broker(settings)
     patience = Patience(_WAIT_S)
     while True:
         try:
             _prepare(settings, flows)
             return
         except DBAPIError as exc:
-            if not is_disconnect(exc):
+            away = unavailable(exc, settings.require_database_url())
+            if away is None or not is_disconnect(exc):
                 raise
+            if away.refused:
+                raise away from exc
             try:
                 patience.wait(exc, "start")
             except GaveUp:
-                url = mask_url(settings.require_database_url())
-                raise Unavailable(
-                    f"PostgreSQL at {url} did not answer for {_WAIT_S:.0f} s. "
-                    "Fix: start it, or correct ORCHESTRATOR_DATABASE_URL."
-                ) from exc
+                raise away from exc
+
+
+def _check_broker(settings: Settings) -> None:
+    """A broker that is away is waited for, by the consumer; one that refuses us would be waited for in vain."""
+    try:
+        broker.connect(settings).release()
+    except Unavailable as exc:
+        if exc.refused:
+            raise
 
 
 def _prepare(settings: Settings, flows: Mapping[str, AnyFlow]) -> None:

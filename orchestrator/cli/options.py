@@ -56,10 +56,11 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() == "publish.failed":
-            reason = getattr(record, "error", "unknown")
-            note(
-                f"The broker did not take the messages ({reason}). Nothing is lost: a worker's keeper sends them later."
-            )
+            from orchestrator.reach import broker_fix
+
+            reason = str(getattr(record, "error", "unknown"))
+            later = "Nothing is lost: a worker's keeper sends them later."
+            note(f"The broker did not take the messages ({reason}). {later} Fix: {broker_fix(reason)}")
 
 
 @contextmanager

@@ -1,19 +1,18 @@
 """The two servers of `orchestrator dev`: embedded, or those that the settings name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-import redis
-from kombu.connection import Connection
-from kombu.exceptions import OperationalError
 
+from orchestrator import broker
 from orchestrator.dev.options import DevOptions
 from orchestrator.embedded.postgres import EmbeddedPostgres
 from orchestrator.embedded.server import EmbeddedServer
 from orchestrator.embedded.valkey import EmbeddedValkey
 from orchestrator.errors import OrchestratorError, Unavailable
+from orchestrator.reach import database_fix, one_line
 from orchestrator.settings import Settings, mask_url
 
 
@@ -64,7 +63,7 @@ class Stack:
         if self.postgres is None:
             _check_database(self.database_url)
         if self.broker is None:
-            _check_broker(self.broker_url, self.settings)
+            _check_broker(self.settings)
 
     def revive(self) -> None:
         """Start a server that ended, with its data, on its port. A failure is said and tried again by the next call."""
@@ -96,19 +95,15 @@ def _check_database(url: str) -> None:
     try:
         psycopg.connect(plain, connect_timeout=5).close()
     except psycopg.Error as exc:
+        reason = one_line(exc)
         raise Unavailable(
-            f"PostgreSQL at {mask_url(url)} does not answer: {str(exc).strip()}. "
-            "Fix: start it, correct ORCHESTRATOR_DATABASE_URL, or unset it to use the embedded PostgreSQL."
+            f"PostgreSQL at {mask_url(url)} does not answer: {reason}. Fix: {database_fix(reason)} "
+            "Or unset ORCHESTRATOR_DATABASE_URL to use the embedded PostgreSQL."
         ) from exc
 
 
-def _check_broker(url: str, settings: Settings) -> None:
-    options: Mapping[str, object] = {"socket_connect_timeout": 5, **settings.broker_transport_options}
+def _check_broker(settings: Settings) -> None:
     try:
-        with Connection(url, ssl=settings.broker_use_ssl, transport_options=dict(options)) as connection:  # type: ignore[no-untyped-call]
-            connection.channel().close()  # the connection alone sends nothing; the channel pings
-    except (OperationalError, redis.RedisError, OSError) as exc:
-        raise Unavailable(
-            f"The broker at {mask_url(url)} does not answer: {str(exc).strip()}. "
-            "Fix: start it, correct ORCHESTRATOR_BROKER_URL, or unset it to use the embedded Valkey."
-        ) from exc
+        broker.connect(settings).release()
+    except Unavailable as exc:
+        raise Unavailable(f"{exc.message} Or unset ORCHESTRATOR_BROKER_URL to use the embedded Valkey.") from exc

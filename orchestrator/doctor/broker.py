@@ -11,8 +11,7 @@ from orchestrator.doctor.ground import Ground
 def broker(ground: Ground) -> list[Finding]:
     """It answers."""
     if ground.broker is None:
-        fix = "start Redis or Valkey and set ORCHESTRATOR_BROKER_URL, or run `orchestrator dev`."
-        return [failed("broker", ground.broker_problem, fix)]
+        return [failed("broker", ground.broker_problem, ground.broker_fix)]
     about = ground.broker.info("server")
     name = "Valkey" if "valkey_version" in about else "Redis"
     return [passed("broker", f"{name} {about.get('valkey_version') or about.get('redis_version')} answers")]

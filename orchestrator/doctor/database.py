@@ -7,7 +7,6 @@ from orchestrator.doctor.findings import Finding, failed, passed, warned
 from orchestrator.doctor.ground import Ground
 from orchestrator.ledger import migrate
 
-_OLDEST: Final = 15
 _SKEW_WARN_S: Final = 1.0
 _SKEW_FAIL_S: Final = 5.0
 
@@ -15,8 +14,7 @@ _SKEW_FAIL_S: Final = 5.0
 def database(ground: Ground) -> list[Finding]:
     """It answers."""
     if ground.database is None:
-        fix = "start PostgreSQL and set ORCHESTRATOR_DATABASE_URL, or run `orchestrator dev`."
-        return [failed("database", ground.database_problem, fix)]
+        return [failed("database", ground.database_problem, ground.database_fix)]
     return [passed("database", f"PostgreSQL at {ground.database.info.host}:{ground.database.info.port} answers")]
 
 
@@ -26,8 +24,8 @@ def version(ground: Ground) -> list[Finding]:
         return []
     number = ground.database.info.server_version
     found = f"PostgreSQL {number // 10_000}.{number % 10_000}"
-    if number // 10_000 < _OLDEST:
-        return [failed("database version", found, f"upgrade to PostgreSQL {_OLDEST} or newer.")]
+    if number // 10_000 < migrate.OLDEST_SERVER:
+        return [failed("database version", found, f"upgrade to PostgreSQL {migrate.OLDEST_SERVER} or newer.")]
     return [passed("database version", found)]
 
 

@@ -5,26 +5,30 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import psycopg
-import redis
-from kombu.connection import Connection
-from kombu.exceptions import OperationalError as BrokerError
 
+from orchestrator import broker
 from orchestrator.embedded.discovery import find_running
+from orchestrator.errors import SettingsInvalid, Unavailable
 from orchestrator.ledger.tx import Ledger
+from orchestrator.reach import database_fix, one_line
 from orchestrator.settings import Settings, mask_url, variable
 
 TIMEOUT_S: Final = 5
 
 
 class Ground:
-    """Connections to both servers. `database` and `broker` are None where there is none; then `…_problem` says why."""
+    """Connections to both servers. `database` and `broker` are None where there is none; then `…_problem` says why,
+    and `…_fix` what to do."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database: psycopg.Connection[tuple[Any, ...]] | None = None
         self.database_problem = f"{variable('database_url')} is not set"
+        self.database_fix = f"start PostgreSQL and set {variable('database_url')}, or run `orchestrator dev`."
         self.broker: Any = None
+        self._broker_connection: Any = None
         self.broker_problem = f"{variable('broker_url')} is not set"
+        self.broker_fix = f"start Redis or Valkey and set {variable('broker_url')}, or run `orchestrator dev`."
         self.ledger: Ledger | None = None
         self.is_migrated = False
         """Set by the check of the migrations: whether the tables can be asked."""
@@ -61,31 +65,18 @@ class Ground:
         try:
             self.database = psycopg.connect(self.database_url, autocommit=True, connect_timeout=TIMEOUT_S)
         except psycopg.Error as exc:
-            reason = str(exc).strip().split("\n")[0]
+            reason = one_line(exc)
             self.database_problem = f"{mask_url(self.database_url)} does not answer: {reason}"
+            self.database_fix = database_fix(reason)
             return
         self.ledger = Ledger.connect(self.settings.require_database_url(), pool_size=1, name="orchestrator doctor")
-
-    _broker_connection: Any = None
 
     def _open_broker(self) -> None:
         if self.settings.broker_url is None:
             return
-        url = self.settings.require_broker_url()
-        options = {
-            "socket_connect_timeout": TIMEOUT_S,
-            "socket_timeout": TIMEOUT_S,
-            **self.settings.broker_transport_options,
-        }
-        connection: Any = Connection(  # type: ignore[no-untyped-call]
-            url, ssl=self.settings.broker_use_ssl, transport_options=options
-        )
         try:
-            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=TIMEOUT_S)
-            client = connection.channel().client
-            client.ping()
-        except (BrokerError, redis.RedisError, OSError) as exc:
-            connection.release()
-            self.broker_problem = f"{mask_url(url)} does not answer: {exc}"
+            connection = broker.connect(self.settings)
+        except (SettingsInvalid, Unavailable) as exc:
+            self.broker_problem, _, self.broker_fix = exc.message.partition(" Fix: ")
             return
-        self._broker_connection, self.broker = connection, client
+        self._broker_connection, self.broker = connection, connection.default_channel.client

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from orchestrator.errors import SchemaBehind, Unavailable
@@ -17,6 +17,8 @@ from orchestrator.ledger.tx import normal_url
 
 LOCK: Final = 7_355_608_117
 """Advisory lock held while migrating: processes that start together take turns."""
+OLDEST_SERVER: Final = 15
+"""The oldest PostgreSQL that the statements are tested on."""
 
 
 def scripts() -> Path:
@@ -34,10 +36,15 @@ def _config(output: io.StringIO | None = None) -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Bring the schema to this release. Does nothing when it is there, or newer; two processes at once are safe."""
+    """Bring the schema to this release. Does nothing when it is there, or newer; two processes at once are safe.
+
+    Raises:
+        Unavailable: the server is too old.
+    """
     engine = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
     config = _config()
     with engine.connect() as guard:
+        _check_server(guard)
         if suffices(MigrationContext.configure(guard).get_current_revision()):
             return
         guard.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
@@ -50,6 +57,12 @@ def upgrade(url: str) -> None:
             guard.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
             guard.commit()
     engine.dispose()
+
+
+def _check_server(connection: Connection) -> None:
+    found = str(connection.exec_driver_sql("SHOW server_version").scalar_one())
+    if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10_000 < OLDEST_SERVER:
+        raise Unavailable(f"PostgreSQL {found} is too old. Fix: upgrade it to PostgreSQL {OLDEST_SERVER} or newer.")
 
 
 def head() -> str:
@@ -82,8 +95,11 @@ def sql(url: str | None = None) -> str:
 
 
 def check(url: str) -> None:
-    """Raise `SchemaBehind` unless the schema is what this release needs."""
-    found, needed = current(url), head()
+    """Raise `Unavailable` unless the server, and `SchemaBehind` unless the schema, is what this release needs."""
+    engine = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
+    with engine.connect() as connection:
+        _check_server(connection)
+        found, needed = MigrationContext.configure(connection).get_current_revision(), head()
     if suffices(found):
         return
     raise SchemaBehind(

@@ -14,18 +14,18 @@ PURE: Final = BASE | {"orchestrator.core"}
 LEDGER: Final = PURE | {"orchestrator.ledger"}
 ENGINE: Final = LEDGER | {"orchestrator.engine"}
 AUTHORING: Final = PURE | {"orchestrator.authoring"}
-CLIENT: Final = (
-    ENGINE
-    | AUTHORING
-    | {"orchestrator.settings", "orchestrator.run_handle", "orchestrator.client", "orchestrator.aclient"}
-)
+REACH: Final = BASE | {"orchestrator.settings", "orchestrator.reach"}
+BROKER: Final = REACH | {"orchestrator.broker"}
+CLIENT: Final = ENGINE | AUTHORING | REACH | {"orchestrator.run_handle", "orchestrator.client", "orchestrator.aclient"}
 EMBEDDED: Final = BASE | {"orchestrator.embedded"}
-DEV: Final = EMBEDDED | {"orchestrator.dev", "orchestrator.settings", "orchestrator.ledger"}
+DEV: Final = EMBEDDED | BROKER | {"orchestrator.dev", "orchestrator.ledger"}
 
 ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.errors": set(),
     "orchestrator.core": PURE,
     "orchestrator.settings": PURE,
+    "orchestrator.reach": REACH,
+    "orchestrator.broker": BROKER,
     "orchestrator.authoring": AUTHORING,
     "orchestrator.ledger": LEDGER,
     "orchestrator.engine": ENGINE,
@@ -34,12 +34,12 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.aclient": CLIENT,
     "orchestrator.embedded": EMBEDDED,
     "orchestrator.dev": DEV,
-    "orchestrator.doctor": CLIENT | EMBEDDED | {"orchestrator.doctor"},
+    "orchestrator.doctor": CLIENT | BROKER | EMBEDDED | {"orchestrator.doctor"},
     "orchestrator.cli": CLIENT | DEV | {"orchestrator.cli", "orchestrator.doctor", "orchestrator"},
     "orchestrator.__main__": {"orchestrator.cli"},
     "orchestrator": CLIENT,
     "schedules": CLIENT | {"orchestrator", "schedules"},
-    "workers": CLIENT | {"orchestrator", "schedules", "workers"},
+    "workers": CLIENT | BROKER | {"orchestrator", "schedules", "workers"},
 }
 """The longest matching name counts, for both sides. A module missing here may import nothing of ours."""
 

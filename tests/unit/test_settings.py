@@ -90,6 +90,20 @@ def test_sentinels_need_the_name_of_their_master() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("sentinel://:p@a:1/2; sentinel://b:1;", "sentinel://:p@a:1/2;sentinel://:p@b:1/2"),
+        ("sentinel://:p@a/2;sentinel://u:q@b/3", "sentinel://:p@a/2;sentinel://u:q@b/3"),
+        ("sentinel://a;sentinel://:p@b", "sentinel://a;sentinel://:p@b"),
+        ("redis://:p@a/2;redis://b", "redis://:p@a/2;redis://b"),
+    ],
+)
+def test_the_first_sentinel_url_speaks_for_the_others(given: str, used: str) -> None:
+    options = '{"master_name": "m"}'
+    assert read(broker_url=given, broker_transport_options=options).require_broker_url() == used
+
+
+@pytest.mark.parametrize(
     ("name", "value", "told"),
     [
         ("lease", "soon", "ORCHESTRATOR_LEASE='soon' cannot be used: it is not a length of time. Fix: write 500ms"),
