@@ -127,19 +127,17 @@ def i6_after_all_predecessors(history: History) -> Iterator[Violation]:
     """I6: every claim is after the terminal commits of all predecessors, every start after its claim; a join opens once
     per epoch."""
     for place in history.places("flow_step_claims"):
-        before = predecessors(history, place)
         for change in history.at("flow_step_claims", place):
-            if change.op != "insert" and change.new["version"] <= change.old["version"]:
-                continue
-            for key in before:
-                if status_at(history, (place[0], key), change) not in FINAL:
-                    yield Violation("I6", f"claimed while {key} was open", *place, (f"seq {change.seq} {change.new}",))
+            if change.op == "insert" or change.new["version"] > change.old["version"]:
+                yield from _predecessors_over(history, place, change)
     for one in history.invocations:
         if claim_of(history, one) is None:
             yield _of(one, "I6", f"attempt {one.attempt} begins without a claim")
     for place in history.places("flow_steps"):
         opened: dict[int, int] = defaultdict(int)
         for change in history.at("flow_steps", place):
+            if _opens_loop(history, change):
+                yield from _predecessors_over(history, place, change)
             if change.op == "update" and change.old["status"] == "blocked" and change.new["status"] != "blocked":
                 opened[epoch_at(history, place[0], change)] += 1
         for epoch, times in opened.items():
@@ -147,10 +145,28 @@ def i6_after_all_predecessors(history: History) -> Iterator[Violation]:
                 yield Violation("I6", f"it is opened {times} times in epoch {epoch}", *place)
 
 
-def predecessors(history: History, place: Place) -> list[str]:
-    """The keys that a step, or the loop of a child, waits for."""
-    step = history.manifest_of(place[0])["steps"][place[1].partition(".")[0]]
-    return list(step.get("run_after", {}))
+def _predecessors_over(history: History, place: Place, change: Change) -> Iterator[Violation]:
+    """At a claim, or at the opening of a loop. Children ask for their loop: its predecessors were asked when it opened,
+    and an operator who retries both a predecessor and a child of it lets them run side by side."""
+    run_id, step_key = place
+    loop, dot, _ = step_key.partition(".")
+    if dot:
+        if (status := status_at(history, (run_id, loop), change)) != "running":
+            yield Violation("I6", f"claimed while its loop was {status}", *place, (f"seq {change.seq} {change.new}",))
+        return
+    for key in history.manifest_of(run_id)["steps"][step_key].get("run_after", {}):
+        if status_at(history, (run_id, key), change) not in FINAL:
+            yield Violation("I6", f"it begins while {key} is open", *place, (f"seq {change.seq} {change.new}",))
+
+
+def _opens_loop(history: History, change: Change) -> bool:
+    """A loop begins, and does not just go on with the children it has."""
+    if change.op != "update" or change.old["status"] != "blocked" or not change.sets("status", "running"):
+        return False
+    if "type" in change.new:
+        return False
+    child = history.at("flow_steps", (change.run_id, f"{change.step_key}.0.do"))
+    return not child or child[0].seq > change.seq or child[0].xid == change.xid
 
 
 def status_at(history: History, place: Place, change: Change) -> str | None:

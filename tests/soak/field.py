@@ -1,6 +1,5 @@
 """The field of a soak: servers, links, workers that are started again when they die, and the record of it all."""
 
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -72,7 +71,8 @@ class Field:
     offset_ns: int = field(default_factory=recorder.clock_offset_ns)
 
     def __post_init__(self) -> None:
-        self.rng = random.Random(f"field {self.seed}")
+        self.client_wire = Wire(self.url)
+        self.stack.callback(self.client_wire.close)
 
     # ---- workers ----
 
@@ -117,7 +117,8 @@ class Field:
 
     def open_load(self, wanted: int) -> None:
         """Clients that start, cancel and retry until the load is closed."""
-        load = Load(self.settings, plans(self.seed), f"{self.seed}.{len(self.loads)}", wanted)
+        settings = self.settings.model_copy(update={"database_url": SecretStr(_driver(self.client_wire.url))})
+        load = Load(settings, plans(self.seed), f"{self.seed}.{len(self.loads)}", wanted)
         self.loads.append(load)
         load.start()
 

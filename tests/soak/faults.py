@@ -1,0 +1,246 @@
+"""The faults of a soak. Each is done when its block begins, and healed when it ends."""
+
+import contextlib
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Final, cast
+
+import redis
+
+from tests.soak.field import Field, Post
+from tests.support.eventually import eventually
+from tests.support.nursery import alive
+
+ANYWHERE: Final[frozenset[int]] = frozenset()
+SHUTDOWN_S: Final = 20.0
+
+
+@dataclass(frozen=True)
+class Struck:
+    """Where a fault is, and whom it struck."""
+
+    target: str
+    pids: frozenset[int] = ANYWHERE
+    detail: str = ""
+
+
+Strike = Callable[[Field, Post, random.Random], AbstractContextManager[Struck]]
+
+
+def _children(post: Post) -> list[int]:
+    """The pool children; for a pool of threads there are none."""
+    assert post.worker is not None
+    return sorted(pid for pid in post.look() if pid != post.worker.pid) if post.pool == "prefork" else []
+
+
+@contextmanager
+def kill(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGKILL to a whole worker; another is started."""
+    assert post.worker is not None
+    pids = post.look()
+    post.worker.kill()
+    yield Struck(post.name, pids)
+    field.keep_up()
+
+
+@contextmanager
+def kill_main(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGKILL to the main process alone; its children must not live on for long."""
+    assert post.worker is not None
+    pids = post.look()
+    os.kill(post.worker.pid, signal.SIGKILL)
+    eventually(lambda: not any(map(alive, pids)), timeout=30, message="the children end with their parent")
+    yield Struck(post.name, pids)
+    field.keep_up()
+
+
+@contextmanager
+def kill_child(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGKILL to one pool child; the worker starts another."""
+    pids = frozenset(rng.sample(_children(post), k=min(1, len(_children(post)))))
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    yield Struck(post.name, pids or frozenset({-1}))
+
+
+@contextmanager
+def pause(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGSTOP to a whole worker, past its leases."""
+    pids = post.look()
+    _send(pids, signal.SIGSTOP)
+    yield Struck(post.name, pids)
+    _send(pids, signal.SIGCONT)
+
+
+@contextmanager
+def pause_child(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGSTOP to one pool child."""
+    pids = frozenset(rng.sample(_children(post), k=min(1, len(_children(post)))))
+    _send(pids, signal.SIGSTOP)
+    yield Struck(post.name, pids or frozenset({-1}))
+    _send(pids, signal.SIGCONT)
+
+
+@contextmanager
+def pause_main(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGSTOP to the main process: nothing is handed out, and no keeper works; the children go on."""
+    assert post.worker is not None
+    pids = frozenset({post.worker.pid})
+    _send(pids, signal.SIGSTOP)
+    yield Struck(post.name, pids)
+    _send(pids, signal.SIGCONT)
+
+
+def _send(pids: frozenset[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@contextmanager
+def deploy(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGTERM, and another worker beside the one that finishes its steps."""
+    old = post.worker
+    assert old is not None
+    pids = post.look()
+    old.term()
+    field.start(post)
+    yield Struck(post.name, pids)
+    with contextlib.suppress(AssertionError):
+        old.wait(SHUTDOWN_S)
+    old.kill()
+
+
+@contextmanager
+def drop(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """Some messages are lost, from the queues and from what is not acknowledged."""
+    lost = 0
+    with _client(field) as client:
+        for name in _lists(client):
+            count = rng.randint(1, max(1, int(cast(int, client.llen(name)))))
+            lost += len(cast(list[bytes], client.lpop(name, count)) or [])
+        for name in cast(list[bytes], client.keys("soak:unacked")):
+            lost += int(cast(int, client.hlen(name)))
+            client.delete(name)
+    yield Struck("queues", detail=f"{lost} messages")
+
+
+@contextmanager
+def duplicate(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """Some messages are there twice."""
+    added = 0
+    with _client(field) as client:
+        for name in _lists(client):
+            found = cast(list[bytes], client.lrange(name, 0, -1))
+            copies = rng.sample(found, k=rng.randint(0, len(found)))
+            if copies:
+                client.lpush(name, *copies)
+            added += len(copies)
+    yield Struck("queues", detail=f"{added} messages")
+
+
+@contextmanager
+def flush(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """Valkey loses everything."""
+    with _client(field) as client:
+        client.flushall()
+    yield Struck("valkey")
+
+
+def _client(field: Field) -> "redis.Redis":
+    return redis.Redis.from_url(field.broker.url)
+
+
+def _lists(client: "redis.Redis") -> list[bytes]:
+    """The queues' lists."""
+    names = sorted(cast(list[bytes], client.keys("soak:*")))
+    return [name for name in names if client.type(name) == b"list"]
+
+
+@contextmanager
+def broker_restart(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """Valkey is killed, and comes back empty."""
+    assert field.broker.embedded is not None
+    field.broker.embedded.kill()
+    yield Struck("valkey")
+    field.broker.embedded.start()
+
+
+@contextmanager
+def postgres_restart(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """PostgreSQL stops in immediate mode, as in a crash, and recovers."""
+    assert field.server.embedded is not None
+    field.server.embedded.stop(immediate=True)
+    yield Struck("postgres")
+    field.server.embedded.start()
+
+
+def _link(link: str, trouble: str) -> Strike:
+    @contextmanager
+    def strike(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+        wire = {"database": post.postgres, "broker": post.valkey, "client": field.client_wire}[link]
+        if trouble == "slow":
+            wire.slow(rng.uniform(0.02, 0.3))
+        elif trouble == "stall":
+            wire.stall()
+        elif trouble == "reset":
+            wire.reset()
+        else:
+            wire.cut(rng.choice((b"COMMIT", b"")), lose="reply")
+        struck = frozenset({-1}) if link == "client" else post.look()
+        yield Struck("client" if link == "client" else post.name, struck)
+        wire.free()
+
+    return strike
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault: how it is done, for how many seconds, and how often beside the others."""
+
+    name: str
+    strike: Strike
+    seconds: tuple[float, float]
+    weight: int = 2
+    of_worker: bool = True
+    """Whether it needs a worker that no other fault has at the moment."""
+
+
+INSTANT: Final = (0.0, 0.0)
+KINDS: Final[tuple[Kind, ...]] = (
+    Kind("kill", kill, (0.0, 2.0), 4),
+    Kind("kill-main", kill_main, (0.0, 2.0)),
+    Kind("kill-child", kill_child, INSTANT, 4),
+    Kind("pause", pause, (4.5, 8.0), 4),
+    Kind("pause-child", pause_child, (1.0, 8.0), 3),
+    Kind("pause-main", pause_main, (1.0, 6.0), 1),
+    Kind("deploy", deploy, (0.5, 2.0), 3),
+    Kind("messages-drop", drop, INSTANT, 3, of_worker=False),
+    Kind("messages-duplicate", duplicate, INSTANT, 3, of_worker=False),
+    Kind("broker-flush", flush, INSTANT, 3, of_worker=False),
+    Kind("broker-restart", broker_restart, (0.3, 4.0), of_worker=False),
+    Kind("postgres-restart", postgres_restart, (0.3, 3.0), of_worker=False),
+    *(Kind(f"link-database-{what}", _link("database", what), (1.0, 7.0)) for what in ("slow", "stall", "reset")),
+    Kind("link-database-swallow", _link("database", "swallow"), (1.0, 3.0), 5),
+    *(
+        Kind(f"link-broker-{what}", _link("broker", what), (1.0, 7.0), 1)
+        for what in ("slow", "stall", "reset", "swallow")
+    ),
+    Kind("link-client-swallow", _link("client", "swallow"), (0.5, 2.0), of_worker=False),
+)
+
+
+def choose(rng: random.Random, count: int) -> list[Kind]:
+    """So many of them, by weight."""
+    return rng.choices(KINDS, weights=[kind.weight for kind in KINDS], k=count)
+
+
+def free_post(field: Field, rng: random.Random, taken: set[str]) -> Post | None:
+    """A worker that lives and is not struck at the moment."""
+    free = [post for post in field.posts if post.name not in taken and post.worker is not None and post.worker.alive]
+    return rng.choice(free) if free else None

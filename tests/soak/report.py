@@ -1,0 +1,77 @@
+"""What is printed, and kept, of a soak."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.proof import figures
+from tests.proof.history import SECOND, History
+from tests.proof.verdict import Verdict
+
+SHOWN = 20
+"""Violations that are printed in full."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A soak that is over."""
+
+    seed: int
+    minutes: float
+    history: History
+    verdict: Verdict
+    drained_s: float
+    took_s: float
+
+    @property
+    def passed(self) -> bool:
+        return not self.verdict.violations
+
+
+def commit() -> str:
+    """The commit under test, with a mark when the tree differs from it."""
+    here = Path(__file__).parent
+    asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(asked, cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def render(outcome: Outcome) -> str:
+    """Plain text, also fit for Markdown."""
+    history, verdict = outcome.history, outcome.verdict
+    lines = [
+        f"soak seed {outcome.seed}, commit {commit()}, {outcome.minutes:g} min of faults, "
+        f"drained in {outcome.drained_s:.1f} s, {outcome.took_s:.0f} s in all",
+        f"command: make soak SEED={outcome.seed} MINUTES={outcome.minutes:g}",
+        "",
+        *(f"{name:<28} {_number(value)}" for name, value in verdict.figures.items()),
+        *(f"{name:<28} {count}" for name, count in sorted(history.notes.items())),
+        f"{'quiet windows':<28} {len(history.quiet)}, longest {_longest(history):.1f} s",
+        "",
+        "faults: "
+        + (", ".join(f"{name} {count}" for name, count in figures.faults_by_kind(history).items()) or "none"),
+        "recovery in seconds, from the fault to the last claim of what it held up:",
+        *figures.table(figures.recoveries(history)),
+        "",
+        f"violations: {len(verdict.violations)}",
+        *(str(violation) for violation in verdict.violations[:SHOWN]),
+    ]
+    return "\n".join(lines)
+
+
+def nemesis_log(history: History) -> str:
+    """One line per fault, by time since the first."""
+    first = min((fault.from_ns for fault in history.faults), default=0)
+    return "\n".join(
+        f"{(fault.from_ns - first) / SECOND:7.2f} to {(fault.healed_ns - first) / SECOND:7.2f}  {fault.kind:<22}"
+        f" {fault.target} {fault.detail}"
+        for fault in sorted(history.faults, key=lambda fault: fault.from_ns)
+    )
+
+
+def _longest(history: History) -> float:
+    return max(((to_ns - from_ns) / SECOND for from_ns, to_ns in history.quiet), default=0.0)
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, int) else f"{value:.2f}"

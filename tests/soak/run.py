@@ -1,0 +1,51 @@
+"""One soak: a field, a load, a nemesis, a drain, a verdict."""
+
+import logging
+import random
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any, Final
+
+from tests.proof.checker import check
+from tests.soak.field import Field, limits_of, open_field
+from tests.soak.nemesis import Nemesis
+from tests.soak.report import Outcome
+
+LIVENESS_S: Final = 20.0
+DRAIN_S: Final = 60.0
+OPEN_RUNS: Final = 12
+"""Of each of two clients."""
+
+
+def soak(seed: int, minutes: float, keep: Path | None = None, **changes: Any) -> Outcome:
+    """Run it. With `keep`, the logs of the workers and the effects are copied there when something is wrong."""
+    began = monotonic()
+    logging.getLogger("orchestrator").addHandler(logging.NullHandler())
+    rng = random.Random(f"soak {seed}")
+    changes = {"ack_emulation": rng.random() < 0.3, **changes}
+    with TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
+        with open_field(seed, Path(folder), **changes) as field:
+            _man(field, rng)
+            Nemesis(field, LIVENESS_S).torment(monotonic() + minutes * 60)
+            field.close_load()
+            drained_s = field.drain(DRAIN_S)
+            history = field.history(limits_of(field.settings, LIVENESS_S))
+        outcome = Outcome(seed, minutes, history, check(history), drained_s, monotonic() - began)
+        if keep is not None and not outcome.passed:
+            shutil.copytree(folder, keep / f"seed-{seed}", ignore=shutil.ignore_patterns("postgres", "valkey"))
+    return outcome
+
+
+def _man(field: Field, rng: random.Random) -> None:
+    """Two or three workers of both pools, and two clients."""
+    field.add_post("prefork", 2)
+    field.add_post("threads", 4)
+    if rng.random() < 0.4:
+        field.add_post("prefork", 1)
+    for post in field.posts:
+        assert post.worker is not None
+        post.worker.wait_ready()
+    for _ in range(2):
+        field.open_load(OPEN_RUNS)
