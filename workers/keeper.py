@@ -1,7 +1,7 @@
 """The keeper: threads in a worker's main process that move what nobody moves.
 
-Expired leases, due timers, deadlines, hung steps, lost messages, dead children, and proof that this worker consumes.
-Any number of workers run side by side.
+Expired leases, due timers, deadlines, hung steps, lost messages, dead children, what is too old, and proof that this
+worker consumes. Any number of workers run side by side.
 """
 
 import threading
@@ -21,6 +21,7 @@ from workers.misdelivered import Misdelivered
 from workers.probe import Probe
 from workers.site import Site, site_of
 from workers.supervised import Supervised
+from workers.tidy import Tidy
 
 PAGE: Final = 500
 _DRAIN_S: Final = 0.2
@@ -69,6 +70,7 @@ class Keeper:
             Supervised("timers", self._timers),
             Supervised("overruns", self._overruns),
             Supervised("messages", self._lost.sweep),
+            Supervised("tidy", Tidy(site).sweep),
             Supervised("misdelivered", self.misdelivered.hand_on),
             Supervised("probe", self.probe.tick, on_failure=self.probe.forget_on_outage),
             self._burial,

@@ -39,6 +39,7 @@ VALUES: dict[str, Any] = {
 SPECIAL: dict[str, dict[str, Any]] = {
     "lost": {"after": timedelta(seconds=9)},
     "predecessors_ended": {"ended": [1]},
+    "drop_runs": {"rows": 5},
     "runs_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     "runs_ending": {"ending": "abcd"},
     "end_sessions": {"names": ["a session"]},
@@ -80,6 +81,8 @@ HOT = (
     "run_status",
     "runs_beginning",
     "runs_ending",
+    "drop_keys",
+    "drop_runs",
 )
 BIG = (
     "flow_runs",

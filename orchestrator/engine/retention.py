@@ -1,0 +1,24 @@
+"""What the ledger forgets. Each call does one page; call again until it removes nothing."""
+
+from datetime import timedelta
+
+from orchestrator.ledger import retention
+from orchestrator.ledger.tx import Ledger
+
+KEYS = 1000
+RUNS = 500
+STEPS = 5000
+"""A page of runs ends with the one that brings it to so many steps: one large run is still one page."""
+
+
+def keys(ledger: Ledger, page: int = KEYS) -> int:
+    """Remove idempotency keys that expired: from then on they start a new run anyway."""
+    return ledger.retry(lambda tx: retention.drop_keys(tx, page))
+
+
+def runs(ledger: Ledger, ttl: timedelta, page: int = RUNS, steps: int = STEPS) -> int:
+    """Remove runs that ended `ttl` ago or earlier, with their steps, outputs and events; never one that is open.
+
+    A run whose idempotency key has not expired stays: the key promises its id.
+    """
+    return ledger.retry(lambda tx: retention.drop_runs(tx, ttl, page, steps))

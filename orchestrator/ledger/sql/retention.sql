@@ -1,0 +1,45 @@
+-- name: drop_keys
+-- Does:  removes a page of idempotency keys that expired. A start that takes one anew meanwhile keeps it.
+-- In:    page
+-- Out:   how many
+-- Time:  flow_now()        Index: ix_flow_idempotency_keys_expires_at
+WITH page AS MATERIALIZED (
+  SELECT flow, key FROM flow_idempotency_keys
+   WHERE expires_at < (SELECT flow_now()) ORDER BY expires_at LIMIT %(page)s FOR UPDATE SKIP LOCKED
+), gone AS (
+  DELETE FROM flow_idempotency_keys k USING page WHERE k.flow = page.flow AND k.key = page.key RETURNING k.key
+)
+SELECT count(*) AS removed FROM gone;
+
+-- name: drop_runs
+-- Does:  removes a page of runs that ended long ago, with all that belongs to them. An id begins with the time of its start, so
+--        the oldest are found by key. A run whose idempotency key still answers stays until the key expires. The last run of the
+--        page is the one that makes it reach `rows` steps: loops may have a hundred thousand.
+-- In:    ttl, page (runs), rows (steps)
+-- Out:   how many
+-- Locks: the runs FOR UPDATE; those that somebody holds are left for the next time
+-- Time:  flow_now()        Index: primary keys
+WITH old AS MATERIALIZED (
+  SELECT r.id
+    FROM flow_runs r
+   WHERE r.id < (SELECT (lpad(to_hex((EXTRACT(epoch FROM flow_now() - %(ttl)s) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid)
+     AND r.ended_at < (SELECT flow_now() - %(ttl)s)
+     AND NOT EXISTS (SELECT FROM flow_idempotency_keys k
+                      WHERE k.flow = r.flow AND k.key = r.trigger_key AND k.run_id = r.id AND k.expires_at >= flow_now())
+   ORDER BY r.id LIMIT %(page)s
+     FOR UPDATE OF r SKIP LOCKED
+), counted AS (
+  SELECT id, (SELECT count(*) FROM flow_steps s WHERE s.run_id = old.id) AS steps FROM old
+), page AS MATERIALIZED (
+  SELECT ARRAY(SELECT id FROM (SELECT id, sum(steps) OVER (ORDER BY id) - steps AS before FROM counted) AS summed
+                WHERE before < %(rows)s) AS ids
+), events AS (DELETE FROM flow_events WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), outputs AS (DELETE FROM flow_outputs WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), attempts AS (DELETE FROM flow_step_attempts WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), claims AS (DELETE FROM flow_step_claims WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), dispatches AS (DELETE FROM flow_step_dispatches WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), controls AS (DELETE FROM flow_run_controls WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), waiters AS (DELETE FROM flow_signal_waiters WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), steps AS (DELETE FROM flow_steps WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), runs AS (DELETE FROM flow_runs WHERE id = ANY ((SELECT ids FROM page)::uuid[]) RETURNING id)
+SELECT count(*) AS removed FROM runs;

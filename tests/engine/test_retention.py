@@ -1,0 +1,174 @@
+"""What is too old is removed, and nothing else."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.core.states import RunStatus
+from orchestrator.engine import cancel_run, retention, retry_step
+from orchestrator.errors import RunNotFound
+from orchestrator.ledger import reads
+from orchestrator.ledger.schema import metadata
+from tests.support.factories import Lab, after, call, loop
+
+MONTH = timedelta(days=30)
+
+
+def rows_of(lab: Lab, run_id: Any) -> dict[str, int]:
+    """How many rows of each table belong to the run."""
+    column = {table.name: "id" if table.name == "flow_runs" else "run_id" for table in metadata.sorted_tables}
+    tables = [table.name for table in metadata.sorted_tables if column[table.name] in table.columns]
+    found = {
+        table: lab.rows(f"SELECT count(*) AS n FROM {table} WHERE {column[table]}::text = %s", str(run_id))[0]["n"]
+        for table in tables
+    }
+    return {table: count for table, count in found.items() if count}
+
+
+def ended(lab: Lab, **fields: Any) -> Any:
+    """A run that left rows everywhere and succeeded."""
+    lab.flow({"a": call(), "each": loop([1, 2], run_after={"a": ["succeeded"]}), "b": after("each")}, deadline="P1D")
+    run_id = lab.start(**fields)
+    lab.drain(run_id)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+    return run_id
+
+
+def test_a_run_that_ended_long_ago_leaves_nothing(lab: Lab) -> None:
+    run_id = ended(lab, tags=("old",))
+    assert len(rows_of(lab, run_id)) == 8
+    lab.forward(MONTH)
+    young = ended(lab)
+    before = rows_of(lab, young)
+    assert retention.runs(lab.ledger, MONTH) == 1
+    assert rows_of(lab, run_id) == {}
+    assert rows_of(lab, young) == before
+    with pytest.raises(RunNotFound):
+        reads.get_run(lab.ledger, run_id)
+    assert retention.runs(lab.ledger, MONTH) == 0
+
+
+def test_a_run_stays_until_its_end_is_old(lab: Lab) -> None:
+    """Its start does not matter: an open run is never removed, nor one that just ended."""
+    lab.flow({"a": call(), "b": after("a")})
+    open_, late = lab.start(), lab.start()
+    lab.forward(MONTH * 2)
+    lab.do(late, "a", "b")
+    assert retention.runs(lab.ledger, MONTH) == 0
+    lab.forward(MONTH)
+    assert retention.runs(lab.ledger, MONTH) == 1
+    assert rows_of(lab, late) == {}
+    lab.do(open_, "a", "b")
+    assert lab.status(open_) is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+def test_every_end_counts(lab: Lab, how: str) -> None:
+    run_id = lab.run({"a": call()})
+    if how == "failed":
+        lab.do_fail(run_id, "a")
+    else:
+        cancel_run.cancel(lab.ledger, run_id, by="op", reason="enough", grace=timedelta(seconds=1))
+    lab.forward(MONTH)
+    assert retention.runs(lab.ledger, MONTH) == 1
+    assert rows_of(lab, run_id) == {}
+
+
+def test_a_run_that_is_being_retried_stays(lab: Lab) -> None:
+    """The retry holds the run; after its commit the run is open."""
+    run_id = lab.run({"a": call()})
+    lab.do_fail(run_id, "a")
+    lab.forward(MONTH)
+    with lab.holding("SELECT 1 FROM flow_runs WHERE id = %s FOR UPDATE", run_id):
+        assert retention.runs(lab.ledger, MONTH) == 0
+    retry_step.retry(lab.ledger, run_id, None, by="op")
+    assert retention.runs(lab.ledger, MONTH) == 0
+    lab.do(run_id, "a")
+
+
+def test_an_idempotency_key_keeps_its_run(lab: Lab) -> None:
+    """The same request gives the same run for as long as the key was promised, and a new one afterwards."""
+    lab.flow({"a": call()}, idempotency_ttl="P60D")
+    run_id = lab.start(key="k")
+    lab.do(run_id, "a")
+    lab.forward(MONTH)
+    assert retention.runs(lab.ledger, MONTH) == 0
+    assert lab.start(key="k") == run_id
+    lab.forward(MONTH)
+    assert retention.runs(lab.ledger, MONTH) == 1
+    again = lab.start(key="k")
+    assert again != run_id
+    lab.do(again, "a")
+
+
+def test_pages_are_bounded_by_runs_and_by_steps(lab: Lab) -> None:
+    """A page holds at least one run, however large."""
+    lab.flow({"a": call(), "b": after("a")})
+    for _ in range(7):
+        lab.do(lab.start(), "a", "b")
+    lab.forward(MONTH)
+    sizes = [
+        retention.runs(lab.ledger, MONTH, page=3),
+        retention.runs(lab.ledger, MONTH, steps=3),
+        retention.runs(lab.ledger, MONTH, steps=1),
+        retention.runs(lab.ledger, MONTH),
+    ]
+    assert sizes == [3, 2, 1, 1]
+
+
+def test_two_keepers_remove_each_run_once(lab: Lab) -> None:
+    lab.flow({"a": call()})
+    for _ in range(40):
+        lab.do(lab.start(), "a")
+    lab.forward(MONTH)
+
+    def drain() -> int:
+        return sum(iter(lambda: retention.runs(lab.ledger, MONTH, page=5), 0))
+
+    assert sum(lab.race(drain, drain)) == 40
+
+
+# ---- idempotency keys ----
+
+
+def keys(lab: Lab) -> list[str]:
+    return [row["key"] for row in lab.rows("SELECT key FROM flow_idempotency_keys ORDER BY key")]
+
+
+def test_expired_keys_are_removed_in_pages(lab: Lab) -> None:
+    """Those of a flow that keeps them for longer stay; so does what another keeper holds."""
+    lab.flow({"a": call()})
+    lab.flow({"a": call()}, name="slow", idempotency_ttl="P7D")
+    for n in range(5):
+        lab.start(key=f"k{n}")
+    lab.start("slow", key="slow")
+    assert retention.keys(lab.ledger) == 0
+    lab.forward(timedelta(hours=24, seconds=1))
+    with lab.holding("SELECT 1 FROM flow_idempotency_keys WHERE key = 'k3' FOR UPDATE"):
+        assert [retention.keys(lab.ledger, page=3) for _ in range(3)] == [3, 1, 0]
+    assert keys(lab) == ["k3", "slow"]
+    assert retention.keys(lab.ledger) == 1
+
+
+def test_a_key_that_is_taken_anew_meanwhile_stays(lab: Lab) -> None:
+    """A start with an expired key writes its row again; the clean-up passes by, then finds it young."""
+    lab.flow({"a": call()})
+    first = lab.start(key="k")
+    lab.forward(timedelta(days=2))
+    renew = "UPDATE flow_idempotency_keys SET expires_at = flow_now() + interval '1 day' WHERE key = 'k'"
+    with lab.holding(renew):
+        assert retention.keys(lab.ledger) == 0
+    assert retention.keys(lab.ledger) == 0
+    assert lab.start(key="k") == first
+
+
+def test_a_start_beside_the_clean_up_of_its_key(lab: Lab) -> None:
+    """One of the two is first; the key then belongs to the new run in either case."""
+    lab.flow({"a": call()})
+    for _ in range(20):
+        first = lab.start(key="k")
+        lab.forward(timedelta(days=2))
+        second, _ = lab.race(lambda: lab.start(key="k"), lambda: retention.keys(lab.ledger))
+        assert second != first
+        assert lab.start(key="k") == second

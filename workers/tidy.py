@@ -1,0 +1,32 @@
+"""Removes expired idempotency keys and, if a retention is set, runs that ended long ago."""
+
+from typing import Final
+
+from orchestrator.engine import retention
+from workers.logs import log
+from workers.site import Site
+
+_REST_S: Final = 3600.0
+_PAUSE_S: Final = 0.2
+"""After a page, so that a large clean-up leaves room for work."""
+
+
+class Tidy:
+    """One page per call. Any number of workers may tidy at once: they pass by what another one removes."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._keys = 0
+        self._runs = 0
+
+    def sweep(self) -> float:
+        ledger, ttl = self._site.runtime().ledger, self._site.settings.retention
+        keys = retention.keys(ledger)
+        runs = 0 if ttl is None else retention.runs(ledger, ttl)
+        self._keys, self._runs = self._keys + keys, self._runs + runs
+        if keys or runs:
+            return _PAUSE_S
+        if self._keys or self._runs:
+            log.info("ledger.tidied", extra={"keys": self._keys, "runs": self._runs})
+            self._keys = self._runs = 0
+        return _REST_S
