@@ -106,7 +106,8 @@ def explains(fault: Fault) -> bool:
 
 def pids_of(owner: str) -> set[int]:
     """The processes in an owner's name: host/pid/random, then the pool child."""
-    return {int(part) for part in owner.split("/")[1:] if part.isdigit()}
+    parts = owner.split("/")
+    return {int(part) for part in (*parts[1:2], *parts[3:]) if part.isdigit()}
 
 
 def _ended_neighbours(history: History, claim: Given) -> list[str]:

@@ -1,0 +1,66 @@
+"""How histories for tests of the checker are noted, and stories that several of them begin with."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.proof.history import History
+from tests.proof.story import RUN, Story, call
+
+Told = Callable[[], History]
+WRONG: list[tuple[str, str, Told]] = []
+RIGHT: list[tuple[str, Told]] = []
+
+
+def wrong(*invariants: str) -> Callable[[Told], Told]:
+    """A history that breaks these, and others at most as a consequence."""
+
+    def note(tell: Told) -> Told:
+        WRONG.extend((invariant, tell.__name__, tell) for invariant in invariants)
+        return tell
+
+    return note
+
+
+def right(tell: Told) -> Told:
+    """A history without a violation."""
+    RIGHT.append((tell.__name__, tell))
+    return tell
+
+
+def loop(**fields: Any) -> dict[str, Any]:
+    """A loop over the input."""
+    return {"for_each": "@triggerBody().lists.l", "steps": {"do": {"type": "work", "inputs": {}}}, **fields}
+
+
+def paying() -> Story:
+    """One transactional step that did its work."""
+    story = Story({"a": call(transactional=True)}).start()
+    story.do("a")
+    story.effects = {f"{RUN}:a": (1,)}
+    return story.end_run()
+
+
+def taken_over() -> Story:
+    """`a` was lost to a kill, and runs again elsewhere."""
+    story = Story({"a": call()}).start()
+    story.claim("a")
+    story.begin("a")
+    story.fault()
+    story.tick(5)
+    story.lose("a")
+    return story
+
+
+def opened() -> Story:
+    """A loop with two children."""
+    story = Story({"l": loop()}).start(l=[{}, {}])
+    story.commit()
+    story.set_step("l", status="running", children_open=2, children_failed=0)
+    for n in range(2):
+        story.set_step(f"l.{n}.do", type="work", status="blocked", attempts=0, dispatch_no=0, loop_key="l")
+        story._dispatch(f"l.{n}.do")
+    for n in range(2):
+        story.do(f"l.{n}.do")
+    story.commit()
+    story.set_step("l", status="succeeded", children_open=0)
+    return story

@@ -1,0 +1,111 @@
+"""Histories without a violation."""
+
+from tests.proof.history import SECOND, History
+from tests.proof.stories import opened, paying, right, taken_over
+from tests.proof.story import OTHER, Story, call, told
+
+
+@right
+def nothing_happens() -> History:
+    return told().history()
+
+
+@right
+def a_killed_worker_is_replaced() -> History:
+    story = taken_over()
+    story.do("a", OTHER)
+    return story.end_run().history()
+
+
+@right
+def a_paused_worker_overlaps_its_successor_and_is_refused() -> History:
+    story = Story({"a": call()}).start()
+    story.claim("a")
+    first = story.begin("a")
+    story.fault("pause", 6)
+    story.tick(5)
+    story.lose("a")
+    story.claim("a", OTHER)
+    second = story.begin("a", pid=21)
+    story.end(first)
+    story.end(second)
+    story.finish("a", second)
+    return story.end_run().history()
+
+
+@right
+def a_failure_is_retried_after_its_pause() -> History:
+    policy = {"max_attempts": 2, "backoff": {"delays": ["PT1S"]}}
+    story = Story({"a": call(retry=policy)}).start(fates={"a": {"f": 1}})
+    story.claim("a")
+    story.end(story.begin("a"), "error")
+    story.back_off("a")
+    story.tick(1)
+    story.ready("a")
+    story.do("a")
+    return story.end_run().history()
+
+
+@right
+def a_failure_skips_what_needs_it() -> History:
+    story = Story().start(fates={"a": {"x": True}})
+    story.claim("a")
+    story.end(story.begin("a"), "error")
+    story.fail("a")
+    story.skip("b", "a failed, `run_after` asks for succeeded")
+    return story.end_run("failed").history()
+
+
+@right
+def a_cancel_stops_what_had_not_begun() -> History:
+    story = Story().start()
+    story.do("a")
+    story.ready("b")
+    story.cancel()
+    return story.end_run("cancelled").history()
+
+
+@right
+def an_operator_retries() -> History:
+    story = Story({"a": call()}).start(fates={"a": {"f": 2}})
+    story.claim("a")
+    story.end(story.begin("a"), "error")
+    story.fail("a")
+    story.end_run("failed")
+    story.asked("retry")
+    story.commit()
+    story.set_run(status="running", epoch=2)
+    story.set_step("a", status="blocked", failures=0)
+    story._dispatch("a")
+    story.do("a")
+    return story.end_run().history()
+
+
+@right
+def a_key_is_used_again() -> History:
+    story = Story({"a": call()}).start(key="k")
+    story.asked("start", key="k")
+    story.asked("start", "refused", key="k", body={"other": 1}, run_id=None)
+    story.asked("start", "unknown", key="k", run_id=None)
+    story.do("a")
+    return story.end_run().history()
+
+
+@right
+def a_transactional_step_leaves_its_effect_once() -> History:
+    return paying().history()
+
+
+@right
+def a_loop_runs_its_children() -> History:
+    return opened().end_run().history()
+
+
+@right
+def a_message_waits_for_the_end_of_an_outage() -> History:
+    story = Story({"a": call()}).start()
+    story.fault("broker-restart", 30, frozenset())
+    story.tick(30)
+    story.quiet.append((story.now, story.now + 20 * SECOND))
+    story.do("a")
+    return story.end_run().history()
