@@ -16,7 +16,8 @@ from types import FrameType
 from typing import Final, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
-from benchmarks import workloads
+from benchmarks import alone, finish, workloads
+from benchmarks.alone import Ground
 from benchmarks.backlog import backlog
 from benchmarks.contenders import Bare, Contender, Ours
 from benchmarks.processes import ROOT, BenchFailed
@@ -32,7 +33,15 @@ COMPARED: Final[dict[str, Callable[[Sequence[Contender], Sizes, Say], Result]]] 
     "fan": workloads.fan,
     "starts": workloads.starts,
 }
-NAMES: Final = (*COMPARED, "backlog")
+ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
+    "history": alone.history,
+    "finish": finish.finish,
+    "scale": alone.scale,
+    "costs": alone.costs,
+    "memory": alone.memory,
+}
+USUAL: Final = (*COMPARED, "backlog")
+NAMES: Final = (*USUAL, *ALONE)
 
 
 class _OneLine(argparse.ArgumentParser):
@@ -46,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure; 0 when everything was, 1 when something failed, 2 for a wrong argument, 130 for Ctrl-C."""
     parser = _OneLine(prog="python -m benchmarks", description="Measure throughput and latency beside bare Celery.")
     parser.add_argument("--quick", action="store_true", help="under two minutes, with smaller numbers")
-    parser.add_argument("--only", type=_names, default=NAMES, metavar="NAMES", help=f"some of {', '.join(NAMES)}")
+    parser.add_argument("--only", type=_names, default=USUAL, metavar="NAMES", help=f"some of {', '.join(NAMES)}")
     parser.add_argument(
         "--output", type=_file, default=ROOT / ".orchestrator" / "bench.md", help="where the table is kept"
     )
@@ -110,6 +119,8 @@ def run(sizes: Sizes, names: Sequence[str], say: Say) -> str:
         results = _compared(sizes, names, postgres, valkey, folder, say)
         if "backlog" in names:
             results.append(backlog(postgres.url, valkey.url, folder, sizes, say))
+        ground = Ground(postgres, valkey, folder)
+        results += [ALONE[name](ground, sizes, say) for name in ALONE if name in names]
     return markdown(results, _CONTENDERS, time.monotonic() - began)
 
 

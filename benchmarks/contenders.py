@@ -1,5 +1,6 @@
 """Who is measured: this orchestrator and bare Celery, behind the same few methods."""
 
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -63,13 +64,19 @@ class Contender(Protocol):
 class Ours:
     """`orchestrator worker`: one process, prefork, two children, every default but the log level."""
 
-    name = "orchestrator"
-
-    def __init__(self, database_url: str, broker_url: str, servers: Mapping[str, int], folder: Path) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        broker_url: str,
+        servers: Mapping[str, int],
+        folder: Path,
+        name: str = "orchestrator",
+    ) -> None:
+        self.name = name
         settings = Settings(database_url=SecretStr(database_url), broker_url=SecretStr(broker_url))
         migrate.upgrade(settings.require_database_url())
         self._servers = servers
-        self._process = worker(settings, folder, "orchestrator")
+        self._process = worker(settings, folder, re.sub(r"\W+", "-", name))
         self.client = Client(settings)
         self._process.wait_ready(lambda: bool(reads.workers(self.client.ledger)))
         self._open: list[Any] = []
@@ -77,11 +84,11 @@ class Ours:
     def chains(self, count: int) -> None:
         handles = self.client.start_many(flows.chain, [{"value": value} for value in range(count)])
         for handle in handles:
-            _succeeded(handle)
+            succeeded(handle)
 
     def chain(self) -> float:
         began = time.perf_counter()
-        _succeeded(self.client.start(flows.chain, value=1))
+        succeeded(self.client.start(flows.chain, value=1))
         return time.perf_counter() - began
 
     def recorded_chain(self) -> float:
@@ -93,7 +100,7 @@ class Ours:
         return self._recorded(self.client.start(flows.fan, count=count), _FAN_S)
 
     def _recorded(self, handle: Any, patience_s: float = _PATIENCE_S) -> float:
-        _succeeded(handle, patience_s)
+        succeeded(handle, patience_s)
         row = handle.row()
         return float((row.ended_at - row.created_at).total_seconds())
 
@@ -110,7 +117,12 @@ class Ours:
         self._process.go_on()
         opened, self._open = self._open, []
         for handle in opened:
-            _succeeded(handle)
+            succeeded(handle)
+
+    @property
+    def pid(self) -> int:
+        """Of the worker's main process."""
+        return self._process.pid
 
     def cpu(self) -> Cpu:
         return cpu.read(self._process.pid, self._servers)
@@ -123,7 +135,9 @@ class Ours:
         self._process.stop()
 
 
-def worker(settings: Settings, folder: Path, name: str, queue: str = "default", **env: str) -> Process:
+def worker(
+    settings: Settings, folder: Path, name: str, queue: str = "default", processes: int = 1, **env: str
+) -> Process:
     """A worker of ours, started by its command. At log level WARNING, as Celery's own default is."""
     urls = {
         "ORCHESTRATOR_DATABASE_URL": settings.require_database_url(),
@@ -131,10 +145,11 @@ def worker(settings: Settings, folder: Path, name: str, queue: str = "default", 
     }
     command = ["-m", "orchestrator", "worker", "--pool", "prefork", "--concurrency", str(CONCURRENCY)]
     command += ["--flows", "benchmarks.flows", "--queues", queue, "--log-level", "WARNING"]
+    command += ["--processes", str(processes)] if processes > 1 else []
     return Process(name, command, {**urls, **env}, folder)
 
 
-def _succeeded(handle: Any, patience_s: float = _PATIENCE_S) -> None:
+def succeeded(handle: Any, patience_s: float = _PATIENCE_S) -> None:
     try:
         status = handle.wait(patience_s)
     except WaitTimeout as exc:

@@ -1,7 +1,7 @@
 """CPU seconds by process role, of the living and of the children that ended."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -25,6 +25,12 @@ class Cpu:
 
     def ms_per(self, count: int) -> dict[str, float]:
         return {role: value * 1000 / count for role, value in self.by_role.items()}
+
+
+def together(workers: Sequence[int], servers: Mapping[str, int]) -> Cpu:
+    """As `read`, for several worker processes, each with all its children."""
+    roles = {"client": time.process_time(), "worker": sum(_tree(pid) for pid in workers)}
+    return Cpu({**roles, **{role: _tree(pid) for role, pid in servers.items()}})
 
 
 def read(worker: int | None, servers: Mapping[str, int]) -> Cpu:

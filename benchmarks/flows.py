@@ -39,6 +39,12 @@ def chain(value: int) -> int:
     return fifth(fourth(third(second(first(value)))))
 
 
+@flow(name="other", queue="other")
+def other(value: int) -> int:
+    """The same on a queue of its own."""
+    return fifth(fourth(third(second(first(value)))))
+
+
 @step
 def numbers(count: int) -> list[int]:
     return list(range(count))

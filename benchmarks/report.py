@@ -28,6 +28,8 @@ class Result:
     title: str
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    names: tuple[str, ...] = ()
+    """Who is compared, if not everybody."""
 
 
 def markdown(results: Sequence[Result], names: Sequence[str], took_s: float) -> str:
@@ -36,7 +38,7 @@ def markdown(results: Sequence[Result], names: Sequence[str], took_s: float) -> 
     for result in results:
         parts += [f"## {result.title}", ""]
         if result.rows:
-            parts += [*_table(result.rows, names), ""]
+            parts += [*_table(result.rows, result.names or names), ""]
         parts += [f"- {note}" for note in result.notes]
         parts += [""] if result.notes else []
     return "\n".join(parts)

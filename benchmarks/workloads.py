@@ -39,6 +39,12 @@ class Sizes:
     backlog_s: float = 50.0
     redispatch_after_s: float = 15.0
     sweep_s: float = 5.0
+    history: int = 1_000_000
+    """Finished runs in the ledger."""
+    finishes: int = 16_000
+    """Per client of pgbench."""
+    single_runs: int = 100
+    memory_steps: int = 100_000
 
 
 QUICK = Sizes(
@@ -51,6 +57,10 @@ QUICK = Sizes(
     backlog_s=8.0,
     redispatch_after_s=2.0,
     sweep_s=0.5,
+    history=50_000,
+    finishes=4_000,
+    single_runs=30,
+    memory_steps=10_000,
 )
 TINY = Sizes(
     rounds=1,
@@ -63,6 +73,10 @@ TINY = Sizes(
     backlog_s=0.5,
     redispatch_after_s=1.0,
     sweep_s=0.5,
+    history=200,
+    finishes=40,
+    single_runs=3,
+    memory_steps=100,
 )
 
 
@@ -110,7 +124,7 @@ class Samples:
         return Result(title, self.rows(), [*notes, *self.notes])
 
 
-def chain(contenders: Sequence[Contender], sizes: Sizes, say: Say) -> Result:
+def chain(contenders: Sequence[Contender], sizes: Sizes, say: Say, title: str = "Chain of five, saturated") -> Result:
     """Chains of five, as many as there is capacity for: throughput, and who spends what."""
     counts = {one.name: _calibrated(one, sizes.chain_s) for one in contenders}
 
@@ -127,7 +141,7 @@ def chain(contenders: Sequence[Contender], sizes: Sizes, say: Say) -> Result:
 
     samples = Samples("chain", contenders, say)
     samples.rounds(sizes.rounds, measure)
-    return samples.result("Chain of five, saturated")
+    return samples.result(title)
 
 
 def _calibrated(one: Contender, seconds: float) -> int:

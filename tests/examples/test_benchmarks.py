@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.__main__ import NAMES, main, run
+from benchmarks.__main__ import ALONE, USUAL, main, run
 from benchmarks.figures import Figure, number, percentile, ratio
 from benchmarks.report import Result, Row, markdown
 from benchmarks.workloads import TINY, Samples
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_workload_gives_its_rows() -> None:
     """Own servers, real workers of ours and of Celery, every row filled for everybody."""
     said: list[str] = []
-    text = run(TINY, NAMES, said.append)
+    text = run(TINY, USUAL, said.append)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     for what in (
         "chain of 5, runs/s",
@@ -36,10 +36,26 @@ def test_every_workload_gives_its_rows() -> None:
     assert any(line.startswith("backlog: ") for line in said)
 
 
+@pytest.mark.slow
+def test_ours_beside_itself_gives_its_figures() -> None:
+    """A ledger with a history, pgbench, four processes, the counters of the servers, the memory."""
+    text = run(TINY, list(ALONE), [].append)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    compared = {row[0]: row[1:] for row in rows if row[0]}
+    assert {"chain of 5, runs/s", "finished steps/s", "CPU, all processes, ms per step"} <= compared.keys()
+    assert not any("–" in cells for what, cells in compared.items() if "CPU" not in what)
+    assert "commits that wait for the disk: **" in text
+    assert text.count("MB per 100,000 steps") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--only", "chian"], "there is no benchmark 'chian'; there are chain, latency, fan, starts, backlog"),
+        (
+            ["--only", "chian"],
+            "there is no benchmark 'chian'; there are chain, latency, fan, starts, backlog, history, "
+            "finish, scale, costs, memory",
+        ),
         (["--only", " , "], "no benchmark is named"),
         (["--output", "/nowhere/at/all.md"], "/nowhere/at/all.md is no file in a folder that exists"),
         (["--slow"], "unrecognized arguments: --slow"),
