@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, not_, select, type_coerce
+from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, not_, or_, select, type_coerce
 
 from orchestrator.core.expressions import Scope, references, resolve
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
@@ -285,7 +285,8 @@ def list_runs(
         query = query.where(flow_runs.c.tags.contains([tag]), flow_runs.c.tags != [])
     if before is not None:
         query = query.where(flow_runs.c.id < before)
-    with ledger.auto() as tx:
+    with ledger.tx() as tx:
+        run(tx, "plan_for_these")
         return [_run_row(row) for row in tx.execute(query)]
 
 
@@ -295,7 +296,12 @@ def _has_status(status: RunStatus) -> ColumnElement[bool]:
     stored: ColumnElement[bool] = _STATUS.in_([status.value])
     if status is RunStatus.RUNNING:
         return and_(stored, flow_runs.c.ended_at.is_(None), not_(_parked()))
-    return stored
+    if status is RunStatus.PENDING:
+        return and_(stored, flow_runs.c.ended_at.is_(None))
+    if status is RunStatus.SUCCEEDED:
+        return stored
+    # What follows from the status is said too, because it is the condition of an index (`ix_flow_runs_unhappy`).
+    return and_(stored, or_(type_coerce(flow_runs.c.halt, Text).is_not(None), flow_runs.c.failures > 0))
 
 
 def steps(ledger: Ledger, run_id: UUID, *, fold: int | None = None) -> list[StepRow]:

@@ -6,6 +6,11 @@ SELECT status FROM flow_runs WHERE id = %(run_id)s;
 SELECT CASE WHEN status = 'running' AND flow_parked(id) THEN 'waiting' ELSE status END AS status
   FROM flow_runs WHERE id = %(run_id)s;
 
+-- name: plan_for_these
+-- Does:  has the statements of this transaction planned for the values they are given. The plan for any value walks through all
+--        runs, newest first, to list a flow or a tag that hardly any of them has.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', TRUE);
+
 -- name: runs_beginning
 -- Does:  a few runs whose id lies between two.
 -- In:    low, high (32 hexadecimal digits)
