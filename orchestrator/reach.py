@@ -28,7 +28,7 @@ _BROKER: Final = (
         f"""name the file of its authority in {_BROKER_SSL}='{{"ssl_ca_certs": "/path/ca.pem"}}'.""",
     ),
     (
-        r"certificate required|CERTIFICATE_REQUIRED|handshake failure|HANDSHAKE_FAILURE",
+        r"(?i)certificate.required|handshake.failure|alert.unknown.ca|alert.bad.certificate",
         f"""it wants a certificate of ours: {_BROKER_SSL}='{{"ssl_certfile": "/path/us.pem", """
         """"ssl_keyfile": "/path/us.key", "ssl_ca_certs": "/path/ca.pem"}'.""",
     ),

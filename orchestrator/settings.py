@@ -219,7 +219,7 @@ class Settings(BaseModel):
     broker_transport_options: Annotated[dict[str, Any], BeforeValidator(_json)] = Field(default={}, repr=False)
     """Handed to kombu as JSON, such as {"master_name": "main"} for Sentinel."""
     broker_use_ssl: Annotated[dict[str, Any] | bool, BeforeValidator(_json_or_flag)] = Field(default=False, repr=False)
-    """Handed to kombu: true, or JSON such as {"ssl_cert_reqs": "required", "ssl_ca_certs": "/etc/ca.pem"}."""
+    """TLS: true, or JSON such as {"ssl_ca_certs": "/etc/ca.pem"}. Certificates are checked, with rediss:// anyway."""
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
