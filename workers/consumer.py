@@ -15,6 +15,14 @@ class StepConsumer(Consumer):  # type: ignore[misc]
         options = {**(worker_options or {}), "without_gossip": True, "without_mingle": True}
         super().__init__(*args, worker_options=options, **kwargs)
 
+    def on_close(self) -> None:
+        """The connection was lost, or the worker stops. After a loss Celery drops what it took and did not start:
+        nobody may give that back at the end, when other messages have long done its work."""
+        super().on_close()
+        site = site_of(self.app)
+        if not site.stopping:
+            site.waiting.clear()
+
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
         """A step of a flow this worker does not have, or something of somebody else's."""
         keeper = site_of(self.app).keeper

@@ -58,6 +58,9 @@ def test_redis_may_restart_empty_under_load(bench: Bench, worker: Start, own_bro
     assert process.process.poll() is None
     assert len(bench.effects("start")) == 30
     assert bench.result(bench.start("chain", n=1)) == 20
+    process.term()
+    assert process.wait() == 0
+    assert "shutdown.gave_back" not in process.log(), "what was taken before the outage is forgotten, not sent again"
     bench.publisher.close()
 
 
