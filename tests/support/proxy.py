@@ -3,11 +3,23 @@
 import contextlib
 import socket
 import threading
+from dataclasses import dataclass
+from time import monotonic
 from typing import Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 _CHUNK: Final = 1 << 16
 Loss = Literal["request", "reply"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A client wanted a connection."""
+
+    at: float
+    """On the monotonic clock."""
+    served: bool
+    """False: the server was away."""
 
 
 class Proxy:
@@ -24,6 +36,8 @@ class Proxy:
         self._guard = threading.Lock()
         self._rule: tuple[list[bytes], Loss] | None = None
         self.cuts = 0
+        self.attempts: list[Attempt] = []
+        """Connections that clients asked for, also those that found the server away."""
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def cut(self, *words: bytes, lose: Loss) -> None:
@@ -44,8 +58,10 @@ class Proxy:
             try:
                 server = socket.create_connection(self._server, timeout=10)
             except OSError:
+                self.attempts.append(Attempt(monotonic(), served=False))
                 client.close()
                 continue
+            self.attempts.append(Attempt(monotonic(), served=True))
             server.settimeout(None)
             link = _Link(self, client, server)
             for work in (link.up, link.down):
