@@ -11,7 +11,11 @@ from sqlalchemy import text
 
 from orchestrator import Context, Flow, Manifest, step
 from tests.proof.recorder import write_line
+from tests.soak import mutants
 from tests.soak.plans import plans
+
+if mutants.VARIABLE in os.environ:
+    mutants.apply(os.environ[mutants.VARIABLE])
 
 
 class Hopeless(Exception):

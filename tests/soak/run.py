@@ -3,15 +3,22 @@
 import logging
 import random
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any, Final
 
+import pytest
+
+from orchestrator.ledger.tx import Ledger
 from tests.proof.checker import check
+from tests.soak import mutants
 from tests.soak.field import Field, limits_of, open_field
 from tests.soak.nemesis import Nemesis
 from tests.soak.report import Outcome
+from workers.publisher import Publisher
 
 LIVENESS_S: Final = 20.0
 DRAIN_S: Final = 60.0
@@ -19,14 +26,17 @@ OPEN_RUNS: Final = 12
 """Of each of two clients."""
 
 
-def soak(seed: int, minutes: float, keep: Path | None = None, **changes: Any) -> Outcome:
-    """Run it. With `keep`, the logs of the workers and the effects are copied there when something is wrong."""
+def soak(seed: int, minutes: float, keep: Path | None = None, *, mutant: str | None = None, **changes: Any) -> Outcome:
+    """Run it. With `keep`, the logs of the workers and the effects are copied there when something is wrong.
+
+    `mutant`: how its workers, and its clients, are broken. `changes` are settings.
+    """
     began = monotonic()
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     rng = random.Random(f"soak {seed}")
     changes = {"ack_emulation": rng.random() < 0.3, **changes}
     with TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-        with open_field(seed, Path(folder), **changes) as field:
+        with open_field(seed, Path(folder), **changes) as field, _broken(field, mutant):
             _man(field, rng)
             Nemesis(field, LIVENESS_S).torment(monotonic() + minutes * 60)
             field.close_load()
@@ -36,6 +46,27 @@ def soak(seed: int, minutes: float, keep: Path | None = None, **changes: Any) ->
         if keep is not None and not outcome.passed:
             shutil.copytree(folder, keep / f"seed-{seed}", ignore=shutil.ignore_patterns("postgres", "valkey"))
     return outcome
+
+
+@contextmanager
+def _broken(field: Field, mutant: str | None) -> Iterator[None]:
+    """What the workers load breaks them; clients live in this process, and the clock in the database."""
+    if mutant is None:
+        yield
+        return
+    field.env[mutants.VARIABLE] = mutant
+    if mutant == mutants.STALE_CLOCK:
+        mutants.stop_clock(field.url)
+    ledger = Ledger.connect(field.url, name="soak")
+    mutants.publish[:] = [Publisher(None, field.settings, ledger).publish]
+    with pytest.MonkeyPatch.context() as patched:
+        mutants.apply(mutant, patched)
+        try:
+            yield
+        finally:
+            field.close_load()
+            mutants.publish.clear()
+            ledger.close()
 
 
 def _man(field: Field, rng: random.Random) -> None:

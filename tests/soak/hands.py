@@ -1,0 +1,149 @@
+"""Workers, a broker and a keeper played by hand on a real ledger, with the record that the checker reads."""
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from orchestrator.core.facts import Beat, Chain, Dispatch, Finished, Lease, StartRequest, WorkerInfo
+from orchestrator.core.manifest import Manifest
+from orchestrator.core.states import RunStatus
+from orchestrator.engine import claim_step, finish_step, redispatch, register, renew, start_run, sweep, workers
+from orchestrator.ledger import reads
+from orchestrator.ledger.tx import Ledger
+from tests.proof import recorder
+from tests.proof.history import SECOND, Call, Fault, History, Limits
+from tests.support.eventually import eventually
+
+LEASE: Final = timedelta(seconds=1)
+LIMITS: Final = Limits(lease_ns=SECOND, crash_limit=3, grace_ns=SECOND, liveness_ns=3 * SECOND, slack_ns=20_000_000)
+CHAIN: Final = Chain(LEASE, frozenset({"demo.work", "demo.pay"}))
+
+
+def owner(pid: int) -> str:
+    """A worker with one pool child."""
+    return f"host/{pid}/abcd/{pid + 1}"
+
+
+class Hands:
+    """One ledger, one queue, one log."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        recorder.install(url)
+        self.ledger = Ledger.connect(url, name="hands")
+        self.log = folder / "effects.log"
+        self.queue: list[Dispatch] = []
+        self.calls: list[Call] = []
+        self.faults: list[Fault] = []
+        self.began_ns = time.monotonic_ns()
+
+    def start(self, steps: dict[str, Any]) -> UUID:
+        """A run of a new flow, its messages in the queue."""
+        register.register(self.ledger, Manifest(name="demo", steps=steps))
+        body = json.dumps({"fates": {key: {} for key in steps}, "lists": {}})
+        begun = time.monotonic_ns()
+        (started,) = start_run.start(self.ledger, [StartRequest("demo", body)])
+        self.calls.append(Call("start", "demo", begun, time.monotonic_ns(), "ok", None, body, str(started.run_id)))
+        self.queue += started.dispatches
+        return started.run_id
+
+    def take(self, pid: int, name: str | None = None) -> Lease | None:
+        """The next message: claim its step."""
+        return self.act(self.queue.pop(0), pid, name)
+
+    def act(self, one: Dispatch, pid: int, name: str | None = None) -> Lease | None:
+        """On a message."""
+        facts = {"run": str(one.run_id), "step": one.step_key, "number": one.number}
+        recorder.write_line(str(self.log), kind="message", **facts)
+        return claim_step.claim(self.ledger, one.run_id, one.step_key, one.number, name or owner(pid), LEASE)
+
+    def begin(self, lease: Lease, pid: int) -> str:
+        """The handler's first line."""
+        token = secrets.token_hex(6)
+        seen = [value["token"] for value in json.loads(claim_step.inputs(self.ledger, lease)).get("seen", ())]
+        run_id = str(lease.run_id)
+        recorder.write_line(
+            str(self.log),
+            kind="start",
+            token=token,
+            run=run_id,
+            step=lease.step_key,
+            attempt=lease.attempt,
+            key=f"{run_id}:{lease.step_key}",
+            seen=sorted(seen),
+            pid=pid + 1,
+        )
+        return token
+
+    def finish(self, lease: Lease, token: str, **options: Any) -> Finished:
+        """The handler's last line, and the completion."""
+        recorder.write_line(str(self.log), kind="end", token=token)
+        output = json.dumps({"token": token})
+        finished = finish_step.finish(self.ledger, lease, output, inputs=None, **{"chain": None, **options})
+        self.queue += finished.dispatches
+        return finished
+
+    def do(self, pid: int) -> None:
+        """Take the next message, and do what it asks for."""
+        lease = self.take(pid)
+        if lease is not None:
+            self.finish(lease, self.begin(lease, pid))
+
+    def drain(self, pid: int) -> None:
+        """Whatever is in the queue."""
+        while self.queue:
+            self.do(pid)
+
+    def renew(self, lease: Lease) -> None:
+        renew.renew(self.ledger, [Beat(lease.run_id, lease.step_key, lease.version, None)], LEASE)
+
+    def expire(self) -> None:
+        """Wait until a lease is over and a keeper has put its step back."""
+        swept = eventually(lambda: sweep.expired(self.ledger, crash_limit=3).dispatches, message="a lease runs out")
+        self.queue += swept
+
+    def send_again(self) -> None:
+        """A keeper's look at an empty queue."""
+        after = timedelta(seconds=0.1)
+        self.queue += redispatch.lost(
+            self.ledger, "default", list(range(10)), 10, after=after, unpublished_after=after, worker_ttl=LEASE * 60
+        )
+
+    def open_runs(self) -> int:
+        return len(reads.list_runs(self.ledger, flow=None, status=RunStatus.RUNNING, tag=None, limit=9)) + len(
+            reads.list_runs(self.ledger, flow=None, status=RunStatus.PENDING, tag=None, limit=9)
+        )
+
+    def introduce(self, handlers: Sequence[str] = ("demo.work",)) -> None:
+        """A live worker with these handlers."""
+        found = WorkerInfo("host/1/ab", "host", 1, "threads", 1, 1, ("default",), tuple(handlers), "test")
+        workers.hello(self.ledger, found)
+
+    def fault(self, kind: str, pid: int) -> None:
+        """A fault of the worker that lasts until now, and began with the experiment."""
+        pids = frozenset({pid, pid + 1})
+        self.faults.append(Fault(kind, f"w{pid}", self.began_ns, time.monotonic_ns(), pids))
+
+    def history(self) -> History:
+        offset_ns = recorder.clock_offset_ns()
+        invocations, messages = recorder.read_log(self.log)
+        return History(
+            invocations=tuple(invocations),
+            calls=tuple(self.calls),
+            faults=tuple(self.faults),
+            changes=tuple(recorder.changes(self.url, offset_ns)),
+            messages=tuple(messages),
+            final=recorder.final_rows(self.url, offset_ns),
+            manifests=recorder.manifests(self.url),
+            effects=recorder.effects(self.url),
+            limits=LIMITS,
+            ended_ns=time.monotonic_ns(),
+        )
+
+    def close(self) -> None:
+        self.ledger.close()

@@ -1,0 +1,122 @@
+"""Eight ways to break the engine, from outside: other text for a statement, another function, another clock.
+
+Workers apply one when they load the flows of a soak and TEST_MUTANT names it; scenarios apply it in their own process.
+"""
+
+import re
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+from orchestrator.core.facts import Dispatch
+from orchestrator.ledger import rows, starts, statements
+from workers.site import Site
+
+VARIABLE: Final = "TEST_MUTANT"
+_FENCE: Final = r"\s+AND (?:c\.)?(?:version = %\(version\)s|owner = %\(owner\)s|expires_at IS NOT NULL)"
+_STALE_COUNT: Final = "(SELECT o.deps_open FROM flow_steps o WHERE o.run_id = s.run_id AND o.step_key = s.step_key)"
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def _statements(monkeypatch: pytest.MonkeyPatch, change: Callable[[str], str], *names: str) -> None:
+    """Other text under these names; every one of them must differ."""
+    original = statements.sql
+    wrong = {name: change(original(name)) for name in names}
+    for name, text in wrong.items():
+        assert text != original(name), f"the mutant of {name} is the original"
+    monkeypatch.setattr(rows, "sql", lambda name: wrong.get(name) or original(name))
+
+
+def _no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A completion ends whatever claim there is."""
+    _statements(
+        monkeypatch, lambda text: re.sub(_FENCE, "", text, count=3), "finish_mid", "finish_sink", "finish_child"
+    )
+
+
+def _no_join_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A completion reads how many predecessors are open, and writes one less."""
+    _statements(
+        monkeypatch,
+        lambda text: text.replace("s.deps_open", _STALE_COUNT).replace(f"SET {_STALE_COUNT} =", "SET deps_open ="),
+        "finish_mid",
+    )
+
+
+def _release_without_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giving back ends whoever's claim."""
+    _statements(monkeypatch, lambda text: re.sub(_FENCE, "", text, count=2), "release")
+
+
+def _no_redispatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost messages stay lost."""
+    _statements(monkeypatch, lambda text: text.replace("LIMIT %(missing)s", "LIMIT 0 * %(missing)s::int"), "lost")
+
+
+def _sweeper_without_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead worker's steps are put back without asking whose they are by now."""
+    names = "JOIN flow_step_claims c USING (run_id, step_key, version)"
+    _statements(monkeypatch, lambda text: text.replace(names, names.replace(", version", "")), "requeue_lost")
+
+
+def _publish_before_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start sends its messages, and then commits."""
+    original = starts.start
+
+    def start(connection: Any, flow: str, hash_: str, plan: Any, new: Any, ttl: Any) -> Any:
+        roots = [node for node in plan.roots() if not node.is_loop]
+        early([Dispatch(one.id, node.key, 1, node.task, node.queue, node.priority) for one in new for node in roots])
+        time.sleep(0.1)
+        return original(connection, flow, hash_, plan, new, ttl)
+
+    monkeypatch.setattr(starts, "start", start)
+
+
+def _host_as_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker of a machine has the same name."""
+    monkeypatch.setattr(Site, "owner", property(lambda self: socket.gethostname()))
+
+
+def _nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is done elsewhere."""
+
+
+publish: list[Callable[[list[Any]], object]] = []
+"""Where a start that publishes too early sends to: whoever starts runs puts it here."""
+
+
+def early(dispatches: list[Any]) -> None:
+    for send in publish:
+        send(dispatches)
+
+
+MUTANTS: Final[dict[str, Patch]] = {
+    "no fence": _no_fence,
+    "no join counter": _no_join_counter,
+    "now() for clock_timestamp()": _nothing,
+    "release without version": _release_without_version,
+    "publish before commit": _publish_before_commit,
+    "no re-dispatch": _no_redispatch,
+    "sweeper without version": _sweeper_without_version,
+    "owner is the host's name": _host_as_owner,
+}
+STALE_CLOCK: Final = "now() for clock_timestamp()"
+
+
+def apply(name: str, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+    """Break this process; for good, unless a monkeypatch undoes it."""
+    MUTANTS[name](monkeypatch or pytest.MonkeyPatch())
+
+
+def stop_clock(url: str) -> None:
+    """The ledger's clock stands still within a transaction."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE"
+            " AS 'SELECT now()'"
+        )
