@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 
-.PHONY: help venv test lint format types check demo bench outages wheel wheel-smoke clean
+.PHONY: help venv test lint format types check demo bench outages soak wheel wheel-smoke clean
 
 help: ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench: $(STAMP) ## Measure throughput and latency beside bare Celery
 
 outages: $(STAMP) ## Take PostgreSQL, Redis and both away for ten minutes (OUTAGE_SECONDS) and show what it cost
 	"$(BIN)/python" -m pytest -m soak -n 3 -rP --show-capture=stdout tests/faults/test_long_outages.py $(PYTEST_ARGS)
+
+soak: $(STAMP) ## Torment real workers with seeded faults and check the record (SEED=7 MINUTES=30)
+	"$(BIN)/python" -m tests.soak --seed "$(SEED)" --minutes "$(or $(MINUTES),3)" $(SOAK_ARGS)
 
 clean: ## Remove what the chores made (not .orchestrator/, which holds your data)
 	rm -rf "$(VENV)" dist build .mypy_cache .ruff_cache .pytest_cache
