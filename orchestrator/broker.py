@@ -10,8 +10,6 @@ from urllib.parse import parse_qsl, urlsplit
 import redis
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from orchestrator.errors import SettingsInvalid, Unavailable
 from orchestrator.reach import broker_fix, broker_refuses, one_line
@@ -59,7 +57,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
 
 def _sentinel_kwargs() -> dict[str, Any]:
     """Each connection asks the Sentinels in turn: without these, one that is dead costs each of them seconds."""
-    return {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": Retry(NoBackoff(), 0)}
+    return {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": None}
 
 
 def ssl_options(settings: Settings) -> dict[str, Any] | None:
