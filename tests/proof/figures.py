@@ -68,6 +68,39 @@ def faults_by_kind(history: History) -> dict[str, int]:
     return dict(sorted(Counter(fault.kind for fault in history.faults).items()))
 
 
+def moments(history: History) -> dict[str, Counter[str]]:
+    """By kind of fault that strikes a worker: where the steps were that it had at that moment."""
+    held = [
+        (pids_of(claim.claimed.new["owner"]), claim, (run_id, step_key, attempt))
+        for (run_id, step_key, attempt), _ in history.attempts()
+        for claim in given(history, run_id, step_key, attempt)
+    ]
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for fault in history.faults:
+        if not explains(fault) or all(pid < 0 for pid in fault.pids):
+            continue
+        hit = [
+            _moment(history, place, fault.from_ns)
+            for pids, claim, place in held
+            if pids & fault.pids and claim.claimed.at <= fault.from_ns < (claim.ended.at if claim.ended else 2**62)
+        ]
+        found[fault.kind].update(hit or ["idle"])
+    return dict(sorted(found.items()))
+
+
+def _moment(history: History, place: tuple[str, str, int], at: int) -> str:
+    """Of a claim that is held at this moment."""
+    run_id, step_key, attempt = place
+    begun = [
+        one
+        for one in history.invocations_of.get((run_id, step_key), ())
+        if one.attempt == attempt and one.started_ns <= at
+    ]
+    if not begun:
+        return "before the handler"
+    return "in the handler" if begun[-1].ended_ns is None or begun[-1].ended_ns > at else "after the handler"
+
+
 def recoveries(history: History) -> dict[str, Sequence[float]]:
     """By kind of fault, in seconds: from the fault until the last step that it took from its worker, or kept in a
     queue, was claimed again."""

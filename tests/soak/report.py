@@ -1,6 +1,7 @@
 """What is printed, and kept, of a soak."""
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,8 @@ class Outcome:
     minutes: float
     history: History
     verdict: Verdict
-    drained_s: float
-    took_s: float
+    seconds: Mapping[str, float]
+    """How long each phase took."""
 
     @property
     def passed(self) -> bool:
@@ -41,7 +42,8 @@ def render(outcome: Outcome) -> str:
     history, verdict = outcome.history, outcome.verdict
     lines = [
         f"soak seed {outcome.seed}, commit {commit()}, {outcome.minutes:g} min of faults, "
-        f"drained in {outcome.drained_s:.1f} s, {outcome.took_s:.0f} s in all",
+        f"{sum(outcome.seconds.values()):.0f} s in all: "
+        + ", ".join(f"{name} {took:.0f}" for name, took in outcome.seconds.items()),
         f"command: make soak SEED={outcome.seed} MINUTES={outcome.minutes:g}",
         "",
         *(f"{name:<28} {_number(value)}" for name, value in verdict.figures.items()),
@@ -50,6 +52,11 @@ def render(outcome: Outcome) -> str:
         "",
         "faults: "
         + (", ".join(f"{name} {count}" for name, count in figures.faults_by_kind(history).items()) or "none"),
+        "what the struck workers were at:",
+        *(
+            f"{kind:<24} " + ", ".join(f"{where} {count}" for where, count in sorted(counts.items()))
+            for kind, counts in figures.moments(history).items()
+        ),
         "recovery in seconds, from the fault to the last claim of what it held up:",
         *figures.table(figures.recoveries(history)),
         "",

@@ -31,21 +31,40 @@ def soak(seed: int, minutes: float, keep: Path | None = None, *, mutant: str | N
 
     `mutant`: how its workers, and its clients, are broken. `changes` are settings.
     """
-    began = monotonic()
+    clock = _Phases()
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     rng = random.Random(f"soak {seed}")
     changes = {"ack_emulation": rng.random() < 0.3, **changes}
     with TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
         with open_field(seed, Path(folder), **changes) as field, _broken(field, mutant):
             _man(field, rng)
+            clock.over("set up")
             Nemesis(field, LIVENESS_S).torment(monotonic() + minutes * 60)
+            clock.over("faults")
             field.close_load()
-            drained_s = field.drain(DRAIN_S)
+            field.drain(DRAIN_S)
+            clock.over("drain")
             history = field.history(limits_of(field.settings, LIVENESS_S))
-        outcome = Outcome(seed, minutes, history, check(history), drained_s, monotonic() - began)
+            clock.over("read")
+        verdict = check(history)
+        clock.over("check")
+        outcome = Outcome(seed, minutes, history, verdict, clock.seconds)
         if keep is not None and not outcome.passed:
             shutil.copytree(folder, keep / f"seed-{seed}", ignore=shutil.ignore_patterns("postgres", "valkey"))
     return outcome
+
+
+class _Phases:
+    """How long each took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = monotonic()
+
+    def over(self, name: str) -> None:
+        now = monotonic()
+        self.seconds[name] = now - self._since
+        self._since = now
 
 
 @contextmanager
