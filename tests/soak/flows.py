@@ -1,9 +1,11 @@
 """What the workers of a soak load: the seeded flows, with handlers that log every step they take."""
 
+import asyncio
 import os
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery.signals import task_prerun
@@ -34,29 +36,51 @@ def _tokens(value: object) -> Iterator[str]:
             yield from _tokens(part)
 
 
-def _do(ctx: Context, fate: dict[str, Any], seen: object) -> dict[str, Any]:
-    """Log, do as the fate says, log again."""
+@contextmanager
+def _logged(ctx: Context, seen: object) -> Iterator[str]:
+    """A line before, and one after unless the handler is torn away; gives the invocation's token."""
     log, token = os.environ["TEST_EFFECTS"], secrets.token_hex(6)
     facts = {"run": ctx.run_id, "step": ctx.step_key, "attempt": ctx.attempt, "key": ctx.idempotency_key}
     write_line(log, kind="start", token=token, seen=sorted(set(_tokens(seen))), **facts)
     try:
-        if fate.get("hang") and ctx.attempt == 1:
-            time.sleep(fate["hang"])
-        time.sleep(fate.get("s", 0))
-        if fate.get("x"):
-            raise Hopeless("nothing helps")
-        if ctx.attempt <= fate.get("f", 0):
-            raise ConnectionError("not yet")
+        yield token
     except Exception:
         write_line(log, kind="error", token=token)
         raise
     write_line(log, kind="end", token=token)
+
+
+def _seconds(ctx: Context, fate: dict[str, Any]) -> float:
+    """How long it takes."""
+    return float(fate.get("s", 0)) + (float(fate.get("hang", 0)) if ctx.attempt == 1 else 0)
+
+
+def _suffer(ctx: Context, fate: dict[str, Any]) -> None:
+    """Fail, if it must."""
+    if fate.get("x"):
+        raise Hopeless("nothing helps")
+    if ctx.attempt <= fate.get("f", 0):
+        raise ConnectionError("not yet")
+
+
+def _output(token: str, fate: dict[str, Any]) -> dict[str, Any]:
     return {"token": token, "items": fate.get("items", [])}
 
 
 @step(never_retry=(Hopeless,))
 def work(ctx: Context, fate: dict[str, Any], seen: list[Any] = []) -> dict[str, Any]:  # noqa: B006  never changed
-    return _do(ctx, fate, seen)
+    with _logged(ctx, seen) as token:
+        time.sleep(_seconds(ctx, fate))
+        _suffer(ctx, fate)
+    return _output(token, fate)
+
+
+@step(never_retry=(Hopeless,))
+async def wait(ctx: Context, fate: dict[str, Any], seen: list[Any] = []) -> dict[str, Any]:  # noqa: B006
+    with _logged(ctx, seen) as token:
+        await asyncio.sleep(_seconds(ctx, fate))
+        _suffer(ctx, fate)
+    return _output(token, fate)
 
 
 @step(transactional=True, never_retry=(Hopeless,))
@@ -65,7 +89,10 @@ def pay(ctx: Context, fate: dict[str, Any], seen: list[Any] = []) -> dict[str, A
         text("INSERT INTO proof_effects (key, attempt) VALUES (:key, :attempt)"),
         {"key": ctx.idempotency_key, "attempt": ctx.attempt},
     )
-    return _do(ctx, fate, seen)
+    with _logged(ctx, seen) as token:
+        time.sleep(_seconds(ctx, fate))
+        _suffer(ctx, fate)
+    return _output(token, fate)
 
 
 @task_prerun.connect  # type: ignore[untyped-decorator]
@@ -77,7 +104,7 @@ def _arrived(args: Any = (), **_: object) -> None:
 
 
 FLOWS = {
-    plan.name: Flow.from_manifest(Manifest(**plan.manifest), steps=[work, pay])
+    plan.name: Flow.from_manifest(Manifest(**plan.manifest), steps=[work, wait, pay])
     for plan in plans(int(os.environ.get("SOAK_SEED", "0")))
 }
 globals().update(FLOWS)

@@ -11,6 +11,8 @@ first attempt hangs. `items`: how many items it returns for a loop."""
 
 ALWAYS: Final = 1_000_000
 WIDE: Final = 13
+PLAIN: Final = ("work", "work", "wait")
+PRIORITIES: Final = (None, None, None, 0, 9)
 ACCEPTED: Final = (
     *(["succeeded"],) * 5,
     ["failed"],
@@ -95,6 +97,8 @@ def _policy(rng: random.Random) -> dict[str, Any]:
     policy: dict[str, Any] = {"retry": {"max_attempts": attempts, "backoff": {"delays": delays}}}
     if attempts >= 3 and rng.random() < 0.4:
         policy["timeout"] = "PT1.5S"
+    if (priority := rng.choice(PRIORITIES)) is not None:
+        policy["priority"] = priority
     return policy
 
 
@@ -102,7 +106,7 @@ def _call(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: Map
     policy = _policy(rng)
     pays = "timeout" not in policy and rng.random() < 0.2
     return {
-        "type": "pay" if pays else "work",
+        "type": "pay" if pays else rng.choice(PLAIN),
         "inputs": {"fate": f"@triggerBody().fates.{key}", "seen": _seen(steps, run_after)},
         "run_after": dict(run_after),
         **({"transactional": True} if pays else {}),
@@ -118,7 +122,7 @@ def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dic
         "for_each": f"@steps('{source}').output.items" if source else f"@triggerBody().lists.{key}",
         "run_after": dict(run_after),
         **({"concurrency": window} if window else {}),
-        "steps": {"do": {"type": "work", "inputs": {"fate": "@item()"}, **_policy(rng)}},
+        "steps": {"do": {"type": rng.choice(PLAIN), "inputs": {"fate": "@item()"}, **_policy(rng)}},
     }
 
 
