@@ -125,22 +125,6 @@ def test_the_query_for_cancels_finds_one(database: "psycopg.Connection[tuple[obj
     assert [row[0] for row in database.execute(_sql("cancel_by").encode())] == [ended]
 
 
-def test_old_runs_are_removed_with_all_that_belongs_to_them(
-    database: "psycopg.Connection[tuple[object, ...]]", ended: UUID
-) -> None:
-    remove = _sql("interval '30 days'").encode()
-    assert database.execute(remove).rowcount == 0
-    database.execute("UPDATE flow_runs SET ended_at = ended_at - interval '31 days' WHERE id = %s", [ended])
-    assert database.execute(remove).rowcount == 1
-    with_run = (
-        "SELECT table_name FROM information_schema.columns WHERE column_name = 'run_id' AND table_name LIKE 'flow_%'"
-    )
-    tables = [str(row[0]) for row in database.execute(with_run)]
-    assert len(tables) >= 8
-    for table in tables:
-        assert database.execute(f'SELECT FROM "{table}" WHERE run_id = %s'.encode(), [ended]).rowcount == 0, table
-
-
 def test_the_rights_suffice_for_a_run(database: "psycopg.Connection[tuple[object, ...]]", ended: UUID) -> None:
     """Rows of every table may be read and written, identity columns and functions included."""
     database.execute(_sql("CREATE ROLE").replace("flow_runtime", "flow_docs_test").encode())

@@ -38,6 +38,21 @@ def chain(n: int) -> int:
 
 
 @step
+def gated(ctx: Context, gate: str) -> None:
+    """Until the file is there, at most a minute."""
+    effect("start", ctx)
+    ends = time.monotonic() + 60
+    while not os.path.exists(gate) and time.monotonic() < ends:
+        time.sleep(0.02)
+    effect("end", ctx)
+
+
+@flow(name="gated")
+def gated_flow(gate: str) -> None:
+    return gated(gate)
+
+
+@step
 async def nap(ctx: Context, n: int, seconds: float) -> int:
     effect("start", ctx)
     await asyncio.sleep(seconds)

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import psutil
 import pytest
@@ -161,10 +162,12 @@ def test_a_shutdown_under_a_load_of_short_steps_loses_nothing_and_is_quick(
     assert len(bench.effects("start")) == 1500
 
 
-def test_what_was_taken_ahead_comes_back_while_a_long_step_still_runs(bench: Bench, worker: Start) -> None:
+def test_what_was_taken_ahead_comes_back_while_a_long_step_still_runs(
+    bench: Bench, worker: Start, tmp_path: Path
+) -> None:
     settings = bench.settings.model_copy(update={"redispatch_after": timedelta(seconds=60)})
     first = worker(pool="prefork", concurrency=1, settings=settings)
-    long_run = bench.start("slow", seconds=4)
+    long_run = bench.start("gated", gate=str(tmp_path / "gate"))
     eventually(lambda: bench.effects("start", long_run))
     others = bench.start_many("chain", [{"n": 1}] * 3)
     eventually(lambda: list_length(bench) == 0, message="they were taken ahead")
@@ -173,8 +176,9 @@ def test_what_was_taken_ahead_comes_back_while_a_long_step_still_runs(bench: Ben
     for run_id in others:
         assert bench.result(run_id) == 20
     assert not bench.effects("end", long_run)
+    (tmp_path / "gate").touch()
     assert bench.ended(long_run) is RunStatus.SUCCEEDED
-    assert first.wait(10) == 0
+    assert first.wait(30) == 0
     assert len(bench.effects("start", long_run)) == 1
 
 
