@@ -1,0 +1,87 @@
+"""Prefect's flows, run in the process that calls them, and their driver. Imported once the settings are in place."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.states import Scheduled
+
+from benchmarks.peers.lines import CHAIN, Processes, timed
+
+_AT_ONCE: Final = 16
+_LATER: Final = timedelta(hours=1)
+
+
+@task
+async def add_one(value: int) -> int:
+    return value + 1
+
+
+@task
+async def total(values: list[int]) -> int:
+    return sum(values)
+
+
+@flow
+async def chain(value: int) -> int:
+    for _ in range(CHAIN):
+        value = await add_one(value)
+    return value
+
+
+@flow
+async def fan(count: int) -> int:
+    return await total(await asyncio.gather(*[add_one(value) for value in range(count)]))
+
+
+class Flows:
+    def __init__(self, server: Processes) -> None:
+        self._server = server
+        self._runner = asyncio.Runner()
+
+    def chains(self, count: int) -> float:
+        async def one(value: int, room: asyncio.Semaphore) -> None:
+            async with room:
+                await chain(value)
+
+        async def all_of_them() -> None:
+            room = asyncio.Semaphore(_AT_ONCE)
+            await asyncio.gather(*[one(value, room) for value in range(count)])
+
+        return timed(lambda: self._runner.run(all_of_them()))
+
+    def chain(self, count: int) -> float:
+        return timed(lambda: self._runner.run(chain(1)))
+
+    def fan(self, count: int) -> float:
+        return timed(lambda: self._runner.run(fan(count)))
+
+    def start_each(self, count: int) -> float:
+        async def each() -> None:
+            for value in range(count):
+                await self._scheduled(value)
+
+        return timed(lambda: self._runner.run(each()))
+
+    def start_many(self, count: int) -> float:
+        async def one(value: int, room: asyncio.Semaphore) -> None:
+            async with room:
+                await self._scheduled(value)
+
+        async def many() -> None:
+            room = asyncio.Semaphore(_AT_ONCE)
+            await asyncio.gather(*[one(value, room) for value in range(count)])
+
+        return timed(lambda: self._runner.run(many()))
+
+    async def _scheduled(self, value: int) -> None:
+        """A run that is scheduled and that no worker looks for."""
+        async with get_client() as client:
+            state = Scheduled(scheduled_time=datetime.now(UTC) + _LATER)
+            await client.create_flow_run(chain, parameters={"value": value}, state=state)
+
+    def close(self) -> None:
+        self._runner.close()
+        self._server.stop()
