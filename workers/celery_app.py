@@ -25,6 +25,7 @@ from orchestrator.settings import Settings
 from workers import logs
 from workers.config import REMOTE_CONTROL, celery_config, queue, queues_of
 from workers.keeper import KeeperStep
+from workers.places import Places
 from workers.probe import ProbeQueue, ProbeTask
 from workers.site import AnyFlow, Site, site_of
 from workers.start import load_flows, prepare
@@ -46,7 +47,7 @@ def make_app(settings: Settings, flows: Mapping[str, AnyFlow] | None = None) -> 
     app.site = Site(app, settings)
     app.register_task(ProbeTask())
     app.steps["worker"].add(KeeperStep)
-    app.steps["consumer"].add(ProbeQueue)
+    app.steps["consumer"].update((Places, ProbeQueue))
     if flows is not None:
         add_flows(app, flows)
     return app
