@@ -1,0 +1,1 @@
+"""The real engine and real SQL under a seeded scheduler, with a broker that loses, copies and reorders."""
