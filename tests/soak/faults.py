@@ -4,7 +4,7 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
@@ -238,9 +238,9 @@ KINDS: Final[tuple[Kind, ...]] = (
 )
 
 
-def choose(rng: random.Random, count: int) -> list[Kind]:
+def choose(rng: random.Random, kinds: Sequence[Kind], count: int) -> list[Kind]:
     """So many of them, by weight."""
-    return rng.choices(KINDS, weights=[kind.weight for kind in KINDS], k=count)
+    return rng.choices(kinds, weights=[kind.weight for kind in kinds], k=count)
 
 
 def free_post(field: Field, rng: random.Random, taken: set[str]) -> Post | None:

@@ -105,6 +105,17 @@ MUTANTS: Final[dict[str, Patch]] = {
     "sweeper without version": _sweeper_without_version,
     "owner is the host's name": _host_as_owner,
 }
+FAULTS: Final[dict[str, tuple[str, ...]]] = {
+    "no fence": ("pause", "pause-child"),
+    "no join counter": (),
+    "now() for clock_timestamp()": ("pause",),
+    "release without version": ("pause", "deploy"),
+    "publish before commit": (),
+    "no re-dispatch": ("messages-drop", "broker-flush"),
+    "sweeper without version": ("kill-child", "pause", "link-database-swallow"),
+    "owner is the host's name": ("kill-child", "messages-duplicate", "link-database-swallow"),
+}
+"""What a soak of it is tormented with; nothing named is everything."""
 STALE_CLOCK: Final = "now() for clock_timestamp()"
 
 

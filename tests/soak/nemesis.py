@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from time import monotonic, monotonic_ns
@@ -39,8 +40,9 @@ class _Under:
 class Nemesis:
     """Runs in the main thread, because servers it starts are tied to it."""
 
-    def __init__(self, field: Field, liveness_s: float) -> None:
+    def __init__(self, field: Field, liveness_s: float, kinds: Sequence[Kind] = faults.KINDS) -> None:
         self._field = field
+        self._kinds = kinds
         self._liveness_s = liveness_s
         self._rng = random.Random(f"nemesis {field.seed}")
         self._under: list[_Under] = []
@@ -64,7 +66,7 @@ class Nemesis:
             time.sleep(min(0.05, max(0.0, ends - monotonic())))
 
     def _round(self) -> None:
-        for kind in faults.choose(self._rng, self._rng.choice((0, 1, 1, 2, 2, 3))):
+        for kind in faults.choose(self._rng, self._kinds, self._rng.choice((0, 1, 1, 2, 2, 3))):
             if any(one.kind.name == kind.name for one in self._under):
                 continue
             post = faults.free_post(self._field, self._rng, {one.struck.target for one in self._under})

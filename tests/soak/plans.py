@@ -11,6 +11,8 @@ first attempt hangs. `items`: how many items it returns for a loop."""
 
 ALWAYS: Final = 1_000_000
 WIDE: Final = 13
+LONG_S: Final = 5.0
+"""Longer than a lease of the soak, so that renewals count."""
 PLAIN: Final = ("work", "work", "wait")
 PRIORITIES: Final = (None, None, None, 0, 9)
 ACCEPTED: Final = (
@@ -150,4 +152,6 @@ def _fate(rng: random.Random, step: Mapping[str, Any], *, wide: bool = False) ->
         fate["f"] = 2 * attempts  # fails the first epoch; later ones may mend it
     elif luck < 0.24 and "timeout" in step:
         fate["hang"] = 3.0
+    elif luck > 0.985:
+        fate["s"] = LONG_S
     return fate

@@ -15,6 +15,7 @@ import pytest
 from orchestrator.ledger.tx import Ledger
 from tests.proof.checker import check
 from tests.soak import mutants
+from tests.soak.faults import KINDS, Kind
 from tests.soak.field import Field, limits_of, open_field
 from tests.soak.nemesis import Nemesis
 from tests.soak.report import Outcome
@@ -29,7 +30,8 @@ OPEN_RUNS: Final = 12
 def soak(seed: int, minutes: float, keep: Path | None = None, *, mutant: str | None = None, **changes: Any) -> Outcome:
     """Run it. With `keep`, the logs of the workers and the effects are copied there when something is wrong.
 
-    `mutant`: how its workers, and its clients, are broken. `changes` are settings.
+    `mutant`: how its workers, and its clients, are broken; then the faults are those that it cannot stand. `changes`
+    are settings.
     """
     clock = _Phases()
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
@@ -39,7 +41,7 @@ def soak(seed: int, minutes: float, keep: Path | None = None, *, mutant: str | N
         with open_field(seed, Path(folder), **changes) as field, _broken(field, mutant):
             _man(field, rng)
             clock.over("set up")
-            Nemesis(field, LIVENESS_S).torment(monotonic() + minutes * 60)
+            Nemesis(field, LIVENESS_S, _kinds(mutant)).torment(monotonic() + minutes * 60)
             clock.over("faults")
             field.close_load()
             field.drain(DRAIN_S)
@@ -65,6 +67,11 @@ class _Phases:
         now = monotonic()
         self.seconds[name] = now - self._since
         self._since = now
+
+
+def _kinds(mutant: str | None) -> list[Kind]:
+    wanted = mutants.FAULTS[mutant] if mutant is not None else ()
+    return [kind for kind in KINDS if not wanted or kind.name in wanted]
 
 
 @contextmanager
