@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 
-.PHONY: help venv test lint format types check demo bench outages soak wheel wheel-smoke clean
+.PHONY: help venv test lint format types check demo bench outages soak wheel wheel-smoke model clean
 
 help: ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ outages: $(STAMP) ## Take PostgreSQL, Redis and both away for ten minutes (OUTAG
 
 soak: $(STAMP) ## Torment real workers with seeded faults and check the record (SEED=7 MINUTES=30)
 	"$(BIN)/python" -m tests.soak --seed "$(SEED)" --minutes "$(or $(MINUTES),3)" $(SOAK_ARGS)
+
+model: $(STAMP) ## Check the protocol's model with Spin, and that each of its mutants fails (MODEL_ARGS=--deep takes longer)
+	"$(BIN)/python" -m tests.models $(MODEL_ARGS)
 
 clean: ## Remove what the chores made (not .orchestrator/, which holds your data)
 	rm -rf "$(VENV)" dist build .mypy_cache .ruff_cache .pytest_cache
