@@ -50,7 +50,8 @@ class LostMessages:
 
     def _send_again(self, queue: str, priorities: list[int], missing: int) -> None:
         for _ in range(_ROUNDS):
-            if missing <= 0:
+            # A page counts as sent, which doubles the patience for it, so it is not taken when it cannot be sent.
+            if missing <= 0 or self._site.runtime().publisher.resting:
                 return
             sent = self._page(queue, priorities, min(missing, _PAGE))
             missing -= sent

@@ -36,11 +36,16 @@ class Publisher:
         self._rest_until = 0.0
         self._origin = f"{os.getpid()}"
 
+    @property
+    def resting(self) -> bool:
+        """Whether nothing would be sent at the moment, because sending failed just now."""
+        return monotonic() < self._rest_until
+
     def publish(self, dispatches: Sequence[Dispatch]) -> bool:
         """Send these; whether that worked. Never raises for a broken broker: the keeper sends what was not sent."""
         if not dispatches:
             return True
-        if monotonic() < self._rest_until:
+        if self.resting:
             return False
         fp("publish.before")
         began = monotonic()

@@ -1,0 +1,48 @@
+"""What a keeper sends again, and what it leaves for later."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from orchestrator.core.facts import WorkerInfo
+from orchestrator.engine import workers
+from tests.workers import flows
+from tests.workers.conftest import Bench
+from workers.celery_app import make_app
+from workers.lost_messages import LostMessages
+from workers.site import site_of
+
+LATER = """
+CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
+AS $$SELECT clock_timestamp() + interval '10 s'$$
+"""
+
+
+def _dispatch(bench: Bench, run_id: UUID) -> Any:
+    with bench.ledger.auto() as tx:
+        return tx.exec_driver_sql(
+            "SELECT published_at, publish_count FROM flow_step_dispatches WHERE run_id = %(run)s", {"run": run_id}
+        ).one()
+
+
+def test_nothing_counts_as_sent_while_the_publisher_rests(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each message doubles the patience: an outage of Redis would be paid for long after its end."""
+    site = site_of(make_app(bench.settings, {"chain": flows.chain}))
+    lost = LostMessages(site)
+    try:
+        run_id = bench.start("chain", publish=False, n=1)
+        with bench.ledger.auto() as tx:
+            tx.exec_driver_sql(LATER)
+        info = WorkerInfo("host/1/ab", "host", 1, "threads", 1, 1, ("default",), ("chain.add",), "test")
+        workers.hello(bench.ledger, info)
+        publisher = site.runtime().publisher
+        monkeypatch.setattr(publisher, "_rest_until", float("inf"))
+        lost.sweep()
+        assert _dispatch(bench, run_id) == (None, 0)
+        monkeypatch.setattr(publisher, "_rest_until", 0.0)
+        lost.sweep()
+        assert _dispatch(bench, run_id).publish_count == 1
+    finally:
+        lost.close()
+        site.close()
