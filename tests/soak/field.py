@@ -1,5 +1,6 @@
 """The field of a soak: servers, links, workers that are started again when they die, and the record of it all."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from tests.support.servers import Broker, Server
 
 _FLOWS: Final = str(Path(flows.__file__))
 LEASE: Final = timedelta(seconds=4)
+_RAISED: Final = re.compile(r"^([a-z_]\w*(?:\.\w+)*\.\w+|[A-Z]\w*(?:Error|Exception|Lost))(?::|$)")
+"""The last line of a traceback."""
 _OPEN: Final = "SELECT count(*) FROM flow_runs WHERE ended_at IS NULL"
 
 
@@ -180,7 +183,8 @@ class Field:
                     found["not started"] += " step.not_started " in line
                     found["fenced"] += " lease.fenced " in line
                     found["abandoned threads"] += " step.abandoned " in line
-                    found["workers' errors"] += "Traceback (most recent call last)" in line
+                    if raised := _RAISED.match(line):
+                        found[f"logged {raised[1]}"] += 1
         return dict(found)
 
 
