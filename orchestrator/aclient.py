@@ -161,7 +161,7 @@ class AsyncRunHandle(Generic[R]):
     async def wait(self, timeout: float | None = None) -> RunStatus:
         """As `RunHandle.wait`; holds no thread between two looks, so many may wait, and a wait can be cancelled."""
         answered = time.monotonic()
-        for pause in pauses(timeout):
+        for pause in pauses(timeout, self.sync.known_since):
             try:
                 if (status := await self.client.thread(self.sync.final_status)) is not None:
                     return status

@@ -1,10 +1,10 @@
 """One run, as a program sees it."""
 
 import getpass
+import math
 import os
 import time
 from collections.abc import Iterator
-from itertools import accumulate, chain, repeat
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -23,20 +23,18 @@ R = TypeVar("R")
 
 OUTAGE_S: Final = 30.0
 """How long a wait goes on when the database is away."""
-_QUICK_LOOKS: Final = 12
-"""A short run on an idle machine ends within these."""
+_SHARE: Final = 24
+"""A run is looked at again after a twenty-fourth of the time it is known for: its end is seen at most so much late."""
+_SHORTEST_S: Final = 0.001
+_LONGEST_S: Final = 0.5
 
 
-def pauses(timeout_s: float | None) -> Iterator[float]:
-    """Seconds to sleep between looks: 1 ms for a while, then growing to 500 ms, until `timeout_s` is over (None:
-    never)."""
-    ends = None if timeout_s is None else time.monotonic() + timeout_s
-    growing = accumulate(repeat(1.5), lambda pause, factor: min(pause * factor, 0.5), initial=0.001)
-    for pause in chain(repeat(0.001, _QUICK_LOOKS), growing):
-        left = pause if ends is None else ends - time.monotonic()
-        if left <= 0:
-            return
-        yield min(pause, left)
+def pauses(timeout_s: float | None, since: float) -> Iterator[float]:
+    """Seconds to sleep between looks at a run known `since` (of the monotonic clock): from 1 ms to 500 ms, until
+    `timeout_s` is over (None: never)."""
+    ends = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while (now := time.monotonic()) < ends:
+        yield min(max((now - since) / _SHARE, _SHORTEST_S), _LONGEST_S, ends - now)
 
 
 class RunHandle(Generic[R]):
@@ -48,6 +46,7 @@ class RunHandle(Generic[R]):
         self.client = client
         self.id = run_id
         self.created = created
+        self.known_since = time.monotonic()
         self._flow = flow
 
     def __repr__(self) -> str:
@@ -73,7 +72,7 @@ class RunHandle(Generic[R]):
             WaitTimeout: it has not ended; it goes on.
         """
         answered = time.monotonic()
-        for pause in pauses(timeout):
+        for pause in pauses(timeout, self.known_since):
             try:
                 if (status := self.final_status()) is not None:
                     return status
