@@ -152,6 +152,6 @@ def _fate(rng: random.Random, step: Mapping[str, Any], *, wide: bool = False) ->
         fate["f"] = 2 * attempts  # fails the first epoch; later ones may mend it
     elif luck < 0.24 and "timeout" in step:
         fate["hang"] = 3.0
-    elif luck > 0.985:
+    elif luck < 0.25 and not wide:
         fate["s"] = LONG_S
     return fate

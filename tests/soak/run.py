@@ -23,6 +23,7 @@ from workers.publisher import Publisher
 
 LIVENESS_S: Final = 20.0
 DRAIN_S: Final = 60.0
+_SERVERS: Final = shutil.ignore_patterns("postgres", "valkey")
 OPEN_RUNS: Final = 12
 """Of each of two clients."""
 
@@ -52,7 +53,7 @@ def soak(seed: int, minutes: float, keep: Path | None = None, *, mutant: str | N
         clock.over("check")
         outcome = Outcome(seed, minutes, history, verdict, clock.seconds)
         if keep is not None and not outcome.passed:
-            shutil.copytree(folder, keep / f"seed-{seed}", ignore=shutil.ignore_patterns("postgres", "valkey"))
+            shutil.copytree(folder, keep / f"seed-{seed}", ignore=_SERVERS, dirs_exist_ok=True)
     return outcome
 
 
