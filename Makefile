@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 
-.PHONY: help venv test lint format types check demo bench outages soak wheel wheel-smoke model clean
+.PHONY: help venv test lint format types check demo bench bench-peers outages soak wheel wheel-smoke model clean
 
 help: ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ demo: $(STAMP) ## Start the stack, run the package audit on this environment, st
 
 bench: $(STAMP) ## Measure throughput and latency beside bare Celery
 	"$(BIN)/python" -m benchmarks $(BENCH_ARGS)
+
+bench-peers: $(STAMP) ## Measure beside DBOS, Procrastinate, Prefect and Temporal, each installed below .orchestrator/peers
+	"$(BIN)/python" -m benchmarks.peers $(BENCH_ARGS)
 
 outages: $(STAMP) ## Take PostgreSQL, Redis and both away for ten minutes (OUTAGE_SECONDS) and show what it cost
 	"$(BIN)/python" -m pytest -m soak -n 3 -rP --show-capture=stdout tests/faults/test_long_outages.py $(PYTEST_ARGS)

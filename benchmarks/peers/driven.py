@@ -69,7 +69,7 @@ class Driven:
 
     def _tail(self) -> str:
         lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return "".join(f"\n{line}" for line in [" The end of its log:", *lines[-15:]]) if lines else ""
+        return "".join(f"\n{line}" for line in ["The end of its log:", *lines[-15:]]) if lines else ""
 
     def _hear(self, patience_s: float) -> dict[str, Any]:
         """The next line.

@@ -24,6 +24,7 @@ _REST_S: Final = 0.6
 """After saturated chains, so that what is written lazily is charged to who caused it."""
 _WARM: Final = 8
 _LEAST: Final = 5
+_PAGE: Final = 10
 
 
 def fan_name(size: int) -> str:
@@ -45,9 +46,13 @@ class Sizes:
     """A fan-out is repeated up to five times while it has taken less."""
     starts: int = 100
     starts_at_once: int = 200
+    start_s: float = 3.0
+    """Who needs longer is asked for fewer."""
 
 
-QUICK: Final = Sizes(rounds=1, chain_s=0.8, latencies=10, latency_s=1.5, fan_s=0.3, starts=20, starts_at_once=50)
+QUICK: Final = Sizes(
+    rounds=1, chain_s=0.8, latencies=10, latency_s=1.5, fan_s=0.3, starts=20, starts_at_once=50, start_s=1.0
+)
 
 
 def _seconds(what: Callable[[], object]) -> float:
@@ -101,11 +106,20 @@ def starts(sizes: Sizes, one: Contender) -> dict[str, float]:
     """What one client process can have accepted while nobody works on it."""
     one.pause()
     try:
-        single = sizes.starts / _seconds(partial(one.start_each, sizes.starts))
-        many = sizes.starts_at_once / _seconds(partial(one.start_many, sizes.starts_at_once))
+        single = _starts_per_second(one, sizes)
+        count = max(_PAGE, min(sizes.starts_at_once, int(single * sizes.start_s)))
+        many = count / _seconds(partial(one.start_many, count))
     finally:
         one.go_on()
     return {ONE_BY_ONE: single, AT_ONCE: many}
+
+
+def _starts_per_second(one: Contender, sizes: Sizes) -> float:
+    done, spent = 0, 0.0
+    while done == 0 or (done < sizes.starts and spent < sizes.start_s):
+        spent += _seconds(partial(one.start_each, _PAGE))
+        done += _PAGE
+    return done / spent
 
 
 WORKLOADS: Final[Mapping[str, Callable[[Sizes, Contender], dict[str, float]]]] = {
@@ -137,9 +151,15 @@ def rounds(
                 _turn(make, here, samples, sizes)
             except DriverFailed as exc:
                 say(f"{name} loses this round: {exc}")
-                notes.append(f"{name} has no round {number}: {str(exc).splitlines()[0]}")
+                notes.append(f"{name} has no round {number}: {' … '.join(_ends(str(exc)))}")
     found = [row for one in samples.values() for row in one.rows()]
     return found, notes + [note for one in samples.values() for note in one.notes]
+
+
+def _ends(text: str) -> list[str]:
+    """The first line and the last, which of a log is the reason."""
+    lines = text.splitlines()
+    return lines if len(lines) < 2 else [lines[0], lines[-1].strip()]
 
 
 def _turn(make: Callable[[], Contender], here: list[Contender], samples: Mapping[str, Samples], sizes: Sizes) -> None:

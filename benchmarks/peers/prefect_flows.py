@@ -36,6 +36,19 @@ async def fan(count: int) -> int:
     return await total(await asyncio.gather(*[add_one(value) for value in range(count)]))
 
 
+async def _scheduled(count: int, at_once: int) -> None:
+    """Runs that are scheduled, and that no worker looks for."""
+    room = asyncio.Semaphore(at_once)
+    async with get_client() as client:
+
+        async def one(value: int) -> None:
+            async with room:
+                state = Scheduled(scheduled_time=datetime.now(UTC) + _LATER)
+                await client.create_flow_run(chain, parameters={"value": value}, state=state)
+
+        await asyncio.gather(*[one(value) for value in range(count)])
+
+
 class Flows:
     def __init__(self, server: Processes) -> None:
         self._server = server
@@ -59,28 +72,10 @@ class Flows:
         return timed(lambda: self._runner.run(fan(count)))
 
     def start_each(self, count: int) -> float:
-        async def each() -> None:
-            for value in range(count):
-                await self._scheduled(value)
-
-        return timed(lambda: self._runner.run(each()))
+        return timed(lambda: self._runner.run(_scheduled(count, 1)))
 
     def start_many(self, count: int) -> float:
-        async def one(value: int, room: asyncio.Semaphore) -> None:
-            async with room:
-                await self._scheduled(value)
-
-        async def many() -> None:
-            room = asyncio.Semaphore(_AT_ONCE)
-            await asyncio.gather(*[one(value, room) for value in range(count)])
-
-        return timed(lambda: self._runner.run(many()))
-
-    async def _scheduled(self, value: int) -> None:
-        """A run that is scheduled and that no worker looks for."""
-        async with get_client() as client:
-            state = Scheduled(scheduled_time=datetime.now(UTC) + _LATER)
-            await client.create_flow_run(chain, parameters={"value": value}, state=state)
+        return timed(lambda: self._runner.run(_scheduled(count, _AT_ONCE)))
 
     def close(self) -> None:
         self._runner.close()

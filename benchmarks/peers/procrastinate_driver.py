@@ -108,6 +108,7 @@ class Jobs:
         return link.configure(queue=queue)
 
     def close(self) -> None:
+        self._look.execute("DELETE FROM procrastinate_jobs WHERE queue_name = 'nobodys'")
         self._workers.stop()
         self._runner.run(app.close_async())
         self._look.close()
