@@ -1,0 +1,108 @@
+"""What histories share: a database with a clock of its own, its recorder, seats for actors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from orchestrator.engine import faults, release
+from orchestrator.settings import Settings
+from tests.proof import recorder
+from tests.proof.history import SECOND
+from tests.simulation.stage import Stage, StagedLedger
+from tests.support import databases
+from tests.support.factories import RECORDER, Lab
+from tests.support.servers import Server
+from workers import execute, heartbeat, held, patience
+from workers.logs import log
+
+EPOCH_NS: Final = 1_893_456_000 * SECOND
+"""2030-01-01, where every history begins."""
+CLOCK: Final = """
+CREATE SEQUENCE sim_clock;
+CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+  $$SELECT timestamptz '2030-01-01 00:00+00' + nextval('sim_clock') * interval '1 microsecond'$$;
+"""
+"""A microsecond passes whenever somebody looks, and nothing else makes time pass: the same steps give the same times."""
+
+
+class Arena:
+    """One database and one stage for any number of histories, one after the other."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        recorder.install(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(RECORDER)
+            connection.execute(CLOCK)
+            connection.execute("ALTER TABLE proof_history ALTER COLUMN at SET DEFAULT flow_now()")
+        self.settings = Settings(
+            database_url=SecretStr(url),
+            broker_url=SecretStr("redis://none"),
+            lease=timedelta(seconds=30),
+            heartbeat=timedelta(seconds=10),
+            cancel_grace=timedelta(seconds=15),
+            redispatch_after=timedelta(seconds=5),
+            worker_ttl=timedelta(minutes=1),
+            crash_limit=2,
+        )
+        self.stage = Stage()
+        self.ledger = StagedLedger.connect(
+            url, pool_size=90, statement_timeout=timedelta(seconds=20), name="simulation"
+        )
+        assert isinstance(self.ledger, StagedLedger)
+        self.ledger.stage = self.stage
+        self.lab = Lab(url, self.ledger)
+        self.monotonic_s = 0.0
+        """The clock of the workers' machine; a jump of the database's clock leaves it alone."""
+        self.swallowed: list[str] = []
+        """Errors of the engine that it logged and went on from."""
+        self._patch = pytest.MonkeyPatch()
+        for module in (execute, heartbeat, held, patience):
+            self._patch.setattr(module, "monotonic", lambda: self.monotonic_s)
+        self._patch.setattr(patience, "sleep", lambda _: self.stage.boundary("sleep"))
+        self._patch.setattr(log, "disabled", True)
+        self._patch.setattr(release.log, "exception", self._swallow)
+        faults.arm("handler.before", lambda: self.stage.boundary("claimed"))
+
+    def _swallow(self, event: str, **facts: Any) -> None:
+        self.swallowed.append(f"{event} {facts}")
+
+    def reset(self) -> None:
+        """An empty ledger at the beginning of time."""
+        self.lab.reset()
+        self.lab.execute("DELETE FROM proof_effects")
+        self.lab.execute("TRUNCATE proof_history")
+        self.lab.execute("SELECT setval('sim_clock', 1)")
+        self.monotonic_s = 0.0
+        self.swallowed.clear()
+
+    def now_ns(self) -> int:
+        """The ledger's clock. Nobody looks at it twice in the same microsecond."""
+        (row,) = self.lab.rows("SELECT nextval('sim_clock') AS now")
+        return EPOCH_NS + int(row["now"]) * 1000
+
+    def forward(self, seconds: float) -> None:
+        """Of the ledger's clock."""
+        self.lab.rows("SELECT setval('sim_clock', nextval('sim_clock') + %s)", int(seconds * 1_000_000))
+
+    def close(self) -> None:
+        faults.disarm()
+        self._patch.undo()
+        self.stage.close()
+        self.lab.close()
+
+
+@contextmanager
+def arena(server: Server, template: str) -> Iterator[Arena]:
+    """In a new database, a copy of the migrated `template`."""
+    with databases.created(server, template=template) as name:
+        made = Arena(server.url_of(name))
+        try:
+            yield made
+        finally:
+            made.close()

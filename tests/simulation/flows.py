@@ -1,0 +1,146 @@
+"""Small seeded flows, inputs that say what each handler does, and the handlers."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from orchestrator import Context, Manifest, step
+from orchestrator.errors import ManifestInvalid
+from workers.site import AnyStep
+
+ACCEPTED: Final = (
+    *(["succeeded"],) * 4,
+    ["failed"],
+    ["succeeded", "failed"],
+    ["succeeded", "failed", "skipped"],
+)
+LOOPS: Final = 0.3
+Fate = dict[str, Any]
+"""`f`: attempts up to this number fail. `x`: fails for good at once. `either`: as the scheduler likes, each time.
+`items`: how many items it returns for a loop."""
+
+
+class Hopeless(Exception):
+    """No attempt will do."""
+
+
+def manifest(rng: random.Random, name: str) -> dict[str, Any]:
+    """A few steps and loops, each after some of those before it."""
+    while True:
+        steps: dict[str, Any] = {}
+        for n in range(rng.randint(1, 6)):
+            before = rng.sample(list(steps), k=min(len(steps), rng.choice((0, 1, 1, 1, 2, 3))))
+            run_after = {key: list(rng.choice(ACCEPTED)) for key in sorted(before)}
+            make = _loop if rng.random() < LOOPS else _call
+            steps[f"s{n}"] = make(rng, f"s{n}", steps, run_after)
+        found: dict[str, Any] = {"name": name, "steps": steps}
+        if rng.random() < 0.15:
+            found["deadline"] = "PT50S"
+        with suppress(ManifestInvalid):  # a step that could never run
+            Manifest(**found)
+            return found
+
+
+def _policy(rng: random.Random) -> dict[str, Any]:
+    attempts = rng.choice((1, 2, 2, 3))
+    policy: dict[str, Any] = {"retry": {"max_attempts": attempts, "backoff": {"delays": ["PT1S", "PT3S"]}}}
+    if rng.random() < 0.15:
+        policy["timeout"] = "PT40S"
+    if rng.random() < 0.1:
+        policy["queue_timeout"] = "PT45S"
+    if rng.random() < 0.1:
+        policy["priority"] = 9
+    return policy
+
+
+def _call(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dict[str, list[str]]) -> dict[str, Any]:
+    seen = [f"@steps('{name}').output" for name, accepted in run_after.items() if accepted == ["succeeded"]]
+    policy = _policy(rng)
+    pays = "timeout" not in policy and rng.random() < 0.2
+    return {
+        "type": "pay" if pays else "work",
+        "inputs": {"fate": f"@triggerBody().fates.{key}", "seen": seen},
+        "run_after": run_after,
+        **({"transactional": True} if pays else {}),
+        **policy,
+    }
+
+
+def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dict[str, list[str]]) -> dict[str, Any]:
+    plain = [name for name, accepted in run_after.items() if accepted == ["succeeded"] and "steps" not in steps[name]]
+    given = {step["for_each"] for step in steps.values() if "steps" in step}
+    plain = [name for name in plain if f"@steps('{name}').output.items" not in given]
+    window = rng.choice((None, 1, 2))
+    return {
+        "for_each": f"@steps('{plain[0]}').output.items" if plain else f"@triggerBody().lists.{key}",
+        "run_after": run_after,
+        **({"concurrency": window} if window else {}),
+        "steps": {"do": {"type": "work", "inputs": {"fate": "@item()"}, **_policy(rng)}},
+    }
+
+
+def body(rng: random.Random, steps: Mapping[str, Any]) -> dict[str, Any]:
+    """The input of one run: a fate for every step, a list of fates for every loop over the input."""
+    fates = {key: _fate(rng, step) for key, step in steps.items() if "steps" not in step}
+    lists: dict[str, list[Fate]] = {}
+    for key, step_ in steps.items():
+        if "steps" not in step_:
+            continue
+        items = [_fate(rng, step_["steps"]["do"]) for _ in range(rng.choice((0, 1, 2, 3, 4)))]
+        source = step_["for_each"]
+        if source.startswith("@triggerBody()"):
+            lists[key] = items
+        else:
+            fates[source.split("'")[1]]["items"] = items
+    return {"fates": fates, "lists": lists}
+
+
+def _fate(rng: random.Random, step_: Mapping[str, Any]) -> Fate:
+    attempts = step_["retry"]["max_attempts"]
+    return rng.choice(
+        (
+            dict,
+            dict,
+            lambda: {"f": rng.randint(0, attempts - 1)},
+            lambda: {"f": attempts, "either": True},
+            lambda: {"f": attempts, "either": True},
+            lambda: {"x": True},
+        )
+    )()
+
+
+def may(fate: Fate, attempt: int, how: str) -> bool:
+    """Whether the handler of this attempt may `finish`, or `fail`."""
+    fails = bool(fate.get("x")) or attempt <= fate.get("f", 0)
+    return bool(fate.get("either")) or fails is (how == "fail")
+
+
+def tokens(value: object) -> Iterator[str]:
+    """Of all outputs within a structure."""
+    if isinstance(value, dict):
+        if "token" in value:
+            yield value["token"]
+        for part in value.values():
+            yield from tokens(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from tokens(part)
+
+
+def handlers(handle: Callable[[Context, Fate, Any], dict[str, Any]]) -> dict[str, AnyStep]:
+    """By type. What they do is up to `handle`."""
+
+    @step(never_retry=(Hopeless,))
+    def work(ctx: Context, fate: dict[str, Any], seen: list[Any] = []) -> dict[str, Any]:  # noqa: B006  never changed
+        return handle(ctx, fate, seen)
+
+    @step(transactional=True, never_retry=(Hopeless,))
+    def pay(ctx: Context, fate: dict[str, Any], seen: list[Any] = []) -> dict[str, Any]:  # noqa: B006
+        effect = {"key": ctx.idempotency_key, "attempt": ctx.attempt}
+        ctx.tx.execute(text("INSERT INTO proof_effects (key, attempt) VALUES (:key, :attempt)"), effect)
+        return handle(ctx, fate, seen)
+
+    return {"work": work, "pay": pay}

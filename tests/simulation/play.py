@@ -1,0 +1,159 @@
+"""A seeded scheduler: one seed, one history."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.simulation.arena import Arena
+from tests.simulation.world import DUTIES, MOST_RUNS, SEATS, World
+
+SHOWN = 60
+"""Lines of a trace that are printed."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """A history that is over, and what was wrong with it."""
+
+    seed: int
+    steps: int
+    wrong: tuple[str, ...]
+    trace: tuple[str, ...] = field(repr=False)
+    commits: int = 0
+
+    def __str__(self) -> str:
+        last = "\n".join(f"  {line}" for line in self.trace[-SHOWN:])
+        return f"seed {self.seed}, {self.steps} steps, the last lines of {len(self.trace)}:\n{last}\n" + "\n".join(
+            self.wrong
+        )
+
+
+def play(arena: Arena, seed: int, steps: int) -> Played:
+    """So many decisions of the scheduler, then the drain and the checker."""
+    world = World(arena, seed, size=2 + seed % 2)
+    before = arena.stage.commits
+    wrong: list[str] = []
+    try:
+        _Player(world, seed).run(steps)
+        world.drain()
+        wrong += [str(violation) for violation in world.violations()]
+    except Exception as exc:  # whatever it is, it is told with the trace that led to it
+        wrong.append(f"{type(exc).__name__}: {exc}")
+    finally:
+        world.close()
+    return Played(seed, steps, tuple(wrong), tuple(world.trace), arena.stage.commits - before)
+
+
+class _Player:
+    def __init__(self, world: World, seed: int) -> None:
+        self._world = world
+        self._rng = random.Random(f"play {seed}")
+        rare, often = self._rng.uniform(0.2, 1.5), self._rng.uniform(0.5, 2)
+        self._acts: list[tuple[float, Callable[[], None]]] = [
+            (30, self._go),
+            (8 * often, self._deliver),
+            (4, self._start),
+            (1, self._again),
+            (rare, self._duplicate),
+            (rare, self._drop),
+            (0.3 * rare, self._world.wipe),
+            (rare, self._crash_child),
+            (0.7 * rare, self._crash),
+            (0.7 * rare, self._pause),
+            (1.5 * rare, self._resume),
+            (0.5 * rare, self._shut_down),
+            (4 * often, self._advance),
+            (0.5 * rare, self._jump),
+            (7 * often, self._duty),
+            (0.6 * rare, self._cancel),
+            (1.5 * rare, self._retry),
+        ]
+
+    def run(self, steps: int) -> None:
+        acts, weights = [act for _, act in self._acts], [weight for weight, _ in self._acts]
+        for act in self._rng.choices(acts, weights, k=steps):
+            act()
+            self._world.audit()
+
+    def _any(self) -> int:
+        return self._rng.randrange(1_000_000)
+
+    def _go(self) -> None:
+        actors = self._world.actors
+        if actors:
+            actor = self._rng.choice(actors)
+            orders = self._world.orders(actor)
+            lose = "lose" in orders and self._rng.random() < 0.05
+            kept = [order for order in orders if order != "lose"]
+            self._world.go(actor, "lose" if lose else self._rng.choice(kept))
+
+    def _deliver(self) -> None:
+        free = [one for one in self._world.processes if one.healthy and len(one.children) < SEATS]
+        if free and self._world.queued:
+            self._world.deliver(self._any(), self._rng.choice(free))
+
+    def _start(self) -> None:
+        if len(self._world.runs) + len(self._world.clients) < MOST_RUNS:
+            key = f"k{self._rng.randrange(6)}" if self._rng.random() < 0.5 else None
+            known = [call for call in self._world.calls if key is not None and call.key == key]
+            if not known:
+                self._world.start(self._any(), key)
+
+    def _again(self) -> None:
+        known = [call for call in self._world.calls if call.kind == "start" and call.key is not None]
+        if known and len(self._world.runs) < MOST_RUNS:
+            self._world.again(self._rng.choice(known), same=self._rng.random() < 0.6)
+
+    def _duplicate(self) -> None:
+        if self._world.queued or self._world.taken:
+            self._world.duplicate(self._any())
+
+    def _drop(self) -> None:
+        if self._world.queued:
+            self._world.drop(self._any())
+
+    def _crash_child(self) -> None:
+        pairs = [(process, one) for process in self._world.processes for one in process.children]
+        if pairs:
+            self._world.crash_child(*self._rng.choice(pairs))
+
+    def _crash(self) -> None:
+        self._world.crash(self._rng.choice(self._world.processes))
+
+    def _pause(self) -> None:
+        awake = [one for one in self._world.processes if one.healthy]
+        if awake:
+            self._world.pause(self._rng.choice(awake))
+
+    def _resume(self) -> None:
+        asleep = [one for one in self._world.processes if not one.healthy]
+        if asleep:
+            self._world.resume(self._rng.choice(asleep))
+
+    def _shut_down(self) -> None:
+        self._world.shut_down(self._rng.choice(self._world.processes))
+
+    def _advance(self) -> None:
+        self._world.advance(self._rng.choice((0.5, 1, 2, 4, 8, 20)))
+        for process in list(self._world.processes):
+            self._world.restart(process)
+
+    def _jump(self) -> None:
+        self._world.jump(self._rng.choice((5, 29, 31, 60)))
+
+    def _duty(self) -> None:
+        awake = [one for one in self._world.processes if one.healthy and len(one.keepers) < 3]
+        if awake:
+            self._world.duty(self._rng.choice(awake), self._rng.choice(DUTIES))
+
+    def _cancel(self) -> None:
+        if self._world.runs:
+            self._world.cancel(self._rng.choice(self._world.runs))
+
+    def _retry(self) -> None:
+        if self._world.runs:
+            run_id = self._rng.choice(self._world.runs)
+            keys = sorted({one.step_key for one in self._world.invocations.values() if one.run_id == run_id})
+            self._world.retry(run_id, self._rng.choice([None, None, *keys]))
+
+

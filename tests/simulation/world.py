@@ -1,0 +1,520 @@
+"""One history: workers, keepers, clients, a broker that forgets, and everything that may happen to them.
+
+Whoever calls these methods is the scheduler: each does one small thing, and nothing happens in between.
+"""
+
+import json
+import random
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator import Context, Manifest
+from orchestrator.core.facts import Dispatch, StartRequest
+from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.engine import cancel_run, redispatch, register, release, retry_step, start_run, sweep, workers
+from orchestrator.errors import Conflict, IdempotencyConflict, OrchestratorError
+from orchestrator.ledger.tx import is_disconnect
+from tests.proof import recorder
+from tests.proof.checker import check
+from tests.proof.history import SECOND, Call, Fault, History, Invocation, Limits, Message
+from tests.proof.verdict import Violation
+from tests.simulation import flows
+from tests.simulation.arena import Arena
+from tests.simulation.flows import Fate
+from tests.simulation.processes import HOST, Broker, Process, Sender, repeated
+from tests.simulation.stage import Actor, Died, Order
+from workers import execute
+from workers.site import task_name
+
+DUTIES: Final = ("expired", "due", "deadlines", "queue_timeouts", "overruns", "redispatch")
+SEATS: Final = 3
+"""Pool children of a worker."""
+MOST_RUNS: Final = 5
+_LIMITS: Final = Limits(crash_limit=2, grace_ns=15 * SECOND, slack_ns=SECOND // 1000)
+_ROUNDS: Final = 300
+_QUEUE_TIMEOUT: Final = "no worker claimed it within its queue_timeout"
+
+
+class World:
+    """Seeded flows and inputs on an empty ledger. `trace` holds what was done, in words."""
+
+    def __init__(self, arena: Arena, seed: int, size: int = 2) -> None:
+        arena.reset()
+        self.arena, self.stage, self.ledger, self.lab = arena, arena.stage, arena.ledger, arena.lab
+        self.rng = random.Random(f"world {seed}")
+        self.trace: list[str] = []
+        self.broker: Broker = {}
+        self.taken: list[Dispatch] = []
+        self.manifests = [flows.manifest(self.rng, f"flow{n}") for n in range(2)]
+        for manifest in self.manifests:
+            register.register(self.ledger, Manifest(**manifest))
+        by_type = flows.handlers(self._handle)
+        self._handlers = {task_name(m["name"], type_): step for m in self.manifests for type_, step in by_type.items()}
+        self.running: dict[int, tuple[Context, Fate]] = {}
+        """By pid, what its handler is at."""
+        self.invocations: dict[str, Invocation] = {}
+        self.messages: list[Message] = []
+        self.calls: list[Call] = []
+        self.faults: list[Fault] = []
+        self.clients: list[Actor] = []
+        self._pids = 100_000
+        self._seen_commits = self.stage.commits
+        self.processes = [self._born(n, 0) for n in range(size)]
+
+    # ---- the parts ----
+
+    def _born(self, number: int, life: int) -> Process:
+        process = Process(number, life, self.arena.settings, self.stage, self.ledger, self.broker, self._handlers)
+        workers.hello(self.ledger, process.info())
+        return process
+
+    def _actor(self, name: str, body: Callable[[], Any], pid: int | None = None) -> Actor:
+        self._pids += 1
+        return Actor(self.stage, name, pid or self._pids, body)
+
+    def _say(self, text: str) -> None:
+        self.trace.append(text)
+
+    def _ns(self) -> int:
+        return self.arena.now_ns()
+
+    @property
+    def actors(self) -> list[Actor]:
+        """Everybody who could go on now."""
+        found = list(self.clients)
+        for process in self.processes:
+            found += [*process.children, *process.keepers] if process.healthy else []
+        return found
+
+    def process_of(self, actor: Actor) -> Process | None:
+        return next((one for one in self.processes if actor in one.children or actor in one.keepers), None)
+
+    def names(self, actor: Actor) -> str:
+        process = self.process_of(actor)
+        return f"{process.name if process else 'client'} {actor.name}"
+
+    # ---- handlers ----
+
+    def _handle(self, ctx: Context, fate: Fate, seen: Any) -> dict[str, Any]:
+        actor = self.stage.acting
+        assert actor is not None
+        token = f"t{len(self.invocations)}"
+        parts = ctx.step_key.split(".")
+        self.invocations[token] = Invocation(
+            run_id=ctx.run_id,
+            step_key=ctx.step_key,
+            attempt=ctx.attempt,
+            pid=actor.pid,
+            key=ctx.idempotency_key,
+            started_ns=self._ns(),
+            token=token,
+            seen=tuple(sorted(set(flows.tokens(seen)))),
+            loop_index=int(parts[1]) if len(parts) == 3 else None,
+        )
+        self.running[actor.pid] = (ctx, fate)
+        order: Order = "go"
+        while order not in ("finish", "fail", "heed"):
+            order = self.stage.boundary("handler")
+        del self.running[actor.pid]
+        self._ended(token, "end" if order == "finish" else "error")
+        if order == "heed":
+            raise CancelledError
+        if order == "fail":
+            raise flows.Hopeless("nothing helps") if fate.get("x") else ConnectionError("not yet")
+        return {"token": token, "items": fate.get("items", [])}
+
+    def _ended(self, token: str, outcome: Any) -> None:
+        facts = self.invocations[token].__dict__
+        self.invocations[token] = Invocation(**{**facts, "ended_ns": self._ns(), "outcome": outcome})
+
+    def orders(self, actor: Actor) -> list[Order]:
+        """How this actor may go on."""
+        if actor.at == "handler":
+            ctx, fate = self.running[actor.pid]
+            found: list[Order] = [how for how in ("finish", "fail") if flows.may(fate, ctx.attempt, how)]  # type: ignore[misc]
+            return [*found, "heed"] if ctx.cancelled else found
+        return ["go", "lose"] if actor.at in ("request", "reply") else ["go"]
+
+    # ---- what actors do ----
+
+    def go(self, actor: Actor, order: Order = "go") -> None:
+        """To its next boundary."""
+        self._say(f"{self.names(actor)}: {order} at {actor.at}")
+        if order == "lose":
+            self._fault("link-db", frozenset({actor.pid}), actor.name)
+        actor.resume(order)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.clients = [one for one in self.clients if not one.over]
+        for process in self.processes:
+            process.forget()
+
+    def _finish(self, actor: Actor) -> None:
+        """To its end, handlers as their fates say."""
+        while not actor.over:
+            self.go(actor, self.orders(actor)[0])
+
+    # ---- clients ----
+
+    def start(self, flow: int, key: str | None, body: dict[str, Any] | None = None) -> None:
+        """A client asks for a run; it asks again after a lost reply, if it has a key."""
+        manifest = self.manifests[flow % len(self.manifests)]
+        text = json.dumps(flows.body(self.rng, manifest["steps"]) if body is None else body)
+        name = manifest["name"]
+
+        def ask() -> str:
+            with self._call("start", name, key, text) as call:
+                (started,) = start_run.start(self.ledger, [StartRequest(name, text, key)])
+                call.run_id = str(started.run_id)
+            if call.reply == "ok":
+                self._sender().publish(started.dispatches)
+            return call.reply
+
+        def act() -> None:
+            for _ in range(1 if key is None else 3):
+                if ask() != "unknown":
+                    return
+
+        self._client(f"start {name} {key}", act)
+
+    def again(self, call: Call, *, same: bool) -> None:
+        """A start with a key that was used."""
+        flow = next(n for n, manifest in enumerate(self.manifests) if manifest["name"] == call.flow)
+        self.start(flow, call.key, json.loads(call.body) if same else None)
+
+    def cancel(self, run_id: str) -> None:
+        def act() -> None:
+            with self._call("cancel", run_id=run_id):
+                grace = self.arena.settings.cancel_grace
+                cancel_run.cancel(self.ledger, UUID(run_id), by="op", reason="why not", grace=grace)
+
+        self._client(f"cancel {self.short(run_id)}", act)
+
+    def retry(self, run_id: str, step_key: str | None) -> None:
+        """An operator's."""
+
+        def act() -> None:
+            with self._call("retry", run_id=run_id) as call:
+                dispatches = retry_step.retry(self.ledger, UUID(run_id), step_key, by="op")
+            if call.reply == "ok":
+                self._sender().publish(dispatches)
+
+        self._client(f"retry {self.short(run_id)} {step_key}", act)
+
+    def _client(self, name: str, act: Callable[[], None]) -> None:
+        self._say(name)
+        self.clients.append(self._actor(name, act))
+
+    def _sender(self) -> Sender:
+        return Sender(self.stage, self.ledger, self.broker)
+
+    def _call(
+        self, kind: Any, flow: str = "", key: str | None = None, body: str = "", run_id: str | None = None
+    ) -> "Asking":
+        return Asking(self, kind, flow, key, body, run_id)
+
+    def short(self, run_id: str) -> str:
+        """A name that is the same in every repetition."""
+        runs = self.runs
+        return f"r{runs.index(run_id)}" if run_id in runs else "r?"
+
+    @property
+    def runs(self) -> list[str]:
+        """Those that clients were told of."""
+        told = [call.run_id for call in self.calls if call.kind == "start" and call.reply == "ok" and call.run_id]
+        return list(dict.fromkeys(told))
+
+    # ---- messages ----
+
+    @property
+    def queued(self) -> list[tuple[list[Dispatch], int]]:
+        """Every message, by its list and place."""
+        return [(self.broker[name], place) for name in sorted(self.broker) for place in range(len(self.broker[name]))]
+
+    def deliver(self, number: int, process: Process) -> None:
+        """Any message to any worker: lists have no order here."""
+        messages, place = self.queued[number % len(self.queued)]
+        one = messages.pop(place)
+        self.taken = [*self.taken[-20:], one]
+
+        def act() -> None:
+            at = self._ns()
+            self.messages.append(Message(str(one.run_id), one.step_key, one.number, actor.pid, at))
+            execute.deliver(process.site, one)
+
+        actor = self._actor(f"{self.short(str(one.run_id))} {one.step_key} #{one.number}", act)
+        self._say(f"{process.name} takes {actor.name}")
+        process.children.append(actor)
+
+    def duplicate(self, number: int) -> None:
+        """A message that is there, or one that was taken before, comes once more."""
+        known = [*(messages[place] for messages, place in self.queued), *self.taken]
+        one = known[number % len(known)]
+        self._say(f"duplicate {one.step_key} #{one.number}")
+        self.broker.setdefault((one.queue, one.priority), []).append(one)
+
+    def drop(self, number: int) -> None:
+        messages, place = self.queued[number % len(self.queued)]
+        self._say(f"drop {messages[place].step_key}")
+        messages.pop(place)
+
+    def wipe(self) -> None:
+        """All of Redis."""
+        self._say("wipe")
+        self._fault("broker wiped", frozenset(), "broker")
+        for messages in self.broker.values():
+            messages.clear()
+
+    # ---- what befalls a worker ----
+
+    def _fault(self, kind: str, pids: frozenset[int], target: str, since: int | None = None) -> None:
+        now = self._ns()
+        self.faults.append(Fault(kind, target, now if since is None else since, now, pids))
+
+    def crash_child(self, process: Process, actor: Actor) -> None:
+        """Its parent notices and puts its steps back."""
+        self._say(f"{self.names(actor)}: dies at {actor.at}")
+        self._fault("kill child", frozenset({actor.pid}), process.name)
+        self._die(actor)
+        self._bury(process, actor.pid)
+
+    def _bury(self, process: Process, pid: int) -> None:
+        owner, limit = f"{process.site.worker_id}/{pid}", self.arena.settings.crash_limit
+
+        def act() -> None:
+            repeated(lambda: given.extend(release.end_owned(self.ledger, owner, crash_limit=limit)), _lost)
+            process.site.runtime().publisher.publish(given)
+
+        given: list[Dispatch] = []
+        process.keepers.append(self._actor(f"bury {pid}", act, process.pid))
+
+    def _die(self, actor: Actor) -> None:
+        self.running.pop(actor.pid, None)
+        actor.resume("die")
+        assert actor.over
+        self._forget()
+
+    def crash(self, process: Process) -> None:
+        """The whole process; another one takes its place."""
+        self._say(f"{process.name} dies")
+        self._fault("kill", process.pids(), process.name)
+        for actor in [*process.children, *process.keepers]:
+            self._die(actor)
+        self._replace(process)
+
+    def _replace(self, process: Process) -> None:
+        self.processes[process.number] = self._born(process.number, process.life + 1)
+
+    def pause(self, process: Process) -> None:
+        self._say(f"{process.name} sleeps")
+        process.paused_ns = self._ns()
+
+    def resume(self, process: Process) -> None:
+        self._say(f"{process.name} wakes")
+        self._fault("pause", process.pids(), process.name, process.paused_ns)
+        process.paused_ns = None
+
+    def shut_down(self, process: Process) -> None:
+        """SIGTERM: what is not started is given back."""
+        self._say(f"{process.name} stops")
+        process.site.shared.stop()
+
+    def restart(self, process: Process) -> None:
+        """After a shutdown, when nothing runs in it any more."""
+        if process.site.stopping and process.healthy and not process.children and not process.keepers:
+            self._say(f"{process.name} is over")
+            self._replace(process)
+
+    # ---- time ----
+
+    def advance(self, seconds: float) -> None:
+        """Time passes for everybody, and the heartbeats of those who are awake go on."""
+        self._say(f"{seconds:g} s pass")
+        while seconds > 0:
+            part, begun = min(seconds, 7.0), self._ns()
+            seconds -= part
+            self.arena.forward(part)
+            self.arena.monotonic_s += part
+            # A handler may take its time; whoever stands elsewhere for so long is a process that was not scheduled.
+            idle = frozenset(
+                one.pid for process in self.processes for one in process.children if one.at not in ("handler", "begin")
+            )
+            if idle:
+                self._fault("pause child", idle, "machine", begun)
+            for process in self.processes:
+                if process.healthy:
+                    self._through(self._actor("beat", lambda process=process: self._beat(process), process.pid))  # type: ignore[misc]
+
+    def _beat(self, process: Process) -> None:
+        process.pulse.beat()
+        if not workers.seen(self.ledger, process.site.worker_id, True):
+            workers.hello(self.ledger, process.info())
+
+    @staticmethod
+    def _through(actor: Actor) -> None:
+        while not actor.over:
+            actor.resume()
+
+    def jump(self, seconds: float) -> None:
+        """The database's clock alone: for everybody else it is as if they had slept."""
+        self._say(f"the clock jumps by {seconds:g} s")
+        begun = self._ns()
+        self.arena.forward(seconds)
+        pids = frozenset(pid for process in self.processes for pid in process.pids())
+        self._fault("pause-clock", pids, "database", begun)
+
+    # ---- keepers ----
+
+    def duty(self, process: Process, name: str) -> None:
+        """One page of it."""
+
+        def act() -> None:
+            try:
+                process.site.runtime().publisher.publish(self._duty(process, name))
+            except DBAPIError as exc:  # the product's loops go on with the next sweep
+                if not is_disconnect(exc):
+                    raise
+
+        process.keepers.append(self._actor(name, act, process.pid))
+        self._say(f"{process.name} looks for {name}")
+
+    def _duty(self, process: Process, name: str) -> tuple[Dispatch, ...]:
+        settings, ledger = self.arena.settings, self.ledger
+        if name == "expired":
+            return sweep.expired(ledger, crash_limit=settings.crash_limit).dispatches
+        if name == "due":
+            return sweep.due(ledger).dispatches
+        if name == "deadlines":
+            return sweep.deadlines(ledger, settings.cancel_grace).dispatches
+        if name == "queue_timeouts":
+            return sweep.queue_timeouts(ledger).dispatches
+        return self._overruns(process) if name == "overruns" else self._send_again()
+
+    def _overruns(self, process: Process) -> tuple[Dispatch, ...]:
+        found = sweep.overruns(self.ledger, process.site.worker_id)
+        for overrun in found:
+            for actor in list(process.children):
+                at = self.running.get(actor.pid)
+                here = at is not None and (at[0].run_id, at[0].step_key) == (str(overrun.run_id), overrun.step_key)
+                if here and overrun.owner.endswith(f"/{actor.pid}"):
+                    self.crash_child(process, actor)
+        return tuple(dispatch for overrun in found for dispatch in overrun.dispatches)
+
+    def _send_again(self) -> tuple[Dispatch, ...]:
+        """First the lengths, then what the ledger expects."""
+        settings, found = self.arena.settings, []
+        depths = {name: len(messages) for name, messages in self.broker.items()}
+        for (queue, priority), expected in redispatch.outstanding(self.ledger).items():
+            found += redispatch.lost(
+                self.ledger,
+                queue,
+                [priority],
+                expected - depths.get((queue, priority), 0),
+                after=settings.redispatch_after,
+                unpublished_after=settings.redispatch_after,
+                worker_ttl=settings.worker_ttl,
+            )
+        return tuple(found)
+
+    # ---- what must hold ----
+
+    def audit(self) -> None:
+        """After every commit."""
+        assert not self.arena.swallowed, self.arena.swallowed
+        if self._seen_commits != self.stage.commits:
+            self._seen_commits = self.stage.commits
+            self.lab.audit()
+
+    def drain(self) -> None:
+        """Everything heals; whatever is open comes to its end."""
+        self._say("---- heal and drain")
+        for process in self.processes:
+            if not process.healthy:
+                self.resume(process)
+        for turn in range(_ROUNDS):
+            while self.actors or self.queued:
+                for actor in self.actors:
+                    self._finish(actor)
+                for process in self.processes:
+                    self.restart(process)
+                if self.queued:
+                    self.deliver(0, self.processes[turn % len(self.processes)])
+            self.audit()
+            if not self.lab.rows("SELECT FROM flow_runs WHERE status = ANY (%s) LIMIT 1", _OPEN):
+                return
+            for name in DUTIES:
+                for process in self.processes:
+                    self.duty(process, name)
+            self.advance(2 if turn < 60 else 60)
+
+    def history(self) -> History:
+        url = self.arena.url
+        return History(
+            invocations=tuple(self.invocations.values()),
+            calls=tuple(self.calls),
+            faults=tuple(self.faults),
+            changes=tuple(recorder.changes(url, 0)),
+            messages=tuple(self.messages),
+            final=recorder.final_rows(url, 0),
+            manifests=recorder.manifests(url),
+            effects=recorder.effects(url),
+            limits=_LIMITS,
+            ended_ns=self._ns(),
+        )
+
+    def violations(self) -> list[Violation]:
+        """What the checker says. It has no word for a queue timeout: a step that fails so, unstarted, is left out."""
+        history = self.history()
+        late = {
+            change.place for change in history.of("flow_steps") if change.row.get("reason", "").startswith(_QUEUE_TIMEOUT)
+        }
+        found = check(history).violations
+        return [one for one in found if one.invariant != "I5" or (one.run_id, one.step_key) not in late]
+
+    def close(self) -> None:
+        """Nobody acts any more."""
+        for actor in [*self.clients, *(one for p in self.processes for one in (*p.children, *p.keepers))]:
+            with suppress(Exception):
+                if not actor.over:
+                    actor.resume("die")
+
+
+_OPEN: Final = [status.value for status in RunStatus if status not in FINAL_RUN]
+
+
+def _lost(exc: BaseException) -> bool:
+    return is_disconnect(exc)
+
+
+class Asking:
+    """A client's request, from its begin to what the client knows in the end."""
+
+    def __init__(
+        self, world: World, kind: Any, flow: str, key: str | None, body: str, run_id: str | None
+    ) -> None:
+        self._world = world
+        self._facts = (kind, flow, key, body)
+        self.run_id = run_id
+        self.reply: Any = "ok"
+
+    def __enter__(self) -> "Asking":
+        self._begun = self._world._ns()
+        return self
+
+    def __exit__(self, kind: Any, exc: BaseException | None, _: Any) -> bool:
+        if isinstance(exc, Conflict | IdempotencyConflict | OrchestratorError):
+            self.reply = "refused"
+        elif isinstance(exc, Died) or (exc is not None and is_disconnect(exc)):
+            self.reply = "unknown"
+        elif exc is not None:
+            return False
+        what, flow, key, body = self._facts
+        call = Call(what, flow, self._begun, self._world._ns(), self.reply, key, body, self.run_id)
+        self._world.calls.append(call)
+        return not isinstance(exc, Died)
