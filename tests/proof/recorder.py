@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -40,20 +41,41 @@ def install(url: str) -> None:
             )
 
 
-def clock_offset_ns() -> int:
-    """Monotonic minus wall clock: on one machine the database's clock is the wall clock."""
-    best = min((_reading() for _ in range(20)), key=lambda reading: reading[0])
-    return best[1]
+@dataclass(frozen=True)
+class Offset:
+    """Monotonic minus wall clock. On one machine the database's clock is the wall clock; that one is slewed, a little
+    all the time, so it is read twice and what lies between is on the line."""
+
+    wall_ns: int
+    offset_ns: int
+    later_ns: int = 0
+    drift_ns: int = 0
+
+    @classmethod
+    def now(cls) -> "Offset":
+        _, wall_ns, offset_ns = min(_reading() for _ in range(20))
+        return cls(wall_ns, offset_ns)
+
+    def until_now(self) -> "Offset":
+        """Between the first reading and this one."""
+        now = Offset.now()
+        return replace(self, later_ns=now.wall_ns - self.wall_ns, drift_ns=now.offset_ns - self.offset_ns)
+
+    def monotonic_ns(self, wall_ns: int) -> int:
+        """That moment on the monotonic clock."""
+        share = (wall_ns - self.wall_ns) / self.later_ns if self.later_ns else 0.0
+        return wall_ns + self.offset_ns + int(self.drift_ns * share)
 
 
-def _reading() -> tuple[int, int]:
+def _reading() -> tuple[int, int, int]:
+    """How long it took, the wall clock, and the offset."""
     before = time.monotonic_ns()
     wall = time.time_ns()
     after = time.monotonic_ns()
-    return after - before, (before + after) // 2 - wall
+    return after - before, wall, (before + after) // 2 - wall
 
 
-def changes(url: str, offset_ns: int) -> list[Change]:
+def changes(url: str, offset: Offset) -> list[Change]:
     """What the triggers recorded, on the monotonic clock."""
     with psycopg.connect(url, row_factory=dict_row) as connection:
         connection.execute("SET timezone = 'UTC'")
@@ -61,12 +83,12 @@ def changes(url: str, offset_ns: int) -> list[Change]:
     return with_old(
         Change(
             seq=row["seq"],
-            at=_instant(row["at"], offset_ns),
+            at=_instant(row["at"], offset),
             xid=row["xid"],
             table=row["table_name"],
             op=row["op"],
-            old=_plain(row["old"] or {}, offset_ns),
-            new=_plain(row["new"] or {}, offset_ns),
+            old=_plain(row["old"] or {}, offset),
+            new=_plain(row["new"] or {}, offset),
             run_id=str(row["run_id"] or ""),
             step_key=row["step_key"] or "",
         )
@@ -74,7 +96,7 @@ def changes(url: str, offset_ns: int) -> list[Change]:
     )
 
 
-def final_rows(url: str, offset_ns: int) -> dict[str, tuple[Row, ...]]:
+def final_rows(url: str, offset: Offset) -> dict[str, tuple[Row, ...]]:
     """Every row of every table of the ledger, as it stands."""
     found: dict[str, tuple[Row, ...]] = {}
     with psycopg.connect(url, row_factory=dict_row) as connection:
@@ -85,7 +107,7 @@ def final_rows(url: str, offset_ns: int) -> dict[str, tuple[Row, ...]]:
         ).fetchall()
         for table in (row["tablename"] for row in tables):
             query = sql.SQL("SELECT jsonb_strip_nulls(to_jsonb(t)) AS row FROM {} AS t").format(sql.Identifier(table))
-            found[table] = tuple(_plain(row["row"], offset_ns) for row in connection.execute(query).fetchall())
+            found[table] = tuple(_plain(row["row"], offset) for row in connection.execute(query).fetchall())
     return found
 
 
@@ -105,25 +127,25 @@ def effects(url: str) -> dict[str, tuple[int, ...]]:
     return {row["key"]: tuple(row["attempts"]) for row in rows}
 
 
-def _plain(row: Mapping[str, Any], offset_ns: int) -> Row:
+def _plain(row: Mapping[str, Any], offset: Offset) -> Row:
     """Moments and lengths of time as nanoseconds."""
-    return {name: _value(name, value, offset_ns) for name, value in row.items()}
+    return {name: _value(name, value, offset) for name, value in row.items()}
 
 
-def _value(name: str, value: Any, offset_ns: int) -> Any:
+def _value(name: str, value: Any, offset: Offset) -> Any:
     if not isinstance(value, str) or name in {"output", "key", "step_key"}:
         return value
     if name.endswith("_at") or name in {"deadline", "queue_deadline", "at"}:
-        return _instant(datetime.fromisoformat(value), offset_ns)
+        return _instant(datetime.fromisoformat(value), offset)
     if name in {"timeout", "queue_timeout", "queue_wait"} and (length := _LENGTH.match(value)):
         days, hours, minutes, seconds = (float(part or 0) for part in length.groups())
         return int((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1e9)
     return value
 
 
-def _instant(moment: datetime, offset_ns: int) -> int:
+def _instant(moment: datetime, offset: Offset) -> int:
     whole = int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
-    return whole + offset_ns
+    return offset.monotonic_ns(whole)
 
 
 # ---- the effects log ----

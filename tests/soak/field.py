@@ -71,7 +71,7 @@ class Field:
     loads: list[Load] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     quiet: list[tuple[int, int]] = field(default_factory=list)
-    offset_ns: int = field(default_factory=recorder.clock_offset_ns)
+    offset: recorder.Offset = field(default_factory=recorder.Offset.now)
 
     def __post_init__(self) -> None:
         self.client_wire = Wire(self.url)
@@ -155,16 +155,16 @@ class Field:
         for post in self.posts:
             if post.worker is not None:
                 post.worker.kill()
-        drift_ns = abs(recorder.clock_offset_ns() - self.offset_ns)
-        assert drift_ns < limits.slack_ns, f"the wall clock moved {drift_ns / 1e6:.1f} ms while the soak ran"
+        offset = self.offset.until_now()
+        assert abs(offset.drift_ns) < SECOND, f"the wall clock was set: {offset.drift_ns / 1e6:.1f} ms"
         invocations, messages = recorder.read_log(Path(self.env["TEST_EFFECTS"]))
         return History(
             invocations=tuple(invocations),
             calls=tuple(call for load in self.loads for call in load.calls),
             faults=tuple(self.faults),
-            changes=tuple(recorder.changes(self.url, self.offset_ns)),
+            changes=tuple(recorder.changes(self.url, offset)),
             messages=tuple(messages),
-            final=recorder.final_rows(self.url, self.offset_ns),
+            final=recorder.final_rows(self.url, offset),
             manifests=recorder.manifests(self.url),
             effects=recorder.effects(self.url),
             quiet=tuple(self.quiet),

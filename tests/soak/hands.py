@@ -130,15 +130,15 @@ class Hands:
         self.faults.append(Fault(kind, f"w{pid}", self.began_ns, time.monotonic_ns(), pids))
 
     def history(self) -> History:
-        offset_ns = recorder.clock_offset_ns()
+        offset = recorder.Offset.now()
         invocations, messages = recorder.read_log(self.log)
         return History(
             invocations=tuple(invocations),
             calls=tuple(self.calls),
             faults=tuple(self.faults),
-            changes=tuple(recorder.changes(self.url, offset_ns)),
+            changes=tuple(recorder.changes(self.url, offset)),
             messages=tuple(messages),
-            final=recorder.final_rows(self.url, offset_ns),
+            final=recorder.final_rows(self.url, offset),
             manifests=recorder.manifests(self.url),
             effects=recorder.effects(self.url),
             limits=LIMITS,
