@@ -28,9 +28,18 @@ OPEN_RUNS: Final = 12
 """Of each of two clients."""
 
 
-def soak(seed: int, minutes: float, keep: Path | None = None, *, mutant: str | None = None, **changes: Any) -> Outcome:
+def soak(
+    seed: int,
+    minutes: float,
+    keep: Path | None = None,
+    *,
+    liveness_s: float = LIVENESS_S,
+    mutant: str | None = None,
+    **changes: Any,
+) -> Outcome:
     """Run it. With `keep`, the logs of the workers and the effects are copied there when something is wrong.
 
+    `liveness_s`: nothing that can go on waits longer in a quiet window, behind the load's own backlog included.
     `mutant`: how its workers, and its clients, are broken; then the faults are those that it cannot stand. `changes`
     are settings.
     """
@@ -42,12 +51,12 @@ def soak(seed: int, minutes: float, keep: Path | None = None, *, mutant: str | N
         with open_field(seed, Path(folder), **changes) as field, _broken(field, mutant):
             _man(field, rng)
             clock.over("set up")
-            Nemesis(field, LIVENESS_S, _kinds(mutant)).torment(monotonic() + minutes * 60)
+            Nemesis(field, liveness_s, _kinds(mutant)).torment(monotonic() + minutes * 60)
             clock.over("faults")
             field.close_load()
             field.drain(DRAIN_S)
             clock.over("drain")
-            history = field.history(limits_of(field.settings, LIVENESS_S))
+            history = field.history(limits_of(field.settings, liveness_s))
             clock.over("read")
         verdict = check(history)
         clock.over("check")
