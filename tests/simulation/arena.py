@@ -27,7 +27,7 @@ CREATE SEQUENCE sim_clock;
 CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS
   $$SELECT timestamptz '2030-01-01 00:00+00' + nextval('sim_clock') * interval '1 microsecond'$$;
 """
-"""A microsecond passes whenever somebody looks, and nothing else makes time pass: the same steps give the same times."""
+"""A microsecond passes with each look at it, and nothing else makes time pass: the same steps give the same times."""
 
 
 class Arena:
@@ -51,10 +51,9 @@ class Arena:
             crash_limit=2,
         )
         self.stage = Stage()
-        self.ledger = StagedLedger.connect(
-            url, pool_size=90, statement_timeout=timedelta(seconds=20), name="simulation"
-        )
-        assert isinstance(self.ledger, StagedLedger)
+        ledger = StagedLedger.connect(url, pool_size=90, statement_timeout=timedelta(seconds=20), name="simulation")
+        assert isinstance(ledger, StagedLedger)
+        self.ledger = ledger
         self.ledger.stage = self.stage
         self.lab = Lab(url, self.ledger)
         self.monotonic_s = 0.0
@@ -67,7 +66,10 @@ class Arena:
         self._patch.setattr(patience, "sleep", lambda _: self.stage.boundary("sleep"))
         self._patch.setattr(log, "disabled", True)
         self._patch.setattr(release.log, "exception", self._swallow)
-        faults.arm("handler.before", lambda: self.stage.boundary("claimed"))
+        faults.arm("handler.before", self._claimed)
+
+    def _claimed(self) -> None:
+        self.stage.boundary("claimed")
 
     def _swallow(self, event: str, **facts: Any) -> None:
         self.swallowed.append(f"{event} {facts}")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.simulation.arena import Arena
+from tests.simulation.judge import history_of, violations
 from tests.simulation.world import DUTIES, MOST_RUNS, SEATS, World
 
 SHOWN = 60
@@ -36,7 +37,7 @@ def play(arena: Arena, seed: int, steps: int) -> Played:
     try:
         _Player(world, seed).run(steps)
         world.drain()
-        wrong += [str(violation) for violation in world.violations()]
+        wrong += [str(violation) for violation in violations(history_of(world))]
     except Exception as exc:  # whatever it is, it is told with the trace that led to it
         wrong.append(f"{type(exc).__name__}: {exc}")
     finally:
@@ -93,16 +94,16 @@ class _Player:
             self._world.deliver(self._any(), self._rng.choice(free))
 
     def _start(self) -> None:
-        if len(self._world.runs) + len(self._world.clients) < MOST_RUNS:
+        if len(self._world.people.runs) + len(self._world.people.actors) < MOST_RUNS:
             key = f"k{self._rng.randrange(6)}" if self._rng.random() < 0.5 else None
-            known = [call for call in self._world.calls if key is not None and call.key == key]
+            known = [call for call in self._world.people.calls if key is not None and call.key == key]
             if not known:
-                self._world.start(self._any(), key)
+                self._world.people.start(self._any(), key)
 
     def _again(self) -> None:
-        known = [call for call in self._world.calls if call.kind == "start" and call.key is not None]
-        if known and len(self._world.runs) < MOST_RUNS:
-            self._world.again(self._rng.choice(known), same=self._rng.random() < 0.6)
+        known = self._world.people.keyed
+        if known and len(self._world.people.runs) < MOST_RUNS:
+            self._world.people.again(self._rng.choice(known), same=self._rng.random() < 0.6)
 
     def _duplicate(self) -> None:
         if self._world.queued or self._world.taken:
@@ -147,13 +148,11 @@ class _Player:
             self._world.duty(self._rng.choice(awake), self._rng.choice(DUTIES))
 
     def _cancel(self) -> None:
-        if self._world.runs:
-            self._world.cancel(self._rng.choice(self._world.runs))
+        if self._world.people.runs:
+            self._world.people.cancel(self._rng.choice(self._world.people.runs))
 
     def _retry(self) -> None:
-        if self._world.runs:
-            run_id = self._rng.choice(self._world.runs)
+        if self._world.people.runs:
+            run_id = self._rng.choice(self._world.people.runs)
             keys = sorted({one.step_key for one in self._world.invocations.values() if one.run_id == run_id})
-            self._world.retry(run_id, self._rng.choice([None, None, *keys]))
-
-
+            self._world.people.retry(run_id, self._rng.choice([None, None, *keys]))

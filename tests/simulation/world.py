@@ -3,31 +3,26 @@
 Whoever calls these methods is the scheduler: each does one small thing, and nothing happens in between.
 """
 
-import json
 import random
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Final
-from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator import Context, Manifest
-from orchestrator.core.facts import Dispatch, StartRequest
+from orchestrator.core.facts import Dispatch
 from orchestrator.core.states import FINAL_RUN, RunStatus
-from orchestrator.engine import cancel_run, redispatch, register, release, retry_step, start_run, sweep, workers
-from orchestrator.errors import Conflict, IdempotencyConflict, OrchestratorError
+from orchestrator.engine import redispatch, register, release, sweep, workers
 from orchestrator.ledger.tx import is_disconnect
-from tests.proof import recorder
-from tests.proof.checker import check
-from tests.proof.history import SECOND, Call, Fault, History, Invocation, Limits, Message
-from tests.proof.verdict import Violation
+from tests.proof.history import Fault, Invocation, Message
 from tests.simulation import flows
 from tests.simulation.arena import Arena
 from tests.simulation.flows import Fate
-from tests.simulation.processes import HOST, Broker, Process, Sender, repeated
-from tests.simulation.stage import Actor, Died, Order
+from tests.simulation.people import People
+from tests.simulation.processes import Broker, Process, Sender, repeated
+from tests.simulation.stage import Actor, Order
 from workers import execute
 from workers.site import task_name
 
@@ -35,9 +30,7 @@ DUTIES: Final = ("expired", "due", "deadlines", "queue_timeouts", "overruns", "r
 SEATS: Final = 3
 """Pool children of a worker."""
 MOST_RUNS: Final = 5
-_LIMITS: Final = Limits(crash_limit=2, grace_ns=15 * SECOND, slack_ns=SECOND // 1000)
 _ROUNDS: Final = 300
-_QUEUE_TIMEOUT: Final = "no worker claimed it within its queue_timeout"
 
 
 class World:
@@ -59,10 +52,10 @@ class World:
         """By pid, what its handler is at."""
         self.invocations: dict[str, Invocation] = {}
         self.messages: list[Message] = []
-        self.calls: list[Call] = []
         self.faults: list[Fault] = []
-        self.clients: list[Actor] = []
         self._pids = 100_000
+        sender = Sender(self.stage, self.ledger, self.broker)
+        self.people = People(arena, self.rng, self.manifests, sender, self._client)
         self._seen_commits = self.stage.commits
         self.processes = [self._born(n, 0) for n in range(size)]
 
@@ -86,7 +79,7 @@ class World:
     @property
     def actors(self) -> list[Actor]:
         """Everybody who could go on now."""
-        found = list(self.clients)
+        found = list(self.people.actors)
         for process in self.processes:
             found += [*process.children, *process.keepers] if process.healthy else []
         return found
@@ -97,6 +90,10 @@ class World:
     def names(self, actor: Actor) -> str:
         process = self.process_of(actor)
         return f"{process.name if process else 'client'} {actor.name}"
+
+    def _client(self, name: str, act: Callable[[], None]) -> Actor:
+        self._say(name)
+        return self._actor(name, act)
 
     # ---- handlers ----
 
@@ -136,7 +133,7 @@ class World:
         """How this actor may go on."""
         if actor.at == "handler":
             ctx, fate = self.running[actor.pid]
-            found: list[Order] = [how for how in ("finish", "fail") if flows.may(fate, ctx.attempt, how)]  # type: ignore[misc]
+            found: list[Order] = [how for how in ("finish", "fail") if flows.may(fate, ctx.attempt, how)]
             return [*found, "heed"] if ctx.cancelled else found
         return ["go", "lose"] if actor.at in ("request", "reply") else ["go"]
 
@@ -151,7 +148,7 @@ class World:
         self._forget()
 
     def _forget(self) -> None:
-        self.clients = [one for one in self.clients if not one.over]
+        self.people.actors = [one for one in self.people.actors if not one.over]
         for process in self.processes:
             process.forget()
 
@@ -159,76 +156,6 @@ class World:
         """To its end, handlers as their fates say."""
         while not actor.over:
             self.go(actor, self.orders(actor)[0])
-
-    # ---- clients ----
-
-    def start(self, flow: int, key: str | None, body: dict[str, Any] | None = None) -> None:
-        """A client asks for a run; it asks again after a lost reply, if it has a key."""
-        manifest = self.manifests[flow % len(self.manifests)]
-        text = json.dumps(flows.body(self.rng, manifest["steps"]) if body is None else body)
-        name = manifest["name"]
-
-        def ask() -> str:
-            with self._call("start", name, key, text) as call:
-                (started,) = start_run.start(self.ledger, [StartRequest(name, text, key)])
-                call.run_id = str(started.run_id)
-            if call.reply == "ok":
-                self._sender().publish(started.dispatches)
-            return call.reply
-
-        def act() -> None:
-            for _ in range(1 if key is None else 3):
-                if ask() != "unknown":
-                    return
-
-        self._client(f"start {name} {key}", act)
-
-    def again(self, call: Call, *, same: bool) -> None:
-        """A start with a key that was used."""
-        flow = next(n for n, manifest in enumerate(self.manifests) if manifest["name"] == call.flow)
-        self.start(flow, call.key, json.loads(call.body) if same else None)
-
-    def cancel(self, run_id: str) -> None:
-        def act() -> None:
-            with self._call("cancel", run_id=run_id):
-                grace = self.arena.settings.cancel_grace
-                cancel_run.cancel(self.ledger, UUID(run_id), by="op", reason="why not", grace=grace)
-
-        self._client(f"cancel {self.short(run_id)}", act)
-
-    def retry(self, run_id: str, step_key: str | None) -> None:
-        """An operator's."""
-
-        def act() -> None:
-            with self._call("retry", run_id=run_id) as call:
-                dispatches = retry_step.retry(self.ledger, UUID(run_id), step_key, by="op")
-            if call.reply == "ok":
-                self._sender().publish(dispatches)
-
-        self._client(f"retry {self.short(run_id)} {step_key}", act)
-
-    def _client(self, name: str, act: Callable[[], None]) -> None:
-        self._say(name)
-        self.clients.append(self._actor(name, act))
-
-    def _sender(self) -> Sender:
-        return Sender(self.stage, self.ledger, self.broker)
-
-    def _call(
-        self, kind: Any, flow: str = "", key: str | None = None, body: str = "", run_id: str | None = None
-    ) -> "Asking":
-        return Asking(self, kind, flow, key, body, run_id)
-
-    def short(self, run_id: str) -> str:
-        """A name that is the same in every repetition."""
-        runs = self.runs
-        return f"r{runs.index(run_id)}" if run_id in runs else "r?"
-
-    @property
-    def runs(self) -> list[str]:
-        """Those that clients were told of."""
-        told = [call.run_id for call in self.calls if call.kind == "start" and call.reply == "ok" and call.run_id]
-        return list(dict.fromkeys(told))
 
     # ---- messages ----
 
@@ -248,7 +175,7 @@ class World:
             self.messages.append(Message(str(one.run_id), one.step_key, one.number, actor.pid, at))
             execute.deliver(process.site, one)
 
-        actor = self._actor(f"{self.short(str(one.run_id))} {one.step_key} #{one.number}", act)
+        actor = self._actor(f"{self.people.short(str(one.run_id))} {one.step_key} #{one.number}", act)
         self._say(f"{process.name} takes {actor.name}")
         process.children.append(actor)
 
@@ -408,7 +335,8 @@ class World:
 
     def _send_again(self) -> tuple[Dispatch, ...]:
         """First the lengths, then what the ledger expects."""
-        settings, found = self.arena.settings, []
+        settings = self.arena.settings
+        found: list[Dispatch] = []
         depths = {name: len(messages) for name, messages in self.broker.items()}
         for (queue, priority), expected in redispatch.outstanding(self.ledger).items():
             found += redispatch.lost(
@@ -449,37 +377,16 @@ class World:
             if not self.lab.rows("SELECT FROM flow_runs WHERE status = ANY (%s) LIMIT 1", _OPEN):
                 return
             for name in DUTIES:
-                for process in self.processes:
-                    self.duty(process, name)
+                if name == "overruns":  # each worker's own
+                    for process in self.processes:
+                        self.duty(process, name)
+                else:
+                    self.duty(self.processes[turn % len(self.processes)], name)
             self.advance(2 if turn < 60 else 60)
-
-    def history(self) -> History:
-        url = self.arena.url
-        return History(
-            invocations=tuple(self.invocations.values()),
-            calls=tuple(self.calls),
-            faults=tuple(self.faults),
-            changes=tuple(recorder.changes(url, 0)),
-            messages=tuple(self.messages),
-            final=recorder.final_rows(url, 0),
-            manifests=recorder.manifests(url),
-            effects=recorder.effects(url),
-            limits=_LIMITS,
-            ended_ns=self._ns(),
-        )
-
-    def violations(self) -> list[Violation]:
-        """What the checker says. It has no word for a queue timeout: a step that fails so, unstarted, is left out."""
-        history = self.history()
-        late = {
-            change.place for change in history.of("flow_steps") if change.row.get("reason", "").startswith(_QUEUE_TIMEOUT)
-        }
-        found = check(history).violations
-        return [one for one in found if one.invariant != "I5" or (one.run_id, one.step_key) not in late]
 
     def close(self) -> None:
         """Nobody acts any more."""
-        for actor in [*self.clients, *(one for p in self.processes for one in (*p.children, *p.keepers))]:
+        for actor in [*self.people.actors, *(one for p in self.processes for one in (*p.children, *p.keepers))]:
             with suppress(Exception):
                 if not actor.over:
                     actor.resume("die")
@@ -490,31 +397,3 @@ _OPEN: Final = [status.value for status in RunStatus if status not in FINAL_RUN]
 
 def _lost(exc: BaseException) -> bool:
     return is_disconnect(exc)
-
-
-class Asking:
-    """A client's request, from its begin to what the client knows in the end."""
-
-    def __init__(
-        self, world: World, kind: Any, flow: str, key: str | None, body: str, run_id: str | None
-    ) -> None:
-        self._world = world
-        self._facts = (kind, flow, key, body)
-        self.run_id = run_id
-        self.reply: Any = "ok"
-
-    def __enter__(self) -> "Asking":
-        self._begun = self._world._ns()
-        return self
-
-    def __exit__(self, kind: Any, exc: BaseException | None, _: Any) -> bool:
-        if isinstance(exc, Conflict | IdempotencyConflict | OrchestratorError):
-            self.reply = "refused"
-        elif isinstance(exc, Died) or (exc is not None and is_disconnect(exc)):
-            self.reply = "unknown"
-        elif exc is not None:
-            return False
-        what, flow, key, body = self._facts
-        call = Call(what, flow, self._begun, self._world._ns(), self.reply, key, body, self.run_id)
-        self._world.calls.append(call)
-        return not isinstance(exc, Died)

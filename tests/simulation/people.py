@@ -1,0 +1,130 @@
+"""Clients and operators: what they ask for, and what they are told."""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from orchestrator.core.facts import StartRequest
+from orchestrator.engine import cancel_run, retry_step, start_run
+from orchestrator.errors import OrchestratorError
+from orchestrator.ledger.tx import is_disconnect
+from tests.proof.history import Call
+from tests.simulation import flows
+from tests.simulation.arena import Arena
+from tests.simulation.processes import Sender
+from tests.simulation.stage import Actor, Died
+
+
+class Asking:
+    """A request, from its begin to what the client knows in the end."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        calls: list[Call],
+        kind: Any,
+        flow: str = "",
+        key: str | None = None,
+        body: str = "",
+        run_id: str | None = None,
+    ) -> None:
+        self._arena = arena
+        self._calls = calls
+        self._facts = (kind, flow, key, body)
+        self.run_id = run_id
+        self.reply: Any = "ok"
+
+    def __enter__(self) -> "Asking":
+        self._begun = self._arena.now_ns()
+        return self
+
+    def __exit__(self, _kind: Any, exc: BaseException | None, _trace: Any) -> bool:
+        if isinstance(exc, OrchestratorError):
+            self.reply = "refused"
+        elif isinstance(exc, Died) or (exc is not None and is_disconnect(exc)):
+            self.reply = "unknown"
+        elif exc is not None:
+            return False
+        what, flow, key, body = self._facts
+        call = Call(what, flow, self._begun, self._arena.now_ns(), self.reply, key, body, self.run_id)
+        self._calls.append(call)
+        return not isinstance(exc, Died)
+
+
+class People:
+    """Everybody who is no worker. Each request is an actor."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        rng: random.Random,
+        manifests: Sequence[dict[str, Any]],
+        sender: Sender,
+        actor: Callable[[str, Callable[[], None]], Actor],
+    ) -> None:
+        self._arena, self._rng, self._manifests, self._sender, self._actor = arena, rng, manifests, sender, actor
+        self.calls: list[Call] = []
+        self.actors: list[Actor] = []
+
+    @property
+    def runs(self) -> list[str]:
+        """Those that clients were told of."""
+        told = [call.run_id for call in self.calls if call.kind == "start" and call.reply == "ok" and call.run_id]
+        return list(dict.fromkeys(told))
+
+    @property
+    def keyed(self) -> list[Call]:
+        """Starts with a key."""
+        return [call for call in self.calls if call.kind == "start" and call.key is not None]
+
+    def short(self, run_id: str) -> str:
+        """A name that is the same in every repetition."""
+        runs = self.runs
+        return f"r{runs.index(run_id)}" if run_id in runs else "r?"
+
+    def start(self, flow: int, key: str | None, body: dict[str, Any] | None = None) -> None:
+        """A client asks for a run; it asks again after a lost reply, if it has a key."""
+        manifest = self._manifests[flow % len(self._manifests)]
+        text = json.dumps(flows.body(self._rng, manifest["steps"]) if body is None else body)
+        name = manifest["name"]
+
+        def ask() -> str:
+            with Asking(self._arena, self.calls, "start", name, key, text) as call:
+                (started,) = start_run.start(self._arena.ledger, [StartRequest(name, text, key)])
+                call.run_id = str(started.run_id)
+            if call.reply == "ok":
+                self._sender.publish(started.dispatches)
+            return str(call.reply)
+
+        def act() -> None:
+            for _ in range(1 if key is None else 3):
+                if ask() != "unknown":
+                    return
+
+        self.actors.append(self._actor(f"start {name} {key}", act))
+
+    def again(self, call: Call, *, same: bool) -> None:
+        """A start with a key that was used."""
+        flow = next(n for n, manifest in enumerate(self._manifests) if manifest["name"] == call.flow)
+        self.start(flow, call.key, json.loads(call.body) if same else None)
+
+    def cancel(self, run_id: str) -> None:
+        def act() -> None:
+            with Asking(self._arena, self.calls, "cancel", run_id=run_id):
+                grace = self._arena.settings.cancel_grace
+                cancel_run.cancel(self._arena.ledger, UUID(run_id), by="op", reason="why not", grace=grace)
+
+        self.actors.append(self._actor(f"cancel {self.short(run_id)}", act))
+
+    def retry(self, run_id: str, step_key: str | None) -> None:
+        """An operator's."""
+
+        def act() -> None:
+            with Asking(self._arena, self.calls, "retry", run_id=run_id) as call:
+                dispatches = retry_step.retry(self._arena.ledger, UUID(run_id), step_key, by="op")
+            if call.reply == "ok":
+                self._sender.publish(dispatches)
+
+        self.actors.append(self._actor(f"retry {self.short(run_id)} {step_key}", act))
