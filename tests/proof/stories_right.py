@@ -102,6 +102,21 @@ def a_loop_runs_its_children() -> History:
 
 
 @right
+def what_is_not_urgent_waits() -> History:
+    urgent = {f"u{n}": call({f"u{n - 1}": ["succeeded"]} if n else {}) for n in range(6)}
+    story = Story({"a": call(), **urgent}).start()
+    story.set_step("a", priority=9)
+    story.quiet.append((story.now, story.now + 30 * SECOND))
+    for n in range(6):
+        story.tick(3)
+        if n:
+            story.ready(f"u{n}")
+        story.do(f"u{n}")
+    story.do("a")
+    return story.end_run().history()
+
+
+@right
 def a_message_waits_for_the_end_of_an_outage() -> History:
     story = Story({"a": call()}).start()
     story.fault("broker-restart", 30, frozenset())

@@ -189,6 +189,17 @@ def a_message_is_lost_for_good_in_a_quiet_window() -> History:
 
 
 @wrong("I17")
+def what_is_not_urgent_is_forgotten() -> History:
+    story = Story({"a": call(), "u": call()}).start()
+    story.set_step("a", priority=9)
+    story.quiet.append((story.now, story.now + 30 * SECOND))
+    story.do("u")
+    story.tick(20)
+    story.do("a")
+    return story.end_run().history()
+
+
+@wrong("I17")
 def a_message_comes_before_its_dispatch() -> History:
     story = told()
     story.messages[0] = replace(story.messages[0], at_ns=1)
