@@ -21,7 +21,9 @@ P95: Final = "p95, ms"
 ONE_BY_ONE: Final = "starts/s, one by one"
 AT_ONCE: Final = "starts/s, at once"
 _REST_S: Final = 0.6
-"""After saturated chains, so that what is written lazily is charged to who caused it."""
+_QUIET: Final = 0.2
+"""Of one core: what a contender may use that has nothing to do."""
+_SETTLE_S: Final = 10.0
 _WARM: Final = 8
 _LEAST: Final = 5
 _PAGE: Final = 10
@@ -66,9 +68,20 @@ def chains(sizes: Sizes, one: Contender) -> dict[str, float]:
     count = _calibrated(one, sizes.chain_s)
     before = one.cpu()
     speed = count / _seconds(partial(one.chains, count))
-    time.sleep(_REST_S)
+    settle(one)
     spent = (one.cpu() - before).total * 1000 / (count * CHAIN)
     return {RUNS: speed, STEPS: speed * CHAIN, CPU: spent}
+
+
+def settle(one: Contender) -> None:
+    """Until what is done lazily is done, or ten seconds have passed, so that it is charged to what caused it."""
+    deadline = time.monotonic() + _SETTLE_S
+    before = one.cpu().total
+    while time.monotonic() < deadline:
+        time.sleep(_REST_S)
+        if (after := one.cpu().total) - before < _QUIET * _REST_S:
+            return
+        before = after
 
 
 def _calibrated(one: Contender, seconds: float) -> int:
@@ -96,10 +109,12 @@ def _repeated(what: Callable[[], float], least: int, most: int, seconds: float) 
 
 def fan(sizes: Sizes, one: Contender) -> dict[str, float]:
     """A fan-out and its join."""
-    return {
-        fan_name(size): median(_repeated(partial(one.fan, size), 1, 5, sizes.fan_s)) * 1000 / size
-        for size in sizes.fans
-    }
+    found: dict[str, float] = {}
+    for size in sizes.fans:
+        took = _repeated(partial(one.fan, size), 1, 5, sizes.fan_s)
+        found[fan_name(size)] = median(took) * 1000 / size
+        settle(one)
+    return found
 
 
 def starts(sizes: Sizes, one: Contender) -> dict[str, float]:
