@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 
-.PHONY: help venv test lint format types check demo bench bench-peers outages soak wheel wheel-smoke model clean
+.PHONY: help venv test lint format types check demo bench bench-peers outages soak wheel wheel-smoke model simulate clean
 
 help: ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ soak: $(STAMP) ## Torment real workers with seeded faults and check the record (
 
 model: $(STAMP) ## Check the protocol's model with Spin, and that each of its mutants fails (MODEL_ARGS=--deep takes longer)
 	"$(BIN)/python" -m tests.models $(MODEL_ARGS)
+
+simulate: $(STAMP) ## Play seeded histories of the engine under a scheduler that loses, copies, kills and pauses (SEED=7 STEPS=300)
+	"$(BIN)/python" -m tests.simulation --seed "$(SEED)" --steps "$(or $(STEPS),300)" $(SIMULATE_ARGS)
 
 clean: ## Remove what the chores made (not .orchestrator/, which holds your data)
 	rm -rf "$(VENV)" dist build .mypy_cache .ruff_cache .pytest_cache

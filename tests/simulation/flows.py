@@ -32,7 +32,7 @@ def manifest(rng: random.Random, name: str) -> dict[str, Any]:
     while True:
         steps: dict[str, Any] = {}
         for n in range(rng.randint(1, 6)):
-            before = rng.sample(list(steps), k=min(len(steps), rng.choice((0, 1, 1, 1, 2, 3))))
+            before = rng.sample(list(steps), k=min(len(steps), rng.choice((0, 0, 1, 1, 2, 3))))
             run_after = {key: list(rng.choice(ACCEPTED)) for key in sorted(before)}
             make = _loop if rng.random() < LOOPS else _call
             steps[f"s{n}"] = make(rng, f"s{n}", steps, run_after)

@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.proof import recorder
 from tests.proof.checker import check
-from tests.proof.executions import status_at
+from tests.proof.executions import claim_of, status_at
 from tests.proof.history import SECOND, History, Limits
 from tests.proof.verdict import Violation
 from tests.simulation.world import World
@@ -32,17 +32,32 @@ def history_of(world: World) -> History:
 
 
 def violations(history: History) -> list[Violation]:
-    """What the checker says, but for two things that it has no word for."""
-    return [one for one in check(history).violations if not _meant(history, one)]
+    """What the checker says, but for three things that it has no word for."""
+    meant = (_unstarted, _on_its_way, _late_start)
+    return [one for one in check(history).violations if not any(why(history, one) for why in meant)]
 
 
-def _meant(history: History, one: Violation) -> bool:
-    """A step that failed unstarted, by its queue timeout; and a step that was on its way already when an operator
-    retried a predecessor of it, whose failure it takes up: it stays on its way."""
-    place = (one.run_id, one.step_key)
-    changes = history.at("flow_steps", place)
-    if one.invariant == "I5":
-        return any(change.row.get("reason", "").startswith(_QUEUE_TIMEOUT) for change in changes)
+def _unstarted(history: History, one: Violation) -> bool:
+    """A step that failed by its queue timeout: whether it does is not in its fate."""
+    changes = history.at("flow_steps", (one.run_id, one.step_key))
+    return one.invariant == "I5" and any(change.row.get("reason", "").startswith(_QUEUE_TIMEOUT) for change in changes)
+
+
+def _on_its_way(history: History, one: Violation) -> bool:
+    """A step that was on its way already when an operator retried a predecessor whose end it takes up: it stays so."""
     epochs = [change for change in history.at("flow_runs", (one.run_id, "")) if change.new["epoch"] > 1]
-    on_its_way = any(status_at(history, place, change) in ("ready", "waiting") for change in epochs)
-    return one.invariant == "I6" and one.sentence.startswith("it begins while") and on_its_way
+    moving = any(status_at(history, (one.run_id, one.step_key), epoch) in ("ready", "waiting") for epoch in epochs)
+    return one.invariant == "I6" and one.sentence.startswith("it begins while") and moving
+
+
+def _late_start(history: History, one: Violation) -> bool:
+    """A handler whose claim was lost, for a reason that I2 has asked for, before the worker woke up and started it: it
+    may come after the attempt that took its place."""
+    if one.invariant != "I2" or " lost " in one.sentence:
+        return False
+    late = [each for each in history.invocations_of[one.run_id, one.step_key] if str(each) in one.evidence]
+    claims = [claim_of(history, each) for each in late]
+    return bool(claims) and all(
+        claim is not None and claim.status == "crashed" and claim.ended is not None and claim.ended.at < each.started_ns
+        for claim, each in zip(claims, late, strict=True)
+    )

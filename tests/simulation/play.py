@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.arena import Arena
 from tests.simulation.judge import history_of, violations
+from tests.simulation.stage import Actor
 from tests.simulation.world import DUTIES, MOST_RUNS, SEATS, World
 
 SHOWN = 60
@@ -54,6 +55,7 @@ class _Player:
             (30, self._go),
             (8 * often, self._deliver),
             (4, self._start),
+            (1.5 * often, self._take_over),
             (1, self._again),
             (rare, self._duplicate),
             (rare, self._drop),
@@ -82,11 +84,46 @@ class _Player:
     def _go(self) -> None:
         actors = self._world.actors
         if actors:
-            actor = self._rng.choice(actors)
+            self._further(self._rng.choice(actors), self._rng.choice((1, 1, 2, 4)))
+
+    def _further(self, actor: Actor, boundaries: int, *, until: str = "over") -> None:
+        for _ in range(boundaries):
+            if actor.at in ("over", until):
+                return
             orders = self._world.orders(actor)
-            lose = "lose" in orders and self._rng.random() < 0.05
+            lose = "lose" in orders and self._rng.random() < 0.04
             kept = [order for order in orders if order != "lose"]
             self._world.go(actor, "lose" if lose else self._rng.choice(kept))
+
+    def _take_over(self) -> None:
+        """What is rare by itself, and what leases are for: a worker loses its steps, others have them, it goes on."""
+        busy = [one for one in self._world.processes if one.healthy and one.children]
+        if not busy:
+            return
+        world, victim = self._world, self._rng.choice(busy)
+        others = [one for one in world.processes if one.healthy and one is not victim]
+        if world.queued and self._rng.random() < 0.5:
+            world.deliver(self._any(), victim)
+            self._further(victim.children[-1], 2)  # its claim is committed, and it does not know yet
+        if self._rng.random() < 0.3:
+            world.crash_child(victim, self._rng.choice(victim.children))
+            self._further(victim.keepers[-1], 3)
+        if others and self._rng.random() < 0.5:
+            world.pause(victim)
+            world.advance(31)
+        else:
+            world.jump(31)
+        if self._rng.random() < 0.4:
+            world.shut_down(victim)
+        helper = self._rng.choice(others or [victim])
+        world.duty(helper, "expired")
+        self._further(helper.keepers[-1], 9)
+        world.audit()
+        while world.queued and len(helper.children) < SEATS:
+            world.deliver(self._any(), helper)
+            self._further(helper.children[-1], 4, until="handler")
+        if not victim.healthy:
+            world.resume(victim)
 
     def _deliver(self) -> None:
         free = [one for one in self._world.processes if one.healthy and len(one.children) < SEATS]

@@ -2,21 +2,30 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from orchestrator.ledger import statements
+from tests.proof.checker import check
 from tests.simulation.arena import Arena, arena
+from tests.simulation.judge import history_of, violations
 from tests.simulation.machine import Machine
 from tests.simulation.play import play
+from tests.simulation.world import World
+from tests.soak import mutants
+from tests.support import factories
 from tests.support.servers import Server
 
-ROOT = Path(__file__).resolve().parents[2]
-STEPS = 250
+ROOT: Final = Path(__file__).resolve().parents[2]
+STEPS: Final = 200
+KEPT: Final[tuple[tuple[int, int], ...]] = ()
+"""Seeds and steps that once found something in the engine."""
 
 
 @pytest.fixture(scope="module")
@@ -41,5 +50,162 @@ def _machine(made: Arena, examples: int, steps: int, **options: Any) -> None:
 
 @pytest.mark.slow
 def test_hypothesis_finds_nothing(made: Arena) -> None:
-    """The same examples in every run; `-m soak` looks for others."""
-    _machine(made, examples=20, steps=50, derandomize=True)
+    """The same examples in every run; with `-m soak` there are others each time."""
+    _machine(made, examples=15, steps=50, derandomize=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "steps"), [*((seed, STEPS) for seed in range(10)), *KEPT])
+def test_a_seed_finds_nothing(made: Arena, seed: int, steps: int) -> None:
+    """What is wrong is printed with the seed and the last things that were done."""
+    played = play(made, seed, steps)
+    assert not played.wrong, str(played)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_hypothesis_finds_nothing_in_an_hour(made: Arena) -> None:
+    """Ends by itself; shrinks what it finds."""
+    _machine(made, examples=500, steps=80)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_thousand_seeds_find_nothing(made: Arena) -> None:
+    """Longer than those of the default run, and others."""
+    for seed in range(1000, 2000):
+        played = play(made, seed, 300)
+        assert not played.wrong, str(played)
+
+
+def test_one_seed_is_one_history(made: Arena) -> None:
+    """So that what it finds can be found again."""
+    assert play(made, 2, STEPS).trace == play(made, 2, STEPS).trace
+
+
+# ---- that it can fail ----
+
+
+def _join_without_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here commits come one after the other, so a counter that is read and written in two halves is right by luck; one
+    that is not asked at all is not."""
+    text = statements.sql("finish_mid")
+    factories.mutate(
+        monkeypatch, finish_mid=text.replace("s.deps_open > 1", "FALSE").replace("s.deps_open = 1", "TRUE")
+    )
+
+
+BREAKS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
+    "no fence": partial(mutants.apply, "no fence"),
+    "no re-dispatch": partial(mutants.apply, "no re-dispatch"),
+    "release without version": partial(mutants.apply, "release without version"),
+    "join without counter": _join_without_counter,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("no fence", 6), ("no re-dispatch", 0), ("release without version", 0), ("join without counter", 0)],
+)
+def test_a_mutant_is_caught(made: Arena, monkeypatch: pytest.MonkeyPatch, name: str, seed: int) -> None:
+    """By a seed that finds nothing in the engine as it is."""
+    assert not play(made, seed, STEPS).wrong
+    BREAKS[name](monkeypatch)
+    assert play(made, seed, STEPS).wrong
+
+
+# ---- cases that seeds came upon ----
+
+
+def _step(fate: str, run_after: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    retry = {"max_attempts": 1, "backoff": {"delays": ["PT1S"]}}
+    inputs = {"fate": f"@triggerBody().fates.{fate}", "seen": []}
+    return {"type": "work", "inputs": inputs, "run_after": run_after or {}, "retry": retry}
+
+
+@pytest.fixture
+def world(made: Arena) -> Iterator[World]:
+    """Two workers; `a`, and `b` if it fails."""
+    steps = {"a": _step("a"), "b": _step("b", {"a": ["failed"]})}
+    found = World(made, 0, 2, [{"name": "flow0", "steps": steps}])
+    yield found
+    found.close()
+
+
+def _started(world: World, **fates: Any) -> None:
+    world.people.start(0, None, {"fates": {"a": {}, "b": {}, **fates}, "lists": {}})
+    world.finish(world.people.actors[0])
+
+
+def test_a_jump_of_the_clock_lets_a_late_worker_start_after_another_has_finished(world: World) -> None:
+    """Its own clock says that it still has the step. The handler runs again, at most that: its result is refused."""
+    _started(world)
+    late, other = world.processes
+    world.deliver(0, late)
+    sleeper = late.children[0]
+    for _ in range(2):
+        world.go(sleeper)
+    assert sleeper.at == "reply", "its claim is committed"
+    world.jump(31)
+    world.duty(other, "expired")
+    world.finish(other.keepers[0])
+    world.deliver(0, other)
+    world.finish(other.children[0])
+    world.finish(sleeper)
+    world.drain()
+    history = history_of(world)
+    assert [one.attempt for one in history.invocations] == [2, 1]
+    assert [(row["attempt"], row["status"]) for row in history.final["flow_step_attempts"]] == [
+        (1, "crashed"),
+        (2, "succeeded"),
+    ]
+    assert violations(history) == []
+    assert check(history).broken == {"I2"}, "what the judge lets pass"
+
+
+def test_who_takes_up_a_failure_stays_on_its_way_when_an_operator_retries_that(world: World) -> None:
+    """`b` was dispatched for the failure of `a`; it runs, whatever becomes of `a` in the new epoch."""
+    _started(world, a={"f": 1, "either": True})
+    worker = world.processes[0]
+    world.deliver(0, worker)
+    handler = worker.children[0]
+    while handler.at != "handler":
+        world.go(handler)
+    world.go(handler, "fail")
+    while not handler.over:
+        world.go(handler)
+    world.people.retry(world.people.runs[0], None)
+    world.finish(world.people.actors[0])
+    (row,) = world.lab.rows("SELECT status FROM flow_steps WHERE step_key = 'b'")
+    assert row["status"] == "ready"
+    world.deliver(0, worker)
+    world.finish(worker.children[0])
+    world.audit()
+    world.drain()
+    history = history_of(world)
+    assert violations(history) == []
+    assert check(history).broken == {"I6"}, "what the judge lets pass"
+
+
+# ---- the command ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seed", "x"], "'x' is no seed"),
+        (["--seed", "-1"], "'-1' is no seed"),
+        (["--seed", "7", "--steps", "0"], "'0' is no number of steps"),
+        (["--seed", "7", "--histories", "many"], "'many' is no number of histories"),
+        ([], "--seed"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], said: str) -> None:
+    """Before anything is started."""
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not done.stdout

@@ -4,7 +4,7 @@ Whoever calls these methods is the scheduler: each does one small thing, and not
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Final
@@ -36,14 +36,16 @@ _ROUNDS: Final = 300
 class World:
     """Seeded flows and inputs on an empty ledger. `trace` holds what was done, in words."""
 
-    def __init__(self, arena: Arena, seed: int, size: int = 2) -> None:
+    def __init__(
+        self, arena: Arena, seed: int, size: int = 2, manifests: Sequence[dict[str, Any]] | None = None
+    ) -> None:
         arena.reset()
         self.arena, self.stage, self.ledger, self.lab = arena, arena.stage, arena.ledger, arena.lab
         self.rng = random.Random(f"world {seed}")
         self.trace: list[str] = []
         self.broker: Broker = {}
         self.taken: list[Dispatch] = []
-        self.manifests = [flows.manifest(self.rng, f"flow{n}") for n in range(2)]
+        self.manifests = list(manifests or (flows.manifest(self.rng, f"flow{n}") for n in range(2)))
         for manifest in self.manifests:
             register.register(self.ledger, Manifest(**manifest))
         by_type = flows.handlers(self._handle)
@@ -152,7 +154,7 @@ class World:
         for process in self.processes:
             process.forget()
 
-    def _finish(self, actor: Actor) -> None:
+    def finish(self, actor: Actor) -> None:
         """To its end, handlers as their fates say."""
         while not actor.over:
             self.go(actor, self.orders(actor)[0])
@@ -368,7 +370,7 @@ class World:
         for turn in range(_ROUNDS):
             while self.actors or self.queued:
                 for actor in self.actors:
-                    self._finish(actor)
+                    self.finish(actor)
                 for process in self.processes:
                     self.restart(process)
                 if self.queued:
