@@ -116,6 +116,17 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "owner is the host's name": ("kill-child", "messages-duplicate", "link-database-swallow"),
 }
 """What a soak of it is tormented with; nothing named is everything."""
+SIGNS: Final[dict[str, frozenset[str]]] = {
+    "no fence": frozenset({"I3", "I4", "I9", "I10"}),
+    "no join counter": frozenset({"I7"}),
+    "now() for clock_timestamp()": frozenset({"I2"}),
+    "release without version": frozenset({"I2", "I3", "I4", "I6"}),
+    "publish before commit": frozenset({"I17"}),
+    "no re-dispatch": frozenset({"I7"}),
+    "sweeper without version": frozenset({"I2"}),
+    "owner is the host's name": frozenset({"I2", "I3"}),
+}
+"""The invariants that this very mutant breaks in a soak: another violation would not mean that it was caught."""
 STALE_CLOCK: Final = "now() for clock_timestamp()"
 
 
