@@ -29,12 +29,19 @@ PIECES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ready": {"d": call(queue_timeout="PT10S")},
     "sink": {"s": call()},
     "loop": {"e": loop([0, 1])},
+    "last": {"l": loop([0, 1])},
     "window": {"w": loop([0, 1, 2], concurrency=2)},
     "failed": {"f": call(), "g": after("f")},
     "parked": {"p": call(retry=retry(3, 1))},
 }
 """Steps by name; `set_up` brings each into the state that its acts begin in."""
-HELD: Final = {"join": ("a", "b"), "sink": ("s",), "loop": ("e.0.do", "e.1.do"), "window": ("w.0.do", "w.1.do")}
+HELD: Final = {
+    "join": ("a", "b"),
+    "sink": ("s",),
+    "loop": ("e.0.do", "e.1.do"),
+    "last": ("l.1.do",),
+    "window": ("w.0.do", "w.1.do"),
+}
 
 
 @dataclass
@@ -55,6 +62,8 @@ def set_up(lab: Lab, pieces: set[str], *, late: bool) -> Scene:
             scene.held[key] = lab.take(scene.run_id, key, owner=f"host/1/{key}")
     if "failed" in pieces:
         lab.do_fail(scene.run_id, "f")
+    if "last" in pieces:
+        lab.do_fail(scene.run_id, "l.0.do")
     if "parked" in pieces:
         lab.fail(lab.take(scene.run_id, "p"))
     if late:
@@ -120,6 +129,7 @@ ACTS: Final = {
         Act("child_0", "loop", _finish("e.0.do", chain=True)),
         Act("child_1", "loop", _finish("e.1.do")),
         Act("child_1_fails", "loop", _fail("e.1.do", retryable=False)),
+        Act("last_child", "last", _finish("l.1.do")),
         Act("window_0", "window", _finish("w.0.do", chain=True)),
         Act("window_1", "window", _finish("w.1.do")),
         Act("window_1_fails", "window", _fail("w.1.do", retryable=False)),

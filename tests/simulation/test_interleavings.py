@@ -30,7 +30,8 @@ _PAIRS: Final = """
 cancel+cancel2 cancel+sweep cancel+retry sweep+sweep2 sweep+retry retry+retry_all claim+claim2 claim+queue_timeout
 due+due2 finish_a+finish_b finish_a+again_a finish_a+fail_a finish_b+fail_a finish_b+back_off_a finish_a+release_a
 finish_a+renew_a finish_a+sink release_a+renew_a release_a+fail_a sink+child_0 child_0+child_1 child_0+child_1_fails
-window_0+window_1 window_0+window_1_fails start+start2 start+start_other
+last_child+cancel last_child+sweep last_child+retry_all last_child+finish_b window_0+window_1 window_0+window_1_fails
+start+start2 start+start_other
 """
 PAIRS: Final = (*((one, other) for one in GENERAL for other in OTHERS), *(pair.split("+") for pair in _PAIRS.split()))
 HALTED: Final = (
@@ -41,9 +42,12 @@ HALTED: Final = (
     ("child_0", "child_1"),
 )
 """In a run that was cancelled before, with handlers still at work: it ends with the last of them."""
-LONG: Final = (["sweep", "fail_a"], ["sweep", "back_off_a"], ["sweep", "queue_timeout"])
-"""Hundreds of orders, because neither locks the other out for long: all of them on request, those with few changes
-from one to the other always."""
+_LONG: Final = """
+sweep+fail_a sweep+back_off_a sweep+queue_timeout sweep+release_a cancel+sweep sweep+sweep2 sweep+retry last_child+sweep
+"""
+LONG: Final = [pair.split("+") for pair in _LONG.split()]
+"""Up to hundreds of orders, because neither locks the other out for long: all of them on request, those with few
+changes from one to the other always."""
 _TRIPLES: Final = """
 finish_a+finish_b+cancel finish_a+sweep+cancel finish_a+finish_b+sweep claim+claim2+cancel child_0+child_1+cancel
 child_0+child_1_fails+sweep window_0+window_1+cancel release_a+sweep+cancel renew_a+sweep+finish_a finish_b+sweep+retry
@@ -176,6 +180,7 @@ def test_two_at_once(unaudited_lab: Lab, theatre: Theatre, names: Sequence[str])
     count = _check(Stage(unaudited_lab, theatre, names), preemptions=2 if list(names) in LONG else None)
     print(f"{' and '.join(names)}: {count} interleavings")
     assert count >= 2
+    assert theatre.deadlocks == 0
 
 
 @pytest.mark.parametrize("names", HALTED, ids="-".join)

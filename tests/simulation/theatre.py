@@ -13,7 +13,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
+from psycopg import errors as pg
 from sqlalchemy import Connection, event
+from sqlalchemy.engine import ExceptionContext
 
 from orchestrator.ledger import statements
 from orchestrator.ledger.tx import Ledger
@@ -22,6 +24,10 @@ _here = threading.local()
 PATIENCE_S: Final = 0.002
 """How long the scheduler waits for an actor before it asks whether a lock holds it up."""
 STUCK_S: Final = 30.0
+
+
+class SentHome(BaseException):
+    """The play was broken off: nobody may keep a lock."""
 
 
 @dataclass
@@ -35,14 +41,24 @@ class Actor:
     at: str = ""
     pid: int = 0
     result: Any = None
+    sent_home: bool = False
 
     def pause(self, at: str, pid: int) -> None:
         """Called in the actor's thread: wait at the gate."""
         with self.changed:
             self.state, self.at, self.pid = "gate", at, pid
             self.changed.notify_all()
-            self.changed.wait_for(lambda: self.state == "running", timeout=60)
-            assert self.state == "running", f"{self.name} was never let go on at {at}"
+            came = self.changed.wait_for(lambda: self.sent_home or self.state == "running", timeout=60)
+        if self.sent_home or not came:
+            raise SentHome
+
+    def go(self, *, home: bool = False) -> None:
+        """Open the gate; `home`: only to roll back."""
+        with self.changed:
+            self.sent_home = home
+            if self.state == "gate":
+                self.state = "running"
+            self.changed.notify_all()
 
     def play(self) -> None:
         _here.actor = self
@@ -97,6 +113,8 @@ class Theatre:
 
     url: str
     ledger: Ledger = field(init=False)
+    deadlocks: int = 0
+    """Those that the engine met; it runs the loser's work again."""
     _stage: list["queue.Queue[Actor | None]"] = field(init=False, default_factory=list)
     _changed: threading.Condition = field(init=False, default_factory=threading.Condition)
 
@@ -107,6 +125,10 @@ class Theatre:
         if self._monitor.info.parameter_status("is_superuser") == "on":  # then a deadlock costs no whole second
             self.ledger._options["options"] = f"{self.ledger._options['options']} -c deadlock_timeout=50ms"
         event.listen(self.ledger.engine, "commit", _before_commit)
+        event.listen(self.ledger.engine, "handle_error", self._count)
+
+    def _count(self, context: ExceptionContext) -> None:
+        self.deadlocks += isinstance(context.original_exception, pg.DeadlockDetected)
 
     def close(self) -> None:
         for each in self._stage:
@@ -122,6 +144,16 @@ class Theatre:
             threading.Thread(target=self._work, args=(self._stage[-1],), daemon=True).start()
         for mine, actor in zip(self._stage, actors, strict=False):
             mine.put(actor)
+        try:
+            return self._play(actors, choices)
+        except BaseException:
+            for actor in actors:
+                actor.go(home=True)
+            with self._changed:
+                self._changed.wait_for(lambda: all(actor.state == "done" for actor in actors), STUCK_S)
+            raise
+
+    def _play(self, actors: Sequence[Actor], choices: Sequence[int]) -> Played:
         self._settle(actors)
         played = Played([], [], [])
         last: Actor | None = None
@@ -133,9 +165,7 @@ class Theatre:
             played.choices.append((len(ready), which, last is ready[0]))
             last = actor = ready[which]
             at = actor.at
-            with self._changed:
-                actor.state = "running"
-                self._changed.notify_all()
+            actor.go()
             blocked = self._settle(actors)
             played.script.append(f"{actor.name} {at}{' (waits)' if actor in blocked else ''}")
         played.results = [actor.result for actor in actors]
