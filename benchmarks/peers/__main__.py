@@ -5,6 +5,7 @@ made first, from the pins beside this file; what is measured after that download
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -37,6 +38,8 @@ ENVIRONMENTS: Final = ROOT / ".orchestrator" / "peers"
 _OURS: Final = "orchestrator"
 _BARE: Final = "bare Celery"
 _MOST_ROUNDS: Final = 50
+_BUSY: Final = 0.25
+"""Of a process per core that was ready to run in the minute before."""
 
 
 class _OneLine(argparse.ArgumentParser):
@@ -119,6 +122,9 @@ def run(sizes: Sizes, peers: Sequence[Peer], say: Say) -> str:
         BenchFailed: ours or bare Celery did not start, a run of ours did not succeed.
     """
     began = time.monotonic()
+    busy = busy_note(os.getloadavg()[0], os.cpu_count() or 1)
+    for note in busy:
+        say(note)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
         postgres, valkey = EmbeddedPostgres(folder / "postgres"), EmbeddedValkey(folder / "valkey")
@@ -128,7 +134,17 @@ def run(sizes: Sizes, peers: Sequence[Peer], say: Say) -> str:
             server.start()
         makers = _makers(peers, postgres, valkey, folder)
         rows, notes = measures.rounds(makers, sizes, say, lambda: _clean(postgres, valkey))
-    return markdown(rows, list(makers), peers, sizes, notes, time.monotonic() - began)
+    return markdown(rows, list(makers), peers, sizes, [*busy, *notes], time.monotonic() - began)
+
+
+def busy_note(load: float, cores: int) -> list[str]:
+    """Who has more threads gets more of a busy machine, so its speeds do not compare."""
+    if load < cores * _BUSY:
+        return []
+    return [
+        f"The machine had other work: load average {load:.1f} on {cores} cores before the first round. Speeds and "
+        "latencies of such a run do not compare; CPU per step does, roughly."
+    ]
 
 
 def _makers(

@@ -152,6 +152,13 @@ def test_the_tables_have_a_line_per_contender_and_gaps_for_what_is_missing(tmp_p
     assert "Temporal" not in "\n".join(lines)
 
 
+def test_a_run_on_a_busy_machine_says_so() -> None:
+    """Its speeds would be believed otherwise."""
+    assert program.busy_note(0.4, 2) == []
+    (note,) = program.busy_note(17.5, 2)
+    assert "load average 17.5 on 2 cores before the first round" in note
+
+
 @pytest.mark.slow
 def test_ours_and_bare_celery_are_measured_by_the_same_code() -> None:
     """Own servers, real workers; no peer."""
