@@ -55,7 +55,7 @@ class _Player:
             (30, self._go),
             (8 * often, self._deliver),
             (4, self._start),
-            (1.5 * often, self._take_over),
+            (3 * often, self._take_over),
             (1, self._again),
             (rare, self._duplicate),
             (rare, self._drop),
@@ -124,6 +124,9 @@ class _Player:
             self._further(helper.children[-1], 4, until="handler")
         if not victim.healthy:
             world.resume(victim)
+        for actor in [*victim.children, *victim.keepers]:
+            if self._rng.random() < 0.5:
+                self._further(actor, 3)
 
     def _deliver(self) -> None:
         free = [one for one in self._world.processes if one.healthy and len(one.children) < SEATS]

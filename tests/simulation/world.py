@@ -340,7 +340,7 @@ class World:
         settings = self.arena.settings
         found: list[Dispatch] = []
         depths = {name: len(messages) for name, messages in self.broker.items()}
-        for (queue, priority), expected in redispatch.outstanding(self.ledger).items():
+        for (queue, priority), expected in sorted(redispatch.outstanding(self.ledger).items()):
             found += redispatch.lost(
                 self.ledger,
                 queue,
