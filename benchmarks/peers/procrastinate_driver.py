@@ -63,7 +63,9 @@ class Jobs:
 
     async def _open(self) -> None:
         await app.open_async()
-        await app.schema_manager.apply_schema_async()
+        if self._look.execute("SELECT to_regclass('procrastinate_jobs')").fetchone() == (None,):
+            await app.schema_manager.apply_schema_async()
+        self._look.execute("DELETE FROM procrastinate_workers")  # of a turn that was killed
 
     def _listen(self) -> bool:
         row = self._look.execute("SELECT count(*) FROM procrastinate_workers").fetchone()
