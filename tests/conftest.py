@@ -18,6 +18,11 @@ from tests.support import databases
 from tests.support.servers import Broker, Server, broker, postgres
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: at the end one process would wait for the other."""
+    items.sort(key=lambda item: item.path.name != "test_soak.py")
+
+
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """A short path, because sockets have little room for theirs."""

@@ -88,7 +88,7 @@ def test_retry_of_failed_children(lab: Lab, key: str | None, window: int | None)
         lab.do(run_id, "each.3.do", output="new")
         lab.do(run_id, "join")
     else:
-        assert ran == [*expected, "join"]
+        assert [*sorted(ran[:-1]), ran[-1]] == [*expected, "join"]  # ready in one statement, so in any order
     assert lab.status(run_id) is RunStatus.SUCCEEDED
     assert reads.output(lab.ledger, run_id, "each") == ["each.0.do", "new", "each.2.do", "new"]
 
