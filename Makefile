@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	@touch "$@"
 
 test: $(STAMP) ## Run the tests (set ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL to use your own servers)
-	"$(BIN)/python" -m pytest -m "not soak" -n 2 --dist loadfile $(PYTEST_ARGS)
+	"$(BIN)/python" -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style and format
 	"$(BIN)/ruff" check .

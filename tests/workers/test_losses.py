@@ -261,5 +261,5 @@ def test_a_second_term_does_not_hurt(bench: Bench, worker: Start) -> None:
     eventually(lambda: bench.effects("start", run_id))
     process.term()
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert bench.status(run_id) is RunStatus.SUCCEEDED
