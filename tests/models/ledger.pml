@@ -7,7 +7,7 @@
 
    Safety:   spin -a ledger.pml; cc -O2 -DCOLLAPSE -DSAFETY -o pan pan.c; ./pan -m1000000 -N safe
    Liveness: spin -a ledger.pml; cc -O2 -DCOLLAPSE -DNFAIR=4 -o pan pan.c; ./pan -m1000000 -a -f -N ends
-   Mutants:  spin -a -DNO_FENCE ledger.pml; check.py says which property each must break. */
+   Mutants:  spin -a -DNO_FENCE ledger.pml; spin.py says which property each must break. */
 
 #ifndef FAULTS    /* faults of one history, of any kinds: a message lost, doubled or put last, a crash, a pause past the lease, */
 #define FAULTS 1  /* a release, a back-off */
@@ -431,7 +431,6 @@ init { atomic {
 #define counter_right  (st[JOIN] != BLOCKED || deps == parents_open)
 #define one_end        (!second_end)
 #define nothing_open   (!ended || !is_open(A) && !is_open(B) && !is_open(JOIN))
-
 #ifdef REACH
 ltl unreached { [] !reached }
 #else
