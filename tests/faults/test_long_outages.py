@@ -286,7 +286,8 @@ class Outage:
         }
         tried = dict(zip(most, watched.connects(first.at, last.at), strict=True))
         for name in self.gone:
-            assert 0 < tried[name] <= most[name], (watched.name, name, tried, most)
+            # Half as many again: in a short outage the first, quick tries of every slot are a large share.
+            assert 0 < tried[name] <= 1.5 * most[name], (watched.name, name, tried, most)
         assert failed <= len(watched.pids) * (length_s / PUBLISH_REST_S + 1)
         own = [line for line in lines if not any(event in line for event in ("step.", "run.ended", "publish.failed"))]
         steps = watched.slots * LINES_PER_CLAIM * (length_s / (2 * self.lease_s) + 1)
