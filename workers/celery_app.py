@@ -1,6 +1,7 @@
 """The Celery app: `make_app` for those who have settings, `app` for the `celery` program."""
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,11 +118,15 @@ def _child_ends(**_: Any) -> None:
         _active.close()
 
 
-def _shutting_down(**_: Any) -> None:
-    if _active is not None:
-        _active.shared.stop()
-        if _active.keeper is not None:
-            _active.keeper.shut_down()
+def _shutting_down(sig: str = "", how: str = "", **_: Any) -> None:
+    """In a signal handler. One more signal inside it would wait for ever for a lock that this one holds."""
+    if how == "Warm" and sig == "SIGTERM":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what it asks for is under way
+    if _active is None or _active.shared.stopping:
+        return
+    _active.shared.stop()
+    if _active.keeper is not None:
+        _active.keeper.shut_down()
 
 
 def _ended(**_: Any) -> None:

@@ -5,6 +5,7 @@ worker consumes. Any number of workers run side by side.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -25,6 +26,7 @@ from workers.tidy import Tidy
 
 PAGE: Final = 500
 _DRAIN_S: Final = 0.2
+_JOIN_S: Final = 3.0
 
 
 class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -89,8 +91,9 @@ class Keeper:
         self._drain.set()
         for loop in self._loops:
             loop.end()
+        deadline = time.monotonic() + _JOIN_S
         for loop in self._loops:
-            loop.join(timeout=2)
+            loop.join(timeout=max(0.0, deadline - time.monotonic()))
         for farewell in (self._leave, self.probe.close, self._lost.close):
             try:
                 farewell()
