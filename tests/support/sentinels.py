@@ -99,8 +99,9 @@ class Watched:
         eventually(lambda: self._second.ask("INFO")["master_link_status"] == "up", message="it replicates")
         for node in self.sentinels:
             node.start()
-            # Otherwise it looks at the servers every ten seconds.
-            node.ask("SENTINEL", "DEBUG", "info-period", 200, "publish-period", 200, "ping-period", 200)
+            # Otherwise it looks at the servers every ten seconds, and rests for thirty after it was kept waiting.
+            periods = {"info-period": 200, "publish-period": 200, "ping-period": 200, "tilt-period": 1000}
+            node.ask("SENTINEL", "DEBUG", *(word for pair in periods.items() for word in pair))
         self.settle()
 
     def settle(self) -> None:
@@ -127,13 +128,22 @@ class Watched:
         _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
         return self.servers[int(port)]
 
-    def kill_primary(self) -> Node:
-        """SIGKILL; the one that was."""
-        gone = self.primary
-        gone.kill()
-        return gone
+    def hand_over(self, old: Node) -> Node:
+        """Make the replica the primary while the old one lives; the new one.
 
-    def wait_for_other(self, old: Node) -> Node:
+        Asked again until it is so: a Sentinel drops the order without a word when its last look at the replica is old.
+        """
+
+        def ordered() -> Node | None:
+            with contextlib.suppress(redis.ResponseError):  # it is at it, or sees no replica just now
+                self.sentinels[0].ask("SENTINEL", "FAILOVER", NAME)
+            with contextlib.suppress(AssertionError):
+                return self.wait_for_other(old, timeout=5)
+            return None
+
+        return eventually(ordered, timeout=60, message="the replica is ordered to be the primary") or old
+
+    def wait_for_other(self, old: Node, *, timeout: float = 30) -> Node:
         """The new primary, when every Sentinel has it and it takes writes."""
 
         def others() -> Node | None:
@@ -143,7 +153,7 @@ class Watched:
             found = self.servers[ports.pop()]
             return found if found.ask("ROLE")[0] == "master" else None
 
-        return eventually(others, timeout=30, message="a replica becomes the primary") or old
+        return eventually(others, timeout=timeout, message="a replica becomes the primary") or old
 
     @property
     def url(self) -> str:

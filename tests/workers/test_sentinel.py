@@ -111,8 +111,7 @@ def test_a_primary_that_becomes_a_replica_is_left(far: Bench, worker: Start, clu
     old = cluster.primary
 
     def hand_over() -> list[UUID]:
-        cluster.sentinels[0].ask("SENTINEL", "FAILOVER", sentinels.NAME)
-        cluster.wait_for_other(old)
+        cluster.hand_over(old)
         return []
 
     try:
