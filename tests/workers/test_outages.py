@@ -60,6 +60,8 @@ def test_redis_may_restart_empty_under_load(bench: Bench, worker: Start, own_bro
     assert bench.result(bench.start("chain", n=1)) == 20
     process.term()
     assert process.wait() == 0
+    assert process.log().count("messages.left_to_ledger") == 1, "one attempt to give back, not one per message"
+    assert "EMERGENCY DUMP" not in process.log(), "nothing is written to the system's temporary folder"
     assert "shutdown.gave_back" not in process.log(), "what was taken before the outage is forgotten, not sent again"
     bench.publisher.close()
 
