@@ -36,7 +36,7 @@ def keep(qos: Any) -> None:
     qos.ack = _freeing(qos, qos.ack)
     qos.reject = _freeing(qos, qos.reject)
     if type(qos) is virtual.QoS:
-        qos.restore_unacked = _while_it_works(qos)
+        vars(qos)["restore_unacked"] = _while_it_works(qos)
 
 
 def _freeing(qos: Any, act: Callable[..., None]) -> Callable[..., None]:
