@@ -1,9 +1,10 @@
 """An arena per module: its own ledger, its own keys in Redis, workers that outlive a single test."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -12,6 +13,18 @@ from tests.support.nursery import Nursery, nursery
 from tests.support.servers import Broker, Server
 
 Make = Callable[..., AbstractContextManager[Arena]]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as made:
+        yield made
+
+
+@pytest.fixture
+def short_folder(stack: ExitStack) -> Path:
+    """Sockets have little room for their paths."""
+    return Path(stack.enter_context(TemporaryDirectory(prefix="flow-", ignore_cleanup_errors=True)))
 
 
 @pytest.fixture(scope="session")

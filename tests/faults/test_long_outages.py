@@ -5,13 +5,11 @@ The long version runs on request, for OUTAGE_SECONDS (ten minutes); the short on
 
 import os
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Final
 from uuid import UUID
@@ -49,18 +47,6 @@ NEW_PER_SLOT: Final = 5
 """Connections opened at once when a server is back: the loops and the consumer; two of a slot to either server."""
 MEMORY_MB: Final = 20.0
 FILES: Final = 40
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as made:
-        yield made
-
-
-@pytest.fixture
-def short_folder(stack: ExitStack) -> Path:
-    """Sockets have little room for their paths."""
-    return Path(stack.enter_context(TemporaryDirectory(prefix="flow-", ignore_cleanup_errors=True)))
 
 
 @pytest.mark.soak

@@ -2,11 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import redis
@@ -23,18 +21,6 @@ from tests.support.servers import Broker, Server
 
 pytestmark = pytest.mark.timeout(170)
 SWEEP_S = 0.3
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as made:
-        yield made
-
-
-@pytest.fixture
-def short_folder(stack: ExitStack) -> Path:
-    """Sockets have little room for their paths."""
-    return Path(stack.enter_context(TemporaryDirectory(prefix="flow-", ignore_cleanup_errors=True)))
 
 
 @pytest.fixture
