@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 import psycopg
@@ -14,6 +13,7 @@ import redis
 from pydantic import SecretStr
 
 from benchmarks import cpu, flows, workloads
+from benchmarks.command import in_database
 from benchmarks.contenders import CHAIN, Ours, succeeded, worker
 from benchmarks.cpu import Cpu
 from benchmarks.figures import number
@@ -50,11 +50,11 @@ class Ground:
         """The URL of a new database."""
         with psycopg.connect(self.postgres.url, autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {name}")
-        return urlunsplit(urlsplit(self.postgres.url)._replace(path=f"/{name}"))
+        return in_database(self.postgres.url, name)
 
     def broker(self, number_: int) -> str:
         """The same server, another of its numbered databases."""
-        return urlunsplit(urlsplit(self.valkey.url)._replace(path=f"/{number_}"))
+        return in_database(self.valkey.url, number_)
 
     @contextmanager
     def ours(self, database_url: str, broker: int, name: str) -> Iterator[Ours]:

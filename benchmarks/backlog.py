@@ -4,7 +4,6 @@ import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import redis
@@ -12,6 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from benchmarks import flows
+from benchmarks.command import in_database
 from benchmarks.contenders import worker
 from benchmarks.figures import number
 from benchmarks.report import Result
@@ -28,7 +28,7 @@ def backlog(database_url: str, broker_url: str, folder: Path, sizes: Sizes, say:
     """In a database and under a key prefix of its own, because it leaves most of its steps undone."""
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {_DATABASE}")
-    url = urlunsplit(urlsplit(database_url)._replace(path=f"/{_DATABASE}"))
+    url = in_database(database_url, _DATABASE)
     settings = Settings(
         database_url=SecretStr(url),
         broker_url=SecretStr(broker_url),
