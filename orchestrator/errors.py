@@ -67,6 +67,12 @@ class StepNotFound(NotFound):
     code = "step_not_found"
 
 
+class ScheduleNotFound(NotFound):
+    """The flow has no schedule of that key, or no backfill of that id."""
+
+    code = "schedule_not_found"
+
+
 class Conflict(OrchestratorError):
     """The state of the run or flow does not allow it."""
 
@@ -137,6 +143,12 @@ class InputInvalid(UsageError):
     code = "input_invalid"
 
 
+class ScheduleInvalid(UsageError):
+    """A rule, a zone or a span of a schedule is wrong; `place` says where. Nothing was written."""
+
+    code = "schedule_invalid"
+
+
 class OutputInvalid(OrchestratorError):
     """A step returned what its annotation does not allow, or what JSON cannot hold."""
 
@@ -171,6 +183,12 @@ class DurationInvalid(UsageError, ValueError):
     """A text or number is not a length of time; a ValueError too, so pydantic collects it."""
 
     code = "duration"
+
+
+class ScheduleInvalid(UsageError, ValueError):
+    """A cron expression, zone, interval or bound of a schedule cannot be; a ValueError too, so pydantic collects it."""
+
+    code = "schedule_invalid"
 
 
 class ExpressionInvalid(UsageError, ValueError):
