@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,9 +26,20 @@ from orchestrator.core.durations import Duration
 from orchestrator.core.expressions import Ref, find
 from orchestrator.core.manifest_checks import Problem
 from orchestrator.core.states import StepStatus
+from orchestrator.core.triggers import CronTrigger, EveryTrigger, ScheduleDef, Trigger, TriggerDef
 from orchestrator.errors import ManifestInvalid
 
-__all__ = ["Backoff", "Manifest", "Problem", "Retry", "StepDef", "TriggerDef", "split_backoff"]
+__all__ = [
+    "Backoff",
+    "CronTrigger",
+    "EveryTrigger",
+    "Manifest",
+    "Problem",
+    "Retry",
+    "StepDef",
+    "TriggerDef",
+    "split_backoff",
+]
 
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
 Priority = Annotated[int, Field(ge=0, le=9)]
@@ -86,12 +97,6 @@ class Retry(_Part):
 
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 1
     backoff: Backoff = Backoff()
-
-
-class TriggerDef(_Part):
-    """What may start the flow."""
-
-    type: Literal["manual"] = "manual"
 
 
 def _in_order(statuses: tuple[StepStatus, ...]) -> tuple[StepStatus, ...]:
@@ -161,7 +166,7 @@ class Manifest(_Part):
     queue: QueueName = "default"
     idempotency_ttl: Positive = timedelta(hours=24)
     input_schema: dict[str, JsonValue] = _ANY_INPUT
-    triggers: dict[str, TriggerDef] = {"manual": TriggerDef()}
+    triggers: dict[str, Trigger] = {"manual": TriggerDef()}
     steps: Annotated[dict[str, StepDef], AfterValidator(_with_data_dependencies)]
     output: JsonValue = None
     output_schema: dict[str, JsonValue] | None = None
@@ -190,6 +195,11 @@ class Manifest(_Part):
         """
         if problems := [*self.problems(known_types), *extra]:
             raise _invalid({"name": self.name}, problems)
+
+    @property
+    def schedules(self) -> dict[str, ScheduleDef]:
+        """The triggers that fire by themselves, by key."""
+        return {key: one for key, one in self.triggers.items() if not isinstance(one, TriggerDef)}
 
     @cached_property
     def hash(self) -> str:
