@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
-from uuid import UUID, uuid5
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, TypeAdapter
 
@@ -23,7 +22,6 @@ from orchestrator.core.timing.rules import (
 
 Overlap = Literal["allow", "skip", "queue", "cancel"]
 Missed = Literal["skip", "latest", "all"]
-_NAMESPACE: Final = UUID("8d3cbd0e-6f0c-5d43-9a39-2f0e7b0f6c11")
 
 
 class _Part(BaseModel):
@@ -120,8 +118,3 @@ def overridden(trigger: ScheduleDef, expression: str | None, zone: str | None) -
     return CronTrigger(
         type="cron", expression=rule.expression, zone=rule.tz, gap=rule.gap, fold=rule.fold, **shared
     )
-
-
-def schedule_id(flow: str, key: str) -> UUID:
-    """The id that events of a schedule carry where those of a run carry the run's."""
-    return uuid5(_NAMESPACE, f"{flow}/{key}")

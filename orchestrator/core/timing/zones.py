@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
-from zoneinfo import ZoneInfo, available_zones
+from zoneinfo import ZoneInfo, available_timezones
 
 from orchestrator.core.suggest import closest
 from orchestrator.errors import ScheduleInvalid
@@ -38,7 +38,7 @@ def load(name: str) -> ZoneInfo:
             return ZoneInfo(name)
         except (OSError, ValueError, KeyError):  # KeyError: ZoneInfoNotFoundError; OSError: a folder such as `America`
             pass
-    match = closest(name, available_zones() - _NOT_A_PLACE)
+    match = closest(name, available_timezones() - _NOT_A_PLACE)
     hint = f"did you mean `{match}`?" if match else "write an IANA name such as `Europe/Paris`, or `UTC`."
     raise ScheduleInvalid(f"There is no time zone `{name}`. Fix: {hint}", value=name)
 
