@@ -143,12 +143,6 @@ class InputInvalid(UsageError):
     code = "input_invalid"
 
 
-class ScheduleInvalid(UsageError):
-    """A rule, a zone or a span of a schedule is wrong; `place` says where. Nothing was written."""
-
-    code = "schedule_invalid"
-
-
 class OutputInvalid(OrchestratorError):
     """A step returned what its annotation does not allow, or what JSON cannot hold."""
 
