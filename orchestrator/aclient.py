@@ -13,9 +13,13 @@ from orchestrator.authoring.flow import Flow
 from orchestrator.client import Client
 from orchestrator.core.facts import Explanation
 from orchestrator.core.states import RunStatus
+from orchestrator.core.timing.notes import Fire
+from orchestrator.engine.schedules import Backfill
 from orchestrator.errors import Unavailable
 from orchestrator.ledger.reads import EventRow, RunRow, StepRow
+from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.run_handle import OUTAGE_S, RunHandle, pauses
+from orchestrator.schedule_handle import Moment, ScheduleHandle
 from orchestrator.settings import Settings
 
 P = ParamSpec("P")
@@ -137,6 +141,14 @@ class AsyncClient:
         """As `Client.run`."""
         return AsyncRunHandle(self, await self.thread(self.sync.run, run_id, flow))
 
+    async def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
+        """As `Client.schedules`."""
+        return await self.thread(self.sync.schedules, flow)
+
+    async def schedule(self, flow: Flow[..., Any] | str, key: str | None = None) -> "AsyncScheduleHandle":
+        """As `Client.schedule`."""
+        return AsyncScheduleHandle(self, await self.thread(self.sync.schedule, flow, key))
+
 
 class AsyncRunHandle(Generic[R]):
     """As `RunHandle`, awaited."""
@@ -195,3 +207,75 @@ class AsyncRunHandle(Generic[R]):
     async def retry(self, step: str | None = None, *, by: str | None = None) -> None:
         """As `RunHandle.retry`."""
         await self.client.thread(self.sync.retry, step, by=by)
+
+
+class AsyncScheduleHandle:
+    """As `ScheduleHandle`, awaited."""
+
+    def __init__(self, client: AsyncClient, handle: ScheduleHandle) -> None:
+        self.client = client
+        self.sync = handle
+        self.flow = handle.flow
+        self.key = handle.key
+
+    def __repr__(self) -> str:
+        return repr(self.sync)
+
+    async def row(self) -> ScheduleRow:
+        """As `ScheduleHandle.row`."""
+        return await self.client.thread(self.sync.row)
+
+    async def lag(self) -> Lag:
+        """As `ScheduleHandle.lag`."""
+        return await self.client.thread(self.sync.lag)
+
+    async def explain(self) -> Explanation:
+        """As `ScheduleHandle.explain`."""
+        return await self.client.thread(self.sync.explain)
+
+    async def preview(self, count: int = 10) -> list[Fire]:
+        """As `ScheduleHandle.preview`."""
+        return await self.client.thread(self.sync.preview, count)
+
+    async def history(self, limit: int = 50) -> list[TickRow]:
+        """As `ScheduleHandle.history`."""
+        return await self.client.thread(self.sync.history, limit)
+
+    async def pause(self, reason: str = "", *, by: str | None = None) -> None:
+        """As `ScheduleHandle.pause`."""
+        await self.client.thread(self.sync.pause, reason, by=by)
+
+    async def resume(self, *, by: str | None = None) -> None:
+        """As `ScheduleHandle.resume`."""
+        await self.client.thread(self.sync.resume, by=by)
+
+    async def trigger(self, *, by: str | None = None) -> AsyncRunHandle[Any]:
+        """As `ScheduleHandle.trigger`."""
+        return AsyncRunHandle(self.client, await self.client.thread(self.sync.trigger, by=by))
+
+    async def set_cron(self, expression: str, *, zone: str | None = None, by: str | None = None) -> None:
+        """As `ScheduleHandle.set_cron`."""
+        await self.client.thread(self.sync.set_cron, expression, zone=zone, by=by)
+
+    async def reset(self, *, by: str | None = None) -> None:
+        """As `ScheduleHandle.reset`."""
+        await self.client.thread(self.sync.reset, by=by)
+
+    async def backfill(
+        self,
+        since: Moment,
+        until: Moment,
+        *,
+        max_parallel: int = 1,
+        reverse: bool = False,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Backfill:
+        """As `ScheduleHandle.backfill`."""
+        return await self.client.thread(
+            self.sync.backfill, since, until, max_parallel=max_parallel, reverse=reverse, dry_run=dry_run, by=by
+        )
+
+    async def cancel_backfill(self, backfill_id: UUID, *, by: str | None = None) -> int:
+        """As `ScheduleHandle.cancel_backfill`."""
+        return await self.client.thread(self.sync.cancel_backfill, backfill_id, by=by)

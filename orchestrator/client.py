@@ -24,15 +24,17 @@ from orchestrator.errors import (
 )
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads import RunRow
+from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.reach import database_fix, database_refuses, one_line
 from orchestrator.run_handle import RunHandle
+from orchestrator.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.settings import Settings, mask_url, variable
 
 if TYPE_CHECKING:
     from workers.sender import Sender
 
-__all__ = ["Client", "RunHandle", "settings_here", "unavailable"]
+__all__ = ["Client", "RunHandle", "ScheduleHandle", "settings_here", "unavailable"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -222,6 +224,23 @@ class Client:
             Conflict: several runs fit.
         """
         return RunHandle(self, self.call(reads.find_run, str(run_id)), flow)
+
+    def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
+        """The schedules of a flow, or of all: by flow and key, also those that the code does not have any more.
+
+        Raises:
+            FlowNotFound: no such flow is registered.
+        """
+        return self.call(listed, flow.name if isinstance(flow, Flow) else flow)
+
+    def schedule(self, flow: Flow[..., Any] | str, key: str | None = None) -> ScheduleHandle:
+        """A schedule by its flow and key, or by `flow/key`; a flow's only one needs no key.
+
+        Raises:
+            FlowNotFound, ScheduleNotFound: there is none.
+            UsageError: the flow has several, and no key says which.
+        """
+        return ScheduleHandle(self, *self.call(find, flow.name if isinstance(flow, Flow) else flow, key))
 
     def call(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """One call to the ledger that may be repeated: once again on a new connection if the first one was dead.

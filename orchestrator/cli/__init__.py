@@ -1,7 +1,7 @@
 """The command line: `orchestrator NOUN VERB`. Data goes to stdout; hints, progress and errors go to stderr.
 
-Exit codes: 0 ok, 1 a run failed or a server is away, 2 usage or an input that does not fit the flow, 3 unknown flow or
-run, 5 cancelled, 6 timed out waiting, 7 conflict, 130 interrupted.
+Exit codes: 0 ok, 1 a run failed or a server is away, 2 usage or an input that does not fit the flow, 3 unknown flow,
+run or schedule, 5 cancelled, 6 timed out waiting, 7 conflict, 130 interrupted.
 """
 
 import signal
@@ -10,7 +10,7 @@ from typing import Final
 
 import typer
 
-from orchestrator.cli import db, dev, doctor, flow, run, worker
+from orchestrator.cli import db, dev, doctor, flow, run, schedule, worker
 from orchestrator.errors import OrchestratorError
 
 app: Final = typer.Typer(
@@ -23,6 +23,7 @@ app: Final = typer.Typer(
 )
 app.add_typer(flow.app, name="flow")
 app.add_typer(run.app, name="run")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(worker.app, name="worker")
 app.add_typer(db.app, name="db")
 app.command("flower")(worker.flower)

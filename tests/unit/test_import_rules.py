@@ -16,7 +16,8 @@ ENGINE: Final = LEDGER | {"orchestrator.engine"}
 AUTHORING: Final = PURE | {"orchestrator.authoring"}
 REACH: Final = BASE | {"orchestrator.settings", "orchestrator.reach"}
 BROKER: Final = REACH | {"orchestrator.broker"}
-CLIENT: Final = ENGINE | AUTHORING | REACH | {"orchestrator.run_handle", "orchestrator.client", "orchestrator.aclient"}
+HANDLES: Final = {"orchestrator.run_handle", "orchestrator.schedule_handle"}
+CLIENT: Final = ENGINE | AUTHORING | REACH | HANDLES | {"orchestrator.client", "orchestrator.aclient"}
 EMBEDDED: Final = BASE | {"orchestrator.embedded"}
 DEV: Final = EMBEDDED | BROKER | {"orchestrator.dev", "orchestrator.ledger"}
 
@@ -30,6 +31,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.ledger": LEDGER,
     "orchestrator.engine": ENGINE,
     "orchestrator.run_handle": CLIENT,
+    "orchestrator.schedule_handle": CLIENT,
     "orchestrator.client": CLIENT | {"orchestrator.embedded"},
     "orchestrator.aclient": CLIENT,
     "orchestrator.embedded": EMBEDDED,
