@@ -32,6 +32,9 @@ class StartRequest:
     tags: tuple[str, ...] = ()
     trigger: str = "manual"
     headers: str | None = None
+    run_id: UUID | None = None
+    """The id of the run, when the caller has to know it before."""
+    scheduled_for: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ STORED_RUN: Final = frozenset(R) - {R.WAITING}
 HALT: Final = frozenset({R.CANCELLED, R.TIMED_OUT})
 """How a run can be stopped before its steps have ended."""
 ATTEMPT: Final = frozenset({S.RUNNING, S.SUCCEEDED, S.FAILED, S.CANCELLED, "crashed", "timed_out"})
+TICK: Final = frozenset({"started", "queued", "pending", "skipped", "missed", "cancelled", "failed"})
+"""What became of a scheduled time. `queued` waits for the run before, `pending` for its turn in a backfill."""
 OPEN_RUN: Final = frozenset({R.PENDING, R.RUNNING, R.WAITING})
 FINAL_RUN: Final = frozenset(R) - OPEN_RUN
 OPEN_STEP: Final = frozenset({S.BLOCKED, S.READY, S.RUNNING, S.WAITING})

@@ -23,20 +23,22 @@ def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedel
         Conflict: the run ended otherwise.
     """
 
-    def work(tx: Connection) -> RunStatus:
-        run = graph.lock(tx, run_id, against_claims=True)
-        if run.status is RunStatus.CANCELLED or (run.halt is not None and run.status not in FINAL_RUN):
-            return run.status
-        if run.status in FINAL_RUN:
-            raise Conflict(
-                f"Run {run_id} has ended ({run.status}); there is nothing to cancel. Fix: `orchestrator run "
-                f"show {run_id}`.",
-                run_id=str(run_id),
-                status=run.status.value,
-            )
-        return stop(tx, run_id, RunStatus.CANCELLED, run.status, by=by, reason=reason, grace=grace)
+    return ledger.retry(lambda tx: cancel_in(tx, run_id, by=by, reason=reason, grace=grace))
 
-    return ledger.retry(work)
+
+def cancel_in(tx: Connection, run_id: UUID, *, by: str, reason: str, grace: timedelta) -> RunStatus:
+    """Like `cancel`, as part of the caller's transaction."""
+    run = graph.lock(tx, run_id, against_claims=True)
+    if run.status is RunStatus.CANCELLED or (run.halt is not None and run.status not in FINAL_RUN):
+        return run.status
+    if run.status in FINAL_RUN:
+        raise Conflict(
+            f"Run {run_id} has ended ({run.status}); there is nothing to cancel. Fix: `orchestrator run "
+            f"show {run_id}`.",
+            run_id=str(run_id),
+            status=run.status.value,
+        )
+    return stop(tx, run_id, RunStatus.CANCELLED, run.status, by=by, reason=reason, grace=grace)
 
 
 def stop(

@@ -54,6 +54,21 @@ def start(ledger: Ledger, requests: Sequence[StartRequest], *, key_ttl: timedelt
     return [started[place] for place in range(len(requests))]
 
 
+def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -> list[Started]:
+    """Like `start`, as part of the caller's transaction: what else it writes is committed with the runs, or not at all.
+
+    The caller sees to it that the definitions of the flows do not change meanwhile, and publishes after the commit. What
+    is refused before the first statement leaves the transaction usable: InputInvalid, FlowDisabled and FlowNotFound.
+
+    Raises: as `start`.
+    """
+    for request in requests:
+        _check_texts(request)
+    groups = [(flow, [place for place, _ in pairs]) for flow, pairs in _by_flow(requests)]
+    started = _start_all(ledger, tx, groups, requests, None)
+    return [started[place] for place in range(len(requests))]
+
+
 def _by_flow(requests: Sequence[StartRequest]) -> Iterable[tuple[str, list[tuple[int, StartRequest]]]]:
     ordered = sorted(enumerate(requests), key=lambda pair: pair[1].flow)
     return [(flow, list(pairs)) for flow, pairs in groupby(ordered, key=lambda pair: pair[1].flow)]
@@ -212,7 +227,8 @@ def _new_run(plan: Plan, request: StartRequest) -> NewRun:
     if request.key is not None:
         canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return NewRun(uuid7(), body, request.key, digest, tags, request.trigger, request.headers)
+    run_id = request.run_id or uuid7()
+    return NewRun(run_id, body, request.key, digest, tags, request.trigger, request.headers, request.scheduled_for)
 
 
 def _with_defaults(plan: Plan, body: str) -> str:

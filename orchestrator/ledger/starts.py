@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,16 +24,19 @@ class NewRun:
     tags: tuple[str, ...]
     trigger: str
     headers: str | None
+    scheduled_for: datetime | None = None
 
     def as_json(self) -> str:
         """An element of the start statement's `requests`; the body is pasted in, not parsed again."""
-        facts: Mapping[str, Any] = {
+        facts: dict[str, Any] = {
             "id": str(self.id),
             "key": self.key,
             "digest": self.digest,
             "tags": list(self.tags),
             "trigger": self.trigger,
         }
+        if self.scheduled_for is not None:
+            facts["scheduled"] = self.scheduled_for.isoformat()
         head = json.dumps(facts)[:-1]
         return f'{head}, "body": {self.body}, "headers": {self.headers or "null"}}}'
 

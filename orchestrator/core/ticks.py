@@ -1,0 +1,170 @@
+"""What becomes of the ticks of a schedule that are due: which start, which are missed, where the cursor goes. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final, Literal
+
+from orchestrator.core.timing import Every, Timing
+
+Missed = Literal["skip", "latest", "all", "none"]
+"""What is made up for. `none`, of a schedule that is being stopped: nothing at all."""
+Outcome = Literal["started", "queued", "skipped"]
+
+GRACE: Final = timedelta(seconds=60)
+"""A tick decided within so much of its time was not missed."""
+AT_ONCE: Final = 100
+"""Ticks that `all` starts in one transaction; then the next goes on."""
+COUNTED: Final = 1_000_000
+"""Missed ticks are counted up to here."""
+_SECOND: Final = timedelta(seconds=1)
+_ZERO: Final = timedelta(0)
+_COUNTED_CRON: Final = 20_000
+"""Fires of a cron rule are counted one by one, so fewer of them."""
+_JITTERED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A decision. The `missed` ticks end with `last_missed`; `cursor` is the next time to decide, due at `due_at`."""
+
+    times: tuple[datetime, ...]
+    missed: int
+    last_missed: datetime | None
+    cursor: datetime | None
+    due_at: datetime | None
+
+    @property
+    def last(self) -> datetime:
+        """The last scheduled time that is decided here."""
+        return max((*self.times, *((self.last_missed,) if self.last_missed else ())))
+
+
+def due_at(timing: Timing, name: str, scheduled: datetime) -> datetime:
+    """A scheduled time and its jitter."""
+    return scheduled + timing.delay(name, scheduled)
+
+
+def due(
+    timing: Timing,
+    name: str,
+    cursor: datetime | None,
+    now: datetime,
+    *,
+    missed: Missed,
+    window: timedelta | None,
+    jittered: bool = True,
+) -> Due | None:
+    """Decide the ticks from `cursor` on that are due at `now`; None when none is. Without `jittered` a scheduled time is
+    due at once: for a rule that is about to end."""
+    asked = _Asked(timing, name, now, jittered)
+    if cursor is None or not asked.is_due(cursor):
+        return None
+    before = cursor - _SECOND
+    if missed == "all":
+        return _all(asked, before, window)
+    last = asked.last(before)
+    late = now - asked.due_at(last) > GRACE
+    dropped = missed == "none" or (late and missed == "skip") or (window is not None and last < now - window)
+    times = () if dropped else (last,)
+    last_missed = last if dropped else last_within(timing, before, last - _SECOND)
+    return asked.decided(times, before, last_missed, last)
+
+
+def _all(asked: "_Asked", before: datetime, window: timedelta | None) -> Due:
+    old = None
+    if window is not None:
+        edge = asked.last(before, asked.now - window - timedelta(microseconds=1))
+        old = edge if edge > before else None
+    times = tuple(islice(asked.walk(old or before), AT_ONCE))
+    last = times[-1] if times else old
+    assert last is not None
+    return asked.decided(times, before, old, last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    timing: Timing
+    name: str
+    now: datetime
+    jittered: bool
+
+    def due_at(self, scheduled: datetime) -> datetime:
+        return due_at(self.timing, self.name, scheduled) if self.jittered else scheduled
+
+    def is_due(self, scheduled: datetime) -> bool:
+        return self.due_at(scheduled) <= self.now
+
+    def walk(self, since: datetime) -> Iterator[datetime]:
+        """The due times after `since`, in order, up to the first that is not due."""
+        fire = self.timing.after(since)
+        while fire is not None and self.is_due(fire):
+            yield fire
+            fire = self.timing.after(fire)
+
+    def last(self, before: datetime, until: datetime | None = None) -> datetime:
+        """The last due time after `before` (and up to `until`), or `before` when there is none."""
+        until = self.now if until is None else min(until, self.now)
+        first = self.timing.after(before)
+        if first is None or first > until or not self.is_due(first):
+            return before
+        second = self.timing.after(first)
+        if second is None or second > until or not self.is_due(second):
+            return first
+        certain = until - self.timing.jitter if self.jittered else until
+        found = last_within(self.timing, before, certain) or before
+        for fire in islice(self.walk(found), _JITTERED):
+            if fire > until:
+                break
+            found = fire
+        return found
+
+    def decided(
+        self, times: tuple[datetime, ...], before: datetime, last_missed: datetime | None, last: datetime
+    ) -> Due:
+        count = 0 if last_missed is None else count_within(self.timing, before, last_missed)
+        cursor = self.timing.after(last)
+        return Due(times, count, last_missed, cursor, None if cursor is None else due_at(self.timing, self.name, cursor))
+
+
+def last_within(timing: Timing, since: datetime, until: datetime) -> datetime | None:
+    """The last fire in (since, until]: by halving, so that a long outage costs no more than a short one."""
+    found = timing.after(since)
+    if found is None or found > until:
+        return None
+    low, high = found, until
+    while high - low >= _SECOND:
+        middle = low + (high - low) / 2
+        fire = timing.after(middle)
+        if fire is not None and fire <= until:
+            found = low = fire
+        else:
+            high = middle
+    return found
+
+
+def count_within(timing: Timing, since: datetime, until: datetime) -> int:
+    """How many fires are in (since, until], as far as they are counted."""
+    if isinstance(timing.rule, Every):
+        first = timing.after(since)
+        last = last_within(timing, since, until)
+        if first is None or last is None:
+            return 0
+        return min(COUNTED, (last - first) // timing.rule.interval + 1)
+    return timing.count(since, until, _COUNTED_CRON)
+
+
+def outcomes(
+    times: Sequence[datetime], overlap: Literal["allow", "skip", "queue", "cancel"], *, busy: bool
+) -> list[Outcome]:
+    """What becomes of each due time beside the schedule's open runs (`busy`), and of those before it."""
+    if overlap == "allow" or not times:
+        return ["started"] * len(times)
+    if overlap == "cancel":
+        return ["skipped"] * (len(times) - 1) + ["started"]
+    first: list[Outcome] = [] if busy else ["started"]
+    rest = len(times) - len(first)
+    if overlap == "queue" and rest:
+        return first + ["skipped"] * (rest - 1) + ["queued"]
+    return first + ["skipped"] * rest
