@@ -2,16 +2,26 @@
 
     from orchestrator import Context, each, flow, step
 
-Flows are written with `step`, `flow`, `each` and `Context`; runs are started and watched with `Client` or
+Flows are written with `step`, `flow`, `each`, `schedule` and `Context`; runs are started and watched with `Client` or
 `AsyncClient`, which are imported at first use, so that a module of flows needs no database driver.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from orchestrator.authoring import Context, Flow, Progress, Step, each, flow, step
-from orchestrator.core.manifest import Backoff, Manifest, Problem, Retry, StepDef, TriggerDef
+from orchestrator.authoring import Context, Flow, Progress, Schedule, Step, each, flow, schedule, step
+from orchestrator.core.manifest import (
+    Backoff,
+    CronTrigger,
+    EveryTrigger,
+    Manifest,
+    Problem,
+    Retry,
+    StepDef,
+    TriggerDef,
+)
 from orchestrator.core.states import RunStatus, StepStatus
+from orchestrator.core.timing import Cron, Every
 from orchestrator.errors import (
     AuthoringError,
     Conflict,
@@ -30,6 +40,8 @@ from orchestrator.errors import (
     RunFailed,
     RunNotFound,
     RunTimedOut,
+    ScheduleInvalid,
+    ScheduleNotFound,
     SettingsInvalid,
     StepNotFound,
     Unavailable,
@@ -46,14 +58,20 @@ if TYPE_CHECKING:
 __all__ = [
     # writing flows
     "Context",
+    "Cron",
+    "Every",
     "Flow",
     "Progress",
+    "Schedule",
     "Step",
     "each",
     "flow",
+    "schedule",
     "step",
     # flows as data
     "Backoff",
+    "CronTrigger",
+    "EveryTrigger",
     "Manifest",
     "Problem",
     "Retry",
@@ -84,6 +102,8 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "RunTimedOut",
+    "ScheduleInvalid",
+    "ScheduleNotFound",
     "SettingsInvalid",
     "StepNotFound",
     "Unavailable",

@@ -1,8 +1,22 @@
-"""How flows are written: `@step`, `@flow`, `each`, `Context`. Nothing here reads a database or starts anything."""
+"""How flows are written: `@step`, `@flow`, `each`, `schedule`, `Context`. Nothing here reads a database or starts anything."""
 
 from orchestrator.authoring.context import Context, Progress, Signals
 from orchestrator.authoring.each import each
 from orchestrator.authoring.flow import AnyFlow, Flow, flow
+from orchestrator.authoring.schedule import Schedule, schedule
 from orchestrator.authoring.step import AnyStep, Step, step
 
-__all__ = ["AnyFlow", "AnyStep", "Context", "Flow", "Progress", "Signals", "Step", "each", "flow", "step"]
+__all__ = [
+    "AnyFlow",
+    "AnyStep",
+    "Context",
+    "Flow",
+    "Progress",
+    "Schedule",
+    "Signals",
+    "Step",
+    "each",
+    "flow",
+    "schedule",
+    "step",
+]

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from orchestrator.authoring.flow import Flow
+from orchestrator.authoring.where import is_own
 from orchestrator.core.suggest import closest
 from orchestrator.errors import AuthoringError, DiscoveryError, OrchestratorError
 
@@ -113,7 +114,7 @@ def _put_on_path(folder: Path) -> None:
 
 
 def _import_failed(name: str, exc: Exception) -> DiscoveryError:
-    """Names the innermost line outside the import machinery; an authoring error already names its line."""
+    """Names the innermost line of the user's code; an authoring error already names its line."""
     if isinstance(exc, OrchestratorError):
         where = "" if isinstance(exc, AuthoringError) else f" at {_place(exc)}"
         return DiscoveryError(f"{name} cannot be loaded{where}: {exc.message}", module=name)
@@ -126,7 +127,7 @@ def _place(exc: Exception) -> str:
     if isinstance(exc, SyntaxError) and exc.filename:
         return f"{exc.filename}:{exc.lineno}"
     frames = [f for f in traceback.extract_tb(exc.__traceback__) if "importlib" not in f.filename]
-    user = [f for f in frames if f.filename != __file__] or frames
+    user = [f for f in frames if not is_own(f.filename)] or frames
     return f"{user[-1].filename}:{user[-1].lineno}" if user else "an unknown line"
 
 

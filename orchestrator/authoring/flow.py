@@ -4,7 +4,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Generic, NoReturn, ParamSpec, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, cast, overload
 
 from pydantic import JsonValue, ValidationError
 from typing_extensions import TypeVar
@@ -20,6 +20,10 @@ from orchestrator.core.manifest_checks import Problem
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import dumps, explain
 from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused
+
+if TYPE_CHECKING:
+    from orchestrator.authoring.schedule import Schedule
+    from orchestrator.core.timing import Cron, Every
 
 P = ParamSpec("P")
 R = TypeVar("R", default=Any)
@@ -171,6 +175,7 @@ class FlowDecorator:
     """What `@flow(…)` gives: takes the function."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
+        self._schedules = fields.pop("schedules", None)
         self._fields = {name: value for name, value in fields.items() if value is not None}
 
     def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]:
@@ -196,7 +201,12 @@ class FlowDecorator:
             )
         except ManifestInvalid as exc:
             raise AuthoringError(f"{signature.place}: {exc.message}", place=signature.place) from exc
-        return Flow(manifest, tracer.handlers, signature)
+        found = Flow(manifest, tracer.handlers, signature)
+        if self._schedules is not None:
+            from orchestrator.authoring.schedule import add_all  # it needs Flow
+
+            add_all(found, self._schedules, signature.place)
+        return found
 
 
 def _trace(signature: Signature, name: str) -> tuple[Tracer, JsonValue]:
@@ -250,12 +260,14 @@ def flow(
     queue: str | None = None,
     idempotency_ttl: Length | None = None,
     description: str | None = None,
+    schedules: "Iterable[Schedule | Cron | Every] | None" = None,
 ) -> FlowDecorator: ...
 def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
     """`@flow` or `@flow(name=…, version=…, deadline=…, tags=…, queue=…)`: traces the function into a manifest.
 
     The parameters are the fields of the run's input, the result is the run's output. The body runs once, at
-    registration: it calls steps, passes their results on, and decides nothing.
+    registration: it calls steps, passes their results on, and decides nothing. `schedules` holds `Cron`, `Every` or
+    `Schedule`, which has options.
 
     Raises:
         AuthoringError: naming file, line and what to write instead.
@@ -272,4 +284,4 @@ def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
     return decorator if fn is None else decorator(fn)
 
 
-_OPTIONS = frozenset({"name", "version", "deadline", "tags", "queue", "idempotency_ttl", "description"})
+_OPTIONS = frozenset({"name", "version", "deadline", "tags", "queue", "idempotency_ttl", "description", "schedules"})

@@ -18,7 +18,12 @@ def caller_frame() -> FrameType | None:
 
 
 def is_user_code(frame: FrameType) -> bool:
-    return not os.path.abspath(frame.f_code.co_filename).startswith(_PACKAGE)
+    return not is_own(frame.f_code.co_filename)
+
+
+def is_own(file: str) -> bool:
+    """Whether a source file is one of this package."""
+    return os.path.abspath(file).startswith(_PACKAGE)
 
 
 def caller() -> str:

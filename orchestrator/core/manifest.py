@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.core import manifest_checks
+from orchestrator.core import manifest_checks, trigger_checks
 from orchestrator.core.durations import Duration
 from orchestrator.core.expressions import Ref, find
 from orchestrator.core.manifest_checks import Problem
@@ -185,8 +185,8 @@ class Manifest(_Part):
             raise _invalid(data, problems)
 
     def problems(self, known_types: Collection[str] | None = None) -> list[Problem]:
-        """What is wrong with the graph; with `known_types` also each step whose type is not among them."""
-        return manifest_checks.problems(self, known_types)
+        """What is wrong with the graph and the triggers; with `known_types` also each step whose type is not among them."""
+        return [*manifest_checks.problems(self, known_types), *trigger_checks.problems(self)]
 
     def require(self, known_types: Collection[str], extra: Iterable[Problem] = ()) -> None:
         """

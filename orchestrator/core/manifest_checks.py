@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.core.expressions import Found, Ref, find, is_expression
 from orchestrator.core.states import FINAL_STEP, StepStatus
 from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.triggers import TRIGGERS
 from orchestrator.core.values import refusal
 from orchestrator.errors import ExpressionInvalid, OrchestratorError
 
@@ -52,7 +53,7 @@ def problems(manifest: "Manifest", known_types: Collection[str] | None = None) -
 
 def _step_problems(m: "Manifest", key: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
     place = f"steps.{key}"
-    yield from _key_problems(place, key)
+    yield from key_problems(place, key)
     yield from _run_after_problems(m, key, step)
     if step.is_loop:
         yield from _loop_problems(m, place, step, types)
@@ -61,7 +62,8 @@ def _step_problems(m: "Manifest", key: str, step: "StepDef", types: Collection[s
         yield from _reference_problems(m, f"{place}.inputs", find(step.inputs), in_loop=False)
 
 
-def _key_problems(place: str, key: str) -> Iterator[Problem]:
+def key_problems(place: str, key: str) -> Iterator[Problem]:
+    """What is wrong with the name of a step or a trigger."""
     if not KEY.fullmatch(key):
         fixed = re.sub(r"[^A-Za-z0-9_-]+", "_", key)[:100]
         hint = f"did you mean `{fixed}`?" if fixed.strip("_") else None
@@ -82,7 +84,7 @@ def _loop_problems(m: "Manifest", place: str, loop: "StepDef", types: Collection
     yield from _reference_problems(m, f"{place}.for_each", find(loop.for_each), in_loop=False)
     for key, child in loop.steps.items():
         inner = f"{place}.steps.{key}"
-        yield from _key_problems(inner, key)
+        yield from key_problems(inner, key)
         yield from _reference_problems(m, f"{inner}.inputs", find(child.inputs), in_loop=True)
         if child.is_loop:
             yield Problem(inner, "a loop inside a loop is not supported", "flatten the list in a step first")
@@ -187,10 +189,14 @@ def _unreachable(m: "Manifest") -> Iterator[Problem]:
 
 def field_problem(error: ErrorDetails, model: type[BaseModel]) -> Problem:
     """A pydantic error as a problem; an unknown field gets a suggestion."""
-    loc = tuple(part for part in error["loc"] if not _is_validator_name(part))
+    loc = _in_data(error["loc"])
     place = _path(loc).lstrip(".") or "manifest"
     if error["type"] == "extra_forbidden":
-        return Problem(place, f"unknown field `{loc[-1]}`", did_you_mean(str(loc[-1]), _fields_at(model, loc[:-1])))
+        known = _fields_at(model, error["loc"][:-1])
+        return Problem(place, f"unknown field `{loc[-1]}`", did_you_mean(str(loc[-1]), known))
+    if error["type"] == "union_tag_invalid":
+        tag = error["ctx"]["tag"]
+        return Problem(f"{place}.type", f"unknown type of trigger `{tag}`", did_you_mean(tag, TRIGGERS) or None)
     cause = error.get("ctx", {}).get("error")
     message = cause.message if isinstance(cause, OrchestratorError) else error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
@@ -205,11 +211,22 @@ def _is_validator_name(part: str | int) -> bool:
     return isinstance(part, str) and part.startswith(("function-", "json-or-python", "lax-or-strict"))
 
 
-def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
-    """Field names of the model that a place inside a manifest belongs to."""
-    from orchestrator.core.manifest import Backoff, Retry, StepDef, TriggerDef
+def _in_data(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Where it stands in the data: without names of validators, and without the type that pydantic names after a
+    trigger's key."""
+    if loc[:1] == ("triggers",) and len(loc) > 2:
+        loc = (*loc[:2], *loc[3:])
+    return tuple(part for part in loc if not _is_validator_name(part))
 
-    kinds: dict[str, type[BaseModel]] = {"backoff": Backoff, "retry": Retry, "steps": StepDef, "triggers": TriggerDef}
+
+def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """Field names of the model that a place of pydantic belongs to."""
+    from orchestrator.core.manifest import Backoff, Retry, StepDef
+
+    if loc[:1] == ("triggers",) and len(loc) > 2:
+        return list(TRIGGERS[str(loc[2])].model_fields)
+    loc = _in_data(loc)
+    kinds: dict[str, type[BaseModel]] = {"backoff": Backoff, "retry": Retry, "steps": StepDef}
     for part in reversed(loc[-2:]):
         if part in kinds:
             return list(kinds[str(part)].model_fields)
@@ -222,8 +239,8 @@ def without_wrong_fields(data: dict[str, Any], places: Iterable[tuple[str | int,
     kept.setdefault("name", "x")
     kept.setdefault("steps", {})
     for place in places:
-        if parts := [part for part in place if not _is_validator_name(part)]:
-            _remove(kept, parts)
+        if parts := _in_data(place):
+            _remove(kept, list(parts))
     return {"name": "x", "steps": {}, **kept}
 
 

@@ -80,6 +80,9 @@ class EveryTrigger(ScheduleOptions):
         return Timing(self.rule, self.jitter, self.start, self.end)
 
 
+TRIGGERS: Final[Mapping[str, type[BaseModel]]] = {"manual": TriggerDef, "cron": CronTrigger, "every": EveryTrigger}
+
+
 def _kind(value: object) -> object:
     kind = value.get("type", "manual") if isinstance(value, Mapping) else getattr(value, "type", "manual")
     return kind if isinstance(kind, str) else str(kind)

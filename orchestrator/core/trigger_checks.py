@@ -1,0 +1,90 @@
+"""What can be wrong with the triggers of a manifest beyond their single fields."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.core.durations import format_duration
+from orchestrator.core.manifest_checks import Problem, key_problems
+from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.timing.rules import Every
+from orchestrator.core.triggers import ScheduleDef
+from orchestrator.core.values import show_path
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
+    from orchestrator.core.manifest import Manifest
+
+_INSTANT: Final = timedelta(microseconds=1)
+_SOME_DAY: Final = datetime(2024, 1, 1, tzinfo=UTC)
+_SAMPLE: Final = 60
+
+
+def problems(manifest: "Manifest") -> Iterator[Problem]:
+    """Every problem of the triggers, in the order of the manifest."""
+    for key in manifest.triggers:
+        yield from key_problems(f"triggers.{key}", key)
+    for key, one in manifest.schedules.items():
+        place = f"triggers.{key}"
+        yield from _bound_problems(place, one)
+        yield from _jitter_problems(place, one)
+        yield from _input_problems(manifest, f"{place}.input", one)
+
+
+def _bound_problems(place: str, one: ScheduleDef) -> Iterator[Problem]:
+    if one.start is None:
+        return
+    if one.end is not None and one.end <= one.start:
+        hint = "swap them" if one.end < one.start else "give a later `end`, or leave it out"
+        yield Problem(f"{place}.end", f"`end` {one.end} is not after `start` {one.start}", hint)
+    elif one.timing().after(one.start - _INSTANT) is None:
+        until = "`end`" if one.end is not None else "the year 9999"
+        yield Problem(place, f"never fires between `start` {one.start} and {until}", "change the rule or its bounds")
+
+
+def _jitter_problems(place: str, one: ScheduleDef) -> Iterator[Problem]:
+    """A fire that may be moved past the next one would only make the next one late."""
+    if one.jitter and one.jitter >= (distance := _shortest(one)):
+        given, shown = format_duration(one.jitter), format_duration(distance)
+        yield Problem(f"{place}.jitter", f"{given} is not less than the {shown} between two fires", "shorten it")
+
+
+def _shortest(one: ScheduleDef) -> timedelta:
+    if isinstance(one.rule, Every):
+        return one.rule.interval
+    fires = one.timing().between(one.start - _INSTANT if one.start else _SOME_DAY, datetime.max.replace(tzinfo=UTC), _SAMPLE)
+    return min((later - fire for fire, later in pairwise(fires)), default=timedelta.max)
+
+
+def _input_problems(manifest: "Manifest", place: str, one: ScheduleDef) -> Iterator[Problem]:
+    if not one.input and not manifest.input_schema.get("required"):
+        return  # most schedules give none, and the validator is slow to import
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        Draft202012Validator.check_schema(manifest.input_schema)
+    except SchemaError:
+        return
+    for error in Draft202012Validator(manifest.input_schema).iter_errors(one.input):
+        yield from _misfits(manifest, place, error)
+
+
+def _misfits(manifest: "Manifest", place: str, error: "ValidationError") -> Iterator[Problem]:
+    """The misfit at its value; a missing or unknown name is named with its own place."""
+    names = manifest.input_schema.get("properties")
+    known = list(names) if isinstance(names, dict) else []
+    where = show_path(error.absolute_path)
+    here = place if not where else place + where if where.startswith("[") else f"{place}.{where}"
+    if where or error.validator not in {"additionalProperties", "required"}:
+        yield Problem(here, error.message)
+    elif error.validator == "additionalProperties":
+        for name in sorted(error.instance.keys() - set(known)):
+            yield Problem(f"{place}.{name}", f"the flow has no input `{name}`", did_you_mean(name, known) or None)
+    else:
+        for name in error.validator_value:
+            if name not in error.instance:
+                problem = f"the flow needs the input `{name}`"
+                yield Problem(f"{place}.{name}", problem, f'give it in the schedule\'s `input`: {{"{name}": …}}')
