@@ -17,6 +17,7 @@ AUTHORING: Final = PURE | {"orchestrator.authoring"}
 REACH: Final = BASE | {"orchestrator.settings", "orchestrator.reach"}
 BROKER: Final = REACH | {"orchestrator.broker"}
 HANDLES: Final = {"orchestrator.run_handle", "orchestrator.schedule_handle"}
+REDBEAT: Final = BROKER | {"orchestrator.redbeat"}
 CLIENT: Final = ENGINE | AUTHORING | REACH | HANDLES | {"orchestrator.client", "orchestrator.aclient"}
 EMBEDDED: Final = BASE | {"orchestrator.embedded"}
 DEV: Final = EMBEDDED | BROKER | {"orchestrator.dev", "orchestrator.ledger"}
@@ -27,6 +28,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.settings": PURE,
     "orchestrator.reach": REACH,
     "orchestrator.broker": BROKER,
+    "orchestrator.redbeat": REDBEAT,
     "orchestrator.authoring": AUTHORING,
     "orchestrator.ledger": LEDGER,
     "orchestrator.engine": ENGINE,
@@ -36,12 +38,12 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.aclient": CLIENT,
     "orchestrator.embedded": EMBEDDED,
     "orchestrator.dev": DEV,
-    "orchestrator.doctor": CLIENT | BROKER | EMBEDDED | {"orchestrator.doctor"},
+    "orchestrator.doctor": CLIENT | REDBEAT | EMBEDDED | {"orchestrator.doctor"},
     "orchestrator.cli": CLIENT | DEV | {"orchestrator.cli", "orchestrator.doctor", "orchestrator"},
     "orchestrator.__main__": {"orchestrator.cli"},
     "orchestrator": CLIENT,
-    "schedules": CLIENT | {"orchestrator", "schedules"},
-    "workers": CLIENT | BROKER | {"orchestrator", "schedules", "workers"},
+    "schedules": CLIENT | REDBEAT | {"orchestrator", "schedules"},
+    "workers": CLIENT | REDBEAT | {"orchestrator", "schedules", "workers"},
 }
 """The longest matching name counts, for both sides. A module missing here may import nothing of ours."""
 

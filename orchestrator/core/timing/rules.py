@@ -17,6 +17,7 @@ Fold = Literal["auto", "first", "second", "both"]
 _SECOND: Final = timedelta(seconds=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH: Final = _EPOCH.replace(tzinfo=None)
 _NEARBY: Final = timedelta(days=2)
 """Farther than any clock was ever set back or forward."""
 _MANY: Final = 24
@@ -278,4 +279,4 @@ class Timing:
 
 
 def _naive(instant: datetime) -> datetime:
-    return instant.astimezone(UTC).replace(tzinfo=None, microsecond=0)
+    return _NAIVE_EPOCH + (instant - _EPOCH) // _SECOND * _SECOND  # TypeError for a naive one

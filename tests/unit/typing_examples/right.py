@@ -1,12 +1,13 @@
 """Everything here is right: `mypy --strict` must accept it without a cast."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, assert_type
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from orchestrator import Context, Flow, Manifest, each, flow, step
+from orchestrator import Context, Cron, Every, Flow, Manifest, Schedule, each, flow, schedule, step
 
 
 class Order(BaseModel):
@@ -89,6 +90,30 @@ def bare(order_id: int) -> Order:
 
 
 data: Flow[..., Any] = Flow.from_manifest(Manifest(name="x", steps={}), steps=[load, price, save, notify])
+
+
+@flow(schedules=[Cron("@daily", tz="Europe/Paris"), Every("15m"), Schedule(Every(timedelta(hours=1)), key="hourly")])
+def timed() -> None: ...
+
+
+@flow(schedules=(Schedule(rule, input={"order_id": 1}, key=rule.expression[1:]) for rule in [Cron("@weekly")]))
+def timed_too(order_id: int) -> None: ...
+
+
+assert_type(timed, Flow[[], None])
+nightly = schedule(bare, Cron("0 7 * * 1-5", "Europe/Paris", gap="skip", fold="both"), input={"order_id": 1}, jitter=30)
+assert_type(nightly, Schedule)
+schedule(data, Every("1h", anchor="2026-01-01T00:00:00Z"), key="hourly", overlap="queue", missed="all", window="1d")
+schedule(
+    checkout,
+    Every(timedelta(days=1), anchor=datetime(2026, 1, 1, tzinfo=UTC)),
+    input={"order_id": 1},
+    start=datetime(2026, 1, 1, tzinfo=UTC),
+    end="2027-01-01T00:00:00Z",
+    paused=True,
+    description="Once a day.",
+)
+assert_type(Cron("@daily").after(datetime.now(UTC)), datetime | None)
 
 
 async def outside() -> Decimal:

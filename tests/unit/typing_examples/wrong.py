@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from pydantic import BaseModel
 
-from orchestrator import Context, each, flow, step
+from orchestrator import Context, Cron, Every, Schedule, each, flow, schedule, step
 
 
 class Order(BaseModel):
@@ -76,3 +76,16 @@ def fan_out(order_id: int) -> list[str]:
 
 arguments.fn("x")  # wrong: arg-type
 load.fn("x")  # wrong: arg-type
+
+
+schedule(arguments, "0 7 * * *")  # wrong: arg-type
+schedule(load, Cron("@daily"))  # wrong: arg-type
+schedule(arguments, Cron("@daily"), overlap="stop")  # wrong: arg-type
+schedule(arguments, Cron("@daily"), inputs={"order_id": 1})  # wrong: call-arg
+schedule(arguments, Every([1]))  # wrong: arg-type
+schedule(arguments, Cron("@daily", gap="later"))  # wrong: arg-type
+Schedule("0 7 * * *", key="x")  # wrong: arg-type
+
+
+@flow(schedules=["0 7 * * *"])  # wrong: call-overload, untyped-decorator
+def scheduled_by_text() -> None: ...
