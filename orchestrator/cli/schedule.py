@@ -47,7 +47,7 @@ def ls(
             "open runs": lambda row: row.open_runs or "",
         },
         output,
-        empty='No flow has a schedule. Add one in its code, `@flow(schedules=[Cron("0 7 * * *")])`, and restart a worker.',
+        empty='No flow has a schedule. Add one to its code: `@flow(schedules=[Cron("0 7 * * *")])`.',
     )
 
 

@@ -109,9 +109,10 @@ class _Story:
                 f"{since}the beat did not tell in time; a worker decides it within {format_duration(self.watchdog)}.",
                 f"orchestrator schedule history {self.name}",
             )
+        many = len(live) != 1
         return Explanation(
-            f"{since}{len(live)} workers are live and none has decided it, although their watchdogs look every few "
-            "seconds; their logs say why.",
+            f"{since}{len(live)} {'workers are' if many else 'worker is'} live and {'have' if many else 'has'} not "
+            "decided it, although a worker's watchdog looks every few seconds; their logs say why.",
             "orchestrator doctor",
         )
 

@@ -9,11 +9,13 @@ import pytest
 
 import orchestrator
 from orchestrator import AsyncClient, Client, Context, RunHandle, Settings, errors
-from orchestrator.aclient import AsyncRunHandle
+from orchestrator.aclient import AsyncRunHandle, AsyncScheduleHandle
 from orchestrator.authoring.options import StepOptions
 from orchestrator.core.durations import format_duration
 from orchestrator.core.manifest import Manifest, StepDef
+from orchestrator.core.triggers import ScheduleOptions
 from orchestrator.ledger.schema import metadata
+from orchestrator.schedule_handle import ScheduleHandle
 from orchestrator.settings import variable
 from tests.docs import pages
 from workers import logs
@@ -124,6 +126,20 @@ def test_the_client_has_what_is_described_and_so_has_the_awaited_one() -> None:
     for awaited, plain in ((AsyncClient, Client), (AsyncRunHandle, RunHandle)):
         mine = {name.removeprefix("handle.") for name in described} & set(dir(plain))
         assert mine <= set(dir(awaited))
+
+
+def test_all_of_a_schedules_handle_is_described_and_awaited() -> None:
+    described = {name.removeprefix("handle.") for name in _names(REFERENCE, "Client", 1)} - {"flow", "key"}
+    assert described == {name for name in vars(ScheduleHandle) if not name.startswith("_")}
+    assert described <= set(vars(AsyncScheduleHandle))
+
+
+def test_every_option_of_a_schedule_is_described() -> None:
+    known = set(inspect.signature(orchestrator.schedule).parameters) - {"flow", "rule"}
+    assert set(_names("docs/schedules.md", "Schedules")) == known
+    assert set(ScheduleOptions.model_fields) | {"key"} == known
+    (row,) = [row[0] for row in pages.table(pages.section(REFERENCE, "Schedules")) if "schedule(flow" in row[0]]
+    assert {name for name in known if f"{name}=" in row} == known
 
 
 def test_every_table_of_the_ledger_is_described() -> None:

@@ -16,8 +16,8 @@ from tests.support.worker_process import WorkerProcess, env_of, running
 
 PYTHON = pages.blocks("python")
 SQL = pages.blocks("sql")
-FLOWS = ("letters", "books", "by_hand")
-PROGRAMS = ("test_letters.py", "client_tour.py")
+FLOWS = ("letters", "books", "by_hand", "reports")
+PROGRAMS = ("test_letters.py", "client_tour.py", "mend_march.py")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,10 @@ def worker(settings: Settings, folder: Path) -> Iterator[WorkerProcess]:
 def test_the_snippets_run(folder: Path, settings: Settings) -> None:
     printed = {name: _run(folder / name, settings) for name in PROGRAMS}
     assert printed["client_tour.py"].startswith("2\n")  # one letter was sent, and the program adds one
+    march = printed["mend_march.py"].splitlines()
+    assert march[0].startswith("Schedule report/weekdays has not fired yet")
+    assert "21" in march  # weekdays of that March
+    assert any(line.startswith("eu ") for line in march)
     with Client(settings) as client:
         assert client.start("by_hand", urls=["a", "b"]).result(timeout=30) == {"first": "the page at the page at a"}
         assert client.start("book", number="17").result(timeout=30) is None
