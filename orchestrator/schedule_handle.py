@@ -64,8 +64,7 @@ class ScheduleHandle:
         """
         _within(count)
         row = self.row()
-        since = max(row.now, row.last_tick_at) if row.last_tick_at is not None else row.now
-        return preview(row.timing(), since, count, row.name)
+        return preview(row.timing(), row.settled_until, count, row.name)
 
     def history(self, limit: int = 50) -> list[TickRow]:
         """What became of its ticks, newest first.

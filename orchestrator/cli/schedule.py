@@ -208,9 +208,10 @@ def _say_how_times_are_read(handle: "ScheduleHandle", *texts: str) -> None:
     from orchestrator.schedule_handle import moment
 
     zone = zone_of(handle.row().timing().rule)
-    naive = [text for text in texts if moment(text, zone) and datetime.fromisoformat(text.strip()).tzinfo is None]
+    read_as = {text: moment(text, zone) for text in texts}
+    naive = [text for text in texts if datetime.fromisoformat(text.strip()).tzinfo is None]
     if naive and zone != "UTC":
-        read = ", ".join(f"{text} is {moment(text, zone):%Y-%m-%dT%H:%M}Z" for text in naive)
+        read = ", ".join(f"{text} is {read_as[text]:%Y-%m-%dT%H:%M}Z" for text in naive)
         note(f"Times without an offset are read in {zone}, the schedule's zone: {read}.")
 
 
