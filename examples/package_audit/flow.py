@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from examples.package_audit import record
 from examples.package_audit.report import Checked, Environment, Finding, Report, merged
-from orchestrator import Context, each, flow, step
+from orchestrator import Context, Cron, Schedule, each, flow, step
 
 USUAL = frozenset({"compiled", "RECORD itself"})
 """Reasons why a file cannot be verified that every healthy environment has."""
@@ -95,7 +95,17 @@ def summarise(environment: Environment, checked: list[Checked]) -> Report:
     )
 
 
-@flow(name="package_audit", version="1", deadline="10m", tags=["example"])
+WEEKLY = Schedule(
+    Cron("0 6 * * MON", tz="Europe/Paris"),
+    key="weekly",
+    jitter="10m",
+    overlap="skip",
+    paused=True,  # an example that starts by itself would surprise
+    description="Monday mornings.",
+)
+
+
+@flow(name="package_audit", version="1", deadline="10m", tags=["example"], schedules=[WEEKLY])
 def package_audit(paths: tuple[str, ...] = ()) -> Report:
     """Verify the files of the installed packages. `paths`: folders to look in; none: the worker's environment."""
     environment = read_environment()

@@ -75,6 +75,8 @@ def show(row: "ScheduleRow", lag: "Lag", told: "Explanation") -> None:
     """The facts, then the sentence."""
     timing, given = row.timing(), row.trigger
     paused = row.paused_at and f"{ago(row.paused_at)} by {row.paused_by}: {row.pause_reason or 'no reason given'}"
+    if row.paused_by == "code":
+        paused = "by the code"
     facts(
         {
             "schedule": row.name,

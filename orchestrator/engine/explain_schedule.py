@@ -80,9 +80,11 @@ class _Story:
         row = self.row
         assert row.paused_at is not None
         why = f" ({row.pause_reason})" if row.pause_reason else ""
+        who = f"{row.paused_by} paused it {_length(self.now - row.paused_at)} ago{why}"
+        if row.paused_by == "code":
+            who = "its code says `paused`"
         return Explanation(
-            f"Schedule {self.name} does not fire, because {row.paused_by} paused it "
-            f"{_length(self.now - row.paused_at)} ago{why}; once it is resumed it fires {self._first_after_now()}, and "
+            f"Schedule {self.name} does not fire, because {who}; once it is resumed it fires {self._first_after_now()}, and "
             "what it missed is not made up for.",
             f"orchestrator schedule resume {self.name}",
         )

@@ -98,6 +98,13 @@ def test_a_paused_one(lab: Lab) -> None:
     assert found.command == "orchestrator schedule resume demo/k"
 
 
+def test_one_that_its_code_pauses(lab: Lab) -> None:
+    deploy(lab, paused=True)
+    assert told(lab).sentence.startswith(
+        "Schedule demo/k does not fire, because its code says `paused`; once it is resumed"
+    )
+
+
 def test_one_of_a_disabled_flow(lab: Lab) -> None:
     deploy(lab)
     switch.disable(lab.ledger, "demo", "ann", "moving house")
