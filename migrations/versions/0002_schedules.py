@@ -21,9 +21,7 @@ def _counter(name: str, comment: str | None = None) -> sa.Column[int]:
 
 
 def upgrade() -> None:
-    op.execute(
-        f"CREATE DOMAIN flow_tick_outcome AS text CONSTRAINT ck_flow_tick_outcome CHECK (VALUE IN ({OUTCOMES}))"
-    )
+    op.execute(f"CREATE DOMAIN flow_tick_outcome AS text CONSTRAINT ck_flow_tick_outcome CHECK (VALUE IN ({OUTCOMES}))")
     op.add_column("flow_runs", _when("scheduled_for", comment="the time its schedule meant, however late it started"))
     _states()
     _ticks()
@@ -73,9 +71,7 @@ def _ticks() -> None:
         sa.Column("trigger_key", sa.Text(), nullable=False),
         _when("scheduled_at", nullable=False),
         sa.Column("kind", sa.Text(), nullable=False, comment="cron, manual or backfill"),
-        sa.Column(
-            "outcome", postgresql.DOMAIN("flow_tick_outcome", sa.Text(), create_type=False), nullable=False
-        ),
+        sa.Column("outcome", postgresql.DOMAIN("flow_tick_outcome", sa.Text(), create_type=False), nullable=False),
         sa.Column(
             "count", sa.Integer(), server_default="1", nullable=False, comment="missed ticks that end with this one"
         ),

@@ -38,7 +38,8 @@ class Due:
     @property
     def last(self) -> datetime:
         """The last scheduled time that is decided here."""
-        return max((*self.times, *((self.last_missed,) if self.last_missed else ())))
+        decided = [*self.times, self.last_missed] if self.last_missed is not None else list(self.times)
+        return max(decided)
 
 
 def due_at(timing: Timing, name: str, scheduled: datetime) -> datetime:
@@ -56,8 +57,10 @@ def due(
     window: timedelta | None,
     jittered: bool = True,
 ) -> Due | None:
-    """Decide the ticks from `cursor` on that are due at `now`; None when none is. Without `jittered` a scheduled time is
-    due at once: for a rule that is about to end."""
+    """Decide the ticks from `cursor` on that are due at `now`; None when none is.
+
+    Without `jittered` a scheduled time is due at once: for a rule that is about to end.
+    """
     asked = _Asked(timing, name, now, jittered)
     if cursor is None or not asked.is_due(cursor):
         return None
@@ -125,7 +128,9 @@ class _Asked:
     ) -> Due:
         count = 0 if last_missed is None else count_within(self.timing, before, last_missed)
         cursor = self.timing.after(last)
-        return Due(times, count, last_missed, cursor, None if cursor is None else due_at(self.timing, self.name, cursor))
+        return Due(
+            times, count, last_missed, cursor, None if cursor is None else due_at(self.timing, self.name, cursor)
+        )
 
 
 def last_within(timing: Timing, since: datetime, until: datetime) -> datetime | None:
@@ -165,6 +170,6 @@ def outcomes(
         return ["skipped"] * (len(times) - 1) + ["started"]
     first: list[Outcome] = [] if busy else ["started"]
     rest = len(times) - len(first)
-    if overlap == "queue" and rest:
-        return first + ["skipped"] * (rest - 1) + ["queued"]
-    return first + ["skipped"] * rest
+    last: list[Outcome] = ["queued"] if overlap == "queue" and rest else []
+    skipped: list[Outcome] = ["skipped"] * (rest - len(last))
+    return [*first, *skipped, *last]

@@ -22,6 +22,13 @@ POINTS: Final = frozenset(
         "sweep.selected",
         "sweep.committed",
         "expand.inserted",
+        "tick.selected",
+        "tick.decided",
+        "tick.committed",
+        "beat.held",
+        "beat.loaded",
+        "beat.sent",
+        "beat.advanced",
     }
 )
 _armed: dict[str, Callable[[], None]] = {}

@@ -7,6 +7,7 @@ from orchestrator.ledger.tx import Ledger
 
 KEYS = 1000
 RUNS = 500
+TICKS = 1000
 STEPS = 5000
 """A page of runs ends with the one that brings it to so many steps: one large run is still one page."""
 
@@ -22,3 +23,10 @@ def runs(ledger: Ledger, ttl: timedelta, page: int = RUNS, steps: int = STEPS) -
     A run whose idempotency key has not expired stays: the key promises its id.
     """
     return ledger.retry(lambda tx: retention.drop_runs(tx, ttl, page, steps))
+
+
+def ticks(ledger: Ledger, ttl: timedelta, page: int = TICKS) -> int:
+    """Remove ticks that were decided `ttl` ago and started nothing (those of a run go with it), and events of schedules
+    that are as old."""
+    removed = ledger.retry(lambda tx: retention.drop_ticks(tx, ttl, page))
+    return removed or ledger.retry(lambda tx: retention.drop_schedule_events(tx, ttl))

@@ -57,8 +57,8 @@ def start(ledger: Ledger, requests: Sequence[StartRequest], *, key_ttl: timedelt
 def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -> list[Started]:
     """Like `start`, as part of the caller's transaction: what else it writes is committed with the runs, or not at all.
 
-    The caller sees to it that the definitions of the flows do not change meanwhile, and publishes after the commit. What
-    is refused before the first statement leaves the transaction usable: InputInvalid, FlowDisabled and FlowNotFound.
+    The caller sees to it that the definitions of the flows do not change meanwhile, and publishes after the commit.
+    What is refused before the first statement leaves the transaction usable: InputInvalid, FlowDisabled, FlowNotFound.
 
     Raises: as `start`.
     """

@@ -1,14 +1,16 @@
-"""Enable and disable flows. Runs in flight go on."""
+"""Enable and disable flows. Runs in flight go on; schedules stop and start with their flow."""
 
 from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
-from orchestrator.ledger import definitions
+from orchestrator.engine.schedule_changes import going_on, stopped
+from orchestrator.ledger import definitions, schedules, ticks
+from orchestrator.ledger.ticks import Stored
 from orchestrator.ledger.tx import Ledger
 
 
 def disable(ledger: Ledger, flow: str, by: str, reason: str | None = None) -> None:
-    """Every trigger of the flow is refused from now on.
+    """Every trigger of the flow is refused from now on, and its schedules do not fire.
 
     Raises:
         FlowNotFound: no such flow.
@@ -17,7 +19,7 @@ def disable(ledger: Ledger, flow: str, by: str, reason: str | None = None) -> No
 
 
 def enable(ledger: Ledger, flow: str, by: str) -> None:
-    """Triggers are accepted again.
+    """Triggers are accepted again; schedules fire from the first time after now.
 
     Raises:
         FlowNotFound: no such flow.
@@ -29,5 +31,13 @@ def _switch(ledger: Ledger, flow: str, enabled: bool, by: str, reason: str | Non
     def work(tx: Connection) -> None:
         if not definitions.switch(tx, flow, enabled=enabled, by=by, reason=reason, event_id=uuid7()):
             raise definitions.unknown_flow(tx, flow)
+        ticks.hold_all(tx, flow)
+        for row in schedules.of_flow(tx, flow):
+            if not row.active:
+                continue
+            if not enabled:
+                ticks.put(tx, stopped(tx, row, "operator"))
+            elif row.next_tick_at is None:  # what fires already goes on
+                ticks.put(tx, going_on(row, Stored.of(row), enabled=True))
 
     ledger.retry(work)

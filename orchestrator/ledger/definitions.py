@@ -24,6 +24,17 @@ def load(tx: Connection, manifest_hash: str) -> Manifest:
     return Manifest.from_json(row.manifest)
 
 
+def is_registered(tx: Connection, manifest: Manifest) -> bool:
+    """Whether it is the current manifest of its flow."""
+    found = one(tx, "registered", name=manifest.name, version=manifest.version, hash=manifest.hash)
+    return found is not None
+
+
+def hold(tx: Connection, flow: str) -> None:
+    """Hold the flow, if there is one, against registrations and switches."""
+    run(tx, "hold_definition", name=flow)
+
+
 def register(tx: Connection, manifest: Manifest) -> None:
     """Keep this version, and make it the current one of its flow."""
     run(

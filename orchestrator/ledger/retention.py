@@ -4,13 +4,27 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
+from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.ledger import graph
-from orchestrator.ledger.rows import one
+from orchestrator.ledger.rows import one, run
 
 
 def drop_keys(tx: Connection, page: int) -> int:
     """Remove idempotency keys that expired; how many."""
     row = one(tx, "drop_keys", page=page)
+    return int(row.removed) if row else 0
+
+
+def drop_ticks(tx: Connection, ttl: timedelta, page: int) -> int:
+    """Remove ticks without a run that were decided `ttl` ago; how many."""
+    row = one(tx, "drop_ticks", ttl=ttl, page=page)
+    return int(row.removed) if row else 0
+
+
+def drop_schedule_events(tx: Connection, ttl: timedelta) -> int:
+    """Remove events of schedules that are `ttl` old; how many."""
+    ids = [schedule_id(row.flow, row.trigger_key) for row in run(tx, "schedule_names")]
+    row = one(tx, "drop_schedule_events", ids=ids, ttl=ttl) if ids else None
     return int(row.removed) if row else 0
 
 

@@ -389,7 +389,9 @@ flow_schedule_backfills = Table(
     _when("until", nullable=False),
     Column("max_parallel", Integer, nullable=False),
     Column("reverse", Boolean, nullable=False),
-    Column("running", ARRAY(Uuid), nullable=False, server_default="{}", comment="its runs that were open when seen last"),
+    Column(
+        "running", ARRAY(Uuid), nullable=False, server_default="{}", comment="its runs that were open when seen last"
+    ),
     Column("requested_by", Text, nullable=False),
     _when("created_at", nullable=False, server_default=NOW),
     _when("ended_at"),

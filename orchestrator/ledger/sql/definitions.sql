@@ -1,6 +1,15 @@
 -- name: load_manifest
 SELECT manifest::text AS manifest FROM flow_definition_versions WHERE hash = %(hash)s;
 
+-- name: registered
+-- Does:  whether this very manifest is the current one of its flow.
+SELECT TRUE AS same FROM flow_definitions WHERE name = %(name)s AND version = %(version)s AND manifest_hash = %(hash)s;
+
+-- name: hold_definition
+-- Does:  waits for a flow, and holds it against registrations and switches. Starts go on.
+-- Locks: the flow; then come its schedules
+SELECT TRUE AS held FROM flow_definitions WHERE name = %(name)s FOR NO KEY UPDATE;
+
 -- name: register
 -- Does:  upserts a flow. Runs in flight keep the hash they started with.
 WITH version AS (

@@ -39,7 +39,40 @@ WITH old AS MATERIALIZED (
 ), claims AS (DELETE FROM flow_step_claims WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), dispatches AS (DELETE FROM flow_step_dispatches WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), controls AS (DELETE FROM flow_run_controls WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), ticks AS (DELETE FROM flow_schedule_ticks WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), waiters AS (DELETE FROM flow_signal_waiters WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), steps AS (DELETE FROM flow_steps WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), runs AS (DELETE FROM flow_runs WHERE id = ANY ((SELECT ids FROM page)::uuid[]) RETURNING id)
 SELECT count(*) AS removed FROM runs;
+
+-- name: drop_ticks
+-- Does:  removes a page of ticks that started no run and were decided long ago; those with a run go with it. Backfills that ended
+--        long ago go too.
+-- In:    ttl, page
+-- Out:   how many ticks
+-- Time:  flow_now()        Index: ix_flow_schedule_ticks_decided_at
+WITH page AS MATERIALIZED (
+  SELECT flow, trigger_key, scheduled_at FROM flow_schedule_ticks
+   WHERE decided_at < (SELECT flow_now() - %(ttl)s) AND run_id IS NULL AND outcome NOT IN ('queued', 'pending')
+   ORDER BY decided_at LIMIT %(page)s FOR UPDATE SKIP LOCKED
+), backfills AS (
+  DELETE FROM flow_schedule_backfills WHERE ended_at < (SELECT flow_now() - %(ttl)s)
+), gone AS (
+  DELETE FROM flow_schedule_ticks t USING page
+   WHERE t.flow = page.flow AND t.trigger_key = page.trigger_key AND t.scheduled_at = page.scheduled_at
+  RETURNING t.flow
+)
+SELECT count(*) AS removed FROM gone;
+
+-- name: schedule_names
+SELECT flow, trigger_key FROM flow_schedule_states;
+
+-- name: drop_schedule_events
+-- Does:  removes old events of schedules; those of runs go with their run.
+-- In:    ids, ttl
+-- Out:   how many
+-- Time:  flow_now()        Index: primary key
+WITH gone AS (
+  DELETE FROM flow_events WHERE run_id = ANY (%(ids)s::uuid[]) AND at < (SELECT flow_now() - %(ttl)s) RETURNING run_id
+)
+SELECT count(*) AS removed FROM gone;

@@ -1,0 +1,377 @@
+-- Every transaction that writes a schedule or one of its ticks holds the row in flow_schedule_states first; those of a flow in the
+-- order of their keys, and after the row in flow_definitions where that is written too. So a process that holds a schedule knows
+-- that its flow is neither switched nor registered meanwhile. `version` is the id of the transaction that changed a schedule.
+
+-- part: schedule_columns
+s.flow, s.trigger_key, s.active, s.definition, s.expression, s.zone, s.overridden_at, s.overridden_by, s.paused_at, s.paused_by,
+s.pause_reason, s.last_tick_at, s.next_tick_at, s.due_at, s.version, s.fired, s.missed, s.skipped, s.doubles, s.error, s.error_at,
+d.enabled AS flow_enabled, (SELECT flow_now()) AS now
+
+-- part: open_runs
+-- The open runs among the last 100 that a schedule started, backfills left out; newest first.
+SELECT t.run_id, t.scheduled_at
+  FROM (SELECT run_id, scheduled_at FROM flow_schedule_ticks
+         WHERE flow = s.flow AND trigger_key = s.trigger_key AND run_id IS NOT NULL AND backfill_id IS NULL
+         ORDER BY scheduled_at DESC LIMIT 100) AS t
+ WHERE (SELECT r.ended_at IS NULL FROM flow_runs r WHERE r.id = t.run_id)
+
+-- name: due_schedules
+-- Does:  a page of schedules whose next tick is due, the longest first.
+-- In:    late (only those due so long ago), page
+-- Time:  flow_now()        Index: ix_flow_schedule_states_due
+SELECT /*+ schedule_columns */
+  FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
+ WHERE s.active AND s.paused_at IS NULL AND s.due_at IS NOT NULL AND s.due_at <= (SELECT flow_now() - %(late)s) AND d.enabled
+ ORDER BY s.due_at LIMIT %(page)s;
+
+-- name: next_tick
+-- Does:  seconds until the next tick is due; null when none is.
+-- Index: ix_flow_schedule_states_due
+SELECT EXTRACT(epoch FROM (SELECT due_at FROM flow_schedule_states
+                            WHERE active AND paused_at IS NULL AND due_at IS NOT NULL ORDER BY due_at LIMIT 1) - flow_now())
+       ::float8 AS seconds;
+
+-- name: one_schedule
+-- Does:  a schedule by name.
+SELECT /*+ schedule_columns */
+  FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
+ WHERE s.flow = %(flow)s AND s.trigger_key = %(key)s;
+
+-- name: schedules_of
+-- Does:  the schedules of a flow, in the order in which they are locked.
+SELECT /*+ schedule_columns */
+  FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
+ WHERE s.flow = %(flow)s ORDER BY s.trigger_key;
+
+-- name: shown_schedules
+-- Does:  schedules with their open runs, for people.
+-- In:    flow, key (null: all)
+SELECT /*+ schedule_columns */, o.open_runs
+  FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow,
+       LATERAL (SELECT count(*) AS open_runs FROM (/*+ open_runs */) AS t) AS o
+ WHERE s.flow = COALESCE(%(flow)s, s.flow) AND s.trigger_key = COALESCE(%(key)s, s.trigger_key)
+ ORDER BY s.flow, s.trigger_key;
+
+-- name: schedule_keys
+SELECT trigger_key FROM flow_schedule_states WHERE flow = %(flow)s ORDER BY trigger_key;
+
+-- name: mirrored_schedules
+-- Does:  what a ticker has to know of the schedules that changed from a version on.
+-- In:    since
+-- Index: ix_flow_schedule_states_version
+SELECT s.flow, s.trigger_key, s.definition, s.expression, s.zone, s.next_tick_at, s.due_at, s.version,
+       s.active AND s.paused_at IS NULL AND d.enabled AS enabled
+  FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
+ WHERE s.version >= %(since)s ORDER BY s.flow, s.trigger_key;
+
+-- name: mirror_version
+-- Does:  the transaction below which every one has ended.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS version;
+
+-- name: shown_ticks
+-- Does:  the last ticks of a schedule, newest first.
+-- In:    flow, key, limit
+SELECT t.flow, t.trigger_key, t.scheduled_at, t.kind, t.outcome, t.count, t.run_id, r.status AS run_status, t.decided_at, t.lag,
+       t.by, t.backfill_id
+  FROM (SELECT * FROM flow_schedule_ticks WHERE flow = %(flow)s AND trigger_key = %(key)s
+         ORDER BY scheduled_at DESC LIMIT %(limit)s) AS t
+  LEFT JOIN LATERAL (SELECT status FROM flow_runs WHERE id = t.run_id OFFSET 0) AS r ON TRUE
+ ORDER BY t.scheduled_at DESC;
+
+-- name: lag_of_all
+-- Does:  how late the last 1000 ticks of all schedules were decided.
+-- Index: ix_flow_schedule_ticks_decided_at
+SELECT count(*) AS ticks, percentile_disc(0.5) WITHIN GROUP (ORDER BY lag) AS p50,
+       percentile_disc(0.99) WITHIN GROUP (ORDER BY lag) AS p99
+  FROM (SELECT lag FROM flow_schedule_ticks WHERE lag IS NOT NULL ORDER BY decided_at DESC LIMIT 1000) AS t;
+
+-- name: lag_of
+-- Does:  how late the last 1000 ticks of a flow were decided, or of one schedule.
+-- In:    flow, key (null: all)
+SELECT count(*) AS ticks, percentile_disc(0.5) WITHIN GROUP (ORDER BY lag) AS p50,
+       percentile_disc(0.99) WITHIN GROUP (ORDER BY lag) AS p99
+  FROM (SELECT t.lag
+          FROM flow_schedule_states s,
+               LATERAL (SELECT lag, decided_at FROM flow_schedule_ticks
+                         WHERE flow = s.flow AND trigger_key = s.trigger_key AND lag IS NOT NULL
+                         ORDER BY scheduled_at DESC LIMIT 1000) AS t
+         WHERE s.flow = %(flow)s AND s.trigger_key = COALESCE(%(key)s, s.trigger_key)
+         ORDER BY t.decided_at DESC LIMIT 1000) AS t;
+
+-- ---- deciding ----
+
+-- name: hold_undecided
+-- Does:  holds a schedule whose cursor is where the caller read it, unless somebody else does.
+-- In:    flow, key, cursor, version
+-- Out:   a row, or none: it was decided, changed, or is held
+-- Locks: the schedule
+SELECT TRUE AS held FROM flow_schedule_states
+ WHERE flow = %(flow)s AND trigger_key = %(key)s AND active AND paused_at IS NULL
+   AND next_tick_at = %(cursor)s AND version = %(version)s
+   FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: hold_schedule
+-- Does:  waits for a schedule and holds it. What the caller read of it before is old.
+-- Locks: the schedule
+SELECT TRUE AS held FROM flow_schedule_states WHERE flow = %(flow)s AND trigger_key = %(key)s FOR NO KEY UPDATE;
+
+-- name: hold_free_schedule
+-- Does:  holds a schedule of the current manifest, unless somebody else does.
+-- Locks: the schedule
+SELECT TRUE AS held FROM flow_schedule_states
+ WHERE flow = %(flow)s AND trigger_key = %(key)s AND active FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: hold_schedules_of
+-- Does:  waits for every schedule of a flow and holds them.
+-- Locks: the schedules, in the order of their keys
+SELECT TRUE AS held FROM flow_schedule_states WHERE flow = %(flow)s ORDER BY trigger_key FOR NO KEY UPDATE;
+
+-- name: open_runs
+-- Does:  a schedule's open runs, the newest first, and whether a tick is queued behind one.
+SELECT t.run_id, EXISTS (SELECT FROM flow_schedule_ticks q
+                          WHERE q.flow = s.flow AND q.trigger_key = s.trigger_key AND q.outcome = 'queued') AS queued
+  FROM flow_schedule_states s LEFT JOIN LATERAL (/*+ open_runs */) AS t ON TRUE
+ WHERE s.flow = %(flow)s AND s.trigger_key = %(key)s
+ ORDER BY t.scheduled_at DESC;
+
+-- name: decide
+-- Does:  records what became of due ticks, and moves the cursor. A tick that has a row already (a backfill was first) is not
+--        counted and not in the answer. A tick that is queued takes the place of an older one.
+-- In:    flow, key, by, ticks (JSON array: at, due, outcome, count, run_id, waits_for), last, cursor, due, event_id
+-- Out:   the scheduled times that are recorded
+-- Locks: the caller holds the schedule
+WITH tick AS (
+  INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, count, run_id, waits_for, lag, by)
+  SELECT %(flow)s, %(key)s, t.at, 'cron', t.outcome, t.count, t.run_id, t.waits_for,
+         CASE WHEN t.outcome IN ('started', 'queued') THEN GREATEST(flow_now() - t.due, interval '0') END, %(by)s
+    FROM json_to_recordset(%(ticks)s::json)
+           AS t(at timestamptz, due timestamptz, outcome text, count int, run_id uuid, waits_for uuid)
+  ON CONFLICT (flow, trigger_key, scheduled_at) DO NOTHING
+  RETURNING scheduled_at, outcome, count
+), older AS (
+  UPDATE flow_schedule_ticks SET outcome = 'skipped', lag = NULL
+   WHERE flow = %(flow)s AND trigger_key = %(key)s AND outcome = 'queued' AND EXISTS (SELECT FROM tick WHERE outcome = 'queued')
+  RETURNING scheduled_at
+), state AS (
+  UPDATE flow_schedule_states
+     SET next_tick_at = %(cursor)s, due_at = %(due)s, last_tick_at = GREATEST(last_tick_at, %(last)s::timestamptz),
+         fired = fired + (SELECT count(*) FROM tick WHERE outcome = 'started'),
+         missed = missed + COALESCE((SELECT sum(count) FROM tick WHERE outcome = 'missed'), 0),
+         skipped = skipped + (SELECT count(*) FROM tick WHERE outcome = 'skipped') + (SELECT count(*) FROM older),
+         error = CASE WHEN NOT EXISTS (SELECT FROM tick WHERE outcome = 'started') THEN error END,
+         error_at = CASE WHEN NOT EXISTS (SELECT FROM tick WHERE outcome = 'started') THEN error_at END
+   WHERE flow = %(flow)s AND trigger_key = %(key)s
+), event AS (
+  INSERT INTO flow_events (run_id, type, facts)
+  SELECT %(event_id)s, 'schedule.missed', json_build_object('actor', %(by)s::text, 'count', count, 'last', scheduled_at)
+    FROM tick WHERE outcome = 'missed'
+)
+SELECT scheduled_at FROM tick;
+
+-- name: fail_ticks
+-- Does:  ticks of this transaction could not start; the reason stays with the schedule, and is an event when it is a new one.
+-- In:    flow, key, by, times, error (JSON), is_new (bool), event_id
+-- Locks: the caller holds the schedule
+WITH tick AS (
+  UPDATE flow_schedule_ticks SET outcome = 'failed', run_id = NULL
+   WHERE flow = %(flow)s AND trigger_key = %(key)s AND scheduled_at = ANY (%(times)s::timestamptz[])
+  RETURNING scheduled_at
+), state AS (
+  UPDATE flow_schedule_states
+     SET fired = fired - (SELECT count(*) FROM tick), error = %(error)s::json, error_at = flow_now()
+   WHERE flow = %(flow)s AND trigger_key = %(key)s
+)
+INSERT INTO flow_events (run_id, type, facts)
+SELECT %(event_id)s, 'schedule.failed', json_build_object('actor', %(by)s::text, 'error', %(error)s::json)
+ WHERE %(is_new)s;
+
+-- name: postpone
+-- Does:  after a tick that could not even be decided: it is asked for again later, so that it is in nobody's way.
+-- In:    flow, key, cursor, error (JSON), delay
+UPDATE flow_schedule_states SET due_at = flow_now() + %(delay)s, error = %(error)s::json, error_at = flow_now()
+ WHERE flow = %(flow)s AND trigger_key = %(key)s AND active AND paused_at IS NULL AND next_tick_at = %(cursor)s;
+
+-- name: count_double
+-- Does:  counts a tick that came again.
+UPDATE flow_schedule_states SET doubles = doubles + 1 WHERE flow = %(flow)s AND trigger_key = %(key)s;
+
+-- ---- queued ticks and backfills ----
+
+-- name: startable_ticks
+-- Does:  a page of queued ticks whose run before has ended.
+-- In:    page
+-- Index: ix_flow_schedule_ticks_queued
+SELECT t.flow, t.trigger_key, t.scheduled_at
+  FROM flow_schedule_ticks t
+ WHERE t.outcome = 'queued'
+   AND (SELECT r.ended_at IS NULL FROM flow_runs r WHERE r.id = t.waits_for) IS NOT TRUE
+   AND (SELECT d.enabled FROM flow_definitions d WHERE d.name = t.flow)
+   AND (SELECT s.active AND s.paused_at IS NULL FROM flow_schedule_states s WHERE s.flow = t.flow AND s.trigger_key = t.trigger_key)
+ ORDER BY t.flow, t.trigger_key LIMIT %(page)s;
+
+-- name: start_queued
+-- Does:  a queued tick starts.
+-- In:    flow, key, at, run_id
+-- Out:   a row; none: it is not queued any more
+-- Locks: the caller holds the schedule
+WITH tick AS (
+  UPDATE flow_schedule_ticks SET outcome = 'started', run_id = %(run_id)s
+   WHERE flow = %(flow)s AND trigger_key = %(key)s AND scheduled_at = %(at)s AND outcome = 'queued'
+  RETURNING scheduled_at
+), state AS (
+  UPDATE flow_schedule_states SET fired = fired + 1, error = NULL, error_at = NULL
+   WHERE flow = %(flow)s AND trigger_key = %(key)s AND EXISTS (SELECT FROM tick)
+)
+SELECT scheduled_at FROM tick;
+
+-- name: wait_longer
+-- Does:  a queued tick comes after another run than it was queued behind.
+UPDATE flow_schedule_ticks SET waits_for = %(run_id)s
+ WHERE flow = %(flow)s AND trigger_key = %(key)s AND scheduled_at = %(at)s AND outcome = 'queued';
+
+-- name: open_backfills
+-- Does:  a page of backfills that have room for a run, or have ended.
+-- In:    page
+-- Index: ix_flow_schedule_backfills_open
+SELECT b.id, b.flow, b.trigger_key
+  FROM flow_schedule_backfills b
+ WHERE b.ended_at IS NULL
+   AND (cardinality(b.running) < b.max_parallel AND EXISTS (SELECT FROM flow_schedule_ticks t
+                                                             WHERE t.backfill_id = b.id AND t.outcome = 'pending')
+        OR cardinality(b.running) = 0
+        OR EXISTS (SELECT FROM unnest(b.running) AS u(id)
+                    WHERE (SELECT r.ended_at IS NULL FROM flow_runs r WHERE r.id = u.id) IS NOT TRUE))
+   AND (SELECT d.enabled FROM flow_definitions d WHERE d.name = b.flow)
+ ORDER BY b.id LIMIT %(page)s;
+
+-- name: backfill
+-- Does:  an open backfill, and those of its runs that are open.
+-- Locks: the backfill; the caller holds its schedule
+SELECT b.max_parallel, b.reverse,
+       ARRAY(SELECT u.id FROM unnest(b.running) AS u(id)
+              WHERE (SELECT r.ended_at IS NULL FROM flow_runs r WHERE r.id = u.id)) AS running
+  FROM flow_schedule_backfills b WHERE b.id = %(id)s AND b.ended_at IS NULL FOR NO KEY UPDATE;
+
+-- name: start_pending
+-- Does:  the next ticks of a backfill start.
+-- In:    id, reverse, run_ids (as many as may start), running (its open runs)
+-- Out:   scheduled time and run id of each
+-- Locks: the caller holds the schedule and the backfill
+WITH next AS MATERIALIZED (
+  SELECT flow, trigger_key, scheduled_at, row_number() OVER () AS n
+    FROM ((SELECT flow, trigger_key, scheduled_at FROM flow_schedule_ticks
+            WHERE backfill_id = %(id)s AND outcome = 'pending' AND NOT %(reverse)s
+            ORDER BY scheduled_at LIMIT cardinality(%(run_ids)s::uuid[]))
+          UNION ALL
+          (SELECT flow, trigger_key, scheduled_at FROM flow_schedule_ticks
+            WHERE backfill_id = %(id)s AND outcome = 'pending' AND %(reverse)s
+            ORDER BY scheduled_at DESC LIMIT cardinality(%(run_ids)s::uuid[]))) AS t
+), tick AS (
+  UPDATE flow_schedule_ticks t SET outcome = 'started', run_id = (%(run_ids)s::uuid[])[next.n], decided_at = flow_now()
+    FROM next WHERE t.flow = next.flow AND t.trigger_key = next.trigger_key AND t.scheduled_at = next.scheduled_at
+  RETURNING t.flow, t.trigger_key, t.scheduled_at, t.run_id
+), state AS (
+  UPDATE flow_schedule_states s SET fired = fired + n.started
+    FROM (SELECT flow, trigger_key, count(*) AS started FROM tick GROUP BY flow, trigger_key) AS n
+   WHERE s.flow = n.flow AND s.trigger_key = n.trigger_key
+), backfill AS (
+  UPDATE flow_schedule_backfills
+     SET running = %(running)s::uuid[] || ARRAY(SELECT run_id FROM tick),
+         ended_at = CASE WHEN cardinality(%(running)s::uuid[]) = 0 AND NOT EXISTS (SELECT FROM next) THEN flow_now() END
+   WHERE id = %(id)s
+)
+SELECT scheduled_at, run_id FROM tick ORDER BY scheduled_at;
+
+-- name: add_backfill
+-- In:    id, flow, key, since, until, max_parallel, reverse, by
+INSERT INTO flow_schedule_backfills (id, flow, trigger_key, since, until, max_parallel, reverse, requested_by)
+VALUES (%(id)s, %(flow)s, %(key)s, %(since)s, %(until)s, %(max_parallel)s, %(reverse)s, %(by)s);
+
+-- name: add_pending
+-- Does:  the times of a backfill. One that was missed, skipped, failed or cancelled is taken over.
+-- In:    id, flow, key, by, times
+-- Out:   the times that are the backfill's now
+-- Locks: the caller holds the schedule
+INSERT INTO flow_schedule_ticks AS t (flow, trigger_key, scheduled_at, kind, outcome, backfill_id, by)
+SELECT %(flow)s, %(key)s, u.at, 'backfill', 'pending', %(id)s, %(by)s FROM unnest(%(times)s::timestamptz[]) AS u(at)
+ON CONFLICT (flow, trigger_key, scheduled_at) DO UPDATE
+   SET kind = 'backfill', outcome = 'pending', backfill_id = excluded.backfill_id, by = excluded.by, count = 1, lag = NULL,
+       decided_at = flow_now()
+ WHERE t.outcome IN ('missed', 'skipped', 'failed', 'cancelled')
+RETURNING t.scheduled_at;
+
+-- name: taken_ticks
+-- Does:  times of a span that have a run, or will have one.
+-- In:    flow, key, since, until
+SELECT scheduled_at FROM flow_schedule_ticks
+ WHERE flow = %(flow)s AND trigger_key = %(key)s AND scheduled_at >= %(since)s AND scheduled_at < %(until)s
+   AND outcome IN ('started', 'queued', 'pending');
+
+-- name: find_backfill
+SELECT flow, trigger_key, ended_at FROM flow_schedule_backfills WHERE id = %(id)s;
+
+-- name: end_backfill
+-- Does:  no more of its ticks start.
+-- In:    id, by
+-- Out:   how many were taken back
+-- Locks: the caller holds the schedule
+WITH backfill AS (
+  UPDATE flow_schedule_backfills SET ended_at = flow_now(), cancelled_by = %(by)s
+   WHERE id = %(id)s AND ended_at IS NULL
+  RETURNING id
+), tick AS (
+  UPDATE flow_schedule_ticks SET outcome = 'cancelled', decided_at = flow_now()
+   WHERE backfill_id IN (SELECT id FROM backfill) AND outcome = 'pending'
+  RETURNING scheduled_at
+)
+SELECT count(*) AS cancelled FROM tick;
+
+-- name: backfills_of
+-- Does:  the open backfills of a schedule.
+-- Index: ix_flow_schedule_backfills_open
+SELECT id FROM flow_schedule_backfills WHERE ended_at IS NULL AND flow = %(flow)s AND trigger_key = %(key)s ORDER BY id;
+
+-- ---- changes ----
+
+-- name: add_tick
+-- Does:  records a run that an operator started, with the time of the command.
+-- In:    flow, key, at, run_id, by
+-- Out:   a row; none: the time is taken
+WITH tick AS (
+  INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, run_id, by)
+  VALUES (%(flow)s, %(key)s, %(at)s, 'manual', 'started', %(run_id)s, 'operator')
+  ON CONFLICT (flow, trigger_key, scheduled_at) DO NOTHING
+  RETURNING scheduled_at
+), state AS (
+  UPDATE flow_schedule_states SET fired = fired + 1
+   WHERE flow = %(flow)s AND trigger_key = %(key)s AND EXISTS (SELECT FROM tick)
+)
+SELECT scheduled_at FROM tick;
+
+-- name: put_schedule
+-- Does:  writes a schedule as registration, an operator or a switch leaves it.
+-- In:    every column that they change
+INSERT INTO flow_schedule_states AS s (flow, trigger_key, active, definition, expression, zone, overridden_at, overridden_by,
+                                       paused_at, paused_by, pause_reason, next_tick_at, due_at, version)
+VALUES (%(flow)s, %(key)s, %(active)s, %(definition)s::json, %(expression)s, %(zone)s, %(overridden_at)s, %(overridden_by)s,
+        %(paused_at)s, %(paused_by)s, %(pause_reason)s, %(cursor)s, %(due)s, pg_current_xact_id()::text::bigint)
+ON CONFLICT (flow, trigger_key) DO UPDATE
+   SET active = excluded.active, definition = excluded.definition, expression = excluded.expression, zone = excluded.zone,
+       overridden_at = excluded.overridden_at, overridden_by = excluded.overridden_by, paused_at = excluded.paused_at,
+       paused_by = excluded.paused_by, pause_reason = excluded.pause_reason, next_tick_at = excluded.next_tick_at,
+       due_at = excluded.due_at, version = excluded.version;
+
+-- name: skip_queued
+-- Does:  a schedule that stops starts nothing that is queued.
+-- Locks: the caller holds the schedule
+WITH tick AS (
+  UPDATE flow_schedule_ticks SET outcome = 'skipped', lag = NULL
+   WHERE flow = %(flow)s AND trigger_key = %(key)s AND outcome = 'queued'
+  RETURNING scheduled_at
+)
+UPDATE flow_schedule_states SET skipped = skipped + (SELECT count(*) FROM tick)
+ WHERE flow = %(flow)s AND trigger_key = %(key)s AND EXISTS (SELECT FROM tick);
+
+-- name: scheduled_for
+-- Does:  the time a run's schedule meant.
+SELECT scheduled_for FROM flow_runs WHERE id = %(run_id)s;
