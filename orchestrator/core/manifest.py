@@ -228,7 +228,8 @@ class Manifest(_Part):
 
     def model_copy(self, *, update: Any = None, deep: bool = False) -> Self:
         """A checked copy: unlike pydantic's own, `update` is validated."""
-        return type(self).model_validate({**dict(self), **(update or {})})
+        fields = {name: getattr(self, name) for name in type(self).model_fields}  # dict(self) has the cached hash too
+        return type(self).model_validate({**fields, **(update or {})})
 
 
 def _further_problems(data: dict[str, Any], exc: ValidationError, wrong: list[Problem]) -> list[Problem]:

@@ -113,6 +113,7 @@ def test_a_copy_is_checked_and_has_its_own_hash():
     manifest = good()
     other = manifest.model_copy(update={"version": "9"})
     assert manifest.hash != other.hash
+    assert manifest.model_copy(update={"version": "9"}).hash == other.hash  # also when its own was asked before
     with pytest.raises(ManifestInvalid):
         manifest.model_copy(update={"output": "@steps('nope').output"})
 
