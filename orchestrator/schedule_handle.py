@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from orchestrator.core import values
 from orchestrator.core.facts import Explanation
 from orchestrator.core.timing.notes import Fire, preview, zone_of
 from orchestrator.engine import explain_schedule
@@ -76,12 +77,16 @@ class ScheduleHandle:
         return self.client.call(_ticks, self.flow, self.key, limit)
 
     def pause(self, reason: str = "", *, by: str | None = None) -> None:
-        """Fire no more, until it is resumed. Survives restarts and deploys."""
-        self.client.call(acts.pause, self.flow, self.key, by=by or user(), reason=reason or None)
+        """Fire no more, until it is resumed. Survives restarts and deploys.
+
+        Raises:
+            UsageError: the reason cannot be stored.
+        """
+        self.client.call(acts.pause, self.flow, self.key, by=_who(by), reason=_text("reason", reason) or None)
 
     def resume(self, *, by: str | None = None) -> None:
         """Fire again, from the first time after now; what a pause missed is not made up for."""
-        self.client.call(acts.resume, self.flow, self.key, by=by or user())
+        self.client.call(acts.resume, self.flow, self.key, by=_who(by))
 
     def trigger(self, *, by: str | None = None) -> RunHandle[Any]:
         """Start a run with the schedule's input now, whatever its rule, pause and overlap say.
@@ -89,7 +94,7 @@ class ScheduleHandle:
         Raises:
             FlowDisabled: nothing was started.
         """
-        started = self.client.call_once(acts.trigger, self.flow, self.key, by=by or user())
+        started = self.client.call_once(acts.trigger, self.flow, self.key, by=_who(by))
         self.client.publish(started.dispatches)
         return RunHandle(self.client, started.run_id, created=started.created)
 
@@ -99,12 +104,12 @@ class ScheduleHandle:
         Raises:
             ScheduleInvalid: the expression or the zone is wrong; nothing was changed.
         """
-        due = self.client.call(acts.set_cron, self.flow, self.key, expression, zone=zone, by=by or user())
+        due = self.client.call(acts.set_cron, self.flow, self.key, expression, zone=zone, by=_who(by))
         self.client.publish(due)
 
     def reset(self, *, by: str | None = None) -> None:
         """The rule of the code again."""
-        self.client.publish(self.client.call(acts.reset, self.flow, self.key, by=by or user()))
+        self.client.publish(self.client.call(acts.reset, self.flow, self.key, by=_who(by)))
 
     def backfill(
         self,
@@ -129,7 +134,7 @@ class ScheduleHandle:
             self.key,
             moment(since, zone),
             moment(until, zone),
-            by=by or user(),
+            by=_who(by),
             max_parallel=max_parallel,
             reverse=reverse,
             dry_run=dry_run,
@@ -141,7 +146,22 @@ class ScheduleHandle:
         Raises:
             ScheduleNotFound: no such backfill.
         """
-        return self.client.call(acts.cancel_backfill, backfill_id, by=by or user())
+        return self.client.call(acts.cancel_backfill, backfill_id, by=_who(by))
+
+
+def _who(by: str | None) -> str:
+    return _text("by", by or user())
+
+
+def _text(name: str, value: str) -> str:
+    """
+    Raises:
+        UsageError: PostgreSQL cannot store it.
+    """
+    refused = values.refusal(value)
+    if refused is not None:
+        raise UsageError(f"`{name}` is {refused.problem}, which cannot be stored. Fix: remove it.")
+    return value
 
 
 def moment(given: Moment, zone: str) -> datetime:

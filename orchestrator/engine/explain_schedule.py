@@ -84,8 +84,8 @@ class _Story:
         if row.paused_by == "code":
             who = "its code says `paused`"
         return Explanation(
-            f"Schedule {self.name} does not fire, because {who}; once it is resumed it fires {self._first_after_now()}, and "
-            "what it missed is not made up for.",
+            f"Schedule {self.name} does not fire, because {who}; once it is resumed it fires "
+            f"{self._first_after_now()}, and what it missed is not made up for.",
             f"orchestrator schedule resume {self.name}",
         )
 

@@ -72,7 +72,7 @@ def test_everything_an_operator_does(flows: Client) -> None:
 
 
 def test_each_act_is_an_event_with_the_actor(flows: Client) -> None:
-    from orchestrator.core.facts import schedule_id
+    from orchestrator.core.schedule_ids import schedule_id
 
     handle = flows.schedule(report)
     handle.pause("bad data", by="ann")
