@@ -46,6 +46,7 @@ class RunRow:
     cancel_reason: str | None
     deadline: datetime | None
     epoch: int
+    scheduled_for: datetime | None = None
 
     @property
     def is_over(self) -> bool:
@@ -161,7 +162,7 @@ def _runs() -> Select[Any]:
             *(run_[name] for name in ("id", "flow", "manifest_hash", "tags", "trigger_type", "trigger_key")),
             case((_parked(), RunStatus.WAITING.value), else_=_STATUS).label("status"),
             run_.trigger_body,
-            *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch")),
+            *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch", "scheduled_for")),
             version.version,
             control.cancel_requested_at,
             control.cancel_reason,
@@ -191,6 +192,7 @@ def _run_row(row: Row[Any]) -> RunRow:
         cancel_reason=row.cancel_reason,
         deadline=row.deadline,
         epoch=row.epoch,
+        scheduled_for=row.scheduled_for,
     )
 
 
