@@ -42,6 +42,7 @@ from orchestrator.errors import (
     RunTimedOut,
     ScheduleInvalid,
     ScheduleNotFound,
+    ScheduleNotFound,
     SettingsInvalid,
     StepNotFound,
     Unavailable,
@@ -52,7 +53,7 @@ from orchestrator.errors import (
 
 if TYPE_CHECKING:
     from orchestrator.aclient import AsyncClient
-    from orchestrator.client import Client, RunHandle
+    from orchestrator.client import Client, RunHandle, ScheduleHandle
     from orchestrator.settings import Settings
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "Client",
     "RunHandle",
     "RunStatus",
+    "ScheduleHandle",
     "Settings",
     "StepStatus",
     # errors
@@ -104,6 +106,7 @@ __all__ = [
     "RunTimedOut",
     "ScheduleInvalid",
     "ScheduleNotFound",
+    "ScheduleNotFound",
     "SettingsInvalid",
     "StepNotFound",
     "Unavailable",
@@ -116,6 +119,7 @@ _LAZY = {
     "AsyncClient": "orchestrator.aclient",
     "Client": "orchestrator.client",
     "RunHandle": "orchestrator.client",
+    "ScheduleHandle": "orchestrator.client",
     "Settings": "orchestrator.settings",
 }
 
