@@ -174,7 +174,7 @@ def start_pending(
 ) -> list[tuple[datetime, UUID]]:
     """The next ticks start, as many as there are ids: scheduled time and run id. With none left the backfill ends."""
     rows = run(tx, "start_pending", id=id, reverse=reverse, running=list(running), run_ids=list(run_ids))
-    return [(row.scheduled_at, row.run_id) for row in rows]
+    return sorted(((row.scheduled_at, row.run_id) for row in rows), reverse=reverse)
 
 
 def taken(tx: Connection, flow: str, key: str, since: datetime, until: datetime) -> set[datetime]:

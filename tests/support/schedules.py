@@ -77,7 +77,8 @@ def check(lab: Lab) -> None:
     """Every started tick has its one run with its time, every run of a schedule has its one tick, counters agree."""
     bad = lab.rows("""
         SELECT t.flow, t.trigger_key, t.scheduled_at, t.outcome, t.run_id, r.id, r.scheduled_for
-          FROM flow_schedule_ticks t FULL JOIN (SELECT * FROM flow_runs WHERE scheduled_for IS NOT NULL) r ON r.id = t.run_id
+          FROM flow_schedule_ticks t
+          FULL JOIN (SELECT * FROM flow_runs WHERE scheduled_for IS NOT NULL) r ON r.id = t.run_id
          WHERE (t.run_id IS NOT NULL OR r.id IS NOT NULL)
            AND (t.run_id IS NULL OR r.id IS NULL OR t.outcome <> 'started' OR t.scheduled_at <> r.scheduled_for
                 OR t.flow <> r.flow)

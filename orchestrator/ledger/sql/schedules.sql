@@ -280,7 +280,7 @@ WITH next AS MATERIALIZED (
          ended_at = CASE WHEN cardinality(%(running)s::uuid[]) = 0 AND NOT EXISTS (SELECT FROM next) THEN flow_now() END
    WHERE id = %(id)s
 )
-SELECT scheduled_at, run_id FROM tick ORDER BY scheduled_at;
+SELECT scheduled_at, run_id FROM tick;
 
 -- name: add_backfill
 -- In:    id, flow, key, since, until, max_parallel, reverse, by

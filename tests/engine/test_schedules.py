@@ -1,0 +1,619 @@
+"""Schedules: what code, operators and switches do to them. Each change is an event; what is wrong changes nothing."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from orchestrator.core.schedule_ids import schedule_id
+from orchestrator.core.states import RunStatus
+from orchestrator.engine import schedules as acts
+from orchestrator.engine import switch, tick
+from orchestrator.engine.schedules import Backfill
+from orchestrator.errors import Conflict, FlowDisabled, FlowNotFound, InputInvalid, ScheduleInvalid, ScheduleNotFound
+from orchestrator.ledger import reads, schedules
+from tests.support.factories import Lab, call
+from tests.support.schedules import (
+    MINUTELY,
+    NOON,
+    STEPS,
+    at,
+    check,
+    check_nothing_lost,
+    deploy,
+    end_runs,
+    events,
+    fire,
+    minutely,
+    minutes,
+    outcomes,
+    row,
+    ticks,
+)
+
+MINUTE = timedelta(minutes=1)
+HOURLY = {"type": "cron", "expression": "0 * * * *"}
+
+
+@pytest.fixture(autouse=True)
+def _checked(lab: Lab) -> Any:
+    yield
+    check(lab)
+
+
+def facts(lab: Lab, number: int = -1, key: str = "m") -> Any:
+    return reads.events(lab.ledger, schedule_id("demo", key))[number].facts
+
+
+# ---- registration ----
+
+
+def test_a_new_schedule_waits_for_its_first_time(lab: Lab) -> None:
+    minutely(lab, input={"a": 1})
+    one = row(lab)
+    assert (one.active, one.live, one.next_tick_at, one.due_at) == (True, True, *minutes(1, 1))
+    assert one.definition == {**MINUTELY, "interval": "PT1M", "input": {"a": 1}}
+    assert facts(lab) == {"actor": "code", "version": "1", "definition": one.definition}
+
+
+def test_a_start_holds_the_first_time_back(lab: Lab) -> None:
+    minutely(lab, start="2041-01-01T00:00:30Z")
+    assert row(lab).next_tick_at == datetime(2041, 1, 1, 0, 1, tzinfo=UTC)
+
+
+def test_an_unchanged_flow_writes_nothing(lab: Lab) -> None:
+    minutely(lab)
+    before = lab.rows("SELECT xmin, * FROM flow_schedule_states"), lab.snapshot()
+    deploy(lab, m=MINUTELY)
+    assert (lab.rows("SELECT xmin, * FROM flow_schedule_states"), lab.snapshot()) == before
+
+
+def test_another_version_with_the_same_schedule_leaves_its_cursor(lab: Lab) -> None:
+    """A tick that is due is not decided by a deploy that does not concern it."""
+    minutely(lab)
+    at(lab, NOON + MINUTE)
+    deploy(lab, version="2", steps={"b": call()}, m=MINUTELY)
+    assert outcomes(lab) == []
+    (run_id,) = fire(lab).started
+    assert lab.ready(run_id) == ["b"]
+    assert events(lab) == ["registered"]
+
+
+def test_a_changed_rule_decides_what_was_due_by_the_old_one(lab: Lab) -> None:
+    """By the old version of the flow; the new rule goes on from now."""
+    minutely(lab)
+    at(lab, NOON + MINUTE)
+    deploy(lab, version="2", steps={"b": call()}, m=HOURLY)
+    assert outcomes(lab) == [(1, "started")]
+    (found,) = ticks(lab)
+    assert found.run_id is not None
+    assert lab.ready(found.run_id) == ["a"]
+    assert row(lab).next_tick_at == NOON + timedelta(hours=1)
+    assert events(lab) == ["registered", "changed"]
+    at(lab, NOON + timedelta(minutes=30))
+    assert fire(lab).decided == 0
+
+
+def test_a_jittered_tick_is_not_lost_with_its_rule(lab: Lab) -> None:
+    """It was scheduled, and its delay belongs to a rule that is no more."""
+    minutely(lab, jitter="PT59S")
+    at(lab, NOON + MINUTE)
+    assert fire(lab).decided == 0
+    deploy(lab, m=HOURLY)
+    assert outcomes(lab) == [(1, "started")]
+
+
+def test_another_option_goes_on_with_the_same_cursor(lab: Lab) -> None:
+    minutely(lab)
+    at(lab, NOON + MINUTE / 2)
+    deploy(lab, m={**MINUTELY, "input": {"x": 1}, "overlap": "skip"})
+    assert row(lab).next_tick_at == NOON + MINUTE
+    assert row(lab).trigger.overlap == "skip"
+    assert events(lab) == ["registered", "changed"]
+
+
+def test_all_missed_ticks_of_an_old_rule_are_decided_with_a_bound(lab: Lab) -> None:
+    """A deploy after a day's outage of an `all`: a thousand start, the others are written down as missed."""
+    at(lab, NOON)
+    deploy(lab, m={"type": "every", "interval": "PT1S", "missed": "all"})
+    at(lab, NOON + timedelta(seconds=1200))
+    deploy(lab, m=HOURLY)
+    assert (row(lab).fired, row(lab).missed) == (1000, 200)
+
+
+def test_a_removed_schedule_stops_and_comes_back_from_now(lab: Lab) -> None:
+    minutely(lab, overlap="queue")
+    acts.backfill(lab.ledger, "demo", "m", NOON - 3 * MINUTE, NOON, by="op")
+    at(lab, NOON + MINUTE)
+    (run_id,) = fire(lab).started
+    at(lab, NOON + 2 * MINUTE)
+    fire(lab)
+    at(lab, NOON + 3 * MINUTE)
+    deploy(lab)
+    one = row(lab)
+    assert (one.active, one.live, one.next_tick_at) == (False, False, None)
+    assert outcomes(lab) == [*((n, "cancelled") for n in (-3, -2, -1)), (1, "started"), (2, "skipped"), (3, "missed")]
+    assert events(lab) == ["registered", "backfill_started", "backfill_cancelled", "missed", "removed"]
+    end_runs(lab, [run_id])
+    at(lab, NOON + 10 * MINUTE)
+    assert fire(lab).decided == 0
+    assert tick.waiting(lab.ledger) == tick.Fired()
+    deploy(lab, m=MINUTELY)
+    assert row(lab).next_tick_at == NOON + 11 * MINUTE
+    assert events(lab)[-1] == "registered"
+
+
+def test_two_who_register_a_new_flow_at_once_write_its_schedules_once(lab: Lab) -> None:
+    at(lab, NOON)
+    for n in range(10):
+        name = f"flow{n}"
+        done = lab.race(*(lambda name=name: deploy(lab, name=name, m=MINUTELY, h=HOURLY) for _ in range(3)))
+        assert not [each for each in done if isinstance(each, BaseException)]
+        assert events(lab, flow=name) == ["registered"]
+        assert events(lab, "h", flow=name) == ["registered"]
+
+
+# ---- pauses ----
+
+
+def test_a_pause_stops_and_a_resume_goes_on_from_now(lab: Lab) -> None:
+    minutely(lab)
+    acts.pause(lab.ledger, "demo", "m", by="ann", reason="audit")
+    one = row(lab)
+    assert (one.paused_by, one.pause_reason, one.live, one.next_tick_at) == ("ann", "audit", False, None)
+    at(lab, NOON + 10 * MINUTE)
+    assert fire(lab).decided == 0
+    assert fire(lab, flow="demo", key="m", hint=NOON + 10 * MINUTE).decided == 0
+    deploy(lab, version="2", m={**MINUTELY, "input": {"x": 1}})
+    assert row(lab).paused_by == "ann"
+    acts.resume(lab.ledger, "demo", "m", by="bob")
+    one = row(lab)
+    assert (one.paused_at, one.paused_by, one.pause_reason) == (None, None, None)
+    assert one.next_tick_at == NOON + 11 * MINUTE
+    acts.resume(lab.ledger, "demo", "m", by="bob")
+    assert events(lab) == ["registered", "paused", "changed", "resumed"]
+    assert facts(lab, 1) == {"actor": "ann", "reason": "audit"}
+
+
+def test_what_was_due_before_a_pause_is_written_down(lab: Lab) -> None:
+    """Not started behind the operator's back, and not lost."""
+    minutely(lab)
+    at(lab, NOON + 2 * MINUTE)
+    acts.pause(lab.ledger, "demo", "m", by="ann")
+    assert outcomes(lab) == [(2, "missed 2")]
+    assert row(lab).missed == 2
+    check_nothing_lost(lab, NOON)
+
+
+def test_a_queued_tick_is_skipped_by_a_pause(lab: Lab) -> None:
+    minutely(lab, overlap="queue")
+    at(lab, NOON + MINUTE)
+    (run_id,) = fire(lab).started
+    at(lab, NOON + 2 * MINUTE)
+    fire(lab)
+    acts.pause(lab.ledger, "demo", "m", by="ann")
+    end_runs(lab, [run_id])
+    assert tick.waiting(lab.ledger) == tick.Fired()
+    assert outcomes(lab) == [(1, "started"), (2, "skipped")]
+
+
+def test_the_codes_pause_follows_the_code_and_operators_have_the_last_word(lab: Lab) -> None:
+    minutely(lab, paused=True)
+    assert (row(lab).paused_by, row(lab).next_tick_at) == ("code", None)
+    deploy(lab, m=MINUTELY)
+    assert (row(lab).paused_by, row(lab).next_tick_at) == (None, NOON + MINUTE)
+    deploy(lab, m={**MINUTELY, "paused": True})
+    assert row(lab).paused_by == "code"
+    acts.resume(lab.ledger, "demo", "m", by="ann")
+    deploy(lab, version="2", m={**MINUTELY, "paused": True, "input": {"x": 1}})
+    assert row(lab).live
+    acts.pause(lab.ledger, "demo", "m", by="ann")
+    deploy(lab, m=MINUTELY)
+    assert row(lab).paused_by == "ann"
+
+
+# ---- overrides ----
+
+
+def test_an_override_survives_deploys_and_can_be_reset(lab: Lab) -> None:
+    at(lab, NOON)
+    deploy(lab, m={**HOURLY, "zone": "Asia/Kathmandu"})
+    acts.set_cron(lab.ledger, "demo", "m", "*/10 * * * *", by="ann")
+    one = row(lab)
+    assert (one.expression, one.zone, one.overridden_by) == ("*/10 * * * *", None, "ann")
+    assert one.timing().rule.model_dump()["tz"] == "Asia/Kathmandu"
+    assert one.next_tick_at == NOON + timedelta(minutes=5)
+    deploy(lab, version="2", m={**HOURLY, "zone": "Asia/Kathmandu", "input": {"x": 1}})
+    assert row(lab).expression == "*/10 * * * *"
+    assert row(lab).next_tick_at == NOON + timedelta(minutes=5)
+    acts.set_cron(lab.ledger, "demo", "m", "30 12 * * *", zone="UTC", by="bob")
+    acts.set_cron(lab.ledger, "demo", "m", "31 12 * * *", by="bob")
+    assert (row(lab).zone, row(lab).next_tick_at) == ("UTC", NOON + timedelta(minutes=31))
+    acts.reset(lab.ledger, "demo", "m", by="cy")
+    one = row(lab)
+    assert (one.expression, one.zone, one.overridden_at, one.overridden_by) == (None, None, None, None)
+    assert one.next_tick_at == NOON + timedelta(minutes=15)
+    acts.reset(lab.ledger, "demo", "m", by="cy")
+    assert events(lab) == ["registered", "cron_set", "changed", "cron_set", "cron_set", "reset"]
+    assert facts(lab) == {"actor": "cy", "was": {"expression": "31 12 * * *", "zone": "UTC"}}
+
+
+def test_an_interval_can_be_overridden(lab: Lab) -> None:
+    minutely(lab, jitter="PT10S")
+    acts.set_cron(lab.ledger, "demo", "m", "30 * * * *", by="ann")
+    assert row(lab).next_tick_at == NOON + 30 * MINUTE
+    assert row(lab).timing().jitter == timedelta(seconds=10)
+
+
+def test_what_is_due_by_the_old_rule_is_decided_before_an_override(lab: Lab) -> None:
+    minutely(lab)
+    at(lab, NOON + MINUTE)
+    (dispatch,) = acts.set_cron(lab.ledger, "demo", "m", "0 * * * *", by="ann")
+    assert dispatch.step_key == "a"
+    assert outcomes(lab) == [(1, "started")]
+    at(lab, NOON + timedelta(hours=1))
+    (dispatch,) = acts.reset(lab.ledger, "demo", "m", by="ann")
+    assert outcomes(lab) == [(1, "started"), (60, "started")]
+
+
+def test_a_paused_schedule_can_be_overridden(lab: Lab) -> None:
+    minutely(lab)
+    acts.pause(lab.ledger, "demo", "m", by="ann")
+    acts.set_cron(lab.ledger, "demo", "m", "30 * * * *", by="ann")
+    assert row(lab).next_tick_at is None
+    assert row(lab).next_ticks(1) == [NOON + 30 * MINUTE]
+    acts.resume(lab.ledger, "demo", "m", by="ann")
+    assert row(lab).next_tick_at == NOON + 30 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "says"),
+    [("61 * * * *", None, "61"), ("0 7 * * *", "Europe/Pariss", "Europe/Paris"), ("0 0 30 2 *", None, "never")],
+)
+def test_a_wrong_override_changes_nothing(lab: Lab, expression: str, zone: str | None, says: str) -> None:
+    minutely(lab)
+    at(lab, NOON + MINUTE)
+    before = lab.snapshot(), lab.rows("SELECT * FROM flow_schedule_states")
+    with pytest.raises(ScheduleInvalid, match=says):
+        acts.set_cron(lab.ledger, "demo", "m", expression, zone=zone, by="ann")
+    assert (lab.snapshot(), lab.rows("SELECT * FROM flow_schedule_states")) == before
+
+
+def test_an_override_that_never_fires_within_the_bounds_is_refused(lab: Lab) -> None:
+    minutely(lab, end="2040-12-01T00:00:00Z")
+    with pytest.raises(ScheduleInvalid, match="never fires"):
+        acts.set_cron(lab.ledger, "demo", "m", "0 0 24 12 *", by="ann")
+
+
+# ---- trigger ----
+
+
+def test_a_trigger_starts_a_run_now(lab: Lab) -> None:
+    """Whatever pause and overlap say; it counts as open afterwards."""
+    minutely(lab, overlap="skip", input={"x": 1})
+    acts.pause(lab.ledger, "demo", "m", by="ann")
+    first = acts.trigger(lab.ledger, "demo", "m", by="ann")
+    second = acts.trigger(lab.ledger, "demo", "m", by="ann")
+    assert first.created
+    assert [one.step_key for one in first.dispatches] == ["a"]
+    found = ticks(lab)
+    assert [(one.kind, one.outcome, one.by, one.lag) for one in found] == [("manual", "started", "operator", None)] * 2
+    assert [one.run_id for one in found] == [first.run_id, second.run_id]
+    assert lab.run_row(first.run_id)["scheduled_for"] == found[0].scheduled_at
+    assert lab.run_row(first.run_id)["trigger_body"] == {"x": 1}
+    assert facts(lab) == {"actor": "ann", "run_id": str(second.run_id)}
+    acts.resume(lab.ledger, "demo", "m", by="ann")
+    at(lab, NOON + MINUTE)
+    fire(lab)
+    assert outcomes(lab)[-1] == (1, "skipped")
+
+
+def test_a_trigger_does_not_take_the_time_of_a_tick(lab: Lab) -> None:
+    minutely(lab)
+    lab.execute(
+        "CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE"
+        " AS $$SELECT '2040-06-01T12:01:00Z'::timestamptz$$"
+    )
+    acts.trigger(lab.ledger, "demo", "m", by="ann")
+    acts.trigger(lab.ledger, "demo", "m", by="ann")
+    fire(lab)
+    lab.forward(0)
+    offsets = [(one.scheduled_at - NOON - MINUTE) / timedelta(microseconds=1) for one in ticks(lab)]
+    assert offsets == [0, 1, 2]
+
+
+def test_what_cannot_be_triggered_says_why(lab: Lab) -> None:
+    at(lab, NOON)
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    lab.flow(STEPS, triggers={"m": {**MINUTELY, "input": {"n": 1}}}, input_schema=schema)
+    switch.disable(lab.ledger, "demo", "ann", "audit")
+    with pytest.raises(FlowDisabled, match="audit"):
+        acts.trigger(lab.ledger, "demo", "m", by="ann")
+    switch.enable(lab.ledger, "demo", "ann")
+    lab.execute("UPDATE flow_schedule_states SET definition = (definition::jsonb - 'input')::json")
+    with pytest.raises(InputInvalid, match="required"):
+        acts.trigger(lab.ledger, "demo", "m", by="ann")
+    deploy(lab)
+    with pytest.raises(Conflict, match="does not have schedule m"):
+        acts.trigger(lab.ledger, "demo", "m", by="ann")
+    assert ticks(lab) == []
+    assert events(lab) == ["registered", "removed"]
+
+
+# ---- switches ----
+
+
+def test_a_disabled_flow_does_not_fire_and_goes_on_from_now(lab: Lab) -> None:
+    minutely(lab)
+    deploy(lab, version="2", m=MINUTELY, p={**MINUTELY, "paused": True})
+    at(lab, NOON + MINUTE)
+    version = row(lab).version
+    switch.disable(lab.ledger, "demo", "ann")
+    one = row(lab)
+    assert (one.flow_enabled, one.live, one.next_tick_at) == (False, False, None)
+    assert one.version > version
+    assert outcomes(lab) == [(1, "missed")]
+    at(lab, NOON + 5 * MINUTE)
+    assert fire(lab).decided == 0
+    acts.pause(lab.ledger, "demo", "m", by="ann")
+    acts.resume(lab.ledger, "demo", "m", by="ann")
+    deploy(lab, version="3", m={**MINUTELY, "input": {"x": 1}}, p={**MINUTELY, "paused": True})
+    assert row(lab).next_tick_at is None
+    switch.disable(lab.ledger, "demo", "ann")
+    switch.enable(lab.ledger, "demo", "ann")
+    assert row(lab).next_tick_at == NOON + 6 * MINUTE
+    assert row(lab, "p").next_tick_at is None
+    assert outcomes(lab) == [(1, "missed")]
+
+
+def test_enabling_what_is_enabled_loses_nothing(lab: Lab) -> None:
+    minutely(lab)
+    at(lab, NOON + MINUTE)
+    switch.enable(lab.ledger, "demo", "ann")
+    assert fire(lab).decided == 1
+
+
+# ---- backfills ----
+
+
+def backfill(lab: Lab, since: float, until: float, **options: Any) -> Backfill:
+    start, end = minutes(since, until)
+    return acts.backfill(lab.ledger, "demo", "m", start, end, by="ann", **options)
+
+
+def run_out(lab: Lab) -> list[list[float]]:
+    """Minutes of the runs that are started together, until nothing waits."""
+    rounds = []
+    while fired := tick.waiting(lab.ledger).started:
+        times = [(lab.run_row(run_id)["scheduled_for"] - NOON) / MINUTE for run_id in fired]
+        assert {lab.run_row(run_id)["trigger_type"] for run_id in fired} == {"backfill"}
+        rounds.append(times)
+        end_runs(lab, fired)
+    return rounds
+
+
+@pytest.mark.parametrize(
+    ("options", "rounds"),
+    [
+        ({}, [[-5], [-4], [-3], [-2]]),
+        ({"reverse": True}, [[-2], [-3], [-4], [-5]]),
+        ({"max_parallel": 3}, [[-5, -4, -3], [-2]]),
+        ({"max_parallel": 9, "reverse": True}, [[-2, -3, -4, -5]]),
+    ],
+)
+def test_a_backfill_runs_in_order(lab: Lab, options: Any, rounds: Any) -> None:
+    """[since, until): the end is not part of it."""
+    minutely(lab)
+    found = backfill(lab, -5, -1, **options)
+    assert [(time - NOON) / MINUTE for time in found.times] == [n for group in rounds for n in group]
+    assert run_out(lab) == rounds
+    (stored,) = lab.rows("SELECT * FROM flow_schedule_backfills")
+    assert stored["ended_at"] is not None
+    assert {one.kind for one in ticks(lab)} == {"backfill"}
+    assert row(lab).fired == 4
+    assert facts(lab)["ticks"] == 4
+
+
+def test_no_more_than_its_share_is_open(lab: Lab) -> None:
+    minutely(lab)
+    backfill(lab, -9, 0, max_parallel=2)
+    first, second = tick.waiting(lab.ledger).started
+    assert tick.waiting(lab.ledger).started == ()
+    end_runs(lab, [second])
+    assert len(tick.waiting(lab.ledger).started) == 1
+    assert tick.waiting(lab.ledger).started == ()
+    end_runs(lab, [first])
+
+
+def test_two_backfills_and_ticks_beside_them(lab: Lab) -> None:
+    """Each has its own share; the overlap of the schedule does not count them."""
+    minutely(lab, overlap="skip")
+    backfill(lab, -9, -5)
+    backfill(lab, -5, 0)
+    assert len(tick.waiting(lab.ledger).started) == 2
+    at(lab, NOON + MINUTE)
+    assert len(fire(lab).started) == 1
+
+
+def test_what_has_a_run_is_not_started_again(lab: Lab) -> None:
+    """Missed, skipped, failed and cancelled times are taken over."""
+    minutely(lab)
+    at(lab, NOON + 3.5 * MINUTE)
+    (run_id,) = fire(lab).started
+    assert outcomes(lab) == [(2, "missed 2"), (3, "started")]
+    found = backfill(lab, 1, 3.25)
+    assert (len(found.times), found.taken) == (2, 1)
+    assert backfill(lab, 1, 3).id is None
+    lab.execute("UPDATE flow_schedule_states SET missed = 0")  # a time that is taken over was missed all the same
+    assert run_out(lab) == [[1], [2]]
+    assert outcomes(lab) == [(1, "started"), (2, "started"), (3, "started")]
+    end_runs(lab, [run_id])
+
+
+def test_a_dry_run_writes_nothing(lab: Lab) -> None:
+    minutely(lab)
+    found = backfill(lab, -5, -1, dry_run=True, reverse=True)
+    assert found.id is None
+    assert list(found.times) == minutes(-2, -3, -4, -5)
+    assert ticks(lab) == []
+    assert lab.rows("SELECT * FROM flow_schedule_backfills") == []
+    assert events(lab) == ["registered"]
+
+
+def test_a_cancelled_backfill_starts_no_more(lab: Lab) -> None:
+    minutely(lab)
+    found = backfill(lab, -5, -1)
+    assert found.id is not None
+    (run_id,) = tick.waiting(lab.ledger).started
+    assert acts.cancel_backfill(lab.ledger, found.id, by="ann") == 3
+    assert acts.cancel_backfill(lab.ledger, found.id, by="ann") == 0
+    end_runs(lab, [run_id])
+    assert tick.waiting(lab.ledger) == tick.Fired()
+    assert outcomes(lab) == [(-5, "started"), *((n, "cancelled") for n in (-4, -3, -2))]
+    assert events(lab) == ["registered", "backfill_started", "backfill_cancelled"]
+    with pytest.raises(ScheduleNotFound, match="No backfill"):
+        acts.cancel_backfill(lab.ledger, uuid4(), by="ann")
+
+
+def test_a_backfill_goes_on_while_paused_and_waits_while_disabled(lab: Lab) -> None:
+    minutely(lab)
+    backfill(lab, -5, -1)
+    acts.pause(lab.ledger, "demo", "m", by="ann")
+    (run_id,) = tick.waiting(lab.ledger).started
+    end_runs(lab, [run_id])
+    switch.disable(lab.ledger, "demo", "ann")
+    assert tick.waiting(lab.ledger) == tick.Fired()
+    with pytest.raises(FlowDisabled):
+        backfill(lab, -9, -5)
+    switch.enable(lab.ledger, "demo", "ann")
+    assert len(run_out(lab)) == 3
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "options", "says"),
+    [
+        (-1, -1, {}, "is not after"),
+        (-1, -5, {}, "is not after"),
+        (-5, 5, {}, "in the future"),
+        (-1_000_000, 0, {}, "1,000,000 ticks"),
+        (-10_002, 0, {}, "10,002 ticks"),
+        (-5, -1, {"max_parallel": 0}, "max_parallel"),
+        (-5, -1, {"max_parallel": 1_001}, "max_parallel"),
+    ],
+)
+def test_a_wrong_backfill_is_refused(lab: Lab, since: float, until: float, options: Any, says: str) -> None:
+    minutely(lab)
+    with pytest.raises(ScheduleInvalid, match=says) as caught:
+        backfill(lab, since, until, **options)
+    assert caught.value.place in {"since", "until", "max_parallel"}
+    assert "Fix: " in str(caught.value)
+    assert ticks(lab) == []
+
+
+def test_times_without_an_offset_are_refused(lab: Lab) -> None:
+    minutely(lab)
+    with pytest.raises(ScheduleInvalid, match="no offset"):
+        acts.backfill(lab.ledger, "demo", "m", datetime(2040, 1, 1), NOON, by="ann")  # noqa: DTZ001
+
+
+# ---- reading ----
+
+
+def test_unknown_names_are_told_with_the_nearest(lab: Lab) -> None:
+    at(lab, NOON)
+    deploy(lab, nightly=HOURLY)
+    for change in (acts.pause, acts.resume, acts.trigger, acts.reset):
+        with pytest.raises(ScheduleNotFound, match="did you mean `nightly`"):
+            change(lab.ledger, "demo", "nihgtly", by="ann")
+        with pytest.raises(FlowNotFound, match="did you mean `demo`"):
+            change(lab.ledger, "dmeo", "nightly", by="ann")
+    with pytest.raises(ScheduleNotFound, match="use one of `nightly`"):
+        acts.set_cron(lab.ledger, "demo", "xyz", "* * * * *", by="ann")
+    with pytest.raises(ScheduleNotFound), lab.ledger.tx() as tx:
+        schedules.schedule(tx, "demo", "xyz")
+
+
+def test_rows_are_listed_by_name(lab: Lab) -> None:
+    at(lab, NOON)
+    deploy(lab, name="two", b=HOURLY, a=MINUTELY)
+    deploy(lab, name="one", c=HOURLY)
+    with lab.ledger.tx() as tx:
+        assert [one.name for one in schedules.schedules(tx)] == ["one/c", "two/a", "two/b"]
+        assert [one.name for one in schedules.schedules(tx, "two")] == ["two/a", "two/b"]
+        assert schedules.schedules(tx, "three") == []
+
+
+def test_the_mirror_tells_what_changed(lab: Lab) -> None:
+    at(lab, NOON)
+    deploy(lab, name="one", m=MINUTELY)
+    deploy(lab, name="two", m=HOURLY, p={**HOURLY, "paused": True})
+
+    def changed(since: int) -> dict[str, bool]:
+        with lab.ledger.tx() as tx:
+            return {one.name: one.enabled for one in schedules.mirror(tx, since)}
+
+    def point() -> int:
+        with lab.ledger.tx() as tx:
+            return schedules.mirror_version(tx)
+
+    assert changed(0) == {"one/m": True, "two/m": True, "two/p": False}
+    for change, expected in (
+        (lambda: acts.pause(lab.ledger, "one", "m", by="ann"), {"one/m": False}),
+        (lambda: acts.resume(lab.ledger, "one", "m", by="ann"), {"one/m": True}),
+        (lambda: acts.set_cron(lab.ledger, "two", "m", "5 * * * *", by="ann"), {"two/m": True}),
+        (lambda: acts.reset(lab.ledger, "two", "m", by="ann"), {"two/m": True}),
+        (lambda: switch.disable(lab.ledger, "two", "ann"), {"two/m": False, "two/p": False}),
+        (lambda: switch.enable(lab.ledger, "two", "ann"), {"two/m": True}),
+        (lambda: deploy(lab, name="one"), {"one/m": False}),
+        (lambda: deploy(lab, name="one", m=MINUTELY), {"one/m": True}),
+    ):
+        since = point()
+        assert changed(since) == {}
+        change()
+        assert changed(since).items() >= expected.items()
+    since = point()
+    at(lab, NOON + MINUTE)
+    fire(lab)
+    assert changed(since) == {}, "a tick is no change"
+
+
+def test_the_mirror_misses_no_change_that_commits_late(lab: Lab) -> None:
+    at(lab, NOON)
+    deploy(lab, name="one", m=MINUTELY)
+    deploy(lab, name="two", m=MINUTELY)
+    held = "UPDATE flow_schedule_states SET version = pg_current_xact_id()::text::bigint WHERE flow = 'one'"
+    with lab.holding(held):
+        acts.pause(lab.ledger, "two", "m", by="ann")
+        with lab.ledger.tx() as tx:
+            since = schedules.mirror_version(tx)
+    with lab.ledger.tx() as tx:
+        assert [one.name for one in schedules.mirror(tx, since)] == ["one/m", "two/m"]
+
+
+def test_lag_is_told_of_all_of_a_flow_and_of_one(lab: Lab) -> None:
+    at(lab, NOON)
+    deploy(lab, m=MINUTELY, other=MINUTELY)
+    with lab.ledger.tx() as tx:
+        assert schedules.lag(tx) == schedules.Lag(0, None, None)
+    at(lab, NOON + MINUTE)
+    fire(lab, flow="demo", key="m")
+    at(lab, NOON + MINUTE + timedelta(seconds=20))
+    fire(lab)
+    with lab.ledger.tx() as tx:
+        whole, flow, one = schedules.lag(tx), schedules.lag(tx, "demo"), schedules.lag(tx, "demo", "other")
+    assert (whole.count, one.count) == (2, 1)
+    assert whole == flow
+    assert whole.p50 is not None
+    assert whole.p50 < timedelta(seconds=5)
+    assert one.p50 is not None
+    assert timedelta(seconds=20) <= one.p50 < timedelta(seconds=25)
+
+
+def test_a_tick_tells_how_its_run_stands(lab: Lab) -> None:
+    minutely(lab)
+    at(lab, NOON + MINUTE)
+    (run_id,) = fire(lab).started
+    assert ticks(lab)[0].run_status == RunStatus.PENDING
+    end_runs(lab, [run_id])
+    assert ticks(lab)[0].run_status == RunStatus.SUCCEEDED
