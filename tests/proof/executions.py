@@ -10,7 +10,7 @@ from typing import Any, Final
 from tests.proof.history import FINAL, Change, Fault, History, Invocation, Place
 from tests.proof.verdict import Violation
 
-HARMLESS: Final = ("messages", "broker", "link-broker")
+HARMLESS: Final = ("messages", "broker", "link-broker", "beat", "schedule")
 """Faults that take no lease: what they lose is only hints."""
 _REFERENCE: Final = re.compile(r"@steps\('([^']+)'\)")
 

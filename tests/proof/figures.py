@@ -8,6 +8,7 @@ from itertools import pairwise
 from tests.proof.executions import Given, claim_of, explains, explanations, given, pids_of
 from tests.proof.history import FINAL_RUN, Fault, History
 from tests.proof.liveness import waits
+from tests.proof.ticks import doubled, lags, lost
 
 
 def quantile(values: Iterable[float], share: float) -> float:
@@ -40,8 +41,30 @@ def figures(history: History) -> dict[str, float]:
         "faults": len(history.faults),
         "queue age p50 s": quantile(waited, 0.5),
         "queue age p99 s": quantile(waited, 0.99),
+        **_ticks(history),
         "lost": len(told - history.runs.keys()),
         "stuck": sum(run["status"] not in FINAL_RUN for run in runs),
+    }
+
+
+def _ticks(history: History) -> dict[str, float]:
+    """Of schedules; nothing where there are none."""
+    rows = history.final.get("flow_schedule_ticks", ())
+    if not rows:
+        return {}
+    outcomes: Counter[str] = Counter()
+    for row in rows:
+        outcomes[row["outcome"]] += row.get("count", 1)
+    late = lags(history)
+    return {
+        "ticks": sum(outcomes.values()),
+        **{f"ticks {outcome}": count for outcome, count in sorted(outcomes.items())},
+        "ticks decided by a watchdog": sum(row.get("by") == "watchdog" for row in rows),
+        "tick doubles suppressed": sum(row.get("doubles", 0) for row in history.final.get("flow_schedule_states", ())),
+        "tick doubles": len(doubled(history)),
+        "ticks lost": lost(history),
+        "tick lag p50 s": quantile(late, 0.5),
+        "tick lag p99 s": quantile(late, 0.99),
     }
 
 

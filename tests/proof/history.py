@@ -26,6 +26,9 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "flow_outputs": ("run_id", "step_key"),
     "flow_run_controls": ("run_id",),
     "flow_idempotency_keys": ("flow", "key"),
+    "flow_definitions": ("name",),
+    "flow_schedule_states": ("flow", "trigger_key"),
+    "flow_schedule_ticks": ("flow", "trigger_key", "scheduled_at"),
 }
 """The recorded tables, with what names a row."""
 
@@ -156,6 +159,8 @@ class History:
     limits: Limits = Limits()
     ended_ns: int = 0
     """When the drain was over."""
+    wall_ns: int = 0
+    """What a moment lacks to the wall clock, in nanoseconds since 1970: that is what schedules are about."""
     notes: Mapping[str, int] = field(default_factory=dict)
     """Figures that only the field knows, such as lines of the workers' logs."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from tests.proof.claims import seconds
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
 from tests.proof.interpreter import Reference, Statuses, children, end_of, interpret
+from tests.proof.timeline import replaced, scheduled
 from tests.proof.verdict import Violation
 
 
@@ -87,6 +88,7 @@ def i7_accepted_runs_end(history: History) -> Iterator[Violation]:
     for call in history.calls:
         if call.kind == "start" and call.reply == "ok" and call.run_id not in history.runs:
             yield Violation("I7", "accepted and lost", call.run_id or "", evidence=(str(call),))
+    replaced_ = replaced(history)
     for run_id, run in history.runs.items():
         steps = history.steps.get(run_id, {})
         if run["status"] not in FINAL_RUN:
@@ -96,15 +98,15 @@ def i7_accepted_runs_end(history: History) -> Iterator[Violation]:
         for key, row in steps.items():
             if row["status"] not in FINAL:
                 yield Violation("I7", f"its run is {run['status']}, it is {row['status']}", run_id, key)
-        yield from _legal_end(history, run)
+        yield from _legal_end(history, run, replaced_)
 
 
-def _legal_end(history: History, run: Row) -> Iterator[Violation]:
+def _legal_end(history: History, run: Row, replaced_: set[str]) -> Iterator[Violation]:
     status, asked = (
         run["status"],
         {call.run_id for call in history.calls if call.kind == "cancel" and call.reply != "refused"},
     )
-    if status == "cancelled" and run["id"] not in asked:
+    if status == "cancelled" and run["id"] not in asked | replaced_:
         yield Violation("I7", "cancelled, and nobody asked for it", run["id"])
     if status == "timed_out":
         yield from _deadline(history, run)
@@ -158,7 +160,7 @@ def i12_keys_name_one_run(history: History) -> Iterator[Violation]:
         if there[flow, key] > 1 or (told and there[flow, key] != 1):
             yield Violation("I12", f"key {key} of {flow} has {there[flow, key]} runs")
         yield from _bodies(history, calls)
-    known = {call.run_id for call in starts if call.reply == "ok"}
+    known = {call.run_id for call in starts if call.reply == "ok"} | scheduled(history)
     unknown = sum(call.reply == "unknown" for call in starts)
     strangers = [run_id for run_id, run in history.runs.items() if run_id not in known]
     if len(strangers) > unknown:

@@ -24,6 +24,8 @@ _LEFT_OUT: Final[Mapping[str, tuple[str, ...]]] = {
     "flow_step_claims": ("progress",),
 }
 """Big, and nothing is decided by them."""
+_ON_THE_WALL: Final = frozenset({"scheduled_at", "scheduled_for", "next_tick_at", "last_tick_at"})
+"""Times that a rule names; they stay on the wall clock, to the second."""
 _LENGTH: Final = re.compile(r"^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?$")
 
 
@@ -135,6 +137,8 @@ def _plain(row: Mapping[str, Any], offset: Offset) -> Row:
 def _value(name: str, value: Any, offset: Offset) -> Any:
     if not isinstance(value, str) or name in {"output", "key", "step_key"}:
         return value
+    if name in _ON_THE_WALL:
+        return _since_1970(datetime.fromisoformat(value))
     if name.endswith("_at") or name in {"deadline", "queue_deadline", "at"}:
         return _instant(datetime.fromisoformat(value), offset)
     if name in {"timeout", "queue_timeout", "queue_wait"} and (length := _LENGTH.match(value)):
@@ -144,8 +148,11 @@ def _value(name: str, value: Any, offset: Offset) -> Any:
 
 
 def _instant(moment: datetime, offset: Offset) -> int:
-    whole = int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
-    return offset.monotonic_ns(whole)
+    return offset.monotonic_ns(_since_1970(moment))
+
+
+def _since_1970(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
 
 
 # ---- the effects log ----

@@ -2,12 +2,13 @@
 
 import pytest
 
-from tests.proof import stories_right, stories_wrong_runs, stories_wrong_steps
+from tests.proof import stories_right, stories_ticks, stories_wrong_runs, stories_wrong_steps, stories_wrong_ticks
 from tests.proof.checker import INVARIANTS, check
 from tests.proof.executions import pids_of
 from tests.proof.stories import RIGHT, WRONG, Told
 
-assert all((stories_right, stories_wrong_runs, stories_wrong_steps)), "they note their stories when they are imported"
+TOLD = (stories_right, stories_ticks, stories_wrong_runs, stories_wrong_steps, stories_wrong_ticks)
+"""They note their stories when they are imported."""
 
 
 @pytest.mark.parametrize(("name", "tell"), RIGHT, ids=[name for name, _ in RIGHT])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.proof import figures
+from tests.proof import figures, ticks
 from tests.proof.history import SECOND, History
 from tests.proof.verdict import Verdict
 
@@ -59,6 +59,8 @@ def render(outcome: Outcome) -> str:
         ),
         "recovery in seconds, from the fault to the last claim of what it held up:",
         *figures.table(figures.recoveries(history)),
+        "failover in seconds, from the fault of a beat to the next tick that a beat announced:",
+        *figures.table(ticks.failovers(history)),
         "",
         f"violations: {len(verdict.violations)}",
         *(str(violation) for violation in verdict.violations[:SHOWN]),
