@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli import scheduleview
 from orchestrator.cli.options import Output, Who, connected, group, verb
-from orchestrator.cli.render import Format, between, listing, note, print_json, short, table
+from orchestrator.cli.render import Format, listing, note, print_json, short, table
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def history(
             "outcome": lambda tick: tick.outcome if tick.count == 1 else f"{tick.outcome} ×{tick.count}",
             "run": lambda tick: short(tick.run_id) if tick.run_id else "",
             "lag": lambda tick: tick.lag,
-            "decided": lambda tick: between(tick.scheduled_at, tick.decided_at),
+            "decided": lambda tick: tick.decided_at,
             "by": lambda tick: tick.by,
         },
         output,

@@ -63,12 +63,17 @@ def fires(row: "ScheduleRow") -> bool:
 
 def next_words(row: "ScheduleRow") -> str:
     """`next fire 2026-11-02 07:00 Europe/Paris (06:00 UTC)`, or why there is none."""
+    if (why := stopped(row)) or row.next_tick_at is None:
+        return f"it does not fire: {why}"
+    return f"next fire {_spoken(row, row.next_tick_at)}"
+
+
+def _spoken(row: "ScheduleRow", at: datetime | None) -> str | None:
+    """In the schedule's zone, and in UTC."""
     from orchestrator.core.timing.notes import zone_of
     from orchestrator.engine.explain_schedule import spoken
 
-    if (why := stopped(row)) or row.next_tick_at is None:
-        return f"it does not fire: {why}"
-    return f"next fire {spoken(row.next_tick_at, zone_of(row.timing().rule))}"
+    return None if at is None else spoken(at, zone_of(row.timing().rule))
 
 
 def show(row: "ScheduleRow", lag: "Lag", told: "Explanation") -> None:
@@ -90,10 +95,10 @@ def show(row: "ScheduleRow", lag: "Lag", told: "Explanation") -> None:
             "jitter": format_duration(timing.jitter) if timing.jitter else None,
             "overlap": given.overlap,
             "missed": _missed(given),
-            "starts": timing.start,
-            "ends": timing.end,
-            "next": next_words(row).removeprefix("next fire ") if fires(row) else None,
-            "last": row.last_tick_at,
+            "starts": _spoken(row, timing.start),
+            "ends": _spoken(row, timing.end),
+            "next": _spoken(row, row.next_tick_at) if fires(row) else None,
+            "last": _spoken(row, row.last_tick_at),
             "open runs": row.open_runs,
             "fired": row.fired,
             "missed times": row.missed,
