@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from psycopg.errors import CheckViolation
 from sqlalchemy import Connection
 
-from orchestrator.core.states import ATTEMPT, HALT, STORED_RUN, StepStatus
+from orchestrator.core.states import ATTEMPT, HALT, STORED_RUN, TICK, StepStatus
 from orchestrator.errors import SchemaBehind
 from orchestrator.ledger import migrate
 from orchestrator.ledger.schema import FUNCTIONS, metadata
@@ -79,6 +79,7 @@ def test_migrations_and_metadata_give_the_same_catalog(db_url: str, empty_db_url
         ("flow_run_halt", HALT),
         ("flow_step_status", StepStatus),
         ("flow_attempt_status", ATTEMPT),
+        ("flow_tick_outcome", TICK),
     ],
 )
 def test_domains_hold_exactly_the_declared_states(db_url: str, domain: str, states: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +13,7 @@ from orchestrator.core.states import RUN_MOVES, STEP_MOVES, RunStatus, StepStatu
 from orchestrator.ledger import statements
 from tests.support.factories import Lab, after, call, loop
 
+SOME_TIME = datetime(2030, 1, 1, tzinfo=UTC)
 SOME_ID = UUID("01900000-0000-7000-8000-000000000001")
 VALUES: dict[str, Any] = {
     **dict.fromkeys(("run_id", "id", "event_id"), SOME_ID),
@@ -30,6 +31,13 @@ VALUES: dict[str, Any] = {
     "run_ids": [SOME_ID],
     **dict.fromkeys(("output", "inputs", "items", "requests", "rows", "manifest", "steps", "facts"), "[]"),
     "error": None,
+    **dict.fromkeys(("at", "cursor", "due", "last", "until", "overridden_at", "paused_at"), SOME_TIME),
+    "times": [SOME_TIME],
+    "max_parallel": 1,
+    **dict.fromkeys(("active", "reverse", "is_new"), True),
+    "running": [SOME_ID],
+    "definition": "{}",
+    "ticks": "[]",
     **dict.fromkeys(("deadline", "timeout", "queue_timeout"), "5 seconds"),
     "progress": [None],
     "ready_at": None,
@@ -40,6 +48,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "lost": {"after": timedelta(seconds=9)},
     "predecessors_ended": {"ended": [1]},
     "drop_runs": {"rows": 5},
+    **{name: {"since": SOME_TIME} for name in ("taken_ticks", "add_backfill")},
+    "mirrored_schedules": {"since": 1},
+    "due_schedules": {"late": timedelta(0)},
+    "registered": {"version": "1"},
+    "drop_schedule_events": {"ids": [SOME_ID]},
     "runs_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     "runs_ending": {"ending": "abcd"},
     "end_sessions": {"names": ["a session"]},
@@ -83,6 +96,27 @@ HOT = (
     "runs_ending",
     "drop_keys",
     "drop_runs",
+    "due_schedules",
+    "next_tick",
+    "one_schedule",
+    "hold_undecided",
+    "open_runs",
+    "decide",
+    "fail_ticks",
+    "startable_ticks",
+    "start_queued",
+    "open_backfills",
+    "backfill",
+    "start_pending",
+    "shown_ticks",
+    "lag_of_all",
+    "lag_of",
+    "taken_ticks",
+    "add_pending",
+    "end_backfill",
+    "scheduled_for",
+    "drop_ticks",
+    "drop_schedule_events",
 )
 BIG = (
     "flow_runs",
@@ -92,6 +126,7 @@ BIG = (
     "flow_step_dispatches",
     "flow_step_claims",
     "flow_events",
+    "flow_schedule_ticks",
 )
 
 
@@ -108,7 +143,17 @@ def test_every_statement_runs_against_the_schema(lab: Lab, name: str) -> None:
     with lab.connection.transaction(force_rollback=True):
         if name != "take_time":  # a SET has no plan
             lab.connection.execute("EXPLAIN " + statements.sql(name), parameters(name))
-        if name not in {"start", "switch", "rejected", "expand", "collect", "event", "halt", "put_output"}:
+        if name not in {
+            "start",
+            "switch",
+            "rejected",
+            "expand",
+            "collect",
+            "event",
+            "halt",
+            "put_output",
+            "put_schedule",
+        }:
             lab.connection.execute(statements.sql(name), parameters(name))
 
 
@@ -140,6 +185,12 @@ INSERT INTO flow_step_claims (run_id, step_key, owner, version, attempt, claimed
 SELECT run_id, step_key, 'w', 1, 1, now(), now() FROM flow_steps;
 INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.succeeded', step_key FROM flow_steps;
 INSERT INTO flow_run_controls (run_id, deadline, closed) SELECT id, now(), TRUE FROM flow_runs WHERE flow = 'old';
+INSERT INTO flow_definitions (name, version, manifest_hash) VALUES ('old', '1', 'x');
+INSERT INTO flow_schedule_states (flow, trigger_key, definition, next_tick_at, due_at)
+SELECT 'old', 'k' || n, '{}', now() + interval '1 day', now() + interval '1 day' FROM generate_series(1, 200) AS n;
+INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, run_id, lag, by)
+SELECT 'old', 'k' || n % 200, now() - n * interval '1 minute', 'cron', 'started', id, '1 second', 'beat'
+  FROM (SELECT id, row_number() OVER () AS n FROM flow_runs WHERE flow = 'old') AS numbered;
 """
 
 
@@ -245,6 +296,25 @@ def test_claiming_costs_the_same_in_a_wide_loop(lab: Lab) -> None:
         touched(lab, "claim", values)
         cost[width] = touched(lab, "claim", values)
     assert cost[10_000] <= cost[10] * 1.5 + 20, cost
+
+
+def test_a_tick_costs_the_same_after_a_long_history(lab: Lab) -> None:
+    """What is open is looked for among the last hundred runs; skipped ticks are not read."""
+    lab.flow({"a": call()}, triggers={"m": {"type": "every", "interval": "PT1M", "overlap": "skip"}})
+    cost = {}
+    ticks_ = """
+      INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, run_id, by)
+      SELECT 'demo', 'm', now() - (%s - n) * interval '1 second', 'cron',
+             CASE WHEN n < 200 THEN 'started' ELSE 'skipped' END,
+             CASE WHEN n < 200 THEN gen_random_uuid() END, 'beat' FROM generate_series(1, %s) AS n
+      ON CONFLICT DO NOTHING"""
+    values = {"flow": "demo", "key": "m"}
+    for length in (200, 20_000):
+        lab.execute(ticks_, length, length)
+        lab.execute("ANALYZE flow_schedule_ticks")
+        touched(lab, "open_runs", values)
+        cost[length] = touched(lab, "open_runs", values)
+    assert cost[20_000] <= cost[200] * 1.5 + 20, cost
 
 
 # ---- states ----
