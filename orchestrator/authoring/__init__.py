@@ -1,4 +1,7 @@
-"""How flows are written: `@step`, `@flow`, `each`, `schedule`, `Context`. Nothing here reads a database or starts anything."""
+"""How flows are written: `@step`, `@flow`, `each`, `schedule`, `Context`.
+
+Nothing here reads a database or starts anything.
+"""
 
 from orchestrator.authoring.context import Context, Progress, Signals
 from orchestrator.authoring.each import each

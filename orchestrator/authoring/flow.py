@@ -201,7 +201,7 @@ class FlowDecorator:
             )
         except ManifestInvalid as exc:
             raise AuthoringError(f"{signature.place}: {exc.message}", place=signature.place) from exc
-        found = Flow(manifest, tracer.handlers, signature)
+        found: Flow[P, R] = Flow(manifest, tracer.handlers, signature)
         if self._schedules is not None:
             from orchestrator.authoring.schedule import add_all  # it needs Flow
 

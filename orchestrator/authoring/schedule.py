@@ -94,9 +94,10 @@ def add_all(flow: AnyFlow, schedules: Iterable[Schedule | Cron | Every], place: 
 
 
 def _add(flow: AnyFlow, given: Schedule, place: str) -> Schedule:
-    if not isinstance(given.rule, Cron | Every):
-        shown = f'`Cron("{given.rule}")`' if isinstance(given.rule, str) else '`Cron("0 7 * * *")` or `Every("15m")`'
-        _fail(place, f"{given.rule!r:.60} is no rule of a schedule of flow `{flow.name}`", f"write {shown}")
+    rule: object = given.rule  # code without a type checker may give anything
+    if not isinstance(rule, Cron | Every):
+        shown = f'`Cron("{rule}")`' if isinstance(rule, str) else '`Cron("0 7 * * *")` or `Every("15m")`'
+        _fail(place, f"{rule!r:.60} is no rule of a schedule of flow `{flow.name}`", f"write {shown}")
     triggers = flow.manifest.triggers
     key = given.key if given.key is not None else _free_key(given.rule, triggers)
     if key in triggers:

@@ -185,7 +185,7 @@ class Manifest(_Part):
             raise _invalid(data, problems)
 
     def problems(self, known_types: Collection[str] | None = None) -> list[Problem]:
-        """What is wrong with the graph and the triggers; with `known_types` also each step whose type is not among them."""
+        """What is wrong with the graph and the triggers; with `known_types` also each step of another type."""
         return [*manifest_checks.problems(self, known_types), *trigger_checks.problems(self)]
 
     def require(self, known_types: Collection[str], extra: Iterable[Problem] = ()) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from orchestrator.core.durations import format_duration
 from orchestrator.core.manifest_checks import Problem, key_problems
@@ -54,7 +54,8 @@ def _jitter_problems(place: str, one: ScheduleDef) -> Iterator[Problem]:
 def _shortest(one: ScheduleDef) -> timedelta:
     if isinstance(one.rule, Every):
         return one.rule.interval
-    fires = one.timing().between(one.start - _INSTANT if one.start else _SOME_DAY, datetime.max.replace(tzinfo=UTC), _SAMPLE)
+    since = one.start - _INSTANT if one.start is not None else _SOME_DAY
+    fires = one.timing().between(since, datetime.max.replace(tzinfo=UTC), _SAMPLE)
     return min((later - fire for fire, later in pairwise(fires)), default=timedelta.max)
 
 
@@ -76,15 +77,15 @@ def _misfits(manifest: "Manifest", place: str, error: "ValidationError") -> Iter
     """The misfit at its value; a missing or unknown name is named with its own place."""
     names = manifest.input_schema.get("properties")
     known = list(names) if isinstance(names, dict) else []
-    where = show_path(error.absolute_path)
+    where, given = show_path(error.absolute_path), cast(dict[str, Any], error.instance)
     here = place if not where else place + where if where.startswith("[") else f"{place}.{where}"
     if where or error.validator not in {"additionalProperties", "required"}:
         yield Problem(here, error.message)
     elif error.validator == "additionalProperties":
-        for name in sorted(error.instance.keys() - set(known)):
+        for name in sorted(given.keys() - set(known)):
             yield Problem(f"{place}.{name}", f"the flow has no input `{name}`", did_you_mean(name, known) or None)
     else:
-        for name in error.validator_value:
-            if name not in error.instance:
+        for name in cast(list[str], error.validator_value):
+            if name not in given:
                 problem = f"the flow needs the input `{name}`"
                 yield Problem(f"{place}.{name}", problem, f'give it in the schedule\'s `input`: {{"{name}": …}}')

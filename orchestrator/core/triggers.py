@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, TypeAdapter
 
 from orchestrator.core.durations import Duration
 from orchestrator.core.timing.rules import (
@@ -118,6 +118,4 @@ def overridden(trigger: ScheduleDef, expression: str | None, zone: str | None) -
         rule = Cron(expression or trigger.expression, zone or trigger.zone, gap=trigger.gap, fold=trigger.fold)
     else:
         rule = Cron(expression or "", zone or "UTC")
-    return CronTrigger(
-        type="cron", expression=rule.expression, zone=rule.tz, gap=rule.gap, fold=rule.fold, **shared
-    )
+    return CronTrigger(type="cron", expression=rule.expression, zone=rule.tz, gap=rule.gap, fold=rule.fold, **shared)

@@ -208,7 +208,10 @@ def test_a_problem_names_its_place_and_the_way_out(steps, expected):
         ({"name": "a b"}, "name: "),
         ({"deadlin": "1h"}, "deadlin: unknown field `deadlin` (did you mean `deadline`?)"),
         ({"deadline": -1}, "deadline: -1 is not a length of time"),
-        ({"triggers": {"t": {"type": "crom"}}}, "triggers.t.type: unknown type of trigger `crom` (did you mean `cron`?)"),
+        (
+            {"triggers": {"t": {"type": "crom"}}},
+            "triggers.t.type: unknown type of trigger `crom` (did you mean `cron`?)",
+        ),
         ({"triggers": {"t": {"typ": "manual"}}}, "did you mean `type`?"),
         ({"output": {"a": ["@steps('x').output"]}}, "output.a[0]: unknown step `x`"),
         ({"output": "@item()"}, "output: `@item()` is known inside a loop only"),

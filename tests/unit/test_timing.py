@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from itertools import pairwise
+from time import process_time
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -30,7 +31,8 @@ ZONES = [
     "Antarctica/Troll",  # two hours
     "Pacific/Kwajalein",  # without 21 August 1993
 ]
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MICRO = timedelta(microseconds=1)
+MINUTE, HALF_DAY, DAY = timedelta(minutes=1), timedelta(hours=12), timedelta(days=1)
 EDGE = timedelta(hours=3)
 """Of a scanned window, where the other half of a repeated hour may lie outside."""
 
@@ -128,9 +130,11 @@ def some(low: int, high: int) -> st.SearchStrategy[Field]:
         st.lists(one, min_size=2, max_size=4).map(lambda ns: Field(",".join(map(str, ns)), frozenset(ns))),
         span.map(lambda s: Field(f"{s[0]}-{s[1]}", frozenset(range(s[0], s[1] + 1)))),
         st.tuples(span, step).map(
-            lambda p: Field(f"{p[0][0]}-{p[0][1]}/{p[1]}", frozenset(range(p[0][0], p[0][1] + 1, p[1])))
-            if p[0][0] < p[0][1]
-            else Field(str(p[0][0]), frozenset({p[0][0]}))  # `5-5/2` means `5/2` here and nothing elsewhere
+            lambda p: (
+                Field(f"{p[0][0]}-{p[0][1]}/{p[1]}", frozenset(range(p[0][0], p[0][1] + 1, p[1])))
+                if p[0][0] < p[0][1]
+                else Field(str(p[0][0]), frozenset({p[0][0]}))
+            )  # `5-5/2` means `5/2` here and nothing elsewhere
         ),
     )
 
@@ -158,20 +162,20 @@ def compare(zone: str, start: datetime, end: datetime, fields: Fields, gap: str,
 def at_a_change(draw) -> tuple[str, datetime, datetime]:
     zone = draw(st.sampled_from(ZONES))
     change = draw(st.sampled_from(changes(zone)))
-    return zone, change - DAY, change + DAY
+    return zone, change - HALF_DAY, change + HALF_DAY
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(at_a_change(), TIMES, GAPS, FOLDS)
 def test_fires_around_a_change_of_the_clocks_are_those_of_the_scan(window, fields, gap, fold):
     compare(*window, fields, gap, fold)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(at_a_change(), DAYS, GAPS, FOLDS)
 def test_fires_of_days_and_months_are_those_of_the_scan(window, fields, gap, fold):
-    zone, start, _ = window
-    compare(zone, start - 3 * DAY, start + 5 * DAY, fields, gap, fold)
+    zone, start, end = window
+    compare(zone, start - DAY, end + 2 * DAY, fields, gap, fold)
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -180,8 +184,8 @@ def test_every_change_of_every_zone_is_that_of_the_scan(zone, times):
     minute, hour, *_ = (read(text, top) for text, top in zip(times.split()[:2], (59, 23), strict=True))
     fields = Fields(minute, hour, EVERY_DAY, EVERY_MONTH, EVERY_WEEKDAY)
     assert changes(zone)
-    for change in changes(zone)[-12:]:
-        compare(zone, change - DAY, change + DAY, fields, "auto", "auto")
+    for change in changes(zone)[-6:]:
+        compare(zone, change - HALF_DAY, change + HALF_DAY, fields, "auto", "auto")
 
 
 def read(text: str, top: int) -> Field:
@@ -305,7 +309,9 @@ def test_there_is_no_fire_after_the_end_of_the_calendar():
 
 # ---- intervals, bounds, jitter -----------------------------------------------------------------------------------
 
-INSTANTS = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC))
+INSTANTS = st.integers(86_400_000_000, 4_102_444_800_000_000).map(
+    lambda us: datetime(1970, 1, 1, tzinfo=UTC) + us * MICRO
+)
 
 
 @given(st.integers(1, 10**7), INSTANTS, st.none() | INSTANTS)
@@ -351,12 +357,22 @@ def test_counting_listing_and_the_last_one_agree(rule, since, length, limit, dat
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Paris", "Africa/Casablanca", "Pacific/Apia"])
-@pytest.mark.parametrize("times", ["* * * * *", "*/15 * * * *", "*/10 1-3 * * 1-5"])
-@pytest.mark.parametrize("fold", ["auto", "second"])
+@pytest.mark.parametrize(("times", "fold"), [("*/15 * * * *", "second"), ("*/10 1-3 * * 1-5", "auto")])
 def test_a_year_is_counted_as_it_is_listed(zone, times, fold):
     timing = Timing(Cron(times, tz=zone, fold=fold))
     since, until = datetime(2011, 7, 3, 4, 5, 6, tzinfo=UTC), datetime(2012, 8, 1, 9, 10, 11, tzinfo=UTC)
     assert timing.count(since, until, 10**6) == len(timing.between(since, until, 10**6))
+
+
+def test_a_million_missed_minutes_are_counted_at_once():
+    """The count is taken while the schedule is locked."""
+    timing = Timing(Cron("* * * * *", tz="Europe/Paris"))
+    since = datetime(2020, 1, 1, tzinfo=UTC)
+    began = process_time()
+    assert timing.count(since, since + 366 * DAY, 10**6) == 366 * 1440
+    assert timing.count(since, since + 3000 * DAY, 10**6) == 10**6
+    assert timing.last(since, since + 3000 * DAY) == since + 3000 * DAY
+    assert process_time() - began < 3  # one by one: 12 s
 
 
 def test_bounds_hold_the_first_and_leave_out_the_end():
@@ -480,7 +496,9 @@ def test_any_text_is_a_rule_that_fires_or_is_refused(text):
     try:
         rule = Cron(text)
     except ScheduleInvalid as exc:
-        assert "Fix: " in exc.message
+        rule, refusal = None, exc.message
+    if rule is None:
+        assert "Fix: " in refusal
         return
     first = rule.after(datetime(2026, 1, 1, tzinfo=UTC))
     assert first is not None

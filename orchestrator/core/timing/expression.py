@@ -1,6 +1,5 @@
 """Cron expressions on wall time: what is one, why one is not, and the next match. Zones are not known here."""
 
-import copy
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -57,8 +56,8 @@ def first_after(expression: str, wall: datetime) -> datetime | None:
 
 
 def _next(parsed: CronSim, wall: datetime) -> datetime | None:
-    walker = copy.copy(parsed)
-    walker.dt = wall
+    walker = CronSim.__new__(CronSim)  # a shallow copy; the copy module takes four times as long
+    walker.__dict__.update(parsed.__dict__, dt=wall)
     try:
         return next(walker, None)
     except (OverflowError, ValueError):  # past the year 9999

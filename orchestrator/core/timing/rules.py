@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -67,7 +68,8 @@ def _whole(value: datetime) -> datetime:
 def _whole_interval(value: timedelta) -> timedelta:
     if value < _SECOND or value % _SECOND:
         text = format_duration(value)
-        raise ScheduleInvalid(f"The interval {text} is not whole seconds, from 1s on. Fix: write `1s` or more.", value=text)
+        problem = f"The interval {text} is not whole seconds, from 1s on"
+        raise ScheduleInvalid(f"{problem}. Fix: write `1s` or more.", value=text)
     return value
 
 
@@ -134,7 +136,7 @@ class Cron(_Rule):
 
     def _after(self, instant: datetime) -> datetime | None:
         """Walk the periods of the zone; the expression is asked again only where the wall jumps over its match."""
-        fills_gap, passes = self._rules()
+        fills_gap, passes = _clock_rules(self.expression, self.gap, self.fold)
         period = zones.period(self.tz, instant)
         low = instant + period.offset
         wall = cron.first_after(self.expression, low)
@@ -179,12 +181,16 @@ class Cron(_Rule):
         fires = per_day * sum(day.month in parsed.months and parsed.match_day(day) for day in days)
         return (fires, last - period.offset - _SECOND) if days else None
 
-    def _rules(self) -> tuple[bool, str]:
-        """Whether a gap is made up for, and which of two equal wall times fire."""
-        every_hour = cron.every_hour(self.expression)
-        gap = self.gap if self.gap != "auto" else "skip" if every_hour else "next"
-        fold = self.fold if self.fold != "auto" else "both" if every_hour else "first"
-        return gap == "next", fold
+
+@lru_cache(maxsize=4096)
+def _clock_rules(expression: str, gap: Gap, fold: Fold) -> tuple[bool, str]:
+    """Whether a gap is made up for, and which of two equal wall times fire."""
+    every_hour = cron.every_hour(expression)
+    if gap == "auto":
+        gap = "skip" if every_hour else "next"
+    if fold == "auto":
+        fold = "both" if every_hour else "first"
+    return gap == "next", fold
 
 
 class Every(_Rule):

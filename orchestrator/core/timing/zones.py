@@ -1,12 +1,13 @@
 """Time zones as periods of one offset to UTC. Inside, instants and wall times are naive, which is quick.
 
-A period ends where the offset changes, and at the end of a (UTC) year, so that a zone without changes has short ones too.
+A period ends where the offset changes, and at the end of a (UTC) year, so that zones without changes have short ones.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -56,9 +57,10 @@ def _start(period: Period) -> datetime:
 @lru_cache(maxsize=8192)
 def _periods(name: str, year: int) -> tuple[Period, ...]:
     zone = load(name)
-    start, end = datetime(year, 1, 1), datetime(year + 1, 1, 1) if year < 9999 else datetime.max  # noqa: DTZ001
+    start = datetime(year, 1, 1)  # noqa: DTZ001 - naive UTC
+    end = start.replace(year=year + 1) if year < 9999 else datetime.max  # noqa: DTZ901
     edges = [start, *_changes(zone, start, end), end]
-    return tuple(Period(a, b, offset_at(zone, a)) for a, b in zip(edges, edges[1:], strict=False))
+    return tuple(Period(a, b, offset_at(zone, a)) for a, b in pairwise(edges))
 
 
 def _changes(zone: ZoneInfo, start: datetime, end: datetime) -> Iterator[datetime]:

@@ -87,5 +87,5 @@ schedule(arguments, Cron("@daily", gap="later"))  # wrong: arg-type
 Schedule("0 7 * * *", key="x")  # wrong: arg-type
 
 
-@flow(schedules=["0 7 * * *"])  # wrong: call-overload, untyped-decorator
+@flow(schedules=["0 7 * * *"])  # wrong: list-item
 def scheduled_by_text() -> None: ...
