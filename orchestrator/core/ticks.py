@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Literal
 
-from orchestrator.core.timing import Every, Timing
+from orchestrator.core.timing import Timing
 
 Missed = Literal["skip", "latest", "all", "none"]
 """What is made up for. `none`, of a schedule that is being stopped: nothing at all."""
@@ -20,8 +20,6 @@ COUNTED: Final = 1_000_000
 """Missed ticks are counted up to here."""
 _SECOND: Final = timedelta(seconds=1)
 _ZERO: Final = timedelta(0)
-_COUNTED_CRON: Final = 20_000
-"""Fires of a cron rule are counted one by one, so fewer of them."""
 _JITTERED: Final = 10_000
 
 
@@ -71,7 +69,7 @@ def due(
     late = now - asked.due_at(last) > GRACE
     dropped = missed == "none" or (late and missed == "skip") or (window is not None and last < now - window)
     times = () if dropped else (last,)
-    last_missed = last if dropped else last_within(timing, before, last - _SECOND)
+    last_missed = last if dropped else timing.last(before, last - _SECOND)
     return asked.decided(times, before, last_missed, last)
 
 
@@ -116,7 +114,7 @@ class _Asked:
         if second is None or second > until or not self.is_due(second):
             return first
         certain = until - self.timing.jitter if self.jittered else until
-        found = last_within(self.timing, before, certain) or before
+        found = self.timing.last(before, certain) or before
         for fire in islice(self.walk(found), _JITTERED):
             if fire > until:
                 break
@@ -126,38 +124,11 @@ class _Asked:
     def decided(
         self, times: tuple[datetime, ...], before: datetime, last_missed: datetime | None, last: datetime
     ) -> Due:
-        count = 0 if last_missed is None else count_within(self.timing, before, last_missed)
+        count = 0 if last_missed is None else self.timing.count(before, last_missed, COUNTED)
         cursor = self.timing.after(last)
         return Due(
             times, count, last_missed, cursor, None if cursor is None else due_at(self.timing, self.name, cursor)
         )
-
-
-def last_within(timing: Timing, since: datetime, until: datetime) -> datetime | None:
-    """The last fire in (since, until]: by halving, so that a long outage costs no more than a short one."""
-    found = timing.after(since)
-    if found is None or found > until:
-        return None
-    low, high = found, until
-    while high - low >= _SECOND:
-        middle = low + (high - low) / 2
-        fire = timing.after(middle)
-        if fire is not None and fire <= until:
-            found = low = fire
-        else:
-            high = middle
-    return found
-
-
-def count_within(timing: Timing, since: datetime, until: datetime) -> int:
-    """How many fires are in (since, until], as far as they are counted."""
-    if isinstance(timing.rule, Every):
-        first = timing.after(since)
-        last = last_within(timing, since, until)
-        if first is None or last is None:
-            return 0
-        return min(COUNTED, (last - first) // timing.rule.interval + 1)
-    return timing.count(since, until, _COUNTED_CRON)
 
 
 def outcomes(

@@ -271,7 +271,7 @@ def _times(row: ScheduleRow, since: datetime, until: datetime) -> Sequence[datet
     low, high = _ceiling(since) - _SECOND, _ceiling(until) - _SECOND
     found = timing.between(low, high, MOST_TICKS + 1)
     if len(found) > MOST_TICKS:
-        count = rules.count_within(timing, low, high)
+        count = timing.count(low, high, rules.COUNTED)
         raise _refused(
             "since",
             f"the span holds {count:,} ticks or more; a backfill has at most {MOST_TICKS:,}",
