@@ -36,7 +36,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         if given.pop(name, None) is not None:
             log.warning("settings.ignored", extra={"option": name, "reason": "set by the orchestrator"})
     if "master_name" in given:
-        given["sentinel_kwargs"] = {**_sentinel_kwargs(), **(given.get("sentinel_kwargs") or {})}
+        given["sentinel_kwargs"] = {**sentinel_timeouts(), **(given.get("sentinel_kwargs") or {})}
     return {
         "socket_keepalive": True,
         "socket_timeout": 15,
@@ -55,17 +55,22 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _sentinel_kwargs() -> dict[str, Any]:
+def sentinel_timeouts() -> dict[str, Any]:
     """Each connection asks the Sentinels in turn: without these, one that is dead costs each of them seconds."""
     return {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": None}
 
 
 def ssl_options(settings: Settings) -> dict[str, Any] | None:
     """None: no TLS. Otherwise the server's certificate is checked, and its name, unless the settings say no."""
+    return tls(settings, settings.require_broker_url())
+
+
+def tls(settings: Settings, url: str) -> dict[str, Any] | None:
+    """The same for another server that is reached like the broker."""
     given = settings.broker_use_ssl
     if given is False:
         # Without any options kombu would take every certificate for a rediss:// URL.
-        return _checked({}) if settings.require_broker_url().startswith("rediss:") else None
+        return _checked({}) if url.startswith("rediss:") else None
     return _checked({} if given is True else given)
 
 
@@ -86,6 +91,11 @@ def check_files(settings: Settings) -> None:
         "broker_use_ssl": ssl_options(settings) or {},
         "broker_transport_options": settings.broker_transport_options.get("sentinel_kwargs") or {},
     }
+    readable(named)
+
+
+def readable(named: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise SettingsInvalid when a file in these options, by field of the settings, cannot be read."""
     for field, given in named.items():
         for name in _FILES:
             if name not in given:

@@ -221,6 +221,22 @@ class Settings(BaseModel):
     broker_use_ssl: Annotated[dict[str, Any] | bool, BeforeValidator(_json_or_flag)] = Field(default=False, repr=False)
     """TLS: true, or JSON such as {"ssl_ca_certs": "/etc/ca.pem"}. Certificates are checked, with rediss:// anyway."""
 
+    redbeat_url: Annotated[SecretStr, _secret(normalise_broker_url)] | None = None
+    """Where RedBeat keeps its entries and its lock; the broker, when it is not set."""
+    redbeat_options: Annotated[dict[str, Any], BeforeValidator(_json)] = Field(default={}, repr=False)
+    """Handed to RedBeat's Redis client as JSON, such as {"master_name": "main"}; those of the broker come first where
+    it is the broker."""
+    beat_lock: Duration = timedelta(seconds=15)
+    """How long a beat that fell silent keeps the others waiting; at least three beat intervals."""
+    beat_interval: Duration = timedelta(seconds=2)
+    """The longest pause of a beat; also how often a standby asks for the lock."""
+    reconcile_interval: Duration = timedelta(seconds=30)
+    """How often a beat compares every entry in Redis with the ledger."""
+    watchdog_interval: Duration = timedelta(seconds=5)
+    """How often a worker looks for ticks that no beat announced."""
+    tick_grace: Duration = timedelta(seconds=5)
+    """How late a tick is when a worker stops waiting for the beat."""
+
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
         BeforeValidator(_upper),
@@ -304,13 +320,28 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"{variable('heartbeat')} ({format_duration(settings.heartbeat)}): live workers would look dead. "
             f"Fix: raise {variable('worker_ttl')} to {format_duration(settings.heartbeat * 2)} or more."
         )
-    broker = settings.broker_url.get_secret_value() if settings.broker_url else ""
-    if broker.startswith("sentinel") and not settings.broker_transport_options.get("master_name"):
+    if settings.beat_interval * 3 > settings.beat_lock:
         problems.append(
-            f"{variable('broker_url')} names Sentinels, but no master. "
-            f"""Fix: set {variable("broker_transport_options")}='{{"master_name": "main"}}'."""
+            f"{variable('beat_interval')} is {format_duration(settings.beat_interval)}, more than a third of "
+            f"{variable('beat_lock')} ({format_duration(settings.beat_lock)}): one late beat would lose the lock. "
+            f"Fix: raise {variable('beat_lock')} to {format_duration(settings.beat_interval * 3)} or more."
         )
+    problems += _no_master("broker_url", settings.broker_url, "broker_transport_options", settings)
+    problems += _no_master("redbeat_url", settings.redbeat_url, "redbeat_options", settings)
     return problems
+
+
+def _no_master(field: str, url: SecretStr | None, options: str, settings: Settings) -> list[str]:
+    if (
+        url is None
+        or not url.get_secret_value().startswith("sentinel")
+        or getattr(settings, options).get("master_name")
+    ):
+        return []
+    return [
+        f"{variable(field)} names Sentinels, but no master. "
+        f"""Fix: set {variable(options)}='{{"master_name": "main"}}'."""
+    ]
 
 
 def _lines(error: ErrorDetails, values: Mapping[str, str]) -> list[str]:
@@ -334,6 +365,6 @@ def _ended(sentence: str) -> str:
 def _shown(field: str, value: str) -> str:
     if field.endswith("_url"):
         return repr(mask_url(value))
-    if field in {"broker_transport_options", "broker_use_ssl"}:
+    if field in {"broker_transport_options", "broker_use_ssl", "redbeat_options"}:
         return MASK  # may hold a Sentinel or key password
     return repr(value)
