@@ -1,1 +1,10 @@
-"""Time rules: when a schedule fires next, and how a firing becomes a run. Holds no code yet."""
+"""Time inside Celery beat: RedBeat announces ticks, the ledger decides them.
+
+message.py    the message of a tick
+clock.py      the ledger's time, in a process with any clock
+entry.py      a RedBeat entry whose schedule is ours
+store.py      RedBeat's keys in Redis
+mirror.py     what to change there (pure)
+reconcile.py  ledger to Redis, again and again
+beat.py       the scheduler
+"""

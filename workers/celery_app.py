@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.signals import (
+    beat_init,
     celeryd_init,
     setup_logging,
     worker_init,
@@ -17,15 +18,17 @@ from celery.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
+from kombu.utils.objects import cached_property
 
 import orchestrator
 import schedules
 import workers
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import UsageError
 from orchestrator.settings import Settings
 from workers import logs
 from workers.config import REMOTE_CONTROL, celery_config, queue, queues_of
 from workers.keeper import KeeperStep
+from workers.one_line import one_line
 from workers.places import Places
 from workers.probe import ProbeQueue, ProbeTask
 from workers.site import AnyFlow, Site, site_of
@@ -37,13 +40,21 @@ _CHILD_FLUSH_TRIES: Final = 20
 _active: Site | None = None
 
 
+class App(Celery):  # type: ignore[misc]
+    """Celery with our beat."""
+
+    @cached_property
+    def Beat(self) -> Any:
+        return self.subclass_with_self("workers.beat:Beat")
+
+
 def make_app(settings: Settings, flows: Mapping[str, AnyFlow] | None = None) -> Celery:
     """A configured app. Without `flows` a worker loads those of the settings when it starts.
 
     Raises:
         SettingsInvalid: there is no broker URL.
     """
-    app = Celery("orchestrator", set_as_current=False)
+    app = App("orchestrator", set_as_current=False)
     app.conf.update(celery_config(settings))
     app.site = Site(app, settings)
     app.register_task(ProbeTask())
@@ -79,10 +90,19 @@ def _worker_begins(instance: Any = None, **_: Any) -> None:
     worker_process_shutdown.connect(_child_ends, weak=False)
     worker_shutting_down.connect(_shutting_down, weak=False)
     worker_shutdown.connect(_ended, weak=False)
-    with _one_line():
+    with one_line():
         site.settings.require_database_url()
         if not site.flows:
             add_flows(instance.app, load_flows(site.settings))
+
+
+@beat_init.connect  # type: ignore[untyped-decorator]
+def _beat_begins(sender: Any = None, **_: Any) -> None:
+    """In `celery beat`, and in the beat of `celery worker -B`."""
+    if isinstance(getattr(sender.app, "site", None), Site):
+        from workers.beat import reconcile
+
+        reconcile(sender.scheduler)
 
 
 def _log(loglevel: Any = None, **_: Any) -> None:
@@ -97,7 +117,7 @@ def _before_start(sender: Any = None, **_: Any) -> None:
     if getattr(sender, "task_events", False):
         StepTask.send_events = True
     site = site_of(sender.app)
-    with _one_line():
+    with one_line():
         prepare(site.settings, site.flows)
 
 
@@ -137,19 +157,6 @@ def _ended(**_: Any) -> None:
         _active.close()
 
 
-class _one_line:
-    """An error of ours ends the program with one line and its exit code, not with a traceback."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
-        if isinstance(exc, OrchestratorError):
-            sys.stderr.write(f"{exc}\n")
-            sys.stderr.flush()
-            raise SystemExit(exc.exit_code) from None
-
-
 def _check_folders() -> None:
     """Raises UsageError when the three packages come from different installations."""
     folders = {Path(str(module.__file__)).parents[1] for module in (orchestrator, schedules, workers)}
@@ -170,7 +177,7 @@ def _default_app() -> Celery:
     if not _started_by_celery():
         _check_folders()
         return make_app(Settings.from_env(os.environ))
-    with _one_line():
+    with one_line():
         _check_folders()
         if "flower" in sys.argv:  # its own defaults switch events on in every worker, and let anybody stop one
             for name, value in FLOWER_DEFAULTS.items():

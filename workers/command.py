@@ -1,4 +1,4 @@
-"""What `orchestrator worker` and `orchestrator flower` run. Both return the exit code of the process."""
+"""What `orchestrator worker`, `beat` and `flower` run. Each returns the exit code of the process."""
 
 import ipaddress
 import os
@@ -8,6 +8,7 @@ from typing import Final
 from orchestrator.errors import UsageError
 from orchestrator.settings import Settings
 from workers.celery_app import FLOWER_DEFAULTS, make_app
+from workers.site import new_worker_id, site_of
 from workers.supervise import supervise
 
 POOLS: Final = ("prefork", "threads", "solo")
@@ -85,6 +86,32 @@ def _node(pattern: str) -> str:
 
     name: str = host_format(pattern)
     return name
+
+
+def run_beat(settings: Settings, *, loglevel: str | None = None, supervised: bool = True) -> int:
+    """Announce ticks until SIGTERM, or stand by while another beat does.
+
+    Supervised, this process only watches over the one that does it: that is started again when it ends, and then takes
+    over its predecessor's lock at once, because that has certainly ended.
+
+    Raises:
+        SettingsInvalid: a URL is not set.
+    """
+    settings.require_database_url()
+    settings.require_broker_url()
+    beat_id = new_worker_id()
+
+    def one(index: int) -> int:
+        app = make_app(settings, {})
+        app.set_current()
+        site_of(app).beat_id = beat_id
+        try:
+            app.Beat(quiet=True, loglevel=loglevel or settings.log_level).run()
+        except SystemExit as exc:
+            return exc.code if isinstance(exc.code, int) else 1
+        return 0
+
+    return supervise(one, 1, "beat") if supervised else one(1)
 
 
 def run_flower(

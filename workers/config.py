@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from kombu.entity import Exchange, Queue
 
+from orchestrator import redbeat
 from orchestrator.broker import ssl_options, transport_options
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.settings import Settings
@@ -65,6 +66,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_log_color": False,
+        **redbeat.celery_config(settings),
     }
 
 

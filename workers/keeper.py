@@ -1,7 +1,7 @@
 """The keeper: threads in a worker's main process that move what nobody moves.
 
-Expired leases, due timers, deadlines, hung steps, lost messages, dead children, what is too old, and proof that this
-worker consumes. Any number of workers run side by side.
+Expired leases, due timers and schedules, deadlines, hung steps, lost messages, dead children, what is too old, and
+proof that this worker consumes. Any number of workers run side by side.
 """
 
 import threading
@@ -22,6 +22,7 @@ from workers.misdelivered import Misdelivered
 from workers.probe import Probe
 from workers.site import Site, site_of
 from workers.supervised import Supervised
+from workers.ticks import Ticks
 from workers.tidy import Tidy
 
 PAGE: Final = 500
@@ -65,11 +66,15 @@ class Keeper:
         self._children = Children(site, worker)
         self._lost = LostMessages(site)
         self.misdelivered = Misdelivered(site)
+        self._ticks = Ticks(site, self._ended.is_set)
         self._burial = Supervised("children", self._children.bury)
         self._loops = [
             Supervised("register", self._introduce, on_failure=self._greet_again),
             Supervised("sweep", self._sweep),
             Supervised("timers", self._timers),
+            Supervised("ticks", self._ticks.take),
+            Supervised("watchdog", self._ticks.watch),
+            Supervised("queued", self._ticks.start_queued),
             Supervised("overruns", self._overruns),
             Supervised("messages", self._lost.sweep),
             Supervised("tidy", Tidy(site).sweep),
@@ -94,7 +99,7 @@ class Keeper:
         deadline = time.monotonic() + _JOIN_S
         for loop in self._loops:
             loop.join(timeout=max(0.0, deadline - time.monotonic()))
-        for farewell in (self._leave, self.probe.close, self._lost.close):
+        for farewell in (self._leave, self.probe.close, self._lost.close, self._ticks.close):
             try:
                 farewell()
             except Exception as exc:  # the row and the key run out by themselves

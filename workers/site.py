@@ -59,6 +59,8 @@ class Site:
         self.threads = 1
         """Steps at a time in this process."""
         self.keeper: Any = None  # workers.keeper.Keeper, in a worker's main process
+        self.beat_id = ""
+        """The name under which a beat of this app holds the lock; empty: it chooses one."""
         self.waiting: dict[int, Any] = {}
         """Requests that were received and not started, by identity; in the main process."""
         self._runtime: Runtime | None = None
@@ -117,7 +119,7 @@ class Site:
         ledger = Ledger.connect(
             settings.require_database_url(),
             # A thread keeps one connection, and takes a second for a transaction; the keeper's loops come on top.
-            pool_size=max(settings.database_pool_size, 2 * self.threads + 10),
+            pool_size=max(settings.database_pool_size, 2 * self.threads + 13),
             statement_timeout=settings.statement_timeout,
             name=f"orchestrator {self.worker_id}",
         )

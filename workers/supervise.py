@@ -19,18 +19,19 @@ _CALM_S: Final = 30.0
 _POLL_S: Final = 0.1
 
 
-def supervise(work: Callable[[int], int], count: int) -> int:
+def supervise(work: Callable[[int], int], count: int, what: str = "worker") -> int:
     """Keep `count` processes running `work(1)` … `work(count)` until SIGTERM or SIGINT.
 
     One that ends is started again, after a pause that grows while it keeps ending. A usage error (code 2) of the
     first start ends all. Must be called before any thread or connection is made: the processes are forked.
     """
-    return _Supervisor(work, count).run()
+    return _Supervisor(work, count, what).run()
 
 
 class _Supervisor:
-    def __init__(self, work: Callable[[int], int], count: int) -> None:
+    def __init__(self, work: Callable[[int], int], count: int, what: str) -> None:
         self._work = work
+        self._what = what
         self._slots = range(1, count + 1)
         self._pids: dict[int, int] = {}
         self._started: dict[int, float] = {}
@@ -113,7 +114,7 @@ class _Supervisor:
         calm = now - self._started[slot] > _CALM_S
         self._pause[slot] = _FIRST_S if calm else min(self._pause[slot] * 2, _CAP_S)
         self._due[slot] = now + self._pause[slot]
-        log.error("worker.ended", extra={"pid": pid, "exit": code, "restart_in_s": self._pause[slot]})
+        log.error(f"{self._what}.ended", extra={"pid": pid, "exit": code, "restart_in_s": self._pause[slot]})
 
 
 def die_with_parent(parent: int) -> None:

@@ -17,8 +17,16 @@ class Supervised(threading.Thread):
     random, so that a hundred workers do not come back at the same moment.
     """
 
-    def __init__(self, name: str, work: Callable[[], float], *, on_failure: Callable[[], None] | None = None) -> None:
-        super().__init__(name=f"keeper-{name}", daemon=True)
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], float],
+        *,
+        on_failure: Callable[[], None] | None = None,
+        owner: str = "keeper",
+    ) -> None:
+        super().__init__(name=f"{owner}-{name}", daemon=True)
+        self._owner = owner
         self._work = work
         self._on_failure = on_failure
         self._wake = threading.Event()
@@ -48,11 +56,11 @@ class Supervised(threading.Thread):
             self._failures += 1
             if self._failures == 1:
                 reason = f"{type(exc).__name__}: {exc}".split("\n")[0]
-                log.warning("keeper.failing", extra={"loop": self.name, "error": reason[:300]})
+                log.warning(f"{self._owner}.failing", extra={"loop": self.name, "error": reason[:300]})
             if self._on_failure is not None:
                 self._on_failure()
             return min(_CAP_S, 0.25 * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)
         if self._failures:
-            log.info("keeper.recovered", extra={"loop": self.name, "failures": self._failures})
+            log.info(f"{self._owner}.recovered", extra={"loop": self.name, "failures": self._failures})
             self._failures = 0
         return pause

@@ -1,4 +1,4 @@
-"""`orchestrator worker`, `worker ls`, `orchestrator flower`."""
+"""`orchestrator worker`, `worker ls`, `orchestrator beat`, `orchestrator flower`."""
 
 import os
 from typing import Annotated
@@ -76,6 +76,21 @@ def ls(output: Output = None) -> None:
         output,
         empty="No worker has been seen. Start one with `orchestrator worker --flows MODULE`, or `orchestrator dev`.",
     )
+
+
+def beat(
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+) -> None:
+    """Announce the ticks of schedules until SIGTERM. Any number may run: one does it, the others stand by.
+
+    Needs ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL. Without any beat, workers fire schedules a little late.
+    """
+    settings = Settings.from_env(os.environ)
+    settings.require_database_url()
+    settings.require_broker_url()
+    from workers.command import run_beat
+
+    raise typer.Exit(run_beat(settings, loglevel=log_level))
 
 
 def flower(

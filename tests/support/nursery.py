@@ -34,7 +34,9 @@ _HEAVY = (
     "orchestrator.engine.explain",
     "orchestrator.ledger.migrate",
     "sqlalchemy.dialects.postgresql.psycopg",
+    "tests.support.beat_process",
     "tests.support.worker_process",
+    "workers.beat",
     "workers.command",
 )
 
@@ -144,6 +146,8 @@ def stopped(pid: int) -> bool:
 class Forked(WorkerProcess):
     """A worker out of a nursery. It has no exit code; for that, take a `WorkerProcess`."""
 
+    entry = "tests.support.worker_process:main"
+
     def __init__(self, nursery: Nursery, settings: Settings, flows: str, folder: Path, **options: Any) -> None:
         super().__init__(settings, flows, folder, **options)
         self._nursery = nursery
@@ -151,9 +155,7 @@ class Forked(WorkerProcess):
 
     def start(self, *, ready: bool = True) -> "Forked":
         options = json.loads(self._argv[-1])
-        self._pid = self._nursery.fork(
-            "tests.support.worker_process:main", options, env=self._env, log=self.log_file, folder=self._folder
-        )
+        self._pid = self._nursery.fork(self.entry, options, env=self._env, log=self.log_file, folder=self._folder)
         if ready:
             self.wait_ready()
         return self

@@ -20,13 +20,19 @@ _MAIN = "import sys, json; from tests.support.worker_process import main; sys.ex
 
 def main(options: Mapping[str, object]) -> int:
     """What the process runs: `run_worker` with settings from the environment."""
-    from orchestrator.engine import faults
     from workers.command import run_worker
 
-    for point, action in dict(options.get("faults") or {}).items():  # type: ignore[call-overload]
-        faults.arm(point, _action(action, point))
+    arm(dict(options.get("faults") or {}))  # type: ignore[call-overload]
     options = {key: value for key, value in options.items() if key != "faults"}
     return run_worker(Settings.from_env(os.environ), **options)  # type: ignore[arg-type]
+
+
+def arm(ordered: Mapping[str, str]) -> None:
+    """Point to `kill` or `stop`."""
+    from orchestrator.engine import faults
+
+    for point, kind in ordered.items():
+        faults.arm(point, _action(kind, point))
 
 
 def _action(kind: str, point: str) -> object:

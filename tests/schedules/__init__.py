@@ -1,0 +1,1 @@
+"""RedBeat and the ledger: entries, the mirror, and real beats under faults."""
