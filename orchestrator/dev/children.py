@@ -1,4 +1,4 @@
-"""One process that `orchestrator dev` keeps alive: a worker, or Flower."""
+"""One process that `orchestrator dev` keeps alive: a worker, the beat, or Flower."""
 
 import contextlib
 import signal

@@ -72,6 +72,7 @@ def _block(state: DevState, console: Console) -> None:
         ("broker", state.broker_url),
         ("Flower", state.flower_url or "not running"),
         ("data", state.data_dir),
+        ("beat", f"pid {state.pids.beat}" if state.pids.beat else "not running"),
         ("workers", f"{len(state.pids.workers)} (pid {', '.join(map(str, state.pids.workers))})"),
     ):
         console.print(Text.assemble((f"{name:<10}", "bold"), value), soft_wrap=True)

@@ -122,6 +122,7 @@ class Supervisor:
         self.token = secrets.token_urlsafe(24)
         self.stack = Stack.of(options, settings, folder, lines.say)
         self.workers: list[Child] = []
+        self.beat: Child | None = None
         self.flower: Child | None = None
         self.flower_port = 0
         self.is_ready = False
@@ -157,7 +158,7 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [*self.workers, *([self.flower] if self.flower else [])]
+        return [*self.workers, *(child for child in (self.beat, self.flower) if child)]
 
     def _make_children(self) -> None:
         self.flower_port = self._choose_flower_port()
@@ -168,6 +169,8 @@ class Supervisor:
             program = self._program("worker", *pool)
             # SIGQUIT is Celery's cold stop: without `dev` nobody waits for what the steps still do.
             self.workers.append(Child(Role(f"worker-{number}", program, env, signal.SIGQUIT, here), self.lines))
+        # SIGTERM, so that it gives its lock back: the next `dev` would wait for it.
+        self.beat = Child(Role("beat", self._program("beat"), env, signal.SIGTERM, here), self.lines)
         program = self._program("flower", "--port", str(self.flower_port))
         # It warns of every worker that is not up yet, and lists Celery's own tasks: noise beside the workers' lines.
         quiet = {"FLOWER_LOGGING": "error", **env}
@@ -223,6 +226,7 @@ class Supervisor:
             pids = replace(pids, postgres=self.stack.postgres.pid or None)
         if self.stack.broker:
             pids = replace(pids, broker=self.stack.broker.pid or None)
+        pids = replace(pids, beat=self.beat.pid if self.beat else None)
         return replace(pids, flower=self.flower.pid if self.flower else None)
 
     def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":

@@ -22,6 +22,7 @@ class Pids:
     postgres: int | None = None
     broker: int | None = None
     flower: int | None = None
+    beat: int | None = None
     workers: tuple[int, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""`orchestrator dev` with real servers and stand-ins for the worker and Flower: nothing is ever left behind."""
+"""`orchestrator dev` with real servers and stand-ins for worker, beat and Flower: nothing is ever left behind."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def running(data_dir: Path, workers: int = 1, **env: str) -> AbstractContextMana
 def test_ready_is_one_json_line_with_what_a_client_needs(tmp_path: Path) -> None:
     with running(tmp_path / "data", workers=2) as dev:
         assert list(dev.info) == ["ready", "database_url", "broker_url", "flower_url", "data_dir", "pids"]
-        assert set(dev.info["pids"]) == {"postgres", "broker", "flower", "workers"}
+        assert set(dev.info["pids"]) == {"postgres", "broker", "flower", "beat", "workers"}
         assert len(dev.info["pids"]["workers"]) == 2
         with psycopg.connect(dev.info["database_url"]) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -1,4 +1,4 @@
-"""`orchestrator dev` with stand-ins for the worker and for Flower, so that supervision is tested in seconds.
+"""`orchestrator dev` with stand-ins for the worker, the beat and Flower, so that supervision is tested in seconds.
 
     python -m tests.support.stub_dev DATA_DIR [WORKERS]
 
@@ -40,6 +40,12 @@ def worker() -> None:
     signal.pause()
 
 
+def beat() -> None:
+    """Does nothing."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.pause()
+
+
 def flower(port: int) -> None:
     """Listens, answers nobody."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -50,6 +56,8 @@ def flower(port: int) -> None:
 def main(arguments: list[str]) -> int:
     if arguments[0] == "worker":
         worker()
+    elif arguments[0] == "beat":
+        beat()
     elif arguments[0] == "flower":
         flower(int(arguments[2]))
     else:
