@@ -3,6 +3,7 @@
 import os
 import random
 from concurrent.futures import CancelledError
+from datetime import datetime
 from time import monotonic
 from typing import Any, Final
 from uuid import UUID
@@ -15,6 +16,7 @@ from orchestrator.core.facts import Chain, Dispatch, Finished, Lease, StepError
 from orchestrator.engine import claim_step, fail_step, finish_step, release
 from orchestrator.engine.faults import fp
 from orchestrator.errors import InputInvalid, LeaseLost, OutputInvalid
+from orchestrator.ledger import schedules
 from orchestrator.ledger.sweeps import session_name
 from orchestrator.ledger.tx import is_disconnect
 from workers.errors_text import step_error
@@ -178,7 +180,24 @@ class Attempt:
 
     def _context(self, tx: Connection | None) -> Context:
         lease = self._lease
-        return Context(str(lease.run_id), lease.step_key, lease.attempt, lease.stop_at, self._held.signals, tx)
+        return Context(
+            str(lease.run_id),
+            lease.step_key,
+            lease.attempt,
+            lease.stop_at,
+            self._held.signals,
+            tx,
+            scheduled_for=self._scheduled_for,
+        )
+
+    def _scheduled_for(self) -> datetime | None:
+        """Asked by a handler, from whatever thread it runs in: with a connection of the pool, not the thread's own."""
+
+        def ask() -> datetime | None:
+            with self._ledger.tx() as tx:
+                return schedules.scheduled_for(tx, self._lease.run_id)
+
+        return patiently(Patience(self._settings.lease.total_seconds()), "read the scheduled time", ask)
 
     def _time_left_s(self) -> float | None:
         """Until the step's timeout. Both times are the database's, and were `lease` apart from the claim."""

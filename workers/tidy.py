@@ -1,4 +1,4 @@
-"""Removes expired idempotency keys and, if a retention is set, runs that ended long ago."""
+"""Removes expired idempotency keys and, if a retention is set, runs and ticks of long ago."""
 
 from typing import Final
 
@@ -18,15 +18,17 @@ class Tidy:
         self._site = site
         self._keys = 0
         self._runs = 0
+        self._ticks = 0
 
     def sweep(self) -> float:
         ledger, ttl = self._site.runtime().ledger, self._site.settings.retention
         keys = retention.keys(ledger)
         runs = 0 if ttl is None else retention.runs(ledger, ttl)
-        self._keys, self._runs = self._keys + keys, self._runs + runs
-        if keys or runs:
+        ticks = 0 if ttl is None else retention.ticks(ledger, ttl)
+        self._keys, self._runs, self._ticks = self._keys + keys, self._runs + runs, self._ticks + ticks
+        if keys or runs or ticks:
             return _PAUSE_S
-        if self._keys or self._runs:
-            log.info("ledger.tidied", extra={"keys": self._keys, "runs": self._runs})
-            self._keys = self._runs = 0
+        if self._keys or self._runs or self._ticks:
+            log.info("ledger.tidied", extra={"keys": self._keys, "runs": self._runs, "ticks": self._ticks})
+            self._keys = self._runs = self._ticks = 0
         return _REST_S

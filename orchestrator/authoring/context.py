@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ class Context:
         signals: Signals | None = None,
         tx: "Connection | None" = None,
         log: "logging.LoggerAdapter[Any] | None" = None,
+        scheduled_for: datetime | Callable[[], datetime | None] | None = None,
     ) -> None:
         """The defaults make a context for calling a step in a test."""
         self.run_id = run_id
@@ -51,6 +53,7 @@ class Context:
         self.deadline = deadline  # aware UTC; when this attempt is ended, None without a timeout
         self.signals = signals if signals is not None else Signals()
         self._tx = tx
+        self._scheduled_for = scheduled_for
         facts = {"run_id": run_id, "step_key": step_key, "attempt": attempt}
         self.log = log if log is not None else logging.LoggerAdapter(logging.getLogger("orchestrator.step"), facts)
 
@@ -61,6 +64,16 @@ class Context:
     def idempotency_key(self) -> str:
         """Stable over the attempts of this step; pass it on to make an outside effect happen once."""
         return f"{self.run_id}:{self.step_key}"
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """In a run that a schedule started: the time it is for, aware UTC, however late it runs; else None.
+
+        The first use asks the ledger.
+        """
+        if callable(self._scheduled_for):
+            self._scheduled_for = self._scheduled_for()
+        return self._scheduled_for
 
     @property
     def cancelled(self) -> bool:

@@ -138,7 +138,7 @@ def outcomes(
     if overlap == "allow" or not times:
         return ["started"] * len(times)
     if overlap == "cancel":
-        return ["skipped"] * (len(times) - 1) + ["started"]
+        return [*outcomes(times[:-1], "skip", busy=True), "started"]
     first: list[Outcome] = [] if busy else ["started"]
     rest = len(times) - len(first)
     last: list[Outcome] = ["queued"] if overlap == "queue" and rest else []

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import cancel_run, retention, retry_step
+from orchestrator.engine import cancel_run, retention, retry_step, tick
+from orchestrator.engine import schedules as acts
 from orchestrator.errors import RunNotFound
 from orchestrator.ledger import reads
 from orchestrator.ledger.schema import metadata
 from tests.support.factories import Lab, after, call, loop
+from tests.support.schedules import MINUTELY, NOON, at, deploy, events, fire, minutely, outcomes
 
 MONTH = timedelta(days=30)
+MINUTE = timedelta(minutes=1)
 
 
 def rows_of(lab: Lab, run_id: Any) -> dict[str, int]:
@@ -172,3 +175,57 @@ def test_a_start_beside_the_clean_up_of_its_key(lab: Lab) -> None:
         second, _ = lab.race(lambda: lab.start(key="k"), lambda: retention.keys(lab.ledger))
         assert second != first
         assert lab.start(key="k") == second
+
+
+# ---- schedules ----
+
+
+def test_ticks_go_with_their_runs_or_when_they_are_as_old(lab: Lab) -> None:
+    """What still waits stays, however old; so does a tick whose run is open."""
+    minutely(lab, overlap="queue")
+    at(lab, NOON + 2 * MINUTE)
+    (open_,) = fire(lab).started
+    at(lab, NOON + 3 * MINUTE)
+    fire(lab)
+    acts.backfill(lab.ledger, "demo", "m", NOON - 2 * MINUTE, NOON, by="op")
+    (done,) = tick.waiting(lab.ledger).started
+    lab.do(done, "a")
+    acts.pause(lab.ledger, "demo", "m", by="op")
+    before = [(-2, "started"), (-1, "pending"), (1, "missed"), (2, "started"), (3, "skipped")]
+    assert outcomes(lab) == before
+    lab.forward(MONTH - 5 * MINUTE)
+    assert (retention.runs(lab.ledger, MONTH), retention.ticks(lab.ledger, MONTH)) == (0, 0)
+    assert outcomes(lab) == before
+    lab.forward(10 * MINUTE)
+    assert retention.runs(lab.ledger, MONTH) == 1
+    assert outcomes(lab) == before[1:]
+    assert retention.ticks(lab.ledger, MONTH) == 2
+    assert outcomes(lab) == [(-1, "pending"), (2, "started")]
+    assert events(lab)
+    assert retention.ticks(lab.ledger, MONTH) == 4
+    assert events(lab) == []
+    assert retention.ticks(lab.ledger, MONTH) == 0
+    lab.do(open_, "a")
+
+
+def test_old_backfills_go_and_open_ones_stay(lab: Lab) -> None:
+    minutely(lab)
+    acts.backfill(lab.ledger, "demo", "m", NOON - 2 * MINUTE, NOON - MINUTE, by="op")
+    lab.do(*tick.waiting(lab.ledger).started, "a")
+    tick.waiting(lab.ledger)
+    acts.backfill(lab.ledger, "demo", "m", NOON - MINUTE, NOON, by="op")
+    acts.pause(lab.ledger, "demo", "m", by="op")
+    lab.forward(MONTH)
+    retention.ticks(lab.ledger, MONTH)
+    assert len(lab.rows("SELECT * FROM flow_schedule_backfills")) == 1
+
+
+def test_ticks_are_removed_in_pages(lab: Lab) -> None:
+    at(lab, NOON)
+    deploy(lab, m={**MINUTELY, "overlap": "skip", "missed": "all"})
+    at(lab, NOON + 8 * MINUTE)
+    (run_id,) = fire(lab).started
+    lab.do(run_id, "a")
+    acts.pause(lab.ledger, "demo", "m", by="op")
+    lab.forward(MONTH)
+    assert [retention.ticks(lab.ledger, MONTH, page=3) for _ in range(3)] == [3, 3, 1]
