@@ -4,11 +4,16 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Final
 
 from tests.proof.executions import Given, claim_of, explains, explanations, given, pids_of
 from tests.proof.history import FINAL_RUN, Fault, History
 from tests.proof.liveness import waits
 from tests.proof.ticks import doubled, lags, lost
+
+
+OPERATORS: Final = "schedule"
+"""The kinds of what operators do begin with it; it is no fault, and stands in the log beside them."""
 
 
 def quantile(values: Iterable[float], share: float) -> float:
@@ -38,7 +43,8 @@ def figures(history: History) -> dict[str, float]:
         "re-executions explained": again["explained"],
         "re-executions unexplained": again["unexplained"],
         "attempts lost": sum(row["status"] == "crashed" for row in history.final.get("flow_step_attempts", ())),
-        "faults": len(history.faults),
+        "faults": sum(not fault.kind.startswith(OPERATORS) for fault in history.faults),
+        "acts of operators": sum(fault.kind.startswith(OPERATORS) for fault in history.faults),
         "queue age p50 s": quantile(waited, 0.5),
         "queue age p99 s": quantile(waited, 0.99),
         **_ticks(history),
@@ -131,6 +137,8 @@ def recoveries(history: History) -> dict[str, Sequence[float]]:
     spans = _waits(history)
     found: dict[str, list[float]] = defaultdict(list)
     for fault in history.faults:
+        if fault.kind.startswith((OPERATORS, "beat")):
+            continue  # no step of a worker is held up
         late = [at for claim, at in lost if _hit(fault, claim)]
         late += [to_ns for from_ns, to_ns in spans if from_ns <= fault.healed_ns < to_ns]
         if late:

@@ -111,6 +111,8 @@ class Change:
     new: Row
     run_id: str = ""
     step_key: str = ""
+    wall: int = 0
+    """`at` on the wall clock, in nanoseconds since 1970."""
 
     @property
     def place(self) -> Place:
@@ -160,7 +162,7 @@ class History:
     ended_ns: int = 0
     """When the drain was over."""
     wall_ns: int = 0
-    """What a moment lacks to the wall clock, in nanoseconds since 1970: that is what schedules are about."""
+    """What a moment lacks to the wall clock, but for its drift: schedules are about that clock."""
     notes: Mapping[str, int] = field(default_factory=dict)
     """Figures that only the field knows, such as lines of the workers' logs."""
 

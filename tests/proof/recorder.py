@@ -93,6 +93,7 @@ def changes(url: str, offset: Offset) -> list[Change]:
             new=_plain(row["new"] or {}, offset),
             run_id=str(row["run_id"] or ""),
             step_key=row["step_key"] or "",
+            wall=_since_1970(row["at"]),
         )
         for row in found
     )

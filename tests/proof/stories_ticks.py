@@ -52,7 +52,7 @@ class Timed(Story):
         self.put("flow_runs", (run_id,), id=run_id, **told)
         return run_id
 
-    def over(self, run_id: str, status: str = "succeeded") -> None:  # type: ignore[override]
+    def over(self, run_id: str, status: str = "succeeded") -> None:
         """Its end."""
         self.commit()
         self.put("flow_runs", (run_id,), status=status, sinks_open=0)

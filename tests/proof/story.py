@@ -67,10 +67,9 @@ class Story:
 
     def _write(self, table: str, op: Literal["insert", "update", "delete"], old: Row, new: Row) -> None:
         row = new or old
-        run_id = row.get("run_id") or row.get("id", "")
-        change = Change(
-            len(self.changes) + 1, self.now, self._xid, table, op, old, dict(new), run_id, row.get("step_key", "")
-        )
+        run_id, step_key = row.get("run_id") or row.get("id", ""), row.get("step_key", "")
+        seq = len(self.changes) + 1
+        change = Change(seq, self.now, self._xid, table, op, old, dict(new), run_id, step_key, self.now)
         self.changes.append(change)
 
     def step(self, key: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _only_live(history: History, one: Schedule) -> Iterator[Violation]:
             state = one.before(change)
             if state is None or not state.live:
                 yield _wrong(one, f"is {change.new['outcome']} while it is disabled, paused or deleted", tick, change)
-            if change.at + history.wall_ns < tick.at - history.limits.slack_ns:
+            if change.wall < tick.at - history.limits.slack_ns:
                 yield _wrong(one, "is decided before its time", tick, change)
 
 
@@ -108,7 +108,7 @@ def _made_up_for(history: History, one: Schedule) -> Iterator[Violation]:
         started = Counter(tick.changes[0].xid for tick in span.ticks if tick.outcome != "missed")
         for tick in span.ticks:
             change = tick.changes[0]
-            at = change.at + history.wall_ns
+            at = change.wall
             behind = any(tick.at < later <= at + history.limits.slack_ns for later in span.due)
             if tick.kind != "cron" or change.xid == span.ends_xid:
                 continue  # what is left when a rule ends is missed under every policy
@@ -217,7 +217,7 @@ def _prompt(history: History, one: Schedule) -> Iterator[Violation]:
         for begun, over in ((begun + history.wall_ns, over + history.wall_ns) for begun, over in history.quiet):
             for at in span.required:
                 change = span.decided.get(at)
-                until = min(over, span.to_ns, change.at + history.wall_ns if change is not None else 2**62)
+                until = min(over, span.to_ns, change.wall if change is not None else 2**62)
                 waited_ns = until - max(at + span.jitter_ns, begun, span.from_ns)
                 if waited_ns > history.limits.liveness_ns:
                     sentence = f"{_shown(at)} is due since {waited_ns / SECOND:.1f} s of a quiet window"
@@ -251,7 +251,7 @@ def lags(history: History, by: str | None = None) -> list[float]:
     """Seconds from the time that was scheduled to the commit that decided it, of ticks without jitter that were not
     skipped or missed."""
     return [
-        (tick.changes[0].at + history.wall_ns - tick.at) / SECOND
+        (tick.changes[0].wall - tick.at) / SECOND
         for one in schedules(history)
         for span in one.spans
         if not span.jitter_ns
@@ -264,7 +264,7 @@ def failovers(history: History) -> dict[str, list[float]]:
     """By kind of fault of beats, in seconds: from the fault to the next tick that a beat announced. A scheduled time
     has to come first, so that is up to a second more than the beats needed."""
     announced = sorted(
-        (tick.at, tick.changes[0].at + history.wall_ns)
+        (tick.at, tick.changes[0].wall)
         for one in schedules(history)
         for tick in one.ticks
         if tick.inserted.get("by") == "beat"

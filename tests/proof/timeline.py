@@ -208,7 +208,7 @@ def _states(history: History, flow: str, changes: list[Change]) -> Iterator[Stat
         if not row and change.op != "delete":
             continue  # the flow was there before its schedule
         live = bool(row.get("active")) and "paused_at" not in row and enabled
-        at = lasts.get(change.xid, change).at + history.wall_ns
+        at = lasts.get(change.xid, change).wall
         state = State(seq, change.xid, at, live, row.get("definition", {}), row.get("expression"))
         if last is not None and last.seq == seq:
             state = replace(state, at=last.at)

@@ -11,11 +11,13 @@ from typing import Final, cast
 
 import redis
 
-from tests.soak.field import Field, Post
+from tests.soak.field import BeatPost, Field, Post
+from tests.support.beat_process import ForkedBeat
 from tests.support.eventually import eventually
-from tests.support.nursery import alive
+from tests.support.nursery import alive, stopped
 
 ANYWHERE: Final[frozenset[int]] = frozenset()
+NOBODY: Final = frozenset({-1})
 SHUTDOWN_S: Final = 20.0
 
 
@@ -202,6 +204,53 @@ def _link(link: str, trouble: str) -> Strike:
     return strike
 
 
+# ---- beats ----
+
+
+def _living(field: Field) -> list[BeatPost]:
+    """Beats that run, the one that holds the lock first."""
+    running = [post for post in field.beats if post.beat is not None and post.alive and not stopped(post.beat.pid)]
+    return sorted(running, key=lambda post: not post.leads)
+
+
+def _beats(field: Field, count: int) -> list[ForkedBeat]:
+    return [post.beat for post in _living(field)[:count] if post.beat is not None]
+
+
+def _kill_beats(count: int) -> Strike:
+    @contextmanager
+    def strike(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+        struck = _beats(field, count)
+        for beat in struck:
+            beat.kill()
+        yield Struck("beats", frozenset(beat.pid for beat in struck) or NOBODY, f"{len(struck)} of them")
+        field.keep_up()
+
+    return strike
+
+
+@contextmanager
+def pause_beat(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGSTOP to the holder of the lock, for longer than that lasts; it wakes up as one that another has replaced."""
+    pids = frozenset(beat.pid for beat in _beats(field, 1))
+    _send(pids, signal.SIGSTOP)
+    yield Struck("beats", pids or NOBODY)
+    _send(pids, signal.SIGCONT)
+
+
+def _stall_beat(link: str) -> Strike:
+    @contextmanager
+    def strike(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+        struck = _living(field)[:1]
+        for one in struck:
+            (one.valkey if link == "broker" else one.postgres).stall()
+        yield Struck("beats", frozenset(one.beat.pid for one in struck if one.beat is not None) or NOBODY)
+        for one in struck:
+            (one.valkey if link == "broker" else one.postgres).free()
+
+    return strike
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of fault: how it is done, for how many seconds, and how often beside the others."""
@@ -215,6 +264,7 @@ class Kind:
 
 
 INSTANT: Final = (0.0, 0.0)
+LINKS: Final = ("broker", "database")
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("kill", kill, (0.0, 2.0), 4),
     Kind("kill-main", kill_main, (0.0, 2.0)),
@@ -234,6 +284,10 @@ KINDS: Final[tuple[Kind, ...]] = (
         Kind(f"link-broker-{what}", _link("broker", what), (1.0, 7.0), 1)
         for what in ("slow", "stall", "reset", "swallow")
     ),
+    Kind("beat-kill", _kill_beats(1), (0.0, 3.0), 4, of_worker=False),
+    Kind("beat-kill-all", _kill_beats(9), (1.0, 5.0), 2, of_worker=False),
+    Kind("beat-pause", pause_beat, (2.5, 6.0), 4, of_worker=False),
+    *(Kind(f"beat-link-{link}-stall", _stall_beat(link), (2.5, 6.0), 1, of_worker=False) for link in LINKS),
     Kind("link-client-swallow", _link("client", "swallow"), (0.5, 2.0), of_worker=False),
 )
 

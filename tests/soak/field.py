@@ -19,14 +19,17 @@ from tests.proof import recorder
 from tests.proof.history import SECOND, Fault, History, Limits
 from tests.soak import flows
 from tests.soak.load import Load
-from tests.soak.plans import plans
+from tests.soak.operators import Operators
+from tests.soak.plans import plans, timed
 from tests.soak.wire import Wire
 from tests.support import databases, servers
+from tests.support.beat_process import ForkedBeat
 from tests.support.nursery import Forked, Nursery, all_of, nursery
 from tests.support.servers import Broker, Server
 
 _FLOWS: Final = str(Path(flows.__file__))
 LEASE: Final = timedelta(seconds=4)
+BEAT_LOCK: Final = timedelta(seconds=2)
 _RAISED: Final = re.compile(r"^([a-z_]\w*(?:\.\w+)*\.\w+|[A-Z]\w*(?:Error|Exception|Lost))(?::|$)")
 """The last line of a traceback."""
 _OPEN: Final = "SELECT count(*) FROM flow_runs WHERE ended_at IS NULL"
@@ -55,6 +58,26 @@ class Post:
 
 
 @dataclass
+class BeatPost:
+    """A place for one beat, behind links of its own."""
+
+    name: str
+    postgres: Wire
+    valkey: Wire
+    settings: Settings
+    beat: ForkedBeat | None = None
+    starts: int = 0
+
+    @property
+    def alive(self) -> bool:
+        return self.beat is not None and self.beat.alive
+
+    @property
+    def leads(self) -> bool:
+        return self.beat is not None and self.beat.alive and self.beat.leads
+
+
+@dataclass
 class Field:
     """Everything that is there while a soak runs."""
 
@@ -68,6 +91,8 @@ class Field:
     stack: ExitStack
     env: dict[str, str]
     posts: list[Post] = field(default_factory=list)
+    beats: list[BeatPost] = field(default_factory=list)
+    operators: Operators | None = None
     loads: list[Load] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     quiet: list[tuple[int, int]] = field(default_factory=list)
@@ -81,17 +106,18 @@ class Field:
 
     def add_post(self, pool: str, concurrency: int) -> Post:
         """A worker with its own links to both servers."""
-        name = f"w{len(self.posts)}"
-        postgres, valkey = Wire(self.url), Wire(self.broker.url)
-        self.stack.callback(postgres.close)
-        self.stack.callback(valkey.close)
-        settings = self.settings.model_copy(
-            update={"database_url": SecretStr(_driver(postgres.url)), "broker_url": SecretStr(valkey.url)}
-        )
-        post = Post(name, pool, concurrency, postgres, valkey, settings)
+        post = Post(f"w{len(self.posts)}", pool, concurrency, *self._links())
         self.posts.append(post)
         self.start(post)
         return post
+
+    def _links(self) -> tuple[Wire, Wire, Settings]:
+        """To both servers, and the settings that lead over them."""
+        postgres, valkey = Wire(self.url), Wire(self.broker.url)
+        self.stack.callback(postgres.close)
+        self.stack.callback(valkey.close)
+        urls = {"database_url": SecretStr(_driver(postgres.url)), "broker_url": SecretStr(valkey.url)}
+        return postgres, valkey, self.settings.model_copy(update=urls)
 
     def start(self, post: Post) -> None:
         """A new worker at this post; it need not be ready yet."""
@@ -111,10 +137,34 @@ class Field:
         post.logs.append(made.log_file)
 
     def keep_up(self) -> None:
-        """Start a worker wherever one has died."""
+        """Start a worker, or a beat, wherever one has died."""
         for post in self.posts:
             if post.worker is not None and not post.worker.alive:
                 self.start(post)
+        for beat in self.beats:
+            if not beat.alive:
+                self.start_beat(beat)
+
+    # ---- beats and operators ----
+
+    def add_beat(self) -> BeatPost:
+        """A beat with its own links."""
+        post = BeatPost(f"b{len(self.beats)}", *self._links())
+        self.beats.append(post)
+        self.start_beat(post)
+        return post
+
+    def start_beat(self, post: BeatPost) -> None:
+        """A new beat at this post, without anybody who would start it again."""
+        made = ForkedBeat(self.nursery, post.settings, self.folder, name=f"{post.name}.{post.starts}")
+        self.stack.callback(made.kill)
+        made.start(ready=False)
+        post.beat, post.starts = made, post.starts + 1
+
+    def open_operators(self) -> None:
+        """People who pause, edit, disable and trigger schedules until the load is closed."""
+        self.operators = Operators(self.settings, timed(int(self.env["SOAK_STEADY"])), f"{self.seed}", self.faults)
+        self.operators.start()
 
     # ---- clients ----
 
@@ -126,8 +176,11 @@ class Field:
         load.start()
 
     def close_load(self) -> None:
+        """Clients and operators go home; the last thing operators do is to stop every schedule."""
         for load in self.loads:
             load.stop()
+        if self.operators is not None:
+            self.operators.stop()
 
     # ---- the end ----
 
@@ -155,6 +208,9 @@ class Field:
         for post in self.posts:
             if post.worker is not None:
                 post.worker.kill()
+        for each in self.beats:
+            if each.beat is not None:
+                each.beat.kill()
         offset = self.offset.until_now()
         assert abs(offset.drift_ns) < SECOND, f"the wall clock was set: {offset.drift_ns / 1e6:.1f} ms"
         invocations, messages = recorder.read_log(Path(self.env["TEST_EFFECTS"]))
@@ -170,6 +226,7 @@ class Field:
             quiet=tuple(self.quiet),
             limits=limits,
             ended_ns=time.monotonic_ns(),
+            wall_ns=-offset.offset_ns - offset.drift_ns // 2,
             notes=self._notes(),
         )
 
@@ -185,6 +242,10 @@ class Field:
                     found["abandoned threads"] += " step.abandoned " in line
                     if raised := _RAISED.match(line):
                         found[f"logged {raised[1]}"] += 1
+        for log in self.folder.glob("b[0-9]*.log"):
+            text = log.read_text(errors="replace")
+            found["beats that took the lead"] += text.count(" beat.leads ")
+            found["beats that lost their lock"] += text.count(" beat.lock_lost")
         return dict(found)
 
 
@@ -204,8 +265,9 @@ def _driver(url: str) -> str:
 
 
 @contextmanager
-def open_field(seed: int, folder: Path, **changes: Any) -> Iterator[Field]:
-    """Servers of its own, a migrated and recorded ledger, and no worker yet; `changes` are settings."""
+def open_field(seed: int, folder: Path, *, steady: int = 1, **changes: Any) -> Iterator[Field]:
+    """Servers of its own, a migrated and recorded ledger, and no worker yet; `steady` schedules fire every second, with
+    0 there is no schedule at all; `changes` are settings."""
     with (
         servers.postgres(folder / "postgres") as server,
         servers.broker(folder / "valkey") as broker,
@@ -216,7 +278,7 @@ def open_field(seed: int, folder: Path, **changes: Any) -> Iterator[Field]:
         url = server.url_of(database)
         migrate.upgrade(url)
         recorder.install(url)
-        env = {"SOAK_SEED": str(seed), "TEST_EFFECTS": str(folder / "effects.log")}
+        env = {"SOAK_SEED": str(seed), "SOAK_STEADY": str(steady), "TEST_EFFECTS": str(folder / "effects.log")}
         made = Field(seed, folder, server, broker, url, settings_for(url, broker.url, changes), nest, stack, env)
         stack.callback(made.close_load)
         yield made
@@ -238,5 +300,10 @@ def settings_for(database_url: str, broker_url: str, changes: dict[str, Any]) ->
         "cancel_grace": timedelta(seconds=1.5),
         "worker_ttl": timedelta(seconds=6),
         "crash_limit": 8,
+        "beat_lock": BEAT_LOCK,
+        "beat_interval": BEAT_LOCK / 4,
+        "reconcile_interval": timedelta(seconds=3),
+        "watchdog_interval": timedelta(seconds=1),
+        "tick_grace": timedelta(seconds=1),
     }
     return Settings(**{**values, **changes})

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from orchestrator import Context, Flow, Manifest, step
 from tests.proof.recorder import write_line
 from tests.soak import mutants
-from tests.soak.plans import plans
+from tests.soak.plans import plans, timed
 
 if mutants.VARIABLE in os.environ:
     mutants.apply(os.environ[mutants.VARIABLE])
@@ -105,6 +105,6 @@ def _arrived(args: Any = (), **_: object) -> None:
 
 FLOWS = {
     plan.name: Flow.from_manifest(Manifest(**plan.manifest), steps=[work, wait, pay])
-    for plan in plans(int(os.environ.get("SOAK_SEED", "0")))
+    for plan in [*plans(int(os.environ.get("SOAK_SEED", "0"))), *timed(int(os.environ.get("SOAK_STEADY", "1")))]
 }
 globals().update(FLOWS)

@@ -23,6 +23,8 @@ _TROUBLE = """
 SELECT (SELECT count(*) FROM flow_steps WHERE queued AND ready_at < to_timestamp(%(since)s))
      + (SELECT count(*) FROM flow_step_claims WHERE expires_at < clock_timestamp())
      + (SELECT count(*) FROM flow_steps WHERE due_at < clock_timestamp() - interval '1 s')
+     + (SELECT count(*) FROM flow_schedule_states
+         WHERE active AND paused_at IS NULL AND due_at < clock_timestamp() - interval '3 s')
 """
 
 

@@ -1,7 +1,7 @@
 """Seeded flows and inputs. The graph is a manifest in plain dicts; what each handler does comes with the input."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,6 +53,42 @@ def plans(seed: int, count: int = 14) -> list[Plan]:
     """The flows of a soak: the same for the same seed, in every process."""
     rng = random.Random(f"plans {seed}")
     return [_plan(rng, f"soak{n}", SHAPES[n % len(SHAPES)]) for n in range(count)]
+
+
+def timed(steady: int = 1) -> list[Plan]:
+    """Flows that only their schedules start: every policy, and `steady` schedules that fire each second and make up for
+    everything; without any there is no flow at all."""
+    if not steady:
+        return []
+    every = {f"every{n}": _every("PT1S", missed="all") for n in range(steady)}
+    jitter = _every("PT2S", missed="all", jitter="PT1S")
+    minute = {"type": "cron", "expression": "* * * * *", "missed": "all", "input": _input([0])}
+    return [
+        _timed("timed_all", [0], every | {"jitter": jitter, "minute": minute}),
+        _timed("timed_skip", [0.6, 0.6], {"two": _every("PT2S", [0.6, 0.6], overlap="skip")}),
+        _timed("timed_queue", [0.5, 0.5], {"two": _every("PT2S", [0.5, 0.5], missed="all", overlap="queue")}),
+        _timed("timed_cancel", [0.5] * 3, {"three": _every("PT3S", [0.5] * 3, overlap="cancel")}),
+        _timed("timed_window", [0], {"three": _every("PT3S", missed="all", window="PT4S")}),
+        _timed("timed_late", [0], {"four": _every("PT4S", missed="skip")}),
+    ]
+
+
+def _input(seconds: Sequence[float]) -> dict[str, Any]:
+    return {"fates": {f"s{n}": {"s": each} for n, each in enumerate(seconds)}, "lists": {}}
+
+
+def _every(interval: str, seconds: Sequence[float] = (0,), **options: Any) -> dict[str, Any]:
+    return {"type": "every", "interval": interval, "input": _input(seconds), **options}
+
+
+def _timed(name: str, seconds: Sequence[float], triggers: dict[str, Any]) -> Plan:
+    """A chain of so many steps."""
+    steps: dict[str, Any] = {}
+    for n in range(len(seconds)):
+        after = {f"s{n - 1}": ["succeeded"]} if n else {}
+        inputs = {"fate": f"@triggerBody().fates.s{n}", "seen": _seen(steps, after)}
+        steps[f"s{n}"] = {"type": "work", "inputs": inputs, "run_after": after, "retry": {"max_attempts": 2}}
+    return Plan(name, {"name": name, "steps": steps, "triggers": triggers})
 
 
 def _plan(rng: random.Random, name: str, shape: str) -> Plan:

@@ -48,8 +48,8 @@ def soak(
     rng = random.Random(f"soak {seed}")
     changes = {"ack_emulation": rng.random() < 0.3, **changes}
     with TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-        with open_field(seed, Path(folder), **changes) as field, _broken(field, mutant):
-            _man(field, rng)
+        with open_field(seed, Path(folder), steady=int(mutant is None), **changes) as field, _broken(field, mutant):
+            _man(field, rng, schedules=mutant is None)
             clock.over("set up")
             Nemesis(field, liveness_s, _kinds(mutant)).torment(monotonic() + minutes * 60)
             clock.over("faults")
@@ -105,8 +105,8 @@ def _broken(field: Field, mutant: str | None) -> Iterator[None]:
             ledger.close()
 
 
-def _man(field: Field, rng: random.Random) -> None:
-    """Two or three workers of both pools, and two clients."""
+def _man(field: Field, rng: random.Random, *, schedules: bool) -> None:
+    """Two or three workers of both pools, and two clients; with schedules two beats and an operator too."""
     field.add_post("prefork", 2)
     field.add_post("threads", 4)
     if rng.random() < 0.4:
@@ -116,3 +116,7 @@ def _man(field: Field, rng: random.Random) -> None:
         post.worker.wait_ready()
     for _ in range(2):
         field.open_load(OPEN_RUNS)
+    if schedules:
+        for _ in range(2):
+            field.add_beat()
+        field.open_operators()

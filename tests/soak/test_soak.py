@@ -31,6 +31,8 @@ def test_nothing_is_lost_stuck_or_unexplained(tmp_path: Path) -> None:
     assert [str(violation) for violation in outcome.verdict.violations] == []
     figures = outcome.verdict.figures
     assert (figures["lost"], figures["stuck"], figures["re-executions unexplained"]) == (0, 0, 0)
+    assert (figures["tick doubles"], figures["ticks lost"]) == (0, 0)
+    assert figures["ticks"] >= 60 * MINUTES, "schedules fired"
     assert figures["faults"] >= 2 * MINUTES, "the nemesis was at work"
     assert figures["runs succeeded"] >= 10 * MINUTES, "and so were the workers"
 
