@@ -11,7 +11,6 @@ from tests.proof.history import FINAL_RUN, Fault, History
 from tests.proof.liveness import waits
 from tests.proof.ticks import doubled, lags, lost
 
-
 OPERATORS: Final = "schedule"
 """The kinds of what operators do begin with it; it is no fault, and stands in the log beside them."""
 

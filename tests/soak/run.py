@@ -3,7 +3,7 @@
 import logging
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,23 +35,27 @@ def soak(
     *,
     liveness_s: float = LIVENESS_S,
     mutant: str | None = None,
+    steady: int = 1,
+    clients: int = 2,
+    kinds: Sequence[Kind] = (),
     **changes: Any,
 ) -> Outcome:
     """Run it. With `keep`, the logs of the workers and the effects are copied there when something is wrong.
 
     `liveness_s`: nothing that can go on waits longer in a quiet window, behind the load's own backlog included.
-    `mutant`: how its workers, and its clients, are broken; then the faults are those that it cannot stand. `changes`
-    are settings.
+    `mutant`: how its workers, and its clients, are broken; then the faults are those that it cannot stand, and there
+    are no schedules. `steady`: how many schedules fire each second. `kinds`: only these faults. `changes` are settings.
     """
     clock = _Phases()
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     rng = random.Random(f"soak {seed}")
     changes = {"ack_emulation": rng.random() < 0.3, **changes}
+    steady = 0 if mutant is not None else steady
     with TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-        with open_field(seed, Path(folder), steady=int(mutant is None), **changes) as field, _broken(field, mutant):
-            _man(field, rng, schedules=mutant is None)
+        with open_field(seed, Path(folder), steady=steady, **changes) as field, _broken(field, mutant):
+            _man(field, rng, clients, schedules=steady > 0)
             clock.over("set up")
-            Nemesis(field, liveness_s, _kinds(mutant)).torment(monotonic() + minutes * 60)
+            Nemesis(field, liveness_s, kinds or _kinds(mutant)).torment(monotonic() + minutes * 60)
             clock.over("faults")
             field.close_load()
             field.drain(DRAIN_S)
@@ -105,8 +109,8 @@ def _broken(field: Field, mutant: str | None) -> Iterator[None]:
             ledger.close()
 
 
-def _man(field: Field, rng: random.Random, *, schedules: bool) -> None:
-    """Two or three workers of both pools, and two clients; with schedules two beats and an operator too."""
+def _man(field: Field, rng: random.Random, clients: int, *, schedules: bool) -> None:
+    """Two or three workers of both pools, and clients; with schedules two beats and an operator too."""
     field.add_post("prefork", 2)
     field.add_post("threads", 4)
     if rng.random() < 0.4:
@@ -114,7 +118,7 @@ def _man(field: Field, rng: random.Random, *, schedules: bool) -> None:
     for post in field.posts:
         assert post.worker is not None
         post.worker.wait_ready()
-    for _ in range(2):
+    for _ in range(clients):
         field.open_load(OPEN_RUNS)
     if schedules:
         for _ in range(2):
