@@ -45,6 +45,8 @@ class Sizes:
     """Per client of pgbench."""
     single_runs: int = 100
     memory_steps: int = 100_000
+    schedules: int = 10_000
+    schedules_s: float = 40.0
 
 
 QUICK = Sizes(
@@ -61,6 +63,8 @@ QUICK = Sizes(
     finishes=4_000,
     single_runs=30,
     memory_steps=10_000,
+    schedules=2_000,
+    schedules_s=15.0,
 )
 TINY = Sizes(
     rounds=1,
@@ -77,6 +81,8 @@ TINY = Sizes(
     finishes=40,
     single_runs=3,
     memory_steps=100,
+    schedules=20,
+    schedules_s=2.5,
 )
 
 

@@ -46,6 +46,8 @@ def test_ours_beside_itself_gives_its_figures() -> None:
     assert not any("–" in cells for what, cells in compared.items() if "CPU" not in what)
     assert "commits that wait for the disk: **" in text
     assert text.count("MB per 100,000 steps") == 2
+    assert "reconcile, Redis emptied to every entry back: **" in text
+    assert "in one second: p50 **" in text
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_ours_beside_itself_gives_its_figures() -> None:
         (
             ["--only", "chian"],
             "there is no benchmark 'chian'; there are chain, latency, fan, starts, backlog, history, "
-            "finish, scale, costs, memory",
+            "finish, scale, costs, memory, schedules",
         ),
         (["--only", " , "], "no benchmark is named"),
         (["--output", "/nowhere/at/all.md"], "/nowhere/at/all.md is no file in a folder that exists"),
