@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection
@@ -47,9 +48,10 @@ def _register(ledger: Ledger, tx: Connection, manifest: Manifest) -> tuple[Dispa
     for key, row in rows.items():
         if row.active and key not in wanted:
             _remove(tx, row, manifest)
+    enabled, now = definitions.switch_and_time(tx, flow)
     for key, (trigger, text) in sorted(wanted.items(), key=lambda item: item[0]):
         if key not in rows:
-            _add(tx, manifest, key, trigger, text)
+            _add(tx, manifest, key, trigger, text, now, enabled=enabled)
         elif not rows[key].active or _changes(rows[key], text):
             _change(tx, manifest, rows[key], trigger, text)
     return dispatches
@@ -63,12 +65,12 @@ def _changes(row: ScheduleRow, text: str) -> bool:
     return bool(row.definition != json.loads(text))
 
 
-def _add(tx: Connection, manifest: Manifest, key: str, trigger: ScheduleDef, text: str) -> None:
-    ticks.put(tx, Stored(flow=manifest.name, key=key, active=True, definition=text))
-    row = schedules.find(tx, manifest.name, key)
-    assert row is not None
-    stored = _paused(row, Stored.of(row)) if trigger.paused else Stored.of(row)
-    ticks.put(tx, going_on(row, stored, enabled=row.flow_enabled))
+def _add(
+    tx: Connection, manifest: Manifest, key: str, trigger: ScheduleDef, text: str, now: datetime, *, enabled: bool
+) -> None:
+    stored = Stored(flow=manifest.name, key=key, active=True, definition=text)
+    stored = _paused(stored, now) if trigger.paused else stored
+    ticks.put(tx, going_on(stored, now, enabled=enabled))
     _event(tx, manifest, key, "registered", text)
 
 
@@ -78,11 +80,11 @@ def _change(tx: Connection, manifest: Manifest, row: ScheduleRow, trigger: Sched
     stored = replace(Stored.of(row), active=True, definition=text)
     if trigger.paused and not was_paused and row.paused_at is None:
         stopped(tx, row, CODE)
-        stored = _paused(row, stored)
+        stored = _paused(stored, row.now)
     elif was_paused and not trigger.paused and row.paused_by == CODE:
         stored = replace(stored, paused_at=None, paused_by=None, pause_reason=None)
     goes_on = row.live and stored.paused_at is None and stored.timing() == before
-    ticks.put(tx, stored if goes_on else going_on(row, stored, enabled=row.flow_enabled))
+    ticks.put(tx, stored if goes_on else going_on(stored, row.settled_until, enabled=row.flow_enabled))
     _event(tx, manifest, row.trigger_key, "changed" if row.active else "registered", text)
 
 
@@ -93,8 +95,8 @@ def _remove(tx: Connection, row: ScheduleRow, manifest: Manifest) -> None:
     ticks.event(tx, row.flow, row.trigger_key, "removed", actor=CODE, version=manifest.version)
 
 
-def _paused(row: ScheduleRow, stored: Stored) -> Stored:
-    return replace(stored, paused_at=row.now, paused_by=CODE, pause_reason="`paused` in the code")
+def _paused(stored: Stored, now: datetime) -> Stored:
+    return replace(stored, paused_at=now, paused_by=CODE, pause_reason="`paused` in the code")
 
 
 def _event(tx: Connection, manifest: Manifest, key: str, type: str, text: str) -> None:

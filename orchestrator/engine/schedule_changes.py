@@ -5,6 +5,7 @@ missed, and not started behind the back of who stopped it.
 """
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core import ticks as rules
 from orchestrator.core.facts import Dispatch
+from orchestrator.core.schedule_ids import schedule_name
 from orchestrator.core.timing import Timing
 from orchestrator.engine import tick
 from orchestrator.errors import ScheduleInvalid
@@ -78,10 +80,11 @@ def stopped(tx: Connection, row: ScheduleRow, by: str) -> Stored:
     return replace(Stored.of(row), cursor=None, due=None)
 
 
-def going_on(row: ScheduleRow, stored: Stored, *, enabled: bool) -> Stored:
-    """`stored` with the cursor at the first fire after now, if it is to fire at all. `row` tells what is settled."""
+def going_on(stored: Stored, settled_until: datetime, *, enabled: bool) -> Stored:
+    """`stored` with the cursor at its first fire after `settled_until`, if it is to fire at all."""
     if not (stored.active and stored.paused_at is None and enabled):
         return replace(stored, cursor=None, due=None)
     timing = stored.timing()
-    cursor = timing.after(row.settled_until)
-    return replace(stored, cursor=cursor, due=None if cursor is None else rules.due_at(timing, row.name, cursor))
+    cursor = timing.after(settled_until)
+    due = None if cursor is None else rules.due_at(timing, schedule_name(stored.flow, stored.key), cursor)
+    return replace(stored, cursor=cursor, due=due)

@@ -74,7 +74,7 @@ def resume(ledger: Ledger, flow: str, key: str, *, by: str) -> None:
         if row.paused_at is None:
             return
         stored = replace(Stored.of(row), paused_at=None, paused_by=None, pause_reason=None)
-        ticks.put(tx, going_on(row, stored, enabled=row.flow_enabled))
+        ticks.put(tx, going_on(stored, row.settled_until, enabled=row.flow_enabled))
         ticks.event(tx, flow, key, "resumed", actor=by)
 
     ledger.retry(work)
@@ -129,7 +129,7 @@ def set_cron(
             )
         row, dispatches = settle(ledger, tx, row, _OPERATOR)
         stored = replace(Stored.of(row), expression=expression, zone=where, overridden_at=row.now, overridden_by=by)
-        ticks.put(tx, going_on(row, stored, enabled=row.flow_enabled))
+        ticks.put(tx, going_on(stored, row.settled_until, enabled=row.flow_enabled))
         was = {"expression": row.expression, "zone": row.zone} if row.expression else None
         ticks.event(tx, flow, key, "cron_set", actor=by, expression=expression, zone=where, was=was)
         return dispatches
@@ -150,7 +150,7 @@ def reset(ledger: Ledger, flow: str, key: str, *, by: str) -> tuple[Dispatch, ..
             return ()
         row, dispatches = settle(ledger, tx, row, _OPERATOR)
         stored = replace(Stored.of(row), expression=None, zone=None, overridden_at=None, overridden_by=None)
-        ticks.put(tx, going_on(row, stored, enabled=row.flow_enabled))
+        ticks.put(tx, going_on(stored, row.settled_until, enabled=row.flow_enabled))
         ticks.event(tx, flow, key, "reset", actor=by, was={"expression": row.expression, "zone": row.zone})
         return dispatches
 

@@ -38,6 +38,6 @@ def _switch(ledger: Ledger, flow: str, enabled: bool, by: str, reason: str | Non
             if not enabled:
                 ticks.put(tx, stopped(tx, row, "operator"))
             elif row.next_tick_at is None:  # what fires already goes on
-                ticks.put(tx, going_on(row, Stored.of(row), enabled=True))
+                ticks.put(tx, going_on(Stored.of(row), row.settled_until, enabled=True))
 
     ledger.retry(work)

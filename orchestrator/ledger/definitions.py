@@ -1,5 +1,6 @@
 """Flow definitions: the current one by name, every version by hash."""
 
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -33,6 +34,13 @@ def is_registered(tx: Connection, manifest: Manifest) -> bool:
 def hold(tx: Connection, flow: str) -> None:
     """Hold the flow, if there is one, against registrations and switches."""
     run(tx, "hold_definition", name=flow)
+
+
+def switch_and_time(tx: Connection, flow: str) -> tuple[bool, datetime]:
+    """Whether the registered flow is enabled, and the ledger's clock."""
+    row = one(tx, "definition", flow=flow)
+    assert row is not None
+    return row.enabled, row.now
 
 
 def register(tx: Connection, manifest: Manifest) -> None:

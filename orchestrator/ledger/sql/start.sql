@@ -63,7 +63,7 @@ SELECT run.id, clashes.n AS clashes
 
 -- name: definition
 -- Does:  what a start needs to know of a flow.
-SELECT manifest_hash, enabled, switched_by, switch_reason FROM flow_definitions WHERE name = %(flow)s;
+SELECT manifest_hash, enabled, switched_by, switch_reason, flow_now() AS now FROM flow_definitions WHERE name = %(flow)s;
 
 -- name: rejected
 -- Does:  records that a disabled flow refused a trigger (SPEC: event `trigger.rejected_disabled`, code 1010).
