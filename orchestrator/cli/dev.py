@@ -21,7 +21,7 @@ def dev(
     ] = None,
     output: Annotated[str, typer.Option("-o", "--output", help="table, or json: one line.")] = "table",
 ) -> None:
-    """Start PostgreSQL, Valkey, a worker and Flower here, until Ctrl-C.
+    """Start PostgreSQL, Valkey, a worker, a beat and Flower here, until Ctrl-C.
 
     ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL replace the embedded servers.
     """
