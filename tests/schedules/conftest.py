@@ -81,13 +81,11 @@ class Field:
     nursery: Nursery
     first: dict[str, datetime] = field(default_factory=dict)
     people: list[WorkerProcess] = field(default_factory=list)
-
-    @property
-    def flows(self) -> Path:
-        return self.folder / "flows.py"
+    flows: Path = Path()
 
     def plan(self, *schedules: str) -> None:
         """The flow has these schedules from now on: `Every("1s"), key="e", missed="all"`."""
+        self.flows = self.folder / f"flows_{len(list(self.folder.glob('flows_*.py')))}.py"  # a module is loaded once
         self.flows.write_text(_CODE + "".join(f"schedule(ticking, {one})\n" for one in schedules))
         for flow in discovery.load_flows((str(self.flows),)).values():
             register.register(self.ledger, flow.manifest)
