@@ -276,6 +276,10 @@ class AsyncScheduleHandle:
             self.sync.backfill, since, until, max_parallel=max_parallel, reverse=reverse, dry_run=dry_run, by=by
         )
 
+    async def zone(self) -> str:
+        """As `ScheduleHandle.zone`."""
+        return await self.client.thread(self.sync.zone)
+
     async def cancel_backfill(self, backfill_id: UUID, *, by: str | None = None) -> int:
         """As `ScheduleHandle.cancel_backfill`."""
         return await self.client.thread(self.sync.cancel_backfill, backfill_id, by=by)

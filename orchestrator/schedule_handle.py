@@ -1,9 +1,13 @@
 """One schedule, as a program sees it."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
 
 from orchestrator.core import values
 from orchestrator.core.facts import Explanation
@@ -20,8 +24,8 @@ from orchestrator.run_handle import RunHandle, user
 if TYPE_CHECKING:
     from orchestrator.client import Client
 
-Moment = datetime | str
-"""An aware datetime or ISO 8601; without an offset it is read on the wall of the schedule's zone."""
+Moment = datetime | date | str
+"""An aware datetime, a day, or ISO 8601; without an offset it is read on the wall of the schedule's zone."""
 MOST: Final = 10_000
 """Of a preview or a history, at once."""
 
@@ -65,7 +69,7 @@ class ScheduleHandle:
         """
         _within(count)
         row = self.row()
-        return preview(row.timing(), row.settled_until, count, row.name)
+        return preview(explain_schedule.readable(row), row.settled_until, count, row.name)
 
     def history(self, limit: int = 50) -> list[TickRow]:
         """What became of its ticks, newest first.
@@ -94,7 +98,8 @@ class ScheduleHandle:
         Raises:
             FlowDisabled: nothing was started.
         """
-        started = self.client.call_once(acts.trigger, self.flow, self.key, by=_who(by))
+        with self._reading():
+            started = self.client.call_once(acts.trigger, self.flow, self.key, by=_who(by))
         self.client.publish(started.dispatches)
         return RunHandle(self.client, started.run_id, created=started.created)
 
@@ -104,12 +109,15 @@ class ScheduleHandle:
         Raises:
             ScheduleInvalid: the expression or the zone is wrong; nothing was changed.
         """
-        due = self.client.call(acts.set_cron, self.flow, self.key, expression, zone=zone, by=_who(by))
+        with self._reading():
+            due = self.client.call(acts.set_cron, self.flow, self.key, expression, zone=zone, by=_who(by))
         self.client.publish(due)
 
     def reset(self, *, by: str | None = None) -> None:
         """The rule of the code again."""
-        self.client.publish(self.client.call(acts.reset, self.flow, self.key, by=_who(by)))
+        with self._reading():
+            due = self.client.call(acts.reset, self.flow, self.key, by=_who(by))
+        self.client.publish(due)
 
     def backfill(
         self,
@@ -127,7 +135,7 @@ class ScheduleHandle:
         Raises:
             UsageError: the span is empty, in the future, or holds more than 10,000 times; nothing was started.
         """
-        zone = zone_of(self.row().timing().rule)
+        zone = self.zone()
         return self.client.call_once(
             acts.backfill,
             self.flow,
@@ -140,6 +148,14 @@ class ScheduleHandle:
             dry_run=dry_run,
         )
 
+    def zone(self) -> str:
+        """The zone on whose wall its rule is read; UTC for an interval.
+
+        Raises:
+            ScheduleInvalid: this machine cannot read the rule.
+        """
+        return zone_of(explain_schedule.readable(self.row()).rule)
+
     def cancel_backfill(self, backfill_id: UUID, *, by: str | None = None) -> int:
         """Start no more runs of a backfill; how many were taken back. Those that are open go on.
 
@@ -147,6 +163,15 @@ class ScheduleHandle:
             ScheduleNotFound: no such backfill.
         """
         return self.client.call(acts.cancel_backfill, backfill_id, by=_who(by))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """An act on a rule that this machine cannot read: the reason in our words."""
+        try:
+            yield
+        except ValidationError:
+            explain_schedule.readable(self.row())
+            raise
 
 
 def _who(by: str | None) -> str:
@@ -170,7 +195,7 @@ def moment(given: Moment, zone: str) -> datetime:
     Raises:
         UsageError: it is no date and time, or the wall never shows it.
     """
-    at = given if isinstance(given, datetime) else _parsed(given)
+    at = given if isinstance(given, datetime) else _parsed(str(given))
     try:
         local = at if at.tzinfo is not None else at.replace(tzinfo=ZoneInfo(zone))
         found = local.astimezone(UTC)

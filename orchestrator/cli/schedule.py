@@ -82,7 +82,7 @@ def preview(
     if not fires:
         note(f"{row.name} will not fire again. Why: orchestrator schedule show {row.name}")
         return
-    table(*scheduleview.fire_table(fires, jitter=bool(row.timing().jitter)))
+    table(*scheduleview.fire_table(fires, jitter=any(fire.due != fire.at for fire in fires)))
 
 
 @verb(app, "pause")
@@ -181,14 +181,14 @@ def backfill(
             return
         if since is None or until is None:
             raise UsageError("A backfill needs both ends of its span. Fix: give --from TIME and --to TIME.")
-        _say_how_times_are_read(handle, since, until)
+        zone = handle.zone()
+        _say_how_times_are_read(zone, since, until)
         made = handle.backfill(since, until, max_parallel=max_parallel, reverse=reverse, dry_run=dry_run, by=by)
-        row = handle.row()
     if output in (Format.JSON, Format.JSONL):
         print_json(asdict(made), lines=output is Format.JSONL)
     elif dry_run:
         if made.times:
-            table(*scheduleview.times_table(made.times, row))
+            table(*scheduleview.times_table(made.times, zone))
         taken = f"; {made.taken} more have a run" if made.taken else ""
         note(f"{_counted(len(made.times), 'run')} would be started, {max_parallel} at a time{taken}.")
     elif made.id is None:
@@ -196,18 +196,16 @@ def backfill(
     else:
         print(made.id)
         note(f"{_counted(len(made.times), 'run')}, {max_parallel} at a time; workers start them.")
-        note(f"Follow them: orchestrator schedule history {row.name}")
+        note(f"Follow them: orchestrator schedule history {handle.flow}/{handle.key}")
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _say_how_times_are_read(handle: "ScheduleHandle", *texts: str) -> None:
-    from orchestrator.core.timing.notes import zone_of
+def _say_how_times_are_read(zone: str, *texts: str) -> None:
     from orchestrator.schedule_handle import moment
 
-    zone = zone_of(handle.row().timing().rule)
     read_as = {text: moment(text, zone) for text in texts}
     naive = [text for text in texts if datetime.fromisoformat(text.strip()).tzinfo is None]
     if naive and zone != "UTC":

@@ -9,18 +9,19 @@ from zoneinfo import ZoneInfo
 from orchestrator.cli.render import ago, error_line, facts, length
 from orchestrator.cli.runview import brief
 from orchestrator.core.durations import format_duration
+from orchestrator.errors import ScheduleInvalid
 
 if TYPE_CHECKING:
     from orchestrator.core.facts import Explanation
     from orchestrator.core.timing.notes import Fire
-    from orchestrator.core.timing.rules import Rule
+    from orchestrator.core.timing.rules import Rule, Timing
     from orchestrator.core.triggers import ScheduleDef
     from orchestrator.ledger.schedules import Lag, ScheduleRow
 
 
 def plain(row: "ScheduleRow") -> dict[str, Any]:
     """For JSON: the row, and what is made of it."""
-    return {**asdict(row), "rule": _words(row.timing().rule), "overridden": is_overridden(row), "state": state(row)}
+    return {**asdict(row), "rule": _rule(row), "overridden": is_overridden(row), "state": state(row)}
 
 
 def is_overridden(row: "ScheduleRow") -> bool:
@@ -29,7 +30,25 @@ def is_overridden(row: "ScheduleRow") -> bool:
 
 def rule(row: "ScheduleRow") -> str:
     """`0 7 * * 1-5 Europe/Paris`, `every 15m`; overrides are marked."""
-    return f"{_words(row.timing().rule)}{' (override)' if is_overridden(row) else ''}"
+    return f"{_rule(row)}{' (override)' if is_overridden(row) else ''}"
+
+
+def _rule(row: "ScheduleRow") -> str:
+    timing = _timing(row)
+    if timing is not None:
+        return _words(timing.rule)
+    given = row.definition
+    return f"{row.expression or given.get('expression')} {row.zone or given.get('zone', '')} (cannot be read here)"
+
+
+def _timing(row: "ScheduleRow") -> "Timing | None":
+    """None: another release wrote it, or this machine does not know its zone."""
+    from orchestrator.engine.explain_schedule import readable
+
+    try:
+        return readable(row)
+    except ScheduleInvalid:
+        return None
 
 
 def _words(rule: "Rule") -> str:
@@ -73,30 +92,23 @@ def _spoken(row: "ScheduleRow", at: datetime | None) -> str | None:
     from orchestrator.core.timing.notes import zone_of
     from orchestrator.engine.explain_schedule import spoken
 
-    return None if at is None else spoken(at, zone_of(row.timing().rule))
+    timing = _timing(row)
+    return None if at is None else spoken(at, zone_of(timing.rule) if timing is not None else "UTC")
 
 
 def show(row: "ScheduleRow", lag: "Lag", told: "Explanation") -> None:
     """The facts, then the sentence."""
-    timing, given = row.timing(), row.trigger
     paused = row.paused_at and f"{ago(row.paused_at)} by {row.paused_by}: {row.pause_reason or 'no reason given'}"
     if row.paused_by == "code":
         paused = "by the code"
     facts(
         {
             "schedule": row.name,
-            "description": given.description,
             "rule": rule(row),
-            "rule of the code": _words(row.trigger.timing().rule) if is_overridden(row) else None,
             "overridden": f"{ago(row.overridden_at)} by {row.overridden_by}" if is_overridden(row) else None,
             "state": state(row),
             "paused": paused,
-            "input": brief(given.input, 200) if given.input else None,
-            "jitter": format_duration(timing.jitter) if timing.jitter else None,
-            "overlap": given.overlap,
-            "missed": _missed(given),
-            "starts": _spoken(row, timing.start),
-            "ends": _spoken(row, timing.end),
+            **(_given(row) if _timing(row) is not None else {}),
             "next": _spoken(row, row.next_tick_at) if fires(row) else None,
             "last": _spoken(row, row.last_tick_at),
             "open runs": row.open_runs,
@@ -111,6 +123,21 @@ def show(row: "ScheduleRow", lag: "Lag", told: "Explanation") -> None:
     print(f"\n{told.sentence}")
     if told.command:
         print(f"Next: {told.command}")
+
+
+def _given(row: "ScheduleRow") -> dict[str, object]:
+    """What the code says."""
+    given = row.trigger
+    return {
+        "description": given.description,
+        "rule of the code": _words(given.timing().rule) if is_overridden(row) else None,
+        "input": brief(given.input, 200) if given.input else None,
+        "jitter": format_duration(given.jitter) if given.jitter else None,
+        "overlap": given.overlap,
+        "missed": _missed(given),
+        "starts": _spoken(row, given.start),
+        "ends": _spoken(row, given.end),
+    }
 
 
 def _missed(given: "ScheduleDef") -> str:
@@ -142,11 +169,8 @@ def fire_table(given: "Sequence[Fire]", *, jitter: bool) -> tuple[list[str], lis
     return headers, rows
 
 
-def times_table(times: Sequence[datetime], row: "ScheduleRow") -> tuple[list[str], list[list[object]]]:
+def times_table(times: Sequence[datetime], zone: str) -> tuple[list[str], list[list[object]]]:
     """Headers and rows of a dry run."""
-    from orchestrator.core.timing.notes import zone_of
-
-    zone = zone_of(row.timing().rule)
     if zone == "UTC":
         return ["UTC"], [[_clock(at)] for at in times]
     return [zone, "UTC"], [[_clock(at.astimezone(ZoneInfo(zone))), _clock(at)] for at in times]

@@ -5,10 +5,14 @@ from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from pydantic import ValidationError
+
 from orchestrator.core.durations import format_duration
 from orchestrator.core.facts import Explanation
 from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.core.timing import Timing
 from orchestrator.core.timing.notes import zone_of
+from orchestrator.errors import ScheduleInvalid
 from orchestrator.ledger import reads, schedules
 from orchestrator.ledger.schedules import ScheduleRow, TickRow
 from orchestrator.ledger.tx import Ledger
@@ -35,18 +39,47 @@ def explain(
     with ledger.auto() as tx:
         row = schedules.schedule(tx, flow, key)
         ticks = schedules.ticks(tx, flow, key, limit=_LOOK_BACK)
-    return _Story(ledger, row, ticks, worker_ttl, watchdog).told()
+    try:
+        timing = readable(row)
+    except ScheduleInvalid as exc:
+        return Explanation(exc.message, f"orchestrator schedule history {row.name}")
+    return _Story(ledger, row, timing, ticks, worker_ttl, watchdog).told()
+
+
+def readable(row: ScheduleRow) -> Timing:
+    """When the schedule fires, an override applied.
+
+    Raises:
+        ScheduleInvalid: this process cannot read it: another release wrote it, or this machine's zones lack its zone.
+    """
+    try:
+        return row.timing()
+    except ScheduleInvalid as exc:
+        reason = exc.message
+    except ValidationError as exc:
+        error = exc.errors(include_url=False)[0]
+        reason = getattr(error.get("ctx", {}).get("error"), "message", error["msg"])
+    raise ScheduleInvalid(
+        f"Schedule {row.name} does not fire where it cannot be read, as here: {reason.partition(' Fix: ')[0]} "
+        "Fix: install the release that registered it, and the newest `tzdata`.",
+        place=row.name,
+    )
 
 
 class _Story:
     def __init__(
-        self, ledger: Ledger, row: ScheduleRow, ticks: list[TickRow], worker_ttl: timedelta, watchdog: timedelta
+        self,
+        ledger: Ledger,
+        row: ScheduleRow,
+        timing: Timing,
+        ticks: list[TickRow],
+        worker_ttl: timedelta,
+        watchdog: timedelta,
     ) -> None:
-        self.ledger, self.row, self.ticks = ledger, row, ticks
+        self.ledger, self.row, self.timing, self.ticks = ledger, row, timing, ticks
         self.worker_ttl, self.watchdog = worker_ttl, watchdog
         self.now, self.name = row.now, row.name
-        self.timing = row.timing()
-        self.zone = zone_of(self.timing.rule)
+        self.zone = zone_of(timing.rule)
 
     def told(self) -> Explanation:
         row = self.row
@@ -120,17 +153,21 @@ class _Story:
 
     def _waits(self, at: datetime) -> Explanation:
         before, command = self._before()
-        jitter = self.timing.jitter
-        by_jitter = f", {_length(self.row.due_at - at)} later by its jitter" if jitter and self.row.due_at else ""
-        return Explanation(
-            f"Schedule {self.name} {before}; it fires next {self._at(at)}, {self._in(at)}{by_jitter}.", command
-        )
+        due = self.row.due_at or at
+        if at > self.now:
+            by_jitter = f", {_length(due - at)} later by its jitter" if self.timing.jitter else ""
+            then = f"it fires next {self._at(at)}, {self._in(at)}{by_jitter}"
+        elif self.row.error is not None:
+            then = f"it is tried again {self._in(due)}"
+        else:
+            then = f"it fires {self._in(due)} for {self._at(at)}{', by its jitter' if due > self.now else ''}"
+        return Explanation(f"Schedule {self.name} {before}; {then}.", command)
 
     def _before(self) -> tuple[str, str]:
         """What became of the last tick."""
         history = f"orchestrator schedule history {self.name}"
-        if self._refused():
-            error = self.row.error or {}
+        if self.row.error is not None:  # the next that starts takes it away
+            error = self.row.error
             why = f"{error.get('type', 'an error')}: {error.get('message', 'unknown')}"
             return f"did not fire at its last time, because {why}", history
         waiting = next((tick for tick in self.ticks if tick.outcome == "queued" and tick.kind == "cron"), None)
@@ -160,13 +197,6 @@ class _Story:
                 return f"failed at {at}", history
         late = f", {_length(last.lag)} late" if last.lag is not None else ""
         return f"fired last for {at}{late}{self._as_run(last)}", self._command_for(last)
-
-    def _refused(self) -> bool:
-        """Whether the last decision failed, and none succeeded since."""
-        return self.row.error is not None and not any(
-            tick.outcome == "started" and self.row.error_at is not None and tick.decided_at > self.row.error_at
-            for tick in self.ticks
-        )
 
     def _last_tick(self) -> TickRow | None:
         own = (tick for tick in self.ticks if tick.kind == "cron")

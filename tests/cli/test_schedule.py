@@ -104,6 +104,27 @@ def test_preview_shows_the_wall_and_utc(cli: Cli, flows: Client) -> None:
     assert re.split(r" {2,}", cli("schedule", "preview", "twice/cron").out.splitlines()[0])[0] == "UTC"
 
 
+def test_a_schedule_that_cannot_be_read_here_hides_no_other(cli: Cli, flows: Client, lab: Lab) -> None:
+    """A newer release wrote it, or this machine's zones are old."""
+    lab.execute(
+        """UPDATE flow_schedule_states
+              SET definition = '{"type": "cron", "expression": "0 7 * * *", "zone": "Mars/Base"}'
+            WHERE flow = 'report'"""
+    )
+    rows = {row["flow"]: row["rule"] for row in cli("schedule", "ls", "-o", "json").json}
+    assert rows["report"] == "0 7 * * * Mars/Base (cannot be read here)"
+    assert rows["second"] == "every 1s"
+    assert "Mars/Base" in cli("schedule", "ls").out
+    said = cli("schedule", "show", NAME)
+    assert "no time zone `Mars/Base`" in said.out
+    assert "tzdata" in said.out
+    span = ("--from", "2025-03-01", "--to", "2025-03-02")
+    for arguments in (["preview", NAME], ["backfill", NAME, *span], ["set-cron", NAME, "0 8 * * *"], ["trigger", NAME]):
+        assert "Mars/Base" in cli("schedule", *arguments, code=2).err
+    cli("schedule", "pause", NAME)
+    cli("schedule", "history", NAME)
+
+
 def test_pause_and_resume(cli: Cli, flows: Client, lab: Lab) -> None:
     said = cli("schedule", "pause", NAME, "--reason", "bad data", "--as", "ann")
     assert said.out == f"{NAME}  paused\n"

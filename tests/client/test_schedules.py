@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -127,6 +127,7 @@ def test_bad_input_is_refused_and_nothing_is_written(flows: Client, counted: Cou
     ("given", "zone", "utc"),
     [
         ("2025-03-01", "Europe/Paris", "2025-02-28T23:00"),
+        (date(2025, 3, 1), "Europe/Paris", "2025-02-28T23:00"),
         ("2025-03-01T07:00", "America/New_York", "2025-03-01T12:00"),
         ("2025-03-01T07:00Z", "America/New_York", "2025-03-01T07:00"),
         ("2025-03-01T07:00+01:00", "America/New_York", "2025-03-01T06:00"),
@@ -134,7 +135,7 @@ def test_bad_input_is_refused_and_nothing_is_written(flows: Client, counted: Cou
         (datetime(2025, 3, 1, 7), "Europe/Paris", "2025-03-01T06:00"),  # noqa: DTZ001
     ],
 )
-def test_a_time_without_an_offset_is_read_in_the_zone(given: str | datetime, zone: str, utc: str) -> None:
+def test_a_time_without_an_offset_is_read_in_the_zone(given: str | date, zone: str, utc: str) -> None:
     assert moment(given, zone) == datetime.fromisoformat(utc).replace(tzinfo=UTC)
 
 

@@ -209,6 +209,45 @@ def test_one_whose_input_is_refused(lab: Lab) -> None:
     assert found.command == HISTORY
 
 
+def test_one_that_this_machine_cannot_read(lab: Lab) -> None:
+    deploy(lab)
+    lab.execute(
+        """UPDATE flow_schedule_states
+              SET definition = '{"type": "cron", "expression": "0 7 * * *", "zone": "Mars/Base"}'"""
+    )
+    found = told(lab)
+    assert found.sentence == (
+        "Schedule demo/k does not fire where it cannot be read, as here: There is no time zone `Mars/Base`. "
+        "Fix: install the release that registered it, and the newest `tzdata`."
+    )
+    full_hour(lab)
+    fired(lab)
+    assert told(lab).command == HISTORY
+
+
+def test_one_that_waits_for_its_jitter(lab: Lab) -> None:
+    deploy(lab, jitter="PT59M")
+    full_hour(lab)
+    (row,) = lab.rows("SELECT next_tick_at, due_at FROM flow_schedule_states")
+    assert row["next_tick_at"] < lab.now() < row["due_at"]
+    found = told(lab).sentence
+    assert "; it fires in " in found
+    assert found.endswith(f" for {utc(row['next_tick_at'])}, by its jitter.")
+
+
+def test_one_whose_tick_is_tried_again(lab: Lab) -> None:
+    """Something was wrong with the decision itself."""
+    deploy(lab)
+    full_hour(lab)
+    lab.execute(
+        """UPDATE flow_schedule_states SET due_at = flow_now() + interval '20 s',
+                  error = '{"type": "KeyError", "message": "x"}', error_at = flow_now()"""
+    )
+    assert told(lab).sentence == (
+        "Schedule demo/k did not fire at its last time, because KeyError: x; it is tried again in 20 s."
+    )
+
+
 def test_unknown_ones(lab: Lab) -> None:
     deploy(lab)
     with pytest.raises(FlowNotFound):
