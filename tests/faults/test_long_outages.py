@@ -29,8 +29,8 @@ FIRST_S: Final = 5.0
 PAUSE_S: Final = 2.5
 EARLY: Final = 5
 """Attempts of a loop while its pauses still grow."""
-LOOPS: Final = {"postgres": 5, "valkey": 2}
-"""register, sweep, timers, overruns, messages; messages, probe."""
+LOOPS: Final = {"postgres": 7, "valkey": 3}
+"""register, sweep, timers, watchdog, queued, overruns, messages; messages, probe, ticks."""
 TRIES: Final = {"postgres": 1, "valkey": 2}
 """Connections asked for in one attempt."""
 CLAIM_PAUSE_S: Final = 1.0
@@ -42,7 +42,7 @@ CELERY_LINES: Final = 3
 PUBLISH_REST_S: Final = 2.0
 LINES_PER_CLAIM: Final = 4
 TRANSACTIONS_PER_STEP: Final = 10
-NEW_PER_PROCESS: Final = 10
+NEW_PER_PROCESS: Final = 13
 NEW_PER_SLOT: Final = 5
 """Connections opened at once when a server is back: the loops and the consumer; two of a slot to either server."""
 MEMORY_MB: Final = 20.0
