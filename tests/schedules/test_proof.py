@@ -27,5 +27,6 @@ def test_two_thousand_ticks_with_faults(tmp_path: Path) -> None:
     assert [str(violation) for violation in outcome.verdict.violations] == []
     figures = outcome.verdict.figures
     assert (figures["tick doubles"], figures["ticks lost"], figures["stuck"]) == (0, 0, 0)
+    assert figures["ticks decided by a watchdog"] > 0, "they fired when no beat did"
     assert figures["ticks"] >= TICKS * MINUTES
     assert figures["faults"] >= 2 * MINUTES
