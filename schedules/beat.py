@@ -95,9 +95,11 @@ class LedgerScheduler(RedBeatScheduler):  # type: ignore[misc]
             self._send(page.due, now)
         if page.full:
             return 0.0
-        if page.next_score is None:
-            return float(self.max_interval)
-        left_s = page.next_score - self.clock.now().timestamp()
+        # What was just announced may well be the next that is due.
+        scores = [score for one in page.due if (score := one.entry.score) >= 0]
+        if page.next_score is not None:
+            scores.append(page.next_score)
+        left_s = min(scores, default=float("inf")) - self.clock.now().timestamp()
         return min(float(self.max_interval), max(_SHORTEST_S, left_s))
 
     def _send(self, due: Sequence[Due], now: datetime) -> None:
