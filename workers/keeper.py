@@ -31,9 +31,11 @@ _JOIN_S: Final = 3.0
 
 
 class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Starts the keeper once, after the pool was forked. A lost broker connection does not concern it."""
+    """Starts the keeper once, after the pool and the beat of `-B` were forked: a fork copies the locks that threads of
+    the keeper hold at that moment, and nobody in the child lets them go. A lost broker connection is none of its
+    concern."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from celery.worker import WorkController
+from celery.worker.components import Beat, Consumer, Pool
 
 from orchestrator.settings import Settings
 from tests.schedules.conftest import Field, at
 from tests.support.eventually import eventually
 from tests.support.worker_process import env_of
+from workers.keeper import KeeperStep
 
 PROGRAMS = (("orchestrator", "beat"), ("celery", "-A", "workers", "beat", "-l", "INFO"))
 
@@ -70,6 +73,15 @@ def test_the_beat_inside_a_worker_does_the_same(ground: Field) -> None:
         assert worker.wait(30) == 0
     verdict = ground.verdict("e")
     assert verdict.right, verdict
+
+
+def test_the_beat_inside_a_worker_is_forked_before_the_keeper_has_threads() -> None:
+    """Celery sorts its steps by what they require, and else as they come: another order each time."""
+    blueprint = WorkController.Blueprint(steps=[KeeperStep])
+    blueprint.steps = blueprint.claim_steps()
+    order = blueprint._finalize_steps(blueprint.steps)
+    assert {Pool, Beat} <= set(blueprint.graph[KeeperStep])
+    assert order.index(Beat) < order.index(KeeperStep) < order.index(Consumer)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=["orchestrator", "celery"])
