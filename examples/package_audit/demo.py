@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave the stack running until Ctrl-C")
     given = parser.parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a background job may start with SIGINT ignored
         signal.signal(number, _interrupt)
     try:
         with stack(given.data_dir.absolute()) as info:

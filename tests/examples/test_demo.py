@@ -16,6 +16,10 @@ from tests.support.eventually import eventually
 ROOT = Path(__file__).parents[2]
 
 
+IN_THE_BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""As a shell without job control starts a command with `&`: SIGINT is ignored until the command says otherwise."""
+
+
 class Demo:
     def __init__(self, data_dir: Path, **env: str) -> None:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("ORCHESTRATOR_")}
@@ -23,7 +27,7 @@ class Demo:
         self.output = data_dir.with_suffix(".out")
         with self.output.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "examples.package_audit.demo", "--data-dir", str(data_dir)],
+                [*IN_THE_BACKGROUND, sys.executable, "-m", "examples.package_audit.demo", "--data-dir", str(data_dir)],
                 cwd=ROOT,
                 env={**inherited, **env},
                 stdout=out,
