@@ -1,6 +1,7 @@
 """Run a named statement; turn rows into facts."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import psycopg
@@ -12,6 +13,8 @@ from orchestrator.core.facts import Dispatch
 from orchestrator.ledger.statements import sql
 
 _CURSOR: Final = "hot cursor"
+_encoded: Final = lru_cache(maxsize=64)(str.encode)
+"""The driver encodes a statement's text anew each time, and looks it up by its bytes."""
 
 
 def run(tx: Connection, name: str, /, **parameters: Any) -> CursorResult[Any]:
@@ -38,7 +41,7 @@ def hot(tx: Connection, name: str, /, **parameters: Any) -> list[Any]:
         cursor = proxied.info[_CURSOR] = driver.cursor(row_factory=namedtuple_row)
     statement = sql(name)
     try:
-        return cast(list[Any], cursor.execute(statement, parameters).fetchall())
+        return cast(list[Any], cursor.execute(_encoded(statement), parameters).fetchall())
     except psycopg.Error as exc:
         if driver.closed:
             tx.invalidate(exc)

@@ -10,7 +10,7 @@ _PART = re.compile(r"^-- part: (\w+)$", re.MULTILINE)
 
 @cache
 def _all() -> dict[str, str]:
-    """Name to text, without comments, with the `/*+ part */` places filled in."""
+    """Name to text, without comments and indentation, with the `/*+ part */` places filled in."""
     found: dict[str, str] = {}
     parts: dict[str, str] = {}
     for file in sorted(files(__package__).joinpath("sql").iterdir(), key=lambda f: f.name):
@@ -27,7 +27,7 @@ def _fill(body: str, parts: dict[str, str]) -> str:
 
 
 def _clean(body: str) -> str:
-    lines = (re.sub(r"--.*$", "", line).rstrip() for line in body.splitlines())
+    lines = (re.sub(r"--.*$", "", line).strip() for line in body.splitlines())
     return "\n".join(line for line in lines if line).rstrip(";").strip()
 
 

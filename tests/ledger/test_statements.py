@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 
 from orchestrator.core.states import RUN_MOVES, STEP_MOVES, RunStatus, StepStatus
 from orchestrator.ledger import statements
@@ -315,6 +316,12 @@ def test_a_tick_costs_the_same_after_a_long_history(lab: Lab) -> None:
         touched(lab, "open_runs", values)
         cost[length] = touched(lab, "open_runs", values)
     assert cost[20_000] <= cost[200] * 1.5 + 20, cost
+
+
+@pytest.mark.parametrize("name", ["start", "claim", "finish_mid", "finish_child", "finish_sink"])
+def test_the_driver_reads_a_statement_of_the_hot_path_once(name: str) -> None:
+    """It keeps the places of the parameters of short texts only; a longer one costs 0.1 ms more each time."""
+    assert len(statements.sql(name).encode()) <= MAX_CACHED_STATEMENT_LENGTH
 
 
 # ---- states ----
