@@ -30,8 +30,6 @@ _EMPTY: Final = "empty ledger"
 _ONE: Final = "one worker process"
 _FOUR: Final = "four worker processes on two queues"
 _SAMPLES: Final = 10
-_FLUSHED_S: Final = 11.0
-"""A session of PostgreSQL that has become idle tells what it did within ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +128,10 @@ def costs(ground: Ground, sizes: Sizes, say: Say) -> Result:
     with ground.ours(ground.database("costs"), 7, "costs") as ours:
         for _ in range(10):
             ours.chain()
-        before = _counted(ground)
+        before = _counted(ground, sizes.flushed_s)
         for _ in range(sizes.single_runs):
             ours.chain()
-        after = _counted(ground)
+        after = _counted(ground, sizes.flushed_s)
     spent = {what: (after[what] - before[what]) / sizes.single_runs for what in before}
     say("costs: " + ", ".join(f"{what} {number(value)}" for what, value in spent.items()))
     notes = [f"{what}: **{number(value)}** per run, {number(value / CHAIN)} per step" for what, value in spent.items()]
@@ -144,8 +142,8 @@ def costs(ground: Ground, sizes: Sizes, say: Say) -> Result:
     return Result("What one chain of five costs the servers, one at a time", notes=notes)
 
 
-def _counted(ground: Ground) -> dict[str, float]:
-    time.sleep(_FLUSHED_S)
+def _counted(ground: Ground, flushed_s: float) -> dict[str, float]:
+    time.sleep(flushed_s)
     with psycopg.connect(ground.postgres.url, autocommit=True) as connection:
         row = connection.execute(
             "SELECT (SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'),"

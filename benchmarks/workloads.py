@@ -44,6 +44,8 @@ class Sizes:
     finishes: int = 16_000
     """Per client of pgbench."""
     single_runs: int = 100
+    flushed_s: float = 11.0
+    """A session of PostgreSQL that has become idle tells what it did within ten seconds."""
     memory_steps: int = 100_000
     schedules: int = 10_000
     schedules_s: float = 40.0
@@ -80,6 +82,7 @@ TINY = Sizes(
     history=200,
     finishes=40,
     single_runs=3,
+    flushed_s=0.1,
     memory_steps=100,
     schedules=20,
     schedules_s=2.5,
