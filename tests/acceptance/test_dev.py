@@ -18,7 +18,7 @@ from orchestrator.embedded.server import is_free
 from tests.support.dev import Dev, alive, stopped_at_the_end
 from tests.support.eventually import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 FLOWS = """
 import time
@@ -73,7 +73,7 @@ def greeting(project: Path, name: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_a_flow_runs_and_a_signal_stops_everything(project: Path, pool: str) -> None:
     with running(project, "--pool", pool, "--workers", "2") as dev:
         assert len(dev.info["pids"]["workers"]) == 2
@@ -94,6 +94,7 @@ def test_a_killed_worker_is_replaced_and_the_flow_runs_on_it(project: Path) -> N
         eventually(lambda: not alive(children), timeout=20, message="pool children outlived their worker")
 
 
+@pytest.mark.slow
 def test_a_second_dev_goes_on_where_a_killed_one_ended(project: Path) -> None:
     with running(project) as first:
         greeting(project, "Ada")
@@ -107,6 +108,7 @@ def test_a_second_dev_goes_on_where_a_killed_one_ended(project: Path) -> None:
         assert "HELLO BOB" in greeting(project, "Bob")
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_wait_for_a_running_step(project: Path) -> None:
     with running(project) as dev:
         started = orchestrator(project, "run", "start", "slow", "-i", "seconds=120")
@@ -120,6 +122,7 @@ def test_a_second_signal_does_not_wait_for_a_running_step(project: Path) -> None
         assert alive(everyone) == set()
 
 
+@pytest.mark.slow
 def test_ports_follow_the_base(project: Path) -> None:
     base = _three_free_ports()
     with running(project, "--port-base", str(base)) as dev:
@@ -127,6 +130,7 @@ def test_ports_follow_the_base(project: Path) -> None:
         assert [int(re.findall(r":(\d+)", url)[-1]) for url in urls] == [base, base + 1, base + 2]
 
 
+@pytest.mark.slow
 def test_a_flow_file_that_cannot_be_loaded_is_told(project: Path) -> None:
     (project / "hello.py").write_text("import nothing_like_this\n")
     done = orchestrator(project, "dev", "-o", "json", "--flows", "hello.py")
@@ -135,6 +139,7 @@ def test_a_flow_file_that_cannot_be_loaded_is_told(project: Path) -> None:
     assert "nothing_like_this" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_users_own_servers_are_used_and_left_alone(project: Path, empty_db_url: str, broker_url: str) -> None:
     own = {"ORCHESTRATOR_DATABASE_URL": empty_db_url, "ORCHESTRATOR_BROKER_URL": broker_url}
     with running(project, **own) as dev:

@@ -36,7 +36,10 @@ def test_ready_is_one_json_line_with_what_a_client_needs(tmp_path: Path) -> None
         assert dev.process.stdout.read() == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.slow) for other in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_a_signal_stops_everything_even_what_a_step_left_behind(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path / "data", STUB_DAEMON="1") as dev:
         everyone = dev.everyone()
@@ -57,6 +60,7 @@ def test_a_worker_and_a_server_that_die_are_started_again(tmp_path: Path) -> Non
         assert dev.state.broker_url == dev.info["broker_url"]
 
 
+@pytest.mark.slow
 def test_the_next_dev_cleans_up_and_keeps_data_and_ports_when_dev_was_killed(tmp_path: Path) -> None:
     with running(tmp_path / "data", STUB_DAEMON="1") as first:
         with psycopg.connect(first.info["database_url"], autocommit=True) as connection:
@@ -115,6 +119,7 @@ def test_a_server_of_the_users_that_does_not_answer_is_named_without_its_passwor
     assert "hunter2" not in dev.messages
 
 
+@pytest.mark.slow
 def test_a_command_below_the_project_finds_the_running_dev(tmp_path: Path) -> None:
     (tmp_path / "src" / "deep").mkdir(parents=True)
     with running(tmp_path / ".orchestrator") as dev:

@@ -54,7 +54,6 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     assert left == []
 
 
-@pytest.mark.slow
 def test_the_demo_prints_its_report_and_leaves_nothing_running(data_dir: Path) -> None:
     """Real servers, real files; the headline counts this environment."""
     demo = Demo(data_dir)

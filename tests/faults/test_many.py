@@ -195,6 +195,7 @@ def test_an_old_release_costs_no_step_of_a_new_one(field: Arena) -> None:
     assert field.ended(again) is RunStatus.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_rolling_restarts_under_load(field: Arena) -> None:
     """SIGTERM: running steps end, the rest is given back unharmed. SIGKILL soon after it: crashes, no losses."""
     seed = random.randrange(1 << 30)

@@ -96,7 +96,7 @@ def test_what_is_started_while_redis_is_down_is_sent_once_when_it_is_back(field:
     assert pushed <= count * 1.25 + 50
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_postgres_is_restarted_in_immediate_mode_under_load(
     stack: ExitStack, short_folder: Path, broker_server: Broker, the_nursery: Nursery, tmp_path: Path, pool: str
 ) -> None:

@@ -11,7 +11,7 @@ from tests.schedules.conftest import Field
 from tests.support.beat_process import Beat
 from tests.support.eventually import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 MOMENTS = ("beat.held", "beat.loaded", "beat.sent", "beat.advanced")
 EACH = 'Every("1s"), key="e", missed="all"'
 
@@ -49,6 +49,7 @@ def test_the_entries_are_due_when_the_ledger_says(ground: Field) -> None:
     eventually(lambda: about(ground, "beat")[0] == "pass", message="doctor sees the beat")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_of_several_beats_one_announces(ground: Field, count: int) -> None:
     ground.plan(EACH)
@@ -89,6 +90,7 @@ def test_a_killed_holder_is_followed_when_its_lock_runs_out(ground: Field) -> No
     assert verdict.right, verdict
 
 
+@pytest.mark.slow
 def test_a_holder_that_slept_through_its_lock_stands_by(ground: Field) -> None:
     ground.plan(EACH)
     ground.worker()
@@ -106,6 +108,7 @@ def test_a_holder_that_slept_through_its_lock_stands_by(ground: Field) -> None:
     assert verdict.right, verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("kind", ["kill", "stop"])
 def test_a_holder_may_die_or_sleep_at_any_moment_of_a_tick(ground: Field, moment: str, kind: str) -> None:
@@ -125,6 +128,7 @@ def test_a_holder_may_die_or_sleep_at_any_moment_of_a_tick(ground: Field, moment
     assert verdict.right, verdict
 
 
+@pytest.mark.slow
 def test_a_supervised_beat_goes_on_at_once_after_its_process_died(ground: Field) -> None:
     """It takes over the lock of the one that has certainly ended."""
     ground.plan(EACH)

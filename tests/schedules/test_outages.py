@@ -18,7 +18,7 @@ from tests.support import databases, servers
 from tests.support.eventually import eventually
 from tests.support.servers import Broker, Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 EACH = 'Every("1s"), key="e", missed="all"'
 MORE = [EACH, *(f'Every("{minutes}m"), key="m{minutes}"' for minutes in range(1, 8))]
 NAMES = {"ticking/e", *(f"ticking/m{minutes}" for minutes in range(1, 8))}
@@ -65,6 +65,7 @@ def test_a_flushed_redis_is_filled_again_at_once(ground: Field) -> None:
     is_right(ground)
 
 
+@pytest.mark.slow
 def test_evicted_entries_come_back_within_a_reconcile(ground: Field) -> None:
     """Some lost their hash, some their place in the set, one both; the lock was not touched."""
     ground.plan(*MORE)
@@ -90,6 +91,7 @@ def test_evicted_entries_come_back_within_a_reconcile(ground: Field) -> None:
     is_right(ground)
 
 
+@pytest.mark.slow
 def test_a_restarted_redis_finds_everybody_again(quick: Settings, field_of: Make, own_broker: Broker) -> None:
     ground = field_of(at(quick, broker_url=own_broker.url))
     ground.plan(*MORE)
@@ -109,6 +111,7 @@ def test_a_restarted_redis_finds_everybody_again(quick: Settings, field_of: Make
     is_right(ground)
 
 
+@pytest.mark.slow
 def test_a_tick_that_cannot_be_sent_is_sent_later(quick: Settings, field_of: Make, own_broker: Broker) -> None:
     """RedBeat's own Redis works, the broker does not."""
     ground = field_of(at(quick, broker_url=own_broker.url, redbeat_url=quick.require_broker_url()))
@@ -164,6 +167,7 @@ def test_without_any_beat_ticks_are_late_and_none_is_lost(ground: Field) -> None
     assert (found.status, found.fix) == ("warn", "start one, better two: `orchestrator beat`.")
 
 
+@pytest.mark.slow
 def test_a_stuck_lock_costs_lateness_only(ground: Field) -> None:
     """A holder that is asleep for ever, with a lock that never ends."""
     ground.plan(EACH)
@@ -175,6 +179,7 @@ def test_a_stuck_lock_costs_lateness_only(ground: Field) -> None:
     is_right(ground)
 
 
+@pytest.mark.slow
 def test_ticks_queued_while_no_worker_ran_are_one_start_each(ground: Field) -> None:
     ground.plan('Every("1s"), key="e"')
     ground.beat()

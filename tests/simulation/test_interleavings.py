@@ -173,7 +173,6 @@ def _check(stage: Stage, preemptions: int | None = None) -> int:
     return count
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("names", PAIRS, ids="-".join)
 def test_two_at_once(unaudited_lab: Lab, theatre: Theatre, names: Sequence[str]) -> None:
     """Every interleaving of every statement and commit."""

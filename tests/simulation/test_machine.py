@@ -48,13 +48,11 @@ def _machine(made: Arena, examples: int, steps: int, **options: Any) -> None:
     run_state_machine_as_test(cast(Any, Machine), settings=profile)
 
 
-@pytest.mark.slow
 def test_hypothesis_finds_nothing(made: Arena) -> None:
     """The same examples in every run; with `-m soak` there are others each time."""
     _machine(made, examples=15, steps=50, derandomize=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "steps"), [*((seed, STEPS) for seed in range(10)), *KEPT])
 def test_a_seed_finds_nothing(made: Arena, seed: int, steps: int) -> None:
     """What is wrong is printed with the seed and the last things that were done."""
@@ -103,7 +101,6 @@ BREAKS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seed"),
     [("no fence", 17), ("no re-dispatch", 0), ("release without version", 3), ("join without counter", 17)],

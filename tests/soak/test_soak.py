@@ -21,7 +21,6 @@ BUSY_S = 30.0
 """Other tests have the machine too."""
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(MINUTES * 60 + 300)
 def test_nothing_is_lost_stuck_or_unexplained(tmp_path: Path) -> None:
     """Kills, pauses, cut links, lost messages, restarts: the record of it holds every invariant."""

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 import redis
 
 from orchestrator.core.states import RunStatus
@@ -62,6 +63,7 @@ def test_a_killed_worker_loses_nothing_of_what_it_had_not_acknowledged(bench: Be
     eventually(lambda: unacked(bench) == 0, message="what the dead one held is sent again, or was")
 
 
+@pytest.mark.slow
 def test_a_message_that_comes_back_while_its_step_runs_is_suppressed(bench: Bench, worker: Start) -> None:
     """Celery's default of an hour, and any step of more than that."""
     settings = emulated(bench, visible_s=0.5, redispatch_after=MINUTE)
@@ -72,6 +74,7 @@ def test_a_message_that_comes_back_while_its_step_runs_is_suppressed(bench: Benc
     assert suppressed(bench) > 0
 
 
+@pytest.mark.slow
 def test_a_flush_takes_queues_and_unacknowledged_messages_and_nothing_is_lost(bench: Bench, worker: Start) -> None:
     settings = emulated(bench)
     process = worker(pool="prefork", concurrency=2, settings=settings)
@@ -84,6 +87,7 @@ def test_a_flush_takes_queues_and_unacknowledged_messages_and_nothing_is_lost(be
     assert "Traceback" not in process.log()
 
 
+@pytest.mark.slow
 def test_a_dead_child_leaves_its_message_acknowledged(bench: Bench, worker: Start) -> None:
     """The ledger re-dispatches with a bound; a message that came back by itself would know none."""
     settings = emulated(bench, visible_s=1, crash_limit=1)
@@ -94,6 +98,7 @@ def test_a_dead_child_leaves_its_message_acknowledged(bench: Bench, worker: Star
     eventually(lambda: unacked(bench) == 0)
 
 
+@pytest.mark.slow
 def test_a_warm_shutdown_gives_back_what_it_took_ahead(bench: Bench, worker: Start) -> None:
     """The next worker need not wait for a visibility timeout, nor for the keeper."""
     settings = emulated(bench, redispatch_after=MINUTE)

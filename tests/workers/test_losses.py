@@ -145,6 +145,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(bench: Bench
     assert attempts == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_shutdown_under_a_load_of_short_steps_loses_nothing_and_is_quick(
     bench: Bench, worker: Start, pool: str

@@ -41,7 +41,7 @@ def at(settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update=changes)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_redis_may_restart_empty_under_load(bench: Bench, worker: Start, own_broker: Broker, pool: str) -> None:
     """The worker stays, reconnects and consumes; what was in Redis is sent again."""
     bench.settings = at(bench.settings, broker_url=SecretStr(own_broker.url))
@@ -66,7 +66,7 @@ def test_redis_may_restart_empty_under_load(bench: Bench, worker: Start, own_bro
     bench.publisher.close()
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_postgres_may_crash_and_come_back_under_load(
     short_folder: Path, settings: Settings, tmp_path: Path, pool: str, worker_of: Any
 ) -> None:

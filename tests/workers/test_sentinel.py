@@ -105,6 +105,7 @@ def test_a_killed_primary_is_replaced_and_nothing_is_lost(far: Bench, worker: St
         cluster.settle()
 
 
+@pytest.mark.slow
 def test_a_primary_that_becomes_a_replica_is_left(far: Bench, worker: Start, cluster: Watched) -> None:
     """It goes on answering, so nobody may rely on a broken connection; it refuses to be written to."""
     process = worker(pool="threads", concurrency=2)

@@ -17,7 +17,7 @@ A_MONTH_LATER = (
 )
 
 
-@pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
+@pytest.mark.parametrize("on", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["on", "off"])
 def test_a_worker_removes_expired_keys_and_old_runs(
     bench: Bench, worker: Callable[..., WorkerProcess], on: bool
 ) -> None:

@@ -124,6 +124,7 @@ def test_a_flow_runs_over_tls_with_certificates_on_both_sides(
     assert "nsecure" not in process.log()
 
 
+@pytest.mark.slow
 def test_a_broker_of_an_unknown_authority_is_refused(
     bench: Bench, worker: Start, redis_front: TlsFront, others: Papers
 ) -> None:
@@ -153,6 +154,7 @@ def test_certificates_are_checked_though_no_setting_says_so(bench: Bench, redis_
     assert found(at(bare, broker_use_ssl={"ssl_cert_reqs": "none"}), "broker").status == "pass"
 
 
+@pytest.mark.slow
 def test_a_broker_with_another_name_is_refused(
     bench: Bench, worker: Start, stack: ExitStack, broker_server: Broker, papers: Papers
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_broker_with_another_name_is_refused(
     assert found(unchecked, "broker").status == "pass"
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_there_is_named(bench: Bench, worker: Start, redis_front: TlsFront) -> None:
     wrong = at(bench.settings, broker_url=redis_front.url("rediss"), broker_use_ssl={"ssl_ca_certs": "/no/such/ca.pem"})
     ends_at_once(worker(ready=False, settings=wrong), "'/no/such/ca.pem' as ssl_ca_certs", code=2)
@@ -172,6 +175,7 @@ def test_a_file_that_is_not_there_is_named(bench: Bench, worker: Start, redis_fr
     assert "correct the path" in found(wrong, "broker").fix
 
 
+@pytest.mark.slow
 def test_a_database_of_an_unknown_authority_is_refused(
     bench: Bench, worker: Start, pg_front: TlsFront, others: Papers
 ) -> None:
@@ -188,6 +192,7 @@ def test_a_database_of_an_unknown_authority_is_refused(
     assert pg_front.refused >= 3
 
 
+@pytest.mark.slow
 def test_a_database_with_another_name_is_refused(
     bench: Bench, worker: Start, stack: ExitStack, db_url: str, papers: Papers
 ) -> None:
