@@ -3,14 +3,17 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
 from time import monotonic
 from typing import Final
 
 from orchestrator.engine import tick
-from orchestrator.engine.tick import Fired
+from orchestrator.engine.fired import Fired
+from orchestrator.ledger.schedules import ScheduleId
 from orchestrator.ledger.tx import Ledger
 from orchestrator.reach import one_line
-from schedules.message import Hint, Inbox
+from schedules.message import Inbox
 from workers.logs import log
 from workers.patience import passing
 from workers.site import Site
@@ -22,12 +25,11 @@ _EARLY_TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Early:
-    """A hint that came a little too early, and when to ask again."""
+class _Asked:
+    """The time that a beat means, if it is still of interest, and how often the hint came a little too early."""
 
-    hint: Hint
-    at: float
-    tries: int
+    planned: datetime | None
+    tries: int = 0
 
 
 class Ticks:
@@ -37,8 +39,9 @@ class Ticks:
         self._site = site
         self._ended = ended
         self._inbox = Inbox(site.app)
-        self._hints: dict[tuple[str, str], Hint] = {}
-        self._early: deque[_Early] = deque(maxlen=_BACKLOG)
+        self._hints: dict[ScheduleId, _Asked] = {}
+        self._early: deque[tuple[float, ScheduleId, _Asked]] = deque(maxlen=_BACKLOG)
+        """With the moment to ask again."""
         self._late = 0
 
     def take(self) -> float:
@@ -47,9 +50,10 @@ class Ticks:
             self._inbox.close()
             return 60.0
         self._fire_all()
-        soonest = min((early.at for early in self._early), default=monotonic() + _WAIT_S)
+        soonest = min((at for at, _, _ in self._early), default=monotonic() + _WAIT_S)
         for hint in self._inbox.take(max(0.001, soonest - monotonic())):
-            self._hints[hint.flow, hint.key] = hint  # one question per schedule is enough: all that is due is decided
+            # One question per schedule is enough: all that is due is decided.
+            self._hints[hint.flow, hint.key] = _Asked(hint.planned)
         self._fire_all()
         return 0.0
 
@@ -76,33 +80,51 @@ class Ticks:
     # ----
 
     def _fire_all(self) -> None:
-        for _ in range(len(self._early)):
-            early = self._early.popleft()
-            if early.at <= monotonic():
-                self._fire(early.hint, early.tries)
-            else:
-                self._early.append(early)
+        """Hints leave when something came of them. Whatever raises keeps all that are left."""
+        self._take_early()
+        size = tick.AT_ONCE
         while self._hints and not self._ended():
-            name, hint = next(iter(self._hints.items()))
+            asked = dict(islice(self._hints.items(), size))
             try:
-                self._fire(hint, 0)
+                self._fire(asked)
             except Exception as exc:
                 if passing(exc):
                     raise
+                if len(asked) > 1:
+                    size = len(asked) // 2
+                    continue
                 # Nothing that is wrong with one schedule may hold up the others; the watchdog comes to it as well.
+                ((flow, key),) = asked
                 reason = one_line(f"{type(exc).__name__}: {exc}")
-                log.error("tick.failed", extra={"flow": hint.flow, "key": hint.key, "error": reason[:300]})
-            del self._hints[name]
+                log.error("tick.failed", extra={"flow": flow, "key": key, "error": reason[:300]})
+                del self._hints[flow, key]
+            size = min(2 * size, tick.AT_ONCE)
 
-    def _fire(self, hint: Hint, tries: int) -> None:
+    def _take_early(self) -> None:
+        """Hints whose time has come by now; one of a schedule that was announced again waits for its turn."""
+        for _ in range(len(self._early)):
+            early = self._early.popleft()
+            at, name, asked = early
+            if at <= monotonic() and name not in self._hints:
+                self._hints[name] = asked
+            else:
+                self._early.append(early)
+
+    def _fire(self, asked: dict[ScheduleId, _Asked]) -> None:
+        """Ask for these in one go, and publish what they start."""
         ledger = self._site.runtime().ledger
-        fired = tick.fire(ledger, by="beat", flow=hint.flow, key=hint.key, hint=hint.planned)
-        self._publish(fired)
-        if fired.more:
-            self._all(lambda ledger: tick.fire(ledger, by="beat", flow=hint.flow, key=hint.key))
-        elif fired.early_s is not None and fired.early_s < _EARLY_S and tries < _EARLY_TRIES:
-            # The beat's idea of the ledger's time is milliseconds ahead.
-            self._early.append(_Early(hint, monotonic() + max(0.0, fired.early_s), tries + 1))
+        told = tick.announced(ledger, {name: one.planned for name, one in asked.items()}, by="beat")
+        for name in asked.keys() - set(told.left):
+            del self._hints[name]
+        for name in told.fired.unfinished:
+            self._hints[name] = _Asked(None)  # behind the others
+        for name, early_s in told.early_s.items():
+            tries = asked[name].tries
+            if early_s < _EARLY_S and tries < _EARLY_TRIES:
+                # The beat's idea of the ledger's time is milliseconds ahead.
+                again = _Asked(asked[name].planned, tries + 1)
+                self._early.append((monotonic() + max(0.0, early_s), name, again))
+        self._publish(told.fired)
 
     def _all(self, work: Callable[[Ledger], Fired]) -> int:
         total = 0

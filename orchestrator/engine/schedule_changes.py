@@ -54,7 +54,7 @@ def settle(ledger: Ledger, tx: Connection, row: ScheduleRow, by: str) -> tuple[S
         )
         if due is None:
             return row, dispatches
-        dispatches += tick.carry_out(ledger, tx, row, due, by).dispatches
+        dispatches += tick.carry_out(ledger, tx, [(row, due)], by).dispatches
         row = again(tx, row)
     return dismiss(tx, row, by), dispatches
 
@@ -69,7 +69,7 @@ def dismiss(tx: Connection, row: ScheduleRow, by: str) -> ScheduleRow:
         return row
     assert due.last_missed is not None
     missed = ticks.NewTick(due.last_missed, "missed", due.last_missed, count=due.missed)
-    ticks.decide(tx, row, [missed], last=due.last, cursor=due.cursor, due=due.due_at, by=by)
+    ticks.decide(tx, [ticks.Decision(row.id, [missed], last=due.last, cursor=due.cursor, due=due.due_at)], by)
     return again(tx, row)
 
 

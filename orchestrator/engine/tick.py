@@ -1,13 +1,14 @@
 """Decide what is due: tick rows, runs and their first dispatches in one commit.
 
-What a tick becomes is computed before anything is locked. The schedule is then held only if its cursor is still where
-it was read, so two that fire at once decide a tick once.
+What a tick becomes is computed before anything is locked. Schedules are then held only if their cursors are still where
+they were read, so two that fire at once decide a tick once. Many schedules are one transaction; when that fails, it is
+tried again without those that are to blame.
 """
 
 import json
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,72 +20,89 @@ from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
 
 from orchestrator.core import ticks as rules
-from orchestrator.core.facts import Dispatch, StartRequest
+from orchestrator.core.facts import StartRequest
 from orchestrator.core.ticks import Due
 from orchestrator.engine import start_run
 from orchestrator.engine.cancel_run import cancel_in
 from orchestrator.engine.faults import fp
+from orchestrator.engine.fired import Done, Fired, each
 from orchestrator.errors import Conflict, OrchestratorError, RunNotFound
 from orchestrator.ledger import schedules, ticks
-from orchestrator.ledger.schedules import ScheduleRow
-from orchestrator.ledger.ticks import NewTick
+from orchestrator.ledger.schedules import ScheduleId, ScheduleRow
+from orchestrator.ledger.ticks import NOTHING_OPEN, Decision, NewTick, OpenRuns
 from orchestrator.ledger.tx import Ledger, is_disconnect
 
 log = logging.getLogger(__name__)
 
+AT_ONCE: Final = 50
+"""Schedules of one transaction, or runs that they start: who pauses one of them waits for all, and what dies with them
+in hand leaves all of them to a watchdog."""
 CANCEL_GRACE: Final = timedelta(seconds=10)
 """For the handlers of a run that `overlap: cancel` ends."""
 POSTPONED: Final = timedelta(seconds=30)
 _ZERO: Final = timedelta(0)
 
+DueSchedule = tuple[ScheduleRow, Due]
+"""A schedule as it was read, and what is due of it."""
+_Start = tuple[ScheduleRow, datetime, UUID]
+"""A schedule, the time of a tick, and the id of its run."""
+
 
 @dataclass(frozen=True, slots=True)
-class Fired:
-    """What a page led to; the dispatches are for the caller to publish. `more`: call again. `early_s`: the hint came
-    before its time by the ledger's clock; call again in so many seconds."""
+class Told:
+    """What hints led to. `early_s`: those that came before their time by the ledger's clock, and by how much. `left`:
+    those that nothing came of, because the database was lost."""
 
-    decided: int = 0
-    started: tuple[UUID, ...] = ()
-    dispatches: tuple[Dispatch, ...] = ()
-    doubles: int = 0
-    more: bool = False
-    early_s: float | None = None
-
-    def __add__(self, other: "Fired") -> "Fired":
-        return Fired(
-            self.decided + other.decided,
-            self.started + other.started,
-            self.dispatches + other.dispatches,
-            self.doubles + other.doubles,
-            self.more or other.more,
-            self.early_s,
-        )
+    fired: Fired
+    early_s: Mapping[ScheduleId, float]
+    left: tuple[ScheduleId, ...]
 
 
-def fire(
-    ledger: Ledger,
-    *,
-    by: str,
-    flow: str | None = None,
-    key: str | None = None,
-    hint: datetime | None = None,
-    late: timedelta = _ZERO,
-    page: int = 100,
-) -> Fired:
+def fire(ledger: Ledger, *, by: str, late: timedelta = _ZERO, page: int = 100) -> Fired:
     """Decide the ticks that are due (`due_at <= flow_now() - late`), at most of `page` schedules: publish, then call
     again while `more`.
 
-    With `flow` and `key`: of that schedule only; `hint` is the scheduled time that its ticker means. Any number of
-    processes may call at once, as often as they like. A schedule whose tick cannot be decided is in nobody's way.
+    Any number of processes may call at once, as often as they like. A schedule whose tick cannot be decided is in
+    nobody's way.
     """
-    if flow is not None and key is not None:
-        return _fire_one(ledger, flow, key, by, hint, late)
     with ledger.auto() as tx:
         rows = schedules.due(tx, late, page)
-    if rows:
-        fp("tick.selected")
     random.shuffle(rows)  # keepers that read the same page meet less often
-    return _each(rows, lambda row: _fire_row(ledger, row, by), full=len(rows) == page)
+    done = _fire_rows(ledger, rows, by)
+    return done.fired + Fired(more=len(rows) == page and done.progress)
+
+
+def announced(ledger: Ledger, hints: Mapping[ScheduleId, datetime | None], *, by: str) -> Told:
+    """Decide what is due of the schedules that a ticker names. A hint is the scheduled time it means, if it means one;
+    the hint of a time that was decided before is counted as a double.
+
+    Give at most `AT_ONCE`: publish, then ask again, without a time, for those that are `unfinished`. As with `fire`,
+    anybody may call.
+
+    Raises:
+        DBAPIError: nothing came of any of them.
+    """
+    with ledger.auto() as tx:
+        rows = [row for row in schedules.named(tx, hints) if row.live]
+    done = _fire_rows(ledger, [row for row in rows if row.is_due], by)
+    if done.error is not None and not done.progress:
+        raise done.error
+    meant = [(row, hint) for row in rows if not row.is_due and (hint := hints[row.id]) is not None]
+    doubles = [row.id for row, hint in meant if row.last_tick_at is not None and row.last_tick_at >= hint]
+    early_s = {
+        row.id: (row.due_at - row.now).total_seconds()
+        for row, hint in meant
+        if row.due_at is not None and row.next_tick_at is not None and hint >= row.next_tick_at
+    }
+    left = [row.id for row, _ in done.left]
+    try:
+        counted = _count_doubles(ledger, doubles)
+    except DBAPIError as exc:
+        if not done.progress:
+            raise
+        log.warning("tick.failed", extra={"doubles": len(doubles), "error": str(exc.orig)[:200]})
+        counted, left = 0, [*left, *doubles]
+    return Told(done.fired + Fired(doubles=counted), early_s, tuple(left))
 
 
 def next_due(ledger: Ledger) -> float | None:
@@ -99,124 +117,151 @@ def waiting(ledger: Ledger, page: int = 100) -> Fired:
         queued, backfills = ticks.startable(tx, page), ticks.open_backfills(tx, page)
     if queued or backfills:
         fp("tick.selected")
-    return _each(queued, lambda row: _start_queued(ledger, row), full=len(queued) == page) + _each(
-        backfills, lambda row: _go_on(ledger, row), full=len(backfills) == page
-    )
-
-
-def _each(rows: Sequence[Any], work: Callable[[Any], Fired | None], *, full: bool) -> Fired:
-    """The sum of what `work` gives; None is no progress. A lost database ends the page: what was committed is told."""
-    total, progress = Fired(), False
-    for row in rows:
-        try:
-            found = work(row)
-        except DBAPIError as exc:
-            if is_disconnect(exc) and not progress:
-                raise
-            log.warning("tick.failed", extra={"row": str(row)[:200], "error": str(exc.orig)[:200]})
-            if is_disconnect(exc):
-                break
-            continue
-        except Exception:
-            log.exception("tick.failed", extra={"row": str(row)[:200]})
-            continue
-        if found is not None:
-            total, progress = total + found, True
-    return total + Fired(more=full and progress)
+    one = each([[row] for row in queued], lambda piece: _start_queued(ledger, piece[0]))
+    other = each([[row] for row in backfills], lambda piece: _go_on(ledger, piece[0]))
+    more = (len(queued) == page and one.progress) or (len(backfills) == page and other.progress)
+    return one.fired + other.fired + Fired(more=more)
 
 
 # ---- due ticks ----
 
 
-def _fire_one(ledger: Ledger, flow: str, key: str, by: str, hint: datetime | None, late: timedelta) -> Fired:
-    with ledger.auto() as tx:
-        row = schedules.find(tx, flow, key)
-    if row is None or not row.live:
-        return Fired()
-    if row.due_at is not None and row.due_at <= row.now - late:
+def _fire_rows(ledger: Ledger, rows: Sequence[ScheduleRow], by: str) -> Done[DueSchedule]:
+    if rows:
         fp("tick.selected")
-        return _fire_row(ledger, row, by) or Fired()
-    if hint is None:
-        return Fired()
-    if row.last_tick_at is not None and row.last_tick_at >= hint:
-        ledger.retry(lambda tx: ticks.count_double(tx, row))
-        return Fired(doubles=1)
-    early = row.due_at is not None and row.next_tick_at is not None and hint >= row.next_tick_at
-    return Fired(early_s=(row.due_at - row.now).total_seconds() if early and row.due_at else None)
+    return each(_pieces(_judged(ledger, rows)), lambda piece: _decide(ledger, piece, by))
 
 
-def _fire_row(ledger: Ledger, row: ScheduleRow, by: str) -> Fired | None:
-    """None: somebody else has it."""
+def _judged(ledger: Ledger, rows: Sequence[ScheduleRow]) -> list[DueSchedule]:
+    """What is due. Of a schedule that cannot be read nothing is; it is postponed."""
+    found = []
+    for row in rows:
+        try:
+            trigger, timing = row.trigger, row.timing()
+            due = rules.due(timing, row.name, row.next_tick_at, row.now, missed=trigger.missed, window=trigger.window)
+        except Exception as exc:
+            _postpone(ledger, row, exc)
+            continue
+        if due is not None:
+            found.append((row, due))
+    return found
+
+
+def _pieces(found: Sequence[DueSchedule]) -> Iterator[list[DueSchedule]]:
+    piece: list[DueSchedule] = []
+    runs = 0
+    for row, due in found:
+        more = max(1, len(due.times))
+        if piece and runs + more > AT_ONCE:
+            yield piece
+            piece, runs = [], 0
+        piece.append((row, due))
+        runs += more
+    if piece:
+        yield piece
+
+
+def _decide(ledger: Ledger, found: Sequence[DueSchedule], by: str) -> Fired | None:
+    """None: somebody else has them."""
+
+    def work(tx: Connection) -> Fired | None:
+        held = ticks.hold_undecided(tx, [row for row, _ in found])
+        ours = [(row, due) for row, due in found if row.id in held]
+        return carry_out(ledger, tx, ours, by) if ours else None
+
     try:
-        trigger = row.trigger
-        due = rules.due(row.timing(), row.name, row.next_tick_at, row.now, missed=trigger.missed, window=trigger.window)
-        if due is None:
-            return None
-        fired = ledger.retry(lambda tx: carry_out(ledger, tx, row, due, by) if ticks.hold_undecided(tx, row) else None)
+        fired = ledger.retry(work)
     except DBAPIError:
         raise
     except Exception as exc:
-        log.exception("tick.undecided", extra={"schedule": row.name})
-        error = _error(exc)
-        ledger.retry(lambda tx: ticks.postpone(tx, row, error, POSTPONED))
+        if len(found) > 1:
+            raise
+        _postpone(ledger, found[0][0], exc)
         return None
     fp("tick.committed")
     return fired
 
 
-def carry_out(ledger: Ledger, tx: Connection, row: ScheduleRow, due: Due, by: str) -> Fired:
-    """Write a decision, and start what it starts. The caller holds the schedule."""
-    timing, overlap = row.timing(), row.trigger.overlap
-    open_: list[UUID] = []
-    queued = False
-    if due.times and overlap != "allow":
-        open_, queued = ticks.open_runs(tx, row)
+def _postpone(ledger: Ledger, row: ScheduleRow, exc: Exception) -> None:
+    log.error("tick.undecided", extra={"schedule": row.name}, exc_info=exc)
+    try:
+        ledger.retry(lambda tx: ticks.postpone(tx, row, _error(exc), POSTPONED))
+    except DBAPIError as failed:
+        if is_disconnect(failed):
+            raise
+        log.warning("tick.failed", extra={"row": row.name, "error": str(failed.orig)[:200]})
+
+
+def _count_doubles(ledger: Ledger, ids: Sequence[ScheduleId]) -> int:
+    if ids:
+        ledger.retry(lambda tx: ticks.count_doubles(tx, ids))
+    return len(ids)
+
+
+def carry_out(ledger: Ledger, tx: Connection, found: Sequence[DueSchedule], by: str) -> Fired:
+    """Write decisions, and start what they start. The caller holds the schedules.
+
+    Raises:
+        OrchestratorError: a start of one of several schedules is refused. That of a single one is a failed tick.
+    """
+    minded = [row.id for row, due in found if due.times and row.trigger.overlap != "allow"]
+    open_ = ticks.open_runs(tx, minded) if minded else {}
+    decisions = [_decision(row, due, open_.get(row.id, NOTHING_OPEN)) for row, due in found]
+    recorded = ticks.decide(tx, decisions, by)
+    starts: list[_Start] = [
+        (row, tick.at, tick.run_id)
+        for (row, _), decision in zip(found, decisions, strict=True)
+        for tick in decision.ticks
+        if tick.run_id is not None and (*row.id, tick.at) in recorded
+    ]
+    _cancel(
+        tx, {run_id: row for row, _, _ in starts if row.trigger.overlap == "cancel" for run_id in open_[row.id].run_ids}
+    )
+    unfinished = tuple(row.id for row, due in found if due.due_at is not None and due.due_at <= row.now)
+    fired = Fired(decided=len(recorded), more=bool(unfinished), unfinished=unfinished)
+    fired += _start(ledger, tx, starts, by)
+    fp("tick.decided")
+    return fired
+
+
+def _decision(row: ScheduleRow, due: Due, open_: OpenRuns) -> Decision:
+    timing = row.timing()
     new: list[NewTick] = []
-    before = open_[0] if open_ else None
-    for at, outcome in zip(due.times, rules.outcomes(due.times, overlap, busy=bool(open_) or queued), strict=True):
+    before = next(iter(open_.run_ids), None)
+    for at, outcome in zip(due.times, rules.outcomes(due.times, row.trigger.overlap, busy=open_.busy), strict=True):
         run_id = uuid7() if outcome == "started" else None
         waits_for = before if outcome == "queued" else None
         new.append(NewTick(at, outcome, rules.due_at(timing, row.name, at), run_id=run_id, waits_for=waits_for))
         before = run_id or before
     if due.last_missed is not None:
         new.append(NewTick(due.last_missed, "missed", due.last_missed, count=due.missed))
-    recorded = ticks.decide(tx, row, new, last=due.last, cursor=due.cursor, due=due.due_at, by=by)
-    starts = [(tick.at, tick.run_id) for tick in new if tick.run_id is not None and tick.at in recorded]
-    if overlap == "cancel" and starts:
-        _cancel(tx, row, open_)
-    more = due.due_at is not None and due.due_at <= row.now
-    fired = Fired(decided=len(recorded), more=more) + _start(ledger, tx, row, starts, by)
-    fp("tick.decided")
-    return fired
+    return Decision(row.id, new, last=due.last, cursor=due.cursor, due=due.due_at)
 
 
-def _cancel(tx: Connection, row: ScheduleRow, run_ids: Sequence[UUID]) -> None:
-    for run_id in sorted(run_ids):
+def _cancel(tx: Connection, runs: Mapping[UUID, ScheduleRow]) -> None:
+    for run_id, row in sorted(runs.items(), key=lambda item: item[0]):
         with suppress(Conflict, RunNotFound):  # it ended meanwhile
             cancel_in(
                 tx, run_id, by=f"schedule {row.name}", reason="the next tick of its schedule came", grace=CANCEL_GRACE
             )
 
 
-def _start(
-    ledger: Ledger,
-    tx: Connection,
-    row: ScheduleRow,
-    starts: Sequence[tuple[datetime, UUID]],
-    by: str,
-    trigger: str = "cron",
-) -> Fired:
-    """Start the runs; if they are refused, their ticks have failed, and the rest of the transaction stands."""
+def _start(ledger: Ledger, tx: Connection, starts: Sequence[_Start], by: str, trigger: str = "cron") -> Fired:
+    """Start the runs. If those of a single schedule are refused, its ticks have failed, and the rest of the transaction
+    stands; of several it is not known whose is to blame."""
     if not starts:
         return Fired()
     try:
-        started = start_run.start_in(ledger, tx, [request(row, at, run_id, trigger) for at, run_id in starts])
+        started = start_run.start_in(ledger, tx, [request(row, at, run_id, trigger) for row, at, run_id in starts])
     except OrchestratorError as exc:
-        ticks.fail(tx, row, [at for at, _ in starts], _error(exc), by)
+        row = starts[0][0]
+        if any(other.id != row.id for other, _, _ in starts):
+            raise
+        ticks.fail(tx, row, [at for _, at, _ in starts], _error(exc), by)
         return Fired()
     return Fired(
-        started=tuple(each.run_id for each in started),
-        dispatches=tuple(dispatch for each in started for dispatch in each.dispatches),
+        started=tuple(one.run_id for one in started),
+        dispatches=tuple(dispatch for one in started for dispatch in one.dispatches),
     )
 
 
@@ -240,14 +285,14 @@ def _start_queued(ledger: Ledger, queued: Row[Any]) -> Fired | None:
         row = schedules.find(tx, flow, key) if ticks.hold_free(tx, flow, key) else None
         if row is None or not row.live:
             return None
-        open_, _ = ticks.open_runs(tx, row)
+        open_ = ticks.open_runs(tx, [row.id])[row.id].run_ids
         if open_:
             ticks.wait_longer(tx, flow, key, at, open_[0])
             return Fired()
         run_id = uuid7()
         if not ticks.start_queued(tx, flow, key, at, run_id):
             return None
-        fired = _start(ledger, tx, row, [(at, run_id)], "watchdog")
+        fired = _start(ledger, tx, [(row, at, run_id)], "watchdog")
         fp("tick.decided")
         return fired + Fired(decided=1)
 
@@ -267,7 +312,7 @@ def _go_on(ledger: Ledger, open_: Row[Any]) -> Fired | None:
         room = min(found.max_parallel - len(found.running), rules.AT_ONCE)
         run_ids = [uuid7() for _ in range(max(0, room))]
         starts = ticks.start_pending(tx, open_.id, reverse=found.reverse, running=found.running, run_ids=run_ids)
-        fired = _start(ledger, tx, row, starts, "operator", "backfill")
+        fired = _start(ledger, tx, [(row, *start) for start in starts], "operator", "backfill")
         fp("tick.decided")
         return fired + Fired(decided=len(starts))
 

@@ -1,7 +1,7 @@
 """Schedules as the ledger has them: what people, tickers and the engine read."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -19,6 +19,8 @@ from orchestrator.errors import ScheduleNotFound
 from orchestrator.ledger import definitions
 from orchestrator.ledger.rows import one, run
 
+ScheduleId = tuple[str, str]
+"""Flow and key."""
 _SECOND = timedelta(seconds=1)
 
 
@@ -45,6 +47,11 @@ class _Defined:
     next_tick_at: datetime | None
     due_at: datetime | None
     version: int
+
+    @property
+    def id(self) -> ScheduleId:
+        """Flow and key."""
+        return self.flow, self.trigger_key
 
     @property
     def name(self) -> str:
@@ -87,6 +94,11 @@ class ScheduleRow(_Defined):
     def live(self) -> bool:
         """Whether it fires at all: active, not paused, its flow enabled."""
         return self.active and self.paused_at is None and self.flow_enabled
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its next tick is due."""
+        return self.due_at is not None and self.due_at <= self.now
 
     @property
     def settled_until(self) -> datetime:
@@ -222,8 +234,19 @@ def next_tick(tx: Connection) -> float | None:
 
 def find(tx: Connection, flow: str, key: str) -> ScheduleRow | None:
     """A schedule, without its open runs; the caller may hold it."""
-    row = one(tx, "one_schedule", flow=flow, key=key)
-    return None if row is None else _schedule(row)
+    return next(iter(named(tx, [(flow, key)])), None)
+
+
+def named(tx: Connection, ids: Iterable[ScheduleId]) -> list[ScheduleRow]:
+    """Those of these schedules that there are, without their open runs, in any order."""
+    flows, keys = columns(ids)
+    return [_schedule(row) for row in run(tx, "named_schedules", flows=flows, keys=keys)]
+
+
+def columns(ids: Iterable[ScheduleId]) -> tuple[list[str], list[str]]:
+    """Flows and keys, as the statements that take many schedules want them."""
+    pairs = list(ids)
+    return [flow for flow, _ in pairs], [key for _, key in pairs]
 
 
 def of_flow(tx: Connection, flow: str) -> list[ScheduleRow]:

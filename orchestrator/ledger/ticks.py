@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Row
@@ -13,7 +13,7 @@ from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.core.timing import Timing
 from orchestrator.ledger import graph
 from orchestrator.ledger.rows import one, run
-from orchestrator.ledger.schedules import ScheduleRow, parsed
+from orchestrator.ledger.schedules import ScheduleId, ScheduleRow, columns, parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,56 @@ class NewTick:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of the due ticks of a schedule: their rows, the last scheduled time that is decided, the next that is
+    not, and when that is due."""
+
+    id: ScheduleId
+    ticks: Sequence[NewTick]
+    last: datetime
+    cursor: datetime | None
+    due: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """An element of the statement's `decisions`."""
+        flow, key = self.id
+        return {
+            "flow": flow,
+            "trigger_key": key,
+            "ticks": [tick.as_json() for tick in self.ticks],
+            "last": self.last.isoformat(),
+            "cursor": self.cursor and self.cursor.isoformat(),
+            "due": self.due and self.due.isoformat(),
+            "event_id": str(schedule_id(flow, key)),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRuns:
+    """A schedule's open runs, the newest first; and whether a tick is queued behind one."""
+
+    run_ids: tuple[UUID, ...]
+    queued: bool
+
+    @property
+    def busy(self) -> bool:
+        """Whether a new tick has to mind any."""
+        return bool(self.run_ids) or self.queued
+
+
+NOTHING_OPEN: Final = OpenRuns((), False)
+
+
 # ---- holding ----
 
 
-def hold_undecided(tx: Connection, row: ScheduleRow) -> bool:
-    """Hold the schedule if nobody does and its cursor is where `row` has it."""
-    found = one(tx, "hold_undecided", flow=row.flow, key=row.trigger_key, cursor=row.next_tick_at, version=row.version)
-    return found is not None
+def hold_undecided(tx: Connection, rows: Sequence[ScheduleRow]) -> set[ScheduleId]:
+    """Hold those schedules that nobody holds and whose cursor is where `rows` have it. It waits for none."""
+    flows, keys = columns(row.id for row in rows)
+    cursors, versions = [row.next_tick_at for row in rows], [row.version for row in rows]
+    found = run(tx, "hold_undecided", flows=flows, keys=keys, cursors=cursors, versions=versions)
+    return {(row.flow, row.trigger_key) for row in found}
 
 
 def hold(tx: Connection, flow: str, key: str) -> bool:
@@ -66,36 +109,21 @@ def hold_all(tx: Connection, flow: str) -> None:
 # ---- ticks ----
 
 
-def open_runs(tx: Connection, row: ScheduleRow) -> tuple[list[UUID], bool]:
-    """The schedule's open runs, the newest first; and whether a tick is queued behind one."""
-    rows = run(tx, "open_runs", flow=row.flow, key=row.trigger_key).all()
-    return [each.run_id for each in rows if each.run_id is not None], bool(rows and rows[0].queued)
+def open_runs(tx: Connection, ids: Sequence[ScheduleId]) -> dict[ScheduleId, OpenRuns]:
+    """What is under way of each of these schedules."""
+    found: dict[ScheduleId, OpenRuns] = dict.fromkeys(ids, NOTHING_OPEN)
+    flows, keys = columns(ids)
+    for row in run(tx, "open_runs", flows=flows, keys=keys):
+        before = found[row.flow, row.trigger_key].run_ids
+        run_ids = before if row.run_id is None else (*before, row.run_id)
+        found[row.flow, row.trigger_key] = OpenRuns(run_ids, row.queued)
+    return found
 
 
-def decide(
-    tx: Connection,
-    row: ScheduleRow,
-    ticks: Sequence[NewTick],
-    *,
-    last: datetime,
-    cursor: datetime | None,
-    due: datetime | None,
-    by: str,
-) -> set[datetime]:
-    """Write the ticks and move the cursor; the times that had no row before."""
-    rows = run(
-        tx,
-        "decide",
-        flow=row.flow,
-        key=row.trigger_key,
-        by=by,
-        ticks=json.dumps([tick.as_json() for tick in ticks]),
-        last=last,
-        cursor=cursor,
-        due=due,
-        event_id=schedule_id(row.flow, row.trigger_key),
-    )
-    return {each.scheduled_at for each in rows}
+def decide(tx: Connection, decisions: Sequence[Decision], by: str) -> set[tuple[str, str, datetime]]:
+    """Write the ticks and move the cursors, in one round trip; flow, key and time of those that had no row before."""
+    body = json.dumps([decision.as_json() for decision in decisions])
+    return {(row.flow, row.trigger_key, row.scheduled_at) for row in run(tx, "decide", by=by, decisions=body)}
 
 
 def fail(tx: Connection, row: ScheduleRow, times: Sequence[datetime], error: Mapping[str, Any], by: str) -> None:
@@ -126,9 +154,10 @@ def postpone(tx: Connection, row: ScheduleRow, error: Mapping[str, Any], delay: 
     )
 
 
-def count_double(tx: Connection, row: ScheduleRow) -> None:
-    """A tick came again."""
-    run(tx, "count_double", flow=row.flow, key=row.trigger_key)
+def count_doubles(tx: Connection, ids: Sequence[ScheduleId]) -> None:
+    """A tick of each of these schedules came again."""
+    flows, keys = columns(ids)
+    run(tx, "count_doubles", flows=flows, keys=keys)
 
 
 def startable(tx: Connection, page: int) -> Sequence[Row[Any]]:

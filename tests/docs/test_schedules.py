@@ -12,6 +12,7 @@ from orchestrator.cli import scheduleview
 from orchestrator.core.facts import Lease
 from orchestrator.core.timing import Cron, Every, Rule
 from orchestrator.engine import tick
+from orchestrator.engine.fired import Fired
 from orchestrator.ledger import schedules
 from orchestrator.ledger.schedules import ScheduleRow, TickRow
 from orchestrator.ledger.tx import Ledger
@@ -70,16 +71,16 @@ class Day:
         trigger = {"type": "cron", "expression": expression, **options}
         self.lab.flow({"write": call()}, name="report", triggers={"nightly": trigger} if expression else {})
 
-    def fire(self, **told: Any) -> tick.Fired:
-        """As a beat that tells of one, or as a watchdog, until nothing is due."""
-        fired = first = tick.fire(self.lab.ledger, by="watchdog", **told)
-        while fired.more:
-            fired = tick.fire(self.lab.ledger, by="watchdog")
-        return first
+    def fire(self, **late: timedelta) -> Fired:
+        """As a watchdog, until nothing is due."""
+        fired = tick.fire(self.lab.ledger, by="watchdog", **late)
+        return fired + self.fire(**late) if fired.more else fired
 
-    def tell(self, scheduled: datetime) -> tick.Fired:
+    def tell(self, scheduled: datetime) -> Fired:
         """As a beat."""
-        return self.fire(flow="report", key="nightly", hint=scheduled)
+        told = tick.announced(self.lab.ledger, {("report", "nightly"): scheduled}, by="beat")
+        assert told.fired.unfinished == ()
+        return told.fired
 
     def work(self) -> None:
         """End the runs whose time is over or who are told to stop, start what waited for that, take what is ready."""

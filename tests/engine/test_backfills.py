@@ -9,6 +9,7 @@ import pytest
 from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.engine import schedules as acts
 from orchestrator.engine import switch, tick
+from orchestrator.engine.fired import Fired
 from orchestrator.engine.schedules import Backfill
 from orchestrator.errors import FlowDisabled, ScheduleInvalid, ScheduleNotFound
 from orchestrator.ledger import reads
@@ -132,7 +133,7 @@ def test_a_cancelled_backfill_starts_no_more(lab: Lab) -> None:
     assert acts.cancel_backfill(lab.ledger, found.id, by="ann") == 3
     assert acts.cancel_backfill(lab.ledger, found.id, by="ann") == 0
     end_runs(lab, [run_id])
-    assert tick.waiting(lab.ledger) == tick.Fired()
+    assert tick.waiting(lab.ledger) == Fired()
     assert outcomes(lab) == [(-5, "started"), *((n, "cancelled") for n in (-4, -3, -2))]
     assert events(lab) == ["registered", "backfill_started", "backfill_cancelled"]
     with pytest.raises(ScheduleNotFound, match="No backfill"):
@@ -146,7 +147,7 @@ def test_a_backfill_goes_on_while_paused_and_waits_while_disabled(lab: Lab) -> N
     (run_id,) = tick.waiting(lab.ledger).started
     end_runs(lab, [run_id])
     switch.disable(lab.ledger, "demo", "ann")
-    assert tick.waiting(lab.ledger) == tick.Fired()
+    assert tick.waiting(lab.ledger) == Fired()
     with pytest.raises(FlowDisabled):
         backfill(lab, -9, -5)
     switch.enable(lab.ledger, "demo", "ann")

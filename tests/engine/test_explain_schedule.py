@@ -8,6 +8,7 @@ import pytest
 from orchestrator.core.facts import Explanation, WorkerInfo
 from orchestrator.engine import schedules, switch, tick
 from orchestrator.engine.explain_schedule import explain, spoken
+from orchestrator.engine.fired import Fired
 from orchestrator.errors import FlowNotFound, ScheduleNotFound
 from orchestrator.ledger import registry
 from tests.support.factories import Lab, call
@@ -29,7 +30,7 @@ def full_hour(lab: Lab) -> datetime:
     return hour
 
 
-def fired(lab: Lab) -> tick.Fired:
+def fired(lab: Lab) -> Fired:
     return tick.fire(lab.ledger, by="beat")
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator.engine import schedules as acts
 from orchestrator.engine import switch, tick
+from orchestrator.engine.fired import Fired
 from orchestrator.errors import FlowDisabled
 from orchestrator.ledger import statements
 from orchestrator.ledger.tx import Ledger
@@ -32,6 +33,7 @@ from tests.support.schedules import (
     minutely,
     outcomes,
     row,
+    tell,
     ticks,
 )
 
@@ -40,7 +42,7 @@ SECONDLY = {"type": "every", "interval": "PT1S", "missed": "all"}
 
 
 def beat(lab: Lab) -> Any:
-    return tick.fire(lab.ledger, by="beat", flow="demo", key="m", hint=row(lab).next_tick_at)
+    return tell(lab, row(lab).next_tick_at).fired
 
 
 def test_two_who_fire_at_once_start_one_run(lab: Lab) -> None:
@@ -48,7 +50,7 @@ def test_two_who_fire_at_once_start_one_run(lab: Lab) -> None:
     minutely(lab)
     for minute in range(1, 31):
         at(lab, NOON + minute * MINUTE)
-        done = lab.race(*[lambda: beat(lab), lambda: fire(lab), lambda: fire(lab, flow="demo", key="m")] * 2)
+        done = lab.race(*[lambda: beat(lab), lambda: fire(lab), lambda: tell(lab).fired] * 2)
         assert [each for each in done if isinstance(each, BaseException)] == []
         assert sum(each.decided for each in done) == 1
         assert sum(len(each.dispatches) for each in done) == 1
@@ -59,7 +61,7 @@ def test_two_who_fire_at_once_start_one_run(lab: Lab) -> None:
 
 def test_without_its_cursor_a_tick_would_be_doubled(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant that holds the schedule whatever its cursor is, and does not look for a row of the tick."""
-    hold = statements.sql("hold_undecided").replace("next_tick_at = %(cursor)s AND version = %(version)s", "TRUE")
+    hold = statements.sql("hold_undecided").replace("s.next_tick_at = u.cursor AND s.version = u.version", "TRUE")
     hold = hold.replace("SKIP LOCKED", "")
     decide = statements.sql("decide").replace(
         "ON CONFLICT (flow, trigger_key, scheduled_at) DO NOTHING",
@@ -83,7 +85,7 @@ def test_a_page_that_two_keepers_read_is_decided_once(lab: Lab) -> None:
         at(lab, NOON + minute * MINUTE)
 
         def drain() -> int:
-            return sum(each.decided for each in iter(lambda: fire(lab, page=7), tick.Fired()))
+            return sum(each.decided for each in iter(lambda: fire(lab, page=7), Fired()))
 
         done = lab.race(drain, drain, drain)
         left = drain()
@@ -95,7 +97,7 @@ def test_who_holds_a_schedule_is_not_waited_for(lab: Lab) -> None:
     minutely(lab)
     at(lab, NOON + MINUTE)
     with lab.holding("SELECT 1 FROM flow_schedule_states FOR UPDATE"):
-        assert fire(lab) == tick.Fired()
+        assert fire(lab) == Fired()
     assert fire(lab).decided == 1
 
 

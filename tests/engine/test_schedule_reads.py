@@ -21,6 +21,7 @@ from tests.support.schedules import (
     end_runs,
     fire,
     minutely,
+    tell,
     ticks,
 )
 
@@ -115,7 +116,7 @@ def test_lag_is_told_of_all_of_a_flow_and_of_one(lab: Lab) -> None:
     with lab.ledger.tx() as tx:
         assert schedules.lag(tx) == schedules.Lag(0, None, None)
     at(lab, NOON + MINUTE)
-    fire(lab, flow="demo", key="m")
+    tell(lab)
     at(lab, NOON + MINUTE + timedelta(seconds=20))
     fire(lab)
     with lab.ledger.tx() as tx:

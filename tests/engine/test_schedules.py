@@ -8,6 +8,7 @@ import pytest
 from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.engine import schedules as acts
 from orchestrator.engine import switch, tick
+from orchestrator.engine.fired import Fired
 from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, ScheduleInvalid
 from orchestrator.ledger import reads
 from tests.support.factories import Lab, call
@@ -26,6 +27,7 @@ from tests.support.schedules import (
     minutes,
     outcomes,
     row,
+    tell,
     ticks,
 )
 
@@ -135,7 +137,7 @@ def test_a_removed_schedule_stops_and_comes_back_from_now(lab: Lab) -> None:
     end_runs(lab, [run_id])
     at(lab, NOON + 10 * MINUTE)
     assert fire(lab).decided == 0
-    assert tick.waiting(lab.ledger) == tick.Fired()
+    assert tick.waiting(lab.ledger) == Fired()
     deploy(lab, m=MINUTELY)
     assert row(lab).next_tick_at == NOON + 11 * MINUTE
     assert events(lab)[-1] == "registered"
@@ -161,7 +163,7 @@ def test_a_pause_stops_and_a_resume_goes_on_from_now(lab: Lab) -> None:
     assert (one.paused_by, one.pause_reason, one.live, one.next_tick_at) == ("ann", "audit", False, None)
     at(lab, NOON + 10 * MINUTE)
     assert fire(lab).decided == 0
-    assert fire(lab, flow="demo", key="m", hint=NOON + 10 * MINUTE).decided == 0
+    assert tell(lab, NOON + 10 * MINUTE).fired.decided == 0
     deploy(lab, version="2", m={**MINUTELY, "input": {"x": 1}})
     assert row(lab).paused_by == "ann"
     acts.resume(lab.ledger, "demo", "m", by="bob")
@@ -191,7 +193,7 @@ def test_a_queued_tick_is_skipped_by_a_pause(lab: Lab) -> None:
     fire(lab)
     acts.pause(lab.ledger, "demo", "m", by="ann")
     end_runs(lab, [run_id])
-    assert tick.waiting(lab.ledger) == tick.Fired()
+    assert tick.waiting(lab.ledger) == Fired()
     assert outcomes(lab) == [(1, "started"), (2, "skipped")]
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import faults, tick
-from orchestrator.engine.tick import Fired
+from orchestrator.engine.fired import Fired
+from orchestrator.engine.tick import Told
 from orchestrator.ledger import reads, schedules
 from tests.support.factories import Lab, loop
 from tests.support.schedules import (
@@ -26,6 +27,7 @@ from tests.support.schedules import (
     minutes,
     outcomes,
     row,
+    tell,
     ticks,
 )
 
@@ -164,8 +166,11 @@ def test_all_goes_on_from_page_to_page(lab: Lab) -> None:
     at(lab, NOON)
     deploy(lab, m={"type": "every", "interval": "PT1S", "missed": "all"})
     at(lab, NOON + timedelta(seconds=250))
-    pages = [fire(lab, flow="demo", key="m") for _ in range(3)]
-    assert [(len(page.started), page.more) for page in pages] == [(100, True), (100, True), (50, False)]
+    pages = [tell(lab).fired for _ in range(3)]
+    assert [(len(page.started), page.unfinished) for page in pages] == [
+        *[(100, (("demo", "m"),))] * 2,
+        (50, ()),
+    ]
     check_nothing_lost(lab, NOON)
 
 
@@ -175,10 +180,9 @@ def test_all_goes_on_from_page_to_page(lab: Lab) -> None:
 def test_a_hint_that_comes_again_is_a_double(lab: Lab) -> None:
     minutely(lab)
     at(lab, NOON + MINUTE)
-    hint = {"flow": "demo", "key": "m", "hint": NOON + MINUTE}
-    assert fire(lab, **hint).decided == 1
-    assert fire(lab, **hint).doubles == 1
-    assert fire(lab, **hint).doubles == 1
+    assert tell(lab, NOON + MINUTE).fired.decided == 1
+    assert tell(lab, NOON + MINUTE).fired.doubles == 1
+    assert tell(lab, NOON + MINUTE).fired.doubles == 1
     assert row(lab).doubles == 2
     assert len(ticks(lab)) == 1
 
@@ -186,13 +190,12 @@ def test_a_hint_that_comes_again_is_a_double(lab: Lab) -> None:
 def test_a_hint_before_its_time_leads_to_nothing(lab: Lab) -> None:
     """The clock of the beat is ahead: the ledger's counts."""
     minutely(lab)
-    early = fire(lab, flow="demo", key="m", hint=NOON + MINUTE)
-    assert (early.decided, early.doubles) == (0, 0)
-    assert early.early_s is not None
-    assert 55 < early.early_s <= 60
-    assert fire(lab, flow="demo", key="m", hint=NOON + timedelta(hours=1)).decided == 0
-    assert fire(lab, flow="demo", key="m") == Fired()
-    assert fire(lab, flow="demo", key="other", hint=NOON) == Fired()
+    early = tell(lab, NOON + MINUTE)
+    assert early.fired == Fired()
+    assert 55 < early.early_s["demo", "m"] <= 60
+    assert tell(lab, NOON + timedelta(hours=1)).fired == Fired()
+    assert tell(lab) == Told(Fired(), {}, ())
+    assert tell(lab, NOON, key="other") == Told(Fired(), {}, ())
 
 
 def test_a_clock_that_went_back_repeats_nothing(lab: Lab) -> None:
@@ -402,8 +405,9 @@ def test_a_session_that_dies_with_the_schedule_in_hand_frees_it(lab: Lab) -> Non
     assert len(fire(lab).started) == 1
 
 
-def test_what_was_committed_is_told_when_the_database_goes_away(lab: Lab) -> None:
+def test_what_was_committed_is_told_when_the_database_goes_away(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its dispatches are published all the same; the rest comes with the next page."""
+    monkeypatch.setattr(tick, "AT_ONCE", 1)
     at(lab, NOON)
     deploy(lab, **{f"k{n}": MINUTELY for n in range(3)})
     at(lab, NOON + MINUTE)

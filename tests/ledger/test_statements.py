@@ -29,6 +29,8 @@ VALUES: dict[str, Any] = {
     ),
     **{key: ["a"] for key in ("step_keys", "from_states", "keys", "queues", "handlers", "needs", "path", "reasons")},
     **{key: [1] for key in ("versions", "numbers", "priorities", "open", "unmet")},
+    "flows": ["a"],
+    "cursors": [SOME_TIME],
     "run_ids": [SOME_ID],
     **dict.fromkeys(("output", "inputs", "items", "requests", "rows", "manifest", "steps", "facts"), "[]"),
     "error": None,
@@ -38,7 +40,7 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("active", "reverse", "is_new"), True),
     "running": [SOME_ID],
     "definition": "{}",
-    "ticks": "[]",
+    "decisions": "[]",
     **dict.fromkeys(("deadline", "timeout", "queue_timeout"), "5 seconds"),
     "progress": [None],
     "ready_at": None,
@@ -99,11 +101,12 @@ HOT = (
     "drop_runs",
     "due_schedules",
     "next_tick",
-    "one_schedule",
+    "named_schedules",
     "hold_undecided",
     "open_runs",
     "decide",
     "fail_ticks",
+    "count_doubles",
     "startable_ticks",
     "start_queued",
     "open_backfills",
@@ -309,7 +312,7 @@ def test_a_tick_costs_the_same_after_a_long_history(lab: Lab) -> None:
              CASE WHEN n < 200 THEN 'started' ELSE 'skipped' END,
              CASE WHEN n < 200 THEN gen_random_uuid() END, 'beat' FROM generate_series(1, %s) AS n
       ON CONFLICT DO NOTHING"""
-    values = {"flow": "demo", "key": "m"}
+    values = {"flows": ["demo"], "keys": ["m"]}
     for length in (200, 20_000):
         lab.execute(ticks_, length, length)
         lab.execute("ANALYZE flow_schedule_ticks")

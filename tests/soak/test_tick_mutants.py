@@ -107,7 +107,7 @@ def _never_makes_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def _fires_in_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pause settles nothing, and what was read before the schedule was held is believed."""
     text = statements.sql("hold_undecided")
-    wrong = re.sub(r"AND active.*?(?=FOR)", "", text, flags=re.DOTALL)
+    wrong = re.sub(r"s\.active.*?(?=FOR)", "TRUE ", text, flags=re.DOTALL)
     assert wrong != text
     monkeypatch.setattr(schedules, "stopped", lambda tx, row, by: written.Stored.of(row))
     monkeypatch.setattr(rows, "sql", lambda name: wrong if name == "hold_undecided" else statements.sql(name))
@@ -139,7 +139,7 @@ def _starts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _overlaps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Open runs are not seen."""
-    monkeypatch.setattr(written, "open_runs", lambda tx, row: ([], False))
+    monkeypatch.setattr(written, "open_runs", lambda tx, ids: dict.fromkeys(ids, written.NOTHING_OPEN))
 
 
 def _early(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from uuid import UUID
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.engine import tick
-from orchestrator.engine.tick import Fired
+from orchestrator.engine.fired import Fired
+from orchestrator.engine.tick import Told
 from orchestrator.ledger import reads, schedules
 from orchestrator.ledger.schedules import ScheduleRow, TickRow
 from tests.support.factories import Lab, call
@@ -42,6 +43,11 @@ def minutely(lab: Lab, **options: Any) -> None:
 def fire(lab: Lab, **options: Any) -> Fired:
     """One page, as a watchdog asks."""
     return tick.fire(lab.ledger, by="watchdog", **options)
+
+
+def tell(lab: Lab, hint: datetime | None = None, key: str = "m", flow: str = "demo") -> Told:
+    """One schedule is announced."""
+    return tick.announced(lab.ledger, {(flow, key): hint}, by="beat")
 
 
 def row(lab: Lab, key: str = "m", flow: str = "demo") -> ScheduleRow:

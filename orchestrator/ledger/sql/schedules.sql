@@ -31,11 +31,12 @@ SELECT EXTRACT(epoch FROM (SELECT due_at FROM flow_schedule_states
                             WHERE active AND paused_at IS NULL AND due_at IS NOT NULL ORDER BY due_at LIMIT 1) - flow_now())
        ::float8 AS seconds;
 
--- name: one_schedule
--- Does:  a schedule by name.
+-- name: named_schedules
+-- Does:  schedules by name; one that there is not is left out.
+-- In:    flows, keys (each pair once)
 SELECT /*+ schedule_columns */
-  FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
- WHERE s.flow = %(flow)s AND s.trigger_key = %(key)s;
+  FROM unnest(%(flows)s::text[], %(keys)s::text[]) AS u(flow, trigger_key)
+  JOIN flow_schedule_states s USING (flow, trigger_key) JOIN flow_definitions d ON d.name = s.flow;
 
 -- name: schedules_of
 -- Does:  the schedules of a flow, in the order in which they are locked.
@@ -101,14 +102,16 @@ SELECT count(*) AS ticks, percentile_disc(0.5) WITHIN GROUP (ORDER BY lag) AS p5
 -- ---- deciding ----
 
 -- name: hold_undecided
--- Does:  holds a schedule whose cursor is where the caller read it, unless somebody else does.
--- In:    flow, key, cursor, version
--- Out:   a row, or none: it was decided, changed, or is held
--- Locks: the schedule
-SELECT TRUE AS held FROM flow_schedule_states
- WHERE flow = %(flow)s AND trigger_key = %(key)s AND active AND paused_at IS NULL
-   AND next_tick_at = %(cursor)s AND version = %(version)s
-   FOR NO KEY UPDATE SKIP LOCKED;
+-- Does:  holds schedules whose cursor is where the caller read it, unless somebody else does.
+-- In:    flows, keys, cursors, versions (arrays: one element of each for a schedule)
+-- Out:   those that are held; the others were decided, changed, or are held by somebody else
+-- Locks: the schedules, in any order: it waits for none
+SELECT s.flow, s.trigger_key
+  FROM unnest(%(flows)s::text[], %(keys)s::text[], %(cursors)s::timestamptz[], %(versions)s::bigint[])
+         AS u(flow, trigger_key, cursor, version)
+  JOIN flow_schedule_states s USING (flow, trigger_key)
+ WHERE s.active AND s.paused_at IS NULL AND s.next_tick_at = u.cursor AND s.version = u.version
+   FOR NO KEY UPDATE OF s SKIP LOCKED;
 
 -- name: hold_schedule
 -- Does:  waits for a schedule and holds it. What the caller read of it before is old.
@@ -127,46 +130,62 @@ SELECT TRUE AS held FROM flow_schedule_states
 SELECT TRUE AS held FROM flow_schedule_states WHERE flow = %(flow)s ORDER BY trigger_key FOR NO KEY UPDATE;
 
 -- name: open_runs
--- Does:  a schedule's open runs, the newest first, and whether a tick is queued behind one.
-SELECT t.run_id, EXISTS (SELECT FROM flow_schedule_ticks q
-                          WHERE q.flow = s.flow AND q.trigger_key = s.trigger_key AND q.outcome = 'queued') AS queued
-  FROM flow_schedule_states s LEFT JOIN LATERAL (/*+ open_runs */) AS t ON TRUE
- WHERE s.flow = %(flow)s AND s.trigger_key = %(key)s
+-- Does:  the open runs of schedules, the newest first, and whether a tick is queued behind one.
+-- In:    flows, keys
+-- Out:   a row per run; one with a null run for a schedule without any
+SELECT s.flow, s.trigger_key, t.run_id,
+       EXISTS (SELECT FROM flow_schedule_ticks q
+                WHERE q.flow = s.flow AND q.trigger_key = s.trigger_key AND q.outcome = 'queued') AS queued
+  FROM unnest(%(flows)s::text[], %(keys)s::text[]) AS s(flow, trigger_key) LEFT JOIN LATERAL (/*+ open_runs */) AS t ON TRUE
  ORDER BY t.scheduled_at DESC;
 
 -- name: decide
--- Does:  records what became of due ticks, and moves the cursor. A tick that has a row already (a backfill was first) is not
+-- Does:  records what became of due ticks, and moves the cursors. A tick that has a row already (a backfill was first) is not
 --        counted and not in the answer. A tick that is queued takes the place of an older one.
--- In:    flow, key, by, ticks (JSON array: at, due, outcome, count, run_id, waits_for), last, cursor, due, event_id
--- Out:   the scheduled times that are recorded
--- Locks: the caller holds the schedule
-WITH tick AS (
+-- In:    by, decisions (JSON array, one per schedule: flow, trigger_key, last, cursor, due, event_id,
+--        ticks (array: at, due, outcome, count, run_id, waits_for))
+-- Out:   flow, key and scheduled time of each tick that is recorded
+-- Locks: the caller holds the schedules
+WITH decision AS MATERIALIZED (
+  SELECT d.*
+    FROM json_to_recordset(%(decisions)s::json)
+           AS d(flow text, trigger_key text, ticks json, last timestamptz, cursor timestamptz, due timestamptz, event_id uuid)
+), tick AS (
   INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, count, run_id, waits_for, lag, by)
-  SELECT %(flow)s, %(key)s, t.at, 'cron', t.outcome, t.count, t.run_id, t.waits_for,
+  SELECT d.flow, d.trigger_key, t.at, 'cron', t.outcome, t.count, t.run_id, t.waits_for,
          CASE WHEN t.outcome IN ('started', 'queued') THEN GREATEST(flow_now() - t.due, interval '0') END, %(by)s
-    FROM json_to_recordset(%(ticks)s::json)
+    FROM decision d,
+         json_to_recordset(d.ticks)
            AS t(at timestamptz, due timestamptz, outcome text, count int, run_id uuid, waits_for uuid)
   ON CONFLICT (flow, trigger_key, scheduled_at) DO NOTHING
-  RETURNING scheduled_at, outcome, count
+  RETURNING flow, trigger_key, scheduled_at, outcome, count
 ), older AS (
-  UPDATE flow_schedule_ticks SET outcome = 'skipped', lag = NULL
-   WHERE flow = %(flow)s AND trigger_key = %(key)s AND outcome = 'queued' AND EXISTS (SELECT FROM tick WHERE outcome = 'queued')
-  RETURNING scheduled_at
+  UPDATE flow_schedule_ticks q SET outcome = 'skipped', lag = NULL
+    FROM (SELECT DISTINCT flow, trigger_key FROM tick WHERE outcome = 'queued') AS n
+   WHERE q.flow = n.flow AND q.trigger_key = n.trigger_key AND q.outcome = 'queued'
+  RETURNING q.flow, q.trigger_key
+), counted AS (
+  SELECT flow, trigger_key, count(*) FILTER (WHERE outcome = 'started') AS started,
+         sum(count) FILTER (WHERE outcome = 'missed') AS missed, count(*) FILTER (WHERE outcome = 'skipped') AS skipped
+    FROM (SELECT flow, trigger_key, outcome, count FROM tick
+          UNION ALL
+          SELECT flow, trigger_key, 'skipped', 1 FROM older) AS each
+   GROUP BY flow, trigger_key
 ), state AS (
-  UPDATE flow_schedule_states
-     SET next_tick_at = %(cursor)s, due_at = %(due)s, last_tick_at = GREATEST(last_tick_at, %(last)s::timestamptz),
-         fired = fired + (SELECT count(*) FROM tick WHERE outcome = 'started'),
-         missed = missed + COALESCE((SELECT sum(count) FROM tick WHERE outcome = 'missed'), 0),
-         skipped = skipped + (SELECT count(*) FROM tick WHERE outcome = 'skipped') + (SELECT count(*) FROM older),
-         error = CASE WHEN NOT EXISTS (SELECT FROM tick WHERE outcome = 'started') THEN error END,
-         error_at = CASE WHEN NOT EXISTS (SELECT FROM tick WHERE outcome = 'started') THEN error_at END
-   WHERE flow = %(flow)s AND trigger_key = %(key)s
+  UPDATE flow_schedule_states s
+     SET next_tick_at = d.cursor, due_at = d.due, last_tick_at = GREATEST(s.last_tick_at, d.last),
+         fired = s.fired + COALESCE(n.started, 0), missed = s.missed + COALESCE(n.missed, 0),
+         skipped = s.skipped + COALESCE(n.skipped, 0),
+         error = CASE WHEN n.started > 0 THEN NULL ELSE s.error END,
+         error_at = CASE WHEN n.started > 0 THEN NULL ELSE s.error_at END
+    FROM decision d LEFT JOIN counted n USING (flow, trigger_key)
+   WHERE s.flow = d.flow AND s.trigger_key = d.trigger_key
 ), event AS (
   INSERT INTO flow_events (run_id, type, facts)
-  SELECT %(event_id)s, 'schedule.missed', json_build_object('actor', %(by)s::text, 'count', count, 'last', scheduled_at)
-    FROM tick WHERE outcome = 'missed'
+  SELECT d.event_id, 'schedule.missed', json_build_object('actor', %(by)s::text, 'count', t.count, 'last', t.scheduled_at)
+    FROM tick t JOIN decision d USING (flow, trigger_key) WHERE t.outcome = 'missed'
 )
-SELECT scheduled_at FROM tick;
+SELECT flow, trigger_key, scheduled_at FROM tick;
 
 -- name: fail_ticks
 -- Does:  ticks of this transaction could not start; the reason stays with the schedule, and is an event when it is a new one.
@@ -191,9 +210,18 @@ SELECT %(event_id)s, 'schedule.failed', json_build_object('actor', %(by)s::text,
 UPDATE flow_schedule_states SET due_at = flow_now() + %(delay)s, error = %(error)s::json, error_at = flow_now()
  WHERE flow = %(flow)s AND trigger_key = %(key)s AND active AND paused_at IS NULL AND next_tick_at = %(cursor)s;
 
--- name: count_double
--- Does:  counts a tick that came again.
-UPDATE flow_schedule_states SET doubles = doubles + 1 WHERE flow = %(flow)s AND trigger_key = %(key)s;
+-- name: count_doubles
+-- Does:  counts ticks that came again, one of each schedule.
+-- In:    flows, keys
+-- Locks: the schedules, those of a flow in the order of their keys
+WITH held AS MATERIALIZED (
+  SELECT s.flow, s.trigger_key
+    FROM unnest(%(flows)s::text[], %(keys)s::text[]) AS u(flow, trigger_key)
+    JOIN flow_schedule_states s USING (flow, trigger_key)
+   ORDER BY s.flow, s.trigger_key FOR NO KEY UPDATE OF s
+)
+UPDATE flow_schedule_states s SET doubles = s.doubles + 1
+  FROM held WHERE s.flow = held.flow AND s.trigger_key = held.trigger_key;
 
 -- ---- queued ticks and backfills ----
 

@@ -1,0 +1,164 @@
+"""The keeper's loop of ticks: it takes what beats announce in batches, and forgets none."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from celery import Celery
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.core.facts import Dispatch
+from orchestrator.engine import faults
+from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.settings import Settings
+from schedules.message import Hint, send
+from tests.support.factories import Lab
+from tests.support.schedules import MINUTELY, NOON, at, check, deploy, minutes, outcomes, row
+from workers.celery_app import make_app
+from workers.site import site_of
+from workers.ticks import Ticks
+
+FIRST = minutes(1)[0]
+QUEUE = "orchestrator:default\x06\x163"
+
+
+@dataclass
+class Keeper:
+    """One loop of a keeper, a beat's messages, and what was published."""
+
+    settings: Settings
+    app: Celery
+    lab: Lab
+    ticks: Ticks
+    published: list[int] = field(default_factory=list)
+
+    def announce(self, *hints: Hint) -> None:
+        send(self.app, hints, self.settings.key_prefix)
+
+    def take(self, until: Callable[[], Any]) -> int:
+        """The loop's calls; how many of them the database ended."""
+        ends, failed = monotonic() + 10.0, 0
+        while not until():
+            assert monotonic() < ends
+            try:
+                self.ticks.take()
+            except DBAPIError as exc:
+                failed += is_disconnect(exc)
+        return failed
+
+    def messages(self) -> int:
+        with redis.Redis.from_url(self.settings.require_broker_url()) as client:
+            return int(client.llen(QUEUE))
+
+    def decided(self) -> int:
+        return len(self.lab.rows("SELECT 1 FROM flow_schedule_ticks"))
+
+
+@pytest.fixture
+def keeper(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    app = make_app(settings, {})
+    site = site_of(app)
+    url = settings.require_database_url().replace("+psycopg", "")
+    made = Keeper(settings, app, Lab(url, Ledger.connect(url, name="lab")), Ticks(site, lambda: False))
+    publisher = site.runtime().publisher
+    original = publisher.publish
+
+    def publish(dispatches: list[Dispatch]) -> bool:
+        if dispatches:
+            made.published.append(len(dispatches))
+        return original(dispatches)
+
+    monkeypatch.setattr(publisher, "publish", publish)
+    yield made
+    faults.disarm()
+    check(made.lab)
+    made.ticks.close()
+    site.close()
+    made.lab.close()
+
+
+def hints(count: int, planned: datetime = FIRST) -> list[Hint]:
+    return [Hint("demo", f"k{number}", planned) for number in range(count)]
+
+
+def due(keeper: Keeper, count: int, **options: Any) -> None:
+    at(keeper.lab, NOON)
+    deploy(keeper.lab, **{f"k{number}": {**MINUTELY, **options} for number in range(count)})
+    at(keeper.lab, FIRST)
+
+
+def test_what_is_announced_together_is_decided_and_published_in_batches(keeper: Keeper) -> None:
+    due(keeper, 120)
+    keeper.announce(*hints(120))
+    keeper.take(lambda: keeper.decided() == 120)
+    assert keeper.published == [50, 50, 20]
+    assert keeper.messages() == 120
+    keeper.announce(*hints(120))
+    keeper.take(lambda: row(keeper.lab, "k119").doubles)
+    assert {row(keeper.lab, f"k{number}").doubles for number in range(120)} == {1}
+    assert keeper.messages() == 120
+
+
+def test_a_hint_that_nobody_can_ask_for_stops_none_of_the_others(keeper: Keeper) -> None:
+    """PostgreSQL takes no zero byte: the whole question fails, and then only the half with it."""
+    due(keeper, 60)
+    keeper.announce(Hint("de\0mo", "k", FIRST), *hints(60), Hint("demo", "\ud800", FIRST))
+    keeper.take(lambda: keeper.decided() == 60)
+    assert sum(keeper.published) == keeper.messages() == 60
+    keeper.ticks.take()
+    assert {row(keeper.lab, f"k{number}").doubles for number in range(60)} == {0}
+
+
+@pytest.mark.parametrize(("number", "ticks"), [(120, 1), (3, 40)])
+def test_nothing_is_forgotten_while_the_database_is_away(keeper: Keeper, number: int, ticks: int) -> None:
+    """What was under way is asked again, and so is what is behind it, also of the same question; none is a double."""
+    due(keeper, number, missed="all")
+    at(keeper.lab, minutes(ticks)[0])
+    count: list[int] = []
+
+    def cut() -> None:
+        count.append(1)
+        if len(count) == 2:
+            with psycopg.connect(keeper.lab.url, autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'orchestrator %' AND datname = current_database()"
+                )
+
+    faults.arm("tick.decided", cut)
+    keeper.announce(*hints(number))
+    assert keeper.take(lambda: keeper.decided() == 120) > 0
+    assert sum(keeper.published) == keeper.messages() == 120
+    assert {row(keeper.lab, f"k{each}").doubles for each in range(number)} == {0}
+
+
+def test_a_long_outage_of_one_does_not_keep_the_others_waiting(keeper: Keeper) -> None:
+    """A schedule of which more is due than one transaction starts goes behind the others, until nothing is left."""
+    at(keeper.lab, NOON)
+    secondly = {"type": "every", "interval": "PT1S", "missed": "all"}
+    deploy(keeper.lab, long=secondly, **{f"k{number}": MINUTELY for number in range(60)})
+    at(keeper.lab, NOON + timedelta(seconds=250))
+    keeper.announce(Hint("demo", "long", NOON + timedelta(seconds=1)), *hints(60))
+    keeper.take(lambda: len(outcomes(keeper.lab, "long")) == 250)
+    assert keeper.published[0] == 100 + 49
+    assert sum(keeper.published[:2]) > 100 + 60 - 1
+    assert row(keeper.lab, "long").doubles == 0
+    assert keeper.messages() == 250 + 60
+
+
+def test_a_hint_that_comes_a_little_early_is_asked_again(keeper: Keeper) -> None:
+    """Without another message."""
+    at(keeper.lab, NOON)
+    deploy(keeper.lab, **{f"k{number}": MINUTELY for number in range(3)})
+    at(keeper.lab, FIRST - timedelta(milliseconds=400))
+    keeper.announce(*hints(3))
+    keeper.ticks.take()
+    assert keeper.decided() == 0
+    keeper.take(lambda: keeper.decided() == 3)
+    assert keeper.messages() == 3
+    assert {row(keeper.lab, f"k{number}").doubles for number in range(3)} == {0}
