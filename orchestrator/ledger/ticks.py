@@ -122,8 +122,8 @@ def open_runs(tx: Connection, ids: Sequence[ScheduleId]) -> dict[ScheduleId, Ope
 
 def decide(tx: Connection, decisions: Sequence[Decision], by: str) -> set[tuple[str, str, datetime]]:
     """Write the ticks and move the cursors, in one round trip; flow, key and time of those that had no row before."""
-    body = json.dumps([decision.as_json() for decision in decisions])
-    return {(row.flow, row.trigger_key, row.scheduled_at) for row in run(tx, "decide", by=by, decisions=body)}
+    bodies = [json.dumps(decision.as_json()) for decision in decisions]
+    return {(row.flow, row.trigger_key, row.scheduled_at) for row in run(tx, "decide", by=by, decisions=bodies)}
 
 
 def fail(tx: Connection, row: ScheduleRow, times: Sequence[datetime], error: Mapping[str, Any], by: str) -> None:

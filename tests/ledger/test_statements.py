@@ -1,7 +1,7 @@
 """Every hand-written statement: it can be planned against the migrated schema, by index, at constant cost."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -40,7 +40,7 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("active", "reverse", "is_new"), True),
     "running": [SOME_ID],
     "definition": "{}",
-    "decisions": "[]",
+    "decisions": ["{}"],
     **dict.fromkeys(("deadline", "timeout", "queue_timeout"), "5 seconds"),
     "progress": [None],
     "ready_at": None,
@@ -211,12 +211,12 @@ def history(_lab: Lab) -> Iterator[Lab]:
     _lab.execute("ANALYZE")
 
 
-def scans(plan: Any) -> Iterator[str]:
-    """Big tables that a plan reads from end to end."""
-    if plan["Node Type"] == "Seq Scan" and plan["Relation Name"] in BIG:
+def scans(plan: Any, tables: Collection[str] = BIG) -> Iterator[str]:
+    """Tables that a plan reads from end to end."""
+    if plan["Node Type"] == "Seq Scan" and plan["Relation Name"] in tables:
         yield plan["Relation Name"]
     for inner in plan.get("Plans", ()):
-        yield from scans(inner)
+        yield from scans(inner, tables)
 
 
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
@@ -325,6 +325,23 @@ def test_a_tick_costs_the_same_after_a_long_history(lab: Lab) -> None:
 def test_the_driver_reads_a_statement_of_the_hot_path_once(name: str) -> None:
     """It keeps the places of the parameters of short texts only; a longer one costs 0.1 ms more each time."""
     assert len(statements.sql(name).encode()) <= MAX_CACHED_STATEMENT_LENGTH
+
+
+def test_a_batch_reads_its_schedules_and_no_others(lab: Lab) -> None:
+    """Among ten thousand, with a generic plan: the server has to guess how many a batch has, and to guess few."""
+    lab.flow({"a": call()})
+    lab.execute("VACUUM FULL flow_schedule_states")
+    lab.execute(
+        "INSERT INTO flow_schedule_states (flow, trigger_key, definition, next_tick_at, due_at)"
+        " SELECT 'demo', 'k' || n, '{}', now(), now() FROM generate_series(1, 10000) AS n"
+    )
+    lab.execute("ANALYZE flow_schedule_states")
+    with psycopg.connect(lab.url, autocommit=True) as connection:
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.prepare_threshold = 0
+        for name in ("named_schedules", "hold_undecided", "open_runs", "decide", "count_doubles"):
+            (row,) = connection.execute("EXPLAIN (FORMAT JSON) " + statements.sql(name), parameters(name)).fetchall()
+            assert list(scans(row[0][0]["Plan"], {"flow_schedule_states"})) == [], name
 
 
 # ---- states ----

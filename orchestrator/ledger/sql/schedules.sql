@@ -142,13 +142,15 @@ SELECT s.flow, s.trigger_key, t.run_id,
 -- name: decide
 -- Does:  records what became of due ticks, and moves the cursors. A tick that has a row already (a backfill was first) is not
 --        counted and not in the answer. A tick that is queued takes the place of an older one.
--- In:    by, decisions (JSON array, one per schedule: flow, trigger_key, last, cursor, due, event_id,
---        ticks (array: at, due, outcome, count, run_id, waits_for))
+-- In:    by, decisions (array of JSON, one per schedule: flow, trigger_key, last, cursor, due, event_id,
+--        ticks (array: at, due, outcome, count, run_id, waits_for)). Of an array PostgreSQL expects ten rows, of a JSON array a
+--        hundred: then it reads all schedules from end to end.
 -- Out:   flow, key and scheduled time of each tick that is recorded
 -- Locks: the caller holds the schedules
 WITH decision AS MATERIALIZED (
   SELECT d.*
-    FROM json_to_recordset(%(decisions)s::json)
+    FROM unnest(%(decisions)s::json[]) AS u(decision),
+         json_to_record(u.decision)
            AS d(flow text, trigger_key text, ticks json, last timestamptz, cursor timestamptz, due timestamptz, event_id uuid)
 ), tick AS (
   INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, count, run_id, waits_for, lag, by)
