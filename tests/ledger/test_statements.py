@@ -327,8 +327,9 @@ def test_the_driver_reads_a_statement_of_the_hot_path_once(name: str) -> None:
     assert len(statements.sql(name).encode()) <= MAX_CACHED_STATEMENT_LENGTH
 
 
-def test_a_batch_reads_its_schedules_and_no_others(lab: Lab) -> None:
-    """Among ten thousand, with a generic plan: the server has to guess how many a batch has, and to guess few."""
+@pytest.fixture
+def many_schedules(lab: Lab) -> Iterator[Lab]:
+    """Ten thousand; neither they nor what is left of them is seen by other tests."""
     lab.flow({"a": call()})
     lab.execute("VACUUM FULL flow_schedule_states")
     lab.execute(
@@ -336,7 +337,14 @@ def test_a_batch_reads_its_schedules_and_no_others(lab: Lab) -> None:
         " SELECT 'demo', 'k' || n, '{}', now(), now() FROM generate_series(1, 10000) AS n"
     )
     lab.execute("ANALYZE flow_schedule_states")
-    with psycopg.connect(lab.url, autocommit=True) as connection:
+    yield lab
+    lab.reset()
+    lab.execute("VACUUM FULL ANALYZE flow_schedule_states")
+
+
+def test_a_batch_reads_its_schedules_and_no_others(many_schedules: Lab) -> None:
+    """With a generic plan: the server has to guess how many a batch has, and to guess few."""
+    with psycopg.connect(many_schedules.url, autocommit=True) as connection:
         connection.execute("SET plan_cache_mode = force_generic_plan")
         connection.prepare_threshold = 0
         for name in ("named_schedules", "hold_undecided", "open_runs", "decide", "count_doubles"):
