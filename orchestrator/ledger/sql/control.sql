@@ -78,7 +78,7 @@ SELECT step_key, status FROM flow_steps
 UPDATE flow_steps s
    SET status = 'blocked', deps_open = t.open, deps_unmet = t.unmet, reason = NULL, ended_at = NULL, failures = 0, crashes = 0
   FROM unnest(%(step_keys)s::text[], %(open)s::int[], %(unmet)s::int[]) AS t(step_key, open, unmet)
- WHERE s.run_id = %(run_id)s AND s.step_key = t.step_key
+ WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key
    AND s.status IN ('blocked', 'cancelled', 'failed', 'skipped');
 
 -- name: reset_children

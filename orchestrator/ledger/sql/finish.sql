@@ -137,9 +137,8 @@ WITH run AS MATERIALIZED (
          ready_at = CASE WHEN %(chain)s THEN NULL ELSE flow_now() END,
          started_at = CASE WHEN %(chain)s THEN flow_now() END,
          queue_deadline = CASE WHEN %(chain)s THEN NULL ELSE flow_now() + s.queue_timeout END
-    FROM loop
-   WHERE s.run_id = %(run_id)s AND s.step_key = %(loop_key)s || '.' || (loop.children_next - 1) || '.' || %(body_key)s
-     AND s.status = 'blocked'
+   WHERE s.run_id = %(run_id)s AND s.status = 'blocked'
+     AND s.step_key = (SELECT %(loop_key)s || '.' || (loop.children_next - 1) || '.' || %(body_key)s FROM loop)
   RETURNING s.*
 ), /*+ followed */
 SELECT done.attempt, /*+ next_facts */,

@@ -1,4 +1,6 @@
 -- The general path: the caller holds the run row, so each statement sees what the one before wrote.
+-- Where steps are found by a join, a planner that knows only short runs may read all steps of the run for each of them. What is
+-- written for a child or a whole loop names the keys as a list or a subquery, or looks them up one by one: LATERAL with OFFSET 0.
 
 -- name: lock_run
 -- Does:  locks a run for changes of its graph. First lock of every general path.
@@ -73,7 +75,7 @@ SELECT * FROM step;
 UPDATE flow_steps s
    SET deps_open = s.deps_open - t.ended, deps_unmet = s.deps_unmet + t.unmet
   FROM unnest(%(step_keys)s::text[], %(ended)s::int[], %(unmet)s::int[]) AS t(step_key, ended, unmet)
- WHERE s.run_id = %(run_id)s AND s.step_key = t.step_key AND s.status = 'blocked'
+ WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key AND s.status = 'blocked'
 RETURNING s.step_key, s.deps_open, s.deps_unmet;
 
 -- name: step_statuses
@@ -84,7 +86,7 @@ SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND step_key =
 WITH step AS (
   UPDATE flow_steps s SET status = 'skipped', reason = t.reason, ended_at = flow_now()
     FROM unnest(%(step_keys)s::text[], %(reasons)s::text[]) AS t(step_key, reason)
-   WHERE s.run_id = %(run_id)s AND s.step_key = t.step_key AND s.status = 'blocked'
+   WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key AND s.status = 'blocked'
   RETURNING s.step_key, s.reason
 )
 INSERT INTO flow_events (run_id, type, step_key, facts)
@@ -162,9 +164,11 @@ WITH RECURSIVE child AS (
   SELECT step_key, status, loop_index FROM flow_steps
    WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text || '.' || %(start)s::int || '.' || %(body_key)s::text
   UNION ALL
-  SELECT s.step_key, s.status, s.loop_index FROM child c
-    JOIN flow_steps s
-      ON s.run_id = %(run_id)s AND s.step_key = %(loop_key)s::text || '.' || (c.loop_index + 1) || '.' || %(body_key)s::text
+  SELECT s.step_key, s.status, s.loop_index
+    FROM child c,
+         LATERAL (SELECT step_key, status, loop_index FROM flow_steps
+                   WHERE run_id = %(run_id)s
+                     AND step_key = %(loop_key)s::text || '.' || (c.loop_index + 1) || '.' || %(body_key)s::text OFFSET 0) AS s
 ), found AS MATERIALIZED (
   SELECT step_key, loop_index FROM child WHERE status = 'blocked' LIMIT %(count)s
 ), moved AS (
@@ -178,7 +182,8 @@ SELECT step_key FROM found ORDER BY loop_index;
 -- Does:  a loop's output: the ordered list of its children's. Replaced when the loop is run again.
 INSERT INTO flow_outputs (run_id, step_key, output)
 SELECT %(run_id)s, %(loop_key)s::text, COALESCE(json_agg(o.output ORDER BY s.loop_index), '[]')
-  FROM flow_steps s JOIN flow_outputs o ON o.run_id = s.run_id AND o.step_key = s.step_key
+  FROM flow_steps s,
+       LATERAL (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS o
  WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
 ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now();
 
@@ -192,11 +197,11 @@ SELECT step_key AS step, COALESCE(facts ->> 'type', 'LoopFailed') AS type,
 -- name: first_failure
 -- Does:  the failed child with the lowest index, for the loop's own error.
 SELECT s.step_key, a.error_type, a.error_message, s.reason
-  FROM flow_steps s
-  LEFT JOIN flow_step_attempts a ON a.run_id = s.run_id AND a.step_key = s.step_key AND a.attempt = s.attempts
- WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
-   AND s.status = 'failed'
- ORDER BY s.loop_index LIMIT 1;
+  FROM (SELECT step_key, attempts, reason FROM flow_steps
+         WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s::text || '.' AND step_key < %(loop_key)s::text || '/'
+           AND status = 'failed'
+         ORDER BY loop_index LIMIT 1) AS s
+  LEFT JOIN flow_step_attempts a ON a.run_id = %(run_id)s AND a.step_key = s.step_key AND a.attempt = s.attempts;
 
 -- name: count_run
 -- Does:  counts ended sinks and unhandled failures on the run.

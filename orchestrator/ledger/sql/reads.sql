@@ -45,8 +45,10 @@ SELECT s.step_key, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason,
        own.by_status AS children
   FROM flow_steps s
   LEFT JOIN tally own ON own.loop_key = s.step_key
-  LEFT JOIN flow_step_claims c ON c.run_id = s.run_id AND c.step_key = s.step_key
-  LEFT JOIN flow_step_attempts a ON a.run_id = s.run_id AND a.step_key = s.step_key AND a.attempt = s.attempts
+  LEFT JOIN LATERAL (SELECT expires_at, progress, owner FROM flow_step_claims
+                      WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS c ON TRUE
+  LEFT JOIN LATERAL (SELECT error_type, error_message FROM flow_step_attempts
+                      WHERE run_id = %(run_id)s AND step_key = s.step_key AND attempt = s.attempts OFFSET 0) AS a ON TRUE
  WHERE s.run_id = %(run_id)s
    AND (s.loop_key IS NULL OR %(fold)s::int IS NULL
         OR s.loop_key IN (SELECT loop_key FROM tally WHERE children <= %(fold)s::int))

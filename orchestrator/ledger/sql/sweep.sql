@@ -88,7 +88,7 @@ WITH lost AS MATERIALIZED (
     FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(versions)s::bigint[]) AS t(run_id, step_key, version)
     JOIN flow_step_claims c USING (run_id, step_key, version)
     JOIN flow_runs r ON r.id = c.run_id
-   WHERE c.expires_at IS NOT NULL AND r.halt IS NULL
+   WHERE c.expires_at IS NOT NULL AND r.halt IS NULL AND c.step_key = ANY (%(step_keys)s::text[])
    ORDER BY c.run_id, c.step_key
      FOR KEY SHARE OF r FOR NO KEY UPDATE OF c
 ), /*+ put_back */
