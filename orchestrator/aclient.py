@@ -241,6 +241,10 @@ class AsyncScheduleHandle:
         """As `ScheduleHandle.history`."""
         return await self.client.thread(self.sync.history, limit)
 
+    async def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+        """As `ScheduleHandle.events`."""
+        return await self.client.thread(self.sync.events, after=after, limit=limit)
+
     async def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """As `ScheduleHandle.pause`."""
         await self.client.thread(self.sync.pause, reason, by=by)

@@ -11,12 +11,14 @@ from pydantic import ValidationError
 
 from orchestrator.core import values
 from orchestrator.core.facts import Explanation
+from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.core.timing.notes import Fire, preview, zone_of
 from orchestrator.engine import explain_schedule
 from orchestrator.engine import schedules as acts
 from orchestrator.engine.schedules import Backfill
 from orchestrator.errors import ScheduleNotFound, UsageError
-from orchestrator.ledger import definitions, schedules
+from orchestrator.ledger import definitions, reads, schedules
+from orchestrator.ledger.reads import EventRow
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.ledger.tx import Ledger
 from orchestrator.run_handle import RunHandle, user
@@ -79,6 +81,11 @@ class ScheduleHandle:
         """
         _within(limit)
         return self.client.call(_ticks, self.flow, self.key, limit)
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+        """Who changed it and when, and what it missed, in order, from the event after `after`."""
+        self.row()
+        return self.client.call(reads.events, schedule_id(self.flow, self.key), after, limit)
 
     def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """Fire no more, until it is resumed. Survives restarts and deploys.

@@ -31,6 +31,8 @@ RunId = Annotated[str, typer.Argument(metavar="ID", help="A run's id, or four or
 Who = Annotated[
     str | None, typer.Option("--as", metavar="NAME", help="Who does this, for the record; else your login.")
 ]
+After = Annotated[int, typer.Option(min=0, help="Only events with a greater id.")]
+Most = Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")]
 FlowName = Annotated[str, typer.Argument(metavar="FLOW", help="The name of a flow.")]
 
 

@@ -7,7 +7,20 @@ from uuid import UUID
 import typer
 
 from orchestrator.cli import inputs, runview, watch
-from orchestrator.cli.options import FlowName, FlowSources, Output, RunId, Who, connected, group, load, seconds, verb
+from orchestrator.cli.options import (
+    After,
+    FlowName,
+    FlowSources,
+    Most,
+    Output,
+    RunId,
+    Who,
+    connected,
+    group,
+    load,
+    seconds,
+    verb,
+)
 from orchestrator.cli.render import Format, between, error_line, listing, note, print_json, short
 from orchestrator.errors import Conflict, OrchestratorError, UsageError
 
@@ -154,26 +167,14 @@ def result(
 @verb(app, "events")
 def events(
     run: RunId,
-    after: Annotated[int, typer.Option(min=0, help="Only events with a greater id.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 1000,
+    after: After = 0,
+    limit: Most = 1000,
     output: Output = None,
 ) -> None:
     """Print a run's history."""
     with connected() as client:
         rows = client.run(run).events(after=after, limit=limit)
-    listing(
-        rows,
-        {
-            "id": lambda row: row.id,
-            "at": lambda row: row.at.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3],
-            "event": lambda row: row.type,
-            "step": lambda row: row.step_key,
-            "attempt": lambda row: row.attempt,
-            "facts": lambda row: runview.pairs(row.facts),
-        },
-        output,
-        empty="Nothing happened after that event.",
-    )
+    listing(rows, runview.EVENT_COLUMNS, output, empty="Nothing happened after that event.")
 
 
 @verb(app, "cancel")

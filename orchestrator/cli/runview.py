@@ -1,14 +1,22 @@
 """A run and its steps as text."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.cli.render import COLOURS, ago, between, error_line, facts, length, out, table
 
 if TYPE_CHECKING:
-    from orchestrator.ledger.reads import RunRow, StepRow
+    from orchestrator.ledger.reads import EventRow, RunRow, StepRow
 
+EVENT_COLUMNS: Final[Mapping[str, Callable[["EventRow"], object]]] = {
+    "id": lambda row: row.id,
+    "at": lambda row: row.at.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3],
+    "event": lambda row: row.type,
+    "step": lambda row: row.step_key,
+    "attempt": lambda row: row.attempt,
+    "facts": lambda row: pairs(row.facts),
+}
 FOLD: Final = 20
 """Loops with more children than this are shown as one line with counts."""
 
@@ -35,7 +43,9 @@ def header(run: "RunRow") -> dict[str, object]:
         "flow": f"{run.flow}@{run.version}",
         "status": run.status,
         "tags": run.tags,
-        "idempotency key": run.key,
+        "schedule": run.schedule,
+        "scheduled for": run.scheduled_for,
+        "idempotency key": run.key if run.scheduled_for is None else None,
         "input": brief(run.body, 200),
         "created": run.created_at,
         "started": run.started_at,

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import typer
 
-from orchestrator.cli import scheduleview
-from orchestrator.cli.options import Output, Who, connected, group, verb
+from orchestrator.cli import runview, scheduleview
+from orchestrator.cli.options import After, Most, Output, Who, connected, group, verb
 from orchestrator.cli.render import Format, listing, note, print_json, short, table
 from orchestrator.errors import UsageError
 
@@ -246,3 +246,12 @@ def history(
         output,
         empty="Nothing was decided yet.",
     )
+
+
+@verb(app, "events")
+def events(name: Name, after: After = 0, limit: Most = 1000, output: Output = None) -> None:
+    """Who changed it and when, and what it missed, in order."""
+    with connected() as client:
+        rows = client.schedule(name).events(after=after, limit=limit)
+    columns = {title: show for title, show in runview.EVENT_COLUMNS.items() if title not in ("step", "attempt")}
+    listing(rows, columns, output, empty="Nothing happened after that event.")

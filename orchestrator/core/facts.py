@@ -35,6 +35,8 @@ class StartRequest:
     run_id: UUID | None = None
     """The id of the run, when the caller has to know it before."""
     scheduled_for: datetime | None = None
+    schedule: str | None = None
+    """The key of the schedule that starts it."""
 
 
 @dataclass(frozen=True, slots=True)

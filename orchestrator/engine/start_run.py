@@ -228,7 +228,17 @@ def _new_run(plan: Plan, request: StartRequest) -> NewRun:
         canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()
     run_id = request.run_id or uuid7()
-    return NewRun(run_id, body, request.key, digest, tags, request.trigger, request.headers, request.scheduled_for)
+    return NewRun(
+        run_id,
+        body,
+        request.key,
+        digest,
+        tags,
+        request.trigger,
+        request.headers,
+        scheduled_for=request.scheduled_for,
+        schedule=request.schedule,
+    )
 
 
 def _with_defaults(plan: Plan, body: str) -> str:

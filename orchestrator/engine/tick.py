@@ -268,7 +268,7 @@ def _start(ledger: Ledger, tx: Connection, starts: Sequence[_Start], by: str, tr
 def request(row: ScheduleRow, at: datetime, run_id: UUID, trigger: str = "cron") -> StartRequest:
     """The start of a tick's run."""
     body = json.dumps(row.trigger.input, ensure_ascii=False)
-    return StartRequest(row.flow, body, trigger=trigger, run_id=run_id, scheduled_for=at)
+    return StartRequest(row.flow, body, trigger=trigger, run_id=run_id, scheduled_for=at, schedule=row.trigger_key)
 
 
 def _error(exc: Exception) -> dict[str, str]:

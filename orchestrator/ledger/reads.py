@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, not_, or_, select, type_coerce
 
 from orchestrator.core.expressions import Scope, references, resolve
+from orchestrator.core.schedule_ids import schedule_name
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.errors import Conflict, RunNotFound, StepNotFound
 from orchestrator.ledger import claims, definitions
@@ -27,7 +28,8 @@ _STATUS: Any = type_coerce(flow_runs.c.status, Text())
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run. `error` says why it failed: step, type, message."""
+    """A run. `error` says why it failed: step, type, message. `key` is the idempotency key, or the key of the schedule
+    that started it; then `scheduled_for` is the time that the schedule meant."""
 
     id: UUID
     flow: str
@@ -51,6 +53,11 @@ class RunRow:
     @property
     def is_over(self) -> bool:
         return self.status in FINAL_RUN
+
+    @property
+    def schedule(self) -> str | None:
+        """`flow/key` of the schedule that started it."""
+        return schedule_name(self.flow, self.key) if self.scheduled_for is not None and self.key else None
 
 
 @dataclass(frozen=True, slots=True)

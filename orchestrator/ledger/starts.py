@@ -25,6 +25,7 @@ class NewRun:
     trigger: str
     headers: str | None
     scheduled_for: datetime | None = None
+    schedule: str | None = None
 
     def as_json(self) -> str:
         """An element of the start statement's `requests`; the body is pasted in, not parsed again."""
@@ -36,7 +37,7 @@ class NewRun:
             "trigger": self.trigger,
         }
         if self.scheduled_for is not None:
-            facts["scheduled"] = self.scheduled_for.isoformat()
+            facts |= {"scheduled": self.scheduled_for.isoformat(), "schedule": self.schedule}
         head = json.dumps(facts)[:-1]
         return f'{head}, "body": {self.body}, "headers": {self.headers or "null"}}}'
 

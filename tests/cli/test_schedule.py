@@ -85,6 +85,10 @@ def test_show_says_how_late_it_is_and_what_became_of_ticks(cli: Cli, flows: Clie
         str(fired.started[0]),
     )
     assert str(fired.started[0])[-12:] in cli("schedule", "history", "twice/every").out
+    shown = cli("run", "show", str(fired.started[0])).out
+    assert re.search(r"^schedule: +twice/every$", shown, re.MULTILINE)
+    assert re.search(r"^scheduled for: +\d{4}-", shown, re.MULTILINE)
+    assert "idempotency key" not in shown
 
 
 def test_preview_shows_the_wall_and_utc(cli: Cli, flows: Client) -> None:
@@ -154,6 +158,19 @@ def test_set_cron_and_reset(cli: Cli, flows: Client) -> None:
     assert cli("schedule", "reset", NAME, "-o", "json").json["rule"] == "30 2 * * * Europe/Paris"
     cli("schedule", "set-cron", "twice/every", "*/5 * * * *")
     assert cli("schedule", "ls", "twice", "-o", "json").json[1]["rule"] == "*/5 * * * * UTC"
+
+
+def test_events_say_who_changed_what(cli: Cli, flows: Client) -> None:
+    cli("schedule", "pause", NAME, "--reason", "bad data", "--as", "ann")
+    cli("schedule", "resume", NAME, "--as", "bob")
+    rows = cli("schedule", "events", NAME, "-o", "json").json
+    assert [(row["type"], row["facts"]["actor"]) for row in rows[-2:]] == [
+        ("schedule.paused", "ann"),
+        ("schedule.resumed", "bob"),
+    ]
+    assert "bad data" in cli("schedule", "events", NAME).out
+    assert cli("schedule", "events", NAME, "--after", str(rows[-2]["id"]), "-o", "json").json == rows[-1:]
+    assert "Fix:" in cli("schedule", "events", "report/nightli", code=3).err
 
 
 def test_trigger_starts_a_run_with_the_schedules_input(cli: Cli, flows: Client) -> None:

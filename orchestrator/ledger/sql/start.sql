@@ -11,7 +11,8 @@ WITH definition AS MATERIALIZED (
 ), request AS MATERIALIZED (
   SELECT q.* FROM definition,
          json_to_recordset(%(requests)s::json)
-           AS q(id uuid, key text, digest text, body json, headers json, tags text[], trigger text, scheduled timestamptz)
+           AS q(id uuid, key text, digest text, body json, headers json, tags text[], trigger text, scheduled timestamptz,
+                schedule text)
 ), keyed AS (
   INSERT INTO flow_idempotency_keys AS k (flow, key, run_id, request_hash, expires_at)
   SELECT %(flow)s, key, id, digest, flow_now() + %(ttl)s FROM request WHERE key IS NOT NULL ORDER BY key
@@ -27,7 +28,7 @@ WITH definition AS MATERIALIZED (
 ), run AS (
   INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_type, trigger_key, trigger_body, trigger_headers, tags,
                          sinks_open, controlled, ended_at, scheduled_for)
-  SELECT id, %(flow)s, %(hash)s, CASE WHEN %(sinks)s = 0 THEN 'succeeded' ELSE 'pending' END, trigger, key, body, headers,
+  SELECT id, %(flow)s, %(hash)s, CASE WHEN %(sinks)s = 0 THEN 'succeeded' ELSE 'pending' END, trigger, COALESCE(key, schedule), body, headers,
          tags, %(sinks)s, %(deadline)s::interval IS NOT NULL, CASE WHEN %(sinks)s = 0 THEN flow_now() END, scheduled
     FROM request
    WHERE key IS NULL OR id IN (SELECT run_id FROM keyed)
