@@ -321,6 +321,25 @@ def test_a_tick_costs_the_same_after_a_long_history(lab: Lab) -> None:
     assert cost[20_000] <= cost[200] * 1.5 + 20, cost
 
 
+def test_listing_schedules_reads_no_run_that_has_ended(unaudited_lab: Lab) -> None:
+    """The last runs of ten thousand schedules are a million."""
+    lab = unaudited_lab
+    lab.flow({"a": call()}, triggers={"m": {"type": "every", "interval": "PT1M", "overlap": "skip"}})
+    cost = {}
+    for count in (5, 95):
+        lab.execute(
+            "WITH run AS (INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_body, sinks_open, ended_at,"
+            " scheduled_for) SELECT gen_random_uuid(), 'demo', 'x', 'succeeded', '{}', 0, now(),"
+            " now() - n * interval '1 second' FROM generate_series(1, %s) AS n RETURNING id, scheduled_for)"
+            " INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, run_id, by)"
+            " SELECT 'demo', 'm', scheduled_for, 'cron', 'started', id, 'beat' FROM run",
+            count,
+        )
+        touched(lab, "shown_schedules", {"flow": None, "key": None})
+        cost[count] = touched(lab, "shown_schedules", {"flow": None, "key": None})
+    assert cost[95] <= cost[5] + 20, cost
+
+
 @pytest.mark.parametrize("name", ["start", "claim", "finish_mid", "finish_child", "finish_sink"])
 def test_the_driver_reads_a_statement_of_the_hot_path_once(name: str) -> None:
     """It keeps the places of the parameters of short texts only; a longer one costs 0.1 ms more each time."""
