@@ -82,7 +82,7 @@ class Ticks:
     def _fire_all(self) -> None:
         """Hints leave when something came of them. Whatever raises keeps all that are left."""
         self._take_early()
-        size = tick.AT_ONCE
+        size = tick.BATCH
         while self._hints and not self._ended():
             asked = dict(islice(self._hints.items(), size))
             try:
@@ -98,7 +98,7 @@ class Ticks:
                 reason = one_line(f"{type(exc).__name__}: {exc}")
                 log.error("tick.failed", extra={"flow": flow, "key": key, "error": reason[:300]})
                 del self._hints[flow, key]
-            size = min(2 * size, tick.AT_ONCE)
+            size = min(2 * size, tick.BATCH)
 
     def _take_early(self) -> None:
         """Hints whose time has come by now; one of a schedule that was announced again waits for its turn."""

@@ -34,7 +34,7 @@ from orchestrator.ledger.tx import Ledger, is_disconnect
 
 log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 50
+BATCH: Final = 50
 """Schedules of one transaction, or runs that they start: who pauses one of them waits for all, and what dies with them
 in hand leaves all of them to a watchdog."""
 CANCEL_GRACE: Final = timedelta(seconds=10)
@@ -76,7 +76,7 @@ def announced(ledger: Ledger, hints: Mapping[ScheduleId, datetime | None], *, by
     """Decide what is due of the schedules that a ticker names. A hint is the scheduled time it means, if it means one;
     the hint of a time that was decided before is counted as a double.
 
-    Give at most `AT_ONCE`: publish, then ask again, without a time, for those that are `unfinished`. As with `fire`,
+    Give at most `BATCH`: publish, then ask again, without a time, for those that are `unfinished`. As with `fire`,
     anybody may call.
 
     Raises:
@@ -152,7 +152,7 @@ def _pieces(found: Sequence[DueSchedule]) -> Iterator[list[DueSchedule]]:
     runs = 0
     for row, due in found:
         more = max(1, len(due.times))
-        if piece and runs + more > AT_ONCE:
+        if piece and runs + more > BATCH:
             yield piece
             piece, runs = [], 0
         piece.append((row, due))

@@ -352,7 +352,7 @@ def test_a_batch_whose_database_goes_away_is_asked_again(lab: Lab) -> None:
 
 def test_what_is_left_over_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database goes away in the second of three transactions: the first counts, the rest is named."""
-    monkeypatch.setattr(tick, "AT_ONCE", 2)
+    monkeypatch.setattr(tick, "BATCH", 2)
     due(lab, keys(6))
     passes("tick.decided", lambda count: lab.execute(CUT) if count == 2 else None)
     told = tell(lab, keys(6))

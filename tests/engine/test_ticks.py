@@ -407,7 +407,7 @@ def test_a_session_that_dies_with_the_schedule_in_hand_frees_it(lab: Lab) -> Non
 
 def test_what_was_committed_is_told_when_the_database_goes_away(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its dispatches are published all the same; the rest comes with the next page."""
-    monkeypatch.setattr(tick, "AT_ONCE", 1)
+    monkeypatch.setattr(tick, "BATCH", 1)
     at(lab, NOON)
     deploy(lab, **{f"k{n}": MINUTELY for n in range(3)})
     at(lab, NOON + MINUTE)
