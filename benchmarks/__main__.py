@@ -18,8 +18,8 @@ from benchmarks.command import Parser, in_database, measure, names_of, servers
 from benchmarks.contenders import Bare, Contender, Ours
 from benchmarks.report import Result, markdown
 from benchmarks.workloads import QUICK, Say, Sizes
-from orchestrator.embedded.postgres import EmbeddedPostgres
-from orchestrator.embedded.valkey import EmbeddedValkey
+from orchestrator.servers.embedded.postgres import EmbeddedPostgres
+from orchestrator.servers.embedded.valkey import EmbeddedValkey
 
 COMPARED: Final[dict[str, Callable[[Sequence[Contender], Sizes, Say], Result]]] = {
     "chain": workloads.chain,

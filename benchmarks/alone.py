@@ -22,9 +22,9 @@ from benchmarks.processes import BenchFailed
 from benchmarks.report import Result
 from benchmarks.workloads import Say, Sizes
 from orchestrator import Client, Settings
-from orchestrator.embedded.postgres import EmbeddedPostgres
-from orchestrator.embedded.valkey import EmbeddedValkey
 from orchestrator.ledger import migrate, reads
+from orchestrator.servers.embedded.postgres import EmbeddedPostgres
+from orchestrator.servers.embedded.valkey import EmbeddedValkey
 
 _EMPTY: Final = "empty ledger"
 _ONE: Final = "one worker process"

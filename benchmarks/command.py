@@ -14,9 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from benchmarks.processes import ROOT, BenchFailed
 from benchmarks.workloads import Say
-from orchestrator.embedded.postgres import EmbeddedPostgres
-from orchestrator.embedded.valkey import EmbeddedValkey
 from orchestrator.errors import OrchestratorError
+from orchestrator.servers.embedded.postgres import EmbeddedPostgres
+from orchestrator.servers.embedded.valkey import EmbeddedValkey
 
 
 class Parser(argparse.ArgumentParser):

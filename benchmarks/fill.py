@@ -21,7 +21,9 @@ from sqlalchemy import Column, DateTime, Table
 
 from benchmarks.flows import chain
 from orchestrator.core.facts import Chain, Lease, StartRequest, StepError
-from orchestrator.engine import cancel_run, claim_step, fail_step, finish_step, register, start_run
+from orchestrator.engine.flows import register
+from orchestrator.engine.runs import cancel_run, start_run
+from orchestrator.engine.steps import claim_step, fail_step, finish_step
 from orchestrator.errors import OrchestratorError
 from orchestrator.ledger import migrate
 from orchestrator.ledger.schema import flow_runs, metadata

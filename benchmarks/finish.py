@@ -18,10 +18,11 @@ from benchmarks.report import Result, Row
 from benchmarks.workloads import Say, Sizes
 from orchestrator.core.facts import StartRequest
 from orchestrator.core.planner import Plan
-from orchestrator.embedded import binaries
-from orchestrator.engine import register, start_run
+from orchestrator.engine.flows import register
+from orchestrator.engine.runs import start_run
 from orchestrator.ledger import migrate, statements
 from orchestrator.ledger.tx import Ledger
+from orchestrator.servers.embedded import binaries
 
 _CLIENTS: Final = 2
 _MIDS: Final = CHAIN - 1

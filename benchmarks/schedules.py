@@ -19,10 +19,11 @@ from benchmarks.figures import number
 from benchmarks.processes import BenchFailed, Process
 from benchmarks.report import Result
 from benchmarks.workloads import Say, Sizes
-from orchestrator import Manifest, Settings, redbeat
-from orchestrator.engine import register
+from orchestrator import Manifest, Settings
+from orchestrator.engine.flows import register
 from orchestrator.ledger import migrate
 from orchestrator.ledger.tx import Ledger
+from orchestrator.servers import redbeat
 
 _DATABASE: Final = 10
 _BURST: Final = 10

@@ -51,8 +51,7 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.aclient import AsyncClient
-    from orchestrator.client import Client, RunHandle, ScheduleHandle
+    from orchestrator.client import AsyncClient, Client, RunHandle, ScheduleHandle
     from orchestrator.settings import Settings
 
 __all__ = [
@@ -114,7 +113,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AsyncClient": "orchestrator.aclient",
+    "AsyncClient": "orchestrator.client",
     "Client": "orchestrator.client",
     "RunHandle": "orchestrator.client",
     "ScheduleHandle": "orchestrator.client",

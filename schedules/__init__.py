@@ -6,5 +6,9 @@ entry.py      a RedBeat entry whose schedule is ours
 store.py      RedBeat's keys in Redis
 mirror.py     what to change there (pure)
 reconcile.py  ledger to Redis, again and again
+config.py     how Celery is told of it
 beat.py       the scheduler
 """
+
+if __name__ == "schedules":
+    raise ImportError("this folder is imported as orchestrator.schedules", name=__name__)

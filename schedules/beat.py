@@ -16,16 +16,16 @@ from typing import Any, Final
 import redis
 from redbeat.schedulers import REDBEAT_REDIS_KEY, RedBeatScheduler
 
-from orchestrator import redbeat
 from orchestrator.engine.faults import fp
 from orchestrator.ledger.tx import Ledger
-from orchestrator.reach import one_line
+from orchestrator.schedules.clock import LedgerClock
+from orchestrator.schedules.entry import Fire, LedgerEntry
+from orchestrator.schedules.message import QUEUE, Hint, send
+from orchestrator.schedules.reconcile import Reconciler
+from orchestrator.schedules.store import Due, LockLost, Store
+from orchestrator.servers import redbeat
+from orchestrator.servers.diagnosis import one_line
 from orchestrator.settings import Settings
-from schedules.clock import LedgerClock
-from schedules.entry import Fire, LedgerEntry
-from schedules.message import QUEUE, Hint, send
-from schedules.reconcile import Reconciler
-from schedules.store import Due, LockLost, Store
 
 log = logging.getLogger("orchestrator.beat")
 _SHORTEST_S: Final = 0.01
@@ -33,12 +33,12 @@ _FIRST_RETRY_S: Final = 0.25
 
 
 class LedgerScheduler(RedBeatScheduler):  # type: ignore[misc]
-    """`app.site.settings` says where everything is; `app.site.beat_id` is the holder's name for the lock."""
+    """`app.worker_state` holds the settings and the name under which this beat takes the lock."""
 
     Entry = LedgerEntry
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
-        settings: Settings = app.site.settings
+        settings: Settings = app.worker_state.settings
         if getattr(app, REDBEAT_REDIS_KEY, None) is None:
             setattr(app, REDBEAT_REDIS_KEY, redbeat.client(settings))
         super().__init__(app, *args, **kwargs)
@@ -47,7 +47,7 @@ class LedgerScheduler(RedBeatScheduler):  # type: ignore[misc]
         self._store = Store(
             app,
             getattr(app, REDBEAT_REDIS_KEY),
-            app.site.beat_id or f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+            app.worker_state.beat_id or f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
             settings.beat_lock.total_seconds(),
         )
         ledger = Ledger.connect(

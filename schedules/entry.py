@@ -12,7 +12,7 @@ from redbeat.schedulers import RedBeatSchedulerEntry, get_redis
 
 from orchestrator.core.schedule_ids import schedule_name
 from orchestrator.core.timing import Cron, Every, Timing
-from schedules.message import QUEUE, TASK
+from orchestrator.schedules.message import QUEUE, TASK
 
 TYPE: Final = "orchestrator.timing"
 _NEVER: Final = timedelta(days=365)

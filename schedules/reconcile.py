@@ -11,10 +11,10 @@ from orchestrator.ledger import reads
 from orchestrator.ledger import schedules as stored
 from orchestrator.ledger.schedules import MirrorRow
 from orchestrator.ledger.tx import Ledger
-from schedules import mirror
-from schedules.clock import LedgerClock
-from schedules.mirror import Changes
-from schedules.store import LockLost, Store
+from orchestrator.schedules import mirror
+from orchestrator.schedules.clock import LedgerClock
+from orchestrator.schedules.mirror import Changes
+from orchestrator.schedules.store import LockLost, Store
 
 log = logging.getLogger("orchestrator.beat")
 _LOOK_S: Final = 2.0

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 
 import redis
 
-from schedules.entry import Fire, LedgerEntry
-from schedules.mirror import Changes, Found, Put
+from orchestrator.schedules.entry import Fire, LedgerEntry
+from orchestrator.schedules.mirror import Changes, Found, Put
 
 log = logging.getLogger("orchestrator.beat")
 T = TypeVar("T")

@@ -1,12 +1,12 @@
 """What runs inside a Celery process: the app, one task per step type, the keeper, the heartbeat.
 
-`celery -A workers worker` finds `app` here; a plain `import workers` builds nothing.
+The folder stands at the top of the repository and is imported as `orchestrator.workers`. In a checkout
+`celery -A workers worker` goes on working: the bare name is a door to `orchestrator.celery`, not a second copy.
 """
 
+import sys
 
-def __getattr__(name: str) -> object:
-    if name == "app":
-        from workers.celery_app import app
+if __name__ == "workers":
+    import orchestrator.celery
 
-        return app
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    sys.modules[__name__] = orchestrator.celery

@@ -34,7 +34,7 @@ class Shared:
 
     def enter(self, slot: int, pid: int, lease: Lease) -> None:
         """The child of `slot` starts this handler."""
-        _SLOT.pack_into(self._memory, self._at(slot), pid, digest(lease.run_id, lease.step_key, lease.version))
+        _SLOT.pack_into(self._memory, self._at(slot), pid, digest(lease.run_id, lease.step_key, lease.fence))
 
     def leave(self, slot: int) -> None:
         """The child of `slot` runs no handler."""

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from workers.logs import log
+from orchestrator.observe.logs import log
 
 _CAP_S: Final = 5.0
 

@@ -26,8 +26,8 @@ from benchmarks.peers.registry import PEERS, Peer
 from benchmarks.peers.table import markdown
 from benchmarks.processes import ROOT
 from benchmarks.workloads import Say
-from orchestrator.embedded.postgres import EmbeddedPostgres
-from orchestrator.embedded.valkey import EmbeddedValkey
+from orchestrator.servers.embedded.postgres import EmbeddedPostgres
+from orchestrator.servers.embedded.valkey import EmbeddedValkey
 
 ENVIRONMENTS: Final = ROOT / ".orchestrator" / "peers"
 _OURS: Final = "orchestrator"

@@ -3,7 +3,7 @@
 Nothing here reads a database or starts anything.
 """
 
-from orchestrator.authoring.context import Context, Progress, Signals
+from orchestrator.authoring.context import Context, Mailbox, Progress
 from orchestrator.authoring.each import each
 from orchestrator.authoring.flow import AnyFlow, Flow, flow
 from orchestrator.authoring.schedule import Schedule, schedule
@@ -16,7 +16,7 @@ __all__ = [
     "Flow",
     "Progress",
     "Schedule",
-    "Signals",
+    "Mailbox",
     "Step",
     "each",
     "flow",

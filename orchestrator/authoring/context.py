@@ -25,7 +25,7 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Signals:
+class Mailbox:
     """What passes between a running handler and the process around it. `progress` holds the last report only."""
 
     cancel: threading.Event = field(default_factory=threading.Event)
@@ -41,7 +41,7 @@ class Context:
         step_key: str = "test",
         attempt: int = 1,
         deadline: datetime | None = None,
-        signals: Signals | None = None,
+        signals: Mailbox | None = None,
         tx: "Connection | None" = None,
         log: "logging.LoggerAdapter[Any] | None" = None,
         scheduled_for: datetime | Callable[[], datetime | None] | None = None,
@@ -51,7 +51,7 @@ class Context:
         self.step_key = step_key
         self.attempt = attempt  # from 1
         self.deadline = deadline  # aware UTC; when this attempt is ended, None without a timeout
-        self.signals = signals if signals is not None else Signals()
+        self.signals = signals if signals is not None else Mailbox()
         self._tx = tx
         self._scheduled_for = scheduled_for
         facts = {"run_id": run_id, "step_key": step_key, "attempt": attempt}

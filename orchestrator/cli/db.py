@@ -17,7 +17,7 @@ def _database() -> Iterator[str]:
     """Its URL; an error that it cannot be reached becomes ours."""
     from sqlalchemy.exc import DBAPIError
 
-    from orchestrator.client import unavailable
+    from orchestrator.servers.diagnosis import unavailable
 
     url = settings().require_database_url()
     try:

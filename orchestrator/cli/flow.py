@@ -128,8 +128,8 @@ def check(flows: FlowSources = None, output: Output = None) -> None:
 @verb(app, "enable")
 def enable(flow: FlowName, by: Who = None) -> None:
     """Accept triggers of a flow again."""
-    from orchestrator.engine import switch
-    from orchestrator.run_handle import user
+    from orchestrator.client.run_handle import user
+    from orchestrator.engine.flows import switch
 
     with connected() as client:
         client.call(switch.enable, flow, by or user())
@@ -143,8 +143,8 @@ def disable(
     by: Who = None,
 ) -> None:
     """Refuse every trigger of a flow; runs in flight go on."""
-    from orchestrator.engine import switch
-    from orchestrator.run_handle import user
+    from orchestrator.client.run_handle import user
+    from orchestrator.engine.flows import switch
 
     with connected() as client:
         client.call(switch.disable, flow, by or user(), reason)

@@ -58,7 +58,7 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() == "publish.failed":
-            from orchestrator.reach import broker_fix
+            from orchestrator.servers.diagnosis import broker_fix
 
             reason = str(getattr(record, "error", "unknown"))
             later = "Nothing is lost: a worker's keeper sends them later."
@@ -77,7 +77,7 @@ def connected() -> Iterator["Client"]:
 
 def settings() -> "Settings":
     """The settings that `connected` uses."""
-    from orchestrator.client import settings_here
+    from orchestrator.servers.here import settings_here
 
     return settings_here(os.environ, Path.cwd())
 

@@ -204,7 +204,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _say_how_times_are_read(zone: str, *texts: str) -> None:
-    from orchestrator.schedule_handle import moment
+    from orchestrator.client.schedule_handle import moment
 
     read_as = {text: moment(text, zone) for text in texts}
     naive = [text for text in texts if datetime.fromisoformat(text.strip()).tzinfo is None]

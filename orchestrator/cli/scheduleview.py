@@ -43,7 +43,7 @@ def _rule(row: "ScheduleRow") -> str:
 
 def _timing(row: "ScheduleRow") -> "Timing | None":
     """None: another release wrote it, or this machine does not know its zone."""
-    from orchestrator.engine.explain_schedule import readable
+    from orchestrator.engine.schedules.explain_schedule import readable
 
     try:
         return readable(row)
@@ -90,7 +90,7 @@ def next_words(row: "ScheduleRow") -> str:
 def _spoken(row: "ScheduleRow", at: datetime | None) -> str | None:
     """In the schedule's zone, and in UTC."""
     from orchestrator.core.timing.notes import zone_of
-    from orchestrator.engine.explain_schedule import spoken
+    from orchestrator.engine.schedules.explain_schedule import spoken
 
     timing = _timing(row)
     return None if at is None else spoken(at, zone_of(timing.rule) if timing is not None else "UTC")

@@ -39,7 +39,7 @@ def worker(
     settings.require_broker_url()
     if flows is not None:
         settings = settings.model_copy(update={"flows": sources(flows)})
-    from workers.command import run_worker
+    from orchestrator.workers.process.command import run_worker
 
     code = run_worker(
         settings,
@@ -88,7 +88,7 @@ def beat(
     settings = Settings.from_env(os.environ)
     settings.require_database_url()
     settings.require_broker_url()
-    from workers.command import run_beat
+    from orchestrator.workers.process.command import run_beat
 
     raise typer.Exit(run_beat(settings, loglevel=log_level))
 
@@ -107,6 +107,6 @@ def flower(
     """
     settings = Settings.from_env(os.environ)
     settings.require_broker_url()
-    from workers.command import run_flower
+    from orchestrator.workers.process.command import run_flower
 
     raise typer.Exit(run_flower(settings, port=port, address=address, basic_auth=basic_auth, url_prefix=url_prefix))

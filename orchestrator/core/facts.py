@@ -58,7 +58,7 @@ class Lease:
     type: str
     task: str
     attempt: int
-    version: int
+    fence: int
     owner: str
     manifest_hash: str
     queue: str
@@ -99,12 +99,12 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class LeaseBeat:
     """A renewal to ask for; `progress` is JSON text."""
 
     run_id: UUID
     step_key: str
-    version: int
+    fence: int
     progress: str | None = None
 
 
@@ -114,7 +114,7 @@ class Renewal:
 
     run_id: UUID
     step_key: str
-    version: int
+    fence: int
     alive: bool
     cancel: bool
 
@@ -125,7 +125,7 @@ class Overrun:
 
     run_id: UUID
     step_key: str
-    version: int
+    fence: int
     owner: str
     why: Literal["timeout", "cancel"]
     dispatches: tuple[Dispatch, ...] = ()

@@ -116,7 +116,7 @@ class Refused:
 
 
 def _refused(value: object, *, plain: bool, path: PathParts = (), around: frozenset[int] = _NONE) -> Iterator[Refused]:
-    """Places in `value` that are refused, in order."""
+    """PrefetchGuard in `value` that are refused, in order."""
     if isinstance(value, dict | list | tuple) or (isinstance(value, set | frozenset) and not plain):
         if id(value) in around:
             yield Refused(path, "a structure that holds itself")

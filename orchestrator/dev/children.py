@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from orchestrator.dev.output import Lines
-from orchestrator.embedded import process
-from orchestrator.embedded.process import Identity, Launch
+from orchestrator.servers.embedded import process
+from orchestrator.servers.embedded.process import Identity, Launch
 
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 30.0

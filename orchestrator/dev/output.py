@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from orchestrator.embedded.discovery import DevState
+from orchestrator.servers.embedded.discovery import DevState
 
 _BACKLOG_LINES = 10_000
 

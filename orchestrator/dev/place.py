@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from orchestrator.embedded import process
-from orchestrator.embedded.discovery import STATE_FILE, DevState
-from orchestrator.embedded.process import Identity
-from orchestrator.embedded.server import write_private
 from orchestrator.errors import DevFailed, DevRunning
+from orchestrator.servers.embedded import process
+from orchestrator.servers.embedded.discovery import STATE_FILE, DevState
+from orchestrator.servers.embedded.process import Identity
+from orchestrator.servers.embedded.server import write_private
 
 MARK: Final = "FLOW_ORCHESTRATOR_DEV"
 """Name of the variable that marks every process a `dev` starts, and all that those start."""

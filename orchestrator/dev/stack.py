@@ -6,13 +6,13 @@ from pathlib import Path
 
 import psycopg
 
-from orchestrator import broker
 from orchestrator.dev.options import DevOptions
-from orchestrator.embedded.postgres import EmbeddedPostgres
-from orchestrator.embedded.server import EmbeddedServer
-from orchestrator.embedded.valkey import EmbeddedValkey
 from orchestrator.errors import OrchestratorError, Unavailable
-from orchestrator.reach import database_fix, one_line
+from orchestrator.servers import broker
+from orchestrator.servers.diagnosis import database_fix, one_line
+from orchestrator.servers.embedded.postgres import EmbeddedPostgres
+from orchestrator.servers.embedded.server import EmbeddedServer
+from orchestrator.servers.embedded.valkey import EmbeddedValkey
 from orchestrator.settings import Settings, mask_url
 
 

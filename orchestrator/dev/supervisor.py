@@ -21,11 +21,11 @@ from orchestrator.dev.children import Child, Role
 from orchestrator.dev.options import DevOptions
 from orchestrator.dev.output import Lines
 from orchestrator.dev.stack import Stack
-from orchestrator.embedded.discovery import DATA_DIR, DevState, Pids
-from orchestrator.embedded.process import Identity
-from orchestrator.embedded.server import HOST, free_port, is_free
 from orchestrator.errors import DevFailed
 from orchestrator.ledger import migrate
+from orchestrator.servers.embedded.discovery import DATA_DIR, DevState, Pids
+from orchestrator.servers.embedded.process import Identity
+from orchestrator.servers.embedded.server import HOST, free_port, is_free
 from orchestrator.settings import Settings, variable
 
 _READY_TIMEOUT_S: Final = 90.0

@@ -6,11 +6,11 @@ from typing import Any, Final, Self
 
 import psycopg
 
-from orchestrator import broker
-from orchestrator.embedded.discovery import find_running
 from orchestrator.errors import SettingsInvalid, Unavailable
 from orchestrator.ledger.tx import Ledger
-from orchestrator.reach import database_fix, one_line
+from orchestrator.servers import broker
+from orchestrator.servers.diagnosis import database_fix, one_line
+from orchestrator.servers.embedded.discovery import find_running
 from orchestrator.settings import Settings, mask_url, variable
 
 TIMEOUT_S: Final = 5

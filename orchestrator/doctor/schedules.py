@@ -2,13 +2,13 @@
 
 import redis
 
-from orchestrator import redbeat
 from orchestrator.core.durations import format_duration
 from orchestrator.doctor.findings import Finding, failed, passed, warned
 from orchestrator.doctor.ground import Ground
 from orchestrator.ledger import schedules as stored
 from orchestrator.ledger.schedules import ScheduleRow
-from orchestrator.reach import one_line
+from orchestrator.servers import redbeat
+from orchestrator.servers.diagnosis import one_line
 
 
 def beat(ground: Ground) -> list[Finding]:

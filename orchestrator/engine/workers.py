@@ -1,21 +1,21 @@
 """The worker registry: who is there, what they can run."""
 
 from orchestrator.core.facts import WorkerInfo
-from orchestrator.ledger import registry
+from orchestrator.ledger import workers
 from orchestrator.ledger.tx import Ledger
 
 
 def hello(ledger: Ledger, info: WorkerInfo) -> None:
     """A worker process introduces itself."""
-    ledger.retry(lambda tx: registry.hello(tx, info))
+    ledger.retry(lambda tx: workers.hello(tx, info))
 
 
 def seen(ledger: Ledger, worker_id: str, consuming: bool) -> bool:
     """It is still there; `consuming` when its probe came back. False: say hello again."""
     with ledger.auto() as tx:
-        return registry.seen(tx, worker_id, consuming)
+        return workers.seen(tx, worker_id, consuming)
 
 
 def gone(ledger: Ledger, worker_id: str) -> None:
     """It stopped."""
-    ledger.retry(lambda tx: registry.gone(tx, worker_id))
+    ledger.retry(lambda tx: workers.gone(tx, worker_id))

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.facts import Beat, Lease, Renewal
+from orchestrator.core.facts import Lease, LeaseBeat, Renewal
 from orchestrator.core.planner import TRIGGER, Node
 from orchestrator.ledger.rows import hot, one, run
 
@@ -41,7 +41,7 @@ def as_lease(row: Any, run_id: UUID, step_key: str, owner: str, *, transactional
         type=row.type,
         task=row.task,
         attempt=row.attempt,
-        version=row.version,
+        fence=row.version,
         owner=owner,
         manifest_hash=row.manifest_hash,
         queue=row.queue,
@@ -64,7 +64,7 @@ def following(row: Any, before: Lease, node: Node, output: JsonValue) -> Lease:
         type=node.definition.type or "",
         task=node.task or "",
         attempt=row.next_attempt,
-        version=row.version,
+        fence=row.version,
         owner=before.owner,
         manifest_hash=before.manifest_hash,
         queue=row.queue,
@@ -90,14 +90,14 @@ def trigger_body(tx: Connection, run_id: UUID) -> JsonValue:
     return None if row is None else row.trigger_body
 
 
-def renew(tx: Connection, beats: Sequence[Beat], lease: timedelta) -> list[Renewal]:
+def renew(tx: Connection, beats: Sequence[LeaseBeat], lease: timedelta) -> list[Renewal]:
     """Prolong each claim that is still at its version."""
     rows = run(
         tx,
         "renew",
         run_ids=[beat.run_id for beat in beats],
         step_keys=[beat.step_key for beat in beats],
-        versions=[beat.version for beat in beats],
+        versions=[beat.fence for beat in beats],
         progress=[beat.progress for beat in beats],
         lease=lease,
     )

@@ -28,7 +28,7 @@ def halt(tx: Connection, run_id: UUID, status: RunStatus, *, by: str | None, rea
 
 def release(tx: Connection, lease: Lease) -> tuple[Dispatch, ...]:
     """Give a claim back unstarted; empty when it was not live any more."""
-    rows = run(tx, "release", run_id=lease.run_id, step_key=lease.step_key, version=lease.version, owner=lease.owner)
+    rows = run(tx, "release", run_id=lease.run_id, step_key=lease.step_key, version=lease.fence, owner=lease.owner)
     return dispatches(rows.all())
 
 

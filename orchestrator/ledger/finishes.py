@@ -39,7 +39,7 @@ def _recorded(
         name,
         run_id=lease.run_id,
         step_key=lease.step_key,
-        version=lease.version,
+        version=lease.fence,
         owner=lease.owner,
         output=output,
         inputs=inputs,

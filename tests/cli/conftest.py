@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.cli import main
 from orchestrator.client import Client
-from orchestrator.engine import register
+from orchestrator.engine.flows import register
 from orchestrator.settings import Settings
 from tests.support.row_counts import counted
 from tests.support.small_flows import fan, hello

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.engine import register
+from orchestrator.engine.flows import register
 from tests.cli.conftest import Cli
 from tests.support.small_flows import hello
 

@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.engine import register, tick
+from orchestrator.engine.flows import register
+from orchestrator.engine.schedules import tick
 from tests.cli.conftest import Cli
 from tests.support.factories import Lab
 from tests.support.row_counts import Counted
@@ -72,7 +73,7 @@ def test_show_ends_with_why_and_when(cli: Cli, flows: Client) -> None:
 
 def test_show_says_how_late_it_is_and_what_became_of_ticks(cli: Cli, flows: Client, lab: Lab) -> None:
     lab.forward(timedelta(hours=1))
-    fired = tick.announced(flows.ledger, {("twice", "every"): None}, by="watchdog").fired
+    fired = tick.decide_announced(flows.ledger, {("twice", "every"): None}, by="watchdog").fired
     assert len(fired.started) == 1
     said = cli("schedule", "show", "twice/every").out
     assert re.search(r"fired: +1\n", said)
@@ -140,10 +141,10 @@ def test_pause_and_resume(cli: Cli, flows: Client, lab: Lab) -> None:
     assert f"Next: orchestrator schedule resume {NAME}" in shown
     assert "while it is paused" in cli("schedule", "preview", NAME).err
     lab.forward(timedelta(days=3))
-    assert tick.announced(flows.ledger, {("report", "nightly"): None}, by="test").fired.decided == 0
+    assert tick.decide_announced(flows.ledger, {("report", "nightly"): None}, by="test").fired.decided == 0
     assert "next fire" in cli("schedule", "resume", NAME).err
     assert cli("schedule", "show", NAME, "-o", "json").json["state"] == "on"
-    assert tick.announced(flows.ledger, {("report", "nightly"): None}, by="test").fired.decided == 0
+    assert tick.decide_announced(flows.ledger, {("report", "nightly"): None}, by="test").fired.decided == 0
 
 
 def test_set_cron_and_reset(cli: Cli, flows: Client) -> None:

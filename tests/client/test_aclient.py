@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from orchestrator.aclient import AsyncClient
+from orchestrator.client.aclient import AsyncClient
 from orchestrator.core.states import RunStatus
 from orchestrator.errors import InputInvalid, RunCancelled, WaitTimeout
 from orchestrator.settings import Settings

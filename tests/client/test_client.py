@@ -11,11 +11,10 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from orchestrator.client import Client, settings_here
+from orchestrator.client import Client
+from orchestrator.client.run_handle import pauses
 from orchestrator.core.states import RunStatus
-from orchestrator.embedded.discovery import DevState
-from orchestrator.embedded.process import Identity
-from orchestrator.engine import register
+from orchestrator.engine.flows import register
 from orchestrator.errors import (
     Conflict,
     FlowNotFound,
@@ -32,7 +31,9 @@ from orchestrator.errors import (
     UsageError,
     WaitTimeout,
 )
-from orchestrator.run_handle import pauses
+from orchestrator.servers.embedded.discovery import DevState
+from orchestrator.servers.embedded.process import Identity
+from orchestrator.servers.here import settings_here
 from orchestrator.settings import Settings
 from tests.support import play
 from tests.support.row_counts import Counted

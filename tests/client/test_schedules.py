@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.aclient import AsyncClient
 from orchestrator.client import Client
-from orchestrator.engine import register
+from orchestrator.client.aclient import AsyncClient
+from orchestrator.client.schedule_handle import moment
+from orchestrator.engine.flows import register
 from orchestrator.errors import FlowNotFound, OrchestratorError, ScheduleInvalid, ScheduleNotFound, UsageError
 from orchestrator.ledger import reads
-from orchestrator.schedule_handle import moment
 from orchestrator.settings import Settings
 from tests.support.row_counts import Counted
 from tests.support.scheduled_flows import report, second, twice

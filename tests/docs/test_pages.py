@@ -9,16 +9,16 @@ import pytest
 
 import orchestrator
 from orchestrator import AsyncClient, Client, Context, RunHandle, Settings, errors
-from orchestrator.aclient import AsyncRunHandle, AsyncScheduleHandle
 from orchestrator.authoring.options import StepOptions
+from orchestrator.client.aclient import AsyncRunHandle, AsyncScheduleHandle
+from orchestrator.client.schedule_handle import ScheduleHandle
 from orchestrator.core.durations import format_duration
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.triggers import ScheduleOptions
 from orchestrator.ledger.schema import metadata
-from orchestrator.schedule_handle import ScheduleHandle
+from orchestrator.observe import logs
 from orchestrator.settings import variable
 from tests.docs import pages
-from workers import logs
 
 REFERENCE = "docs/reference.md"
 OPERATIONS = "docs/operations.md"
@@ -147,9 +147,9 @@ def test_every_table_of_the_ledger_is_described() -> None:
 
 
 def test_the_log_says_what_is_described() -> None:
-    """Codes are numbers of `workers/logs.py`; events are written somewhere in the code."""
-    folders = (pages.ROOT / "workers", pages.ROOT / "schedules")
-    source = "".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
+    """Codes are numbers of `orchestrator/observe/logs.py`; events are written somewhere in the code."""
+    folders = (pages.ROOT / "workers", pages.ROOT / "schedules", pages.ROOT / "orchestrator")
+    source = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
     codes = {str(value) for name, value in vars(logs).items() if name.isupper() and isinstance(value, int)}
     rows = pages.table(pages.section(OPERATIONS, "The log"))
     assert {row[0] for row in rows} == codes | {"1010"}

@@ -11,8 +11,8 @@ import pytest
 from orchestrator.cli import scheduleview
 from orchestrator.core.facts import Lease
 from orchestrator.core.timing import Cron, Every, Rule
-from orchestrator.engine import tick
-from orchestrator.engine.fired import Fired
+from orchestrator.engine.schedules import tick
+from orchestrator.engine.schedules.batches import Fired
 from orchestrator.ledger import schedules
 from orchestrator.ledger.schedules import ScheduleRow, TickRow
 from orchestrator.ledger.tx import Ledger
@@ -78,7 +78,7 @@ class Day:
 
     def tell(self, scheduled: datetime) -> Fired:
         """As a beat."""
-        told = tick.announced(self.lab.ledger, {("report", "nightly"): scheduled}, by="beat")
+        told = tick.decide_announced(self.lab.ledger, {("report", "nightly"): scheduled}, by="beat")
         assert told.fired.unfinished == ()
         return told.fired
 

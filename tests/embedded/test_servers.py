@@ -13,12 +13,12 @@ import psycopg
 import pytest
 import redis
 
-from orchestrator.embedded import accounts, binaries
-from orchestrator.embedded.postgres import EmbeddedPostgres
-from orchestrator.embedded.process import Identity
-from orchestrator.embedded.server import EmbeddedServer, Record, free_port
-from orchestrator.embedded.valkey import EmbeddedValkey
 from orchestrator.errors import EmbeddedFailed, EmbeddedMissing
+from orchestrator.servers.embedded import accounts, binaries
+from orchestrator.servers.embedded.postgres import EmbeddedPostgres
+from orchestrator.servers.embedded.process import Identity
+from orchestrator.servers.embedded.server import EmbeddedServer, Record, free_port
+from orchestrator.servers.embedded.valkey import EmbeddedValkey
 from tests.support.eventually import eventually
 
 KINDS = (EmbeddedPostgres, EmbeddedValkey)

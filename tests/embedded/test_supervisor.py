@@ -10,7 +10,7 @@ import psutil
 import psycopg
 import pytest
 
-from orchestrator.embedded.discovery import find_running
+from orchestrator.servers.embedded.discovery import find_running
 from tests.support.dev import Dev, alive, stopped_at_the_end
 from tests.support.eventually import eventually
 

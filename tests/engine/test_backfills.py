@@ -7,10 +7,11 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.core.schedule_ids import schedule_id
-from orchestrator.engine import schedules as acts
-from orchestrator.engine import switch, tick
-from orchestrator.engine.fired import Fired
-from orchestrator.engine.schedules import Backfill
+from orchestrator.engine.flows import switch
+from orchestrator.engine.schedules import operate as acts
+from orchestrator.engine.schedules import tick
+from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.errors import FlowDisabled, ScheduleInvalid, ScheduleNotFound
 from orchestrator.ledger import reads
 from tests.support.factories import Lab

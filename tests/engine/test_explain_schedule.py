@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from orchestrator.core.facts import Explanation, WorkerInfo
-from orchestrator.engine import schedules, switch, tick
-from orchestrator.engine.explain_schedule import explain, spoken
-from orchestrator.engine.fired import Fired
+from orchestrator.engine.flows import switch
+from orchestrator.engine.schedules import operate, tick
+from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.explain_schedule import explain, spoken
 from orchestrator.errors import FlowNotFound, ScheduleNotFound
-from orchestrator.ledger import registry
+from orchestrator.ledger import workers
 from tests.support.factories import Lab, call
 
 HISTORY = "orchestrator schedule history demo/k"
@@ -89,7 +90,7 @@ def test_one_whose_run_was_removed_by_retention(lab: Lab) -> None:
 
 def test_a_paused_one(lab: Lab) -> None:
     deploy(lab)
-    schedules.pause(lab.ledger, "demo", "k", by="ann", reason="bad data")
+    operate.pause(lab.ledger, "demo", "k", by="ann", reason="bad data")
     lab.forward(timedelta(hours=5))
     found = told(lab)
     assert found.sentence.startswith(
@@ -149,7 +150,7 @@ def test_one_that_is_due_and_nobody_decides(lab: Lab) -> None:
     assert found.command == "orchestrator worker --flows YOUR_MODULE"
     work = WorkerInfo("w1", "host", 1, "threads", 1, 1, ("default",), ("demo.work",), "1")
     with lab.ledger.tx() as tx:
-        registry.hello(tx, work)
+        workers.hello(tx, work)
     assert "the beat did not tell in time; a worker decides it within 10s." in told(lab).sentence
     lab.forward(timedelta(seconds=25))
     found = told(lab)

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.facts import StepError
 from orchestrator.core.planner import WINDOW
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import release, retry_step, sweep
-from orchestrator.engine.types import StepError
+from orchestrator.engine.steps import release, retry_step
+from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import reads
 from tests.support.factories import LEASE, Lab, after, call, keys, loop, retry
@@ -163,7 +164,7 @@ def test_released_claims_charge_nothing(lab: Lab) -> None:
     assert lab.attempts(run_id, "a") == []
     assert release.release(lab.ledger, first) == ()
     second = lab.take(run_id, "a")
-    assert (second.attempt, second.version) == (1, 2)
+    assert (second.attempt, second.fence) == (1, 2)
     with pytest.raises(LeaseLost):
         lab.done(first)
     with pytest.raises(LeaseLost):

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.facts import Chain, Finished, Lease, LeaseBeat
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import claim_step, faults, finish_step, release, renew, sweep
-from orchestrator.engine.types import Beat, Chain, Finished, Lease
+from orchestrator.engine import faults
+from orchestrator.engine.steps import claim_step, finish_step, release, renew
+from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import reads, statements
 from tests.support.eventually import eventually
@@ -40,7 +42,7 @@ def test_what_is_stale_writes_nothing(lab: Lab, shape: str) -> None:
     run_id = lab.run(steps)
     first = lab.take(run_id, key)
     second = lose(lab, first)
-    assert (first.version, second.version) == (1, 2)
+    assert (first.fence, second.fence) == (1, 2)
     assert (first.attempt, second.attempt) == (1, 2)
     before = lab.snapshot()
     with pytest.raises(LeaseLost, match=r"Fix: .*\[lease_lost\]"):
@@ -48,7 +50,7 @@ def test_what_is_stale_writes_nothing(lab: Lab, shape: str) -> None:
     with pytest.raises(LeaseLost):
         lab.fail(first)
     assert release.release(lab.ledger, first) == ()
-    (renewal,) = renew.renew(lab.ledger, [Beat(run_id, key, first.version)], LEASE)
+    (renewal,) = renew.renew(lab.ledger, [LeaseBeat(run_id, key, first.fence)], LEASE)
     assert not renewal.alive
     with pytest.raises(LeaseLost):
         finish_step.settled(lab.ledger, first)
@@ -110,15 +112,15 @@ def test_versions_rise_whatever_ends_a_claim(lab: Lab) -> None:
     lab.forward(LEASE * 2)
     sweep.expired(lab.ledger, crash_limit=3)
     lease = lab.take(run_id, "a")
-    versions.append(lease.version)
+    versions.append(lease.fence)
     release.release(lab.ledger, lease)
     lease = lab.take(run_id, "a")
-    versions.append(lease.version)
+    versions.append(lease.fence)
     lab.fail(lease)
     lab.forward(2)
     sweep.due(lab.ledger)
     lease = lab.take(run_id, "a")
-    versions.append(lease.version)
+    versions.append(lease.fence)
     lab.done(lease)
     assert versions == [1, 2, 3, 4]
 
@@ -128,7 +130,7 @@ def test_an_expired_lease_that_nobody_took_still_counts(lab: Lab) -> None:
     run_id = lab.run({"a": call(), "b": call()})
     a, b = lab.take(run_id, "a"), lab.take(run_id, "b")
     lab.forward(LEASE * 5)
-    (renewal,) = renew.renew(lab.ledger, [Beat(run_id, "a", a.version)], LEASE)
+    (renewal,) = renew.renew(lab.ledger, [LeaseBeat(run_id, "a", a.fence)], LEASE)
     assert renewal.alive
     assert sweep.expired(lab.ledger, crash_limit=3).count == 1
     lab.done(a)
@@ -142,10 +144,10 @@ def test_renewals_prolong_and_carry_progress(lab: Lab) -> None:
     run_id = lab.run({"a": call(), "b": call()})
     a, b = lab.take(run_id, "a"), lab.take(run_id, "b")
     lab.forward(20)
-    beats = [Beat(run_id, "b", b.version), Beat(run_id, "a", a.version, '{"done": 1, "total": 9}')]
+    beats = [LeaseBeat(run_id, "b", b.fence), LeaseBeat(run_id, "a", a.fence, '{"done": 1, "total": 9}')]
     renewals = renew.renew(lab.ledger, beats, LEASE)
     assert {(each.step_key, each.alive, each.cancel) for each in renewals} == {("a", True, False), ("b", True, False)}
-    renew.renew(lab.ledger, [Beat(run_id, "a", a.version)], LEASE)
+    renew.renew(lab.ledger, [LeaseBeat(run_id, "a", a.fence)], LEASE)
     progress = {step.key: step.progress for step in reads.steps(lab.ledger, run_id)}
     assert progress == {"a": {"done": 1, "total": 9}, "b": None}
     lab.forward(20)
@@ -224,7 +226,7 @@ def facts(finished: Finished | None) -> tuple[Any, ...]:
     assert finished is not None
     lease = finished.next
     return (
-        lease and (lease.step_key, lease.version, lease.index, lease.item),
+        lease and (lease.step_key, lease.fence, lease.index, lease.item),
         finished.dispatches,
         finished.run_status,
     )

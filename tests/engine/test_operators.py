@@ -5,9 +5,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from orchestrator.core.facts import LeaseBeat, StartRequest, StepError
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import cancel_run, explain, register, renew, retry_step, start_run, sweep, switch
-from orchestrator.engine.types import Beat, StartRequest, StepError
+from orchestrator.engine.flows import register, switch
+from orchestrator.engine.runs import cancel_run, explain, start_run
+from orchestrator.engine.steps import renew, retry_step
+from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, FlowDisabled, FlowNotFound, LeaseLost, RunNotFound, StepNotFound
 from orchestrator.ledger import reads
 from tests.support.factories import LEASE, Lab, after, call, loop, retry
@@ -48,7 +51,7 @@ def test_a_running_handler_may_finish_within_the_grace(lab: Lab) -> None:
     a, c = lab.take(run_id, "a"), lab.take(run_id, "c")
     assert cancel(lab, run_id) is RunStatus.RUNNING
     assert cancel(lab, run_id) is RunStatus.RUNNING
-    (renewal,) = renew.renew(lab.ledger, [Beat(run_id, "a", a.version)], LEASE)
+    (renewal,) = renew.renew(lab.ledger, [LeaseBeat(run_id, "a", a.fence)], LEASE)
     assert (renewal.alive, renewal.cancel) == (True, True)
     assert lab.done(a, "kept", chain=True).run_status is None
     assert reads.output(lab.ledger, run_id, "a") == "kept"
@@ -66,7 +69,7 @@ def test_a_handler_that_goes_on_is_ended_after_the_grace(lab: Lab) -> None:
     assert sweep.overruns(lab.ledger, "h/1/r") == []
     lab.forward(6)
     (overrun,) = sweep.overruns(lab.ledger, "h/1/r")
-    assert (overrun.step_key, overrun.why, overrun.version) == ("a", "cancel", lease.version)
+    assert (overrun.step_key, overrun.why, overrun.fence) == ("a", "cancel", lease.fence)
     assert lab.status(run_id) is RunStatus.CANCELLED
     with pytest.raises(LeaseLost):
         lab.done(lease)

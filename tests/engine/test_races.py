@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.facts import Lease, StartRequest
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import cancel_run, claim_step, redispatch, release, retry_step, start_run, sweep
-from orchestrator.engine.types import Lease, StartRequest
+from orchestrator.engine.runs import cancel_run, start_run
+from orchestrator.engine.steps import claim_step, release, retry_step
+from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.ledger import statements
 from tests.engine.test_redispatch import AFTER, hello
 from tests.support.eventually import eventually

@@ -12,10 +12,12 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.core.facts import Finished, Lease
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import FINAL_RUN
-from orchestrator.engine import cancel_run, claim_step, release, retry_step, sweep
-from orchestrator.engine.types import Finished, Lease
+from orchestrator.engine.runs import cancel_run
+from orchestrator.engine.steps import claim_step, release, retry_step
+from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, LeaseLost, ManifestInvalid
 from tests.support.factories import LEASE, Lab, call, loop, retry
 

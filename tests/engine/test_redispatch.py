@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine import redispatch, workers
-from orchestrator.engine.types import Dispatch, WorkerInfo
+from orchestrator.core.facts import Dispatch, WorkerInfo
+from orchestrator.engine import workers
+from orchestrator.engine.sweeps import redispatch
 from orchestrator.ledger import reads
 from tests.support.factories import Lab, call, keys, loop
 

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import cancel_run, retention, retry_step, tick
-from orchestrator.engine import schedules as acts
+from orchestrator.engine.runs import cancel_run
+from orchestrator.engine.schedules import operate as acts
+from orchestrator.engine.schedules import tick
+from orchestrator.engine.steps import retry_step
+from orchestrator.engine.sweeps import retention
 from orchestrator.errors import RunNotFound
 from orchestrator.ledger import reads
 from orchestrator.ledger.schema import metadata

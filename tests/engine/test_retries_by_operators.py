@@ -7,7 +7,9 @@ from uuid import UUID
 import pytest
 
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import cancel_run, retry_step, sweep
+from orchestrator.engine.runs import cancel_run
+from orchestrator.engine.steps import retry_step
+from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import reads
 from tests.support.factories import Lab, after, call, keys, loop, retry

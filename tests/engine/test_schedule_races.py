@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine import schedules as acts
-from orchestrator.engine import switch, tick
-from orchestrator.engine.fired import Fired
+from orchestrator.engine.flows import switch
+from orchestrator.engine.schedules import operate as acts
+from orchestrator.engine.schedules import tick
+from orchestrator.engine.schedules.batches import Fired
 from orchestrator.errors import FlowDisabled
 from orchestrator.ledger import statements
 from orchestrator.ledger.tx import Ledger

@@ -7,8 +7,8 @@ import pytest
 
 from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import schedules as acts
-from orchestrator.engine import switch
+from orchestrator.engine.flows import switch
+from orchestrator.engine.schedules import operate as acts
 from orchestrator.errors import FlowNotFound, ScheduleNotFound
 from orchestrator.ledger import reads, schedules
 from tests.support.factories import Lab

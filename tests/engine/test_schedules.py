@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from orchestrator.core.schedule_ids import schedule_id
-from orchestrator.engine import schedules as acts
-from orchestrator.engine import switch, tick
-from orchestrator.engine.fired import Fired
+from orchestrator.engine.flows import switch
+from orchestrator.engine.schedules import operate as acts
+from orchestrator.engine.schedules import tick
+from orchestrator.engine.schedules.batches import Fired
 from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, ScheduleInvalid
 from orchestrator.ledger import reads
 from tests.support.factories import Lab, call

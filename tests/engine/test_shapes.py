@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.facts import Lease
 from orchestrator.core.states import RunStatus
-from orchestrator.engine.types import Lease
 from orchestrator.ledger import reads
 from tests.support.factories import Lab, after, call, keys, loop
 

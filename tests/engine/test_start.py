@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.facts import Started, StartRequest
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import start_run, switch
-from orchestrator.engine.types import Started, StartRequest
+from orchestrator.engine.flows import switch
+from orchestrator.engine.runs import start_run
 from orchestrator.errors import (
     FlowDisabled,
     FlowNotFound,

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.facts import LeaseBeat
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import faults, release, renew, sweep
-from orchestrator.engine.types import Beat
+from orchestrator.engine import faults
+from orchestrator.engine.steps import release, renew
+from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import statements
 from tests.engine.test_races import cancel, expire
@@ -79,7 +81,7 @@ def test_a_late_renewal_wins_over_a_sweep_that_had_seen_it_expired(lab: Lab) -> 
     run_id = lab.run({"a": call()})
     lease = lab.take(run_id, "a")
     lab.forward(LEASE * 2)
-    faults.arm("sweep.selected", lambda: renew.renew(lab.ledger, [Beat(run_id, "a", lease.version)], LEASE) and None)
+    faults.arm("sweep.selected", lambda: renew.renew(lab.ledger, [LeaseBeat(run_id, "a", lease.fence)], LEASE) and None)
     try:
         assert expire(lab, crash_limit=0).dispatches == ()
     finally:
@@ -94,7 +96,7 @@ def test_without_asking_again_a_sweep_ends_a_renewed_lease(unaudited_lab: Lab, m
     run_id = lab.run({"a": call()})
     lease = lab.take(run_id, "a")
     lab.forward(LEASE * 2)
-    faults.arm("sweep.selected", lambda: renew.renew(lab.ledger, [Beat(run_id, "a", lease.version)], LEASE) and None)
+    faults.arm("sweep.selected", lambda: renew.renew(lab.ledger, [LeaseBeat(run_id, "a", lease.fence)], LEASE) and None)
     expire(lab, crash_limit=0)
     faults.disarm()
     with pytest.raises(LeaseLost):
@@ -109,7 +111,7 @@ def test_renew_beside_sweep(lab: Lab) -> None:
         lease = lab.take(run_id, "a")
         lab.forward(LEASE * 2)
         (renewal,), swept = lab.race(
-            lambda lease=lease: renew.renew(lab.ledger, [Beat(lease.run_id, "a", lease.version)], LEASE),
+            lambda lease=lease: renew.renew(lab.ledger, [LeaseBeat(lease.run_id, "a", lease.fence)], LEASE),
             lambda: expire(lab),
         )
         assert renewal.alive is (swept.dispatches == ())

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.engine import faults, tick
-from orchestrator.engine.fired import Fired
-from orchestrator.engine.tick import Told
+from orchestrator.engine import faults
+from orchestrator.engine.schedules import tick
+from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.tick import AnnouncedResult
 from orchestrator.ledger import rows, statements
 from tests.support.eventually import eventually
 from tests.support.factories import Lab, mutate
@@ -57,8 +58,8 @@ def due(lab: Lab, names: list[str], **options: Any) -> None:
     at(lab, FIRST)
 
 
-def tell(lab: Lab, names: list[str], hint: datetime | None = FIRST) -> Told:
-    return tick.announced(lab.ledger, {("demo", name): hint for name in names}, by="beat")
+def tell(lab: Lab, names: list[str], hint: datetime | None = FIRST) -> AnnouncedResult:
+    return tick.decide_announced(lab.ledger, {("demo", name): hint for name in names}, by="beat")
 
 
 def as_watchdog(lab: Lab, names: list[str]) -> Fired:
@@ -105,15 +106,15 @@ def test_a_batch_takes_as_many_statements_as_one_schedule(lab: Lab, asked: list[
     for flow in ("demo", "other"):
         deploy(lab, name=flow, **{name: {**MINUTELY, "overlap": "skip"} for name in keys(count)})
     at(lab, FIRST)
-    assert tick.announced(lab.ledger, names, by="beat").fired.decided == len(names)
+    assert tick.decide_announced(lab.ledger, names, by="beat").fired.decided == len(names)
     at(lab, minutes(2)[0])
     committed = passes("tick.committed")
     asked.clear()
-    assert tick.announced(lab.ledger, names, by="beat").fired.decided == len(names)
+    assert tick.decide_announced(lab.ledger, names, by="beat").fired.decided == len(names)
     assert asked == ["named_schedules", "hold_undecided", "open_runs", "decide"]
     assert len(committed) == 1
     asked.clear()
-    assert tick.announced(lab.ledger, names, by="beat").fired.doubles == len(names)
+    assert tick.decide_announced(lab.ledger, names, by="beat").fired.doubles == len(names)
     assert asked == ["named_schedules", "count_doubles"]
 
 
@@ -235,7 +236,7 @@ def test_each_hint_is_answered_for_itself(lab: Lab) -> None:
     assert tell(lab, ["before"]).fired.decided == 1
     hints = {("demo", name): FIRST for name in ("now", "before", "off", "gone")}
     soon = row(lab, "early").next_tick_at
-    told = tick.announced(lab.ledger, {**hints, ("demo", "early"): soon}, by="beat")
+    told = tick.decide_announced(lab.ledger, {**hints, ("demo", "early"): soon}, by="beat")
     assert (told.fired.decided, told.fired.doubles, told.left) == (1, 1, ())
     assert list(told.early_s) == [("demo", "early")]
     assert 0 < told.early_s["demo", "early"] <= 60
@@ -281,7 +282,7 @@ def test_without_their_cursors_batches_would_decide_twice(lab: Lab, monkeypatch:
     mutate(monkeypatch, hold_undecided=hold.replace("SKIP LOCKED", ""), decide=decide)
     due(lab, keys(40))
     done, _ = _collide(lab)
-    assert sum(each.fired.decided for each in done if isinstance(each, Told)) > 40
+    assert sum(each.fired.decided for each in done if isinstance(each, AnnouncedResult)) > 40
     lab.reset()
 
 

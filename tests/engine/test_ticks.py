@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import faults, tick
-from orchestrator.engine.fired import Fired
-from orchestrator.engine.tick import Told
+from orchestrator.engine import faults
+from orchestrator.engine.schedules import tick
+from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.tick import AnnouncedResult
 from orchestrator.ledger import reads, schedules
 from tests.support.factories import Lab, loop
 from tests.support.schedules import (
@@ -194,8 +195,8 @@ def test_a_hint_before_its_time_leads_to_nothing(lab: Lab) -> None:
     assert early.fired == Fired()
     assert 55 < early.early_s["demo", "m"] <= 60
     assert tell(lab, NOON + timedelta(hours=1)).fired == Fired()
-    assert tell(lab) == Told(Fired(), {}, ())
-    assert tell(lab, NOON, key="other") == Told(Fired(), {}, ())
+    assert tell(lab) == AnnouncedResult(Fired(), {}, ())
+    assert tell(lab, NOON, key="other") == AnnouncedResult(Fired(), {}, ())
 
 
 def test_a_clock_that_went_back_repeats_nothing(lab: Lab) -> None:

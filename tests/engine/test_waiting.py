@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import sweep
+from orchestrator.engine.sweeps import sweep
 from orchestrator.ledger import reads
 from tests.support.factories import Lab, after, call, loop, retry
 

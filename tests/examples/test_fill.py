@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import fill
 from orchestrator.core.states import FINAL_RUN
-from orchestrator.engine import retention
+from orchestrator.engine.sweeps import retention
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 

@@ -17,9 +17,11 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.core.facts import StartRequest
 from orchestrator.core.states import FINAL_RUN, RunStatus
-from orchestrator.engine import register, start_run
-from orchestrator.engine.types import StartRequest
+from orchestrator.delivery.publisher import Publisher
+from orchestrator.engine.flows import register
+from orchestrator.engine.runs import start_run
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.settings import Settings
@@ -29,7 +31,6 @@ from tests.support.eventually import eventually
 from tests.support.factories import RECORDER, Lab
 from tests.support.nursery import Forked, Nursery
 from tests.support.servers import Server
-from workers.publisher import Publisher
 
 T = TypeVar("T")
 FLOWS = str(Path(flows.__file__))

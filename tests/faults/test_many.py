@@ -10,7 +10,9 @@ import pytest
 
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import explain, register, sweep
+from orchestrator.engine.flows import register
+from orchestrator.engine.runs import explain
+from orchestrator.engine.sweeps import sweep
 from orchestrator.ledger import reads
 from tests.faults.arena import FLOWS, Arena
 from tests.faults.conftest import Make

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from orchestrator.core.facts import StartRequest
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import start_run
-from orchestrator.engine.types import StartRequest
+from orchestrator.engine.runs import start_run
 from orchestrator.ledger import migrate, reads
 from tests.faults.arena import Arena, arena
 from tests.support import databases, servers

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import cancel_run
+from orchestrator.engine.runs import cancel_run
 from orchestrator.ledger import reads
 from tests.faults.arena import Arena, go_on
 from tests.faults.conftest import Make

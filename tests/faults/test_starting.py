@@ -10,8 +10,8 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from orchestrator.engine import start_run
-from orchestrator.engine.types import StartRequest
+from orchestrator.core.facts import StartRequest
+from orchestrator.engine.runs import start_run
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from tests.faults.arena import WIDTH, Arena
 from tests.faults.conftest import Make

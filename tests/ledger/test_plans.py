@@ -76,7 +76,7 @@ def test_finishing_a_child_reads_no_sibling(short_runs: Lab, runs: dict[int, UUI
             "finish_child",
             run_id,
             step_key=lease.step_key,
-            version=lease.version,
+            version=lease.fence,
             owner=lease.owner,
             chain=True,
             lease_for=timedelta(seconds=30),

@@ -275,7 +275,7 @@ def test_finishing_a_child_costs_the_same_in_a_wide_loop(lab: Lab, concurrency: 
         values = {
             "run_id": run_id,
             "step_key": lease.step_key,
-            "version": lease.version,
+            "version": lease.fence,
             "owner": lease.owner,
             "output": "1",
             "inputs": None,
@@ -427,7 +427,7 @@ def test_flow_refuse_takes_everything_back(lab: Lab) -> None:
         **parameters("finish_child"),
         "run_id": run_id,
         "step_key": lease.step_key,
-        "version": lease.version,
+        "version": lease.fence,
         "owner": "w1",
     }
     with pytest.raises(psycopg.Error) as caught:

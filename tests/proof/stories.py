@@ -6,22 +6,22 @@ from typing import Any
 from tests.proof.history import History
 from tests.proof.story import RUN, Story, call
 
-Told = Callable[[], History]
-WRONG: list[tuple[str, str, Told]] = []
-RIGHT: list[tuple[str, Told]] = []
+AnnouncedResult = Callable[[], History]
+WRONG: list[tuple[str, str, AnnouncedResult]] = []
+RIGHT: list[tuple[str, AnnouncedResult]] = []
 
 
-def wrong(*invariants: str) -> Callable[[Told], Told]:
+def wrong(*invariants: str) -> Callable[[AnnouncedResult], AnnouncedResult]:
     """A history that breaks these, and others at most as a consequence."""
 
-    def note(tell: Told) -> Told:
+    def note(tell: AnnouncedResult) -> AnnouncedResult:
         WRONG.extend((invariant, tell.__name__, tell) for invariant in invariants)
         return tell
 
     return note
 
 
-def right(tell: Told) -> Told:
+def right(tell: AnnouncedResult) -> AnnouncedResult:
     """A history without a violation."""
     RIGHT.append((tell.__name__, tell))
     return tell

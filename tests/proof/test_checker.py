@@ -5,20 +5,20 @@ import pytest
 from tests.proof import stories_right, stories_ticks, stories_wrong_runs, stories_wrong_steps, stories_wrong_ticks
 from tests.proof.checker import INVARIANTS, check
 from tests.proof.executions import pids_of
-from tests.proof.stories import RIGHT, WRONG, Told
+from tests.proof.stories import RIGHT, WRONG, AnnouncedResult
 
 TOLD = (stories_right, stories_ticks, stories_wrong_runs, stories_wrong_steps, stories_wrong_ticks)
 """They note their stories when they are imported."""
 
 
 @pytest.mark.parametrize(("name", "tell"), RIGHT, ids=[name for name, _ in RIGHT])
-def test_a_right_history_passes(name: str, tell: Told) -> None:
+def test_a_right_history_passes(name: str, tell: AnnouncedResult) -> None:
     """A checker that cries wolf is switched off."""
     assert [str(violation) for violation in check(tell()).violations] == []
 
 
 @pytest.mark.parametrize(("invariant", "name", "tell"), WRONG, ids=[f"{i}-{name}" for i, name, _ in WRONG])
-def test_a_wrong_history_is_caught(invariant: str, name: str, tell: Told) -> None:
+def test_a_wrong_history_is_caught(invariant: str, name: str, tell: AnnouncedResult) -> None:
     """A checker that cannot fail is worthless."""
     verdict = check(tell())
     assert invariant in verdict.broken, [str(violation) for violation in verdict.violations]

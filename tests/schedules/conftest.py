@@ -13,12 +13,12 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from orchestrator import redbeat
 from orchestrator.authoring import discovery
-from orchestrator.engine import register
+from orchestrator.engine.flows import register
 from orchestrator.ledger import schedules as stored
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.ledger.tx import Ledger
+from orchestrator.servers import redbeat
 from orchestrator.settings import Settings
 from tests.support.beat_process import Beat, BeatProcess, ForkedBeat, beating
 from tests.support.eventually import eventually

@@ -5,8 +5,8 @@ from time import monotonic
 
 import pytest
 
-from schedules import clock as module
-from schedules.clock import LedgerClock
+from orchestrator.schedules import clock as module
+from orchestrator.schedules.clock import LedgerClock
 from tests.schedules.conftest import Field
 from tests.support.beat_process import faketime
 

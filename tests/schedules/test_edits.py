@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.engine import schedules, switch
+from orchestrator.engine.flows import switch
+from orchestrator.engine.schedules import operate
 from tests.schedules.conftest import FLOW, Field
 from tests.support.eventually import eventually
 
@@ -27,13 +28,13 @@ def test_a_schedule_that_is_changed_paused_or_removed(ground: Field) -> None:
     ground.plan(RARE, 'Cron("0 3 * * *"), key="night"')
     ground.beat()
     mirrored(ground, "rare", "night")
-    schedules.set_cron(ground.ledger, FLOW, "night", "*/7 * * * *", zone="Asia/Kathmandu", by="ada")
+    operate.set_cron(ground.ledger, FLOW, "night", "*/7 * * * *", zone="Asia/Kathmandu", by="ada")
     mirrored(ground, "rare", "night")
-    schedules.reset(ground.ledger, FLOW, "night", by="ada")
+    operate.reset(ground.ledger, FLOW, "night", by="ada")
     mirrored(ground, "rare", "night")
-    schedules.pause(ground.ledger, FLOW, "rare", by="ada", reason="quiet")
+    operate.pause(ground.ledger, FLOW, "rare", by="ada", reason="quiet")
     mirrored(ground, "night")
-    schedules.resume(ground.ledger, FLOW, "rare", by="ada")
+    operate.resume(ground.ledger, FLOW, "rare", by="ada")
     mirrored(ground, "rare", "night")
     switch.disable(ground.ledger, FLOW, "ada")
     mirrored(ground)
@@ -50,10 +51,10 @@ def test_a_schedule_that_is_edited_while_it_is_due_every_second(ground: Field) -
     ground.beat()
     ground.wait_ticks(2, "e", by="beat")
     for act in (
-        lambda: schedules.set_cron(ground.ledger, FLOW, "e", "* * * * *", by="ada"),
-        lambda: schedules.reset(ground.ledger, FLOW, "e", by="ada"),
-        lambda: schedules.pause(ground.ledger, FLOW, "e", by="ada", reason="quiet"),
-        lambda: schedules.resume(ground.ledger, FLOW, "e", by="ada"),
+        lambda: operate.set_cron(ground.ledger, FLOW, "e", "* * * * *", by="ada"),
+        lambda: operate.reset(ground.ledger, FLOW, "e", by="ada"),
+        lambda: operate.pause(ground.ledger, FLOW, "e", by="ada", reason="quiet"),
+        lambda: operate.resume(ground.ledger, FLOW, "e", by="ada"),
         lambda: switch.disable(ground.ledger, FLOW, "ada"),
         lambda: switch.enable(ground.ledger, FLOW, "ada"),
     ):
@@ -73,7 +74,7 @@ def test_what_is_not_live_is_not_fired(ground: Field) -> None:
     ground.worker()
     ground.beat()
     ground.wait_ticks(2, "e", by="beat")
-    schedules.pause(ground.ledger, FLOW, "e", by="ada", reason="quiet")
+    operate.pause(ground.ledger, FLOW, "e", by="ada", reason="quiet")
     count = len(ground.ticks("e"))
     ground.wait_ticks(4, "other", by="beat")
     assert len(ground.ticks("e")) == count

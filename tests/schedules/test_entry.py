@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.timing import Cron, Every, Timing
+from orchestrator.schedules.entry import LedgerEntry
 from orchestrator.settings import Settings
-from schedules.entry import LedgerEntry
-from workers.celery_app import App, make_app
+from orchestrator.workers.app.celery_app import App, make_app
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TIMINGS = (

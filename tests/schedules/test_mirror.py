@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.ledger.schedules import MirrorRow
-from schedules.mirror import Changes, Found, Put, compare
+from orchestrator.schedules.mirror import Changes, Found, Put, compare
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=5)

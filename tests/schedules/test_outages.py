@@ -9,9 +9,9 @@ from time import monotonic
 
 import pytest
 
-from orchestrator import redbeat
 from orchestrator.doctor import examine
 from orchestrator.ledger import migrate
+from orchestrator.servers import redbeat
 from orchestrator.settings import Settings
 from tests.schedules.conftest import Field, at
 from tests.support import databases, servers

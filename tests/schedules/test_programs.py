@@ -1,4 +1,4 @@
-"""`orchestrator beat` and `celery -A workers beat`: they start, end, and say in one line what is wrong."""
+"""`orchestrator beat` and `celery -A orchestrator beat`: they start, end, and say in one line what is wrong."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ from celery.worker import WorkController
 from celery.worker.components import Beat, Consumer, Pool
 
 from orchestrator.settings import Settings
+from orchestrator.workers.keeper.keeper import KeeperStep
 from tests.schedules.conftest import Field, at
 from tests.support.eventually import eventually
 from tests.support.worker_process import env_of
-from workers.keeper import KeeperStep
 
-PROGRAMS = (("orchestrator", "beat"), ("celery", "-A", "workers", "beat", "-l", "INFO"))
+PROGRAMS = (("orchestrator", "beat"), ("celery", "-A", "orchestrator", "beat", "-l", "INFO"))
 
 
 def command(program: Sequence[str]) -> list[str]:
@@ -59,7 +59,7 @@ def test_the_beat_inside_a_worker_does_the_same(ground: Field) -> None:
     env = env_of(ground.settings, ORCHESTRATOR_FLOWS=str(ground.flows))
     with (ground.folder / "worker.log").open("wb") as out:
         worker = subprocess.Popen(
-            command(("celery", "-A", "workers", "worker", "-B", "-c", "1", "-l", "INFO")),
+            command(("celery", "-A", "orchestrator", "worker", "-B", "-c", "1", "-l", "INFO")),
             cwd=ground.folder,
             env=env,
             stdout=out,

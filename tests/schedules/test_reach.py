@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from orchestrator import redbeat
 from orchestrator.doctor import examine
 from orchestrator.errors import Unavailable
+from orchestrator.servers import redbeat
 from orchestrator.settings import Settings
 from tests.schedules.conftest import Field, at
 from tests.support import sentinels

@@ -8,16 +8,16 @@ import pytest
 from pydantic import SecretStr
 from redbeat.schedulers import RedBeatSchedulerEntry, ensure_conf
 
-from orchestrator import redbeat
 from orchestrator.core.timing import Every, Timing
 from orchestrator.ledger.schedules import MirrorRow
+from orchestrator.schedules import message
+from orchestrator.schedules.message import Hint, Inbox, send
+from orchestrator.schedules.mirror import Changes, Found, Put
+from orchestrator.schedules.store import LockLost, Store
+from orchestrator.servers import redbeat
 from orchestrator.settings import Settings
-from schedules import message
-from schedules.message import Hint, Inbox, send
-from schedules.mirror import Changes, Found, Put
-from schedules.store import LockLost, Store
+from orchestrator.workers.app.celery_app import App, make_app
 from tests.support.eventually import eventually
-from workers.celery_app import App, make_app
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Make = Callable[..., Store]
@@ -124,7 +124,7 @@ def test_redbeat_itself_can_read_our_entries(store: Make, app: App, client: Any)
     held.hold()
     held.apply(Changes((put(),)))
     app.redbeat_redis = client
-    from schedules.entry import LedgerEntry
+    from orchestrator.schedules.entry import LedgerEntry
 
     entry = LedgerEntry.from_key(RedBeatSchedulerEntry.generate_key(app, "f/k"), app=app)
     assert (entry.due_at, entry.args) == (AT, ["f", "k"])

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from orchestrator import redbeat
+from orchestrator.servers import redbeat
 from tests.schedules.conftest import Field
 from tests.support.beat_process import Beat
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from orchestrator.embedded import binaries
 from orchestrator.errors import OrchestratorError
 from orchestrator.ledger import migrate
+from orchestrator.servers.embedded import binaries
 from tests.simulation.arena import arena
 from tests.simulation.play import play
 from tests.support import databases

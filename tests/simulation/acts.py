@@ -7,18 +7,10 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from orchestrator.engine import (
-    cancel_run,
-    claim_step,
-    fail_step,
-    finish_step,
-    release,
-    renew,
-    retry_step,
-    start_run,
-    sweep,
-)
-from orchestrator.engine.types import Beat, Chain, Lease, StartRequest
+from orchestrator.core.facts import Beat, Chain, Lease, StartRequest
+from orchestrator.engine.runs import cancel_run, start_run
+from orchestrator.engine.steps import claim_step, fail_step, finish_step, release, renew, retry_step
+from orchestrator.engine.sweeps import sweep
 from orchestrator.ledger.tx import Ledger
 from tests.support.factories import BOOM, LEASE, Lab, after, call, loop, retry
 
@@ -98,7 +90,7 @@ def _fail(key: str, *, retryable: bool) -> Callable[[Ledger, Scene], Any]:
 
 def _renew(ledger: Ledger, scene: Scene) -> Any:
     lease = scene.held["a"]
-    return renew.renew(ledger, [Beat(lease.run_id, lease.step_key, lease.version)], LEASE)
+    return renew.renew(ledger, [Beat(lease.run_id, lease.step_key, lease.fence)], LEASE)
 
 
 def _claim(owner: str) -> Callable[[Ledger, Scene], Any]:

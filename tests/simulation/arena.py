@@ -9,17 +9,18 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from orchestrator.engine import faults, release
+from orchestrator.engine import faults
+from orchestrator.engine.steps import release
 from orchestrator.ledger.schema import metadata
+from orchestrator.observe.logs import log
 from orchestrator.settings import Settings
+from orchestrator.workers.run import attempt, heartbeat, held_lease, outage
 from tests.proof import recorder
 from tests.proof.history import SECOND
 from tests.simulation.stage import Stage, StagedLedger
 from tests.support import databases
 from tests.support.factories import RECORDER, Lab
 from tests.support.servers import Server
-from workers import execute, heartbeat, held, patience
-from workers.logs import log
 
 EPOCH_NS: Final = 1_893_456_000 * SECOND
 """2030-01-01, where every history begins."""
@@ -67,9 +68,9 @@ class Arena:
         self.swallowed: list[str] = []
         """Errors of the engine that it logged and went on from."""
         self._patch = pytest.MonkeyPatch()
-        for module in (execute, heartbeat, held, patience):
+        for module in (attempt, heartbeat, held_lease, outage):
             self._patch.setattr(module, "monotonic", lambda: self.monotonic_s)
-        self._patch.setattr(patience, "sleep", lambda _: self.stage.boundary("sleep"))
+        self._patch.setattr(outage, "sleep", lambda _: self.stage.boundary("sleep"))
         self._patch.setattr(log, "disabled", True)
         self._patch.setattr(release.log, "exception", self._swallow)
         faults.arm("handler.before", self._claimed)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from orchestrator import Context, Manifest, step
 from orchestrator.errors import ManifestInvalid
-from workers.site import AnyStep
+from orchestrator.workers.state import AnyStep
 
 ACCEPTED: Final = (
     *(["succeeded"],) * 4,

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.facts import StartRequest
-from orchestrator.engine import cancel_run, retry_step, start_run
+from orchestrator.engine.runs import cancel_run, start_run
+from orchestrator.engine.steps import retry_step
 from orchestrator.errors import OrchestratorError
 from orchestrator.ledger.tx import is_disconnect
 from tests.proof.history import Call

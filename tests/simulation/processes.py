@@ -1,4 +1,4 @@
-"""A worker process of the simulation: the product's own site, executor and heartbeat, without Celery around them."""
+"""A worker process of the simulation: the product's own state, executor and heartbeat, without Celery around them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -6,14 +6,14 @@ from typing import Any, cast
 from celery import Celery
 
 from orchestrator.core.facts import Dispatch, WorkerInfo
-from orchestrator.engine import redispatch
+from orchestrator.delivery.publisher import Publisher
+from orchestrator.engine.sweeps import redispatch
 from orchestrator.settings import Settings
+from orchestrator.workers.run.heartbeat import Heartbeat
+from orchestrator.workers.run.held_lease import HeldLease
+from orchestrator.workers.run.loop import Loop
+from orchestrator.workers.state import AnyStep, Runtime, WorkerState
 from tests.simulation.stage import Actor, Stage, StagedLedger
-from workers.heartbeat import Heartbeat
-from workers.held import Held
-from workers.loop import Loop
-from workers.publisher import Publisher
-from workers.site import AnyStep, Runtime, Site
 
 HOST = "sim"
 Broker = dict[tuple[str, int], list[Dispatch]]
@@ -49,15 +49,15 @@ class Pulse(Heartbeat):
         super().__init__(settings)
         self._ledger = ledger
 
-    def add(self, held: Held) -> None:
+    def add(self, held: HeldLease) -> None:
         self._held[id(held)] = held
 
     def beat(self) -> None:
         self._beat()
 
 
-class SimSite(Site):
-    """A site whose owner is the actor at work."""
+class SimState(WorkerState):
+    """A state whose owner is the actor at work."""
 
     def __init__(self, settings: Settings, stage: Stage, worker_id: str) -> None:
         super().__init__(cast(Celery, None), settings)
@@ -95,9 +95,9 @@ class Process:
         self.number = number
         self.life = life
         self.pid = 1000 * (number + 1) + life
-        self.site = SimSite(settings, stage, f"{HOST}/{self.pid}/{life}")
+        self.state = SimState(settings, stage, f"{HOST}/{self.pid}/{life}")
         self.pulse = Pulse(settings, ledger)
-        self.site.equip(Runtime(ledger, cast(Publisher, Sender(stage, ledger, broker)), self.pulse, Loop()), handlers)
+        self.state.equip(Runtime(ledger, cast(Publisher, Sender(stage, ledger, broker)), self.pulse, Loop()), handlers)
         self.children: list[Actor] = []
         """Each at work on one message."""
         self.keepers: list[Actor] = []
@@ -120,8 +120,8 @@ class Process:
         return frozenset({self.pid, *(one.pid for one in self.children)})
 
     def info(self) -> WorkerInfo:
-        handlers = tuple(sorted(self.site.handlers))
-        return WorkerInfo(self.site.worker_id, HOST, self.pid, "prefork", 2, 2, ("default",), handlers, "sim")
+        handlers = tuple(sorted(self.state.handlers))
+        return WorkerInfo(self.state.worker_id, HOST, self.pid, "prefork", 2, 2, ("default",), handlers, "sim")
 
 
 def repeated(work: Callable[[], Any], lost: Callable[[BaseException], bool]) -> None:

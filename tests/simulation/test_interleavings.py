@@ -11,9 +11,9 @@ from typing import Any, Final
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.core.facts import Finished, Lease
 from orchestrator.core.states import FINAL_RUN
-from orchestrator.engine import sweep
-from orchestrator.engine.types import Finished, Lease
+from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, IdempotencyConflict, LeaseLost
 from orchestrator.ledger import statements
 from tests.simulation.acts import ACTS, CRASH_LIMIT, GRACE, Act, Scene, set_up

@@ -14,8 +14,13 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator import Context, Manifest
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.states import FINAL_RUN, RunStatus
-from orchestrator.engine import redispatch, register, release, sweep, workers
+from orchestrator.engine import workers
+from orchestrator.engine.flows import register
+from orchestrator.engine.steps import release
+from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.ledger.tx import is_disconnect
+from orchestrator.workers.run import attempt
+from orchestrator.workers.state import task_name
 from tests.proof.history import Fault, Invocation, Message
 from tests.simulation import flows
 from tests.simulation.arena import Arena
@@ -23,8 +28,6 @@ from tests.simulation.flows import Fate
 from tests.simulation.people import People
 from tests.simulation.processes import Broker, Process, Sender, repeated
 from tests.simulation.stage import Actor, Order
-from workers import execute
-from workers.site import task_name
 
 DUTIES: Final = ("expired", "due", "deadlines", "queue_timeouts", "overruns", "redispatch")
 SEATS: Final = 3
@@ -175,7 +178,7 @@ class World:
         def act() -> None:
             at = self._ns()
             self.messages.append(Message(str(one.run_id), one.step_key, one.number, actor.pid, at))
-            execute.deliver(process.site, one)
+            attempt.deliver(process.state, one)
 
         actor = self._actor(f"{self.people.short(str(one.run_id))} {one.step_key} #{one.number}", act)
         self._say(f"{process.name} takes {actor.name}")
@@ -214,11 +217,11 @@ class World:
         self._bury(process, actor.pid)
 
     def _bury(self, process: Process, pid: int) -> None:
-        owner, limit = f"{process.site.worker_id}/{pid}", self.arena.settings.crash_limit
+        owner, limit = f"{process.state.worker_id}/{pid}", self.arena.settings.crash_limit
 
         def act() -> None:
             repeated(lambda: given.extend(release.end_owned(self.ledger, owner, crash_limit=limit)), _lost)
-            process.site.runtime().publisher.publish(given)
+            process.state.runtime().publisher.publish(given)
 
         given: list[Dispatch] = []
         process.keepers.append(self._actor(f"bury {pid}", act, process.pid))
@@ -252,11 +255,11 @@ class World:
     def shut_down(self, process: Process) -> None:
         """SIGTERM: what is not started is given back."""
         self._say(f"{process.name} stops")
-        process.site.shared.stop()
+        process.state.shared.stop()
 
     def restart(self, process: Process) -> None:
         """After a shutdown, when nothing runs in it any more."""
-        if process.site.stopping and process.healthy and not process.children and not process.keepers:
+        if process.state.stopping and process.healthy and not process.children and not process.keepers:
             self._say(f"{process.name} is over")
             self._replace(process)
 
@@ -282,7 +285,7 @@ class World:
 
     def _beat(self, process: Process) -> None:
         process.pulse.beat()
-        if not workers.seen(self.ledger, process.site.worker_id, True):
+        if not workers.seen(self.ledger, process.state.worker_id, True):
             workers.hello(self.ledger, process.info())
 
     @staticmethod
@@ -305,7 +308,7 @@ class World:
 
         def act() -> None:
             try:
-                process.site.runtime().publisher.publish(self._duty(process, name))
+                process.state.runtime().publisher.publish(self._duty(process, name))
             except DBAPIError as exc:  # the product's loops go on with the next sweep
                 if not is_disconnect(exc):
                     raise
@@ -326,7 +329,7 @@ class World:
         return self._overruns(process) if name == "overruns" else self._send_again()
 
     def _overruns(self, process: Process) -> tuple[Dispatch, ...]:
-        found = sweep.overruns(self.ledger, process.site.worker_id)
+        found = sweep.overruns(self.ledger, process.state.worker_id)
         for overrun in found:
             for actor in list(process.children):
                 at = self.running.get(actor.pid)

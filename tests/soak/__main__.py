@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from orchestrator.embedded import binaries
 from orchestrator.errors import OrchestratorError
+from orchestrator.servers.embedded import binaries
 from tests.soak import report
 from tests.soak.run import soak
 

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from orchestrator.core.facts import Beat, Chain, Dispatch, Finished, Lease, StartRequest, WorkerInfo
+from orchestrator.core.facts import Chain, Dispatch, Finished, Lease, LeaseBeat, StartRequest, WorkerInfo
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import claim_step, finish_step, redispatch, register, renew, start_run, sweep, workers
+from orchestrator.engine import workers
+from orchestrator.engine.flows import register
+from orchestrator.engine.runs import start_run
+from orchestrator.engine.steps import claim_step, finish_step, renew
+from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from tests.proof import recorder
@@ -100,7 +104,7 @@ class Hands:
             self.do(pid)
 
     def renew(self, lease: Lease) -> None:
-        renew.renew(self.ledger, [Beat(lease.run_id, lease.step_key, lease.version, None)], LEASE)
+        renew.renew(self.ledger, [LeaseBeat(lease.run_id, lease.step_key, lease.fence, None)], LEASE)
 
     def expire(self) -> None:
         """Wait until a lease is over and a keeper has put its step back."""

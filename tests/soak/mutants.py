@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.core.facts import Dispatch
 from orchestrator.ledger import rows, starts, statements
-from workers.site import Site
+from orchestrator.workers.state import WorkerState
 
 VARIABLE: Final = "TEST_MUTANT"
 _FENCE: Final = r"\s+AND (?:c\.)?(?:version = %\(version\)s|owner = %\(owner\)s|expires_at IS NOT NULL)"
@@ -79,7 +79,7 @@ def _publish_before_commit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _host_as_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every worker of a machine has the same name."""
-    monkeypatch.setattr(Site, "owner", property(lambda self: socket.gethostname()))
+    monkeypatch.setattr(WorkerState, "owner", property(lambda self: socket.gethostname()))
 
 
 def _nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from time import monotonic_ns
 from typing import Final
 
 from orchestrator.client import Client
-from orchestrator.engine import switch
+from orchestrator.client.schedule_handle import ScheduleHandle
+from orchestrator.engine.flows import switch
 from orchestrator.errors import Unavailable
-from orchestrator.schedule_handle import ScheduleHandle
 from orchestrator.settings import Settings
 from tests.proof.history import Fault
 from tests.soak.plans import Plan

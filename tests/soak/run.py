@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 
+from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.tx import Ledger
 from tests.proof.checker import check
 from tests.soak import mutants
@@ -19,7 +20,6 @@ from tests.soak.faults import KINDS, Kind
 from tests.soak.field import Field, limits_of, open_field
 from tests.soak.nemesis import Nemesis
 from tests.soak.report import Outcome
-from workers.publisher import Publisher
 
 LIVENESS_S: Final = 20.0
 DRAIN_S: Final = 60.0

@@ -8,14 +8,16 @@ from typing import Any, Final
 
 import psycopg
 
-from orchestrator.engine import claim_step, faults, release, sweep
+from orchestrator.engine import faults
+from orchestrator.engine.steps import claim_step, release
+from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import LeaseLost
 from orchestrator.settings import Settings
+from orchestrator.workers.state import WorkerState
 from tests.soak import mutants
 from tests.soak.hands import CHAIN, LEASE, Hands
 from tests.support.eventually import eventually
 from tests.support.race import Later
-from workers.site import Site
 
 A, B, C, KEEPER = 100, 200, 300, 400
 Scenario = Callable[[Hands], None]
@@ -156,7 +158,7 @@ def a_keeper_sleeps_over_a_dead_worker(hands: Hands) -> None:
 
 def a_duplicate_meets_a_lost_reply(hands: Hands) -> None:
     """Another worker gets the same message, and its claim's reply is lost: was it us?"""
-    one, other = Site(None, Settings()), Site(None, Settings())
+    one, other = WorkerState(None, Settings()), WorkerState(None, Settings())
     run_id = hands.start({"a": _step()})
     message = hands.queue[0]
     lease = hands.take(A, one.owner)

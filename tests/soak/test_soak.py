@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.embedded import binaries
 from orchestrator.errors import EmbeddedMissing
+from orchestrator.servers.embedded import binaries
 from tests.soak import mutants, report
 from tests.soak.__main__ import main
 from tests.soak.run import soak

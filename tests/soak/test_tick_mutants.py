@@ -10,7 +10,9 @@ from typing import Any, Final
 import pytest
 
 from orchestrator.core import ticks as rules
-from orchestrator.engine import faults, schedules, start_run, tick
+from orchestrator.engine import faults
+from orchestrator.engine.runs import start_run
+from orchestrator.engine.schedules import operate, tick
 from orchestrator.ledger import rows, statements
 from orchestrator.ledger import ticks as written
 from orchestrator.ledger.schedules import ScheduleRow
@@ -50,7 +52,7 @@ def _play(lab: Lab) -> None:
 
     def pause() -> None:
         faults.disarm()
-        schedules.pause(lab.ledger, "demo", "all", by="people")
+        operate.pause(lab.ledger, "demo", "all", by="people")
 
     at(lab, minutes(0)[0])
     deploy(lab, all={**MINUTELY, "missed": "all"}, skip={**MINUTELY, "overlap": "skip"})
@@ -59,12 +61,12 @@ def _play(lab: Lab) -> None:
     faults.arm("tick.selected", pause)
     _fire(lab, 7)
     at(lab, minutes(10)[0])
-    schedules.resume(lab.ledger, "demo", "all", by="people")
+    operate.resume(lab.ledger, "demo", "all", by="people")
     for minute in (11, 12):
         _fire(lab, minute)
     at(lab, minutes(12.5)[0])
     for key in ("all", "skip"):
-        schedules.pause(lab.ledger, "demo", key, by="people")
+        operate.pause(lab.ledger, "demo", key, by="people")
 
 
 def _sentences(lab: Lab) -> list[str]:
@@ -109,7 +111,7 @@ def _fires_in_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     text = statements.sql("hold_undecided")
     wrong = re.sub(r"s\.active.*?(?=FOR)", "TRUE ", text, flags=re.DOTALL)
     assert wrong != text
-    monkeypatch.setattr(schedules, "stopped", lambda tx, row, by: written.Stored.of(row))
+    monkeypatch.setattr(operate, "stopped", lambda tx, row, by: written.Stored.of(row))
     monkeypatch.setattr(rows, "sql", lambda name: wrong if name == "hold_undecided" else statements.sql(name))
 
 

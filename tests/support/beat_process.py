@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from orchestrator.schedules import clock
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.nursery import Forked, Nursery
@@ -30,7 +31,7 @@ def faketime() -> str | None:
 
 def main(options: Mapping[str, object]) -> int:
     """What the process runs: `run_beat` with settings from the environment."""
-    from workers.command import run_beat
+    from orchestrator.workers.process.command import run_beat
 
     arm(dict(options["faults"]))  # type: ignore[call-overload]
     if options["shift_s"]:
@@ -40,14 +41,13 @@ def main(options: Mapping[str, object]) -> int:
 
 def _shift(seconds: float) -> None:
     """The beat's own idea of the time, before the ledger told it."""
-    import schedules.clock
 
     class Shifted(datetime):
         @classmethod
         def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
             return datetime.now(UTC) + timedelta(seconds=seconds)
 
-    schedules.clock.datetime = Shifted  # type: ignore[attr-defined, misc]
+    clock.datetime = Shifted  # type: ignore[attr-defined, misc]
 
 
 class _Beating(WorkerProcess):

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from orchestrator.dev.place import MARK
-from orchestrator.embedded.discovery import DevState
+from orchestrator.servers.embedded.discovery import DevState
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,10 +12,12 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from orchestrator.core.facts import Chain, Dispatch, Finished, Lease, StartRequest, StepError
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RUN_MOVES, STEP_MOVES, RunStatus, StepStatus
-from orchestrator.engine import claim_step, fail_step, finish_step, register, start_run
-from orchestrator.engine.types import Chain, Dispatch, Finished, Lease, StartRequest, StepError
+from orchestrator.engine.flows import register
+from orchestrator.engine.runs import start_run
+from orchestrator.engine.steps import claim_step, fail_step, finish_step
 from orchestrator.ledger import reads, rows, statements
 from orchestrator.ledger.schema import metadata
 from orchestrator.ledger.tx import Ledger

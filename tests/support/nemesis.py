@@ -63,7 +63,7 @@ def arm() -> None:
 
 def multiply(copies: int) -> None:
     """From now on this process, and those it forks, send every message so often."""
-    from workers.publisher import Publisher
+    from orchestrator.delivery.publisher import Publisher
 
     send = Publisher._send
     Publisher._send = lambda self, batch: send(self, [one for one in batch for _ in range(copies)])  # type: ignore[method-assign]

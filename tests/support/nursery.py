@@ -43,7 +43,7 @@ _HEAVY = (
 
 def main() -> None:
     """What the nursery's process runs: a request per line in, a pid per line out."""
-    from workers.supervise import die_with_parent
+    from orchestrator.workers.process.supervise import die_with_parent
 
     die_with_parent(os.getppid())
     for name in _HEAVY:
@@ -60,7 +60,7 @@ def main() -> None:
 
 def _grow_up(parent: int, request: Mapping[str, Any]) -> None:
     """Become a process of one's own and run what was asked for. Never returns."""
-    from workers.supervise import die_with_parent
+    from orchestrator.workers.process.supervise import die_with_parent
 
     code = 1
     try:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from orchestrator.core.facts import StepError
-from orchestrator.engine import claim_step, fail_step, finish_step
+from orchestrator.engine.steps import claim_step, fail_step, finish_step
 from orchestrator.ledger.tx import Ledger
 
 LEASE = timedelta(seconds=30)

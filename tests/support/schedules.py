@@ -7,9 +7,9 @@ from uuid import UUID
 
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.schedule_ids import schedule_id
-from orchestrator.engine import tick
-from orchestrator.engine.fired import Fired
-from orchestrator.engine.tick import Told
+from orchestrator.engine.schedules import tick
+from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.tick import AnnouncedResult
 from orchestrator.ledger import reads, schedules
 from orchestrator.ledger.schedules import ScheduleRow, TickRow
 from tests.support.factories import Lab, call
@@ -45,9 +45,9 @@ def fire(lab: Lab, **options: Any) -> Fired:
     return tick.fire(lab.ledger, by="watchdog", **options)
 
 
-def tell(lab: Lab, hint: datetime | None = None, key: str = "m", flow: str = "demo") -> Told:
+def tell(lab: Lab, hint: datetime | None = None, key: str = "m", flow: str = "demo") -> AnnouncedResult:
     """One schedule is announced."""
-    return tick.announced(lab.ledger, {(flow, key): hint}, by="beat")
+    return tick.decide_announced(lab.ledger, {(flow, key): hint}, by="beat")
 
 
 def row(lab: Lab, key: str = "m", flow: str = "demo") -> ScheduleRow:

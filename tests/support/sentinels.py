@@ -10,10 +10,10 @@ from typing import Any, Final
 import pytest
 import redis
 
-from orchestrator.embedded import binaries, process
-from orchestrator.embedded.process import Identity, Launch
-from orchestrator.embedded.server import HOST, free_port
 from orchestrator.errors import EmbeddedMissing
+from orchestrator.servers.embedded import binaries, process
+from orchestrator.servers.embedded.process import Identity, Launch
+from orchestrator.servers.embedded.server import HOST, free_port
 from tests.support.eventually import eventually
 
 NAME: Final = "main"

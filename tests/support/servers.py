@@ -9,9 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 import redis
 
-from orchestrator.embedded.postgres import EmbeddedPostgres
-from orchestrator.embedded.valkey import EmbeddedValkey
 from orchestrator.errors import EmbeddedMissing
+from orchestrator.servers.embedded.postgres import EmbeddedPostgres
+from orchestrator.servers.embedded.valkey import EmbeddedValkey
 
 
 @dataclass(frozen=True)

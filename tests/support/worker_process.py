@@ -20,7 +20,7 @@ _MAIN = "import sys, json; from tests.support.worker_process import main; sys.ex
 
 def main(options: Mapping[str, object]) -> int:
     """What the process runs: `run_worker` with settings from the environment."""
-    from workers.command import run_worker
+    from orchestrator.workers.process.command import run_worker
 
     arm(dict(options.get("faults") or {}))  # type: ignore[call-overload]
     options = {key: value for key, value in options.items() if key != "faults"}

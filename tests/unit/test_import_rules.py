@@ -1,6 +1,7 @@
 """Who may import whom. Change the map here before the import."""
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,41 +15,58 @@ PURE: Final = BASE | {"orchestrator.core"}
 LEDGER: Final = PURE | {"orchestrator.ledger"}
 ENGINE: Final = LEDGER | {"orchestrator.engine"}
 AUTHORING: Final = PURE | {"orchestrator.authoring"}
-REACH: Final = BASE | {"orchestrator.settings", "orchestrator.reach"}
-BROKER: Final = REACH | {"orchestrator.broker"}
-HANDLES: Final = {"orchestrator.run_handle", "orchestrator.schedule_handle"}
-REDBEAT: Final = BROKER | {"orchestrator.redbeat"}
-CLIENT: Final = ENGINE | AUTHORING | REACH | HANDLES | {"orchestrator.client", "orchestrator.aclient"}
-EMBEDDED: Final = BASE | {"orchestrator.embedded"}
-DEV: Final = EMBEDDED | BROKER | {"orchestrator.dev", "orchestrator.ledger"}
+OBSERVE: Final = PURE | {"orchestrator.observe"}
+EMBEDDED: Final = BASE | {"orchestrator.servers.embedded"}
+SERVERS: Final = LEDGER | EMBEDDED | {"orchestrator.settings", "orchestrator.servers"}
+DELIVERY: Final = ENGINE | SERVERS | OBSERVE | {"orchestrator.delivery"}
+CLIENT: Final = DELIVERY | AUTHORING | {"orchestrator.client"}
+SCHEDULES: Final = CLIENT | {"orchestrator.schedules"}
+WORKERS: Final = SCHEDULES | {
+    "orchestrator.workers.state",
+    "orchestrator.workers.shared",
+    "orchestrator.workers.supervised",
+}
+RUN: Final = WORKERS | {"orchestrator.workers.run"}
+KEEPER: Final = RUN | {"orchestrator.workers.keeper"}
+APP: Final = KEEPER | {"orchestrator.workers.app"}
+TOOLS: Final = CLIENT | {"orchestrator.dev", "orchestrator.doctor"}
 
 ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.errors": set(),
     "orchestrator.core": PURE,
     "orchestrator.settings": PURE,
-    "orchestrator.reach": REACH,
-    "orchestrator.broker": BROKER,
-    "orchestrator.redbeat": REDBEAT,
     "orchestrator.authoring": AUTHORING,
+    "orchestrator.observe": OBSERVE,
     "orchestrator.ledger": LEDGER,
     "orchestrator.engine": ENGINE,
-    "orchestrator.run_handle": CLIENT,
-    "orchestrator.schedule_handle": CLIENT,
-    "orchestrator.client": CLIENT | {"orchestrator.embedded"},
-    "orchestrator.aclient": CLIENT,
-    "orchestrator.embedded": EMBEDDED,
-    "orchestrator.dev": DEV,
-    "orchestrator.doctor": CLIENT | REDBEAT | EMBEDDED | {"orchestrator.doctor"},
-    "orchestrator.cli": CLIENT | DEV | {"orchestrator.cli", "orchestrator.doctor", "orchestrator"},
+    "orchestrator.servers.embedded": EMBEDDED,
+    "orchestrator.servers": SERVERS,
+    "orchestrator.delivery": DELIVERY,
+    "orchestrator.client": CLIENT,
+    "orchestrator.dev": SERVERS | {"orchestrator.dev"},
+    "orchestrator.doctor": CLIENT | {"orchestrator.doctor"},
+    "orchestrator.schedules": SCHEDULES,
+    # What one process of a worker holds: its state knows the two things that it makes.
+    "orchestrator.workers.shared": PURE,
+    "orchestrator.workers.supervised": OBSERVE,
+    "orchestrator.workers.run.held_lease": AUTHORING,
+    "orchestrator.workers.run.heartbeat": DELIVERY | AUTHORING | {"orchestrator.workers.run.held_lease"},
+    "orchestrator.workers.run.loop": OBSERVE | {"orchestrator.workers.run.held_lease"},
+    "orchestrator.workers.state": WORKERS
+    | {"orchestrator.workers.run.heartbeat", "orchestrator.workers.run.loop", "orchestrator.workers.run.held_lease"},
+    "orchestrator.workers.run": RUN,
+    "orchestrator.workers.keeper": KEEPER,
+    "orchestrator.workers.app": APP,
+    "orchestrator.workers.process": APP | {"orchestrator.workers.process"},
+    # Composition roots: they wire, and nobody imports them.
+    "orchestrator.cli": TOOLS | {"orchestrator.cli", "orchestrator", "orchestrator.workers.process"},
+    "orchestrator.celery": {"orchestrator.workers.app"},
     "orchestrator.__main__": {"orchestrator.cli"},
+    "orchestrator.workers": {"orchestrator.celery"},  # the door that the folder has in a checkout
     "orchestrator": CLIENT,
-    "schedules": CLIENT | REDBEAT | {"orchestrator", "schedules"},
-    "workers": CLIENT | REDBEAT | {"orchestrator", "schedules", "workers"},
 }
-"""The longest matching name counts, for both sides. A module missing here may import nothing of ours."""
-
-ROOTS: Final = {"orchestrator.cli", "orchestrator.client", "orchestrator.aclient"}
-"""Composition roots: inside a function they may reach into `workers`."""
+"""The longest matching name counts, for both sides. A module missing here may import nothing of ours. Imports inside
+functions and those for the type checker count like all others."""
 
 NOT_IN_CORE: Final = {
     "asyncio",
@@ -66,30 +84,24 @@ NOT_IN_CORE: Final = {
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for package in ("orchestrator", "workers", "schedules"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+    folders = {"orchestrator": ROOT / "orchestrator"}
+    folders |= {f"orchestrator.{name}": ROOT / name for name in ("workers", "schedules")}
+    for package, folder in folders.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            inner = parts[:-1] if parts[-1] == "__init__" else parts
+            yield ".".join((package, *inner)), path
 
 
-def imports(path: Path) -> Iterator[tuple[str, int, bool]]:
-    """Imported module, line, whether inside a function; what only the type checker sees is left out."""
-
-    def visit(node: ast.AST, inside: bool) -> Iterator[tuple[str, int, bool]]:
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Imported module and line, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
         match node:
-            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-                return
             case ast.Import():
-                yield from ((alias.name, node.lineno, inside) for alias in node.names)
+                yield from ((alias.name, node.lineno) for alias in node.names)
             case ast.ImportFrom():
                 # `from orchestrator import errors` imports a module too.
-                yield from ((f"{node.module}.{alias.name}", node.lineno, inside) for alias in node.names)
-            case _:
-                inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-                for child in ast.iter_child_nodes(node):
-                    yield from visit(child, inside)
-
-    yield from visit(ast.parse(path.read_text(), str(path)), False)
+                yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
 
 
 def layer(name: str) -> str | None:
@@ -102,30 +114,61 @@ def _is_ours(name: str) -> bool:
     return name.split(".")[0] in {"orchestrator", "workers", "schedules"}
 
 
-@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def _allowed(own: str, target: str | None) -> bool:
+    """A room's entry lets in what lies below it."""
+    if target is None:
+        return False
+    parts = target.split(".")
+    return any(
+        ".".join(parts[:end]) in ALLOWED[own] | {own} - {"orchestrator"} for end in range(2, len(parts) + 1)
+    ) or (target == "orchestrator" and target in ALLOWED[own] | {own})
+
+
+ALL: Final = list(modules())
+
+
+@pytest.mark.parametrize(("module", "path"), ALL, ids=lambda value: value if isinstance(value, str) else "")
 def test_imports_follow_the_arrows(module: str, path: Path) -> None:
     own = layer(module)
-    wrong = []
-    for name, line, inside in imports(path):
-        target = layer(name)
-        wired = inside and own in ROOTS and target in {"workers", "schedules"}
-        if _is_ours(name) and own is not None and target not in ALLOWED[own] | {own} and not wired:
-            wrong.append(f"{path}:{line}: {own} may not import {name}")
+    wrong = [
+        f"{path}:{line}: {own} may not import {name}"
+        for name, line in imports(path)
+        if _is_ours(name) and own is not None and not _allowed(own, layer(name))
+    ]
     assert wrong == []
 
 
-@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("module", "path"), ALL, ids=lambda value: value if isinstance(value, str) else "")
 def test_every_module_has_a_place_in_the_map(module: str, path: Path) -> None:
     own = layer(module)
     assert own not in {None, "orchestrator"} or module == "orchestrator", f"{path}: add {module} to the map"
+    assert own != "orchestrator.workers" or module == own, f"{path}: add {module} to the map"
+
+
+def test_no_room_is_part_of_a_circle() -> None:
+    """Each entry of the map names rooms below it: put in order, none comes twice."""
+    below = {own: {other for other in rooms if other in ALLOWED} - {own} for own, rooms in ALLOWED.items()}
+    list(graphlib.TopologicalSorter(below).static_order())
+
+
+def test_no_modules_of_two_rooms_import_each_other_in_a_circle() -> None:
+    """Lazy imports and those for the type checker too. Inside a room, a definition and its checks may."""
+    names = {module for module, _ in ALL}
+    edges: dict[str, set[str]] = {module: set() for module in names}
+    for module, path in ALL:
+        for name, _ in imports(path):
+            target = name if name in names else name.rpartition(".")[0]
+            if target in names and layer(target) != layer(module):
+                edges[module].add(target)
+    list(graphlib.TopologicalSorter(edges).static_order())
 
 
 def test_core_touches_nothing_outside() -> None:
     wrong = [
         f"{path}:{line}: {name}"
-        for module, path in modules()
+        for module, path in ALL
         if module.startswith("orchestrator.core")
-        for name, line, _ in imports(path)
+        for name, line in imports(path)
         if name.split(".")[0] in NOT_IN_CORE
     ]
     assert wrong == []
@@ -134,10 +177,10 @@ def test_core_touches_nothing_outside() -> None:
 def test_the_engine_knows_nothing_of_celery() -> None:
     wrong = [
         f"{path}:{line}: {name}"
-        for module, path in modules()
+        for module, path in ALL
         if layer(module)
         in {"orchestrator.core", "orchestrator.ledger", "orchestrator.engine", "orchestrator.authoring"}
-        for name, line, _ in imports(path)
+        for name, line in imports(path)
         if name.split(".")[0] in {"celery", "kombu", "redis", "redbeat"}
     ]
     assert wrong == []
@@ -145,6 +188,12 @@ def test_the_engine_knows_nothing_of_celery() -> None:
 
 def test_the_check_sees_a_wrong_import(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("def f():\n    from orchestrator.engine import claim_step\n")
-    assert list(imports(wrong)) == [("orchestrator.engine.claim_step", 2, True)]
-    assert layer("orchestrator.engine.claim_step") == "orchestrator.engine"
+    wrong.write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from orchestrator.cli import run\n"
+        "def f():\n    from orchestrator.engine.steps import claim_step\n"
+    )
+    assert ("orchestrator.engine.steps.claim_step", 5) in list(imports(wrong))
+    assert ("orchestrator.cli.run", 3) in list(imports(wrong))
+    assert layer("orchestrator.engine.steps.claim_step") == "orchestrator.engine"
+    assert not _allowed("orchestrator.core", "orchestrator.engine")
+    assert not _allowed("orchestrator.ledger", "orchestrator")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.reach import broker_fix, broker_refuses, database_fix, database_refuses, one_line
+from orchestrator.servers.diagnosis import broker_fix, broker_refuses, database_fix, database_refuses, one_line
 
 
 @pytest.mark.parametrize(

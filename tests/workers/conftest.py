@@ -11,16 +11,17 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.core.facts import StartRequest
 from orchestrator.core.states import FINAL_RUN, RunStatus
-from orchestrator.engine import register, start_run
-from orchestrator.engine.types import StartRequest
+from orchestrator.delivery.publisher import Publisher
+from orchestrator.engine.flows import register
+from orchestrator.engine.runs import start_run
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess, running
 from tests.workers import flows
-from workers.publisher import Publisher
 
 FLOWS = str(Path(flows.__file__))
 

@@ -12,11 +12,11 @@ import redis
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.states import RunStatus
 from orchestrator.ledger import reads
+from orchestrator.workers.app import celery_app
+from orchestrator.workers.shared import Shared
 from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess
 from tests.workers.conftest import Bench
-from workers import celery_app
-from workers.shared import Shared
 
 Start = Callable[..., WorkerProcess]
 
@@ -272,9 +272,9 @@ def test_a_signal_inside_the_handling_of_another_waits_for_nothing(monkeypatch: 
     lock = threading.Lock()
     nested: list[bool] = []
 
-    class Site:
+    class WorkerState:
         shared = Shared()
-        keeper: "Site"
+        keeper: "WorkerState"
 
         def shut_down(self) -> None:
             taken = lock.acquire(timeout=5)
@@ -282,9 +282,9 @@ def test_a_signal_inside_the_handling_of_another_waits_for_nothing(monkeypatch: 
             celery_app._shutting_down(sig="SIGINT", how="Warm")
             lock.release()
 
-    site = Site()
-    site.keeper = site
-    monkeypatch.setattr(celery_app, "_active", site)
+    state = WorkerState()
+    state.keeper = state
+    monkeypatch.setattr(celery_app, "_active", state)
     celery_app._shutting_down(sig="SIGINT", how="Warm")
     assert nested == [True]
-    assert site.shared.stopping
+    assert state.shared.stopping

@@ -7,11 +7,11 @@ import pytest
 
 from orchestrator.core.facts import WorkerInfo
 from orchestrator.engine import workers
+from orchestrator.workers.app.celery_app import make_app
+from orchestrator.workers.keeper.lost_messages import LostMessages
+from orchestrator.workers.state import state_of
 from tests.workers import flows
 from tests.workers.conftest import Bench
-from workers.celery_app import make_app
-from workers.lost_messages import LostMessages
-from workers.site import site_of
 
 LATER = """
 CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
@@ -28,15 +28,15 @@ def _dispatch(bench: Bench, run_id: UUID) -> Any:
 
 def test_nothing_counts_as_sent_while_the_publisher_rests(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each message doubles the patience: an outage of Redis would be paid for long after its end."""
-    site = site_of(make_app(bench.settings, {"chain": flows.chain}))
-    lost = LostMessages(site)
+    state = state_of(make_app(bench.settings, {"chain": flows.chain}))
+    lost = LostMessages(state)
     try:
         run_id = bench.start("chain", publish=False, n=1)
         with bench.ledger.auto() as tx:
             tx.exec_driver_sql(LATER)
         info = WorkerInfo("host/1/ab", "host", 1, "threads", 1, 1, ("default",), ("chain.add",), "test")
         workers.hello(bench.ledger, info)
-        publisher = site.runtime().publisher
+        publisher = state.runtime().publisher
         monkeypatch.setattr(publisher, "_rest_until", float("inf"))
         lost.sweep()
         assert _dispatch(bench, run_id) == (None, 0)
@@ -45,4 +45,4 @@ def test_nothing_counts_as_sent_while_the_publisher_rests(bench: Bench, monkeypa
         assert _dispatch(bench, run_id).publish_count == 1
     finally:
         lost.close()
-        site.close()
+        state.close()

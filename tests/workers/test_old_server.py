@@ -7,7 +7,7 @@ from orchestrator.doctor import examine
 from orchestrator.errors import Unavailable
 from orchestrator.ledger import migrate
 from orchestrator.settings import Settings
-from workers.start import prepare
+from orchestrator.workers.app.start import prepare
 
 
 @pytest.mark.parametrize("migrates", [True, False])

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from orchestrator.engine import register
+from orchestrator.delivery.publisher import Publisher
+from orchestrator.engine.flows import register
 from orchestrator.ledger import migrate
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
@@ -20,7 +21,6 @@ from tests.support.servers import Broker
 from tests.support.worker_process import WorkerProcess
 from tests.workers import flows
 from tests.workers.conftest import Bench
-from workers.publisher import Publisher
 
 Start = Callable[..., WorkerProcess]
 

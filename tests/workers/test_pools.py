@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from orchestrator.core.states import RunStatus
-from orchestrator.engine import cancel_run
+from orchestrator.engine.runs import cancel_run
 from orchestrator.ledger import reads
 from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess
@@ -39,7 +39,7 @@ def test_a_failing_step_backs_off_and_is_tried_again(bench: Bench, worker: Start
     attempts = bench.attempts(run_id, "flaky")
     assert [one.status for one in attempts] == ["failed", "failed", "succeeded"]
     assert attempts[0].error_type == "ConnectionError"
-    assert "execute.py" not in str(attempts[0].error_traceback)
+    assert "attempt.py" not in str(attempts[0].error_traceback)
     assert "not yet" in str(attempts[0].error_traceback)
 
 

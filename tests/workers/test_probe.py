@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from orchestrator.settings import Settings
-from workers import probe as module
-from workers.celery_app import make_app
-from workers.probe import Probe
-from workers.site import site_of
+from orchestrator.workers.app.celery_app import make_app
+from orchestrator.workers.keeper import probe as module
+from orchestrator.workers.keeper.probe import Probe
+from orchestrator.workers.state import state_of
 
 
 class Channel:
@@ -27,12 +27,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def parts(settings: Settings, clock: Any) -> Any:
-    site = site_of(make_app(settings, {}))
+    state = state_of(make_app(settings, {}))
     channel, calls = Channel(), []
     hub = SimpleNamespace(call_soon=calls.append)
     consumer = SimpleNamespace(task_consumer=SimpleNamespace(channel=channel), hub=hub, connection=object())
-    probe = Probe(site, SimpleNamespace(consumer=consumer))
-    return SimpleNamespace(probe=probe, channel=channel, calls=calls, site=site, clock=clock, consumer=consumer)
+    probe = Probe(state, SimpleNamespace(consumer=consumer))
+    return SimpleNamespace(probe=probe, channel=channel, calls=calls, state=state, clock=clock, consumer=consumer)
 
 
 def ticks(parts: Any, count: int) -> None:
@@ -58,7 +58,7 @@ def test_a_silent_consumer_is_reconnected_and_then_the_process_ends(
 def test_a_returning_probe_is_all_it_takes(parts: Any) -> None:
     for number in range(1, 10):
         ticks(parts, 1)
-        parts.probe.returned(f"{parts.site.worker_id}:{number}")
+        parts.probe.returned(f"{parts.state.worker_id}:{number}")
     assert parts.calls == []
     assert parts.probe.consuming
 

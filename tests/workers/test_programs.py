@@ -10,16 +10,16 @@ import pytest
 
 from orchestrator.errors import SettingsInvalid, UsageError
 from orchestrator.settings import Settings
+from orchestrator.workers.process.command import run_flower, run_worker
 from tests.support.eventually import eventually
 from tests.support.worker_process import env_of
 from tests.workers.conftest import FLOWS, Bench
-from workers.command import run_flower, run_worker
 
 
 def celery(folder: Path, env: dict[str, str], *args: str) -> "subprocess.CompletedProcess[str]":
     program = Path(sys.executable).with_name("celery")
     return subprocess.run(
-        [str(program), "-A", "workers", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+        [str(program), "-A", "orchestrator", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60
     )
 
 
@@ -61,7 +61,7 @@ def test_celery_worker_runs_and_answers_inspect(bench: Bench) -> None:
     program = Path(sys.executable).with_name("celery")
     with (bench.folder / "celery.log").open("wb") as log:
         process = subprocess.Popen(
-            [str(program), "-A", "workers", "worker", "-P", "threads", "-c", "2", "-l", "INFO"],
+            [str(program), "-A", "orchestrator", "worker", "-P", "threads", "-c", "2", "-l", "INFO"],
             cwd=bench.folder,
             env=env,
             stdout=log,
@@ -96,7 +96,7 @@ def test_flower_is_not_opened_to_others_without_a_password(settings: Settings) -
         run_flower(settings, address="0.0.0.0")
 
 
-@pytest.mark.parametrize("program", [("orchestrator", "flower"), ("celery", "-A", "workers", "flower")])
+@pytest.mark.parametrize("program", [("orchestrator", "flower"), ("celery", "-A", "orchestrator", "flower")])
 def test_flower_serves_the_queues(program: tuple[str, ...], bench: Bench, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -10,9 +10,9 @@ import redis
 from pydantic import SecretStr
 
 from orchestrator.core.facts import Dispatch
+from orchestrator.delivery.publisher import Publisher
 from tests.support.eventually import eventually
 from tests.workers.conftest import Bench
-from workers.publisher import Publisher
 
 
 def dispatches(count: int, **changes: object) -> list[Dispatch]:

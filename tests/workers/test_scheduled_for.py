@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine import register, start_run
-from orchestrator.engine.types import StartRequest
+from orchestrator.core.facts import StartRequest
+from orchestrator.engine.flows import register
+from orchestrator.engine.runs import start_run
 from tests.support.worker_process import WorkerProcess
 from tests.workers import flows_scheduled
 from tests.workers.conftest import Bench

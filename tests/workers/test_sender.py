@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.core.facts import Dispatch
+from orchestrator.delivery import sender as sender_module
+from orchestrator.delivery.sender import Sender
 from tests.support.eventually import eventually
 from tests.workers.conftest import Bench
-from workers import sender as sender_module
-from workers.sender import Sender
 
 
 def dispatch(number: int) -> Dispatch:

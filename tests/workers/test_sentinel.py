@@ -10,17 +10,17 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from orchestrator import broker
 from orchestrator.core.facts import Dispatch
+from orchestrator.delivery.publisher import Publisher
 from orchestrator.doctor import examine
 from orchestrator.ledger import reads
+from orchestrator.servers import broker
 from orchestrator.settings import Settings
 from tests.support import sentinels
 from tests.support.eventually import eventually
 from tests.support.sentinels import Watched
 from tests.support.worker_process import WorkerProcess
 from tests.workers.conftest import Bench
-from workers.publisher import Publisher
 
 Start = Callable[..., WorkerProcess]
 

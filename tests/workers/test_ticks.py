@@ -15,13 +15,13 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.core.facts import Dispatch
 from orchestrator.engine import faults
 from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.schedules.message import Hint, send
 from orchestrator.settings import Settings
-from schedules.message import Hint, send
+from orchestrator.workers.app.celery_app import make_app
+from orchestrator.workers.keeper.ticks import Ticks
+from orchestrator.workers.state import state_of
 from tests.support.factories import Lab
 from tests.support.schedules import MINUTELY, NOON, at, check, deploy, minutes, outcomes, row
-from workers.celery_app import make_app
-from workers.site import site_of
-from workers.ticks import Ticks
 
 FIRST = minutes(1)[0]
 QUEUE = "orchestrator:default\x06\x163"
@@ -62,10 +62,10 @@ class Keeper:
 @pytest.fixture
 def keeper(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
     app = make_app(settings, {})
-    site = site_of(app)
+    state = state_of(app)
     url = settings.require_database_url().replace("+psycopg", "")
-    made = Keeper(settings, app, Lab(url, Ledger.connect(url, name="lab")), Ticks(site, lambda: False))
-    publisher = site.runtime().publisher
+    made = Keeper(settings, app, Lab(url, Ledger.connect(url, name="lab")), Ticks(state, lambda: False))
+    publisher = state.runtime().publisher
     original = publisher.publish
 
     def publish(dispatches: list[Dispatch]) -> bool:
@@ -78,7 +78,7 @@ def keeper(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep
     faults.disarm()
     check(made.lab)
     made.ticks.close()
-    site.close()
+    state.close()
     made.lab.close()
 
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.engine import start_run
-from orchestrator.engine.types import StartRequest
+from orchestrator.core.facts import StartRequest
+from orchestrator.engine.runs import start_run
 from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess
 from tests.workers.conftest import Bench

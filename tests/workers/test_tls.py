@@ -12,8 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.core.facts import Dispatch
+from orchestrator.delivery.publisher import Publisher
 from orchestrator.doctor import Finding, examine
-from orchestrator.engine import register
+from orchestrator.engine.flows import register
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
 from tests.support.servers import Broker
@@ -21,7 +22,6 @@ from tests.support.tls import Papers, TlsFront, tls_front
 from tests.support.worker_process import WorkerProcess, env_of
 from tests.workers import flows
 from tests.workers.conftest import Bench
-from workers.publisher import Publisher
 
 Start = Callable[..., WorkerProcess]
 STRANGER = "server.example"

@@ -1,0 +1,104 @@
+"""What a client and its handles share: calls to the ledger, and the way to the broker."""
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.core.facts import Dispatch
+from orchestrator.delivery.publisher import Publisher
+from orchestrator.delivery.sender import Sender
+from orchestrator.errors import Unavailable
+from orchestrator.ledger.tx import Ledger
+from orchestrator.servers.diagnosis import unavailable
+from orchestrator.servers.here import settings_here
+from orchestrator.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Access:
+    """The connections of a client. Safe to share between threads; close it, or use it in a `with`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            SettingsInvalid: there is no database URL.
+        """
+        self.settings = settings
+        self.ledger = Ledger.connect(
+            settings.require_database_url(),
+            pool_size=settings.database_pool_size,
+            statement_timeout=settings.statement_timeout,
+            name="orchestrator client",
+        )
+        self._sender: Sender | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
+        """From ORCHESTRATOR_* variables; without URLs, the `orchestrator dev` that runs in this project.
+
+        Raises:
+            SettingsInvalid: a variable is unknown, wrong or missing.
+        """
+        return cls(settings_here(os.environ if env is None else env, Path.cwd()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Confirm what was published, and close every connection."""
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
+        self.ledger.close()
+
+    def call(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """One call to the ledger that may be repeated: once again on a new connection if the first one was dead.
+
+        Raises:
+            Unavailable: the database cannot be reached, or has no schema.
+        """
+        try:
+            return self.call_once(ask, *args, **kwargs)
+        except Unavailable as exc:
+            if not isinstance(exc.__cause__, DBAPIError) or not exc.__cause__.connection_invalidated:
+                raise
+            return self.call_once(ask, *args, **kwargs)
+
+    def call_once(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `call`, for what may not be repeated."""
+        try:
+            return ask(self.ledger, *args, **kwargs)
+        except DBAPIError as exc:
+            raise unavailable(exc, self.settings.require_database_url()) or exc from exc
+        finally:
+            self.ledger.release_thread()  # a program with many threads must not keep a connection in each
+
+    def publish(self, dispatches: Sequence[Dispatch]) -> None:
+        """Send what was committed; a keeper sends what this cannot."""
+        if dispatches:
+            self.sending().send(dispatches)
+
+    def sending(self) -> Sender:
+        """This client's sender, made at first use.
+
+        Raises:
+            SettingsInvalid: there is no broker URL.
+        """
+        with self._lock:
+            if self._sender is None:
+                self.settings.require_broker_url()
+                self._sender = Sender(Publisher(None, self.settings, self.ledger))
+            return self._sender

@@ -1,0 +1,289 @@
+"""`AsyncClient`: the client for asyncio programs. A thin shell: every call runs the sync one in a thread."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from uuid import UUID
+
+from orchestrator.authoring.flow import Flow
+from orchestrator.client.client import Client
+from orchestrator.client.run_handle import OUTAGE_S, RunHandle, pauses
+from orchestrator.client.schedule_handle import Moment, ScheduleHandle
+from orchestrator.core.facts import Explanation
+from orchestrator.core.states import RunStatus
+from orchestrator.core.timing.notes import Fire
+from orchestrator.engine.schedules.operate import Backfill
+from orchestrator.errors import Unavailable
+from orchestrator.ledger.reads import EventRow, RunRow, StepRow
+from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
+from orchestrator.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class AsyncClient:
+    """As `Client`, awaited. Use it in an `async with`, or await `close()`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            SettingsInvalid: there is no database URL.
+        """
+        self._wrap(Client(settings))
+
+    def _wrap(self, client: Client) -> None:
+        self.sync = client
+        # Its own threads: as many as connections, and none of the loop's default ones, which other libraries share.
+        self._threads = ThreadPoolExecutor(client.settings.database_pool_size, thread_name_prefix="orchestrator")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
+        """As `Client.from_env`."""
+        made = cls.__new__(cls)
+        made._wrap(Client.from_env(env))
+        return made
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Confirm what was published, and close every connection."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._threads.shutdown()  # a cancelled wait may have left a look under way
+        self.sync.close()
+
+    async def thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`call` in one of this client's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+
+    @overload
+    async def start(
+        self,
+        flow: Flow[..., R],
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+        **parameters: Any,
+    ) -> "AsyncRunHandle[R]": ...
+    @overload
+    async def start(
+        self,
+        flow: str,
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+        **parameters: Any,
+    ) -> "AsyncRunHandle[Any]": ...
+    async def start(self, flow: Any, input: Mapping[str, Any] | None = None, /, **given: Any) -> "AsyncRunHandle[Any]":
+        """As `Client.start`."""
+        return AsyncRunHandle(self, await self.thread(self.sync.start, flow, input, **given))
+
+    @overload
+    async def start_many(
+        self,
+        flow: Flow[..., R],
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> "list[AsyncRunHandle[R]]": ...
+    @overload
+    async def start_many(
+        self,
+        flow: str,
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> "list[AsyncRunHandle[Any]]": ...
+    async def start_many(
+        self,
+        flow: Any,
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> "list[AsyncRunHandle[Any]]":
+        """As `Client.start_many`."""
+        handles = await self.thread(self.sync.start_many, flow, inputs, idempotency_keys, tags)
+        return [AsyncRunHandle(self, handle) for handle in handles]
+
+    async def runs(
+        self,
+        *,
+        flow: Flow[..., Any] | str | None = None,
+        status: RunStatus | str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+    ) -> list[RunRow]:
+        """As `Client.runs`."""
+        return await self.thread(self.sync.runs, flow=flow, status=status, tag=tag, limit=limit)
+
+    @overload
+    async def run(self, run_id: UUID | str, flow: Flow[..., R]) -> "AsyncRunHandle[R]": ...
+    @overload
+    async def run(self, run_id: UUID | str, flow: None = None) -> "AsyncRunHandle[Any]": ...
+    async def run(self, run_id: UUID | str, flow: Any = None) -> "AsyncRunHandle[Any]":
+        """As `Client.run`."""
+        return AsyncRunHandle(self, await self.thread(self.sync.run, run_id, flow))
+
+    async def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
+        """As `Client.schedules`."""
+        return await self.thread(self.sync.schedules, flow)
+
+    async def schedule(self, flow: Flow[..., Any] | str, key: str | None = None) -> "AsyncScheduleHandle":
+        """As `Client.schedule`."""
+        return AsyncScheduleHandle(self, await self.thread(self.sync.schedule, flow, key))
+
+
+class AsyncRunHandle(Generic[R]):
+    """As `RunHandle`, awaited."""
+
+    def __init__(self, client: AsyncClient, handle: RunHandle[R]) -> None:
+        self.client = client
+        self.sync = handle
+        self.id = handle.id
+        self.created = handle.created
+
+    def __repr__(self) -> str:
+        return repr(self.sync)
+
+    async def row(self) -> RunRow:
+        """As `RunHandle.row`."""
+        return await self.client.thread(self.sync.row)
+
+    async def status(self) -> RunStatus:
+        """As `RunHandle.status`."""
+        return await self.client.thread(self.sync.status)
+
+    async def wait(self, timeout: float | None = None) -> RunStatus:
+        """As `RunHandle.wait`; holds no thread between two looks, so many may wait, and a wait can be cancelled."""
+        answered = time.monotonic()
+        for pause in pauses(timeout, self.sync.known_since):
+            try:
+                if (status := await self.client.thread(self.sync.final_status)) is not None:
+                    return status
+                answered = time.monotonic()
+            except Unavailable:
+                if time.monotonic() - answered > OUTAGE_S:
+                    raise
+            await asyncio.sleep(pause)
+        return self.sync.final(await self.status(), timeout)
+
+    async def result(self, timeout: float | None = None) -> R:
+        """As `RunHandle.result`."""
+        return await self.client.thread(self.sync.outcome, await self.wait(timeout))
+
+    async def steps(self, *, fold: int | None = None) -> list[StepRow]:
+        """As `RunHandle.steps`."""
+        return await self.client.thread(self.sync.steps, fold=fold)
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+        """As `RunHandle.events`."""
+        return await self.client.thread(self.sync.events, after=after, limit=limit)
+
+    async def explain(self, step: str | None = None) -> Explanation:
+        """As `RunHandle.explain`."""
+        return await self.client.thread(self.sync.explain, step)
+
+    async def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
+        """As `RunHandle.cancel`."""
+        return await self.client.thread(self.sync.cancel, reason, by=by)
+
+    async def retry(self, step: str | None = None, *, by: str | None = None) -> None:
+        """As `RunHandle.retry`."""
+        await self.client.thread(self.sync.retry, step, by=by)
+
+
+class AsyncScheduleHandle:
+    """As `ScheduleHandle`, awaited."""
+
+    def __init__(self, client: AsyncClient, handle: ScheduleHandle) -> None:
+        self.client = client
+        self.sync = handle
+        self.flow = handle.flow
+        self.key = handle.key
+
+    def __repr__(self) -> str:
+        return repr(self.sync)
+
+    async def row(self) -> ScheduleRow:
+        """As `ScheduleHandle.row`."""
+        return await self.client.thread(self.sync.row)
+
+    async def lag(self) -> Lag:
+        """As `ScheduleHandle.lag`."""
+        return await self.client.thread(self.sync.lag)
+
+    async def explain(self) -> Explanation:
+        """As `ScheduleHandle.explain`."""
+        return await self.client.thread(self.sync.explain)
+
+    async def preview(self, count: int = 10) -> list[Fire]:
+        """As `ScheduleHandle.preview`."""
+        return await self.client.thread(self.sync.preview, count)
+
+    async def history(self, limit: int = 50) -> list[TickRow]:
+        """As `ScheduleHandle.history`."""
+        return await self.client.thread(self.sync.history, limit)
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+        """As `ScheduleHandle.events`."""
+        return await self.client.thread(self.sync.events, after=after, limit=limit)
+
+    async def pause(self, reason: str = "", *, by: str | None = None) -> None:
+        """As `ScheduleHandle.pause`."""
+        await self.client.thread(self.sync.pause, reason, by=by)
+
+    async def resume(self, *, by: str | None = None) -> None:
+        """As `ScheduleHandle.resume`."""
+        await self.client.thread(self.sync.resume, by=by)
+
+    async def trigger(self, *, by: str | None = None) -> AsyncRunHandle[Any]:
+        """As `ScheduleHandle.trigger`."""
+        return AsyncRunHandle(self.client, await self.client.thread(self.sync.trigger, by=by))
+
+    async def set_cron(self, expression: str, *, zone: str | None = None, by: str | None = None) -> None:
+        """As `ScheduleHandle.set_cron`."""
+        await self.client.thread(self.sync.set_cron, expression, zone=zone, by=by)
+
+    async def reset(self, *, by: str | None = None) -> None:
+        """As `ScheduleHandle.reset`."""
+        await self.client.thread(self.sync.reset, by=by)
+
+    async def backfill(
+        self,
+        since: Moment,
+        until: Moment,
+        *,
+        max_parallel: int = 1,
+        reverse: bool = False,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Backfill:
+        """As `ScheduleHandle.backfill`."""
+        return await self.client.thread(
+            self.sync.backfill, since, until, max_parallel=max_parallel, reverse=reverse, dry_run=dry_run, by=by
+        )
+
+    async def zone(self) -> str:
+        """As `ScheduleHandle.zone`."""
+        return await self.client.thread(self.sync.zone)
+
+    async def cancel_backfill(self, backfill_id: UUID, *, by: str | None = None) -> int:
+        """As `ScheduleHandle.cancel_backfill`."""
+        return await self.client.thread(self.sync.cancel_backfill, backfill_id, by=by)

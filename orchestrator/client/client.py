@@ -1,0 +1,233 @@
+"""`Client`: start flows and follow their runs from any Python program."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, ParamSpec, TypeVar, overload
+from uuid import UUID
+
+from orchestrator.authoring.flow import Flow
+from orchestrator.client.access import Access
+from orchestrator.client.run_handle import RunHandle
+from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
+from orchestrator.core.facts import Started, StartRequest
+from orchestrator.core.states import RunStatus
+from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.values import dumps
+from orchestrator.engine.flows import register
+from orchestrator.engine.runs import start_run
+from orchestrator.errors import (
+    NotFound,
+    UsageError,
+)
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads import RunRow
+from orchestrator.ledger.schedules import ScheduleRow
+from orchestrator.ledger.tx import Ledger
+from orchestrator.settings import Settings
+
+__all__ = ["Client"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+PAGE: Final = 500
+"""Runs started in one round trip by `start_many`."""
+
+
+class Client(Access):
+    """Starts flows and follows runs. Safe to share between threads; close it, or use it in a `with`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            SettingsInvalid: there is no database URL.
+        """
+        super().__init__(settings)
+        self._registered: set[str] = set()
+
+    @overload
+    def start(
+        self,
+        flow: Flow[..., R],
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+        **parameters: Any,
+    ) -> RunHandle[R]: ...
+    @overload
+    def start(
+        self,
+        flow: str,
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+        **parameters: Any,
+    ) -> RunHandle[Any]: ...
+    def start(
+        self,
+        flow: Flow[..., Any] | str,
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+        **parameters: Any,
+    ) -> RunHandle[Any]:
+        """Start a run: accepted and durable when this returns, also while Redis is down (a keeper publishes later).
+
+        The input is a mapping, or the flow's parameters as keywords. The same idempotency key and input give the
+        first run again.
+
+        Raises:
+            FlowNotFound, FlowDisabled: nothing was started.
+            InputInvalid: the input does not fit the flow; nothing was started.
+            IdempotencyConflict: the key was used with another input.
+            Unavailable: the database cannot be reached. Without a key it is not known whether the run was started.
+        """
+        keys = None if idempotency_key is None else [idempotency_key]
+        given = {**(_mapping(input) if input is not None else {}), **parameters}
+        return self.start_many(flow, [given], keys, tags)[0]
+
+    @overload
+    def start_many(
+        self,
+        flow: Flow[..., R],
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> list[RunHandle[R]]: ...
+    @overload
+    def start_many(
+        self,
+        flow: str,
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> list[RunHandle[Any]]: ...
+    def start_many(
+        self,
+        flow: Flow[..., Any] | str,
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> list[RunHandle[Any]]:
+        """Start a run per input, in order: one commit and one round trip for each 500.
+
+        Every input is checked before the first run starts. Of a page either all runs start or none.
+
+        Raises:
+            As `start`. Runs of earlier pages stay started.
+        """
+        requests = _requests(flow, inputs, idempotency_keys, tags)
+        sender = self.sending()
+        if isinstance(flow, Flow):
+            self._register(flow)
+        handles: list[RunHandle[Any]] = []
+        for first in range(0, len(requests), PAGE):
+            started = self._start_page(requests[first : first + PAGE])
+            sender.send([dispatch for one in started for dispatch in one.dispatches])
+            known = flow if isinstance(flow, Flow) else None
+            handles += [RunHandle(self, one.run_id, known, created=one.created) for one in started]
+        return handles
+
+    def runs(
+        self,
+        *,
+        flow: Flow[..., Any] | str | None = None,
+        status: RunStatus | str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+    ) -> list[RunRow]:
+        """Runs, newest first.
+
+        Raises:
+            UsageError: there is no such status, or the limit is below 1.
+        """
+        if limit < 1:
+            raise UsageError(f"The limit is {limit}. Fix: ask for 1 or more runs.")
+        name = flow.name if isinstance(flow, Flow) else flow
+        return self.call(reads.list_runs, flow=name, status=_status(status), tag=tag, limit=limit)
+
+    @overload
+    def run(self, run_id: UUID | str, flow: Flow[..., R]) -> RunHandle[R]: ...
+    @overload
+    def run(self, run_id: UUID | str, flow: None = None) -> RunHandle[Any]: ...
+    def run(self, run_id: UUID | str, flow: Flow[..., Any] | None = None) -> RunHandle[Any]:
+        """A run by its id, or the first or last (at least four) characters of it; with the flow, its result is typed.
+
+        Raises:
+            RunNotFound: there is none.
+            Conflict: several runs fit.
+        """
+        return RunHandle(self, self.call(reads.find_run, str(run_id)), flow)
+
+    def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
+        """The schedules of a flow, or of all: by flow and key, also those that the code does not have any more.
+
+        Raises:
+            FlowNotFound: no such flow is registered.
+        """
+        return self.call(listed, flow.name if isinstance(flow, Flow) else flow)
+
+    def schedule(self, flow: Flow[..., Any] | str, key: str | None = None) -> ScheduleHandle:
+        """A schedule by its flow and key, or by `flow/key`; a flow's only one needs no key.
+
+        Raises:
+            FlowNotFound, ScheduleNotFound: there is none.
+            UsageError: the flow has several, and no key says which.
+        """
+        return ScheduleHandle(self, *self.call(find, flow.name if isinstance(flow, Flow) else flow, key))
+
+    def _start_page(self, page: Sequence[StartRequest]) -> list[Started]:
+        """Repeated after a lost connection only where keys make that harmless."""
+        again = all(request.key is not None for request in page)
+        call = self.call if again else self.call_once
+        return call(start_run.start, page)
+
+    def _register(self, flow: Flow[..., Any]) -> None:
+        """A flow that no worker has registered yet is registered; a version the ledger knows is left as it is."""
+        manifest = flow.manifest
+        if manifest.hash in self._registered:
+            return
+        try:
+            self.call(Ledger.manifest, manifest.hash)
+        except NotFound:
+            self.call(register.register, manifest)
+        self._registered.add(manifest.hash)
+
+
+def _requests(
+    flow: Flow[..., Any] | str,
+    inputs: Sequence[Mapping[str, Any]],
+    keys: Sequence[str] | None,
+    tags: Sequence[str],
+) -> list[StartRequest]:
+    if isinstance(tags, str):
+        raise UsageError(f"tags={tags!r} is one text. Fix: write tags=[{tags!r}].")
+    if keys is not None and len(keys) != len(inputs):
+        raise UsageError(f"There are {len(inputs)} inputs and {len(keys)} idempotency keys. Fix: give one for each.")
+    each_key = keys if keys is not None else [None] * len(inputs)
+    bodies = [flow.encode_input(_mapping(one)) if isinstance(flow, Flow) else dumps(_mapping(one)) for one in inputs]
+    name = flow.name if isinstance(flow, Flow) else flow
+    return [StartRequest(name, body, key, tuple(tags)) for body, key in zip(bodies, each_key, strict=True)]
+
+
+def _mapping(given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            f"The input is of type {type(given).__name__}. Fix: give a mapping, such as {{'name': value}}."
+        )
+    return dict(given)
+
+
+def _status(status: RunStatus | str | None) -> RunStatus | None:
+    if status is None:
+        return None
+    try:
+        return RunStatus(status)
+    except ValueError:
+        raise UsageError(f"There is no run status {status!r}. Fix: {did_you_mean(status, list(RunStatus))}") from None

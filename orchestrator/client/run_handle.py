@@ -1,0 +1,168 @@
+"""One run, as a program sees it."""
+
+import getpass
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, Final, Generic, TypeVar, cast
+from uuid import UUID
+
+from orchestrator.authoring.flow import Flow
+from orchestrator.client.access import Access
+from orchestrator.core.facts import Explanation
+from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.engine.runs import cancel_run, explain
+from orchestrator.engine.steps import retry_step
+from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, WaitTimeout
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads import EventRow, RunRow, StepRow
+
+R = TypeVar("R")
+
+OUTAGE_S: Final = 30.0
+"""How long a wait goes on when the database is away."""
+_SHARE: Final = 24
+"""A run is looked at again after a twenty-fourth of the time it is known for: its end is seen at most so much late."""
+_SHORTEST_S: Final = 0.001
+_LONGEST_S: Final = 0.5
+
+
+def pauses(timeout_s: float | None, since: float) -> Iterator[float]:
+    """Seconds to sleep between looks at a run known `since` (of the monotonic clock): from 1 ms to 500 ms, until
+    `timeout_s` is over (None: never)."""
+    ends = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while (now := time.monotonic()) < ends:
+        yield min(max((now - since) / _SHARE, _SHORTEST_S), _LONGEST_S, ends - now)
+
+
+class RunHandle(Generic[R]):
+    """One run. `created` is False when an idempotency key gave a run that had started before."""
+
+    def __init__(
+        self, client: Access, run_id: UUID, flow: Flow[..., R] | None = None, *, created: bool = False
+    ) -> None:
+        self.client = client
+        self.id = run_id
+        self.created = created
+        self.known_since = time.monotonic()
+        self._flow = flow
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    def row(self) -> RunRow:
+        """Everything the ledger says of the run itself."""
+        return self.client.call(reads.get_run, self.id)
+
+    def status(self) -> RunStatus:
+        """Where the run stands now."""
+        return self.client.call(reads.run_status, self.id)
+
+    def final_status(self) -> RunStatus | None:
+        """How it ended; None while it goes on. Cheaper than `status`."""
+        return self.client.call(reads.final_status, self.id)
+
+    def wait(self, timeout: float | None = None) -> RunStatus:
+        """Until the run has ended; its final status. `timeout` in seconds. Outages of the database are waited out
+        for half a minute.
+
+        Raises:
+            WaitTimeout: it has not ended; it goes on.
+        """
+        answered = time.monotonic()
+        for pause in pauses(timeout, self.known_since):
+            try:
+                if (status := self.final_status()) is not None:
+                    return status
+                answered = time.monotonic()
+            except Unavailable:
+                if time.monotonic() - answered > OUTAGE_S:
+                    raise
+            time.sleep(pause)
+        return self.final(self.status(), timeout)
+
+    def result(self, timeout: float | None = None) -> R:
+        """What the flow returned, once the run has ended; typed when the handle knows the flow.
+
+        Raises:
+            RunFailed, RunTimedOut, RunCancelled: it ended otherwise.
+            WaitTimeout: it has not ended within `timeout` seconds.
+            OutputInvalid: the output does not fit the flow's annotation.
+        """
+        return self.outcome(self.wait(timeout))
+
+    def outcome(self, status: RunStatus) -> R:
+        """The result of a run that has ended with `status`, or the error that says how it ended."""
+        if status is not RunStatus.SUCCEEDED:
+            raise ended(self.row())
+        value = self.client.call(reads.result, self.id)
+        return cast(R, value) if self._flow is None else self._flow.decode_output(value)
+
+    def final(self, status: RunStatus, timeout: float | None) -> RunStatus:
+        """`status`, if it is a final one; else the error of a wait that is over."""
+        if status not in FINAL_RUN:
+            raise WaitTimeout(
+                f"Run {self.id} is still {status} after {timeout:g} s; it goes on. "
+                f"Fix: `orchestrator run explain {self.id}` says what it waits for.",
+                run_id=str(self.id),
+            )
+        return status
+
+    def steps(self, *, fold: int | None = None) -> list[StepRow]:
+        """Its steps, in the manifest's order; without the children of loops with more than `fold`."""
+        return self.client.call(reads.steps, self.id, fold=fold)
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+        """Its history, in order, from the event after `after`."""
+        return self.client.call(reads.events, self.id, after, limit)
+
+    def explain(self, step: str | None = None) -> Explanation:
+        """What the run, or one step of it, waits for, and the command that helps."""
+        return self.client.call(explain.explain, self.id, step, self.client.settings.worker_ttl)
+
+    def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
+        """Ask it to stop; nothing new starts from now on. Asking again changes nothing.
+
+        Raises:
+            Conflict: it ended otherwise.
+        """
+        who, grace = by or user(), self.client.settings.cancel_grace
+        return self.client.call(cancel_run.cancel, self.id, by=who, reason=reason or "no reason given", grace=grace)
+
+    def retry(self, step: str | None = None, *, by: str | None = None) -> None:
+        """Run a failed step again, or all of them, with what was skipped because of them.
+
+        Raises:
+            StepNotFound: it has no such step.
+            Conflict: nothing failed that could run again.
+        """
+        self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user()))
+
+
+def user() -> str:
+    """Who is at work here: the login name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user id may have no name
+        return f"uid {os.getuid()}"
+
+
+def ended(run: RunRow) -> RunFailed | RunCancelled:
+    """The error for a run that ended without a result."""
+    error = run.error or {}
+    again = f"`orchestrator run retry {run.id}` runs it again."
+    facts: dict[str, Any] = {"run_id": str(run.id), "flow": run.flow, "step": error.get("step")}
+    if run.status is RunStatus.CANCELLED:
+        by = f" by {error['by']}" if error.get("by") else ""
+        return RunCancelled(
+            f"Run {run.id} of {run.flow} was cancelled{by}: {error.get('message')}. Fix: {again}", **facts
+        )
+    if run.status is RunStatus.TIMED_OUT:
+        return RunTimedOut(f"Run {run.id} of {run.flow} passed its deadline, {run.deadline}. Fix: {again}", **facts)
+    what = f"{error.get('type', 'error')}: {error.get('message', 'unknown')}"
+    return RunFailed(
+        f"Run {run.id} of {run.flow} failed at step {error.get('step', '?')}: {what}. "
+        f"Fix: correct the cause, then {again}",
+        **facts,
+    )

@@ -1,0 +1,1 @@
+"""Sending committed dispatches: the message, the publisher, and a client's sender."""

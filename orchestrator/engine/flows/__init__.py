@@ -1,0 +1,1 @@
+"""Definitions: who registers one, and whether it takes triggers."""

@@ -1,0 +1,43 @@
+"""Enable and disable flows. Runs in flight go on; schedules stop and start with their flow."""
+
+from sqlalchemy import Connection
+from uuid_utils.compat import uuid7
+
+from orchestrator.engine.schedules.changes import going_on, stopped
+from orchestrator.ledger import definitions, schedules, ticks
+from orchestrator.ledger.ticks import Stored
+from orchestrator.ledger.tx import Ledger
+
+
+def disable(ledger: Ledger, flow: str, by: str, reason: str | None = None) -> None:
+    """Every trigger of the flow is refused from now on, and its schedules do not fire.
+
+    Raises:
+        FlowNotFound: no such flow.
+    """
+    _switch(ledger, flow, False, by, reason)
+
+
+def enable(ledger: Ledger, flow: str, by: str) -> None:
+    """Triggers are accepted again; schedules fire from the first time after now.
+
+    Raises:
+        FlowNotFound: no such flow.
+    """
+    _switch(ledger, flow, True, by, None)
+
+
+def _switch(ledger: Ledger, flow: str, enabled: bool, by: str, reason: str | None) -> None:
+    def work(tx: Connection) -> None:
+        if not definitions.switch(tx, flow, enabled=enabled, by=by, reason=reason, event_id=uuid7()):
+            raise definitions.unknown_flow(tx, flow)
+        ticks.hold_all(tx, flow)
+        for row in schedules.of_flow(tx, flow):
+            if not row.active:
+                continue
+            if not enabled:
+                ticks.put(tx, stopped(tx, row, "operator"))
+            elif row.next_tick_at is None:  # what fires already goes on
+                ticks.put(tx, going_on(Stored.of(row), row.settled_until, enabled=True))
+
+    ledger.retry(work)

@@ -1,0 +1,1 @@
+"""Deciding ticks, and what operators do to schedules."""

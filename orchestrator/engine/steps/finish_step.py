@@ -1,0 +1,127 @@
+"""Record a success, advance the run, and hand the finishing worker its next step."""
+
+import json
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.core.facts import Chain, Finished, Lease
+from orchestrator.core.planner import Node, Path
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
+from orchestrator.engine.faults import fp
+from orchestrator.engine.steps import advance, claim_step
+from orchestrator.ledger import claims, finishes, graph
+from orchestrator.ledger.tx import Ledger, refusal
+
+INPUTS_KEPT = 64 * 1024
+"""Longer inputs are not copied to the attempt: the references say where they came from."""
+
+
+def finish(
+    ledger: Ledger,
+    lease: Lease,
+    output: str,
+    *,
+    inputs: str | None,
+    chain: Chain | None,
+    tx: Connection | None = None,
+) -> Finished:
+    """Record the output (JSON text) of a claimed step, in one commit with everything that follows from it.
+
+    With `tx` the caller commits: the writes of a transactional step and its completion are one transaction.
+    When the database goes away the outcome is unknown: ask `settled`.
+
+    Raises:
+        LeaseLost: another worker owns the step, or it was ended; nothing was written.
+    """
+    fp("finish.before")
+    kept = inputs if inputs is not None and len(inputs) <= INPUTS_KEPT else None
+    node = ledger.plan(lease.manifest_hash).node(lease.step_key)
+    finished = None
+    if node.path is not Path.GENERAL:
+        finished = _in_one_statement(ledger, lease, node, output, kept, chain, tx)
+    if finished is None:
+        finished = _general(ledger, lease, output, kept, tx)
+    if tx is None:
+        fp("finish.committed")
+    return finished
+
+
+def _in_one_statement(
+    ledger: Ledger,
+    lease: Lease,
+    node: Node,
+    output: str,
+    inputs: str | None,
+    chain: Chain | None,
+    tx: Connection | None,
+) -> Finished | None:
+    """None when the statement found that this is a case for the general path; then it wrote nothing."""
+    try:
+        if tx is not None:
+            with tx.begin_nested():  # a refusal must not end the caller's transaction
+                return _fast(ledger, tx, lease, node, output, inputs, chain)
+        with ledger.auto() as auto:
+            return _fast(ledger, auto, lease, node, output, inputs, chain)
+    except DBAPIError as exc:
+        if refusal(exc) is None:
+            raise
+        return None
+
+
+def _fast(
+    ledger: Ledger, tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None
+) -> Finished | None:
+    if node.path is Path.SINK:
+        row = finishes.sink(tx, lease, output, inputs)
+        return row and Finished(run_status=RunStatus(row.run_status) if row.run_status else None)
+    target = ledger.plan(lease.manifest_hash).nodes[node.only_successor] if node.path is Path.MID else node
+    offered = chain if chain is not None and _fits(chain, lease, target) else None
+    if node.path is Path.MID:
+        row = finishes.mid(tx, lease, node, output, inputs, offered)
+    else:
+        row = finishes.child(tx, lease, node, output, inputs, offered)
+    if row is None:
+        return None
+    following = None
+    if row.next_status == "running":
+        following = claims.following(row, lease, target, json.loads(output))
+    return Finished(next=following, dispatches=finishes.dispatch_of(row, lease))
+
+
+def _fits(chain: Chain, lease: Lease, target: Node) -> bool:
+    """The next step may stay with this worker: same queue and priority, and it has the handler."""
+    return target.task in chain.handlers and target.queue == lease.queue and target.priority == lease.priority
+
+
+def _general(ledger: Ledger, lease: Lease, output: str, inputs: str | None, tx: Connection | None) -> Finished:
+    def work(connection: Connection) -> Finished:
+        run = graph.lock(connection, lease.run_id)
+        advance.fence(connection, lease)
+        if not graph.end_step(connection, run.id, lease.step_key, StepEvent.SUCCEED, StepStatus.SUCCEEDED):
+            raise advance.lost(lease)
+        graph.end_attempt(connection, run.id, lease.step_key, lease.attempt, "succeeded", inputs=inputs)
+        graph.put_output(connection, run.id, lease.step_key, output)
+        graph.event(connection, run.id, "step.succeeded", lease.step_key, lease.attempt)
+        return advance.after(connection, ledger.plan(run.manifest_hash), run, {lease.step_key: StepStatus.SUCCEEDED})
+
+    return work(tx) if tx is not None else ledger.retry(work)
+
+
+def settled(ledger: Ledger, lease: Lease) -> Finished | None:
+    """After a commit whose outcome is unknown: what it led to, if it happened; None when it did not.
+
+    Raises:
+        LeaseLost: the attempt was ended by somebody else.
+    """
+    with ledger.auto() as tx:
+        row = finishes.recorded(tx, lease)
+        if row is None or row.version != lease.fence or row.status not in {"running", "succeeded"}:
+            raise advance.lost(lease)
+        if row.status == "running":
+            return None
+        keys = finishes.chained(tx, lease)
+        dispatches = finishes.undelivered(tx, lease)
+    following = claim_step.owned(ledger, lease.run_id, keys[0], lease.owner) if keys else None
+    status = RunStatus(row.run_status)
+    return Finished(next=following, dispatches=dispatches, run_status=status if status in FINAL_RUN else None)

@@ -1,0 +1,100 @@
+"""Give claims back: unstarted ones of a worker that stops, and those of a process that died."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.core.facts import Dispatch, Lease, StepError
+from orchestrator.engine.faults import fp
+from orchestrator.engine.steps import fail_step
+from orchestrator.ledger import controls, graph, sweeps
+from orchestrator.ledger.tx import Ledger, is_disconnect
+
+T = TypeVar("T")
+PAGE = 500
+log = logging.getLogger(__name__)
+
+
+def release(ledger: Ledger, lease: Lease) -> tuple[Dispatch, ...]:
+    """Give a claim back unstarted; no attempt is charged. Empty when it was not ours any more, or its run was
+    halted."""
+    found = ledger.retry(lambda tx: controls.release(tx, lease))
+    if not found:
+        ledger.retry(lambda tx: _cancel(ledger, tx, lease))
+    return found
+
+
+def _cancel(ledger: Ledger, tx: Connection, lease: Lease) -> None:
+    """Nobody may claim a step of a halted run: given back, it would keep the run open for ever."""
+    run = graph.lock(tx, lease.run_id)
+    if run.halt is None or graph.end_claim(tx, run.id, lease.step_key, lease.fence, lease.owner) is None:
+        return
+    graph.end_attempt(tx, run.id, lease.step_key, lease.attempt, "cancelled")
+    fail_step.cancelled(tx, ledger.plan(run.manifest_hash), run, lease.step_key, lease.attempt)
+
+
+def end_owned(ledger: Ledger, owner_prefix: str, *, crash_limit: int) -> tuple[Dispatch, ...]:
+    """A process that held claims is dead: its steps are READY again, each at the cost of one crash.
+
+    `owner_prefix` is a worker process (then its pool children are meant too) or one pool child.
+    """
+    dispatches: list[Dispatch] = []
+    before: set[tuple[Any, ...]] = set()
+    while True:
+        rows = ledger.retry(lambda tx: sweeps.held_by(tx, owner_prefix, PAGE))
+        dispatches += _recover(ledger, rows, crash_limit)
+        found: set[tuple[Any, ...]] = {(row.run_id, row.step_key, row.version) for row in rows}
+        if len(rows) < PAGE or found == before:  # a page that does not shrink is left to the leases' end
+            return tuple(dispatches)
+        before = found
+
+
+def _recover(ledger: Ledger, rows: Sequence[Row[Any]], crash_limit: int) -> tuple[Dispatch, ...]:
+    """The rows were read before; each write quotes the version it was read at."""
+    fp("sweep.selected")
+    last = [row for row in rows if row.halted or row.crashes >= crash_limit]
+    plain = [row for row in rows if not (row.halted or row.crashes >= crash_limit)]
+    dispatches = ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain)) if plain else ()
+    fp("sweep.committed")
+    return dispatches + end(ledger, last, dead=True)
+
+
+def end(ledger: Ledger, rows: Sequence[Row[Any]], *, dead: bool = False) -> tuple[Dispatch, ...]:
+    """End lost attempts whose step may not run again: its run is halted, or it was lost too often.
+
+    Each write quotes the version its row was read at and, unless the owner is known to be `dead`, asks again whether
+    the lease ran out: a worker that renewed meanwhile keeps its step.
+    """
+    ended = each_row(rows, lambda row: ledger.retry(lambda tx: _end(ledger, tx, row, dead=dead)))
+    return tuple(dispatch for each in ended for dispatch in each)
+
+
+def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> tuple[Dispatch, ...]:
+    run = graph.lock(tx, row.run_id)
+    if graph.end_claim(tx, row.run_id, row.step_key, row.version, expired=not dead) is None:
+        return ()
+    plan = ledger.plan(run.manifest_hash)
+    error = StepError(
+        "WorkerLost", f"its worker was lost {row.crashes + 1} times while it ran; the last was {row.owner}"
+    )
+    graph.end_attempt(tx, run.id, row.step_key, row.attempt, "crashed", error)
+    if run.halt is not None:
+        return fail_step.cancelled(tx, plan, run, row.step_key, row.attempt).dispatches
+    return fail_step.failed(tx, plan, run, row.step_key, row.attempt, error, crashed=1).dispatches
+
+
+def each_row(rows: Iterable[T], work: Callable[[T], Any]) -> list[Any]:
+    """What `work` gives for each row, in its own transaction. A bad row is logged and never stops its page; a database
+    that went away does."""
+    found: list[Any] = []
+    for row in rows:
+        try:
+            found.append(work(row))
+        except Exception as exc:
+            if isinstance(exc, DBAPIError) and is_disconnect(exc):
+                raise
+            log.exception("sweep.row_failed", extra={"row": str(row)})
+    return found

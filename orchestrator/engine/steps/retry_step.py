@@ -1,0 +1,145 @@
+"""An operator runs failed steps again: a new epoch of the run."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NoReturn
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from orchestrator.core.facts import Dispatch
+from orchestrator.core.planner import Node, Plan
+from orchestrator.core.reopen import Reset, reopen
+from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepStatus
+from orchestrator.engine.steps import advance
+from orchestrator.errors import Conflict, StepNotFound
+from orchestrator.ledger import controls, graph
+from orchestrator.ledger.graph import LockedRun
+from orchestrator.ledger.tx import Ledger
+
+RETRYABLE = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
+
+
+def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str) -> tuple[Dispatch, ...]:
+    """Run a failed or cancelled step again, or all of them, with everything that was skipped because of them.
+
+    Attempts are counted on, retries anew. What succeeded is not run again. A deadline that has passed is dropped.
+
+    Raises:
+        RunNotFound, StepNotFound: no such run or step.
+        Conflict: the run succeeded or is being stopped, the step did not fail, or it could not run now either. Of two
+            operators at once, one gets this.
+    """
+
+    def work(tx: Connection) -> tuple[Dispatch, ...]:
+        run = graph.lock(tx, run_id, against_claims=True)
+        _check_run(run)
+        plan = ledger.plan(run.manifest_hash)
+        states = controls.step_states(tx, run_id)
+        opened = controls.opened_loops(tx, run_id)
+        children = _children(tx, plan, run_id, step_key, states)
+        seeds = _seeds(run_id, step_key, states, children)
+        reset = reopen(plan, states, seeds, opened)
+        _check_possible(run_id, step_key, seeds, reset, children)
+        controls.reopen_run(
+            tx,
+            run_id,
+            sinks_open=reset.sinks_open,
+            failures=reset.failures,
+            by=by,
+            steps=[step_key] if step_key else sorted(seeds | {key for key, failed in children.items() if failed}),
+        )
+        again = replace(run, status=RunStatus.RUNNING, halt=None)
+        return _reset(
+            tx,
+            plan,
+            again,
+            reset,
+            {key: children.get(key, []) for key in opened & (reset.waits.keys() | children.keys())},
+        )
+
+    return ledger.retry(work)
+
+
+def _check_run(run: LockedRun) -> None:
+    if run.status is RunStatus.SUCCEEDED:
+        _refuse(run.id, "it succeeded")
+    if run.halt is not None and run.status not in FINAL_RUN:
+        _refuse(run.id, "it is being stopped, and handlers of it still run; wait until it has ended")
+
+
+def _check_possible(
+    run_id: UUID, step_key: str | None, seeds: set[str], reset: Reset, children: Mapping[str, list[str]]
+) -> None:
+    """One step that is asked for must run; among all of them, those that cannot stay as they are."""
+    if reset.impossible and (step_key is not None or (reset.impossible == seeds and not any(children.values()))):
+        _refuse(run_id, f"{', '.join(sorted(reset.impossible))} cannot run: a predecessor did not end as asked")
+
+
+def _seeds(
+    run_id: UUID, step_key: str | None, states: Mapping[str, StepStatus], children: Mapping[str, list[str]]
+) -> set[str]:
+    if step_key is None:
+        seeds = {key for key, status in states.items() if status in RETRYABLE}
+        if not seeds and not any(children.values()):
+            _refuse(run_id, "none of its steps failed or was cancelled")
+        return seeds
+    key = step_key.partition(".")[0]
+    if key == step_key and states[key] not in RETRYABLE:
+        _refuse(run_id, f"step {step_key} is {states[key]}, not failed")
+    return set() if states[key] not in FINAL_STEP else {key}
+
+
+def _children(
+    tx: Connection, plan: Plan, run_id: UUID, step_key: str | None, states: Mapping[str, StepStatus]
+) -> dict[str, list[str]]:
+    """By loop, the children to reset."""
+    if step_key is not None:
+        loop, dot, _ = step_key.partition(".")
+        if loop not in states or (dot and not plan.nodes[loop].is_loop):
+            raise StepNotFound(
+                f"Run {run_id} has no step {step_key!r}; it has {', '.join(states)}. Fix: take one of these.",
+                step_key=step_key,
+            )
+        failed = controls.failed_children(tx, run_id, loop) if plan.nodes[loop].is_loop else []
+        if dot and step_key not in failed:
+            _refuse(run_id, f"step {step_key} did not fail")
+        return {loop: [step_key] if dot else failed} if plan.nodes[loop].is_loop else {}
+    return {
+        key: controls.failed_children(tx, run_id, key)
+        for key, status in states.items()
+        if plan.nodes[key].is_loop and (status in RETRYABLE or status is StepStatus.RUNNING)
+    }
+
+
+def _reset(
+    tx: Connection, plan: Plan, run: LockedRun, reset: Reset, reopened: Mapping[str, list[str]]
+) -> tuple[Dispatch, ...]:
+    """`reopened`: loops that have their children, with those of them to run again."""
+    controls.reset_blocked(tx, run.id, reset.waits)
+    dispatches: list[Dispatch] = []
+    full: list[Node] = []
+    for loop, failed in reopened.items():
+        let_in, is_full = _reopen_loop(tx, plan.nodes[loop], run.id, failed)
+        dispatches += let_in
+        full += [plan.nodes[loop]] if is_full else []
+    free = [plan.nodes[key] for key, wait in reset.waits.items() if wait == (0, 0) and key not in reopened]
+    dispatches += graph.ready(tx, run.id, [node.key for node in free if not node.is_loop], StepEvent.UNBLOCK)
+    loops = [node for node in free if node.is_loop]
+    return (*dispatches, *advance.open_loops(tx, plan, run, loops, full).dispatches)
+
+
+def _reopen_loop(tx: Connection, loop: Node, run_id: UUID, failed: list[str]) -> tuple[tuple[Dispatch, ...], bool]:
+    """What its window lets in; and whether nothing of it is left to do."""
+    window = loop.definition.concurrency
+    controls.reset_children(tx, run_id, failed)
+    open_, moving = controls.reopen_loop(tx, run_id, loop.key, windowed=window is not None)
+    if window is not None:
+        failed = graph.waiting_children(tx, run_id, loop, max(window - moving, 0))
+    return graph.ready(tx, run_id, failed, StepEvent.UNBLOCK), open_ == 0
+
+
+def _refuse(run_id: UUID, why: str) -> NoReturn:
+    raise Conflict(
+        f"Run {run_id} cannot be retried so: {why}. Fix: see `orchestrator run show {run_id}`.", run_id=str(run_id)
+    )

@@ -1,0 +1,1 @@
+"""What a keeper asks for: rows that nobody else moves."""

@@ -1,0 +1,56 @@
+"""Messages that were lost are sent again; a deep backlog does not multiply them.
+
+Redis lists are first in, first out. When a list is shorter than the number of steps that wait for it, messages are
+missing, and the missing ones are the oldest.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from orchestrator.core.facts import Dispatch
+from orchestrator.ledger import dispatches
+from orchestrator.ledger.tx import Ledger
+
+PAGE = 1000
+
+
+def outstanding(ledger: Ledger) -> dict[tuple[str, int], int]:
+    """How many messages should be in the broker, by (queue, priority). Read the lists' lengths before, not after,
+    asking: what is consumed in between then makes fewer messages look missing, not more."""
+    with ledger.auto() as tx:
+        return dispatches.outstanding(tx)
+
+
+def lost(
+    ledger: Ledger,
+    queue: str,
+    priorities: Sequence[int],
+    missing: int,
+    *,
+    after: timedelta,
+    unpublished_after: timedelta,
+    worker_ttl: timedelta,
+    page: int = PAGE,
+) -> tuple[Dispatch, ...]:
+    """At most `missing` of the oldest dispatches of a list that were not claimed `after` their last message
+    (`unpublished_after` their commit, when no message is known), for tasks that a live worker has. Publish them
+    again."""
+    if missing <= 0:
+        return ()
+    return ledger.retry(
+        lambda tx: dispatches.lost(
+            tx,
+            queue,
+            priorities,
+            min(missing, page),
+            after=after,
+            unpublished_after=unpublished_after,
+            worker_ttl=worker_ttl,
+        )
+    )
+
+
+def confirm(ledger: Ledger, published: Sequence[Dispatch]) -> None:
+    """Note that the broker took the messages. Lazy: nothing depends on it but patience and people."""
+    if published:
+        ledger.retry(lambda tx: dispatches.confirm(tx, published))

@@ -1,0 +1,104 @@
+-- name: claim
+-- Does:  the one door into RUNNING for a dispatched step: new fence version, new attempt.
+-- In:    run_id, step_key, number (dispatch), owner, lease (interval)
+-- Out:   one row; none = the message is a duplicate or stale, or the run is halted or over
+-- Locks: run FOR KEY SHARE (a cancel's FOR UPDATE waits for claims under way, and claims wait for it), then the step, then its claim
+-- Time:  flow_now()        Index: primary keys
+WITH run AS MATERIALIZED (
+  SELECT id, flow, manifest_hash, trigger_body
+    FROM flow_runs
+   WHERE id = %(run_id)s AND status IN ('pending', 'running') AND halt IS NULL
+     FOR KEY SHARE
+), step AS (
+  UPDATE flow_steps s
+     SET status = 'running', queued = FALSE, attempts = s.attempts + 1, started_at = COALESCE(s.started_at, flow_now()),
+         due_at = NULL, queue_deadline = NULL
+    FROM run
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = 'ready' AND s.dispatch_no = %(number)s
+  RETURNING s.*
+), claimed AS (
+  INSERT INTO flow_step_claims AS c (run_id, step_key, owner, version, attempt, claimed_at, renewed_at, expires_at, stop_at)
+  SELECT run_id, step_key, %(owner)s, 1, attempts, flow_now(), flow_now(), flow_now() + %(lease)s, flow_now() + timeout
+    FROM step
+  ON CONFLICT (run_id, step_key) DO UPDATE
+     SET owner = excluded.owner, version = c.version + 1, attempt = excluded.attempt, claimed_at = excluded.claimed_at,
+         renewed_at = excluded.renewed_at, expires_at = excluded.expires_at, stop_at = excluded.stop_at, progress = NULL
+   WHERE c.expires_at IS NULL OR c.expires_at < flow_now()
+  RETURNING c.version, c.attempt, c.expires_at, c.stop_at
+), attempt AS (
+  INSERT INTO flow_step_attempts (run_id, step_key, attempt, version, owner, queue_wait)
+  SELECT step.run_id, step.step_key, claimed.attempt, claimed.version, %(owner)s, flow_now() - step.ready_at
+    FROM step, claimed
+), begun AS (
+  UPDATE flow_runs r
+     SET status = 'running', started_at = COALESCE(r.started_at, flow_now())
+    FROM claimed
+   WHERE r.id = %(run_id)s AND r.status = 'pending'
+  RETURNING r.id
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt)
+  SELECT %(run_id)s, 'run.started', NULL, NULL FROM begun
+  UNION ALL
+  SELECT %(run_id)s, 'step.started', %(step_key)s, claimed.attempt FROM claimed
+)
+SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.priority, step.loop_index, step.item,
+       claimed.version, claimed.attempt, claimed.expires_at, claimed.stop_at,
+       CASE WHEN '@' = ANY (step.needs) THEN run.trigger_body END AS trigger_body,
+       CASE WHEN step.needs <> '{}' AND step.needs <> '{@}'
+            THEN (SELECT json_object_agg(o.step_key, o.output) FROM flow_outputs o
+                   WHERE o.run_id = %(run_id)s AND o.step_key = ANY (step.needs)) END AS outputs,
+       CASE WHEN claimed.version IS NULL THEN flow_refuse('live claim on a ready step') END AS refused
+  FROM run CROSS JOIN step LEFT JOIN claimed ON TRUE;
+
+-- name: suppressed
+-- Does:  counts a message that found nothing to claim, where people look for it.
+-- In:    run_id, step_key, number
+-- Out:   nothing
+UPDATE flow_step_dispatches SET suppressed = suppressed + 1
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND dispatch_no = %(number)s;
+
+-- name: owned
+-- Does:  finds the live claim of this owner on a step, after a commit whose outcome is unknown.
+-- In:    run_id, step_key, owner
+-- Out:   the row of `claim`, or none
+SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.priority, step.loop_index, step.item,
+       c.version, c.attempt, c.expires_at, c.stop_at,
+       CASE WHEN '@' = ANY (step.needs) THEN run.trigger_body END AS trigger_body,
+       (SELECT json_object_agg(o.step_key, o.output) FROM flow_outputs o
+         WHERE o.run_id = step.run_id AND o.step_key = ANY (step.needs)) AS outputs
+  FROM flow_step_claims c
+  JOIN flow_steps step ON step.run_id = c.run_id AND step.step_key = c.step_key
+  JOIN flow_runs run ON run.id = c.run_id
+ WHERE c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.owner = %(owner)s AND c.expires_at IS NOT NULL
+   AND step.status = 'running';
+
+-- name: outputs
+-- Does:  reads outputs by key. A predecessor that finished while the caller's last statement ran is visible here.
+-- In:    run_id, step_keys
+SELECT step_key, output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
+
+-- name: trigger_body
+SELECT trigger_body FROM flow_runs WHERE id = %(run_id)s;
+
+-- name: renew
+-- Does:  prolongs live claims, stores progress, brings back whether the run was halted. One statement for a whole process.
+-- In:    run_ids, step_keys, versions, progress (arrays; JSON text or null), lease
+-- Out:   one row per claim asked for; alive is false when the version was superseded or ended
+-- Locks: the claims, in key order
+WITH asked AS MATERIALIZED (
+  SELECT * FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(versions)s::bigint[], %(progress)s::text[])
+                AS t(run_id, step_key, version, progress)
+), held AS (
+  SELECT c.run_id, c.step_key FROM flow_step_claims c JOIN asked USING (run_id, step_key, version)
+   WHERE c.expires_at IS NOT NULL ORDER BY c.run_id, c.step_key FOR NO KEY UPDATE OF c
+), renewed AS (
+  UPDATE flow_step_claims c
+     SET renewed_at = flow_now(), expires_at = flow_now() + %(lease)s, progress = COALESCE(a.progress::json, c.progress)
+    FROM held JOIN asked a USING (run_id, step_key)
+   WHERE c.run_id = held.run_id AND c.step_key = held.step_key AND c.version = a.version AND c.expires_at IS NOT NULL
+  RETURNING c.run_id, c.step_key
+)
+SELECT a.run_id, a.step_key, a.version, n.run_id IS NOT NULL AS alive, r.halt IS NOT NULL AS halted
+  FROM asked a
+  LEFT JOIN renewed n ON n.run_id = a.run_id AND n.step_key = a.step_key
+  LEFT JOIN flow_runs r ON r.id = a.run_id;

@@ -1,0 +1,124 @@
+"""What to do about a server that does not answer, read from what the client library said."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.errors import SchemaBehind, Unavailable
+from orchestrator.ledger.tx import is_disconnect
+from orchestrator.settings import mask_url, variable
+
+_CLIENT: Final = re.compile(r"<redis\.client\.Redis\(.*?\)>\)>\)> - ")
+_DATABASE_URL: Final = variable("database_url")
+_BROKER_URL: Final = variable("broker_url")
+_BROKER_SSL: Final = variable("broker_use_ssl")
+_BROKER_OPTIONS: Final = variable("broker_transport_options")
+
+_SENTINEL: Final = (
+    f"correct the Sentinels in {_BROKER_URL} and master_name in {_BROKER_OPTIONS}, and the password of the Sentinels "
+    "there, under sentinel_kwargs."
+)
+# Asking again does not help with any of these.
+_BROKER: Final = (
+    (r"No master found.*auth:AuthenticationError", _SENTINEL),
+    (
+        r"Hostname mismatch|IP address mismatch|not valid for",
+        f"name the host in {_BROKER_URL} as its certificate does.",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED",
+        f"""name the file of its authority in {_BROKER_SSL}='{{"ssl_ca_certs": "/path/ca.pem"}}'.""",
+    ),
+    (
+        r"(?i)certificate.required|handshake.failure|alert.unknown.ca|alert.bad.certificate",
+        f"""it wants a certificate of ours: {_BROKER_SSL}='{{"ssl_certfile": "/path/us.pem", """
+        """"ssl_keyfile": "/path/us.key", "ssl_ca_certs": "/path/ca.pem"}'.""",
+    ),
+    (
+        r"WRONG_VERSION_NUMBER|record layer failure|RECORD_LAYER_FAILURE",
+        f"it does not speak TLS on this port: correct the port, or write redis:// in {_BROKER_URL}.",
+    ),
+    (
+        r"WRONGPASS|NOAUTH|invalid username-password|invalid password|Authentication required|without any password",
+        f"correct the password in {_BROKER_URL}; that of the Sentinels is in {_BROKER_OPTIONS}, under sentinel_kwargs.",
+    ),
+)
+_HINTS: Final = (
+    (r"No master found", _SENTINEL),
+    (
+        r"Connection closed by server|Connection reset|unexpected eof|EOF occurred",
+        f"correct {_BROKER_URL}. A server that wants TLS (rediss://), or a certificate of ours (ssl_certfile and "
+        f"ssl_keyfile in {_BROKER_SSL}), closes connections like this.",
+    ),
+    (
+        r"Timeout connecting",
+        f"start it, or correct {_BROKER_URL}. A server without TLS does not answer rediss:// at all.",
+    ),
+)
+_DATABASE: Final = (
+    (
+        r"does not match host name",
+        f"name the host in {_DATABASE_URL} as its certificate does.",
+    ),
+    (
+        r"certificate verify failed|root certificate file",
+        f"name the file of its authority in {_DATABASE_URL}, as in ?sslmode=verify-full&sslrootcert=/path/ca.pem.",
+    ),
+    (
+        r"certificate required|requires a valid client certificate|certificate file|private key file",
+        f"it wants a certificate of ours: ?sslcert=/path/us.pem&sslkey=/path/us.key in {_DATABASE_URL}.",
+    ),
+    (
+        r"does not support SSL|did not request SSL|no encryption",
+        f"correct sslmode in {_DATABASE_URL}, or switch TLS on in PostgreSQL.",
+    ),
+    (
+        r"password authentication failed|no password supplied",
+        f"correct the user and the password in {_DATABASE_URL}.",
+    ),
+)
+
+
+def broker_fix(reason: str) -> str:
+    """One sentence, after `Fix: `."""
+    return _first(reason, (*_BROKER, *_HINTS)) or f"start it, or correct {_BROKER_URL}."
+
+
+def broker_refuses(reason: str) -> bool:
+    """Whether it answers and will not have us: waiting does not help."""
+    return _first(reason, _BROKER) is not None
+
+
+def database_fix(reason: str) -> str:
+    """One sentence, after `Fix: `."""
+    return _first(reason, _DATABASE) or f"start it, or correct {_DATABASE_URL}."
+
+
+def database_refuses(reason: str) -> bool:
+    """Whether it answers and will not have us: waiting does not help."""
+    return _first(reason, _DATABASE) is not None
+
+
+def _first(reason: str, known: Sequence[tuple[str, str]]) -> str | None:
+    return next((fix for pattern, fix in known if re.search(pattern, reason)), None)
+
+
+def one_line(error: BaseException | str) -> str:
+    """The first line of what was said, without the full stop, and without the clients that redis-py spells out."""
+    return _CLIENT.sub("", str(error).strip().split("\n")[0]).rstrip(".")
+
+
+def unavailable(exc: DBAPIError, url: str) -> Unavailable | None:
+    """The error for a database that is away or empty; None: something else is wrong."""
+    if getattr(exc.orig, "sqlstate", None) == "42P01":  # a table is missing
+        return SchemaBehind("The database has no schema of this release. Fix: run `orchestrator db upgrade`.")
+    if not is_disconnect(exc):
+        return None
+    reason = one_line(exc.orig or exc)
+    return Unavailable(
+        f"PostgreSQL at {mask_url(url.replace('+psycopg', '', 1))} cannot be reached: {reason}. "
+        f"Fix: {database_fix(reason)}",
+        refused=database_refuses(reason),
+    )

@@ -1,0 +1,1 @@
+"""Celery's side: the app and its configuration, one task per step type, what a worker checks before it starts."""

@@ -1,0 +1,57 @@
+"""`celery -A orchestrator beat` and `orchestrator beat`: Celery's program, with our lines and our endings."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+from celery.apps.beat import Beat as CeleryBeat
+
+from orchestrator.errors import Unavailable
+from orchestrator.observe import logs
+from orchestrator.schedules.beat import LedgerScheduler
+from orchestrator.servers import redbeat
+from orchestrator.workers.app.exit import exit_with_message
+from orchestrator.workers.app.start import prepare
+from orchestrator.workers.state import state_of
+from orchestrator.workers.supervised import Supervised
+
+
+class Beat(CeleryBeat):  # type: ignore[misc]
+    """Checks what it needs, and then runs until SIGTERM or SIGINT. Outages of any server do not end it."""
+
+    def run(self) -> None:
+        settings = state_of(self.app).settings
+        self.setup_logging()
+        with exit_with_message():
+            settings.require_database_url()
+            try:
+                redbeat.check(settings)
+            except Unavailable as exc:
+                if exc.refused:
+                    raise
+                logs.log.warning("beat.waiting", extra={"error": exc.message})
+            prepare(settings, {})
+        super().run()
+
+    def setup_logging(self, colorize: bool | None = None) -> None:
+        logs.setup(self.loglevel)
+
+    def install_sync_handler(self, service: Any) -> None:
+        """The lock is given back by the code that holds the client, not inside a signal handler."""
+        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, signal.SIG_IGN)  # what they ask for is under way
+    raise SystemExit(0)
+
+
+def reconcile(scheduler: Any) -> None:
+    """Keep this scheduler's entries like the ledger's schedules, from a thread of its own."""
+    if not isinstance(scheduler, LedgerScheduler):  # chosen with `--scheduler`
+        return
+    loop = Supervised("reconcile", scheduler.reconciler.work, owner="beat")
+    scheduler.reconciler.nudge = loop.nudge
+    loop.start()

@@ -1,0 +1,34 @@
+"""The broker side of a worker, without the parts we do not use."""
+
+from typing import Any
+
+from celery.worker.consumer import Consumer
+
+from orchestrator.observe.logs import log
+from orchestrator.workers.state import state_of
+
+
+class StepConsumer(Consumer):  # type: ignore[misc]
+    """No gossip and no mingle: workers share nothing but the ledger."""
+
+    def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        options = {**(worker_options or {}), "without_gossip": True, "without_mingle": True}
+        super().__init__(*args, worker_options=options, **kwargs)
+
+    def on_close(self) -> None:
+        """The connection was lost, or the worker stops. After a loss Celery drops what it took and did not start:
+        nobody may give that back at the end, when other messages have long done its work."""
+        super().on_close()
+        state = state_of(self.app)
+        if not state.stopping:
+            state.waiting.clear()
+
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """A step of a flow this worker does not have, or something of somebody else's."""
+        keeper = state_of(self.app).keeper
+        try:
+            keeper.unknown_tasks.take(message)
+        except Exception as error:
+            name = message.headers.get("task")
+            log.error("message.unknown", extra={"task": name, "error": type(error).__name__})
+        message.reject_log_error(log, self.connection_errors)

@@ -1,0 +1,72 @@
+"""What must be true before a worker takes its first message."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.authoring import discovery
+from orchestrator.engine.flows import register
+from orchestrator.errors import Unavailable
+from orchestrator.ledger import migrate
+from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.servers import broker
+from orchestrator.servers.diagnosis import unavailable
+from orchestrator.settings import Settings
+from orchestrator.workers.run.outage import GaveUp, Outage
+from orchestrator.workers.state import AnyFlow
+
+_WAIT_S: Final = 60.0
+
+
+def load_flows(settings: Settings) -> dict[str, AnyFlow]:
+    """The flows that ORCHESTRATOR_FLOWS and the entry points name."""
+    return dict(discovery.load_flows(settings.flows))
+
+
+def prepare(settings: Settings, flows: Mapping[str, AnyFlow]) -> None:
+    """Migrate (or check) the schema and register the flows. Waits up to a minute for the database.
+
+    Raises:
+        Unavailable: the database stayed away, is too old or behind; or it, or the broker, will not have us.
+        SettingsInvalid: a file of the broker's TLS options cannot be read.
+    """
+    _check_broker(settings)
+    outage = Outage(_WAIT_S)
+    while True:
+        try:
+            _prepare(settings, flows)
+            return
+        except DBAPIError as exc:
+            away = unavailable(exc, settings.require_database_url())
+            if away is None or not is_disconnect(exc):
+                raise
+            if away.refused:
+                raise away from exc
+            try:
+                outage.wait(exc, "start")
+            except GaveUp:
+                raise away from exc
+
+
+def _check_broker(settings: Settings) -> None:
+    """A broker that is away is waited for, by the consumer; one that refuses us would be waited for in vain."""
+    try:
+        broker.connect(settings).release()
+    except Unavailable as exc:
+        if exc.refused:
+            raise
+
+
+def _prepare(settings: Settings, flows: Mapping[str, AnyFlow]) -> None:
+    url = settings.require_database_url()
+    if settings.migrate:
+        migrate.upgrade(url)
+    else:
+        migrate.check(url)
+    ledger = Ledger.connect(url, pool_size=1, name="orchestrator start")
+    try:
+        for flow in flows.values():
+            register.register(ledger, flow.manifest)
+    finally:
+        ledger.close()

@@ -1,0 +1,99 @@
+"""The pool children of a worker, seen from its main process: who died, and whom to end."""
+
+import os
+import queue
+import signal
+from typing import Any, Final
+
+from orchestrator.core.facts import Overrun
+from orchestrator.engine.steps import release
+from orchestrator.observe.logs import log
+from orchestrator.workers.shared import digest
+from orchestrator.workers.state import WorkerState
+
+_POLL_S: Final = 0.2
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether this child of ours ended, waited for or not. It stays to be waited for."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+class Children:
+    """Only for the prefork pool; a thread cannot be ended."""
+
+    def __init__(self, state: WorkerState, worker: Any) -> None:
+        self._state = state
+        self._worker = worker
+        self._known: set[int] = set()
+        self._gone: set[int] = set()
+        self._buried: set[int] = set()
+        self._reported: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def report(self, pid: int) -> None:
+        """The pool says that this child is lost; called on the hub."""
+        self._reported.put(pid)
+
+    def _listed(self) -> set[int]:
+        pool = getattr(self._worker.pool, "_pool", None)
+        # The pool lists a child a moment before it is forked: then it has no pid yet.
+        return {child.pid for child in list(pool._pool) if child.pid} if pool is not None else self._known
+
+    def bury(self) -> float:
+        """End the claims of children that died, and publish what follows. Safe to repeat after an error."""
+        if not self._state.prefork:
+            return 60.0
+        listed = self._listed()
+        dead = {pid for pid in listed if _is_dead(pid)}
+        while not self._reported.empty():
+            dead.add(self._reported.get())
+        gone = ((self._known - listed) | dead) - self._buried
+        self._buried = (self._buried | gone) & (listed | dead)  # a pid may come back, so it is forgotten in time
+        self._gone |= gone
+        self._known = listed
+        if gone:
+            self._replace()
+        for pid in sorted(self._gone):
+            self._end(pid)
+        return _POLL_S
+
+    def _replace(self) -> None:
+        """Let the pool start another child now.
+
+        It watches a pipe that closes a moment before the child can be waited for; when it looks in between, it sees
+        a living child and looks again five seconds later.
+        """
+        hub, maintain = self._worker.hub, getattr(self._worker.pool, "maintain_pool", None)
+        if hub is not None and maintain is not None and not self._state.stopping:
+            hub.call_soon(maintain)
+
+    def _end(self, pid: int) -> None:
+        runtime = self._state.runtime()
+        dispatches = release.end_owned(
+            runtime.ledger, f"{self._state.worker_id}/{pid}", crash_limit=self._state.settings.crash_limit
+        )
+        self._gone.discard(pid)
+        runtime.publisher.publish(dispatches)
+
+    def stop(self, overrun: Overrun) -> None:
+        """End the handler of a claim that the ledger has ended already."""
+        facts = {"run_id": overrun.run_id, "step_key": overrun.step_key, "why": overrun.why}
+        pid = self._pid(overrun.owner)
+        if pid is None:
+            log.error("step.abandoned", extra={**facts, "fix": "a thread cannot be ended: use the prefork pool"})
+            return
+        # Between the ledger's answer and now the child may have gone on to another step: leave that alone.
+        if not self._state.shared.runs(pid, digest(overrun.run_id, overrun.step_key, overrun.fence)):
+            return
+        log.warning("child.killed", extra={**facts, "child": pid})
+        os.kill(pid, signal.SIGKILL)
+
+    def _pid(self, owner: str) -> int | None:
+        last = owner.rpartition("/")[2]
+        if not self._state.prefork or not last.isdigit():
+            return None
+        pid = int(last)
+        return pid if pid in self._listed() and not _is_dead(pid) else None

@@ -1,0 +1,93 @@
+"""Compares what the ledger expects in Redis with what is there, and sends again what is missing."""
+
+from typing import Any, Final
+
+from orchestrator.engine.sweeps import redispatch
+from orchestrator.observe.logs import log
+from orchestrator.workers.state import WorkerState
+
+_PAGE: Final = 500
+_ROUNDS: Final = 20
+"""At most so many pages of one list in one go: ten thousand messages; the rest follows in the next sweep."""
+
+
+class LostMessages:
+    """The redispatch rule. Any number of workers may follow it at once."""
+
+    def __init__(self, state: WorkerState) -> None:
+        self._state = state
+        self._settings = state.settings
+        self._connection: Any = None
+        self._queues: set[str] = set()
+
+    def sweep(self) -> float:
+        """Per list of Redis: first its length, then the ledger's count; what moves in between is not missed."""
+        depths = self._depths(self._queues | set(self._state.app.amqp.queues.consume_from))
+        outstanding = redispatch.outstanding(self._state.runtime().ledger)
+        self._queues = {queue for queue, _ in outstanding}  # one of another flow's is measured from the next sweep on
+        for (queue, key), (priorities, expected) in self._lists(outstanding).items():
+            if key in depths:
+                self._send_again(queue, priorities, expected - depths[key])
+        return self._pause_s
+
+    def _lists(self, outstanding: dict[tuple[str, int], int]) -> dict[tuple[str, str], tuple[list[int], int]]:
+        """By queue and Redis list: the priorities that share it, and how many messages it should hold."""
+        lists: dict[tuple[str, str], tuple[list[int], int]] = {}
+        for (queue, priority), count in outstanding.items():
+            place = (queue, self._channel()._q_for_pri(queue, priority))
+            priorities, expected = lists.get(place, ([], 0))
+            lists[place] = ([*priorities, priority], expected + count)
+        return lists
+
+    @property
+    def _pause_s(self) -> float:
+        return self._settings.sweep_interval.total_seconds()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.release()
+            self._connection = None
+
+    def _send_again(self, queue: str, priorities: list[int], missing: int) -> None:
+        for _ in range(_ROUNDS):
+            # A page counts as sent, which doubles the outage for it, so it is not taken when it cannot be sent.
+            if missing <= 0 or self._state.runtime().publisher.resting:
+                return
+            sent = self._page(queue, priorities, min(missing, _PAGE))
+            missing -= sent
+            if sent < _PAGE:
+                return
+
+    def _page(self, queue: str, priorities: list[int], missing: int) -> int:
+        runtime, settings = self._state.runtime(), self._settings
+        lost = redispatch.lost(
+            runtime.ledger,
+            queue,
+            priorities,
+            missing,
+            after=settings.redispatch_after,
+            unpublished_after=min(settings.sweep_interval, settings.redispatch_after),
+            worker_ttl=settings.worker_ttl,
+            page=_PAGE,
+        )
+        if lost:
+            log.info("dispatch.again", extra={"queue": queue, "count": len(lost)})
+            runtime.publisher.publish(lost)
+        return len(lost)
+
+    def _channel(self) -> Any:
+        if self._connection is None:
+            self._connection = self._state.app.connection_for_write()
+        return self._connection.default_channel
+
+    def _depths(self, queues: set[str]) -> dict[str, int]:
+        try:
+            channel = self._channel()
+            keys = [channel._q_for_pri(queue, step) for queue in sorted(queues) for step in channel.priority_steps]
+            with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.llen(key)  # the key prefix is added by the client
+                return dict(zip(keys, map(int, pipe.execute()), strict=True))
+        except Exception:
+            self.close()
+            raise

@@ -1,0 +1,140 @@
+"""The keeper's part in schedules: it asks the ledger what is due, when a beat says so, and also when none does."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from time import monotonic
+from typing import Final
+
+from orchestrator.engine.schedules import tick
+from orchestrator.engine.schedules.batches import Fired
+from orchestrator.ledger.schedules import ScheduleId
+from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.logs import log
+from orchestrator.schedules.message import Inbox
+from orchestrator.servers.diagnosis import one_line
+from orchestrator.workers.run.outage import passing
+from orchestrator.workers.state import WorkerState
+
+_WAIT_S: Final = 1.0
+_BACKLOG: Final = 10_000
+_EARLY_S: Final = 0.5
+_EARLY_TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The time that a beat means, if it is still of interest, and how often the hint came a little too early."""
+
+    planned: datetime | None
+    tries: int = 0
+
+
+class Ticks:
+    """The loops `ticks`, `watchdog` and `queued`. Each is called by a thread of its own."""
+
+    def __init__(self, state: WorkerState, ended: Callable[[], bool]) -> None:
+        self._state = state
+        self._ended = ended
+        self._inbox = Inbox(state.app)
+        self._hints: dict[ScheduleId, _Asked] = {}
+        self._early: deque[tuple[float, ScheduleId, _Asked]] = deque(maxlen=_BACKLOG)
+        """With the moment to ask again."""
+        self._late = 0
+
+    def take(self) -> float:
+        """Fire what beats announce. What cannot be fired now stays here; the watchdog would fire it too."""
+        if self._state.stopping:
+            self._inbox.close()
+            return 60.0
+        self._fire_all()
+        soonest = min((at for at, _, _ in self._early), default=monotonic() + _WAIT_S)
+        for hint in self._inbox.take(max(0.001, soonest - monotonic())):
+            # One question per schedule is enough: all that is due is decided.
+            self._hints[hint.flow, hint.key] = _Asked(hint.planned)
+        self._fire_all()
+        return 0.0
+
+    def watch(self) -> float:
+        """Fire what nobody announced: no beat runs, Redis is away, a message was lost."""
+        settings = self._state.settings
+        late = self._all(lambda ledger: tick.fire(ledger, by="watchdog", late=settings.tick_grace))
+        if late and not self._late:
+            log.warning(
+                "tick.late",
+                extra={"count": late, "fix": "ask `orchestrator doctor` whether a beat runs, and reaches Redis"},
+            )
+        self._late = late
+        return settings.watchdog_interval.total_seconds()
+
+    def start_queued(self) -> float:
+        """Start what waited for its turn: queued ticks, and those of backfills."""
+        self._all(tick.waiting)
+        return min(1.0, self._state.settings.sweep_interval.total_seconds())
+
+    def close(self) -> None:
+        self._inbox.close()
+
+    # ----
+
+    def _fire_all(self) -> None:
+        """Hints leave when something came of them. Whatever raises keeps all that are left."""
+        self._take_early()
+        size = tick.BATCH
+        while self._hints and not self._ended():
+            asked = dict(islice(self._hints.items(), size))
+            try:
+                self._fire(asked)
+            except Exception as exc:
+                if passing(exc):
+                    raise
+                if len(asked) > 1:
+                    size = len(asked) // 2
+                    continue
+                # Nothing that is wrong with one schedule may hold up the others; the watchdog comes to it as well.
+                ((flow, key),) = asked
+                reason = one_line(f"{type(exc).__name__}: {exc}")
+                log.error("tick.failed", extra={"flow": flow, "key": key, "error": reason[:300]})
+                del self._hints[flow, key]
+            size = min(2 * size, tick.BATCH)
+
+    def _take_early(self) -> None:
+        """Hints whose time has come by now; one of a schedule that was announced again waits for its turn."""
+        for _ in range(len(self._early)):
+            early = self._early.popleft()
+            at, name, asked = early
+            if at <= monotonic() and name not in self._hints:
+                self._hints[name] = asked
+            else:
+                self._early.append(early)
+
+    def _fire(self, asked: dict[ScheduleId, _Asked]) -> None:
+        """Ask for these in one go, and publish what they start."""
+        ledger = self._state.runtime().ledger
+        told = tick.decide_announced(ledger, {name: one.planned for name, one in asked.items()}, by="beat")
+        for name in asked.keys() - set(told.left):
+            del self._hints[name]
+        for name in told.fired.unfinished:
+            self._hints[name] = _Asked(None)  # behind the others
+        for name, early_s in told.early_s.items():
+            tries = asked[name].tries
+            if early_s < _EARLY_S and tries < _EARLY_TRIES:
+                # The beat's idea of the ledger's time is milliseconds ahead.
+                again = _Asked(asked[name].planned, tries + 1)
+                self._early.append((monotonic() + max(0.0, early_s), name, again))
+        self._publish(told.fired)
+
+    def _all(self, work: Callable[[Ledger], Fired]) -> int:
+        total = 0
+        while not self._ended():
+            fired = work(self._state.runtime().ledger)
+            self._publish(fired)
+            total += fired.decided
+            if not fired.more:
+                break
+        return total
+
+    def _publish(self, fired: Fired) -> None:
+        self._state.runtime().publisher.publish(fired.dispatches)

@@ -1,0 +1,126 @@
+"""Several worker processes under one parent: the way to use more than one core for the consuming side."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from orchestrator.observe.logs import log, setup
+
+_PR_SET_PDEATHSIG: Final = 1
+_FIRST_S: Final = 0.5
+_CAP_S: Final = 30.0
+_CALM_S: Final = 30.0
+_POLL_S: Final = 0.1
+
+
+def supervise(work: Callable[[int], int], count: int, what: str = "worker") -> int:
+    """Keep `count` processes running `work(1)` … `work(count)` until SIGTERM or SIGINT.
+
+    One that ends is started again, after a pause that grows while it keeps ending. A usage error (code 2) of the
+    first start ends all. Must be called before any thread or connection is made: the processes are forked.
+    """
+    return _Supervisor(work, count, what).run()
+
+
+class _Supervisor:
+    def __init__(self, work: Callable[[int], int], count: int, what: str) -> None:
+        self._work = work
+        self._what = what
+        self._slots = range(1, count + 1)
+        self._pids: dict[int, int] = {}
+        self._started: dict[int, float] = {}
+        self._due = dict.fromkeys(self._slots, 0.0)
+        self._pause = dict.fromkeys(self._slots, _FIRST_S)
+        self._stopping = False
+        self._code = 0
+
+    def run(self) -> int:
+        setup("INFO")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGQUIT, self._pass_on)
+        while True:
+            self._reap()
+            if self._stopping and not self._pids:
+                return self._code
+            if not self._stopping:
+                self._start_missing()
+            time.sleep(_POLL_S)  # a signal ends it early
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        self._send(signal.SIGTERM)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        self._send(signal.Signals(number))
+
+    def _send(self, number: signal.Signals) -> None:
+        for pid in list(self._pids):
+            os.kill(pid, number)
+
+    def _start_missing(self) -> None:
+        running = set(self._pids.values())
+        for slot in self._slots:
+            if slot not in running and time.monotonic() >= self._due[slot]:
+                pid = self._fork(slot)
+                self._pids[pid] = slot
+                self._started[slot] = time.monotonic()
+
+    def _fork(self, slot: int) -> int:
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            die_with_parent(parent)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
+            code = self._work(slot)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for pid, slot in list(self._pids.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                continue
+            del self._pids[pid]
+            self._ended(slot, pid, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, slot: int, pid: int, code: int) -> None:
+        if self._stopping:
+            self._code = self._code or max(code, 0)
+            return
+        if code == 2:  # it would not start the next time either
+            self._code = code
+            self._stopping = True
+            self._send(signal.SIGTERM)
+            return
+        now = time.monotonic()
+        calm = now - self._started[slot] > _CALM_S
+        self._pause[slot] = _FIRST_S if calm else min(self._pause[slot] * 2, _CAP_S)
+        self._due[slot] = now + self._pause[slot]
+        log.error(f"{self._what}.ended", extra={"pid": pid, "exit": code, "restart_in_s": self._pause[slot]})
+
+
+def die_with_parent(parent: int) -> None:
+    """Linux: this process is killed when its parent ends, however that ends. Elsewhere nothing happens."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked
+        os._exit(1)

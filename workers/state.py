@@ -1,0 +1,143 @@
+"""What one Celery app knows of its flows, and what one process of it holds."""
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+
+from orchestrator.authoring.flow import Flow
+from orchestrator.authoring.step import Step
+from orchestrator.delivery.publisher import Publisher
+from orchestrator.ledger.tx import Ledger
+from orchestrator.settings import Settings
+from orchestrator.workers.run.heartbeat import Heartbeat
+from orchestrator.workers.run.loop import Loop
+from orchestrator.workers.shared import Shared
+
+AnyFlow = Flow[..., Any]
+AnyStep = Step[..., Any]
+
+
+def task_name(flow: str, step_type: str) -> str:
+    """The name of a step type's Celery task."""
+    return f"{flow}.{step_type}"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a process makes for itself after the fork: connections, threads, locks."""
+
+    ledger: Ledger
+    publisher: Publisher
+    heartbeat: Heartbeat
+    loop: Loop
+
+    def close(self) -> None:
+        self.publisher.close()
+        self.heartbeat.close()
+        self.ledger.close()
+
+
+class WorkerState:
+    """One per app, as `app.worker_state`. The worker and its pool children share the id and the page of `shared`."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.flows: Mapping[str, AnyFlow] = {}
+        self.handlers: dict[str, AnyStep] = {}
+        self.worker_id = new_worker_id()
+        self.main_pid = os.getpid()
+        self.slot = 0
+        self.shared = Shared()
+        self.prefork = False
+        self.threads = 1
+        """Steps at a time in this process."""
+        self.keeper: Any = None  # workers.keeper.Keeper, in a worker's main process
+        self.beat_id = ""
+        """The name under which a beat of this app holds the lock; empty: it chooses one."""
+        self.waiting: dict[int, Any] = {}
+        """Requests that were received and not started, by identity; in the main process."""
+        self._runtime: Runtime | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
+        self._threads = threading.local()
+        self._count = 0
+
+    def begin(self) -> None:
+        """A worker starts in this process: a new identity, and nothing of an earlier one."""
+        self.worker_id = new_worker_id()
+        self.main_pid = os.getpid()
+        self.shared = Shared()
+        self.waiting = {}
+
+    def after_fork(self, slot: int) -> None:
+        """In a new pool child: forget the parent's locks and connections."""
+        self._lock = threading.Lock()
+        self._pid = 0
+        self.slot = slot
+        self.threads = 1
+        self.keeper = None
+        self.waiting = {}
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this worker is in its warm shutdown."""
+        return self.shared.stopping
+
+    @property
+    def owner(self) -> str:
+        """Who claims: one name per thread of execution, so that a re-read claim is certainly one's own."""
+        pid = os.getpid()
+        if pid != self.main_pid:
+            return f"{self.worker_id}/{pid}"
+        name: str | None = getattr(self._threads, "name", None)
+        if name is None:
+            with self._lock:
+                self._count += 1
+                name = self._threads.name = f"{self.worker_id}/t{self._count}"
+        return name
+
+    def runtime(self) -> Runtime:
+        """This process's connections and threads, made on first use."""
+        runtime = self._runtime
+        if runtime is None or self._pid != os.getpid():
+            with self._lock:
+                if self._runtime is None or self._pid != os.getpid():
+                    self._runtime = self._make()
+                    self._pid = os.getpid()
+                runtime = self._runtime
+        return runtime
+
+    def _make(self) -> Runtime:
+        settings = self.settings
+        ledger = Ledger.connect(
+            settings.require_database_url(),
+            # A thread keeps one connection, and takes a second for a transaction; the keeper's loops come on top.
+            pool_size=max(settings.database_pool_size, 2 * self.threads + 13),
+            statement_timeout=settings.statement_timeout,
+            name=f"orchestrator {self.worker_id}",
+        )
+        return Runtime(ledger, Publisher(self.app, settings, ledger), Heartbeat(settings), Loop())
+
+    def close(self) -> None:
+        """Close what this process opened."""
+        if self._runtime is not None and self._pid == os.getpid():
+            self._runtime.close()
+            self._runtime = None
+
+
+def new_worker_id() -> str:
+    """host/pid/random: a restarted process, even one with the same pid, is somebody else."""
+    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+
+def state_of(app: Any) -> WorkerState:
+    """The state that `make_app` put on this app."""
+    state: WorkerState = app.worker_state
+    return state
