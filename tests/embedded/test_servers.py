@@ -121,7 +121,8 @@ def test_a_taken_port_is_an_error_when_asked_for_and_replaced_when_remembered(se
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """Killed without a chance to clean up, as the kernel or a debugger would."""
     code = (
-        "import sys, signal; from pathlib import Path; from orchestrator.embedded.valkey import EmbeddedValkey\n"
+        "import sys, signal; from pathlib import Path\n"
+        "from orchestrator.servers.embedded.valkey import EmbeddedValkey\n"
         "server = EmbeddedValkey(Path(sys.argv[1])); server.start(); print(server.pid, flush=True); signal.pause()"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "v")], stdout=subprocess.PIPE, text=True)

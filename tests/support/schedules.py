@@ -15,6 +15,8 @@ from orchestrator.ledger.schedules import ScheduleRow, TickRow
 from tests.support.factories import Lab, call
 
 NOON = datetime(2040, 6, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+HOURLY = {"type": "cron", "expression": "0 * * * *"}
 MINUTELY = {"type": "every", "interval": "PT60S"}
 STEPS = {"a": call()}
 
@@ -22,6 +24,11 @@ STEPS = {"a": call()}
 def minutes(*counts: float) -> list[datetime]:
     """Minutes after noon."""
     return [NOON + timedelta(minutes=count) for count in counts]
+
+
+def facts(lab: Lab, number: int = -1, key: str = "m") -> Any:
+    """What an event of the schedule says."""
+    return reads.events(lab.ledger, schedule_id("demo", key))[number].facts
 
 
 def at(lab: Lab, time: datetime) -> None:

@@ -23,6 +23,7 @@ from orchestrator.ledger.tx import Ledger
 from tests.support.eventually import eventually
 from tests.support.factories import Lab, call, mutate
 from tests.support.schedules import (
+    MINUTE,
     MINUTELY,
     NOON,
     at,
@@ -38,7 +39,6 @@ from tests.support.schedules import (
     ticks,
 )
 
-MINUTE = timedelta(minutes=1)
 SECONDLY = {"type": "every", "interval": "PT1S", "missed": "all"}
 
 
@@ -226,7 +226,8 @@ def test_two_keepers_advance_backfills_once(lab: Lab) -> None:
 
 CHILD = textwrap.dedent("""
     import os, signal, sys
-    from orchestrator.engine import faults, tick
+    from orchestrator.engine import faults
+    from orchestrator.engine.schedules import tick
     from orchestrator.ledger.tx import Ledger
     ledger = Ledger.connect(sys.argv[1], name="doomed")
     faults.arm(sys.argv[2], lambda: os.kill(os.getpid(), signal.SIGKILL))
@@ -241,7 +242,7 @@ def test_kill_nine_at_every_moment_of_a_tick(lab: Lab, point: str) -> None:
     minutely(lab, missed="all")
     for minute in (1, 2, 3):
         at(lab, NOON + minute * MINUTE)
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
         died = subprocess.run([sys.executable, "-c", CHILD, lab.url, point], env=environment, timeout=60, check=False)
         assert died.returncode == -signal.SIGKILL
         eventually(lambda n=minute: fire(lab).decided or len(ticks(lab)) == n, message="the tick is lost")

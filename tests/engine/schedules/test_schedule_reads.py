@@ -1,22 +1,21 @@
 """What people and tickers read of schedules."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.flows import switch
 from orchestrator.engine.schedules import operate as acts
 from orchestrator.errors import FlowNotFound, ScheduleNotFound
-from orchestrator.ledger import reads, schedules
+from orchestrator.ledger import schedules
 from tests.support.factories import Lab
 from tests.support.schedules import (
+    HOURLY,
+    MINUTE,
     MINUTELY,
     NOON,
     at,
-    check,
     deploy,
     end_runs,
     fire,
@@ -25,18 +24,7 @@ from tests.support.schedules import (
     ticks,
 )
 
-MINUTE = timedelta(minutes=1)
-HOURLY = {"type": "cron", "expression": "0 * * * *"}
-
-
-@pytest.fixture(autouse=True)
-def _checked(lab: Lab) -> Any:
-    yield
-    check(lab)
-
-
-def facts(lab: Lab, number: int = -1, key: str = "m") -> Any:
-    return reads.events(lab.ledger, schedule_id("demo", key))[number].facts
+pytestmark = pytest.mark.usefixtures("checked")
 
 
 def test_unknown_names_are_told_with_the_nearest(lab: Lab) -> None:

@@ -1,26 +1,25 @@
 """Backfills: a run for every time of a span that has none, in order, so many at once."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.engine.flows import switch
 from orchestrator.engine.schedules import operate as acts
 from orchestrator.engine.schedules import tick
 from orchestrator.engine.schedules.batches import Fired
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.errors import FlowDisabled, ScheduleInvalid, ScheduleNotFound
-from orchestrator.ledger import reads
 from tests.support.factories import Lab
 from tests.support.schedules import (
+    MINUTE,
     NOON,
     at,
-    check,
     end_runs,
     events,
+    facts,
     fire,
     minutely,
     minutes,
@@ -29,17 +28,7 @@ from tests.support.schedules import (
     ticks,
 )
 
-MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture(autouse=True)
-def _checked(lab: Lab) -> Any:
-    yield
-    check(lab)
-
-
-def facts(lab: Lab, number: int = -1, key: str = "m") -> Any:
-    return reads.events(lab.ledger, schedule_id("demo", key))[number].facts
+pytestmark = pytest.mark.usefixtures("checked")
 
 
 def backfill(lab: Lab, since: float, until: float, **options: Any) -> Backfill:

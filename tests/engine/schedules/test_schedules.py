@@ -1,28 +1,27 @@
 """Schedules: what code, operators and switches do to them. Each change is an event; what is wrong changes nothing."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
-from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.engine.flows import switch
 from orchestrator.engine.schedules import operate as acts
 from orchestrator.engine.schedules import tick
 from orchestrator.engine.schedules.batches import Fired
 from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, ScheduleInvalid
-from orchestrator.ledger import reads
 from tests.support.factories import Lab, call
 from tests.support.schedules import (
+    HOURLY,
+    MINUTE,
     MINUTELY,
     NOON,
     STEPS,
     at,
-    check,
     check_nothing_lost,
     deploy,
     end_runs,
     events,
+    facts,
     fire,
     minutely,
     minutes,
@@ -32,19 +31,7 @@ from tests.support.schedules import (
     ticks,
 )
 
-MINUTE = timedelta(minutes=1)
-HOURLY = {"type": "cron", "expression": "0 * * * *"}
-
-
-@pytest.fixture(autouse=True)
-def _checked(lab: Lab) -> Any:
-    yield
-    check(lab)
-
-
-def facts(lab: Lab, number: int = -1, key: str = "m") -> Any:
-    return reads.events(lab.ledger, schedule_id("demo", key))[number].facts
-
+pytestmark = pytest.mark.usefixtures("checked")
 
 # ---- registration ----
 

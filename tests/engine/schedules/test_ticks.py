@@ -14,11 +14,11 @@ from orchestrator.engine.schedules.tick import AnnouncedResult
 from orchestrator.ledger import reads, schedules
 from tests.support.factories import Lab, loop
 from tests.support.schedules import (
+    MINUTE,
     MINUTELY,
     NOON,
     STEPS,
     at,
-    check,
     check_nothing_lost,
     deploy,
     end_runs,
@@ -32,14 +32,7 @@ from tests.support.schedules import (
     ticks,
 )
 
-MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture(autouse=True)
-def _checked(lab: Lab) -> Any:
-    yield
-    check(lab)
-
+pytestmark = pytest.mark.usefixtures("checked")
 
 # ---- one tick ----
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,6 +31,8 @@ from tests.support.schedules import (
     ticks,
 )
 
+pytestmark = pytest.mark.usefixtures("checked")
+
 FIRST = minutes(1)[0]
 UNKNOWN_ZONE = json.dumps({"type": "cron", "expression": "* * * * *", "zone": "Mars/Olympus"})
 SESSIONS = (
@@ -38,13 +40,6 @@ SESSIONS = (
 )
 CUT = f"SELECT pg_terminate_backend(pid) {SESSIONS}"
 """Of the session that decides; the one that asks goes on."""
-
-
-@pytest.fixture(autouse=True)
-def _checked(lab: Lab) -> Iterator[None]:
-    yield
-    faults.disarm()
-    check(lab)
 
 
 def keys(count: int) -> list[str]:
