@@ -58,7 +58,7 @@ def due_times(timing: Timing, cursor: datetime, now: datetime, *, jittered: bool
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(case=cases(), missed=st.sampled_from(["skip", "latest", "all", "none"]), jittered=st.booleans())
 def test_every_due_tick_is_started_or_counted_once(case: Any, missed: Any, jittered: bool) -> None:
     """The decision, against the list."""

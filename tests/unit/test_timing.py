@@ -145,7 +145,7 @@ RULES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(RULES, INSTANTS, st.timedeltas(timedelta(0), timedelta(days=9)), st.integers(0, 300), st.data())
 def test_counting_listing_and_the_last_one_agree(rule, since, length, limit, data):
     until = since + length
@@ -290,7 +290,7 @@ def test_a_rule_that_cannot_be_says_why(make, says):
     assert "Fix: " in caught.value.message
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(
     st.one_of(
         st.text(max_size=30),

@@ -167,13 +167,13 @@ def at_a_change(draw) -> tuple[str, datetime, datetime]:
     return zone, change - HALF_DAY, change + HALF_DAY
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(at_a_change(), TIMES, GAPS, FOLDS)
 def test_fires_around_a_change_of_the_clocks_are_those_of_the_scan(window, fields, gap, fold):
     compare(*window, fields, gap, fold)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(at_a_change(), DAYS, GAPS, FOLDS)
 def test_fires_of_days_and_months_are_those_of_the_scan(window, fields, gap, fold):
     zone, start, end = window
