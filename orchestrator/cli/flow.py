@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import drift, graph
-from orchestrator.cli.options import FlowName, FlowSources, Output, Who, connected, group, load, verb
+from orchestrator.cli import drift, graph, runview
+from orchestrator.cli.options import After, FlowName, FlowSources, Most, Output, Who, connected, group, load, verb
 from orchestrator.cli.render import Format, facts, listing, note, print_json, table
 
 if TYPE_CHECKING:
@@ -79,6 +79,14 @@ def _current(client: "Client", flow: str) -> "tuple[FlowRow, Manifest]":
 
     row = client.call(reads.flow, flow)
     return row, client.call(Ledger.manifest, row.manifest_hash)
+
+
+@verb(app, "events")
+def events(flow: FlowName, after: After = 0, limit: Most = 1000, output: Output = None) -> None:
+    """Starts that were refused, and who switched the flow, in order."""
+    with connected() as client:
+        rows = client.flow_events(flow, after=after, limit=limit)
+    listing(rows, runview.OWN_EVENT_COLUMNS, output, empty="Nothing happened to the flow after that event.")
 
 
 @verb(app, "graph")

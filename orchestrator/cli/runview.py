@@ -17,6 +17,8 @@ EVENT_COLUMNS: Final[Mapping[str, Callable[["EventRow"], object]]] = {
     "attempt": lambda row: row.attempt,
     "facts": lambda row: pairs(row.facts),
 }
+OWN_EVENT_COLUMNS: Final = {title: show for title, show in EVENT_COLUMNS.items() if title not in ("step", "attempt")}
+"""Events of a schedule or a flow."""
 FOLD: Final = 20
 """Loops with more children than this are shown as one line with counts."""
 

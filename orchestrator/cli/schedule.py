@@ -253,5 +253,4 @@ def events(name: Name, after: After = 0, limit: Most = 1000, output: Output = No
     """Who changed it and when, and what it missed, in order."""
     with connected() as client:
         rows = client.schedule(name).events(after=after, limit=limit)
-    columns = {title: show for title, show in runview.EVENT_COLUMNS.items() if title not in ("step", "attempt")}
-    listing(rows, columns, output, empty="Nothing happened after that event.")
+    listing(rows, runview.OWN_EVENT_COLUMNS, output, empty="Nothing happened after that event.")

@@ -19,7 +19,7 @@ from orchestrator.errors import (
     UsageError,
 )
 from orchestrator.ledger import reads
-from orchestrator.ledger.reads import RunRow
+from orchestrator.ledger.reads import EventRow, RunRow
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
@@ -164,6 +164,15 @@ class Client(Access):
             Conflict: several runs fit.
         """
         return RunHandle(self, self.call(reads.find_run, str(run_id)), flow)
+
+    def flow_events(self, flow: Flow[..., Any] | str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+        """What happened to a flow itself: starts that were refused, and who switched it; in order, from the event after
+        `after`.
+
+        Raises:
+            FlowNotFound: no such flow is registered.
+        """
+        return self.call(reads.flow_events, flow.name if isinstance(flow, Flow) else flow, after, limit)
 
     def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
         """The schedules of a flow, or of all: by flow and key, also those that the code does not have any more.

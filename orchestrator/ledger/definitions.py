@@ -1,11 +1,11 @@
 """Flow definitions: the current one by name, every version by hash."""
 
 from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy import Connection
 
 from orchestrator.core.manifest import Manifest
+from orchestrator.core.schedule_ids import flow_id
 from orchestrator.core.suggest import closest
 from orchestrator.errors import FlowNotFound, NotFound
 from orchestrator.ledger.rows import one, run
@@ -55,9 +55,9 @@ def register(tx: Connection, manifest: Manifest) -> None:
     )
 
 
-def switch(tx: Connection, flow: str, *, enabled: bool, by: str, reason: str | None, event_id: UUID) -> bool:
+def switch(tx: Connection, flow: str, *, enabled: bool, by: str, reason: str | None) -> bool:
     """Enable or disable; False when there is no such flow."""
-    return one(tx, "switch", flow=flow, enabled=enabled, by=by, reason=reason, event_id=event_id) is not None
+    return one(tx, "switch", flow=flow, enabled=enabled, by=by, reason=reason, event_id=flow_id(flow)) is not None
 
 
 def unknown_flow(tx: Connection, flow: str) -> FlowNotFound:

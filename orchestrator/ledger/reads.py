@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, not_, or_, select, type_coerce
 
 from orchestrator.core.expressions import Scope, references, resolve
-from orchestrator.core.schedule_ids import schedule_name
+from orchestrator.core.schedule_ids import flow_id, schedule_name
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.errors import Conflict, RunNotFound, StepNotFound
 from orchestrator.ledger import claims, definitions
@@ -351,6 +351,20 @@ def events(ledger: Ledger, run_id: UUID, after: int = 0, limit: int = 1000) -> l
     with ledger.auto() as tx:
         rows = run(tx, "events", run_id=run_id, after=after, limit=limit)
         return [EventRow(row.id, row.at, row.type, row.step_key, row.attempt, row.facts) for row in rows]
+
+
+def flow_events(ledger: Ledger, flow: str, after: int = 0, limit: int = 1000) -> list[EventRow]:
+    """What happened to a flow itself: refused starts, switches. In order, from the event after `after`.
+
+    Raises:
+        FlowNotFound: no such flow is registered.
+    """
+    found = events(ledger, flow_id(flow), after, limit)
+    if not found:
+        with ledger.auto() as tx:
+            if flow not in definitions.names(tx):
+                raise definitions.unknown_flow(tx, flow)
+    return found
 
 
 def attempts(ledger: Ledger, run_id: UUID, step_key: str) -> list[AttemptRow]:

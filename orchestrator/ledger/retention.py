@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from orchestrator.core.schedule_ids import schedule_id
-from orchestrator.ledger import graph
+from orchestrator.core.schedule_ids import flow_id, schedule_id
+from orchestrator.ledger import definitions, graph
 from orchestrator.ledger.rows import one, run
 
 
@@ -21,10 +21,17 @@ def drop_ticks(tx: Connection, ttl: timedelta, page: int) -> int:
     return int(row.removed) if row else 0
 
 
-def drop_schedule_events(tx: Connection, ttl: timedelta) -> int:
-    """Remove events of schedules that are `ttl` old; how many."""
+def drop_own_events(tx: Connection, ttl: timedelta) -> int:
+    """Remove events of schedules and flows that are `ttl` old; how many."""
     ids = [schedule_id(row.flow, row.trigger_key) for row in run(tx, "schedule_names")]
-    row = one(tx, "drop_schedule_events", ids=ids, ttl=ttl) if ids else None
+    ids += [flow_id(flow) for flow in definitions.names(tx)]
+    row = one(tx, "drop_own_events", ids=ids, ttl=ttl) if ids else None
+    return int(row.removed) if row else 0
+
+
+def drop_stray_events(tx: Connection, ttl: timedelta, page: int) -> int:
+    """Remove events of flows that earlier releases wrote under ids of no run and that are `ttl` old; how many."""
+    row = one(tx, "drop_stray_events", ttl=ttl, page=page)
     return int(row.removed) if row else 0
 
 

@@ -1,7 +1,7 @@
 """Accepting triggers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +10,11 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.planner import Plan, seconds
+from orchestrator.core.schedule_ids import flow_id
 from orchestrator.ledger.rows import hot, one, run
+
+REFUSALS = timedelta(hours=1)
+"""Refusals of a flow within this time are one event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,6 @@ def holders(tx: Connection, flow: str, keys: Sequence[str]) -> dict[str, tuple[U
     return {row.key: (row.run_id, row.request_hash) for row in rows}
 
 
-def rejected(tx: Connection, event_id: UUID, facts: Mapping[str, Any]) -> None:
+def rejected(tx: Connection, flow: str) -> None:
     """Record that a disabled flow refused a trigger."""
-    run(tx, "rejected", id=event_id, facts=json.dumps(facts))
+    run(tx, "rejected", id=flow_id(flow), flow=flow, span=REFUSALS)

@@ -122,3 +122,14 @@ def test_check_names_the_place_of_a_problem(cli: Cli, source: str, message: str)
 def test_check_without_flows_is_a_usage_error(cli: Cli) -> None:
     assert "--flows" in cli("flow", "check", code=2).err
     assert "no_such_module" in cli("flow", "check", "--flows", "no_such_module", code=2).err
+
+
+def test_events_of_a_flow_are_listed(cli: Cli, stack: Client) -> None:
+    cli("flow", "disable", "hello", "--reason", "backlog", "--as", "ann")
+    cli("run", "start", "hello", "-i", "name=you", code=7)
+    said = cli("flow", "events", "hello").out
+    assert "flow.disabled" in said
+    assert "by=ann, reason=backlog" in said
+    (refused,) = cli("flow", "events", "hello", "-o", "json").json[1:]
+    assert (refused["type"], refused["facts"]["count"]) == ("trigger.rejected_disabled", 1)
+    assert "did you mean `hello`?" in cli("flow", "events", "helo", code=3).err

@@ -148,7 +148,7 @@ def test_a_disabled_flow_refuses_starts_and_finishes_what_runs(lab: Lab) -> None
     with pytest.raises(FlowDisabled, match=r"disabled \(maintenance\), by ann"):
         lab.start()
     (event,) = lab.rows("SELECT facts FROM flow_events WHERE type = 'trigger.rejected_disabled'")
-    assert event["facts"] == {"flow": "demo", "code": 1010}
+    assert event["facts"] == {"flow": "demo", "code": 1010, "count": 1}
     assert lab.do(run_id, "a").run_status is RunStatus.SUCCEEDED
     switch.enable(lab.ledger, "demo", "ann")
     lab.do(lab.start(), "a")
@@ -156,6 +156,29 @@ def test_a_disabled_flow_refuses_starts_and_finishes_what_runs(lab: Lab) -> None
         switch.disable(lab.ledger, "demmo", "ann")
     kinds = [row["type"] for row in lab.rows("SELECT type FROM flow_events WHERE type LIKE 'flow.%%' ORDER BY id")]
     assert kinds == ["flow.disabled", "flow.enabled"]
+
+
+def test_what_a_disabled_flow_refused_can_be_listed_and_does_not_grow(lab: Lab) -> None:
+    """A trigger that knocks all night is an event an hour."""
+    lab.flow({"a": call()})
+    switch.disable(lab.ledger, "demo", "ann", "maintenance")
+    for hour in range(2):
+        for _ in range(30):
+            with pytest.raises(FlowDisabled):
+                lab.start()
+        lab.forward(timedelta(minutes=61) * (hour == 0))
+    switch.enable(lab.ledger, "demo", "bob")
+    found = reads.flow_events(lab.ledger, "demo")
+    assert [event.type for event in found] == [
+        "flow.disabled",
+        "trigger.rejected_disabled",
+        "trigger.rejected_disabled",
+        "flow.enabled",
+    ]
+    assert [event.facts["count"] for event in found[1:3] if isinstance(event.facts, dict)] == [30, 30]
+    assert reads.flow_events(lab.ledger, "demo", after=found[2].id) == found[3:]
+    with pytest.raises(FlowNotFound, match="did you mean `demo`"):
+        reads.flow_events(lab.ledger, "demmo")
 
 
 def test_a_process_that_has_cached_the_flow_notices_the_switch(lab: Lab) -> None:

@@ -4,14 +4,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from uuid_utils.compat import uuid7
 
 from orchestrator.core.states import RunStatus
+from orchestrator.engine.flows import switch
 from orchestrator.engine.runs import cancel_run
 from orchestrator.engine.schedules import operate as acts
 from orchestrator.engine.schedules import tick
 from orchestrator.engine.steps import retry_step
 from orchestrator.engine.sweeps import retention
-from orchestrator.errors import RunNotFound
+from orchestrator.errors import FlowDisabled, RunNotFound
 from orchestrator.ledger import reads
 from orchestrator.ledger.schema import metadata
 from tests.support.factories import Lab, after, call, loop
@@ -232,3 +234,26 @@ def test_ticks_are_removed_in_pages(lab: Lab) -> None:
     acts.pause(lab.ledger, "demo", "m", by="op")
     lab.forward(MONTH)
     assert [retention.ticks(lab.ledger, MONTH, page=3) for _ in range(3)] == [3, 3, 1]
+
+
+def test_events_of_flows_are_removed_when_they_are_old(lab: Lab) -> None:
+    """Those that earlier releases wrote under ids of no run go too; those of runs stay with their run."""
+    run_id = lab.run({"a": call(), "b": after("a")})
+    switch.disable(lab.ledger, "demo", "ann")
+    with pytest.raises(FlowDisabled):
+        lab.start()
+    strays = [uuid7() for _ in range(7)]
+    for stray in strays:
+        lab.execute("INSERT INTO flow_events (run_id, type) VALUES (%s, 'trigger.rejected_disabled')", stray)
+    lab.execute("INSERT INTO flow_events (run_id, type) VALUES (%s, 'flow.disabled')", uuid7())
+    lab.forward(MONTH + MINUTE)
+    switch.enable(lab.ledger, "demo", "ann")
+    kept = len(lab.events(run_id))
+    removed = 0
+    while count := retention.ticks(lab.ledger, MONTH, page=3):
+        removed += count
+    assert removed == 2 + 8
+    left = lab.rows("SELECT type FROM flow_events WHERE run_id <> %s", run_id)
+    assert [row["type"] for row in left] == ["flow.enabled"]
+    assert len(lab.events(run_id)) == kept
+    lab.do(run_id, "a", "b")

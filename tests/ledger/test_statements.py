@@ -55,7 +55,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mirrored_schedules": {"since": 1},
     "due_schedules": {"late": timedelta(0)},
     "registered": {"version": "1"},
-    "drop_schedule_events": {"ids": [SOME_ID]},
+    "drop_own_events": {"ids": [SOME_ID]},
+    "rejected": {"flow": "demo", "span": timedelta(hours=1)},
     "runs_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     "runs_ending": {"ending": "abcd"},
     "end_sessions": {"names": ["a session"]},
@@ -120,7 +121,9 @@ HOT = (
     "end_backfill",
     "scheduled_for",
     "drop_ticks",
-    "drop_schedule_events",
+    "drop_own_events",
+    "drop_stray_events",
+    "rejected",
 )
 BIG = (
     "flow_runs",

@@ -1,7 +1,6 @@
 """Enable and disable flows. Runs in flight go on; schedules stop and start with their flow."""
 
 from sqlalchemy import Connection
-from uuid_utils.compat import uuid7
 
 from orchestrator.engine.schedules.changes import going_on, stopped
 from orchestrator.ledger import definitions, schedules, ticks
@@ -29,7 +28,7 @@ def enable(ledger: Ledger, flow: str, by: str) -> None:
 
 def _switch(ledger: Ledger, flow: str, enabled: bool, by: str, reason: str | None) -> None:
     def work(tx: Connection) -> None:
-        if not definitions.switch(tx, flow, enabled=enabled, by=by, reason=reason, event_id=uuid7()):
+        if not definitions.switch(tx, flow, enabled=enabled, by=by, reason=reason):
             raise definitions.unknown_flow(tx, flow)
         ticks.hold_all(tx, flow)
         for row in schedules.of_flow(tx, flow):

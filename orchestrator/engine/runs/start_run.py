@@ -296,7 +296,7 @@ def _enabled_hash(ledger: Ledger, flow: str) -> str:
         if row is not None and row.enabled:
             return str(row.manifest_hash)
         if row is not None:
-            starts.rejected(tx, uuid7(), {"flow": flow, "code": 1010})
+            starts.rejected(tx, flow)
             why = f" ({row.switch_reason})" if row.switch_reason else ""
             raise FlowDisabled(
                 f"Flow {flow} is disabled{why}, by {row.switched_by}; nothing was started. "

@@ -27,6 +27,7 @@ def runs(ledger: Ledger, ttl: timedelta, page: int = RUNS, steps: int = STEPS) -
 
 def ticks(ledger: Ledger, ttl: timedelta, page: int = TICKS) -> int:
     """Remove ticks that were decided `ttl` ago and started nothing (those of a run go with it), and events of schedules
-    that are as old."""
+    and flows that are as old."""
     removed = ledger.retry(lambda tx: retention.drop_ticks(tx, ttl, page))
-    return removed or ledger.retry(lambda tx: retention.drop_schedule_events(tx, ttl))
+    removed = removed or ledger.retry(lambda tx: retention.drop_own_events(tx, ttl))
+    return removed or ledger.retry(lambda tx: retention.drop_stray_events(tx, ttl, page))

@@ -67,12 +67,36 @@ SELECT count(*) AS removed FROM gone;
 -- name: schedule_names
 SELECT flow, trigger_key FROM flow_schedule_states;
 
--- name: drop_schedule_events
--- Does:  removes old events of schedules; those of runs go with their run.
+-- name: drop_own_events
+-- Does:  removes old events of schedules and flows; those of runs go with their run.
 -- In:    ids, ttl
 -- Out:   how many
 -- Time:  flow_now()        Index: primary key
 WITH gone AS (
   DELETE FROM flow_events WHERE run_id = ANY (%(ids)s::uuid[]) AND at < (SELECT flow_now() - %(ttl)s) RETURNING run_id
+)
+SELECT count(*) AS removed FROM gone;
+
+-- name: drop_stray_events
+-- Does:  removes events of flows that earlier releases wrote under ids of no run, which were made like a run's: from the oldest id
+--        on, one look-up for each id. Where runs as old as that are kept, for their keys or because they are open, a page of them
+--        is looked at, and what lies behind them waits until they go.
+-- In:    ttl, page (ids)
+-- Out:   how many
+-- Time:  flow_now()        Index: primary keys
+WITH RECURSIVE edge AS MATERIALIZED (
+  SELECT (lpad(to_hex((EXTRACT(epoch FROM flow_now() - %(ttl)s) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid AS id
+), ids AS (
+  (SELECT run_id, 1 AS n FROM flow_events ORDER BY run_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT e.run_id FROM flow_events e WHERE e.run_id > ids.run_id ORDER BY e.run_id LIMIT 1), n + 1
+    FROM ids WHERE ids.run_id < (SELECT id FROM edge) AND n < %(page)s
+), strays AS MATERIALIZED (
+  SELECT run_id FROM ids
+   WHERE run_id < (SELECT id FROM edge) AND NOT EXISTS (SELECT FROM flow_runs r WHERE r.id = ids.run_id)
+), gone AS (
+  DELETE FROM flow_events WHERE run_id = ANY (ARRAY(SELECT run_id FROM strays))
+     AND type IN ('trigger.rejected_disabled', 'flow.enabled', 'flow.disabled') AND at < (SELECT flow_now() - %(ttl)s)
+  RETURNING run_id
 )
 SELECT count(*) AS removed FROM gone;

@@ -67,9 +67,24 @@ SELECT run.id, clashes.n AS clashes
 SELECT manifest_hash, enabled, switched_by, switch_reason, flow_now() AS now FROM flow_definitions WHERE name = %(flow)s;
 
 -- name: rejected
--- Does:  records that a disabled flow refused a trigger (SPEC: event `trigger.rejected_disabled`, code 1010).
--- In:    id (a fresh id: no run was made), facts
-INSERT INTO flow_events (run_id, type, facts) VALUES (%(id)s, 'trigger.rejected_disabled', %(facts)s::json);
+-- Does:  records that a disabled flow refused a trigger (SPEC: event `trigger.rejected_disabled`, code 1010). Refusals that follow
+--        each other are one event an hour, with their count: a busy trigger must not grow the table. Two that come at the
+--        same moment may make two events.
+-- In:    id (of the flow's own events), flow, span
+WITH newest AS MATERIALIZED (
+  SELECT id, type, at FROM flow_events WHERE run_id = %(id)s ORDER BY id DESC LIMIT 1
+), counted AS (
+  UPDATE flow_events e
+     SET facts = json_build_object('flow', %(flow)s::text, 'code', 1010, 'count', (e.facts->>'count')::bigint + 1,
+                                   'last', flow_now())
+    FROM newest
+   WHERE e.run_id = %(id)s AND e.id = newest.id AND newest.type = 'trigger.rejected_disabled'
+     AND newest.at > flow_now() - %(span)s
+  RETURNING e.id
+)
+INSERT INTO flow_events (run_id, type, facts)
+SELECT %(id)s, 'trigger.rejected_disabled', json_build_object('flow', %(flow)s::text, 'code', 1010, 'count', 1)
+ WHERE NOT EXISTS (SELECT FROM counted);
 
 -- name: keys
 -- Does:  which runs hold these idempotency keys.
