@@ -74,7 +74,7 @@ def add_flows(app: Celery, flows: Mapping[str, AnyFlow]) -> None:
 def _worker_begins(instance: Any = None, **_: Any) -> None:
     """Before the queues are chosen and before the fork. Other people's apps in this process are left alone."""
     global _active
-    state = getattr(instance.app, "state", None)
+    state = getattr(instance.app, "worker_state", None)
     if not isinstance(state, WorkerState):
         return
     _active = state
@@ -95,7 +95,7 @@ def _worker_begins(instance: Any = None, **_: Any) -> None:
 @beat_init.connect  # type: ignore[untyped-decorator]
 def _beat_begins(sender: Any = None, **_: Any) -> None:
     """In `celery beat`, and in the beat of `celery worker -B`."""
-    if isinstance(getattr(sender.app, "state", None), WorkerState):
+    if isinstance(getattr(sender.app, "worker_state", None), WorkerState):
         from orchestrator.workers.app.beat import reconcile
 
         reconcile(sender.scheduler)
