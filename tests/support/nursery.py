@@ -20,7 +20,7 @@ from tests.support.worker_process import WorkerProcess
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MAIN = "from tests.support.nursery import main; main()"
-_HEAVY = (
+HEAVY = (
     "alembic.command",
     "celery.app.amqp",
     "celery.concurrency.prefork",
@@ -31,13 +31,13 @@ _HEAVY = (
     "kombu.transport.redis",
     "orchestrator.authoring.discovery",
     "orchestrator.client",
-    "orchestrator.engine.explain",
+    "orchestrator.engine.runs.explain",
     "orchestrator.ledger.migrate",
+    "orchestrator.workers.app.beat",
+    "orchestrator.workers.process.command",
     "sqlalchemy.dialects.postgresql.psycopg",
     "tests.support.beat_process",
     "tests.support.worker_process",
-    "workers.beat",
-    "workers.command",
 )
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     from orchestrator.workers.process.supervise import die_with_parent
 
     die_with_parent(os.getppid())
-    for name in _HEAVY:
+    for name in HEAVY:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for exit codes, so nobody stays a zombie
     here = os.getpid()
@@ -109,7 +109,9 @@ class Nursery:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        assert answer, "the nursery's process has ended; what it said is above"
+        return int(answer)
 
     def close(self) -> None:
         self._process.kill()
