@@ -108,7 +108,7 @@ def test_the_fence_is_what_refuses(unaudited_lab: Lab, monkeypatch: pytest.Monke
 def test_versions_rise_whatever_ends_a_claim(lab: Lab) -> None:
     """Crash, release, failure: the next claim has the next version."""
     run_id = lab.run({"a": call(retry=retry(9))})
-    versions = [lab.take(run_id, "a").version]
+    versions = [lab.take(run_id, "a").fence]
     lab.forward(LEASE * 2)
     sweep.expired(lab.ledger, crash_limit=3)
     lease = lab.take(run_id, "a")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from orchestrator.core.facts import Beat, Chain, Lease, StartRequest
+from orchestrator.core.facts import Chain, Lease, LeaseBeat, StartRequest
 from orchestrator.engine.runs import cancel_run, start_run
 from orchestrator.engine.steps import claim_step, fail_step, finish_step, release, renew, retry_step
 from orchestrator.engine.sweeps import sweep
@@ -90,7 +90,7 @@ def _fail(key: str, *, retryable: bool) -> Callable[[Ledger, Scene], Any]:
 
 def _renew(ledger: Ledger, scene: Scene) -> Any:
     lease = scene.held["a"]
-    return renew.renew(ledger, [Beat(lease.run_id, lease.step_key, lease.fence)], LEASE)
+    return renew.renew(ledger, [LeaseBeat(lease.run_id, lease.step_key, lease.fence)], LEASE)
 
 
 def _claim(owner: str) -> Callable[[Ledger, Scene], Any]:

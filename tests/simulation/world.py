@@ -19,7 +19,7 @@ from orchestrator.engine.flows import register
 from orchestrator.engine.steps import release
 from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.ledger.tx import is_disconnect
-from orchestrator.workers.run import attempt
+from orchestrator.workers.run import deliver
 from orchestrator.workers.state import task_name
 from tests.proof.history import Fault, Invocation, Message
 from tests.simulation import flows
@@ -178,7 +178,7 @@ class World:
         def act() -> None:
             at = self._ns()
             self.messages.append(Message(str(one.run_id), one.step_key, one.number, actor.pid, at))
-            attempt.deliver(process.state, one)
+            deliver.deliver(process.state, one)
 
         actor = self._actor(f"{self.people.short(str(one.run_id))} {one.step_key} #{one.number}", act)
         self._say(f"{process.name} takes {actor.name}")
