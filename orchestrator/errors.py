@@ -104,6 +104,12 @@ class SchemaBehind(Unavailable):
     code = "schema_behind"
 
 
+class PoolerUnfit(Unavailable):
+    """The pooler in front of the database changes the session between transactions."""
+
+    code = "pooler_unfit"
+
+
 class LeaseLost(OrchestratorError):
     """Another worker owns the step, or it ended; nothing was written."""
 

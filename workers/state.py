@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery
 
+from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.delivery.publisher import Publisher
@@ -64,8 +65,8 @@ class WorkerState:
         self.waiting: dict[int, Any] = {}
         """Requests that were received and not started, by identity; in the main process."""
         self._runtime: Runtime | None = None
-        self._pid = 0
         self._lock = threading.Lock()
+        forks.watch(self)
         self._threads = threading.local()
         self._count = 0
 
@@ -76,10 +77,14 @@ class WorkerState:
         self.shared = Shared()
         self.waiting = {}
 
-    def after_fork(self, slot: int) -> None:
-        """In a new pool child: forget the parent's locks and connections."""
+    def after_fork(self) -> None:
+        """See `forks.Forked`: connections, threads and locks are the parent's."""
+        forks.inherited(self._runtime)
+        self._runtime = None
         self._lock = threading.Lock()
-        self._pid = 0
+
+    def become_child(self, slot: int) -> None:
+        """In a new pool child: one step at a time, and no keeper."""
         self.slot = slot
         self.threads = 1
         self.keeper = None
@@ -106,12 +111,9 @@ class WorkerState:
     def runtime(self) -> Runtime:
         """This process's connections and threads, made on first use."""
         runtime = self._runtime
-        if runtime is None or self._pid != os.getpid():
+        if runtime is None:
             with self._lock:
-                if self._runtime is None or self._pid != os.getpid():
-                    self._runtime = self._make()
-                    self._pid = os.getpid()
-                runtime = self._runtime
+                runtime = self._runtime = self._runtime or self._make()
         return runtime
 
     def _make(self) -> Runtime:
@@ -127,7 +129,7 @@ class WorkerState:
 
     def close(self) -> None:
         """Close what this process opened."""
-        if self._runtime is not None and self._pid == os.getpid():
+        if self._runtime is not None:
             self._runtime.close()
             self._runtime = None
 

@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator import forks
 from orchestrator.core.facts import Dispatch
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.delivery.sender import Sender
@@ -39,6 +40,7 @@ class Access:
         )
         self._sender: Sender | None = None
         self._lock = threading.Lock()
+        forks.watch(self)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
@@ -48,6 +50,10 @@ class Access:
             SettingsInvalid: a variable is unknown, wrong or missing.
         """
         return cls(settings_here(os.environ if env is None else env, Path.cwd()))
+
+    def after_fork(self) -> None:
+        """See `forks.Forked`: what this client has looks after itself."""
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self

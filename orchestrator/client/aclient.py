@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 from uuid import UUID
 
+from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.client import Client
 from orchestrator.client.run_handle import OUTAGE_S, RunHandle, pauses
@@ -39,8 +40,17 @@ class AsyncClient:
 
     def _wrap(self, client: Client) -> None:
         self.sync = client
+        self._begin()
+        forks.watch(self)
+
+    def _begin(self) -> None:
         # Its own threads: as many as connections, and none of the loop's default ones, which other libraries share.
-        self._threads = ThreadPoolExecutor(client.settings.database_pool_size, thread_name_prefix="orchestrator")
+        self._threads = ThreadPoolExecutor(self.sync.settings.database_pool_size, thread_name_prefix="orchestrator")
+
+    def after_fork(self) -> None:
+        """See `forks.Forked`: the threads are the parent's."""
+        forks.inherited(self._threads)
+        self._begin()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
@@ -67,6 +77,7 @@ class AsyncClient:
 
     async def thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`call` in one of this client's threads."""
+        forks.notice()
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
 
     @overload

@@ -4,10 +4,12 @@ import os
 import threading
 from collections.abc import Sequence
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from celery import Celery
+from kombu.pools import ProducerPool
 
+from orchestrator import forks
 from orchestrator.core.facts import Dispatch
 from orchestrator.delivery import message
 from orchestrator.delivery.config import sending_app
@@ -22,6 +24,7 @@ _BATCH: Final = 1000
 _REST_S: Final = 2.0
 """After a failure nothing is tried for so long, so that steps do not wait for a dead broker one by one."""
 _CONFIRM_S: Final = 0.5
+_CONNECTIONS: Final = 10
 
 
 class Publisher:
@@ -30,9 +33,34 @@ class Publisher:
     def __init__(self, app: Celery | None, settings: Settings, ledger: Ledger) -> None:
         """Without an app it makes one that can send and nothing else."""
         self._app = app if app is not None else sending_app(settings)
+        # What they import is imported here and not by the first who sends: a fork in the middle of an import leaves the
+        # child with half a module.
+        self._app.connection_for_write()
+        self._app.amqp.Producer  # noqa: B018
         self._confirmer = Confirmer(ledger)
+        self._begin()
+        forks.watch(self)
+
+    def _begin(self) -> None:
+        self._guard = threading.Lock()
+        self._pool: Any = None
         self._rest_until = 0.0
         self._origin = f"{os.getpid()}"
+
+    def after_fork(self) -> None:
+        """See `forks.Forked`: the connections are the parent's."""
+        forks.inherited(self._pool)
+        self._begin()
+        self._confirmer.after_fork()
+
+    def _producers(self) -> Any:
+        """A pool of our own, made at first use: kombu's is one for all apps of a process, and survives a fork with its
+        sockets; and one that is made while the child begins is closed by kombu's own care for children."""
+        with self._guard:
+            if self._pool is None:
+                connections: Any = self._app.connection_for_write().Pool(limit=_CONNECTIONS)
+                self._pool = ProducerPool(connections, Producer=self._app.amqp.Producer, limit=_CONNECTIONS)  # type: ignore[no-untyped-call]
+            return self._pool
 
     @property
     def resting(self) -> bool:
@@ -43,6 +71,7 @@ class Publisher:
         """Send these; whether that worked. Never raises for a broken broker: the keeper sends what was not sent."""
         if not dispatches:
             return True
+        forks.notice()
         if self.resting:
             return False
         fp("publish.before")
@@ -64,9 +93,11 @@ class Publisher:
     def close(self) -> None:
         """Confirm what was sent; nothing may be published afterwards."""
         self._confirmer.close()
+        if self._pool is not None:
+            self._pool.connections.force_close_all()
 
     def _send(self, dispatches: Sequence[Dispatch]) -> None:
-        with self._app.producer_pool.acquire(block=True, timeout=10) as producer:
+        with self._producers().acquire(block=True, timeout=10) as producer:
             if len(dispatches) == 1:
                 message.put(self._app, producer, dispatches[0], origin=self._origin)
                 return
@@ -81,6 +112,10 @@ class Confirmer:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """See `forks.Forked`: what was sent is confirmed by the parent."""
         self._sent: list[Dispatch] = []
         self._guard = threading.Lock()
         self._wake = threading.Event()

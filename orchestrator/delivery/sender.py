@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
+from orchestrator import forks
 from orchestrator.core.facts import Dispatch
 from orchestrator.delivery.publisher import Publisher
 
@@ -25,15 +26,25 @@ class Sender:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
+        self._begin()
+        forks.watch(self)
+
+    def _begin(self) -> None:
         self._waiting: list[Dispatch] = []
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def after_fork(self) -> None:
+        """See `forks.Forked`: what waits is sent by the parent, whose thread that is."""
+        atexit.unregister(self.close)
+        self._begin()
+
     def send(self, dispatches: Sequence[Dispatch]) -> None:
         """Have these sent soon. Never raises for a broken broker."""
         if not dispatches:
             return
+        forks.notice()
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < _BACKLOG)
             self._waiting.extend(dispatches)

@@ -6,7 +6,8 @@ from typing import Any, Final, Self
 
 import psycopg
 
-from orchestrator.errors import SettingsInvalid, Unavailable
+from orchestrator.errors import PoolerUnfit, SettingsInvalid, Unavailable
+from orchestrator.ledger.session import Sessions
 from orchestrator.ledger.tx import Ledger
 from orchestrator.servers import broker
 from orchestrator.servers.diagnosis import database_fix, one_line
@@ -14,6 +15,8 @@ from orchestrator.servers.embedded.discovery import find_running
 from orchestrator.settings import Settings, mask_url, variable
 
 TIMEOUT_S: Final = 5
+PROBE: Final = {"default_transaction_isolation": "read committed"}
+"""A limit that must hold in a later transaction too."""
 
 
 class Ground:
@@ -63,7 +66,12 @@ class Ground:
         if self.settings.database_url is None:
             return
         try:
-            self.database = psycopg.connect(self.database_url, autocommit=True, connect_timeout=TIMEOUT_S)
+            self.database = Sessions(PROBE).open(
+                lambda: psycopg.connect(self.database_url, autocommit=True, connect_timeout=TIMEOUT_S)
+            )
+        except PoolerUnfit as exc:
+            self.database_problem, _, self.database_fix = exc.message.partition(" Fix: ")
+            return
         except psycopg.Error as exc:
             reason = one_line(exc)
             self.database_problem = f"{mask_url(self.database_url)} does not answer: {reason}"

@@ -9,10 +9,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from orchestrator.errors import SchemaBehind, Unavailable
+from orchestrator.ledger.session import Sessions
 from orchestrator.ledger.tx import normal_url
 
 LOCK: Final = 7_355_608_117
@@ -35,13 +36,19 @@ def _config(output: io.StringIO | None = None) -> Config:
     return config
 
 
+def _engine(url: str) -> Engine:
+    made = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
+    Sessions({"default_transaction_isolation": "read committed"}).used_by(made)
+    return made
+
+
 def upgrade(url: str) -> None:
     """Bring the schema to this release. Does nothing when it is there, or newer; two processes at once are safe.
 
     Raises:
         Unavailable: the server is too old.
     """
-    engine = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
+    engine = _engine(url)
     config = _config()
     with engine.connect() as guard:
         _check_server(guard)
@@ -79,7 +86,7 @@ def suffices(found: str | None) -> bool:
 
 def current(url: str) -> str | None:
     """The revision the database is at; None for an empty one."""
-    engine = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
+    engine = _engine(url)
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
@@ -96,7 +103,7 @@ def sql(url: str | None = None) -> str:
 
 def check(url: str) -> None:
     """Raise `Unavailable` unless the server, and `SchemaBehind` unless the schema, is what this release needs."""
-    engine = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
+    engine = _engine(url)
     with engine.connect() as connection:
         _check_server(connection)
         found, needed = MigrationContext.configure(connection).get_current_revision(), head()

@@ -1,19 +1,23 @@
 """Connections and transactions of one process. Every statement of the product runs through a `Ledger`."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final, TypeVar
+from time import monotonic
+from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
+import psycopg
 from psycopg import errors as pg
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 
+from orchestrator import forks
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.planner import Plan
+from orchestrator.ledger import session
+from orchestrator.ledger.session import Sessions
 
 T = TypeVar("T")
 ATTEMPTS: Final = 5
@@ -51,8 +55,7 @@ def normal_url(url: str) -> URL:
 class Ledger:
     """The ledger as one process sees it.
 
-    Connections are made on first use and belong to the process that made them: after a fork the child starts
-    with none, and the parent's sockets are left alone.
+    Connections are made on first use and belong to the process that made them: a forked child starts with none.
     """
 
     def __init__(self, url: URL, *, pool_size: int, statement_timeout: timedelta, name: str) -> None:
@@ -68,14 +71,23 @@ class Ledger:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 15_000,
-            "options": f"-c statement_timeout={limit_ms} -c timezone=UTC"
-            f" -c idle_in_transaction_session_timeout={limit_ms} -c jit=off -c plan_cache_mode=force_generic_plan",
         }
+        self._sessions = Sessions(
+            {
+                "statement_timeout": self.idle_limit,
+                "idle_in_transaction_session_timeout": self.idle_limit,
+                "lock_timeout": "0",  # a lock is waited for as long as a statement may take
+                "timezone": "UTC",
+                "jit": "off",
+                "plan_cache_mode": "force_generic_plan",
+                "default_transaction_isolation": "read committed",  # what every statement is written for
+            }
+        )
         self._lock = threading.Lock()
         self._local = threading.local()
         self._of_threads: WeakSet[Connection] = WeakSet()
         self._engine: Engine | None = None
-        self._pid = 0
+        forks.watch(self)
         self._plans: dict[str, Plan] = {}
         self.current: dict[str, str] = {}
         """Flow to manifest hash as this process saw it last; the start statement checks it."""
@@ -95,33 +107,36 @@ class Ledger:
     @property
     def engine(self) -> Engine:
         """This process's engine."""
-        pid = os.getpid()
-        if self._pid != pid:
+        forks.notice()
+        if self._engine is None:
             with self._lock:
-                if self._pid != pid:
-                    if self._engine is not None:  # forked: the sockets are the parent's
-                        self._engine.dispose(close=False)
-                    self._local = threading.local()
-                    self._of_threads = WeakSet()
+                if self._engine is None:
                     self._engine = self._create()
-                    self._pid = pid
-        assert self._engine is not None
         return self._engine
 
     def _create(self) -> Engine:
-        return create_engine(
+        made = create_engine(
             self._url,
             pool_size=self._pool_size,
             max_overflow=20,
             pool_pre_ping=False,
             pool_recycle=1800,
+            use_native_hstore=False,  # else each engine asks for the type, three statements
             connect_args=self._options,
         )
+        self._sessions.used_by(made)
+        event.listen(made, "checkin", _returned)
+        event.listen(made, "checkout", _taken)
+        return made
 
     def after_fork(self) -> None:
-        """Forget what the parent opened, locks included. Call in a new child before anything else."""
+        """See `forks.Forked`: the sockets are the parent's."""
+        forks.inherited(self._engine, self._local, self._of_threads)
         self._lock = threading.Lock()
-        self._pid = -1
+        self._local = threading.local()
+        self._of_threads = WeakSet()
+        self._engine = None
+        self._sessions.after_fork()
 
     @contextmanager
     def tx(self) -> Iterator[Connection]:
@@ -164,18 +179,27 @@ class Ledger:
     @contextmanager
     def auto(self) -> Iterator[Connection]:
         """This thread's own connection in AUTOCOMMIT: each statement is one commit and one round trip."""
-        engine = self.engine
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None or connection.closed or connection.engine.pool is not engine.pool:
-            connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            self._local.connection = connection
-            self._of_threads.add(connection)
+        connection = self._of_thread()
         try:
             yield connection
-        except BaseException as exc:
-            if not isinstance(exc, DBAPIError) or is_disconnect(exc):
+        except BaseException:
+            if not _at_rest(connection):  # whatever it was: a refusal of ours leaves the connection as it was
                 self._drop(connection)
             raise
+        finally:
+            self._local.used = monotonic()
+
+    def _of_thread(self) -> Connection:
+        engine = self.engine
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and not connection.closed and connection.engine.pool is engine.pool:
+            if monotonic() - self._local.used < session.IDLE_S or session.quiet(_driver(connection)):
+                return connection
+            self._drop(connection)
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._local.connection, self._local.used = connection, monotonic()
+        self._of_threads.add(connection)
+        return connection
 
     def _drop(self, connection: Connection) -> None:
         self._local.connection = None
@@ -210,10 +234,29 @@ class Ledger:
 
     def close(self) -> None:
         """Close every connection of this process, also those of threads that ended without giving theirs back."""
-        if self._pid == os.getpid() and self._engine is not None:
+        if self._engine is not None:
             for connection in list(self._of_threads):
                 connection.close()
             self._local = threading.local()
             self._engine.dispose()
             self._engine = None
-            self._pid = 0
+
+
+def _driver(connection: Connection) -> "psycopg.Connection[Any]":
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
+def _at_rest(connection: Connection) -> bool:
+    return not connection.closed and not connection.invalidated and session.at_rest(_driver(connection))
+
+
+def _returned(driver: "psycopg.Connection[Any] | None", record: Any) -> None:
+    record.info["used"] = monotonic()
+
+
+def _taken(driver: "psycopg.Connection[Any]", record: Any, proxy: Any) -> None:
+    """A connection that was ended while it was idle is replaced before anything is sent that may not be repeated."""
+    if monotonic() - record.info.get("used", monotonic()) > session.IDLE_S and not session.quiet(driver):
+        raise DisconnectionError("ended while it was idle")

@@ -10,7 +10,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 
-BASE: Final = {"orchestrator.errors"}
+BASE: Final = {"orchestrator.errors", "orchestrator.forks"}
 PURE: Final = BASE | {"orchestrator.core"}
 LEDGER: Final = PURE | {"orchestrator.ledger"}
 ENGINE: Final = LEDGER | {"orchestrator.engine"}
@@ -33,6 +33,7 @@ TOOLS: Final = CLIENT | {"orchestrator.dev", "orchestrator.doctor"}
 
 ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.errors": set(),
+    "orchestrator.forks": set(),
     "orchestrator.core": PURE,
     "orchestrator.settings": PURE,
     "orchestrator.authoring": AUTHORING,

@@ -124,7 +124,7 @@ def _child_begins(**_: Any) -> None:
     if _active is None:
         return
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _CHILD_FLUSH_TRIES
-    _active.after_fork(getattr(current_process(), "index", 0))
+    _active.become_child(getattr(current_process(), "index", 0))
     logs.quiet_warnings()
 
 

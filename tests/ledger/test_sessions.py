@@ -1,0 +1,193 @@
+"""Every connection has our limits, stays one session, and is alive when something is sent that may not be repeated."""
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.errors import FlowNotFound, PoolerUnfit
+from orchestrator.ledger import migrate, session
+from orchestrator.ledger.tx import Ledger, is_disconnect
+from tests.support.bouncer import bouncer
+from tests.support.eventually import eventually
+
+LIMITS = {
+    "statement_timeout": "2s",
+    "idle_in_transaction_session_timeout": "2s",
+    "lock_timeout": "0",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "TimeZone": "UTC",
+    "transaction_isolation": "read committed",
+}
+
+
+def ledger_at(url: str) -> Ledger:
+    return Ledger.connect(url, statement_timeout=timedelta(seconds=2))
+
+
+@pytest.fixture
+def opened(db_url: str) -> Iterator[Ledger]:
+    made = ledger_at(db_url)
+    yield made
+    made.close()
+
+
+def in_force(ledger: Ledger) -> dict[str, Any]:
+    with ledger.tx() as tx:
+        return {name: tx.exec_driver_sql(f"SHOW {name}").scalar() for name in LIMITS}
+
+
+def after(ledger: Ledger, statement: str, error: BaseException) -> None:
+    with ledger.auto() as tx:
+        tx.exec_driver_sql(statement)
+        raise error
+
+
+def connections_of(ledger: Ledger) -> list[int]:
+    made: list[int] = []
+    event.listen(ledger.engine, "connect", lambda *_: made.append(1))
+    return made
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
+def test_the_limits_hold_whatever_the_database_has_as_its_defaults(db_url: str, isolation: str) -> None:
+    with psycopg.connect(db_url, autocommit=True) as admin:
+        name = admin.info.dbname
+        for setting, value in (("default_transaction_isolation", isolation), ("lock_timeout", "1ms"), ("jit", "on")):
+            admin.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")  # type: ignore[arg-type]
+    ledger = ledger_at(db_url)
+    assert in_force(ledger) == LIMITS
+    ledger.close()
+
+
+def test_a_direct_connection_costs_one_question(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = session.ask
+    monkeypatch.setattr(session, "ask", lambda connection, text: asked.append(text) or ask(connection, text))
+    ledger = ledger_at(db_url)
+    with ledger.engine.connect(), ledger.engine.connect():
+        assert len(asked) == 2
+    ledger.close()
+
+
+def test_the_limits_hold_behind_a_pooler_in_session_mode(db_url: str, tmp_path: Path) -> None:
+    with bouncer(db_url, tmp_path, "session") as url:
+        ledger = ledger_at(url)
+        assert in_force(ledger) == LIMITS
+        with ledger.engine.connect() as one, ledger.engine.connect() as two:
+            assert len({c.exec_driver_sql("SELECT pg_backend_pid()").scalar() for c in (one, two)}) == 2
+        ledger.close()
+
+
+def test_a_process_that_sleeps_in_a_transaction_behind_a_pooler_loses_it(db_url: str, tmp_path: Path) -> None:
+    with bouncer(db_url, tmp_path, "session") as url, psycopg.connect(db_url, autocommit=True) as admin:
+        ledger = ledger_at(url)
+        asleep = ledger.engine.connect()
+        asleep.exec_driver_sql("LOCK TABLE flow_runs")
+        held = "SELECT 1 FROM pg_locks WHERE relation = 'flow_runs'::regclass AND mode = 'AccessExclusiveLock'"
+        assert admin.execute(held).fetchone()
+        eventually(lambda: admin.execute(held).fetchone() is None, timeout=15, message="the lock is let go")
+        with pytest.raises(DBAPIError):
+            asleep.exec_driver_sql("SELECT 1")
+        ledger.close()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_pooler_that_changes_the_session_is_refused(
+    db_url: str, tmp_path: Path, mode: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "PATIENCE_S", 2.0)
+    with bouncer(db_url, tmp_path, mode, size=size, options="ignore_startup_parameters = options\n") as url:
+        ledger = ledger_at(url)
+        for _ in range(2):  # it is asked again, not remembered as good
+            with pytest.raises(PoolerUnfit, match=r"pool_mode = session") as caught, ledger.auto():
+                pass
+            assert caught.value.refused
+        with pytest.raises(PoolerUnfit):
+            migrate.upgrade(url)
+
+
+def test_a_pooler_without_a_free_session_is_said(db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "PATIENCE_S", 1.0)
+    with bouncer(db_url, tmp_path, "session", size=2) as url:
+        ledger = ledger_at(url)
+        with ledger.engine.connect(), ledger.engine.connect():
+            with pytest.raises(DBAPIError, match="no session was free within 1 s") as caught:
+                ledger.engine.connect()
+            assert is_disconnect(caught.value)
+        ledger.close()
+
+
+@pytest.mark.parametrize("threads_own", [True, False])
+def test_a_connection_that_was_ended_while_idle_is_not_used(
+    opened: Ledger, db_url: str, monkeypatch: pytest.MonkeyPatch, threads_own: bool
+) -> None:
+    monkeypatch.setattr(session, "IDLE_S", 0.0)
+
+    def ask() -> Any:
+        with opened.auto() as tx:
+            pid = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        if not threads_own:
+            opened.release_thread()
+        return pid
+
+    with psycopg.connect(db_url, autocommit=True) as admin:
+        first = ask()
+        assert ask() == first, "a connection that is well is kept"
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", [first])
+        assert ask() != first
+        if not threads_own:
+            with opened.tx() as tx:
+                last = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", [last])
+            with opened.tx() as tx:
+                assert tx.exec_driver_sql("SELECT pg_backend_pid()").scalar() != last
+
+
+def test_an_error_that_is_not_the_connections_costs_none(opened: Ledger) -> None:
+    made = connections_of(opened)
+    for error in (FlowNotFound("no"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            after(opened, "SELECT 1", error)
+    with pytest.raises(DBAPIError), opened.auto() as tx:
+        tx.exec_driver_sql("SELECT 1 / 0")
+    with opened.auto() as tx:
+        tx.exec_driver_sql("SELECT 1")
+    assert len(made) == 1
+
+
+def test_a_connection_that_is_in_the_middle_of_something_is_not_kept(opened: Ledger) -> None:
+    made = connections_of(opened)
+    with pytest.raises(ValueError, match="left"):
+        after(opened, "BEGIN", ValueError("left in a transaction"))
+    with opened.auto() as tx:
+        assert not tx.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()").scalar()
+    assert len(made) == 2
+
+
+def test_many_threads_prove_the_pooler_once(db_url: str, tmp_path: Path) -> None:
+    with bouncer(db_url, tmp_path, "session", size=10) as url:
+        ledger, failed = ledger_at(url), []
+
+        def use() -> None:
+            try:
+                with ledger.tx() as tx:
+                    tx.exec_driver_sql("SELECT pg_sleep(0.2)")
+            except Exception as exc:
+                failed.append(exc)
+
+        threads = [threading.Thread(target=use) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        ledger.close()

@@ -1,0 +1,41 @@
+"""Work in a forked child of the test's process."""
+
+import ctypes
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+
+
+def os_fork() -> int:
+    """As a server that loads before it forks does."""
+    return os.fork()
+
+
+def fork_without_hooks() -> int:
+    """As a server does that forks from C and does not tell Python."""
+    return int(ctypes.PyDLL(None).fork())
+
+
+def in_child(work: Callable[[], object], *, fork: Callable[[], int] = os_fork, timeout: float = 20.0) -> int | None:
+    """The exit code of a forked child that does `work`; None: it did not come back, and was killed."""
+    pid = fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
