@@ -44,6 +44,11 @@ class Shared:
         """Whether the child `pid` runs this claim's handler at this moment."""
         return any(_SLOT.unpack_from(self._memory, self._at(slot)) == (pid, wanted) for slot in range(_SLOTS))
 
+    @property
+    def busy(self) -> bool:
+        """Whether any child runs a handler at this moment."""
+        return any(_SLOT.unpack_from(self._memory, self._at(slot))[0] for slot in range(_SLOTS))
+
     @staticmethod
     def _at(slot: int) -> int:
         return _FIRST + (slot % _SLOTS) * _SLOT.size

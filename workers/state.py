@@ -96,6 +96,16 @@ class WorkerState:
         return self.shared.stopping
 
     @property
+    def busy(self) -> bool:
+        """Whether this worker runs a handler."""
+        return self.shared.busy if self.prefork else self.runtime().heartbeat.holds_any
+
+    @property
+    def poll_s(self) -> float:
+        """How often a keeper asks for what may be due at any moment."""
+        return min(1.0, max(0.05, self.settings.sweep_interval.total_seconds() / 5))
+
+    @property
     def owner(self) -> str:
         """Who claims: one name per thread of execution, so that a re-read claim is certainly one's own."""
         pid = os.getpid()

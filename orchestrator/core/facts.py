@@ -133,10 +133,18 @@ class Overrun:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one page of a sweep did."""
+    """What one page of a sweep changed; the dispatches are for the caller to publish.
 
-    count: int
+    `more`: the page was full and something came of it, so the next one is worth asking for at once. `unreadable`: runs
+    of another release were in it, which a keeper of that release has to look at. `next_s`: seconds until something
+    else is due, where that is known.
+    """
+
+    changed: int = 0
     dispatches: tuple[Dispatch, ...] = ()
+    more: bool = False
+    unreadable: bool = False
+    next_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

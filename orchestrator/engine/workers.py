@@ -10,10 +10,11 @@ def hello(ledger: Ledger, info: WorkerInfo) -> None:
     ledger.retry(lambda tx: workers.hello(tx, info))
 
 
-def seen(ledger: Ledger, worker_id: str, consuming: bool) -> bool:
-    """It is still there; `consuming` when its probe came back. False: say hello again."""
+def seen(ledger: Ledger, worker_id: str, *, consuming: bool, stopping: bool = False) -> bool:
+    """It is still there; `consuming` when its probe came back, `stopping` when it was told to stop: what it leaves
+    behind then is no crash. False: say hello again."""
     with ledger.auto() as tx:
-        return workers.seen(tx, worker_id, consuming)
+        return workers.seen(tx, worker_id, consuming=consuming, stopping=stopping)
 
 
 def gone(ledger: Ledger, worker_id: str) -> None:

@@ -50,6 +50,12 @@ def hot(tx: Connection, name: str, /, **parameters: Any) -> list[Any]:
         ) from exc
 
 
+def under(owner: str) -> str:
+    """The LIKE pattern of the owners that belong to a worker process: its pool children and threads."""
+    escaped = owner.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"{escaped}/%"
+
+
 def dispatches(rows: Sequence[Any]) -> tuple[Dispatch, ...]:
     """Rows of (run id, step key, number, task, queue, priority)."""
     return tuple(Dispatch(*tuple(row)) for row in rows)

@@ -171,12 +171,15 @@ flow_steps = Table(
     _when("queue_deadline"),
     _when("started_at"),
     _when("ended_at"),
+    Column("deploys", Integer, nullable=False, server_default="0", comment="attempts that a stopping worker left"),
     # No index names `status`: a step that goes from BLOCKED to RUNNING to SUCCEEDED touches none of them (HOT updates).
     Index("ix_flow_steps_ready", "queue", "priority", "ready_at", postgresql_where=text("queued")),
     Index("ix_flow_steps_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index(
         "ix_flow_steps_queue_deadline",
         "queue_deadline",
+        "run_id",
+        "step_key",
         postgresql_where=text("queue_deadline IS NOT NULL"),
     ),
     **HOT,
@@ -245,6 +248,11 @@ flow_step_claims = Table(
     _when("stop_at", comment="when the step's timeout ends it"),
     Column("progress", JSON),
     Index("ix_flow_step_claims_live", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    Index(
+        "ix_flow_step_claims_stop",
+        "stop_at",
+        postgresql_where=text("expires_at IS NOT NULL AND stop_at IS NOT NULL"),
+    ),
     **HOT,
 )
 
@@ -261,7 +269,17 @@ flow_run_controls = Table(
     _when("paused_at"),
     Column("paused_by", Text),
     Column("closed", Boolean, nullable=False, server_default=text("false"), comment="the run ended"),
-    Index("ix_flow_run_controls_deadline", "deadline", postgresql_where=text("NOT closed AND deadline IS NOT NULL")),
+    Index(
+        "ix_flow_run_controls_deadline",
+        "deadline",
+        "run_id",
+        postgresql_where=text(
+            "NOT closed AND deadline IS NOT NULL AND timed_out_at IS NULL AND cancel_requested_at IS NULL"
+        ),
+    ),
+    Index(
+        "ix_flow_run_controls_grace", "grace_ends_at", postgresql_where=text("NOT closed AND grace_ends_at IS NOT NULL")
+    ),
 )
 
 flow_idempotency_keys = Table(
@@ -414,6 +432,7 @@ flow_workers = Table(
     _when("started_at", nullable=False, server_default=NOW),
     _when("seen_at", nullable=False, server_default=NOW),
     _when("consumed_at", comment="last time its probe came back through the broker"),
+    _when("stopping_at", comment="it was told to stop: what it leaves is no crash"),
 )
 
 FUNCTIONS = {

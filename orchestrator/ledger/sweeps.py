@@ -2,13 +2,28 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Dispatch
-from orchestrator.ledger.rows import dispatches, one, run
+from orchestrator.ledger.rows import dispatches, one, run, under
+
+
+class Place(NamedTuple):
+    """How far a walk through rows in the order of their times has come."""
+
+    at: str
+    run_id: UUID
+    step_key: str
+
+    def values(self) -> dict[str, Any]:
+        """As a statement takes it."""
+        return {"begin": self.at, "begin_run": self.run_id, "begin_step": self.step_key}
+
+
+START: Final = Place("-infinity", UUID(int=0), "")
 
 
 def requeue_expired(tx: Connection, page: int, crash_limit: int) -> Sequence[Row[Any]]:
@@ -16,19 +31,14 @@ def requeue_expired(tx: Connection, page: int, crash_limit: int) -> Sequence[Row
     return run(tx, "requeue_expired", page=page, crash_limit=crash_limit).all()
 
 
-def expired(tx: Connection, page: int, crash_limit: int) -> Sequence[Row[Any]]:
+def expired(tx: Connection, page: int, place: Place, crash_limit: int) -> Sequence[Row[Any]]:
     """Claims whose lease ran out, of steps that may not run again."""
-    return run(tx, "expired", page=page, crash_limit=crash_limit).all()
+    return run(tx, "expired", page=page, crash_limit=crash_limit, **place.values()).all()
 
 
 def held_by(tx: Connection, owner: str, page: int) -> Sequence[Row[Any]]:
     """Live claims of a worker process and its pool children, or of one child."""
-    return run(tx, "held_by", owner=owner, prefix=_under(owner), page=page).all()
-
-
-def _under(owner: str) -> str:
-    escaped = owner.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"{escaped}/%"
+    return run(tx, "held_by", owner=owner, prefix=under(owner), page=page).all()
 
 
 def requeue_lost(tx: Connection, rows: Sequence[Row[Any]]) -> tuple[Dispatch, ...]:
@@ -60,25 +70,25 @@ def end_sessions(tx: Connection, rows: Sequence[Row[Any]]) -> None:
     )
 
 
-def due(tx: Connection, page: int) -> tuple[Dispatch, ...]:
-    """WAITING to READY for steps whose time has come."""
-    return dispatches(run(tx, "due", page=page).all())
+def due(tx: Connection, page: int) -> tuple[tuple[Dispatch, ...], float | None]:
+    """WAITING to READY for steps whose time has come; with the seconds until the next timer, None when none is set."""
+    *found, last = run(tx, "due", page=page).all()
+    return dispatches([tuple(row)[:6] for row in found]), last.next_s
 
 
-def next_due(tx: Connection) -> float | None:
-    """Seconds until the next timer."""
-    row = one(tx, "next_due")
-    return None if row is None or row.seconds is None else float(row.seconds)
+def past_deadline(tx: Connection, page: int, place: Place) -> Sequence[Row[Any]]:
+    """Open runs past their deadline that nothing stopped yet."""
+    return run(tx, "past_deadline", page=page, **place.values()).all()
 
 
-def past_deadline(tx: Connection, page: int) -> list[UUID]:
-    """Open runs past their deadline."""
-    return [row.run_id for row in run(tx, "past_deadline", page=page)]
+def still_late(tx: Connection, run_id: UUID) -> bool:
+    """Whether the run, which the caller holds, is past its deadline."""
+    return one(tx, "still_late", run_id=run_id) is not None
 
 
-def past_queue_deadline(tx: Connection, page: int) -> Sequence[Row[Any]]:
+def past_queue_deadline(tx: Connection, page: int, place: Place) -> Sequence[Row[Any]]:
     """Ready steps that nobody claimed in time."""
-    return run(tx, "past_queue_deadline", page=page).all()
+    return run(tx, "past_queue_deadline", page=page, **place.values()).all()
 
 
 def still_ready(tx: Connection, run_id: UUID, step_key: str, number: int) -> Row[Any] | None:
@@ -86,6 +96,6 @@ def still_ready(tx: Connection, run_id: UUID, step_key: str, number: int) -> Row
     return one(tx, "still_ready", run_id=run_id, step_key=step_key, number=number)
 
 
-def overrun(tx: Connection, owner: str, page: int) -> Sequence[Row[Any]]:
+def overrun(tx: Connection, owner: str, page: int, place: Place) -> Sequence[Row[Any]]:
     """Live claims of a worker past their step timeout or their run's grace."""
-    return run(tx, "overrun", owner=owner, prefix=_under(owner), page=page).all()
+    return run(tx, "overrun", owner=owner, prefix=under(owner), page=page, **place.values()).all()

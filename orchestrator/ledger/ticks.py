@@ -160,6 +160,11 @@ def count_doubles(tx: Connection, ids: Sequence[ScheduleId]) -> None:
     run(tx, "count_doubles", flows=flows, keys=keys)
 
 
+def any_waits(tx: Connection) -> bool:
+    """Whether a tick is queued or a backfill open."""
+    return bool(run(tx, "any_waits").scalar_one())
+
+
 def startable(tx: Connection, page: int) -> Sequence[Row[Any]]:
     """Queued ticks whose run before has ended."""
     return run(tx, "startable_ticks", page=page).all()

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -167,9 +167,17 @@ class Ledger:
 
         `work` may run several times, so it must do nothing but SQL.
         """
+        return self._again(self.tx, work)
+
+    def once(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, a single statement, as its own commit and one round trip; again, when it lost a deadlock."""
+        return self._again(self.auto, work)
+
+    @staticmethod
+    def _again(open_: Callable[[], AbstractContextManager[Connection]], work: Callable[[Connection], T]) -> T:
         for remaining in reversed(range(ATTEMPTS)):
             try:
-                with self.tx() as connection:
+                with open_() as connection:
                     return work(connection)
             except OperationalError as exc:
                 if not remaining or not isinstance(exc.orig, pg.DeadlockDetected | pg.SerializationFailure):

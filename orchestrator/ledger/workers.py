@@ -5,7 +5,7 @@ from dataclasses import asdict
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import WorkerInfo
-from orchestrator.ledger.rows import one, run
+from orchestrator.ledger.rows import one, run, under
 
 
 def hello(tx: Connection, info: WorkerInfo) -> None:
@@ -15,11 +15,21 @@ def hello(tx: Connection, info: WorkerInfo) -> None:
     run(tx, "bury")
 
 
-def seen(tx: Connection, worker_id: str, consuming: bool) -> bool:
+def seen(tx: Connection, worker_id: str, *, consuming: bool, stopping: bool) -> bool:
     """Refresh; False when the row is gone."""
-    return one(tx, "seen", id=worker_id, consuming=consuming) is not None
+    return one(tx, "seen", id=worker_id, consuming=consuming, stopping=stopping) is not None
 
 
 def gone(tx: Connection, worker_id: str) -> None:
-    """Remove the worker's row."""
-    run(tx, "gone", id=worker_id)
+    """Remove the worker's row, unless claims are left that it was told to stop with."""
+    run(tx, "gone", id=worker_id, prefix=under(worker_id))
+
+
+def lead(tx: Connection, silent_s: float) -> bool:
+    """Whether this transaction leads the keepers until it ends, which it does after `silent_s` without a statement."""
+    return bool(run(tx, "lead", silent=f"{round(silent_s * 1000)}ms").one().leads)
+
+
+def still_leads(tx: Connection) -> None:
+    """The leader's transaction is heard of. Raises when it was ended."""
+    run(tx, "still_leads")

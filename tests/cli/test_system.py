@@ -145,7 +145,7 @@ def _doctor(cli: Cli, code: int) -> dict[str, dict[str, str]]:
 
 def test_doctor_is_content_with_a_good_installation(cli: Cli, stack: Client) -> None:
     _worker(stack)
-    workers.seen(stack.ledger, "host/1/abc", True)
+    workers.seen(stack.ledger, "host/1/abc", consuming=True)
     found = _doctor(cli, 0)
     # The test's own servers are embedded, without `dev`, and keep nothing.
     assert {one["status"] for name, one in found.items() if name not in {"servers", "broker persistence"}} == {"pass"}

@@ -12,7 +12,7 @@ from orchestrator.cli import scheduleview
 from orchestrator.core.facts import Lease
 from orchestrator.core.timing import Cron, Every, Rule
 from orchestrator.engine.schedules import tick
-from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.ledger import schedules
 from orchestrator.ledger.schedules import ScheduleRow, TickRow
 from orchestrator.ledger.tx import Ledger

@@ -31,13 +31,13 @@ def test_back_off_is_a_row_that_is_never_due_early(lab: Lab) -> None:
         assert step["status"] == "waiting"
         assert before + timedelta(seconds=delay) <= step["due_at"] <= lab.now() + timedelta(seconds=delay)
         assert lab.status(run_id) is RunStatus.WAITING
-        assert 0 < (sweep.next_due(lab.ledger) or 0) <= delay
+        assert 0 < (sweep.due(lab.ledger).next_s or 0) <= delay
         lab.forward(delay - 5)
-        assert sweep.due(lab.ledger).count == 0
+        assert sweep.due(lab.ledger).changed == 0
         assert lab.try_take(run_id, "a") is None
         lab.forward(6)
         assert keys(sweep.due(lab.ledger).dispatches) == ["a"]
-        assert sweep.due(lab.ledger).count == 0
+        assert sweep.due(lab.ledger).changed == 0
     lease = lab.take(run_id, "a")
     assert lease.attempt == 3
     assert lab.status(run_id) is RunStatus.RUNNING
@@ -93,7 +93,7 @@ def test_a_crash_charges_no_retry_but_has_its_own_budget(lab: Lab) -> None:
         lease = lab.take(run_id, "a", owner=f"w{crash}")
         lab.forward(LEASE + timedelta(seconds=1))
         swept = sweep.expired(lab.ledger, crash_limit=3)
-        assert swept.count == 1
+        assert swept.changed == 1
         assert keys(swept.dispatches) == (["a"] if crash < 3 else [])
         with pytest.raises(LeaseLost):
             lab.done(lease)
@@ -324,14 +324,14 @@ def test_queue_timeout_fails_what_nobody_claims(lab: Lab) -> None:
     """The limit counts from the moment the step became ready, by the ledger's clock."""
     run_id = lab.run({"a": call(queue_timeout="PT60S"), "b": call(run_after={"a": ["failed"]}, queue_timeout="PT60S")})
     lab.forward(55)
-    assert sweep.queue_timeouts(lab.ledger).count == 0
+    assert sweep.queue_timeouts(lab.ledger).changed == 0
     lab.forward(6)
     assert keys(sweep.queue_timeouts(lab.ledger).dispatches) == ["b"]
     assert lab.step(run_id, "a")["reason"] == "no worker claimed it within its queue_timeout of 1m"
     assert lab.attempts(run_id, "a") == []
     lease = lab.take(run_id, "b")
     lab.forward(100)
-    assert sweep.queue_timeouts(lab.ledger).count == 0
+    assert sweep.queue_timeouts(lab.ledger).changed == 0
     assert lab.done(lease).run_status is RunStatus.SUCCEEDED
 
 
@@ -365,10 +365,10 @@ def test_deadline_ends_the_run_timed_out(lab: Lab) -> None:
     run_id = lab.run({"a": call(), "b": after("a"), "c": call()}, deadline="PT60S")
     a = lab.take(run_id, "a", lease=timedelta(seconds=600))
     lab.forward(55)
-    assert sweep.deadlines(lab.ledger, GRACE).count == 0
+    assert sweep.deadlines(lab.ledger, GRACE).changed == 0
     lab.forward(6)
-    assert sweep.deadlines(lab.ledger, GRACE).count == 1
-    assert sweep.deadlines(lab.ledger, GRACE).count == 0
+    assert sweep.deadlines(lab.ledger, GRACE).changed == 1
+    assert sweep.deadlines(lab.ledger, GRACE).changed == 0
     assert lab.statuses(run_id) == {"a": "running", "b": "cancelled", "c": "cancelled"}
     assert lab.done(a).run_status is RunStatus.TIMED_OUT
     row = reads.get_run(lab.ledger, run_id)
@@ -391,7 +391,7 @@ def test_deadlines_of_ended_runs_are_closed(lab: Lab) -> None:
     failed = lab.start()
     lab.do_fail(failed, "a")
     lab.forward(61)
-    assert sweep.deadlines(lab.ledger, GRACE).count == 0
+    assert sweep.deadlines(lab.ledger, GRACE).changed == 0
 
 
 def test_a_loop_without_a_window_lets_others_in_while_a_child_waits(lab: Lab) -> None:

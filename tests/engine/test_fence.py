@@ -132,7 +132,7 @@ def test_an_expired_lease_that_nobody_took_still_counts(lab: Lab) -> None:
     lab.forward(LEASE * 5)
     (renewal,) = renew.renew(lab.ledger, [LeaseBeat(run_id, "a", a.fence)], LEASE)
     assert renewal.alive
-    assert sweep.expired(lab.ledger, crash_limit=3).count == 1
+    assert sweep.expired(lab.ledger, crash_limit=3).changed == 1
     lab.done(a)
     with pytest.raises(LeaseLost):
         lab.done(b)
@@ -151,7 +151,7 @@ def test_renewals_prolong_and_carry_progress(lab: Lab) -> None:
     progress = {step.key: step.progress for step in reads.steps(lab.ledger, run_id)}
     assert progress == {"a": {"done": 1, "total": 9}, "b": None}
     lab.forward(20)
-    assert sweep.expired(lab.ledger, crash_limit=3).count == 0
+    assert sweep.expired(lab.ledger, crash_limit=3).changed == 0
     assert renew.renew(lab.ledger, [], LEASE) == []
     lab.done(a)
     lab.done(b)
@@ -196,7 +196,7 @@ def test_take_over_waits_for_the_end_of_the_lease(lab: Lab) -> None:
     run_id = lab.run({"a": call()})
     first = lab.take(run_id, "a")
     lab.forward(LEASE - timedelta(seconds=3))
-    assert sweep.expired(lab.ledger, crash_limit=3).count == 0
+    assert sweep.expired(lab.ledger, crash_limit=3).changed == 0
     lab.forward(4)
     assert keys(sweep.expired(lab.ledger, crash_limit=3).dispatches) == ["a"]
     lab.do(run_id, "a")

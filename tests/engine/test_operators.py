@@ -36,7 +36,7 @@ def test_cancel_of_a_run_that_no_handler_works_for(lab: Lab) -> None:
     assert row.cancel_reason == "enough"
     assert row.error == {"type": "cancelled", "message": "enough", "by": "ann"}
     lab.forward(10)
-    assert sweep.due(lab.ledger).count == 0
+    assert sweep.due(lab.ledger).changed == 0
     assert [event for event in lab.events(run_id) if event.startswith("run.")] == [
         "run.accepted",
         "run.started",
@@ -107,7 +107,7 @@ def test_of_cancel_and_deadline_the_first_decides(lab: Lab) -> None:
     sweep.deadlines(lab.ledger, GRACE)
     cancel(lab, timed_out)
     assert [lab.done(lease).run_status for lease in held] == [RunStatus.TIMED_OUT, RunStatus.CANCELLED]
-    assert sweep.deadlines(lab.ledger, GRACE).count == 0
+    assert sweep.deadlines(lab.ledger, GRACE).changed == 0
 
 
 def test_unknown_runs(lab: Lab) -> None:

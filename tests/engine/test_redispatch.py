@@ -115,10 +115,10 @@ def test_dead_workers_do_not_count(lab: Lab) -> None:
     hello(lab, "demo.work")
     lab.forward(31)
     assert lost(lab) == []
-    assert workers.seen(lab.ledger, "h/1/r", True)
+    assert workers.seen(lab.ledger, "h/1/r", consuming=True)
     assert lost(lab) == ["a"]
     workers.gone(lab.ledger, "h/1/r")
-    assert not workers.seen(lab.ledger, "h/1/r", True)
+    assert not workers.seen(lab.ledger, "h/1/r", consuming=True)
 
 
 def test_confirm_notes_the_first_message_only(lab: Lab) -> None:

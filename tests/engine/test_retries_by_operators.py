@@ -160,7 +160,7 @@ def test_retry_of_a_stopped_run_goes_on_where_it_was(lab: Lab, how: str) -> None
     assert lab.status(run_id) is (RunStatus.CANCELLED if how == "cancel" else RunStatus.TIMED_OUT)
     assert again(lab, run_id) == ["b", "each.1.do", "each.2.do", "later.0.do", "later.1.do"]
     lab.audit()
-    assert sweep.deadlines(lab.ledger, GRACE).count == 0
+    assert sweep.deadlines(lab.ledger, GRACE).changed == 0
     lab.drain(run_id, chain=True)
     assert lab.status(run_id) is RunStatus.SUCCEEDED
     assert lab.status(run_id) is RunStatus.SUCCEEDED
@@ -172,7 +172,7 @@ def test_a_deadline_that_lies_ahead_still_holds_after_a_retry(lab: Lab) -> None:
     lab.do_fail(run_id, "a")
     again(lab, run_id)
     lab.forward(61)
-    assert sweep.deadlines(lab.ledger, GRACE).count == 1
+    assert sweep.deadlines(lab.ledger, GRACE).changed == 1
     assert lab.status(run_id) is RunStatus.TIMED_OUT
 
 

@@ -9,6 +9,7 @@ from orchestrator.core.states import RunStatus
 from orchestrator.engine import faults
 from orchestrator.engine.steps import release, renew
 from orchestrator.engine.sweeps import sweep
+from orchestrator.engine.sweeps.walk import Walk
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import statements
 from tests.engine.test_races import cancel, expire
@@ -23,7 +24,7 @@ def test_two_sweepers_take_each_lease_once(lab: Lab) -> None:
     run_id, steps = thirty_lost(lab)
     swept = lab.race(*(lambda: expire(lab) for _ in range(3)))
     assert sorted(key for each in swept for key in keys(each.dispatches)) == steps
-    assert sum(each.count for each in swept) == len(steps), "no keeper reads what another one writes"
+    assert sum(each.changed for each in swept) == len(steps), "no keeper reads what another one writes"
     crashes = lab.rows("SELECT DISTINCT crashes FROM flow_steps WHERE run_id = %s AND loop_key IS NOT NULL", run_id)
     assert [row["crashes"] for row in crashes] == [1]
 
@@ -44,7 +45,7 @@ def test_a_sweeper_passes_by_what_another_one_holds(lab: Lab) -> None:
     _, steps = thirty_lost(lab)
     first_ten = "SELECT 1 FROM flow_step_claims ORDER BY expires_at LIMIT 10 FOR NO KEY UPDATE"
     with lab.holding(first_ten):
-        assert [sweep.expired(lab.ledger, crash_limit=3, page=15).count for _ in range(3)] == [15, 5, 0]
+        assert [sweep.expired(lab.ledger, crash_limit=3, walk=Walk(15)).changed for _ in range(3)] == [15, 5, 0]
     assert len(expire(lab).dispatches) == 10
     assert len(steps) == 30
 
@@ -72,7 +73,7 @@ def test_a_sweep_leaves_a_lease_alone_that_is_being_renewed(lab: Lab) -> None:
     lease = lab.take(run_id, "a")
     lab.forward(LEASE * 2)
     with lab.holding(LATE_RENEWAL, run_id):
-        assert expire(lab).count == 0
+        assert expire(lab).changed == 0
     assert lab.done(lease).run_status is RunStatus.SUCCEEDED
 
 

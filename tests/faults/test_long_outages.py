@@ -29,8 +29,9 @@ FIRST_S: Final = 5.0
 PAUSE_S: Final = 2.5
 EARLY: Final = 5
 """Attempts of a loop while its pauses still grow."""
-LOOPS: Final = {"postgres": 7, "valkey": 3}
-"""register, sweep, timers, watchdog, queued, overruns, messages; messages, probe, ticks."""
+LOOPS: Final = {"postgres": 10, "valkey": 3}
+"""register, overruns, leader and the leader's leases, timers, deadlines, queue_timeouts, watchdog, queued, messages;
+messages, probe, ticks."""
 TRIES: Final = {"postgres": 1, "valkey": 2}
 """Connections asked for in one attempt."""
 CLAIM_PAUSE_S: Final = 1.0

@@ -86,9 +86,9 @@ def drain(field: Arena) -> int:
     """A keeper's sweep: page after page until one is not full."""
     total = 0
     while True:
-        swept = sweep.expired(field.ledger, crash_limit=3, page=500)
+        swept = sweep.expired(field.ledger, crash_limit=3)
         total += len(swept.dispatches)
-        if not swept.count:
+        if not swept.changed:
             return total
 
 

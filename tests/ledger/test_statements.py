@@ -23,7 +23,7 @@ VALUES: dict[str, Any] = {
     ),
     **dict.fromkeys(("failed", "crashed", "ended", "sinks", "failures", "sinks_open", "pointer", "missing", "fold"), 1),
     **dict.fromkeys(("page", "limit", "crash_limit", "count", "start", "let_in", "priority"), 5),
-    **dict.fromkeys(("chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming"), False),
+    **dict.fromkeys(("chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping"), False),
     **dict.fromkeys(
         ("lease", "lease_for", "delay", "grace", "ttl", "worker_ttl", "unpublished_after"), timedelta(seconds=9)
     ),
@@ -45,6 +45,10 @@ VALUES: dict[str, Any] = {
     "progress": [None],
     "ready_at": None,
     "halt": "cancelled",
+    "begin": "-infinity",
+    "begin_run": SOME_ID,
+    "begin_step": "a",
+    "silent": "10s",
     "status": "failed",
 }
 SPECIAL: dict[str, dict[str, Any]] = {
@@ -74,7 +78,6 @@ HOT = (
     "outstanding",
     "past_deadline",
     "past_queue_deadline",
-    "next_due",
     "confirm",
     "lock_run",
     "end_claim",

@@ -285,7 +285,7 @@ class World:
 
     def _beat(self, process: Process) -> None:
         process.pulse.beat()
-        if not workers.seen(self.ledger, process.state.worker_id, True):
+        if not workers.seen(self.ledger, process.state.worker_id, consuming=True, stopping=process.state.stopping):
             workers.hello(self.ledger, process.info())
 
     @staticmethod

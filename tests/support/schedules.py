@@ -8,7 +8,7 @@ from uuid import UUID
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.engine.schedules import tick
-from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.engine.schedules.tick import AnnouncedResult
 from orchestrator.ledger import reads, schedules
 from orchestrator.ledger.schedules import ScheduleRow, TickRow

@@ -5,9 +5,10 @@ import queue
 import signal
 from typing import Any, Final
 
-from orchestrator.core.facts import Overrun
+from orchestrator.core.facts import Overrun, Swept
 from orchestrator.engine.steps import release
 from orchestrator.observe.logs import log
+from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.shared import digest
 from orchestrator.workers.state import WorkerState
 
@@ -42,10 +43,14 @@ class Children:
         # The pool lists a child a moment before it is forked: then it has no pid yet.
         return {child.pid for child in list(pool._pool) if child.pid} if pool is not None else self._known
 
-    def bury(self) -> float:
-        """End the claims of children that died, and publish what follows. Safe to repeat after an error."""
+    def duty(self) -> Duty:
+        """Each worker's own."""
+        return Duty("children", Scope.WORKER, _POLL_S if self._state.prefork else 60.0, self.bury)
+
+    def bury(self) -> Swept:
+        """End the claims of children that died. Safe to repeat after an error."""
         if not self._state.prefork:
-            return 60.0
+            return Swept()
         listed = self._listed()
         dead = {pid for pid in listed if _is_dead(pid)}
         while not self._reported.empty():
@@ -56,9 +61,8 @@ class Children:
         self._known = listed
         if gone:
             self._replace()
-        for pid in sorted(self._gone):
-            self._end(pid)
-        return _POLL_S
+        pid = min(self._gone, default=None)
+        return Swept() if pid is None else self._end(pid)
 
     def _replace(self) -> None:
         """Let the pool start another child now.
@@ -70,13 +74,14 @@ class Children:
         if hub is not None and maintain is not None and not self._state.stopping:
             hub.call_soon(maintain)
 
-    def _end(self, pid: int) -> None:
-        runtime = self._state.runtime()
+    def _end(self, pid: int) -> Swept:
         dispatches = release.end_owned(
-            runtime.ledger, f"{self._state.worker_id}/{pid}", crash_limit=self._state.settings.crash_limit
+            self._state.runtime().ledger,
+            f"{self._state.worker_id}/{pid}",
+            crash_limit=self._state.settings.crash_limit,
         )
         self._gone.discard(pid)
-        runtime.publisher.publish(dispatches)
+        return Swept(1, dispatches, next_s=0.0 if self._gone else None)
 
     def stop(self, overrun: Overrun) -> None:
         """End the handler of a claim that the ledger has ended already."""

@@ -2,8 +2,10 @@
 
 from typing import Any, Final
 
+from orchestrator.core.facts import Swept
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.observe.logs import log
+from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
 
 _PAGE: Final = 500
@@ -20,7 +22,13 @@ class LostMessages:
         self._connection: Any = None
         self._queues: set[str] = set()
 
-    def sweep(self) -> float:
+    def duty(self) -> Duty:
+        """Every sweep."""
+        return Duty(
+            "messages", Scope.CLUSTER, self._settings.sweep_interval.total_seconds(), self.sweep, close=self.close
+        )
+
+    def sweep(self) -> Swept:
         """Per list of Redis: first its length, then the ledger's count; what moves in between is not missed."""
         depths = self._depths(self._queues | set(self._state.app.amqp.queues.consume_from))
         outstanding = redispatch.outstanding(self._state.runtime().ledger)
@@ -28,7 +36,7 @@ class LostMessages:
         for (queue, key), (priorities, expected) in self._lists(outstanding).items():
             if key in depths:
                 self._send_again(queue, priorities, expected - depths[key])
-        return self._pause_s
+        return Swept()
 
     def _lists(self, outstanding: dict[tuple[str, int], int]) -> dict[tuple[str, str], tuple[list[int], int]]:
         """By queue and Redis list: the priorities that share it, and how many messages it should hold."""
@@ -38,10 +46,6 @@ class LostMessages:
             priorities, expected = lists.get(place, ([], 0))
             lists[place] = ([*priorities, priority], expected + count)
         return lists
-
-    @property
-    def _pause_s(self) -> float:
-        return self._settings.sweep_interval.total_seconds()
 
     def close(self) -> None:
         if self._connection is not None:

@@ -12,7 +12,9 @@ from typing import Any, Final
 from celery import Celery, Task, bootsteps
 from kombu.entity import Exchange, Queue
 
+from orchestrator.core.facts import Swept
 from orchestrator.observe.logs import log
+from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState, state_of
 
 TASK: Final = "workers.probe"
@@ -95,20 +97,24 @@ class Probe:
                 log.info("probe.recovered")
             self._remedy = 0
 
-    def tick(self) -> float:
-        """Judge the open probes, then send the next. Returns the pause until the next call."""
+    def duty(self) -> Duty:
+        """Each worker's own."""
+        return Duty("probe", Scope.WORKER, self.interval_s, self.tick, failed=self.forget_on_outage, close=self.close)
+
+    def tick(self) -> Swept:
+        """Judge the open probes, then send the next."""
         if self._full() or self._state.stopping:
             self._forget()  # a full worker takes nothing, rightly
-            return self.interval_s
+            return Swept()
         self._send()  # raises while Redis is away: then silence proves nothing, and the caller logs it
         if self._reconnecting():
             self._forget_open()
-            return self.interval_s
+            return Swept()
         with self._guard:
             silent = bool(self._open) and monotonic() - min(self._open.values()) >= _MISSED * self.interval_s
         if silent:
             self._act()
-        return self.interval_s
+        return Swept()
 
     def forget_on_outage(self) -> None:
         """Redis was away; what was sent before may be gone."""

@@ -8,13 +8,14 @@ from itertools import islice
 from time import monotonic
 from typing import Final
 
+from orchestrator.core.facts import Swept
 from orchestrator.engine.schedules import tick
-from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.ledger.schedules import ScheduleId
-from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import log
 from orchestrator.schedules.message import Inbox
 from orchestrator.servers.diagnosis import one_line
+from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.run.outage import passing
 from orchestrator.workers.state import WorkerState
 
@@ -33,7 +34,7 @@ class _Asked:
 
 
 class Ticks:
-    """The loops `ticks`, `watchdog` and `queued`. Each is called by a thread of its own."""
+    """Three duties, of a thread each: ticks that a beat announces, those that nobody announced, queued ones."""
 
     def __init__(self, state: WorkerState, ended: Callable[[], bool]) -> None:
         self._state = state
@@ -43,36 +44,57 @@ class Ticks:
         self._early: deque[tuple[float, ScheduleId, _Asked]] = deque(maxlen=_BACKLOG)
         """With the moment to ask again."""
         self._late = 0
+        self._count = 0
 
-    def take(self) -> float:
+    def announced(self) -> Duty:
+        """Each worker takes some of what beats announce."""
+        return Duty("ticks", Scope.WORKER, 0.0, self.take, close=self.close)
+
+    def watchdog(self) -> Duty:
+        """What no beat announced."""
+        every_s = self._state.settings.watchdog_interval.total_seconds()
+        return Duty("watchdog", Scope.CLUSTER, every_s, self.watch)
+
+    def queued(self) -> Duty:
+        """What waits for a run to end: seldom asked for while nothing does."""
+        return Duty("queued", Scope.CLUSTER, self._state.settings.sweep_interval.total_seconds(), self.start_queued)
+
+    def take(self) -> Swept:
         """Fire what beats announce. What cannot be fired now stays here; the watchdog would fire it too."""
         if self._state.stopping:
             self._inbox.close()
-            return 60.0
+            return Swept(next_s=_WAIT_S)
         self._fire_all()
         soonest = min((at for at, _, _ in self._early), default=monotonic() + _WAIT_S)
         for hint in self._inbox.take(max(0.001, soonest - monotonic())):
             # One question per schedule is enough: all that is due is decided.
             self._hints[hint.flow, hint.key] = _Asked(hint.planned)
         self._fire_all()
-        return 0.0
+        return Swept()
 
-    def watch(self) -> float:
+    def watch(self) -> Swept:
         """Fire what nobody announced: no beat runs, Redis is away, a message was lost."""
-        settings = self._state.settings
-        late = self._all(lambda ledger: tick.fire(ledger, by="watchdog", late=settings.tick_grace))
-        if late and not self._late:
+        fired = tick.fire(self._state.runtime().ledger, by="watchdog", late=self._state.settings.tick_grace)
+        self._count += fired.decided
+        if not fired.more:
+            self._say()
+        return Swept(fired.decided, fired.dispatches, more=fired.more)
+
+    def _say(self) -> None:
+        if self._count and not self._late:
             log.warning(
                 "tick.late",
-                extra={"count": late, "fix": "ask `orchestrator doctor` whether a beat runs, and reaches Redis"},
+                extra={"count": self._count, "fix": "ask `orchestrator doctor` whether a beat runs, and reaches Redis"},
             )
-        self._late = late
-        return settings.watchdog_interval.total_seconds()
+        self._late, self._count = self._count, 0
 
-    def start_queued(self) -> float:
+    def start_queued(self) -> Swept:
         """Start what waited for its turn: queued ticks, and those of backfills."""
-        self._all(tick.waiting)
-        return min(1.0, self._state.settings.sweep_interval.total_seconds())
+        ledger = self._state.runtime().ledger
+        if not tick.any_waits(ledger):
+            return Swept()
+        fired = tick.waiting(ledger)
+        return Swept(fired.decided, fired.dispatches, more=fired.more, next_s=_WAIT_S)
 
     def close(self) -> None:
         self._inbox.close()
@@ -125,16 +147,6 @@ class Ticks:
                 again = _Asked(asked[name].planned, tries + 1)
                 self._early.append((monotonic() + max(0.0, early_s), name, again))
         self._publish(told.fired)
-
-    def _all(self, work: Callable[[Ledger], Fired]) -> int:
-        total = 0
-        while not self._ended():
-            fired = work(self._state.runtime().ledger)
-            self._publish(fired)
-            total += fired.decided
-            if not fired.more:
-                break
-        return total
 
     def _publish(self, fired: Fired) -> None:
         self._state.runtime().publisher.publish(fired.dispatches)

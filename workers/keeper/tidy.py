@@ -2,17 +2,17 @@
 
 from typing import Final
 
+from orchestrator.core.facts import Swept
 from orchestrator.engine.sweeps import retention
 from orchestrator.observe.logs import log
+from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
 
 _REST_S: Final = 3600.0
-_PAUSE_S: Final = 0.2
-"""After a page, so that a large clean-up leaves room for work."""
 
 
 class Tidy:
-    """One page per call. Any number of workers may tidy at once: they pass by what another one removes."""
+    """One page of each kind per call."""
 
     def __init__(self, state: WorkerState) -> None:
         self._state = state
@@ -20,15 +20,19 @@ class Tidy:
         self._runs = 0
         self._ticks = 0
 
-    def sweep(self) -> float:
+    def duty(self) -> Duty:
+        """Once an hour."""
+        return Duty("tidy", Scope.CLUSTER, _REST_S, self.sweep)
+
+    def sweep(self) -> Swept:
         ledger, ttl = self._state.runtime().ledger, self._state.settings.retention
         keys = retention.keys(ledger)
         runs = 0 if ttl is None else retention.runs(ledger, ttl)
         ticks = 0 if ttl is None else retention.ticks(ledger, ttl)
         self._keys, self._runs, self._ticks = self._keys + keys, self._runs + runs, self._ticks + ticks
         if keys or runs or ticks:
-            return _PAUSE_S
+            return Swept(keys + runs + ticks, more=True)
         if self._keys or self._runs or self._ticks:
             log.info("ledger.tidied", extra={"keys": self._keys, "runs": self._runs, "ticks": self._ticks})
             self._keys = self._runs = self._ticks = 0
-        return _REST_S
+        return Swept()

@@ -8,10 +8,11 @@ from collections import deque
 from time import monotonic
 from typing import Any, Final
 
-from orchestrator.core.facts import Dispatch
+from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.delivery import message
 from orchestrator.ledger import reads
 from orchestrator.observe.logs import SUPPRESSED, about_dispatch, log
+from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
 
 _PAUSE_S: Final = 0.5
@@ -34,17 +35,20 @@ class UnknownTasks:
         info = {**(raw.delivery_info or {}), "priority": raw.properties.get("priority")}
         self._held.append(message.read(raw.headers["task"], args, info))
 
-    def hand_on(self) -> float:
+    def duty(self) -> Duty:
+        """Each worker's own."""
+        return Duty("unknown_tasks", Scope.WORKER, _PAUSE_S, self.hand_on)
+
+    def hand_on(self) -> Swept:
         """Send what a live worker can run. The rest is dropped: the ledger sends it when there is such a worker."""
         if not self._held:
-            return _PAUSE_S
-        runtime = self._state.runtime()
-        known = {task for worker in reads.workers(runtime.ledger) if worker.live for task in worker.handlers}
+            return Swept()
+        live = reads.workers(self._state.runtime().ledger, self._state.settings.worker_ttl)
+        known = {task for worker in live if worker.live for task in worker.handlers}
         taken = [self._held.popleft() for _ in range(len(self._held))]
         for one in taken:
             self._say(one, elsewhere=one.task in known)
-        runtime.publisher.publish([one for one in taken if one.task in known])
-        return _PAUSE_S
+        return Swept(len(taken), tuple(one for one in taken if one.task in known))
 
     def _say(self, one: Dispatch, *, elsewhere: bool) -> None:
         if monotonic() - self._said.get(one.task, -_SAY_AGAIN_S) < _SAY_AGAIN_S:

@@ -51,6 +51,11 @@ class Heartbeat:
         """Its outcome was recorded, or it is not ours any more."""
         self._held.pop(id(held), None)
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is a lease to keep alive."""
+        return bool(self._held)
+
     def close(self) -> None:
         self._stop.set()
         self._ledger.close()

@@ -22,10 +22,11 @@ from uuid_utils.compat import uuid7
 from orchestrator.core import ticks as rules
 from orchestrator.core.facts import StartRequest
 from orchestrator.core.ticks import Due
+from orchestrator.engine.batches import Batch, run_batches
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs import start_run
 from orchestrator.engine.runs.cancel_run import cancel_in
-from orchestrator.engine.schedules.batches import Batch, Fired, run_batches
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.errors import Conflict, OrchestratorError, RunNotFound
 from orchestrator.ledger import schedules, ticks
 from orchestrator.ledger.schedules import ScheduleId, ScheduleRow
@@ -69,7 +70,7 @@ def fire(ledger: Ledger, *, by: str, late: timedelta = _ZERO, page: int = 100) -
         rows = schedules.due(tx, late, page)
     random.shuffle(rows)  # keepers that read the same page meet less often
     done = _fire_rows(ledger, rows, by)
-    return done.fired + Fired(more=len(rows) == page and done.progress)
+    return _all_of(done) + Fired(more=len(rows) == page and done.progress)
 
 
 def decide_announced(ledger: Ledger, hints: Mapping[ScheduleId, datetime | None], *, by: str) -> AnnouncedResult:
@@ -102,7 +103,7 @@ def decide_announced(ledger: Ledger, hints: Mapping[ScheduleId, datetime | None]
             raise
         log.warning("tick.failed", extra={"doubles": len(doubles), "error": str(exc.orig)[:200]})
         counted, left = 0, [*left, *doubles]
-    return AnnouncedResult(done.fired + Fired(doubles=counted), early_s, tuple(left))
+    return AnnouncedResult(_all_of(done) + Fired(doubles=counted), early_s, tuple(left))
 
 
 def next_due(ledger: Ledger) -> float | None:
@@ -111,25 +112,43 @@ def next_due(ledger: Ledger) -> float | None:
         return schedules.next_tick(tx)
 
 
+def any_waits(ledger: Ledger) -> bool:
+    """Whether there is a queued tick or an open backfill at all, startable or not."""
+    with ledger.auto() as tx:
+        return ticks.any_waits(tx)
+
+
 def waiting(ledger: Ledger, page: int = 100) -> Fired:
     """Start queued ticks whose run before has ended, and the next ticks of backfills; call again while `more`."""
     with ledger.auto() as tx:
         queued, backfills = ticks.startable(tx, page), ticks.open_backfills(tx, page)
     if queued or backfills:
         fp("tick.selected")
-    one = run_batches([[row] for row in queued], lambda piece: _start_queued(ledger, piece[0]))
-    other = run_batches([[row] for row in backfills], lambda piece: _go_on(ledger, piece[0]))
+    one = run_batches([[row] for row in queued], lambda piece: _start_queued(ledger, piece[0]), _failed)
+    other = run_batches([[row] for row in backfills], lambda piece: _go_on(ledger, piece[0]), _failed)
     more = (len(queued) == page and one.progress) or (len(backfills) == page and other.progress)
-    return one.fired + other.fired + Fired(more=more)
+    return _all_of(one) + _all_of(other) + Fired(more=more)
+
+
+def _all_of(batch: Batch[Any, Fired]) -> Fired:
+    return sum(batch.done, Fired())
+
+
+def _failed(row: object, exc: Exception) -> None:
+    facts = {"row": str(row)[:200]}
+    if isinstance(exc, DBAPIError):
+        log.warning("tick.failed", extra={**facts, "error": str(exc.orig)[:200]})
+    else:
+        log.error("tick.failed", extra=facts, exc_info=exc)
 
 
 # ---- due ticks ----
 
 
-def _fire_rows(ledger: Ledger, rows: Sequence[ScheduleRow], by: str) -> Batch[DueSchedule]:
+def _fire_rows(ledger: Ledger, rows: Sequence[ScheduleRow], by: str) -> Batch[DueSchedule, Fired]:
     if rows:
         fp("tick.selected")
-    return run_batches(_pieces(_judged(ledger, rows)), lambda piece: _decide(ledger, piece, by))
+    return run_batches(_pieces(_judged(ledger, rows)), lambda piece: _decide(ledger, piece, by), _failed)
 
 
 def _judged(ledger: Ledger, rows: Sequence[ScheduleRow]) -> list[DueSchedule]:

@@ -1,19 +1,18 @@
 """Give claims back: unstarted ones of a worker that stops, and those of a process that died."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection, Row
-from sqlalchemy.exc import DBAPIError
 
 from orchestrator.core.facts import Dispatch, Lease, StepError
+from orchestrator.engine.batches import run_batches
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import fail_step
 from orchestrator.ledger import controls, graph, sweeps
-from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.ledger.tx import Ledger
 
-T = TypeVar("T")
 PAGE = 500
 log = logging.getLogger(__name__)
 
@@ -42,40 +41,44 @@ def end_owned(ledger: Ledger, owner_prefix: str, *, crash_limit: int) -> tuple[D
     `owner_prefix` is a worker process (then its pool children are meant too) or one pool child.
     """
     dispatches: list[Dispatch] = []
-    before: set[tuple[Any, ...]] = set()
     while True:
         rows = ledger.retry(lambda tx: sweeps.held_by(tx, owner_prefix, PAGE))
-        dispatches += _recover(ledger, rows, crash_limit)
-        found: set[tuple[Any, ...]] = {(row.run_id, row.step_key, row.version) for row in rows}
-        if len(rows) < PAGE or found == before:  # a page that does not shrink is left to the leases' end
+        found, changed = _recover(ledger, rows, crash_limit)
+        dispatches += found
+        if len(rows) < PAGE or not changed:  # a page that does not shrink is left to the leases' end
             return tuple(dispatches)
-        before = found
 
 
-def _recover(ledger: Ledger, rows: Sequence[Row[Any]], crash_limit: int) -> tuple[Dispatch, ...]:
-    """The rows were read before; each write quotes the version it was read at."""
+def _recover(ledger: Ledger, rows: Sequence[Row[Any]], crash_limit: int) -> tuple[tuple[Dispatch, ...], int]:
+    """The rows were read before; each write quotes the version it was read at. With the number of claims ended."""
     fp("sweep.selected")
     last = [row for row in rows if row.halted or row.crashes >= crash_limit]
     plain = [row for row in rows if not (row.halted or row.crashes >= crash_limit)]
-    dispatches = ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain)) if plain else ()
+    again = ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain)) if plain else ()
     fp("sweep.committed")
-    return dispatches + end(ledger, last, dead=True)
+    ended = run_batches([[row] for row in last], lambda piece: end_lost(ledger, piece[0], dead=True), _failed)
+    return again + tuple(dispatch for each in ended.done for dispatch in each), len(again) + len(ended.done)
 
 
-def end(ledger: Ledger, rows: Sequence[Row[Any]], *, dead: bool = False) -> tuple[Dispatch, ...]:
-    """End lost attempts whose step may not run again: its run is halted, or it was lost too often.
+def _failed(row: Row[Any], exc: Exception) -> None:
+    facts = {"run_id": row.run_id, "step_key": row.step_key}
+    log.error("sweep.row_failed", extra=facts, exc_info=exc)
 
-    Each write quotes the version its row was read at and, unless the owner is known to be `dead`, asks again whether
-    the lease ran out: a worker that renewed meanwhile keeps its step.
+
+def end_lost(ledger: Ledger, row: Row[Any], *, dead: bool = False) -> tuple[Dispatch, ...] | None:
+    """End a lost attempt whose step may not run again: its run is halted, or it was lost too often. None when the claim
+    had ended.
+
+    The write quotes the version its row was read at and, unless the owner is known to be `dead`, asks again whether the
+    lease ran out: a worker that renewed meanwhile keeps its step.
     """
-    ended = each_row(rows, lambda row: ledger.retry(lambda tx: _end(ledger, tx, row, dead=dead)))
-    return tuple(dispatch for each in ended for dispatch in each)
+    return ledger.retry(lambda tx: _end(ledger, tx, row, dead=dead))
 
 
-def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> tuple[Dispatch, ...]:
+def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> tuple[Dispatch, ...] | None:
     run = graph.lock(tx, row.run_id)
     if graph.end_claim(tx, row.run_id, row.step_key, row.version, expired=not dead) is None:
-        return ()
+        return None
     plan = ledger.plan(run.manifest_hash)
     error = StepError(
         "WorkerLost", f"its worker was lost {row.crashes + 1} times while it ran; the last was {row.owner}"
@@ -84,17 +87,3 @@ def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> tuple[
     if run.halt is not None:
         return fail_step.cancelled(tx, plan, run, row.step_key, row.attempt).dispatches
     return fail_step.failed(tx, plan, run, row.step_key, row.attempt, error, crashed=1).dispatches
-
-
-def each_row(rows: Iterable[T], work: Callable[[T], Any]) -> list[Any]:
-    """What `work` gives for each row, in its own transaction. A bad row is logged and never stops its page; a database
-    that went away does."""
-    found: list[Any] = []
-    for row in rows:
-        try:
-            found.append(work(row))
-        except Exception as exc:
-            if isinstance(exc, DBAPIError) and is_disconnect(exc):
-                raise
-            log.exception("sweep.row_failed", extra={"row": str(row)})
-    return found

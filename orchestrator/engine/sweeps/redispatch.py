@@ -37,7 +37,7 @@ def lost(
     again."""
     if missing <= 0:
         return ()
-    return ledger.retry(
+    return ledger.once(
         lambda tx: dispatches.lost(
             tx,
             queue,
@@ -53,4 +53,4 @@ def lost(
 def confirm(ledger: Ledger, published: Sequence[Dispatch]) -> None:
     """Note that the broker took the messages. Lazy: nothing depends on it but patience and people."""
     if published:
-        ledger.retry(lambda tx: dispatches.confirm(tx, published))
+        ledger.once(lambda tx: dispatches.confirm(tx, published))

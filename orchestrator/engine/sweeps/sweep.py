@@ -1,7 +1,7 @@
-"""The keeper's duties. Each call does one page; a bad row is logged by the caller and never stops the page after it."""
+"""What keepers do for steps and runs, a page per call; a bad row stops neither its page nor the next one."""
 
 import random
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -14,77 +14,78 @@ from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs.cancel_run import stop
 from orchestrator.engine.steps import fail_step
-from orchestrator.engine.steps.release import each_row, end
+from orchestrator.engine.steps.release import end_lost
+from orchestrator.engine.sweeps.walk import PAGE, Walk
 from orchestrator.ledger import graph, sweeps
 from orchestrator.ledger.tx import Ledger
 
-PAGE = 500
 
-
-def expired(ledger: Ledger, *, crash_limit: int, page: int = PAGE) -> Swept:
+def expired(ledger: Ledger, *, crash_limit: int, walk: Walk | None = None) -> Swept:
     """Steps whose lease ran out are READY again. Recovery only re-queues.
 
     Those of halted runs are ended, and so are steps that were lost more than `crash_limit` times. The transaction in
     which a lost attempt still holds what it wrote is ended too: its process may be asleep, not dead.
     """
-    lost = ledger.retry(lambda tx: sweeps.requeue_expired(tx, page, crash_limit))
+    walk = walk or Walk()
+    lost = ledger.once(lambda tx: sweeps.requeue_expired(tx, walk.page, crash_limit))
     if lost:
         fp("sweep.committed")
+        ledger.once(lambda tx: sweeps.end_sessions(tx, lost))
     again = tuple(Dispatch(*tuple(row)[:6]) for row in lost)
     # The others are looked for on the last page only: on each they would be looked for among all that are left.
-    last, ended = _lost_for_good(ledger, crash_limit, page) if len(lost) < page else ((), ())
-    if lost or last:
-        ledger.retry(lambda tx: sweeps.end_sessions(tx, [*lost, *last]))
-    return Swept(len(lost) + len(last), again + ended)
+    if len(lost) == walk.page:
+        return Swept(len(lost), again, more=True)
+    ended = _lost_for_good(ledger, crash_limit, walk)
+    return replace(ended, changed=len(lost) + ended.changed, dispatches=again + ended.dispatches)
 
 
-def _lost_for_good(ledger: Ledger, crash_limit: int, page: int) -> tuple[Sequence[Row[Any]], tuple[Dispatch, ...]]:
+def _lost_for_good(ledger: Ledger, crash_limit: int, walk: Walk) -> Swept:
     with ledger.auto() as tx:
-        rows = sweeps.expired(tx, page, crash_limit)
+        rows = sweeps.expired(tx, walk.page, walk.place, crash_limit)
     if rows:
         fp("sweep.selected")
-    return rows, end(ledger, rows)
+    swept = walk.go(rows, lambda row: end_lost(ledger, row))
+    if rows:
+        ledger.once(lambda tx: sweeps.end_sessions(tx, rows))
+    return swept
 
 
 def due(ledger: Ledger, page: int = PAGE) -> Swept:
-    """Steps whose back-off is over are READY again."""
-    dispatches = ledger.retry(lambda tx: sweeps.due(tx, page))
-    return Swept(len(dispatches), dispatches)
+    """Steps whose back-off is over are READY again; with the time until the next one's."""
+    dispatches, next_s = ledger.once(lambda tx: sweeps.due(tx, page))
+    return Swept(len(dispatches), dispatches, more=len(dispatches) == page, next_s=next_s)
 
 
-def next_due(ledger: Ledger) -> float | None:
-    """Seconds until the next timer; None when none is set."""
-    with ledger.auto() as tx:
-        return sweeps.next_due(tx)
-
-
-def deadlines(ledger: Ledger, grace: timedelta, page: int = PAGE) -> Swept:
+def deadlines(ledger: Ledger, grace: timedelta, walk: Walk | None = None) -> Swept:
     """Runs past their deadline are halted like cancelled ones, and end TIMED_OUT."""
+    walk = walk or Walk()
     with ledger.auto() as tx:
-        run_ids = sweeps.past_deadline(tx, page)
-    each_row(run_ids, lambda run_id: ledger.retry(lambda tx: _time_out(tx, run_id, grace)))
-    return Swept(len(run_ids))
+        rows = sweeps.past_deadline(tx, walk.page, walk.place)
+    return walk.go(rows, lambda row: ledger.retry(lambda tx: _time_out(tx, row.run_id, grace)))
 
 
-def _time_out(tx: Connection, run_id: UUID, grace: timedelta) -> None:
+def _time_out(tx: Connection, run_id: UUID, grace: timedelta) -> tuple[Dispatch, ...] | None:
     run = graph.lock(tx, run_id, against_claims=True)
-    if run.status not in FINAL_RUN and run.halt is None:
-        stop(tx, run_id, RunStatus.TIMED_OUT, run.status, by=None, reason="the run passed its deadline", grace=grace)
+    # Asked again with the run held: nobody's page may end a run that its deadline does not.
+    if run.status in FINAL_RUN or run.halt is not None or not sweeps.still_late(tx, run_id):
+        return None
+    stop(tx, run_id, RunStatus.TIMED_OUT, run.status, by=None, reason="the run passed its deadline", grace=grace)
+    return ()
 
 
-def queue_timeouts(ledger: Ledger, page: int = PAGE) -> Swept:
+def queue_timeouts(ledger: Ledger, walk: Walk | None = None) -> Swept:
     """Steps that waited in their queue longer than `queue_timeout` fail."""
+    walk = walk or Walk()
     with ledger.auto() as tx:
-        rows = sweeps.past_queue_deadline(tx, page)
-    pages = each_row(rows, lambda row: ledger.retry(lambda tx: _queue_timeout(ledger, tx, row)))
-    return Swept(len(rows), tuple(dispatch for page in pages for dispatch in page))
+        rows = sweeps.past_queue_deadline(tx, walk.page, walk.place)
+    return walk.go(rows, lambda row: ledger.retry(lambda tx: _queue_timeout(ledger, tx, row)))
 
 
-def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Dispatch, ...]:
+def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Dispatch, ...] | None:
     run = graph.lock(tx, row.run_id)
     found = sweeps.still_ready(tx, row.run_id, row.step_key, row.dispatch_no)
     if found is None or run.halt is not None:
-        return ()
+        return None
     error = StepError(
         "QueueTimeout", f"no worker claimed it within its queue_timeout of {format_duration(found.queue_timeout)}", None
     )
@@ -92,16 +93,26 @@ def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Dispa
     return fail_step.failed(tx, plan, run, row.step_key, None, error, StepEvent.QUEUE_TIMEOUT).dispatches
 
 
-def overruns(ledger: Ledger, owner_prefix: str, *, page: int = 100) -> list[Overrun]:
+def overruns(ledger: Ledger, owner_prefix: str, walk: Walk | None = None) -> list[Overrun]:
     """Claims of this worker that are past their step timeout, or whose run was halted and the grace is over.
 
     They are ended in the ledger here, so nothing their handlers still report is accepted; the caller stops the
     handlers.
     """
+    walk = walk or Walk()
     with ledger.auto() as tx:
-        rows = sweeps.overrun(tx, owner_prefix, page)
-    found = each_row(rows, lambda row: ledger.retry(lambda tx: _stop(ledger, tx, row)))
-    return [overrun for overrun in found if overrun is not None]
+        rows = sweeps.overrun(tx, owner_prefix, walk.page, walk.place)
+    found: list[Overrun] = []
+
+    def work(row: Row[Any]) -> tuple[Dispatch, ...] | None:
+        overrun = ledger.retry(lambda tx: _stop(ledger, tx, row))
+        if overrun is None:
+            return None
+        found.append(overrun)
+        return overrun.dispatches
+
+    walk.go(rows, work)
+    return found
 
 
 def _stop(ledger: Ledger, tx: Connection, row: Row[Any]) -> Overrun | None:

@@ -1,6 +1,8 @@
 -- What is looked for by time is compared with `(SELECT flow_now())`: the clock itself is volatile, and an index is not searched for
 -- what may change while it is read; it would be read from end to end. Expired claims are few, and a planner cannot know: LATERAL
--- with OFFSET 0 looks their steps and runs up one by one, where a join may read all runs there ever were.
+-- with OFFSET 0 looks their steps and runs up one by one, where a join may read all runs there ever were. A page of rows that
+-- are done one by one begins behind (`begin`, `begin_run`, `begin_step`), the last row of the page before it: rows that cannot
+-- be done would come back as the first page for ever. Its `at` is text, which carries the time to the microsecond.
 
 -- part: put_back
 -- RUNNING to READY, at the cost of one crash each. `lost` holds the claims, locked: run_id, step_key, version.
@@ -54,15 +56,17 @@ SELECT run_id, step_key, dispatch_no, task, queue, priority, version FROM step;
 
 -- name: expired
 -- Does:  a page of claims whose lease ran out and whose step may not run again: its run is halted, or it was lost too often.
--- In:    page, crash_limit
--- Out:   run_id, step_key, version, attempt, owner, crashes, halted
+-- In:    page, begin, begin_run, begin_step, crash_limit
+-- Out:   at, run_id, step_key, version, attempt, owner, crashes, halted
 -- Time:  flow_now()        Index: ix_flow_step_claims_live
-SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halted
+SELECT c.expires_at::text AS at, c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halted
   FROM flow_step_claims c,
        LATERAL (SELECT crashes FROM flow_steps WHERE run_id = c.run_id AND step_key = c.step_key OFFSET 0) AS s,
        LATERAL (SELECT halt IS NOT NULL AS halted FROM flow_runs WHERE id = c.run_id OFFSET 0) AS r
  WHERE c.expires_at IS NOT NULL AND c.expires_at < (SELECT flow_now()) AND (r.halted OR s.crashes >= %(crash_limit)s)
- ORDER BY c.expires_at
+   AND c.expires_at >= %(begin)s::timestamptz
+   AND (c.expires_at, c.run_id, c.step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text)
+ ORDER BY c.expires_at, c.run_id, c.step_key
  LIMIT %(page)s;
 
 -- name: held_by
@@ -109,11 +113,11 @@ SELECT pg_terminate_backend(a.pid)
 -- name: due
 -- Does:  WAITING to READY for steps whose time has come.
 -- In:    page
--- Out:   the dispatches
+-- Out:   the dispatches; then a row with `next_s` alone, the seconds until the next timer, null when none is set
 -- Time:  flow_now()        Index: ix_flow_steps_due
 WITH page AS MATERIALIZED (
   SELECT run_id, step_key FROM flow_steps
-   WHERE due_at <= (SELECT flow_now()) ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
+   WHERE due_at <= (SELECT flow_now()) AND status = 'waiting' ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
 ), step AS (
   UPDATE flow_steps s
      SET status = 'ready', queued = TRUE, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), due_at = NULL,
@@ -126,25 +130,35 @@ WITH page AS MATERIALIZED (
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step
 )
-SELECT * FROM step;
-
--- name: next_due
--- Out:   seconds until the next timer; null when none is set
-SELECT EXTRACT(epoch FROM min(due_at) - flow_now())::float AS seconds FROM flow_steps WHERE due_at IS NOT NULL;
+SELECT run_id, step_key, dispatch_no, task, queue, priority, NULL::float AS next_s FROM step
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL,
+       (SELECT EXTRACT(epoch FROM min(due_at) - flow_now())::float FROM flow_steps WHERE due_at > (SELECT flow_now()));
 
 -- name: past_deadline
--- Does:  open runs past their deadline.
--- In:    page              Index: ix_flow_run_controls_deadline
-SELECT run_id FROM flow_run_controls
- WHERE NOT closed AND deadline IS NOT NULL AND deadline < (SELECT flow_now()) AND timed_out_at IS NULL
- ORDER BY deadline LIMIT %(page)s;
+-- Does:  open runs past their deadline that nobody stopped yet.
+-- In:    page, begin, begin_run
+-- Out:   at, run_id, step_key ('')
+-- Time:  flow_now()        Index: ix_flow_run_controls_deadline
+SELECT deadline::text AS at, run_id, '' AS step_key FROM flow_run_controls
+ WHERE NOT closed AND deadline IS NOT NULL AND timed_out_at IS NULL AND cancel_requested_at IS NULL
+   AND deadline < (SELECT flow_now()) AND (deadline, run_id) > (%(begin)s::timestamptz, %(begin_run)s::uuid)
+ ORDER BY deadline, run_id LIMIT %(page)s;
+
+-- name: still_late
+-- Does:  looks at a deadline again. The caller holds the run.
+SELECT TRUE AS late FROM flow_run_controls
+ WHERE run_id = %(run_id)s AND NOT closed AND timed_out_at IS NULL AND cancel_requested_at IS NULL AND deadline < flow_now();
 
 -- name: past_queue_deadline
 -- Does:  ready steps that nobody claimed in time.
--- In:    page              Index: ix_flow_steps_queue_deadline
-SELECT run_id, step_key, dispatch_no FROM flow_steps
+-- In:    page, begin, begin_run, begin_step
+-- Out:   at, run_id, step_key, dispatch_no
+-- Time:  flow_now()        Index: ix_flow_steps_queue_deadline
+SELECT queue_deadline::text AS at, run_id, step_key, dispatch_no FROM flow_steps
  WHERE queue_deadline < (SELECT flow_now())
- ORDER BY queue_deadline LIMIT %(page)s;
+   AND (queue_deadline, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text COLLATE "C")
+ ORDER BY queue_deadline, run_id, step_key LIMIT %(page)s;
 
 -- name: still_ready
 -- Does:  locks a step if it is still waiting at that dispatch. One that a claim holds is being claimed: waiting for it here,
@@ -155,11 +169,25 @@ SELECT queue_timeout FROM flow_steps
    FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: overrun
--- Does:  live claims of one worker that are past their step timeout, or whose run was halted and the grace is over.
--- In:    owner, prefix, page
-SELECT c.run_id, c.step_key, c.version, c.owner, c.stop_at < flow_now() AS timed_out
-  FROM flow_step_claims c
-  LEFT JOIN flow_run_controls k ON k.run_id = c.run_id AND NOT k.closed
- WHERE c.expires_at IS NOT NULL AND (c.owner = %(owner)s OR c.owner LIKE %(prefix)s)
-   AND (c.stop_at < flow_now() OR k.grace_ends_at < flow_now())
- LIMIT %(page)s;
+-- Does:  live claims of one worker that are past their step timeout, or whose run was halted and the grace is over. Live claims
+--        are many, and are read only while something is due, whoever has it: the earliest time of each kind tells.
+-- In:    owner, prefix, page, begin, begin_run, begin_step
+-- Out:   at (stop_at, or the end of the grace), run_id, step_key, version, owner, timed_out
+-- Time:  flow_now()        Index: ix_flow_step_claims_stop, ix_flow_run_controls_grace, ix_flow_step_claims_live
+WITH halted AS MATERIALIZED (
+  SELECT run_id, grace_ends_at FROM flow_run_controls
+   WHERE NOT closed AND grace_ends_at IS NOT NULL AND grace_ends_at < (SELECT flow_now())
+), found AS (
+  SELECT stop_at AS at, run_id, step_key, version, owner, TRUE AS timed_out
+    FROM flow_step_claims
+   WHERE expires_at IS NOT NULL AND stop_at < (SELECT flow_now())
+     AND (SELECT min(stop_at) FROM flow_step_claims WHERE expires_at IS NOT NULL AND stop_at IS NOT NULL) < (SELECT flow_now())
+  UNION ALL
+  SELECT h.grace_ends_at, c.run_id, c.step_key, c.version, c.owner, FALSE
+    FROM flow_step_claims c JOIN halted h USING (run_id)
+   WHERE c.expires_at IS NOT NULL AND (c.stop_at < (SELECT flow_now())) IS NOT TRUE AND (SELECT count(*) FROM halted) > 0
+)
+SELECT at::text AS at, run_id, step_key, version, owner, timed_out FROM found
+ WHERE (owner = %(owner)s OR owner LIKE %(prefix)s)
+   AND (at, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text COLLATE "C")
+ ORDER BY found.at, run_id, step_key LIMIT %(page)s;

@@ -132,6 +132,12 @@ UPDATE flow_schedule_states s SET doubles = s.doubles + 1
 
 -- ---- queued ticks and backfills ----
 
+-- name: any_waits
+-- Does:  whether a tick is queued or a backfill open.
+-- Index: ix_flow_schedule_ticks_queued, ix_flow_schedule_backfills_open
+SELECT EXISTS (SELECT FROM flow_schedule_ticks WHERE outcome = 'queued')
+    OR EXISTS (SELECT FROM flow_schedule_backfills WHERE ended_at IS NULL) AS any_waits;
+
 -- name: startable_ticks
 -- Does:  a page of queued ticks whose run before has ended.
 -- In:    page

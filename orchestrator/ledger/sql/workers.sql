@@ -4,13 +4,30 @@ VALUES (%(id)s, %(host)s, %(pid)s, %(pool)s, %(concurrency)s, %(prefetch)s, %(qu
 ON CONFLICT (id) DO UPDATE SET seen_at = flow_now(), queues = excluded.queues, handlers = excluded.handlers;
 
 -- name: seen
+-- In:    id, consuming, stopping (bool)
 -- Out:   one row; none = the row is gone (retention, restored backup): say hello again
-UPDATE flow_workers SET seen_at = flow_now(), consumed_at = CASE WHEN %(consuming)s THEN flow_now() ELSE consumed_at END
+UPDATE flow_workers
+   SET seen_at = flow_now(), consumed_at = CASE WHEN %(consuming)s THEN flow_now() ELSE consumed_at END,
+       stopping_at = CASE WHEN %(stopping)s THEN COALESCE(stopping_at, flow_now()) END
  WHERE id = %(id)s
 RETURNING id;
 
 -- name: gone
-DELETE FROM flow_workers WHERE id = %(id)s;
+-- Does:  forgets a worker that ended. One that left claims behind stays for a day: what became of them is told by it.
+-- In:    id, prefix (id followed by '/%%')
+DELETE FROM flow_workers
+ WHERE id = %(id)s
+   AND NOT EXISTS (SELECT FROM flow_step_claims WHERE expires_at IS NOT NULL AND owner LIKE %(prefix)s);
+
+-- name: lead
+-- Does:  tries to lead the keepers until the transaction ends. PostgreSQL ends it when its process falls silent.
+-- In:    silent (how long it may say nothing, as a setting)
+-- Out:   leads
+SELECT set_config('idle_in_transaction_session_timeout', %(silent)s, TRUE),
+       pg_try_advisory_xact_lock(hashtext('orchestrator'), hashtext('keeper')) AS leads;
+
+-- name: still_leads
+SELECT TRUE;
 
 -- name: bury
 -- Does:  forgets workers that were not seen for a day.

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.engine.flows import switch
 from orchestrator.engine.schedules import operate as acts
 from orchestrator.engine.schedules import tick
-from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.errors import FlowDisabled, ScheduleInvalid, ScheduleNotFound
 from tests.support.factories import Lab

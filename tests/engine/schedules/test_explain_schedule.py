@@ -8,8 +8,8 @@ import pytest
 from orchestrator.core.facts import Explanation, WorkerInfo
 from orchestrator.engine.flows import switch
 from orchestrator.engine.schedules import operate, tick
-from orchestrator.engine.schedules.batches import Fired
 from orchestrator.engine.schedules.explain_schedule import explain, spoken
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.errors import FlowNotFound, ScheduleNotFound
 from orchestrator.ledger import workers
 from tests.support.factories import Lab, call

@@ -16,7 +16,7 @@ import pytest
 from orchestrator.engine.flows import switch
 from orchestrator.engine.schedules import operate as acts
 from orchestrator.engine.schedules import tick
-from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.errors import FlowDisabled
 from orchestrator.ledger import statements
 from orchestrator.ledger.tx import Ledger

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.engine.flows import switch
 from orchestrator.engine.schedules import operate as acts
 from orchestrator.engine.schedules import tick
-from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, ScheduleInvalid
 from tests.support.factories import Lab, call
 from tests.support.schedules import (

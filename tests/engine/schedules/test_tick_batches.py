@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.engine import faults
 from orchestrator.engine.schedules import tick
-from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.engine.schedules.tick import AnnouncedResult
 from orchestrator.ledger import rows, statements
 from tests.support.eventually import eventually

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import faults
 from orchestrator.engine.schedules import tick
-from orchestrator.engine.schedules.batches import Fired
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.engine.schedules.tick import AnnouncedResult
 from orchestrator.ledger import reads, schedules
 from tests.support.factories import Lab, loop

@@ -1,0 +1,92 @@
+"""A keeper's way through the rows that are due: what cannot be done is passed by, and rests."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from time import monotonic
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from orchestrator.core.facts import Dispatch, Swept
+from orchestrator.engine.batches import run_batches
+from orchestrator.errors import ManifestInvalid
+from orchestrator.ledger.sweeps import START, Place
+
+PAGE: Final = 500
+_REST: Final = timedelta(seconds=15)
+_LONGEST: Final = 8
+"""A row that fails again and again rests for at most so many times `rest`."""
+_REMEMBERED: Final = 50_000
+log = logging.getLogger(__name__)
+
+
+class Walk:
+    """Page after page in the order of their times, and again from the first one behind the last.
+
+    A full page of rows that nobody can do keeps nobody from those behind it: the next page begins there. A row that
+    failed rests, longer each time, and an error is logged once: what is wrong with 500 rows costs no 500 transactions
+    and tracebacks in every sweep. Kept by one thread, from call to call.
+    """
+
+    def __init__(self, page: int = PAGE, rest: timedelta = _REST) -> None:
+        self.page = page
+        self.place: Place = START
+        self._rest_s = rest.total_seconds()
+        self._failed: dict[tuple[UUID, str], tuple[float, float]] = {}
+        """By row: until when it rests, and for how long."""
+        self._said: set[str] = set()
+
+    def go(self, rows: Sequence[Row[Any]], work: Callable[[Row[Any]], tuple[Dispatch, ...] | None]) -> Swept:
+        """Do `work`, a transaction, for each row of a page; it gives None for a row that it left alone.
+
+        Raises:
+            DBAPIError: the database was lost before anything was done.
+        """
+        unreadable = False
+
+        def failed(row: Row[Any], exc: Exception) -> None:
+            nonlocal unreadable
+            unreadable = unreadable or isinstance(exc, ManifestInvalid)
+            self._fail(row, exc)
+
+        awake = [[row] for row in rows if not self._rests(row)]
+        batch = run_batches(awake, lambda piece: self._one(piece[0], work), failed)
+        full = len(rows) >= self.page
+        if not batch.left:
+            self.place = Place(rows[-1].at, rows[-1].run_id, rows[-1].step_key) if full else START
+        dispatches = tuple(dispatch for each in batch.done for dispatch in each)
+        return Swept(len(batch.done), dispatches, more=full and batch.progress, unreadable=unreadable)
+
+    def _one(
+        self, row: Row[Any], work: Callable[[Row[Any]], tuple[Dispatch, ...] | None]
+    ) -> tuple[Dispatch, ...] | None:
+        found = work(row)
+        self._failed.pop((row.run_id, row.step_key), None)
+        return found
+
+    def _rests(self, row: Row[Any]) -> bool:
+        until, _ = self._failed.get((row.run_id, row.step_key), (0.0, 0.0))
+        return until > monotonic()
+
+    def _fail(self, row: Row[Any], exc: Exception) -> None:
+        if len(self._failed) >= _REMEMBERED:
+            self._failed.clear()
+        key = (row.run_id, row.step_key)
+        _, before = self._failed.get(key, (0.0, self._rest_s / 2))
+        rest = min(2 * before, _LONGEST * self._rest_s)
+        self._failed[key] = (monotonic() + rest, rest)
+        said = f"{type(exc).__name__}: {exc}".split("\n")[0][:300]
+        if said in self._said:
+            return
+        if len(self._said) >= 1000:
+            self._said.clear()
+        self._said.add(said)
+        facts = {"run_id": row.run_id, "step_key": row.step_key, "error": said}
+        if isinstance(exc, ManifestInvalid):
+            log.warning(
+                "manifest.unreadable", extra={**facts, "fix": "a keeper of its release does it; keep one running"}
+            )
+        else:
+            log.error("sweep.row_failed", extra=facts, exc_info=exc)

@@ -1,0 +1,100 @@
+"""One worker does the duties of the cluster; another one takes over from one that ended, sleeps or steps back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from orchestrator.ledger import workers
+from orchestrator.workers.app.celery_app import make_app
+from orchestrator.workers.keeper.leader import Leader
+from orchestrator.workers.state import state_of
+from tests.support.eventually import eventually
+from tests.workers.conftest import Bench
+
+
+@pytest.fixture
+def leader(bench: Bench) -> Iterator[Callable[[], Leader]]:
+    """Another worker's."""
+    with ExitStack() as stack:
+
+        def make() -> Leader:
+            state = state_of(make_app(bench.settings, {}))
+            stack.callback(state.close)
+            made = Leader(state)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+def test_one_leads_and_the_next_takes_over_when_it_ends(leader: Callable[[], Leader]) -> None:
+    one, other = leader(), leader()
+    one.turn()
+    other.turn()
+    assert (one.leads, other.leads) == (True, False)
+    one.turn()
+    assert one.leads
+    one.close()
+    other.turn()
+    assert (one.leads, other.leads) == (False, True)
+
+
+def test_a_sleeping_leader_leads_no_longer(leader: Callable[[], Leader]) -> None:
+    """PostgreSQL ends its transaction; its own clock tells it as soon as it wakes."""
+    one, other = leader(), leader()
+    one.turn()
+
+    def taken_over() -> bool:
+        other.turn()
+        return other.leads
+
+    eventually(taken_over, timeout=30, message="the other leads")
+    assert not one.leads
+    with pytest.raises(Exception, match=r"idle-in-transaction|closed"):
+        one.turn()
+    assert not one.leads
+    one.turn()
+    assert (one.leads, other.leads) == (False, True)
+
+
+def test_a_leader_that_lost_its_connection_asks_again(bench: Bench, leader: Callable[[], Leader]) -> None:
+    one = leader()
+    one.turn()
+    with bench.ledger.auto() as tx:
+        tx.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+    with pytest.raises(Exception, match=r"terminat|closed"):
+        one.turn()
+    assert not one.leads
+    one.turn()
+    assert one.leads
+
+
+def test_who_steps_back_goes_on_until_somebody_else_leads(leader: Callable[[], Leader]) -> None:
+    """A release that cannot read a run leaves it to another one, if there is one, and never leaves nobody."""
+    one, other = leader(), leader()
+    one.turn()
+    one.resign()
+    one.turn()
+    assert one.leads
+    other.turn()
+    one.turn()
+    assert (one.leads, other.leads) == (False, True)
+    other.resign()
+    other.turn()
+    other.turn()  # nobody asked meanwhile
+    assert other.leads
+
+
+def test_the_lock_ends_with_its_transaction(bench: Bench) -> None:
+    """A session's lock could stay behind on a pooler's connection, and nobody would lead again."""
+    with bench.ledger.tx() as tx:
+        assert workers.lead(tx, 10)
+        with bench.ledger.auto() as beside:
+            assert not workers.lead(beside, 10)
+    with bench.ledger.auto() as after:
+        assert workers.lead(after, 10)
+        assert workers.lead(after, 10)

@@ -1,0 +1,52 @@
+"""What a duty of the keeper is, and the loop that does it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from orchestrator.core.facts import Swept
+from orchestrator.workers.keeper.leader import Leader
+from orchestrator.workers.state import WorkerState
+from orchestrator.workers.supervised import Supervised
+
+REST_S: Final = 0.1
+"""Between two full pages: a large clean-up leaves room for work."""
+_SOON_S: Final = 0.01
+
+
+class Scope(Enum):
+    """Who does a duty."""
+
+    CLUSTER = "cluster"  # one worker for all, the leader
+    WORKER = "worker"  # each worker for itself
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """One line of the keeper's table. `page` does a page of work and tells what it changed; it is called every
+    `every_s`, sooner when it says that more is to do. `failed` hears that it raised, `close` that the worker ended."""
+
+    name: str
+    scope: Scope
+    every_s: float
+    page: Callable[[], Swept]
+    failed: Callable[[], None] | None = None
+    close: Callable[[], None] | None = None
+
+
+def loop_of(duty: Duty, state: WorkerState, leader: Leader) -> Supervised:
+    """The thread that does it for ever, through every outage."""
+
+    def turn() -> float:
+        if duty.scope is Scope.CLUSTER and not leader.leads:
+            return leader.ask_s
+        swept = duty.page()
+        state.runtime().publisher.publish(swept.dispatches)
+        if swept.unreadable:
+            leader.resign()
+        if swept.more:
+            return REST_S
+        return duty.every_s if swept.next_s is None else min(duty.every_s, max(_SOON_S, swept.next_s))
+
+    return Supervised(duty.name, turn, on_failure=duty.failed)

@@ -1,0 +1,110 @@
+"""One worker asks for all: who leads is decided by a lock in PostgreSQL.
+
+The lock belongs to a transaction that does nothing else, and that PostgreSQL ends when it hears nothing of the leader:
+a process that died, sleeps or is cut off leads no longer than `silent_s`. A transaction keeps its server connection
+behind every kind of pooler, where a session's lock may stay behind on a connection that somebody else gets next.
+Two leaders for a moment do no harm: every duty is safe beside itself.
+"""
+
+from time import monotonic
+from typing import Final
+
+from sqlalchemy import Connection
+
+from orchestrator.ledger import workers
+from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.logs import log
+from orchestrator.workers.state import WorkerState
+
+_TERM_S: Final = 60.0
+"""A transaction older than this is taken for a forgotten one by whoever watches the database."""
+
+
+class Leader:
+    """Whether this worker does the duties of the cluster. `turn` is called by one thread; `leads` is for all."""
+
+    def __init__(self, state: WorkerState) -> None:
+        self._state = state
+        self.ask_s = min(2.5, max(0.1, state.settings.sweep_interval.total_seconds() / 2))
+        self.silent_s = max(2.0, 5 * self.ask_s)
+        self._held: Connection | None = None
+        self._since = 0.0
+        self._until = 0.0
+        self._resigned = False
+
+    @property
+    def leads(self) -> bool:
+        """By this process's own clock: who slept does not."""
+        return monotonic() < self._until
+
+    def resign(self) -> None:
+        """Somebody else should have a look. This worker goes on until somebody does."""
+        self._resigned = True
+
+    def turn(self) -> float:
+        """Ask for the lock, or show that its holder lives. Returns the pause until the next call."""
+        try:
+            return self._turn(self._state.runtime().ledger)
+        except BaseException:
+            self.lose()
+            raise
+
+    def close(self) -> None:
+        """The worker ended: the next one may lead at once."""
+        held, self._held, self._until = self._held, None, 0.0
+        if held is not None:
+            held.close()
+
+    def lose(self) -> None:
+        """The database went away, and the lock with it."""
+        held, self._held, self._until = self._held, None, 0.0
+        if held is not None:
+            held.invalidate()
+            held.close()
+
+    # ----
+
+    def _turn(self, ledger: Ledger) -> float:
+        if self._held is not None and (self._resigned or monotonic() - self._since > _TERM_S):
+            self._let_go()
+            if self._resigned:
+                self._resigned = False
+                self._until = monotonic() + 3 * self.ask_s
+                return 2 * self.ask_s  # the others ask meanwhile
+        if self._held is None:
+            return self._ask(ledger)
+        asked = monotonic()
+        workers.still_leads(self._held)
+        self._until = asked + self.silent_s
+        return 2 * self.ask_s
+
+    def _ask(self, ledger: Ledger) -> float:
+        asked = monotonic()
+        with ledger.auto() as tx:  # a single statement, for most ask in vain
+            free = workers.lead(tx, self.silent_s)
+        if not free or not self._take(ledger):
+            self._until = 0.0
+            return self.ask_s
+        self._since, self._until = asked, asked + self.silent_s
+        return 2 * self.ask_s
+
+    def _take(self, ledger: Ledger) -> bool:
+        connection = ledger.engine.connect()
+        try:
+            taken = workers.lead(connection, self.silent_s)
+        except BaseException:
+            connection.invalidate()
+            connection.close()
+            raise
+        if not taken:
+            connection.close()
+            return False
+        if not self.leads:
+            log.info("keeper.leads", extra={"worker": self._state.worker_id})
+        self._held = connection
+        return True
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
