@@ -15,12 +15,17 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.settings import Settings
-from tests.support import databases
+from tests.support import databases, skips
 from tests.support.servers import Broker, Server, broker, postgres
 
 # How long an example takes says how loaded the machine is, and nothing about the code.
 hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("ours")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A test that is skipped in CI has a reason in `tests/skips.txt`."""
+    skips.register(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
