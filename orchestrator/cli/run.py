@@ -129,7 +129,7 @@ def show(
     """Show a run and its steps."""
     with connected() as client:
         handle = client.run(run)
-        row, steps = handle.row(), handle.steps(fold=None if whole else runview.FOLD)
+        row, steps = handle.row(), list(handle.all_steps()) if whole else handle.steps()
     if output in (Format.JSON, Format.JSONL):
         print_json({**asdict(row), "steps": steps}, lines=output is Format.JSONL)
     else:

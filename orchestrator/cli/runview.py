@@ -19,8 +19,6 @@ EVENT_COLUMNS: Final[Mapping[str, Callable[["EventRow"], object]]] = {
 }
 OWN_EVENT_COLUMNS: Final = {title: show for title, show in EVENT_COLUMNS.items() if title not in ("step", "attempt")}
 """Events of a schedule or a flow."""
-FOLD: Final = 20
-"""Loops with more children than this are shown as one line with counts."""
 
 
 def show(run: "RunRow", steps: "Sequence[StepRow]") -> None:
@@ -67,8 +65,8 @@ def label(step: "StepRow") -> str:
 
 
 def took(step: "StepRow") -> str:
-    """How long it has run."""
-    span = between(step.started_at, step.ended_at)
+    """How long its attempts took together: pauses between them are no work. A loop's is that of the clock."""
+    span = between(step.started_at, step.ended_at) if step.worked is None else step.worked
     return "" if span is None else length(span)
 
 

@@ -51,7 +51,9 @@ def _over(status: RunStatus, ends: float | None) -> bool:
 
 
 def _live(handle: "RunHandle[Any]", console: Console, ends: float | None) -> RunStatus:
-    fold = max(4, min(runview.FOLD, console.height - 12))
+    from orchestrator.ledger.reads import FOLD
+
+    fold = max(4, min(FOLD, console.height - 12))
     with Live(console=console, refresh_per_second=4, vertical_overflow="ellipsis") as live:
         while True:
             run, steps = handle.row(), handle.steps(fold=fold)
@@ -76,7 +78,7 @@ def _step(step: "StepRow") -> Table:
     more = f"attempt {step.attempts}" if step.attempts > 1 else ""
     note = runview.remark(step)
     said = " · ".join(part for part in (more, note) if part)
-    return _line(step.status, step.key, said, between(step.started_at, step.ended_at), _share(step))
+    return _line(step.status, step.key, said, step.worked or between(step.started_at, step.ended_at), _share(step))
 
 
 def _line(status: str, name: str, note: str, span: timedelta | None, done: tuple[float, float] | None = None) -> Table:
@@ -108,7 +110,7 @@ def _reported(progress: Mapping[str, Any]) -> tuple[float, float] | None:
 def _lines(handle: "RunHandle[Any]", ends: float | None) -> RunStatus:
     seen: dict[str, str] = {}
     while True:
-        run, steps = handle.row(), handle.steps(fold=runview.FOLD)
+        run, steps = handle.row(), handle.steps()
         for step in steps:
             _say(seen, step.key, _state(step))
         why = f": {error_line(run.error)}" if run.error and run.is_over else ""

@@ -2,12 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 from uuid import UUID
+
+from pydantic import JsonValue
 
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
@@ -15,11 +18,11 @@ from orchestrator.client.client import Client
 from orchestrator.client.run_handle import OUTAGE_S, RunHandle, pauses
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
-from orchestrator.core.states import RunStatus
+from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.errors import Unavailable
-from orchestrator.ledger.reads import EventRow, RunRow, StepRow
+from orchestrator.ledger.reads import FOLD, PAGE, AttemptRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.settings import Settings
 
@@ -203,13 +206,47 @@ class AsyncRunHandle(Generic[R]):
         """As `RunHandle.result`."""
         return await self.client.thread(self.sync.outcome, await self.wait(timeout))
 
-    async def steps(self, *, fold: int | None = None) -> list[StepRow]:
+    async def steps(
+        self,
+        *,
+        loop: str | None = None,
+        status: StepStatus | str | None = None,
+        after: str | None = None,
+        limit: int = PAGE,
+        fold: int = FOLD,
+    ) -> list[StepRow]:
         """As `RunHandle.steps`."""
-        return await self.client.thread(self.sync.steps, fold=fold)
+        return await self.client.thread(self.sync.steps, loop=loop, status=status, after=after, limit=limit, fold=fold)
+
+    def all_steps(self) -> AsyncIterator[StepRow]:
+        """As `RunHandle.all_steps`, for `async for`."""
+        return self._each(self.sync.all_steps())
+
+    async def step(self, key: str) -> StepRow:
+        """As `RunHandle.step`."""
+        return await self.client.thread(self.sync.step, key)
+
+    async def attempts(self, step: str, *, before: int | None = None, limit: int = 50) -> list[AttemptRow]:
+        """As `RunHandle.attempts`."""
+        return await self.client.thread(self.sync.attempts, step, before=before, limit=limit)
+
+    async def output(self, step: str) -> JsonValue:
+        """As `RunHandle.output`."""
+        return await self.client.thread(self.sync.output, step)
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """As `RunHandle.events`."""
         return await self.client.thread(self.sync.events, after=after, limit=limit)
+
+    def all_events(self, *, after: int = 0) -> AsyncIterator[EventRow]:
+        """As `RunHandle.all_events`, for `async for`."""
+        return self._each(self.sync.all_events(after=after))
+
+    async def _each(self, rows: Iterator[T]) -> AsyncIterator[T]:
+        """A page of rows for each trip to a thread."""
+        while page := await self.client.thread(lambda: list(islice(rows, PAGE))):
+            for row in page:
+                yield row
 
     async def explain(self, step: str | None = None) -> Explanation:
         """As `RunHandle.explain`."""

@@ -6,11 +6,10 @@ from uuid import UUID
 
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.access import Access
-from orchestrator.client.run_handle import RunHandle
+from orchestrator.client.run_handle import RunHandle, at_least_one, known
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.core.facts import Started, StartRequest
 from orchestrator.core.states import RunStatus
-from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import dumps
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
@@ -147,10 +146,9 @@ class Client(Access):
         Raises:
             UsageError: there is no such status, or the limit is below 1.
         """
-        if limit < 1:
-            raise UsageError(f"The limit is {limit}. Fix: ask for 1 or more runs.")
         name = flow.name if isinstance(flow, Flow) else flow
-        return self.call(reads.list_runs, flow=name, status=_status(status), tag=tag, limit=limit)
+        wanted = None if status is None else known(RunStatus, status)
+        return self.call(reads.list_runs, flow=name, status=wanted, tag=tag, limit=at_least_one(limit))
 
     @overload
     def run(self, run_id: UUID | str, flow: Flow[..., R]) -> RunHandle[R]: ...
@@ -231,12 +229,3 @@ def _mapping(given: object) -> dict[str, Any]:
             f"The input is of type {type(given).__name__}. Fix: give a mapping, such as {{'name': value}}."
         )
     return dict(given)
-
-
-def _status(status: RunStatus | str | None) -> RunStatus | None:
-    if status is None:
-        return None
-    try:
-        return RunStatus(status)
-    except ValueError:
-        raise UsageError(f"There is no run status {status!r}. Fix: {did_you_mean(status, list(RunStatus))}") from None

@@ -5,18 +5,22 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
+
+from pydantic import JsonValue
 
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.access import Access
 from orchestrator.core.facts import Explanation
-from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
+from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.runs import cancel_run, explain
 from orchestrator.engine.steps import retry_step
-from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, WaitTimeout
+from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
 from orchestrator.ledger import reads
-from orchestrator.ledger.reads import EventRow, RunRow, StepRow
+from orchestrator.ledger.reads import AttemptRow, EventRow, RunRow, StepRow
 
 R = TypeVar("R")
 
@@ -109,13 +113,74 @@ class RunHandle(Generic[R]):
             )
         return status
 
-    def steps(self, *, fold: int | None = None) -> list[StepRow]:
-        """Its steps, in the manifest's order; without the children of loops with more than `fold`."""
-        return self.client.call(reads.steps, self.id, fold=fold)
+    def steps(
+        self,
+        *,
+        loop: str | None = None,
+        status: StepStatus | str | None = None,
+        after: str | None = None,
+        limit: int = reads.PAGE,
+        fold: int = reads.FOLD,
+    ) -> list[StepRow]:
+        """A page of its steps, in the manifest's order: loops with the counts of their children, followed by them if they
+        are at most `fold`. With `loop`, a page of that loop's children. `after` is the key of the last row before
+        (of the last step outside of loops).
+
+        Raises:
+            StepNotFound: it has no such loop, or no step `after`.
+        """
+        wanted = None if status is None else known(StepStatus, status)
+        return self.client.call(
+            reads.steps, self.id, loop=loop, status=wanted, after=after, limit=at_least_one(limit), fold=fold
+        )
+
+    def all_steps(self) -> Iterator[StepRow]:
+        """Every step, a page at a time; loops are followed by all of their children."""
+        for step in self._pages(None):
+            yield step
+            if step.children_total:
+                yield from self._pages(step.key)
+
+    def _pages(self, loop: str | None) -> Iterator[StepRow]:
+        after = None
+        while page := self.steps(loop=loop, after=after, fold=0):
+            yield from page
+            after = page[-1].key
+
+    def step(self, key: str) -> StepRow:
+        """One step, or one child of a loop.
+
+        Raises:
+            StepNotFound: it has no such step.
+        """
+        return self.client.call(reads.step, self.id, key)
+
+    def attempts(self, step: str, *, before: int | None = None, limit: int = 50) -> list[AttemptRow]:
+        """The last attempts of a step, or the last ones before attempt `before`: the oldest first. Each has its owner,
+        its times, its error with the traceback, and its inputs up to 64 KiB.
+
+        Raises:
+            StepNotFound: it has no such step.
+        """
+        return self.client.call(reads.attempts, self.id, step, before, at_least_one(limit))
+
+    def output(self, step: str) -> JsonValue:
+        """What a step returned, as JSON.
+
+        Raises:
+            StepNotFound: there is no such step, or it has not succeeded.
+        """
+        return self.client.call(reads.output, self.id, step)
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
-        """Its history, in order, from the event after `after`."""
-        return self.client.call(reads.events, self.id, after, limit)
+        """A page of its history, in order, from the event after `after`."""
+        return self.client.call(reads.events, self.id, after, at_least_one(limit))
+
+    def all_events(self, *, after: int = 0) -> Iterator[EventRow]:
+        """Its history from the event after `after`, a page at a time."""
+        while page := self.events(after=after):
+            yield from page
+            after = page[-1].id
 
     def explain(self, step: str | None = None) -> Explanation:
         """What the run, or one step of it, waits for, and the command that helps."""
@@ -138,6 +203,33 @@ class RunHandle(Generic[R]):
             Conflict: nothing failed that could run again.
         """
         self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user()))
+
+
+S = TypeVar("S", bound=StrEnum)
+
+
+def known(kind: type[S], word: str) -> S:
+    """The status of that name.
+
+    Raises:
+        UsageError: there is none, with the nearest one.
+    """
+    try:
+        return kind(word)
+    except ValueError:
+        what = "run" if issubclass(kind, RunStatus) else "step"
+        fix = did_you_mean(word, list(kind))
+        raise UsageError(f"There is no {what} status {word!r}. Fix: {fix}") from None
+
+
+def at_least_one(limit: int) -> int:
+    """
+    Raises:
+        UsageError: the limit is below 1.
+    """
+    if limit < 1:
+        raise UsageError(f"The limit is {limit}. Fix: ask for 1 or more.")
+    return limit
 
 
 def user() -> str:

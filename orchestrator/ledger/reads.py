@@ -1,6 +1,6 @@
 """What people and clients read: runs, steps, events, flows, workers. Nothing here writes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,8 +10,10 @@ from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, not_, or_, select, type_coerce
 
 from orchestrator.core.expressions import Scope, references, resolve
+from orchestrator.core.planner import Plan
 from orchestrator.core.schedule_ids import flow_id, schedule_name
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
+from orchestrator.core.suggest import closest
 from orchestrator.errors import Conflict, RunNotFound, StepNotFound
 from orchestrator.ledger import claims, definitions
 from orchestrator.ledger.rows import one, run
@@ -19,6 +21,10 @@ from orchestrator.ledger.schema import flow_definition_versions, flow_run_contro
 from orchestrator.ledger.tx import Ledger
 
 WORKER_TTL = timedelta(seconds=30)
+PAGE = 500
+"""Steps in a page."""
+FOLD = 20
+"""A loop with more children is one row with counts, unless more are asked for."""
 PART_MIN = 4
 """Digits of a run id that are enough to look for it; `ix_flow_runs_ending` holds as many."""
 _ZEROS = "0" * 32
@@ -62,7 +68,8 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """A step. A loop has no type, and counts its children by status."""
+    """A step. A loop has no type, and counts its children by status. `worked` is the time of its attempts, without the
+    pauses between them; it is None for a loop and before the first attempt."""
 
     key: str
     type: str | None
@@ -77,6 +84,7 @@ class StepRow:
     ready_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    worked: timedelta | None
     children_total: int | None
     children_open: int | None
     children_failed: int | None
@@ -313,15 +321,139 @@ def _has_status(status: RunStatus) -> ColumnElement[bool]:
     return and_(stored, or_(type_coerce(flow_runs.c.halt, Text).is_not(None), flow_runs.c.failures > 0))
 
 
-def steps(ledger: Ledger, run_id: UUID, *, fold: int | None = None) -> list[StepRow]:
-    """Steps in the manifest's order; children of loops with more than `fold` children are left out."""
+def steps(
+    ledger: Ledger,
+    run_id: UUID,
+    *,
+    loop: str | None = None,
+    status: StepStatus | None = None,
+    after: str | None = None,
+    limit: int = PAGE,
+    fold: int = FOLD,
+) -> list[StepRow]:
+    """A page of a run's steps, in the manifest's order, from the one after `after`; loops with the counts of their
+    children, and followed by them if they are at most `fold`. With `loop`: a page of that loop's children.
+
+    Raises:
+        RunNotFound, StepNotFound: no such run, loop or step `after`.
+    """
+    plan = _plan(ledger, run_id)
+    if loop is not None:
+        first = 0 if after is None else _index(run_id, loop, after) + 1
+        if status is None:
+            keys = _children(plan, run_id, loop, range(first, first + limit))
+        else:
+            keys = _with(ledger, run_id, loop, [status], first, limit)
+        return _rows(ledger, run_id, plan, keys)
+    keys = _after(plan, run_id, after)
+    rows = _rows(ledger, run_id, plan, keys[:limit] if status is None else keys)
+    rows = [row for row in rows if status in (None, row.status)][:limit]
+    small = {
+        row.key: _children(plan, run_id, row.key, range(row.children_total))
+        for row in rows
+        if row.children_total and row.children_total <= fold
+    }
+    keys = [key for children in small.values() for key in children]
+    below = {child.key: child for child in _rows(ledger, run_id, plan, keys)}
+    return [one for row in rows for one in (row, *(below[key] for key in small.get(row.key, ()) if key in below))]
+
+
+def _after(plan: Plan, run_id: UUID, after: str | None) -> list[str]:
+    """The steps of the manifest behind one of them, or all."""
+    keys = list(plan.nodes)
+    if after is None:
+        return keys
+    if after not in plan.nodes:
+        raise no_step(plan, run_id, after)
+    return keys[keys.index(after) + 1 :]
+
+
+def step(ledger: Ledger, run_id: UUID, step_key: str) -> StepRow:
+    """One step; a loop with the counts of its children.
+
+    Raises:
+        RunNotFound, StepNotFound: no such run or step.
+    """
+    plan = _plan(ledger, run_id)
+    rows = _rows(ledger, run_id, plan, [step_key])
+    if not rows:
+        raise no_step(plan, run_id, step_key)
+    return rows[0]
+
+
+def first_open_child(ledger: Ledger, run_id: UUID, loop: str) -> StepRow | None:
+    """A child of the loop that moves or could: running, ready, or waiting for its back-off."""
+    moving = [StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING]
+    found = _rows(ledger, run_id, _plan(ledger, run_id), _with(ledger, run_id, loop, moving, 0, 1))
+    return found[0] if found else None
+
+
+def no_step(plan: Plan, run_id: UUID, step_key: str) -> StepNotFound:
+    """The error for a key that no step has."""
+    near = closest(step_key, plan.nodes)
+    fix = f"did you mean `{near}`? " if near else ""
+    return StepNotFound(
+        f"Run {run_id} has no step {step_key!r}. Fix: {fix}`orchestrator run show {run_id}` lists the steps.",
+        step_key=step_key,
+    )
+
+
+def _plan(ledger: Ledger, run_id: UUID) -> Plan:
     with ledger.auto() as tx:
-        return [_step_row(row) for row in run(tx, "steps", run_id=run_id, fold=fold)]
+        row = one(tx, "manifest_of", run_id=run_id)
+    if row is None:
+        raise _no_run(run_id)
+    return ledger.plan(row.manifest_hash)
 
 
-def _step_row(row: Row[Any]) -> StepRow:
-    error = {"type": row.error_type, "message": row.error_message} if row.error_type else None
-    children = dict(row.children) if row.children else ({} if row.type is None else None)
+def _children(plan: Plan, run_id: UUID, loop: str, indices: Iterable[int]) -> list[str]:
+    """The keys of these children of a loop, whether or not they are there."""
+    node = plan.nodes.get(loop)
+    if node is None:
+        raise no_step(plan, run_id, loop)
+    if node.body is None:
+        raise StepNotFound(
+            f"Step {loop!r} of run {run_id} is not a loop and has no children. Fix: name a step made with `each`.",
+            step_key=loop,
+        )
+    return [f"{loop}.{index}.{node.body.key}" for index in indices]
+
+
+def _index(run_id: UUID, loop: str, child: str) -> int:
+    """The place of a child, from its key."""
+    head, _, rest = child.partition(".")
+    index = rest.partition(".")[0]
+    if head != loop or not index.isdigit():
+        raise StepNotFound(
+            f"{child!r} is not a child of loop {loop!r} in run {run_id}. Fix: give the key of the page's last row.",
+            step_key=child,
+        )
+    return int(index)
+
+
+def _with(ledger: Ledger, run_id: UUID, loop: str, statuses: Sequence[StepStatus], first: int, limit: int) -> list[str]:
+    """The keys of a loop's children with these statuses, from the index `first` on."""
+    with ledger.auto() as tx:
+        found = run(
+            tx, "children_with", run_id=run_id, loop_key=loop, statuses=[*map(str, statuses)], start=first, limit=limit
+        )
+        return [row.step_key for row in found]
+
+
+def _rows(ledger: Ledger, run_id: UUID, plan: Plan, keys: Sequence[str]) -> list[StepRow]:
+    """Those of these steps that there are, in this order."""
+    if not keys:
+        return []
+    loops = [key for key in keys if key in plan.nodes and plan.nodes[key].is_loop]
+    counts: dict[str, dict[str, int]] = {key: {} for key in loops}
+    with ledger.auto() as tx:
+        found = {row.step_key: row for row in run(tx, "steps", run_id=run_id, step_keys=list(keys))}
+        for row in run(tx, "count_children", run_id=run_id, loop_keys=loops) if loops else ():
+            counts[row.loop_key][row.status] = row.n
+    return [_step_row(found[key], counts.get(key)) for key in keys if key in found]
+
+
+def _step_row(row: Row[Any], children: dict[str, int] | None) -> StepRow:
     return StepRow(
         key=row.step_key,
         type=row.type,
@@ -336,12 +468,13 @@ def _step_row(row: Row[Any]) -> StepRow:
         ready_at=row.ready_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        worked=row.worked,
         children_total=None if children is None else sum(children.values()),
         children_open=row.children_open,
         children_failed=row.children_failed,
         children=children,
         progress=row.progress,
-        error=error,
+        error={"type": row.error_type, "message": row.error_message} if row.error_type else None,
         owner=row.owner,
     )
 
@@ -367,10 +500,20 @@ def flow_events(ledger: Ledger, flow: str, after: int = 0, limit: int = 1000) ->
     return found
 
 
-def attempts(ledger: Ledger, run_id: UUID, step_key: str) -> list[AttemptRow]:
-    """Every attempt of a step."""
+def attempts(
+    ledger: Ledger, run_id: UUID, step_key: str, before: int | None = None, limit: int = 1000
+) -> list[AttemptRow]:
+    """The last attempts of a step, or the last ones before attempt `before`; the oldest first.
+
+    Raises:
+        RunNotFound, StepNotFound: no such run or step.
+    """
     with ledger.auto() as tx:
-        return [AttemptRow(*tuple(row)) for row in run(tx, "attempts", run_id=run_id, step_key=step_key)]
+        rows = run(tx, "attempts", run_id=run_id, step_key=step_key, before=before, limit=limit)
+        found = [AttemptRow(*tuple(row)) for row in rows]
+    if not found:
+        step(ledger, run_id, step_key)
+    return found[::-1]
 
 
 def output(ledger: Ledger, run_id: UUID, step_key: str) -> JsonValue:
@@ -381,8 +524,10 @@ def output(ledger: Ledger, run_id: UUID, step_key: str) -> JsonValue:
     with ledger.auto() as tx:
         found = claims.outputs(tx, run_id, [step_key])
     if step_key not in found:
+        status = step(ledger, run_id, step_key).status
         raise StepNotFound(
-            f"Step {step_key!r} of run {run_id} has no output. Fix: `orchestrator run show {run_id}` lists the steps.",
+            f"Step {step_key!r} of run {run_id} is {status} and has no output. "
+            f"Fix: `orchestrator run explain {run_id}/{step_key}` says why.",
             step_key=step_key,
         )
     return found[step_key]

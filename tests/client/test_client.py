@@ -209,6 +209,35 @@ def test_steps_and_explanations_come_with_the_handle(client: Client) -> None:
     assert "no worker is live" in run.explain().sentence
 
 
+def test_one_step_can_be_looked_into(client: Client) -> None:
+    """Its attempts, their errors, what it returned: nobody needs SQL for that."""
+    run = client.start(hello, name="you")
+    play.succeed(client.ledger, run.id, "greet", "hello you")
+    play.fail(client.ledger, run.id, "measure", "no ruler")
+    assert (run.step("greet").status, run.output("greet")) == ("succeeded", "hello you")
+    (attempt,) = run.attempts("measure")
+    assert (attempt.attempt, attempt.owner, attempt.error_message) == (1, "test/1/a", "no ruler")
+    assert run.attempts("measure", before=1) == []
+    assert run.step("measure").worked is not None
+    with pytest.raises(StepNotFound, match="is failed and has no output"):
+        run.output("measure")
+    with pytest.raises(StepNotFound, match="did you mean `measure`"):
+        run.step("mesure")
+    with pytest.raises(StepNotFound):
+        run.attempts("nope")
+
+
+def test_all_steps_and_events_are_read_page_by_page(client: Client) -> None:
+    run = client.start(fan, count=1200)
+    play.succeed(client.ledger, run.id, "numbers", list(range(1200)))
+    keys = [step.key for step in run.all_steps()]
+    assert keys[:3] == ["numbers", "double", "double.0.double"]
+    assert len(keys) == 1202
+    ids = [event.id for event in run.all_events()]
+    assert len(ids) > 250
+    assert ids == sorted(set(ids))
+
+
 def test_starting_works_while_the_broker_is_down(client: Client, settings: Settings) -> None:
     """The ledger holds the run; a keeper publishes later."""
     down = settings.model_copy(update={"broker_url": SecretStr("redis://127.0.0.1:1/0")})

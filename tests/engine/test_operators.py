@@ -1,9 +1,11 @@
 """Cancel, switches, explanations."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import event
 
 from orchestrator.core.facts import LeaseBeat, StartRequest, StepError
 from orchestrator.core.states import RunStatus
@@ -214,7 +216,7 @@ def test_every_wait_is_explained(lab: Lab) -> None:
     sweep.due(lab.ledger)
     lab.do(run_id, "a")
     lab.do(run_id, "b", output=[1, 2])
-    assert why("each") == "Loop each has 0 of 2 items done, 0 failed."
+    assert why("each").startswith("Loop each has 0 of 2 items done, 0 failed. Step each.0.do is ready since")
     assert why("each.1.do") == "Step each.1.do waits for a place: loop each runs 1 at a time."
     lease = lab.take(run_id, "each.0.do")
     cancel(lab, run_id)
@@ -223,3 +225,21 @@ def test_every_wait_is_explained(lab: Lab) -> None:
     assert why() == f"Run {run_id} is over: cancelled, because enough."
     with pytest.raises(StepNotFound):
         why("nope")
+
+
+@pytest.mark.parametrize("width", [10, 1000, 20_000])
+def test_an_explanation_reads_a_few_rows_however_wide_the_run_is(lab: Lab, width: int) -> None:
+    lab.flow({"each": loop("@triggerBody().n")})
+    run_id = lab.start(body={"n": [0] * width})
+    read: list[int] = []
+
+    def count(connection: Any, cursor: Any, *rest: Any) -> None:
+        read.append(cursor.rowcount)
+
+    event.listen(lab.ledger.engine, "after_cursor_execute", count)
+    try:
+        for key in (None, "each", "each.5.do"):
+            assert "no worker is live" in explain.explain(lab.ledger, run_id, key).sentence
+    finally:
+        event.remove(lab.ledger.engine, "after_cursor_execute", count)
+    assert max(read) <= 10

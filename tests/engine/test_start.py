@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.facts import Started, StartRequest
-from orchestrator.core.states import RunStatus
+from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.engine.flows import switch
 from orchestrator.engine.runs import start_run
 from orchestrator.errors import (
@@ -16,6 +16,7 @@ from orchestrator.errors import (
     IdempotencyConflict,
     InputInvalid,
     OrchestratorError,
+    StepNotFound,
     UsageError,
 )
 from orchestrator.ledger import reads
@@ -249,3 +250,30 @@ def test_steps_fold_big_loops(lab: Lab) -> None:
     assert folded["each"].children == {"ready": 4, "succeeded": 1}
     assert (folded["each"].children_total, folded["each"].children_open) == (5, 4)
     assert len(reads.steps(lab.ledger, run_id)) == 9
+
+
+def test_steps_come_in_pages(lab: Lab) -> None:
+    """Those of the manifest, and the children of a loop, also by status."""
+    lab.flow({"a": call(), "each": loop("@triggerBody().items"), "b": after("a"), "c": after("a")})
+    run_id = lab.start(body={"items": list(range(25))})
+    lab.do(run_id, "each.3.do", "each.11.do", "each.20.do")
+
+    def keys(**page: Any) -> list[str]:
+        return [step.key for step in reads.steps(lab.ledger, run_id, **page)]
+
+    assert keys(limit=2) == ["a", "each"]
+    assert keys(after="each", limit=1) == ["b"]
+    assert keys(after="c") == []
+    assert keys(status=StepStatus.BLOCKED) == ["b", "c"]
+    assert keys(loop="each", limit=2) == ["each.0.do", "each.1.do"]
+    assert keys(loop="each", after="each.22.do") == ["each.23.do", "each.24.do"]
+    assert keys(loop="each", status=StepStatus.SUCCEEDED, limit=2) == ["each.3.do", "each.11.do"]
+    assert keys(loop="each", status=StepStatus.SUCCEEDED, after="each.11.do") == ["each.20.do"]
+    for wrong, said in (
+        ({"loop": "eech"}, "did you mean `each`"),
+        ({"loop": "a"}, "is not a loop"),
+        ({"after": "nope"}, "has no step 'nope'"),
+        ({"loop": "each", "after": "a"}, "is not a child of loop"),
+    ):
+        with pytest.raises(StepNotFound, match=said):
+            keys(**wrong)

@@ -156,7 +156,7 @@ class Arena:
         try:
             return eventually(check, timeout=timeout, message=f"run {run_id} ends") or RunStatus.PENDING
         except AssertionError as exc:
-            steps = [(row.key, str(row.status), row.owner) for row in reads.steps(self.ledger, run_id)]
+            steps = [(row.key, str(row.status), row.owner) for row in reads.steps(self.ledger, run_id, fold=10_000)]
             raise AssertionError(f"{exc}\n{steps}\n{self.log()}") from None
 
     def patient(self, read: Callable[[], T]) -> T | None:
@@ -206,7 +206,7 @@ class Arena:
         `crashed`: attempts that were lost with their process. `paused`: executions of a step may overlap.
         """
         assert reads.result(self.ledger, run_id) == RESULT
-        steps = reads.steps(self.ledger, run_id)
+        steps = reads.steps(self.ledger, run_id, fold=10_000)
         assert {step.key: str(step.status) for step in steps} == dict.fromkeys(STEPS, "succeeded")
         handled = {step.key for step in steps if step.type is not None}
         lost = 0

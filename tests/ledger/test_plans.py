@@ -92,6 +92,7 @@ def test_finishing_a_child_reads_no_sibling(short_runs: Lab, runs: dict[int, UUI
         ("skip", {"step_keys": ["each.5.do"], "reasons": ["a"]}),
         ("reset_blocked", {"step_keys": ["each.5.do"], "open": [0], "unmet": [0]}),
         ("outputs", {"step_keys": ["each.5.do"]}),
+        ("steps", {"step_keys": ["each.5.do"]}),
         ("waiting_children", {"start": 5, "count": 1}),
         ("end_step", {"step_key": "each.1.do", "from_states": ["ready"]}),
     ],
@@ -103,7 +104,7 @@ def test_what_concerns_a_child_reads_no_sibling(
     assert spent[WIDE] <= spent[10] * 1.5 + 20, spent
 
 
-@pytest.mark.parametrize("name", ["collect", "steps", "first_failure", "failed_children"])
+@pytest.mark.parametrize("name", ["collect", "count_children", "children_with", "first_failure", "failed_children"])
 def test_what_concerns_a_loop_reads_each_child_once(short_runs: Lab, runs: dict[int, UUID], name: str) -> None:
     for run_id in runs.values():
         short_runs.execute(
@@ -114,5 +115,8 @@ def test_what_concerns_a_loop_reads_each_child_once(short_runs: Lab, runs: dict[
             " SELECT run_id, step_key, attempts, 1, 'w', 'failed' FROM flow_steps WHERE run_id = %s",
             run_id,
         )
-    spent = {width: cost(short_runs, name, run_id, fold=None) for width, run_id in runs.items()}
+    spent = {
+        width: cost(short_runs, name, run_id, loop_keys=["each"], statuses=["failed"], start=0)
+        for width, run_id in runs.items()
+    }
     assert spent[WIDE] <= 25 * WIDE, spent

@@ -141,7 +141,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(bench: Bench
     worker(pool=pool, concurrency=4, settings=settings)
     assert bench.result(run_id) == list(range(30))
     assert len(bench.effects("start")) == 30
-    attempts = {one.attempts for one in reads.steps(bench.ledger, run_id) if one.loop_key}
+    attempts = {one.attempts for one in reads.steps(bench.ledger, run_id, fold=10_000) if one.loop_key}
     assert attempts == {1}
 
 
@@ -252,7 +252,7 @@ def test_a_run_ends_the_same_when_a_child_dies_at(bench: Bench, worker: Start, p
     assert bench.result(run_id) == 20
     assert bench.result(second) == 28
     assert (bench.folder / point).exists()
-    for step in reads.steps(bench.ledger, run_id):
+    for step in reads.steps(bench.ledger, run_id, fold=10_000):
         statuses = [one.status for one in bench.attempts(run_id, step.key)]
         assert statuses.count("succeeded") == 1
 

@@ -1,18 +1,16 @@
 """Why is it not running? One sentence for every kind of wait, and the command that helps."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from orchestrator.core.facts import Explanation
 from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepStatus
-from orchestrator.errors import StepNotFound
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads import RunRow, StepRow
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
-
-FOLD = 50
 
 
 def explain(
@@ -26,19 +24,14 @@ def explain(
     row = reads.get_run(ledger, run_id)
     if step_key is None:
         return _run(ledger, row, worker_ttl)
-    step = next((step for step in reads.steps(ledger, run_id) if step.key == step_key), None)
-    if step is None:
-        raise StepNotFound(
-            f"Run {run_id} has no step {step_key!r}. Fix: `orchestrator run show {run_id}`.", step_key=step_key
-        )
-    return _step(ledger, row, step, reads.now(ledger), worker_ttl)
+    return _step(ledger, row, reads.step(ledger, run_id, step_key), reads.now(ledger), worker_ttl)
 
 
 def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
     if row.status in FINAL_RUN:
         return _ended(row)
     now = reads.now(ledger)
-    steps = reads.steps(ledger, row.id, fold=FOLD)
+    steps = [step for step in _every(ledger, row.id) if step.status not in FINAL_STEP]
     if row.cancel_requested_at is not None:
         left = [step.key for step in steps if step.status is StepStatus.RUNNING]
         return Explanation(
@@ -47,16 +40,24 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
             f"orchestrator run watch {row.id}",
         )
     for status in (StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING):
-        found = [step for step in steps if step.status is status and step.type is not None]
+        found = [step for step in steps if step.status is status and step.children is None]
         if found:
             first = min(found, key=lambda step: step.ready_at or step.due_at or now)
             more = f" (and {len(found) - 1} more {status} steps)" if len(found) > 1 else ""
             explained = _step(ledger, row, first, now, worker_ttl)
             return Explanation(explained.sentence.rstrip(".") + more + ".", explained.command)
     for step in steps:
-        if step.type is None and step.status is StepStatus.RUNNING:
-            return _step(ledger, row, step, now, worker_ttl)
+        if step.children is not None and step.status is StepStatus.RUNNING:
+            return _loop(ledger, row, step, now, worker_ttl)
     return Explanation(f"Run {row.id} is {row.status}; nothing of it is waiting or running.", "orchestrator doctor")
+
+
+def _every(ledger: Ledger, run_id: UUID) -> Iterator[StepRow]:
+    """The steps of the manifest, with the children of small loops."""
+    after = None
+    while page := reads.steps(ledger, run_id, after=after):
+        yield from page
+        after = [step.key for step in page if step.loop_key is None][-1]
 
 
 def _ended(row: RunRow) -> Explanation:
@@ -76,6 +77,8 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
             return _blocked(ledger, row, step, plan)
         case StepStatus.READY:
             return _ready(ledger, row, step, plan.node(step.key), now, worker_ttl)
+        case StepStatus.RUNNING if step.children is not None:
+            return _loop(ledger, row, step, now, worker_ttl)
         case StepStatus.RUNNING:
             return _running(ledger, row, step, now)
         case StepStatus.WAITING:
@@ -146,13 +149,18 @@ def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime
     )
 
 
+def _loop(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl: timedelta) -> Explanation:
+    """How far it is, and what the first item that is not done waits for."""
+    total, left = step.children_total or 0, step.children_open or 0
+    sentence = f"Loop {step.key} has {total - left} of {total} items done, {step.children_failed or 0} failed."
+    child = reads.first_open_child(ledger, row.id, step.key)
+    if child is None:
+        return Explanation(sentence, f"orchestrator run watch {row.id}")
+    first = _step(ledger, row, child, now, worker_ttl)
+    return Explanation(f"{sentence} {first.sentence}", first.command)
+
+
 def _running(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Explanation:
-    if step.type is None:
-        total, left = step.children_total or 0, step.children_open or 0
-        return Explanation(
-            f"Loop {step.key} has {total - left} of {total} items done, {step.children_failed or 0} failed.",
-            f"orchestrator run watch {row.id}",
-        )
     if silent := _silent(ledger, row, step, now):
         return Explanation(silent, f"orchestrator run watch {row.id}")
     at = f" at {_progress(step)}" if step.progress else ""

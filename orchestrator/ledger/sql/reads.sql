@@ -6,6 +6,9 @@ SELECT status FROM flow_runs WHERE id = %(run_id)s;
 SELECT CASE WHEN status = 'running' AND flow_parked(id) THEN 'waiting' ELSE status END AS status
   FROM flow_runs WHERE id = %(run_id)s;
 
+-- name: manifest_of
+SELECT manifest_hash FROM flow_runs WHERE id = %(run_id)s;
+
 -- name: plan_for_these
 -- Does:  has the statements of this transaction planned for the values they are given. The plan for any value walks through all
 --        runs, newest first, to list a flow or a tag that hardly any of them has.
@@ -29,38 +32,51 @@ SELECT id FROM alike
  ORDER BY id DESC LIMIT 5;
 
 -- name: steps
--- Does:  the steps of a run in the manifest's order; children of loops with more than `fold` are left out.
--- In:    run_id, fold (null: every child)
-WITH tally AS MATERIALIZED (
-  SELECT loop_key, sum(n) AS children, json_object_agg(status, n) AS by_status
-    FROM (SELECT loop_key, status, count(*) AS n FROM flow_steps
-           WHERE run_id = %(run_id)s AND loop_key IS NOT NULL GROUP BY loop_key, status) AS counts
-   GROUP BY loop_key
-)
+-- Does:  these steps of a run, in any order; loops without their children. `worked` is the time of its attempts, without the pauses
+--        between them.
+-- In:    run_id, step_keys
+-- Index: primary keys
 SELECT s.step_key, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason, s.attempts, s.queue, s.due_at, s.ready_at,
        s.started_at, s.ended_at, s.children_open, s.children_failed,
        CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
        CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,
        a.error_type, a.error_message,
-       own.by_status AS children
+       (SELECT sum(COALESCE(w.ended_at, flow_now()) - w.started_at) FROM flow_step_attempts w
+         WHERE w.run_id = %(run_id)s AND w.step_key = s.step_key) AS worked
   FROM flow_steps s
-  LEFT JOIN tally own ON own.loop_key = s.step_key
   LEFT JOIN LATERAL (SELECT expires_at, progress, owner FROM flow_step_claims
                       WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS c ON TRUE
   LEFT JOIN LATERAL (SELECT error_type, error_message FROM flow_step_attempts
                       WHERE run_id = %(run_id)s AND step_key = s.step_key AND attempt = s.attempts OFFSET 0) AS a ON TRUE
- WHERE s.run_id = %(run_id)s
-   AND (s.loop_key IS NULL OR %(fold)s::int IS NULL
-        OR s.loop_key IN (SELECT loop_key FROM tally WHERE children <= %(fold)s::int))
- ORDER BY s.position, s.loop_index NULLS FIRST, s.step_key;
+ WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s);
+
+-- name: count_children
+-- Does:  counts the children of loops by status.
+-- In:    run_id, loop_keys
+SELECT l.key AS loop_key, c.status, c.n
+  FROM unnest(%(loop_keys)s::text[]) AS l(key)
+ CROSS JOIN LATERAL (SELECT status, count(*) AS n FROM flow_steps
+                      WHERE run_id = %(run_id)s AND step_key >= l.key || '.' AND step_key < l.key || '/' GROUP BY status) AS c;
+
+-- name: children_with
+-- Does:  the next children of a loop with one of these statuses, in order.
+-- In:    run_id, loop_key, statuses, start (index), limit
+SELECT step_key FROM flow_steps
+ WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
+   AND status = ANY (%(statuses)s) AND loop_index >= %(start)s
+ ORDER BY loop_index LIMIT %(limit)s;
 
 -- name: events
 SELECT id, at, type, step_key, attempt, facts FROM flow_events
  WHERE run_id = %(run_id)s AND id > %(after)s ORDER BY id LIMIT %(limit)s;
 
 -- name: attempts
+-- Does:  the last attempts of a step, the newest first.
+-- In:    run_id, step_key, before (an attempt's number; null: all), limit
 SELECT attempt, version, owner, status, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at
-  FROM flow_step_attempts WHERE run_id = %(run_id)s AND step_key = %(step_key)s ORDER BY attempt;
+  FROM flow_step_attempts
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND attempt < COALESCE(%(before)s::int, 2147483647)
+ ORDER BY attempt DESC LIMIT %(limit)s;
 
 -- name: dispatch_facts
 SELECT d.published_at, d.publish_count, d.suppressed, d.created_at, d.task, d.queue
