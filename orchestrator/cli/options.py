@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.cli.render import Format, note
 from orchestrator.core.durations import parse_duration
+from orchestrator.errors import DurationInvalid, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.authoring.flow import Flow
@@ -27,12 +28,16 @@ FlowSources = Annotated[
     str | None,
     typer.Option("--flows", help="Modules or .py files with flows, comma separated; else ORCHESTRATOR_FLOWS."),
 ]
-RunId = Annotated[str, typer.Argument(metavar="ID", help="A run's id, or four or more characters of its start or end.")]
+RunId = Annotated[str, typer.Argument(metavar="ID", help="A run's id, or its last characters, at least four.")]
 Who = Annotated[
     str | None, typer.Option("--as", metavar="NAME", help="Who does this, for the record; else your login.")
 ]
 After = Annotated[int, typer.Option(min=0, help="Only events with a greater id.")]
 Most = Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")]
+Since = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only from this time on: 2h for two hours ago, or 2026-11-01T07:00.")
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")]
 FlowName = Annotated[str, typer.Argument(metavar="FLOW", help="The name of a flow.")]
 
 
@@ -97,6 +102,26 @@ def load(given: str | None) -> "dict[str, Flow[..., object]]":
 def seconds(text: str | None) -> float | None:
     """A duration option; None when it was not given."""
     return None if text is None else span(text).total_seconds()
+
+
+def when(text: str | None) -> datetime | None:
+    """A moment: a length of time ago, or a date and time, of this machine's zone unless it has an offset.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        return datetime.now(UTC) - span(text)
+    except DurationInvalid:
+        pass
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is not a time. Fix: write 2h (two hours ago), 2026-11-01 or 2026-11-01T07:00."
+        ) from None
 
 
 def span(text: str) -> timedelta:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -32,6 +33,8 @@ COLOURS: Final = {
 """One colour per status, everywhere."""
 COLUMNS = Mapping[str, Callable[[Any], object]]
 """Header to the cell of an item."""
+MANY: Final = 10_000
+"""Counts end here."""
 _LONG: Final = frozenset({"", "description", "error", "facts", "finding", "fix", "handlers", "note", "queues", "tags"})
 """Columns that may take several lines on a narrow terminal."""
 
@@ -72,6 +75,30 @@ def listing(items: Sequence[object], columns: COLUMNS, output: Format | None, *,
         table(list(columns), [[cell(item) for cell in columns.values()] for item in items])
     else:
         note(empty)
+
+
+def of(shown: int, total: int, noun: str, more: str) -> str:
+    """`50 of 286 runs are shown. See more: --limit.`"""
+    many = f"more than {total - 1:,}" if total >= MANY else f"{total:,}"
+    return f"{shown:,} of {many} {noun} are shown. See more: {more}."
+
+
+def pages(
+    items: Iterable[Any], columns: COLUMNS, output: Format | None, *, empty: str, page: int = 1000
+) -> tuple[int, int]:
+    """Many things as they come, a page at a time; how many there were, and the id of the last one. One JSON text holds
+    them all."""
+    left, count, last = iter(items), 0, 0
+    if output is Format.JSON:
+        found = list(left)
+        listing(found, columns, output, empty=empty)
+        return len(found), found[-1].id if found else 0
+    while some := list(islice(left, page)):
+        listing(some, columns, output, empty=empty)
+        count, last = count + len(some), some[-1].id
+    if not count:
+        listing([], columns, output, empty=empty)
+    return count, last
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

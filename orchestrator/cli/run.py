@@ -1,31 +1,36 @@
 """`orchestrator run`: start runs, look at them, operate them."""
 
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID
 
 import typer
 
-from orchestrator.cli import inputs, runview, watch
+from orchestrator.cli import inputs, runview, stepview, watch
+from orchestrator.cli.many import RunIds, StepIds, named, operate
 from orchestrator.cli.options import (
     After,
     FlowName,
     FlowSources,
-    Most,
     Output,
     RunId,
+    Since,
+    Until,
     Who,
     connected,
     group,
     load,
     seconds,
     verb,
+    when,
 )
-from orchestrator.cli.render import Format, between, error_line, listing, note, print_json, short
+from orchestrator.cli.render import Format, listing, note, of, pages, print_json, short
 from orchestrator.errors import Conflict, OrchestratorError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.client import Client, RunHandle
+    from orchestrator.client.client import Wanted
+    from orchestrator.core.states import RunStatus
 
 app = group("Start runs, look at them, operate them.")
 
@@ -83,7 +88,7 @@ def _finish(handle: "RunHandle[Any]", limit: float | None, output: Format | None
     """Print the outcome of a run; raise what its exit code comes from."""
     lines = output is Format.JSONL
     as_json = lines or output is Format.JSON
-    status = handle.wait(limit)
+    status = watch.wait(handle, limit)
     try:
         result = handle.outcome(status)
     except OrchestratorError:
@@ -98,42 +103,61 @@ def ls(
     flow: Annotated[str | None, typer.Option(help="Only runs of this flow.")] = None,
     status: Annotated[str | None, typer.Option(help="Only runs with this status.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only runs with this tag.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only the run with this idempotency key.")] = None,
+    error: Annotated[str | None, typer.Option(help="Only runs with this text in their error.")] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    after: Annotated[str | None, typer.Option(metavar="ID", help="Only runs older than this one.")] = None,
+    inputs: Annotated[bool, typer.Option("--inputs", help="With -o json: the inputs too.")] = False,
     output: Output = None,
 ) -> None:
     """List runs, newest first."""
     with connected() as client:
-        rows = client.runs(flow=flow, status=status, tag=tag, limit=limit)
-    listing(
-        rows,
-        {
-            "id": lambda row: short(row.id),
-            "flow": lambda row: f"{row.flow}@{row.version}",
-            "status": lambda row: row.status,
-            "tags": lambda row: row.tags,
-            "started": lambda row: row.started_at or row.created_at,
-            "duration": lambda row: between(row.started_at, row.ended_at),
-            "error": lambda row: error_line(row.error)[:80],
-        },
-        output,
-        empty="No run fits. Start one with `orchestrator run start FLOW`.",
-    )
+        wanted: Wanted = {"flow": flow, "status": status, "tag": tag, "key": key, "error": error}
+        wanted |= {"since": when(since), "until": when(until)}
+        last = client.run(after).id if after else None
+        rows = client.runs(**wanted, limit=limit, after=last, inputs=inputs)
+        total = client.count_runs(**wanted) if len(rows) == limit or after else len(rows)
+    if output in (Format.JSON, Format.JSONL):
+        plain = [{name: value for name, value in asdict(row).items() if inputs or name != "body"} for row in rows]
+        print_json(plain, lines=output is Format.JSONL)
+    else:
+        empty = "No run fits. Start one with `orchestrator run start FLOW`."
+        listing(rows, runview.RUN_COLUMNS, output, empty=empty)
+    if len(rows) == limit and total > len(rows):
+        note(of(len(rows), total, "runs", f"--after {short(rows[-1].id)}, or --limit"))
 
 
 @verb(app, "show", "get")
 def show(
-    run: RunId,
-    whole: Annotated[bool, typer.Option("--all", help="Also every child of big loops.")] = False,
+    runs: StepIds,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Every child of big loops; of a step, every attempt, and nothing cut.")
+    ] = False,
+    status: Annotated[
+        str | None, typer.Option(help="Only steps with this status, those of big loops too: 50 of each loop.")
+    ] = None,
     output: Output = None,
 ) -> None:
-    """Show a run and its steps."""
+    """Show a run and its steps, or one step: its attempts, errors, inputs and output."""
+    names = named(runs)
+    shown: list[object] = []
     with connected() as client:
-        handle = client.run(run)
-        row, steps = handle.row(), list(handle.all_steps()) if whole else handle.steps()
+        for number, name in enumerate(names):
+            run, _, step = name.partition("/")
+            handle = client.run(run)
+            as_json = output in (Format.JSON, Format.JSONL)
+            if number and not as_json:
+                print()
+            if step:
+                view = stepview.read(handle, step, whole=whole)
+                shown.append(view.plain()) if as_json else stepview.show(view, whole=whole)
+                continue
+            row, steps = handle.row(), runview.steps(handle, status, whole=whole)
+            shown.append({**asdict(row), "steps": steps}) if as_json else runview.show(row, steps)
     if output in (Format.JSON, Format.JSONL):
-        print_json({**asdict(row), "steps": steps}, lines=output is Format.JSONL)
-    else:
-        runview.show(row, steps)
+        print_json(shown if len(names) > 1 else shown[0], lines=output is Format.JSONL)
 
 
 @verb(app, "watch")
@@ -168,52 +192,94 @@ def result(
 def events(
     run: RunId,
     after: After = 0,
-    limit: Most = 1000,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many; else all.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     output: Output = None,
 ) -> None:
-    """Print a run's history."""
+    """Print a run's history, or follow it."""
     with connected() as client:
-        rows = client.run(run).events(after=after, limit=limit)
-    listing(rows, runview.EVENT_COLUMNS, output, empty="Nothing happened after that event.")
+        handle = client.run(run)
+        if follow:
+            watch.follow_events(handle, after, output)
+            return
+        rows = islice(handle.all_events(after=after), limit)
+        count, last = pages(rows, runview.EVENT_COLUMNS, output, empty="Nothing happened after that event.")
+        if count == limit and handle.events(after=last, limit=1):
+            note(f"{count} events are shown, and there are more. See on: --after {last}.")
 
 
 @verb(app, "cancel")
 def cancel(
-    run: RunId,
+    runs: RunIds,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "no reason given",
     by: Who = None,
     output: Output = None,
 ) -> None:
-    """Ask a run to stop: nothing of it starts any more, and running steps are told."""
+    """Ask runs to stop: nothing of them starts any more, and running steps are told."""
     with connected() as client:
-        handle = client.run(run)
-        status = handle.cancel(reason, by=by)
-        _report(handle.id, status, output)
-        if status != "cancelled":
+        left: list[RunStatus] = []
+
+        def act(name: str) -> dict[str, object]:
+            handle = client.run(name)
+            status = handle.cancel(reason, by=by)
+            left.extend([status] * (status != "cancelled"))
+            return {"id": handle.id, "status": status}
+
+        operate(runs, output, "cancelled, or told to stop", act)
+        if left:
             note(f"Running steps have {client.settings.cancel_grace.total_seconds():g} s to stop.")
 
 
 @verb(app, "retry")
 def retry(
-    run: Annotated[str, typer.Argument(metavar="ID[/STEP]", help="A run, or one failed step of it.")],
-    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="The failed step; else all of them.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
+    runs: StepIds,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of one run and print the result.")] = False,
     timeout: Timeout = None,
     by: Who = None,
     output: Output = None,
 ) -> None:
     """Run what failed again, and what was skipped because of it."""
     limit = seconds(timeout)
-    name, _, part = run.partition("/")
-    if step and part:
-        raise UsageError(f"Two steps are named, {part} and {step}. Fix: name one.")
     with connected() as client:
-        handle = client.run(name)
-        handle.retry(step or part or None, by=by)
-        if wait:
-            _finish(handle, limit, output)
-        else:
-            _report(handle.id, handle.status(), output)
+
+        def again(name: str) -> "RunHandle[Any]":
+            run, _, step = name.partition("/")
+            handle = client.run(run)
+            handle.retry(step or None, by=by)
+            return handle
+
+        def act(name: str) -> dict[str, object]:
+            handle = again(name)
+            return {"id": handle.id, "status": handle.status()}
+
+        if not wait:
+            operate(runs, output, "run again", act)
+            return
+        names = named(runs)
+        if len(names) != 1:
+            raise UsageError(f"--wait waits for one run, and {len(names)} are named. Fix: leave it out.")
+        _finish(again(names[0]), limit, output)
+
+
+@verb(app, "delete")
+def delete(
+    runs: RunIds,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    by: Who = None,
+    output: Output = None,
+) -> None:
+    """Remove runs that ended, with their inputs, outputs and history: for good, and before the retention does."""
+    names = named(runs)
+    if not yes:
+        typer.confirm(f"Delete {len(names)} run{'' if len(names) == 1 else 's'} for good?", abort=True, err=True)
+    with connected() as client:
+
+        def act(name: str) -> dict[str, object]:
+            handle = client.run(name)
+            handle.delete(by=by)
+            return {"id": handle.id, "status": "deleted"}
+
+        operate(names, output, "deleted", act)
 
 
 @verb(app, "explain")
@@ -230,10 +296,3 @@ def explain(
     print(found.sentence)
     if found.command:
         print(f"Next: {found.command}")
-
-
-def _report(run_id: UUID, status: str, output: Format | None) -> None:
-    if output in (Format.JSON, Format.JSONL):
-        print_json({"id": run_id, "status": status}, lines=output is Format.JSONL)
-    else:
-        print(f"{run_id}  {status}")

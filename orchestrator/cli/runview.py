@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.cli.render import COLOURS, ago, between, error_line, facts, length, out, table
+from orchestrator.cli.render import COLOURS, ago, between, error_line, facts, length, note, of, out, short, table
 
 if TYPE_CHECKING:
+    from orchestrator.client import RunHandle
     from orchestrator.ledger.reads import EventRow, RunRow, StepRow
 
 EVENT_COLUMNS: Final[Mapping[str, Callable[["EventRow"], object]]] = {
@@ -17,8 +18,21 @@ EVENT_COLUMNS: Final[Mapping[str, Callable[["EventRow"], object]]] = {
     "attempt": lambda row: row.attempt,
     "facts": lambda row: pairs(row.facts),
 }
+RUN_COLUMNS: Final[Mapping[str, Callable[["RunRow"], object]]] = {
+    "id": lambda row: short(row.id),
+    "flow": lambda row: f"{row.flow}@{row.version}",
+    "status": lambda row: row.status,
+    "tags": lambda row: row.tags,
+    "started": lambda row: row.started_at or row.created_at,
+    "duration": lambda row: between(row.started_at, row.ended_at),
+    "error": lambda row: error_line(row.error)[:80],
+}
 OWN_EVENT_COLUMNS: Final = {title: show for title, show in EVENT_COLUMNS.items() if title not in ("step", "attempt")}
 """Events of a schedule or a flow."""
+
+
+_SOME: Final = 50
+"""Children of a loop that are shown with `--status`."""
 
 
 def show(run: "RunRow", steps: "Sequence[StepRow]") -> None:
@@ -32,6 +46,24 @@ def show(run: "RunRow", steps: "Sequence[StepRow]") -> None:
     if not out().is_terminal:
         return
     print(f"\nWhy: orchestrator run explain {run.id}")
+
+
+def steps(handle: "RunHandle[Any]", status: str | None, *, whole: bool) -> "list[StepRow]":
+    """The steps to show: with a status those that have it, in loops too; else all, big loops folded unless `whole`."""
+    if whole:
+        return [step for step in handle.all_steps() if status in (None, step.status)]
+    if status is None:
+        return handle.steps()
+    found = []
+    for step in handle.steps(fold=0):
+        children = step.children or {}
+        if step.status == status or children.get(status):
+            found.append(step)
+        if count := children.get(status):
+            found += handle.steps(loop=step.key, status=status, limit=_SOME)
+            if count > _SOME:
+                note(of(_SOME, count, f"{status} items of {step.key}", "--all"))
+    return found
 
 
 def header(run: "RunRow") -> dict[str, object]:

@@ -1,9 +1,10 @@
 """`run watch`: a live tree on a terminal, one line per change elsewhere."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from orchestrator.cli import runview
-from orchestrator.cli.render import COLOURS, between, error_line, length, moment, text
+from orchestrator.cli.render import COLOURS, Format, between, error_line, length, moment, print_json, text
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.ledger.reads import RunRow, StepRow
 
 _PAUSE_S: Final = 0.25
+_QUIET_S: Final = 1.0
 _BAR: Final = 30
 _SIGNS: Final = {
     "succeeded": "✔",
@@ -42,8 +44,37 @@ def follow(handle: "RunHandle[Any]", timeout_s: float | None) -> RunStatus:
     """
     ends = None if timeout_s is None else time.monotonic() + timeout_s
     console = Console(highlight=False)
-    status = _live(handle, console, ends) if console.is_terminal else _lines(handle, ends)
+    status = _live(handle, console, ends) if console.is_terminal else lines(handle, ends, sys.stdout)
     return handle.final(status, timeout_s)
+
+
+def wait(handle: "RunHandle[Any]", timeout_s: float | None) -> RunStatus:
+    """Wait for the end; who waits for long is told on stderr what goes on."""
+    from orchestrator.errors import WaitTimeout
+
+    began = time.monotonic()
+    quiet = _QUIET_S if timeout_s is None else min(_QUIET_S, timeout_s)
+    try:
+        return handle.wait(quiet)
+    except WaitTimeout:
+        left = None if timeout_s is None else began + timeout_s
+        return handle.final(lines(handle, left, sys.stderr), timeout_s)
+
+
+def follow_events(handle: "RunHandle[Any]", after: int, output: Format | None) -> None:
+    """Print what happens until the run has ended and all was printed."""
+    shown = Format.JSONL if output is Format.JSON else output
+    while True:
+        over = handle.final_status() is not None
+        for event in handle.all_events(after=after):
+            after = event.id
+            if shown is Format.JSONL:
+                print_json(event, lines=True)
+            else:
+                print("  ".join(text(cell(event)) for cell in runview.EVENT_COLUMNS.values()), flush=True)
+        if over:
+            return
+        time.sleep(_PAUSE_S)
 
 
 def _over(status: RunStatus, ends: float | None) -> bool:
@@ -107,14 +138,18 @@ def _reported(progress: Mapping[str, Any]) -> tuple[float, float] | None:
     return min(done, total), total
 
 
-def _lines(handle: "RunHandle[Any]", ends: float | None) -> RunStatus:
+def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO) -> RunStatus:
+    """A line for each change, in the order of the changes, with the time of each."""
     seen: dict[str, str] = {}
     while True:
         run, steps = handle.row(), handle.steps()
-        for step in steps:
-            _say(seen, step.key, _state(step))
+        changes = [line for step in steps if (line := _change(seen, step.key, step.since, _state(step)))]
         why = f": {error_line(run.error)}" if run.error and run.is_over else ""
-        _say(seen, "", f"run {run.status}{why}")
+        last = max((at for at, _ in changes), default=run.created_at)
+        since = max(run.ended_at, last) if run.ended_at else run.started_at or run.created_at
+        changes += [line for line in [_change(seen, "", since, f"run {run.status}{why}")] if line]
+        for at, text_ in sorted(changes, key=lambda change: (change[0], change[1].startswith("run "))):
+            print(f"{moment(at)}  {text_}", file=file, flush=True)
         if _over(run.status, ends):
             return run.status
         time.sleep(_PAUSE_S)
@@ -126,9 +161,12 @@ def _state(step: "StepRow") -> str:
     return f"{step.status}{attempt}{': ' if remark else ''}{remark}"
 
 
-def _say(seen: dict[str, str], name: str, state: str) -> None:
-    """Print what changed. Steps that were blocked from the start are no news."""
-    if seen.get(name) == state or (name not in seen and state == "blocked"):
-        return
+def _change(seen: dict[str, str], name: str, since: datetime | None, state: str) -> tuple[datetime, str] | None:
+    """What changed, and when: a new status has its own time, progress is news of now. Steps that were blocked from the
+    start are no news."""
+    known = seen.get(name)
+    if known == state or (known is None and state == "blocked"):
+        return None
     seen[name] = state
-    print(f"{moment(datetime.now(UTC))}  {text(f'{name} {state}'.strip())}", flush=True)
+    same = known is not None and known.split(":")[0] == state.split(":")[0]
+    return (datetime.now(UTC) if same or since is None else since), text(f"{name} {state}".strip())

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from pydantic import JsonValue
 
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
-from orchestrator.client.client import Client
+from orchestrator.client.client import Client, Wanted
 from orchestrator.client.run_handle import OUTAGE_S, RunHandle, pauses
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
@@ -137,15 +137,14 @@ class AsyncClient:
         return [AsyncRunHandle(self, handle) for handle in handles]
 
     async def runs(
-        self,
-        *,
-        flow: Flow[..., Any] | str | None = None,
-        status: RunStatus | str | None = None,
-        tag: str | None = None,
-        limit: int = 50,
+        self, *, limit: int = 50, after: UUID | None = None, inputs: bool = True, **wanted: Unpack[Wanted]
     ) -> list[RunRow]:
         """As `Client.runs`."""
-        return await self.thread(self.sync.runs, flow=flow, status=status, tag=tag, limit=limit)
+        return await self.thread(self.sync.runs, limit=limit, after=after, inputs=inputs, **wanted)
+
+    async def count_runs(self, **wanted: Unpack[Wanted]) -> int:
+        """As `Client.count_runs`."""
+        return await self.thread(self.sync.count_runs, **wanted)
 
     @overload
     async def run(self, run_id: UUID | str, flow: Flow[..., R]) -> "AsyncRunHandle[R]": ...
@@ -255,6 +254,10 @@ class AsyncRunHandle(Generic[R]):
     async def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
         """As `RunHandle.cancel`."""
         return await self.client.thread(self.sync.cancel, reason, by=by)
+
+    async def delete(self, *, by: str | None = None) -> None:
+        """As `RunHandle.delete`."""
+        await self.client.thread(self.sync.delete, by=by)
 
     async def retry(self, step: str | None = None, *, by: str | None = None) -> None:
         """As `RunHandle.retry`."""

@@ -1,7 +1,8 @@
 """`Client`: start flows and follow their runs from any Python program."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from datetime import datetime
+from typing import Any, Final, ParamSpec, TypedDict, TypeVar, Unpack, overload
 from uuid import UUID
 
 from orchestrator.authoring.flow import Flow
@@ -17,7 +18,7 @@ from orchestrator.errors import (
     NotFound,
     UsageError,
 )
-from orchestrator.ledger import reads
+from orchestrator.ledger import listing, reads
 from orchestrator.ledger.reads import EventRow, RunRow
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.ledger.tx import Ledger
@@ -31,6 +32,18 @@ R = TypeVar("R")
 
 PAGE: Final = 500
 """Runs started in one round trip by `start_many`."""
+
+
+class Wanted(TypedDict, total=False):
+    """Which runs are listed or counted."""
+
+    flow: Flow[..., Any] | str | None
+    status: RunStatus | str | None
+    tag: str | None
+    key: str | None
+    error: str | None
+    since: datetime | None
+    until: datetime | None
 
 
 class Client(Access):
@@ -134,21 +147,21 @@ class Client(Access):
         return handles
 
     def runs(
-        self,
-        *,
-        flow: Flow[..., Any] | str | None = None,
-        status: RunStatus | str | None = None,
-        tag: str | None = None,
-        limit: int = 50,
+        self, *, limit: int = 50, after: UUID | None = None, inputs: bool = True, **wanted: Unpack[Wanted]
     ) -> list[RunRow]:
-        """Runs, newest first.
+        """A page of runs, newest first, from the one after the run `after`; by `flow`, `status`, `tag`, `key` (the
+        idempotency key), `error` (a part of its type or message), `since` and `until` (of the time of acceptance).
+        Without `inputs` the rows have no `body`: inputs may be large.
 
         Raises:
-            UsageError: there is no such status, or the limit is below 1.
+            FlowNotFound: no run fits, and no such flow is registered.
+            UsageError: there is no such status, the limit is below 1, or a time has no zone.
         """
-        name = flow.name if isinstance(flow, Flow) else flow
-        wanted = None if status is None else known(RunStatus, status)
-        return self.call(reads.list_runs, flow=name, status=wanted, tag=tag, limit=at_least_one(limit))
+        return self.call(listing.list_runs, _filter(wanted), limit=at_least_one(limit), after=after, inputs=inputs)
+
+    def count_runs(self, **wanted: Unpack[Wanted]) -> int:
+        """How many runs `runs` would list in all; 10,000 stands for that many or more."""
+        return self.call(listing.count_runs, _filter(wanted))
 
     @overload
     def run(self, run_id: UUID | str, flow: Flow[..., R]) -> RunHandle[R]: ...
@@ -205,6 +218,22 @@ class Client(Access):
         except NotFound:
             self.call(register.register, manifest)
         self._registered.add(manifest.hash)
+
+
+def _filter(wanted: Wanted) -> listing.RunFilter:
+    flow, status = wanted.get("flow"), wanted.get("status")
+    for at in (wanted.get("since"), wanted.get("until")):
+        if at is not None and at.tzinfo is None:
+            raise UsageError(f"{at} has no zone. Fix: give an aware datetime, such as {at.isoformat()}+00:00.")
+    return listing.RunFilter(
+        flow=flow.name if isinstance(flow, Flow) else flow,
+        status=None if status is None else known(RunStatus, status),
+        tag=wanted.get("tag"),
+        key=wanted.get("key"),
+        error=wanted.get("error"),
+        since=wanted.get("since"),
+        until=wanted.get("until"),
+    )
 
 
 def _requests(

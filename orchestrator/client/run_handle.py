@@ -16,7 +16,7 @@ from orchestrator.client.access import Access
 from orchestrator.core.facts import Explanation
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
-from orchestrator.engine.runs import cancel_run, explain
+from orchestrator.engine.runs import cancel_run, delete_run, explain
 from orchestrator.engine.steps import retry_step
 from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
 from orchestrator.ledger import reads
@@ -122,8 +122,8 @@ class RunHandle(Generic[R]):
         limit: int = reads.PAGE,
         fold: int = reads.FOLD,
     ) -> list[StepRow]:
-        """A page of its steps, in the manifest's order: loops with the counts of their children, followed by them if they
-        are at most `fold`. With `loop`, a page of that loop's children. `after` is the key of the last row before
+        """A page of its steps, in the manifest's order: loops with the counts of their children, followed by these if
+        they are at most `fold`. With `loop`, a page of that loop's children. `after` is the key of the last row before
         (of the last step outside of loops).
 
         Raises:
@@ -194,6 +194,14 @@ class RunHandle(Generic[R]):
         """
         who, grace = by or user(), self.client.settings.cancel_grace
         return self.client.call(cancel_run.cancel, self.id, by=who, reason=reason or "no reason given", grace=grace)
+
+    def delete(self, *, by: str | None = None) -> None:
+        """Remove it for good, with its inputs, outputs, history and idempotency key. Its flow keeps an event of that.
+
+        Raises:
+            Conflict: it has not ended.
+        """
+        self.client.call_once(delete_run.delete, self.id, by=by or user())
 
     def retry(self, step: str | None = None, *, by: str | None = None) -> None:
         """Run a failed step again, or all of them, with what was skipped because of them.

@@ -1,5 +1,6 @@
 """What people and clients read: runs, steps, events, flows, workers. Nothing here writes."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, not_, or_, select, type_coerce
+from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, null, select, type_coerce
 
 from orchestrator.core.expressions import Scope, references, resolve
 from orchestrator.core.planner import Plan
@@ -28,7 +29,7 @@ FOLD = 20
 PART_MIN = 4
 """Digits of a run id that are enough to look for it; `ix_flow_runs_ending` holds as many."""
 _ZEROS = "0" * 32
-_STATUS: Any = type_coerce(flow_runs.c.status, Text())
+STATUS: Any = type_coerce(flow_runs.c.status, Text())
 """A domain compares as the text it is made of."""
 
 
@@ -69,7 +70,7 @@ class RunRow:
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """A step. A loop has no type, and counts its children by status. `worked` is the time of its attempts, without the
-    pauses between them; it is None for a loop and before the first attempt."""
+    pauses between them; it is None for a loop and before the first attempt. `since`: when it came to its status."""
 
     key: str
     type: str | None
@@ -84,7 +85,6 @@ class StepRow:
     ready_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
-    worked: timedelta | None
     children_total: int | None
     children_open: int | None
     children_failed: int | None
@@ -92,6 +92,8 @@ class StepRow:
     progress: dict[str, JsonValue] | None
     error: dict[str, JsonValue] | None
     owner: str | None
+    worked: timedelta | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +168,19 @@ class UnservedRow:
     since: datetime
 
 
-def _parked() -> ColumnElement[bool]:
-    return and_(RunStatus.RUNNING.value == _STATUS, func.flow_parked(flow_runs.c.id))
+def parked() -> ColumnElement[bool]:
+    """Whether a run only waits."""
+    return and_(RunStatus.RUNNING.value == STATUS, func.flow_parked(flow_runs.c.id))
 
 
-def _runs() -> Select[Any]:
+def runs(*, inputs: bool = True) -> Select[Any]:
+    """What a row of a run is made of; without `inputs` the body stays in the ledger."""
     run_, control, version = flow_runs.c, flow_run_controls.c, flow_definition_versions.c
     return (
         select(
             *(run_[name] for name in ("id", "flow", "manifest_hash", "tags", "trigger_type", "trigger_key")),
-            case((_parked(), RunStatus.WAITING.value), else_=_STATUS).label("status"),
-            run_.trigger_body,
+            case((parked(), RunStatus.WAITING.value), else_=STATUS).label("status"),
+            run_.trigger_body if inputs else null().label("trigger_body"),
             *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch", "scheduled_for")),
             version.version,
             control.cancel_requested_at,
@@ -188,7 +192,8 @@ def _runs() -> Select[Any]:
     )
 
 
-def _run_row(row: Row[Any]) -> RunRow:
+def run_row(row: Row[Any]) -> RunRow:
+    """A row of `runs`."""
     return RunRow(
         id=row.id,
         flow=row.flow,
@@ -226,8 +231,8 @@ def find_run(ledger: Ledger, part: str) -> UUID:
     digits = wanted.replace("-", "")
     if not PART_MIN <= len(digits) <= len(_ZEROS) or not set(digits) <= set("0123456789abcdef"):
         raise RunNotFound(
-            f"{part!r} is not a run id. Fix: give at least {PART_MIN} hexadecimal characters; `orchestrator "
-            f"run ls` lists them.",
+            f"{part!r} is not a run id. Fix: give the last characters of one, at least {PART_MIN}; "
+            f"`orchestrator run ls --key {shlex.quote(part)}` finds a run by its idempotency key.",
             run_id=part,
         )
     with ledger.auto() as tx:
@@ -239,7 +244,10 @@ def find_run(ledger: Ledger, part: str) -> UUID:
         raise _no_run(part)
     if len(found) > 1:
         shown = ", ".join(str(run_id) for run_id in found)
-        raise Conflict(f"{part} fits several runs: {shown}. Fix: give more characters.", run_id=part)
+        raise Conflict(
+            f"{part} fits several runs: {shown}. Fix: give the last characters; the first ones are a clock.",
+            run_id=part,
+        )
     run_id: UUID = found[0]
     return run_id
 
@@ -250,10 +258,10 @@ def get_run(ledger: Ledger, run_id: UUID) -> RunRow:
         RunNotFound: no such run.
     """
     with ledger.auto() as tx:
-        row = tx.execute(_runs().where(flow_runs.c.id == run_id)).first()
+        row = tx.execute(runs().where(flow_runs.c.id == run_id)).first()
     if row is None:
         raise _no_run(run_id)
-    return _run_row(row)
+    return run_row(row)
 
 
 def run_status(ledger: Ledger, run_id: UUID) -> RunStatus:
@@ -281,44 +289,6 @@ def _status(ledger: Ledger, run_id: UUID, statement: str) -> RunStatus:
     if row is None:
         raise _no_run(run_id)
     return RunStatus(row.status)
-
-
-def list_runs(
-    ledger: Ledger,
-    *,
-    flow: str | None = None,
-    status: RunStatus | str | None = None,
-    tag: str | None = None,
-    limit: int = 50,
-    before: UUID | None = None,
-) -> list[RunRow]:
-    """Runs, newest first. `before` is the last id of the page before."""
-    query = _runs().order_by(flow_runs.c.id.desc()).limit(limit)
-    if flow is not None:
-        query = query.where(flow_runs.c.flow == flow)
-    if status is not None:
-        query = query.where(_has_status(RunStatus(status)))
-    if tag is not None:
-        query = query.where(flow_runs.c.tags.contains([tag]), flow_runs.c.tags != [])
-    if before is not None:
-        query = query.where(flow_runs.c.id < before)
-    with ledger.tx() as tx:
-        run(tx, "plan_for_these")
-        return [_run_row(row) for row in tx.execute(query)]
-
-
-def _has_status(status: RunStatus) -> ColumnElement[bool]:
-    if status is RunStatus.WAITING:
-        return and_(_parked(), flow_runs.c.ended_at.is_(None))
-    stored: ColumnElement[bool] = _STATUS.in_([status.value])
-    if status is RunStatus.RUNNING:
-        return and_(stored, flow_runs.c.ended_at.is_(None), not_(_parked()))
-    if status is RunStatus.PENDING:
-        return and_(stored, flow_runs.c.ended_at.is_(None))
-    if status is RunStatus.SUCCEEDED:
-        return stored
-    # What follows from the status is said too, because it is the condition of an index (`ix_flow_runs_unhappy`).
-    return and_(stored, or_(type_coerce(flow_runs.c.halt, Text).is_not(None), flow_runs.c.failures > 0))
 
 
 def steps(
@@ -468,7 +438,6 @@ def _step_row(row: Row[Any], children: dict[str, int] | None) -> StepRow:
         ready_at=row.ready_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
-        worked=row.worked,
         children_total=None if children is None else sum(children.values()),
         children_open=row.children_open,
         children_failed=row.children_failed,
@@ -476,7 +445,26 @@ def _step_row(row: Row[Any], children: dict[str, int] | None) -> StepRow:
         progress=row.progress,
         error={"type": row.error_type, "message": row.error_message} if row.error_type else None,
         owner=row.owner,
+        worked=row.worked,
+        since=_since(row),
     )
+
+
+def _since(row: Row[Any]) -> datetime | None:
+    """`started_at` is the first attempt's; the last one's is in its own row."""
+    match StepStatus(row.status):
+        case StepStatus.BLOCKED:
+            found = None
+        case StepStatus.READY:
+            found = row.ready_at
+        case StepStatus.RUNNING:
+            found = row.tried_at or row.started_at
+        case StepStatus.WAITING:
+            found = row.tried_until
+        case _:
+            found = row.ended_at
+    since: datetime | None = found
+    return since
 
 
 def events(ledger: Ledger, run_id: UUID, after: int = 0, limit: int = 1000) -> list[EventRow]:

@@ -1,6 +1,7 @@
 """Removing what nobody asks for any more, a page at a time."""
 
 from datetime import timedelta
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -40,3 +41,9 @@ def drop_runs(tx: Connection, ttl: timedelta, page: int, steps: int) -> int:
     graph.take_time(tx)
     row = one(tx, "drop_runs", ttl=ttl, page=page, rows=steps)
     return int(row.removed) if row else 0
+
+
+def drop_run(tx: Connection, run_id: UUID, flow: str, by: str) -> bool:
+    """Remove one run that ended, with all that belongs to it; False when it is open or gone."""
+    graph.take_time(tx)
+    return one(tx, "drop_run", run_id=run_id, event_id=flow_id(flow), by=by) is not None

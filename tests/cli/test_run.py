@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import threading
 from pathlib import Path
 from uuid import UUID
@@ -117,7 +118,12 @@ def test_wait_ends_with_6_when_the_time_is_over(cli: Cli, stack: Client) -> None
         (["show", "00000000-0000-7000-8000-000000000000"], 3, "No run"),
         (["watch", "ffffffff"], 3, "No run"),
         (["cancel", "ffffffff"], 3, "No run"),
-        (["retry", "ffffffff/greet", "measure"], 2, "name one"),
+        (["retry", "ffffffff", "measure"], 2, "ffffffff/measure"),
+        (["ls", "--flow", "helo"], 3, "did you mean `hello`?"),
+        (["ls", "--since", "yesterday"], 2, "'yesterday' is not a time"),
+        (["show", "job-1234"], 3, "run ls --key job-1234"),
+        (["show", "ffffffff/greet"], 3, "No run"),
+        (["delete", "ffffffff", "--yes"], 3, "No run"),
         (["retry", "ffffffff"], 3, "No run"),
         (["events", "ffffffff"], 3, "No run"),
         (["result", "ffffffff"], 3, "No run"),
@@ -184,7 +190,7 @@ def test_watch_prints_a_line_for_each_change_and_ends_as_the_run(cli: Cli, stack
     said = cli("run", "watch", str(run))
     worker.join()
     lines = [line.split("  ", 1)[1] for line in said.out.splitlines()]
-    assert lines[0] == "greet ready"
+    assert lines[:2] == ["run pending", "greet ready"]
     assert lines[-1] == "run succeeded"
     assert "measure succeeded" in lines
 
@@ -231,12 +237,12 @@ def test_retry_of_an_unknown_step_names_those_there_are(cli: Cli, stack: Client,
     run = started(cli)
     play.fail(stack.ledger, run, "greet")
     before = counted()
-    assert "greet, measure" in cli("run", "retry", str(run), "nope", code=3).err
+    assert "greet, measure" in cli("run", "retry", f"{run}/nope", code=3).err
     assert counted() == before
 
 
 def test_retry_takes_the_step_in_both_forms(cli: Cli, stack: Client) -> None:
-    for form in (lambda run: [f"{run}/greet"], lambda run: [run, "greet"], lambda run: [run]):
+    for form in (lambda run: [f"{run}/greet"], lambda run: [run]):
         run = started(cli)
         play.fail(stack.ledger, run, "greet")
         said = cli("run", "retry", *form(str(run)), "--as", "ann", "-o", "json")
@@ -266,3 +272,110 @@ def test_two_runs_with_one_beginning_are_told_apart(cli: Cli, stack: Client) -> 
     assert str(one) in said.err
     assert str(two) in said.err
     assert str(one) in cli("run", "show", str(one)[-6:]).out
+
+
+def test_a_listing_says_how_much_it_leaves_out(cli: Cli, stack: Client) -> None:
+    runs = [started(cli, "--idempotency-key", f"job-{number}") for number in range(5)]
+    said = cli("run", "ls", "--limit", "2")
+    assert len(said.out.splitlines()) == 3
+    assert f"2 of 5 runs are shown. See more: --after {str(runs[3])[-12:]}, or --limit." in said.err
+    rest = cli("run", "ls", "--after", str(runs[3]), "-o", "jsonl", "--limit", "10")
+    assert [json.loads(line)["id"] for line in rest.out.splitlines()] == [str(run) for run in runs[2::-1]]
+    assert rest.err == ""
+    assert "shown" not in cli("run", "ls", "--limit", "5").err
+
+
+def test_runs_are_found_by_key_error_and_time(cli: Cli, stack: Client) -> None:
+    one, two = started(cli, "--idempotency-key", "job-1"), started(cli)
+    play.fail(stack.ledger, two, "greet", "The printer is on FIRE")
+
+    def ids(*wanted: str) -> list[UUID]:
+        return [UUID(row["id"]) for row in cli("run", "ls", "-o", "json", *wanted).json]
+
+    assert ids("--key", "job-1") == [one]
+    assert ids("--error", "printer is on fire") == [two]
+    assert ids("--error", "ValueError") == [two]
+    assert ids("--since", "1h") == [two, one]
+    assert ids("--until", "1h") == []
+    assert ids("--since", "2020-01-01", "--until", "2020-02-01T07:00Z") == []
+
+
+def test_inputs_are_listed_when_asked_for(cli: Cli, stack: Client) -> None:
+    started(cli)
+    (row,) = cli("run", "ls", "-o", "json").json
+    assert "body" not in row
+    (row,) = cli("run", "ls", "-o", "json", "--inputs").json
+    assert row["body"]["name"] == "you"
+
+
+def test_many_runs_are_operated_by_one_command(cli: Cli, stack: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals are named one by one, and the rest goes on."""
+    failed, done = [started(cli) for _ in range(3)], started(cli)
+    for run in failed:
+        play.fail(stack.ledger, run, "greet")
+    play.finish_hello(stack.ledger, done)
+    said = cli("run", "retry", str(failed[0]), str(done), code=7)
+    assert said.out.split() == [str(failed[0]), "running"]
+    assert f"{done}: Run {done}" in said.err
+    assert "1 of 2 run again." in said.err
+    listed = cli("run", "ls", "--status", "failed", "-o", "jsonl").out
+    monkeypatch.setattr("sys.stdin", io.StringIO(listed))
+    said = cli("run", "retry", "-", "-o", "jsonl")
+    assert {json.loads(line)["id"] for line in said.out.splitlines()} == {str(run) for run in failed[1:]}
+    assert "2 of 2 run again." in said.err
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(map(str, failed))))
+    assert "3 of 3 cancelled" in cli("run", "cancel", "-", "-o", "json").err
+    shown = cli("run", "show", *map(str, failed), "-o", "json").json
+    assert [row["status"] for row in shown] == ["cancelled"] * 3
+
+
+def test_show_of_one_step_has_its_attempts_inputs_and_output(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    play.succeed(stack.ledger, run, "greet", "hello you")
+    play.fail(stack.ledger, run, "measure", "no\x1b ruler")
+    said = cli("run", "show", f"{run}/greet").out
+    assert '"hello you"' in said
+    said = cli("run", "show", f"{run}/measure").out
+    assert re.search(r"^worker: +test/1/a$", said, re.MULTILINE)
+    assert "ValueError: no  ruler" in said
+    assert "\x1b" not in said
+    shown = cli("run", "show", f"{run}/measure", "-o", "json").json
+    assert [row["error_message"] for row in shown["attempt_rows"]] == ["no\x1b ruler"]
+    assert shown["output"] is None
+    assert "did you mean `greet`" in cli("run", "show", f"{run}/gret", code=3).err
+
+
+def test_show_lists_failed_children_of_a_big_loop(cli: Cli, stack: Client) -> None:
+    run = UUID(cli("run", "start", "fan", "-i", "count=200").out.strip())
+    play.succeed(stack.ledger, run, "numbers", list(range(200)))
+    play.fail(stack.ledger, run, "double.7.double", "seven")
+    said = cli("run", "show", str(run), "--status", "failed").out
+    assert "double.7.double" in said
+    assert "seven" in said
+    assert "double.8.double" not in said
+
+
+def test_events_are_never_cut_silently(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    with stack.ledger.tx() as tx:
+        tx.exec_driver_sql(
+            "INSERT INTO flow_events (run_id, type) SELECT %s, 'test' FROM generate_series(1, 2500)", (run,)
+        )
+    assert cli("run", "events", str(run)).out.count(" test") == 2500
+    assert len(cli("run", "events", str(run), "-o", "json").json) == 2502
+    said = cli("run", "events", str(run), "--limit", "2")
+    assert "there are more. See on: --after" in said.err
+    play.finish_hello(stack.ledger, run)
+    assert "run.succeeded" in cli("run", "events", str(run), "--follow").out
+
+
+def test_a_run_that_ended_can_be_deleted(cli: Cli, stack: Client) -> None:
+    """Its key too: it names somebody perhaps. The flow keeps that it was done, and by whom."""
+    run, open_ = started(cli, "--idempotency-key", "ann@example.org"), started(cli)
+    play.finish_hello(stack.ledger, run)
+    assert "has ended" in cli("run", "delete", str(open_), "--yes", code=7).err
+    assert cli("run", "delete", str(run), "--yes", "--as", "bob").out.split() == [str(run), "deleted"]
+    cli("run", "show", str(run), code=3)
+    (event,) = cli("flow", "events", "hello", "-o", "json").json
+    assert (event["type"], event["facts"]) == ("run.deleted", {"run": str(run), "by": "bob"})
+    assert started(cli, "--idempotency-key", "ann@example.org") != run

@@ -23,7 +23,7 @@ def test_a_run_is_started_awaited_and_read(settings: Settings) -> None:
             await client.thread(play.finish_hello, client.sync.ledger, run.id)
             assert (await run.events())[0].type == "run.accepted"
             assert [step.key async for step in run.all_steps()] == ["greet", "measure"]
-            assert [event.type async for event in run.all_events()][0] == "run.accepted"
+            assert "run.accepted" in [event.type async for event in run.all_events()]
             assert (await run.step("greet")).attempts == len(await run.attempts("greet")) == 1
             assert await run.output("greet") == "hello you"
             return await waiting

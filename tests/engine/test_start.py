@@ -19,7 +19,8 @@ from orchestrator.errors import (
     StepNotFound,
     UsageError,
 )
-from orchestrator.ledger import reads
+from orchestrator.ledger import listing, reads
+from orchestrator.ledger.listing import RunFilter
 from orchestrator.ledger.tx import Ledger
 from tests.support.factories import Lab, after, call, keys, loop
 
@@ -224,11 +225,11 @@ def test_runs_are_found_by_prefix_and_listed(lab: Lab) -> None:
     lab.flow({"a": call()}, name="two")
     ids = [lab.start("one"), lab.start("two"), lab.start("one")]
     lab.do(ids[0], "a")
-    assert [row.id for row in reads.list_runs(lab.ledger)] == ids[::-1]
-    assert [row.id for row in reads.list_runs(lab.ledger, flow="one", limit=1)] == [ids[2]]
-    assert [row.id for row in reads.list_runs(lab.ledger, before=ids[1])] == [ids[0]]
-    assert [row.id for row in reads.list_runs(lab.ledger, status="succeeded")] == [ids[0]]
-    assert [row.id for row in reads.list_runs(lab.ledger, tag="red")] == [ids[2], ids[0]]
+    assert [row.id for row in listing.list_runs(lab.ledger)] == ids[::-1]
+    assert [row.id for row in listing.list_runs(lab.ledger, RunFilter(flow="one"), limit=1)] == [ids[2]]
+    assert [row.id for row in listing.list_runs(lab.ledger, after=ids[1])] == [ids[0]]
+    assert [row.id for row in listing.list_runs(lab.ledger, RunFilter(status=RunStatus.SUCCEEDED))] == [ids[0]]
+    assert [row.id for row in listing.list_runs(lab.ledger, RunFilter(tag="red"))] == [ids[2], ids[0]]
     for run_id in ids:
         assert reads.find_run(lab.ledger, str(run_id)) == run_id
         assert reads.find_run(lab.ledger, str(run_id)[:-2]) == run_id

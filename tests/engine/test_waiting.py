@@ -6,7 +6,8 @@ import pytest
 
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.sweeps import sweep
-from orchestrator.ledger import reads
+from orchestrator.ledger import listing, reads
+from orchestrator.ledger.listing import RunFilter
 from tests.support.factories import Lab, after, call, loop, retry
 
 
@@ -42,7 +43,9 @@ def test_runs_are_listed_by_the_status_that_is_shown(lab: Lab) -> None:
     waiting, running, pending = lab.run(steps), lab.start(), lab.start()
     lab.fail(lab.take(waiting, "a"))
     lab.take(running, "a")
-    listed = {status: [row.id for row in reads.list_runs(lab.ledger, status=status)] for status in RunStatus}
+    listed = {
+        status: [row.id for row in listing.list_runs(lab.ledger, RunFilter(status=status))] for status in RunStatus
+    }
     assert {status: ids for status, ids in listed.items() if ids} == {
         RunStatus.WAITING: [waiting],
         RunStatus.RUNNING: [running],

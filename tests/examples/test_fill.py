@@ -5,7 +5,7 @@ import pytest
 from benchmarks import fill
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.engine.sweeps import retention
-from orchestrator.ledger import reads
+from orchestrator.ledger import listing, reads
 from orchestrator.ledger.tx import Ledger
 
 
@@ -18,7 +18,7 @@ def test_a_ledger_is_filled_with_runs_like_real_ones(
     assert fill.main(["--runs", "400"]) == 0
     assert "400 of 400 runs" in capsys.readouterr().out
     ledger = Ledger.connect(empty_db_url)
-    rows = reads.list_runs(ledger, limit=1000)
+    rows = listing.list_runs(ledger, limit=1000)
     assert [row.created_at for row in rows] == sorted((row.created_at for row in rows), reverse=True)
     by_status = {status: sum(row.status is status for row in rows) for status in FINAL_RUN}
     assert by_status == {"succeeded": 394, "failed": 5, "cancelled": 5, "timed_out": 0}

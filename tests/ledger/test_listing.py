@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from orchestrator.ledger import reads
+from orchestrator.core.states import RunStatus
+from orchestrator.ledger import listing
+from orchestrator.ledger.listing import RunFilter
 from tests.support.factories import Lab, call
 
 FILL = """
@@ -17,6 +19,7 @@ INSERT INTO flow_runs (id, flow, manifest_hash, status, halt, failures, trigger_
 SELECT gen_random_uuid(), 'demo', v.hash, s, NULLIF(s, 'failed'), (s = 'failed')::int, '{}', 0, now(),
        ARRAY['common', 'rare']
   FROM flow_definition_versions v, unnest(ARRAY['failed', 'cancelled', 'timed_out']) AS s WHERE v.flow = 'demo';
+UPDATE flow_runs SET error = '{"type": "ValueError", "message": "boom"}' WHERE status = 'failed';
 ANALYZE
 """
 
@@ -26,6 +29,7 @@ def many(_lab: Lab) -> Iterator[Lab]:
     """30,000 runs that succeeded, three that did not."""
     _lab.reset()
     _lab.flow({"a": call()})
+    _lab.flow({"a": call()}, name="idle")
     _lab.execute(FILL)
     yield _lab
     _lab.reset()
@@ -37,18 +41,20 @@ def many(_lab: Lab) -> Iterator[Lab]:
     [
         ({}, 50),
         ({"flow": "demo"}, 50),
-        ({"flow": "none"}, 0),
         ({"tag": "common"}, 50),
         ({"tag": "rare"}, 3),
         ({"tag": "none"}, 0),
-        *[({"status": status}, 1) for status in ("failed", "cancelled", "timed_out")],
-        *[({"status": status}, 0) for status in ("pending", "running", "waiting")],
-        ({"status": "failed", "flow": "none"}, 0),
-        ({"status": "failed", "tag": "common"}, 1),
+        *[({"status": RunStatus(status)}, 1) for status in ("failed", "cancelled", "timed_out")],
+        *[({"status": RunStatus(status)}, 0) for status in ("pending", "running", "waiting")],
+        ({"status": RunStatus.FAILED, "flow": "idle"}, 0),
+        ({"flow": "idle"}, 0),
+        ({"error": "no such error"}, 0),
+        ({"error": "BOOM"}, 1),
+        ({"status": RunStatus.FAILED, "tag": "common"}, 1),
     ],
     ids=str,
 )
-def test_a_listing_reads_little_more_than_it_shows(many: Lab, wanted: dict[str, str], rows: int) -> None:
+def test_a_listing_reads_little_more_than_it_shows(many: Lab, wanted: dict[str, Any], rows: int) -> None:
     """30,000 runs are 600 pages."""
     plans: list[Any] = []
 
@@ -62,7 +68,7 @@ def test_a_listing_reads_little_more_than_it_shows(many: Lab, wanted: dict[str, 
     event.listen(many.ledger.engine, "before_cursor_execute", explain)
     try:
         for _ in range(2):  # the first one reads the catalog too
-            assert len(reads.list_runs(many.ledger, **wanted)) == rows
+            assert len(listing.list_runs(many.ledger, RunFilter(**wanted))) == rows
     finally:
         event.remove(many.ledger.engine, "before_cursor_execute", explain)
     assert plans[1]["Shared Hit Blocks"] + plans[1]["Shared Read Blocks"] <= 130

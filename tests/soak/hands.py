@@ -17,7 +17,8 @@ from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
 from orchestrator.engine.steps import claim_step, finish_step, renew
 from orchestrator.engine.sweeps import redispatch, sweep
-from orchestrator.ledger import reads
+from orchestrator.ledger import listing
+from orchestrator.ledger.listing import RunFilter
 from orchestrator.ledger.tx import Ledger
 from tests.proof import recorder
 from tests.proof.history import SECOND, Call, Fault, History, Limits
@@ -119,8 +120,8 @@ class Hands:
         )
 
     def open_runs(self) -> int:
-        return len(reads.list_runs(self.ledger, flow=None, status=RunStatus.RUNNING, tag=None, limit=9)) + len(
-            reads.list_runs(self.ledger, flow=None, status=RunStatus.PENDING, tag=None, limit=9)
+        return len(listing.list_runs(self.ledger, RunFilter(status=RunStatus.RUNNING), limit=9)) + len(
+            listing.list_runs(self.ledger, RunFilter(status=RunStatus.PENDING), limit=9)
         )
 
     def introduce(self, handlers: Sequence[str] = ("demo.work",)) -> None:

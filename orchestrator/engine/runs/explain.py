@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
+
+from sqlalchemy import Row
 
 from orchestrator.core.facts import Explanation
 from orchestrator.core.planner import Node, Plan
@@ -92,7 +95,7 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
     why = step.reason or (step.error or {}).get("message")
     sentence = f"Step {step.key} {'has' if step.status is StepStatus.SUCCEEDED else 'is'} {step.status}"
     failed = step.status in FINAL_STEP and step.status not in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}
-    command = f"orchestrator run retry {row.id} {step.key}" if failed else f"orchestrator run show {row.id}"
+    command = f"orchestrator run retry {row.id}/{step.key}" if failed else f"orchestrator run show {row.id}"
     return Explanation(
         f"{sentence}{f', because {why}' if why and step.status is not StepStatus.SUCCEEDED else ''}.", command
     )
@@ -161,25 +164,35 @@ def _loop(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
 
 
 def _running(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Explanation:
-    if silent := _silent(ledger, row, step, now):
+    with ledger.auto() as tx:
+        lease = one(tx, "lease_facts", run_id=row.id, step_key=step.key)
+    if silent := _silent(step, lease, now):
         return Explanation(silent, f"orchestrator run watch {row.id}")
     at = f" at {_progress(step)}" if step.progress else ""
     return Explanation(
-        f"Step {step.key} runs since {_ago(step.started_at, now)}{at} on {step.owner or 'a worker that was lost'}, "
-        f"attempt {step.attempts}.",
+        f"Step {step.key} runs since {_ago(step.since, now)}{at} on {step.owner or 'a worker that was lost'}, "
+        f"attempt {step.attempts}{_heard(lease, now)}.",
         f"orchestrator run watch {row.id}",
     )
 
 
-def _silent(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> str | None:
+def _silent(step: StepRow, lease: Row[Any] | None, now: datetime) -> str | None:
     """What to say when half of the lease went by without a renewal: heartbeats are at most a third of it apart."""
-    with ledger.auto() as tx:
-        lease = one(tx, "lease_facts", run_id=row.id, step_key=step.key)
     if lease is None or now - lease.renewed_at < (lease.expires_at - lease.renewed_at) / 2:
         return None
     return (
         f"Step {step.key} was running on {step.owner}, which last renewed its lease {_ago(lease.renewed_at, now)}; "
         f"if it is dead, the step runs again {_in(lease.expires_at, now)}."
+    )
+
+
+def _heard(lease: Row[Any] | None, now: datetime) -> str:
+    """A worker that has just died looks alive until its lease is old: say how fresh the news of it is."""
+    if lease is None:
+        return ""
+    heard = max(lease.renewed_at, lease.seen_at or lease.renewed_at)
+    return f"; the worker was last heard of {_ago(heard, now)}, and if it is dead the step runs again " + _in(
+        lease.expires_at, now
     )
 
 

@@ -40,13 +40,13 @@ SELECT s.step_key, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason,
        s.started_at, s.ended_at, s.children_open, s.children_failed,
        CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
        CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,
-       a.error_type, a.error_message,
+       a.error_type, a.error_message, a.started_at AS tried_at, a.ended_at AS tried_until,
        (SELECT sum(COALESCE(w.ended_at, flow_now()) - w.started_at) FROM flow_step_attempts w
          WHERE w.run_id = %(run_id)s AND w.step_key = s.step_key) AS worked
   FROM flow_steps s
   LEFT JOIN LATERAL (SELECT expires_at, progress, owner FROM flow_step_claims
                       WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS c ON TRUE
-  LEFT JOIN LATERAL (SELECT error_type, error_message FROM flow_step_attempts
+  LEFT JOIN LATERAL (SELECT error_type, error_message, started_at, ended_at FROM flow_step_attempts
                       WHERE run_id = %(run_id)s AND step_key = s.step_key AND attempt = s.attempts OFFSET 0) AS a ON TRUE
  WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s);
 
@@ -84,9 +84,10 @@ SELECT d.published_at, d.publish_count, d.suppressed, d.created_at, d.task, d.qu
  WHERE d.run_id = %(run_id)s AND d.step_key = %(step_key)s;
 
 -- name: lease_facts
--- Does:  the live lease of a step. No row: none.
-SELECT renewed_at, expires_at FROM flow_step_claims
- WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND expires_at IS NOT NULL;
+-- Does:  the live lease of a step, and when its worker was seen last. No row: none.
+SELECT c.renewed_at, c.expires_at, w.seen_at FROM flow_step_claims c LEFT JOIN flow_workers w ON starts_with(c.owner, w.id)
+ WHERE c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.expires_at IS NOT NULL
+ ORDER BY w.seen_at DESC NULLS LAST LIMIT 1;
 
 -- name: servers_of
 -- Does:  how many live workers have a handler, and how many of them listen to its queue.

@@ -1,3 +1,16 @@
+-- part: runs_dropped
+-- Does:  all that belongs to the runs whose ids `page` has
+events AS (DELETE FROM flow_events WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), outputs AS (DELETE FROM flow_outputs WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), attempts AS (DELETE FROM flow_step_attempts WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), claims AS (DELETE FROM flow_step_claims WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), dispatches AS (DELETE FROM flow_step_dispatches WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), controls AS (DELETE FROM flow_run_controls WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), ticks AS (DELETE FROM flow_schedule_ticks WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), waiters AS (DELETE FROM flow_signal_waiters WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), steps AS (DELETE FROM flow_steps WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), runs AS (DELETE FROM flow_runs WHERE id = ANY ((SELECT ids FROM page)::uuid[]) RETURNING id)
+
 -- name: drop_keys
 -- Does:  removes a page of idempotency keys that expired. A start that takes one anew meanwhile keeps it.
 -- In:    page
@@ -33,17 +46,25 @@ WITH old AS MATERIALIZED (
 ), page AS MATERIALIZED (
   SELECT ARRAY(SELECT id FROM (SELECT id, sum(steps) OVER (ORDER BY id) - steps AS before FROM counted) AS summed
                 WHERE before < %(rows)s) AS ids
-), events AS (DELETE FROM flow_events WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
-), outputs AS (DELETE FROM flow_outputs WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
-), attempts AS (DELETE FROM flow_step_attempts WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
-), claims AS (DELETE FROM flow_step_claims WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
-), dispatches AS (DELETE FROM flow_step_dispatches WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
-), controls AS (DELETE FROM flow_run_controls WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
-), ticks AS (DELETE FROM flow_schedule_ticks WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
-), waiters AS (DELETE FROM flow_signal_waiters WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
-), steps AS (DELETE FROM flow_steps WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
-), runs AS (DELETE FROM flow_runs WHERE id = ANY ((SELECT ids FROM page)::uuid[]) RETURNING id)
+), /*+ runs_dropped */
 SELECT count(*) AS removed FROM runs;
+
+-- name: drop_run
+-- Does:  removes a run that ended, with all that belongs to it, its idempotency key too. Its flow keeps an event of that: who, which.
+-- In:    run_id, event_id (of the flow's own events), by
+-- Out:   its id; none = no such run, or it is open
+-- Locks: the run FOR UPDATE
+WITH run AS MATERIALIZED (
+  SELECT id, flow, trigger_key FROM flow_runs WHERE id = %(run_id)s AND ended_at IS NOT NULL FOR UPDATE
+), page AS MATERIALIZED (
+  SELECT ARRAY(SELECT id FROM run) AS ids
+), keys AS (
+  DELETE FROM flow_idempotency_keys k USING run WHERE k.flow = run.flow AND k.key = run.trigger_key AND k.run_id = run.id
+), own AS (
+  INSERT INTO flow_events (run_id, type, facts)
+  SELECT %(event_id)s, 'run.deleted', json_build_object('run', id, 'by', %(by)s::text) FROM run
+), /*+ runs_dropped */
+SELECT id FROM runs;
 
 -- name: drop_ticks
 -- Does:  removes a page of ticks that started no run and were decided long ago; those with a run go with it. Backfills that ended
