@@ -15,7 +15,7 @@ def mermaid(manifest: "Manifest") -> str:
     ids = {key: f"s{number}" for number, key in enumerate(manifest.steps)}
     lines = ["flowchart TD"]
     for key, step in manifest.steps.items():
-        if step.type is not None:
+        if not step.is_loop:
             lines.append(f'    {ids[key]}["{_label(key, step)}"]')
             continue
         lines.append(f'    subgraph {ids[key]}["{_quote(key)}: for each"]')
@@ -51,7 +51,7 @@ def _lines(steps: object, indent: str) -> Iterator[str]:
 
 
 def _kind(key: str, step: "StepDef") -> str:
-    if step.type is None:
+    if step.is_loop:
         window = f", {step.concurrency} at a time" if step.concurrency else ""
         return f" (for each{window})"
     return "" if step.type == key else f" ({step.type})"

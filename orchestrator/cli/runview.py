@@ -104,7 +104,7 @@ def took(step: "StepRow") -> str:
 
 def remark(step: "StepRow") -> str:
     """What there is to say of the step: counts, progress, error, reason, the next attempt."""
-    if step.type is None:
+    if step.kind == "loop":
         return counts(step.children or {})
     if step.status == "running" and step.progress:
         return progress(step.progress)

@@ -15,7 +15,7 @@ from rich.tree import Tree
 
 from orchestrator.cli import runview
 from orchestrator.cli.render import COLOURS, Format, between, error_line, length, moment, print_json, text
-from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 
 if TYPE_CHECKING:
     from orchestrator.client import RunHandle
@@ -125,7 +125,7 @@ def _share(step: "StepRow") -> tuple[float, float] | None:
     """How much is done, of how much; None when nothing is known, or it is over."""
     if step.status is not StepStatus.RUNNING:
         return None
-    if step.type is None:
+    if step.kind is StepKind.LOOP:
         total = step.children_total or 0
         return (total - (step.children_open or 0), total) if total else None
     return _reported(step.progress or {})

@@ -25,7 +25,7 @@ from orchestrator.core import manifest_checks, trigger_checks
 from orchestrator.core.durations import Duration
 from orchestrator.core.expressions import Ref, find
 from orchestrator.core.manifest_checks import Problem
-from orchestrator.core.states import StepStatus
+from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.core.triggers import CronTrigger, EveryTrigger, ScheduleDef, Trigger, TriggerDef
 from orchestrator.errors import ManifestInvalid
 
@@ -128,9 +128,14 @@ class StepDef(_Part):
     steps: dict[str, "StepDef"] = {}
 
     @property
+    def kind(self) -> StepKind:
+        """What this step is, read from what it has."""
+        return StepKind.LOOP if self.steps or self.for_each is not None else StepKind.TASK
+
+    @property
     def is_loop(self) -> bool:
         """Whether this step fans out over a list."""
-        return bool(self.steps) or self.for_each is not None
+        return self.kind is StepKind.LOOP
 
     def references(self) -> Iterable[Ref]:
         """What this step reads: its inputs, its list, and what its loop body reads from outside the loop."""

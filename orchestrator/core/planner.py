@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from orchestrator.core.expressions import references
 from orchestrator.core.manifest import Manifest, Retry, StepDef
-from orchestrator.core.states import StepStatus
+from orchestrator.core.states import StepKind, StepStatus
 
 TRIGGER: Final = "@"
 """Stands for the trigger body among the outputs a step reads."""
@@ -55,8 +55,12 @@ class Node:
     path: Path
 
     @property
+    def kind(self) -> StepKind:
+        return self.definition.kind
+
+    @property
     def is_loop(self) -> bool:
-        return self.body is not None
+        return self.kind is StepKind.LOOP
 
     @property
     def window(self) -> int:
@@ -119,8 +123,9 @@ class Plan:
         return (node for node in self.nodes.values() if not node.definition.run_after)
 
     @cached_property
-    def starts_with_loop(self) -> bool:
-        return any(node.is_loop for node in self.roots())
+    def goes_on_at_start(self) -> bool:
+        """Whether more is to be done at once than the start statement does: open a loop, or end a run without steps."""
+        return not self.nodes or any(node.is_loop for node in self.roots())
 
     @cached_property
     def input_schema(self) -> str:
@@ -140,14 +145,13 @@ def seconds(value: timedelta | None) -> str | None:
 
 def _row(node: Node) -> dict[str, Any]:
     waits = len(node.definition.run_after)
-    ready = waits == 0 and not node.is_loop
     return {
         "step_key": node.key,
         "position": node.position,
+        "kind": node.kind,
         "type": node.definition.type,
         "task": node.task,
-        "status": "ready" if ready else "blocked",
-        "dispatch_no": 1 if ready else 0,
+        "ready": waits == 0 and not node.is_loop,
         "deps_open": waits,
         "queue": node.queue,
         "priority": node.priority,

@@ -34,6 +34,13 @@ class StepStatus(StrEnum):
     COMPENSATED = "compensated"  # its effect was undone
 
 
+class StepKind(StrEnum):
+    """What a step is. Only a TASK has a handler, and is ever claimed."""
+
+    TASK = "task"  # a worker runs its handler
+    LOOP = "loop"  # it runs while children of it are open
+
+
 class StepEvent(StrEnum):
     """What moves a step."""
 

@@ -15,7 +15,7 @@ from orchestrator.ledger.rows import hot, one, run
 
 def claim(tx: Connection, run_id: UUID, step_key: str, number: int, owner: str, lease: timedelta) -> Any | None:
     """Take a dispatched step; None when there is nothing to take."""
-    rows = hot(tx, "claim", run_id=run_id, step_key=step_key, number=number, owner=owner, lease=lease)
+    rows = hot(tx, "claim", run_id=run_id, step_key=step_key, number=number, owner=owner, lease_for=lease)
     return rows[0] if rows else None
 
 

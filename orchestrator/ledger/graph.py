@@ -117,13 +117,11 @@ def park(tx: Connection, run_id: UUID, step_key: str, delay: timedelta) -> datet
     return None if row is None else row.due_at
 
 
-def ready(
-    tx: Connection, run_id: UUID, step_keys: Sequence[str], by: StepEvent, *, crashed: int = 0
-) -> tuple[Dispatch, ...]:
+def ready(tx: Connection, run_id: UUID, step_keys: Sequence[str], by: StepEvent) -> tuple[Dispatch, ...]:
     """Make steps READY, each with a new dispatch."""
     if not step_keys:
         return ()
-    rows = run(tx, "ready", run_id=run_id, step_keys=list(step_keys), from_states=sources(by), crashed=crashed)
+    rows = run(tx, "ready", run_id=run_id, step_keys=list(step_keys), from_states=sources(by))
     return dispatches(rows.all())
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, null,
 from orchestrator.core.expressions import Scope, references, resolve
 from orchestrator.core.planner import Plan
 from orchestrator.core.schedule_ids import flow_id, schedule_name
-from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 from orchestrator.core.suggest import closest
 from orchestrator.errors import Conflict, RunNotFound, StepNotFound
 from orchestrator.ledger import claims, definitions
@@ -73,6 +73,7 @@ class StepRow:
     pauses between them; it is None for a loop and before the first attempt. `since`: when it came to its status."""
 
     key: str
+    kind: StepKind
     type: str | None
     task: str | None
     loop_key: str | None
@@ -426,6 +427,7 @@ def _rows(ledger: Ledger, run_id: UUID, plan: Plan, keys: Sequence[str]) -> list
 def _step_row(row: Row[Any], children: dict[str, int] | None) -> StepRow:
     return StepRow(
         key=row.step_key,
+        kind=StepKind(row.kind),
         type=row.type,
         task=row.task,
         loop_key=row.loop_key,

@@ -172,6 +172,7 @@ flow_steps = Table(
     _when("started_at"),
     _when("ended_at"),
     Column("deploys", Integer, nullable=False, server_default="0", comment="attempts that a stopping worker left"),
+    Column("kind", Text, comment="task or loop; null from a release before: a loop if it has no type, else a task"),
     # No index names `status`: a step that goes from BLOCKED to RUNNING to SUCCEEDED touches none of them (HOT updates).
     Index("ix_flow_steps_ready", "queue", "priority", "ready_at", postgresql_where=text("queued")),
     Index("ix_flow_steps_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
@@ -447,7 +448,8 @@ CREATE FUNCTION flow_parked(run uuid) RETURNS boolean LANGUAGE plpgsql STABLE
 AS 'BEGIN
   RETURN EXISTS (SELECT FROM flow_steps WHERE run_id = run AND status = ''waiting'')
      AND NOT EXISTS (SELECT FROM flow_steps
-                      WHERE run_id = run AND (queued OR status = ''running'' AND type IS NOT NULL));
+                      WHERE run_id = run AND (queued OR status = ''running''
+                             AND COALESCE(kind, CASE WHEN type IS NULL THEN ''loop'' ELSE ''task'' END) = ''task''));
 END'""",
 }
 """`flow_now`: the one clock of the ledger. `flow_refuse`: takes back a whole statement that met a case it is not

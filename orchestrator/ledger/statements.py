@@ -1,11 +1,18 @@
-"""The hand-written statements of `sql/*.sql`, by name. Each has its contract on top, in the file."""
+"""The hand-written statements of `sql/*.sql`, by name. Each has its contract on top, in the file.
+
+A part is text that several statements share. `/*+ part key=value; key=value */` stands for it, with its `{key}` places
+filled in; a value may hold another part.
+"""
 
 import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _PART = re.compile(r"^-- part: (\w+)$", re.MULTILINE)
+_PLACE = re.compile(r"/\*\+ (\w+)((?:(?!/\*\+|\*/).)*)\*/", re.DOTALL)
+"""The innermost: one without another inside."""
 
 
 @cache
@@ -23,7 +30,19 @@ def _all() -> dict[str, str]:
 
 
 def _fill(body: str, parts: dict[str, str]) -> str:
-    return re.sub(r"/\*\+ (\w+) \*/", lambda match: parts[match[1]].strip(), body)
+    while match := _PLACE.search(body):
+        body = body[: match.start()] + _part(parts[match[1]], dict(_given(match[2]))) + body[match.end() :]
+    return body
+
+
+def _part(text: str, given: Mapping[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda place: given[place[1]], _clean(text))
+
+
+def _given(text: str) -> Iterator[tuple[str, str]]:
+    for pair in text.split(";") if text.strip() else ():
+        key, _, value = pair.partition("=")
+        yield key.strip(), value.strip()
 
 
 def _clean(body: str) -> str:

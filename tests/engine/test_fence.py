@@ -95,7 +95,7 @@ def test_the_fence_is_what_refuses(unaudited_lab: Lab, monkeypatch: pytest.Monke
     names = {"mid": "finish_mid", "sink": "finish_sink", "child": "finish_child", "general": "end_claim"}
     text = statements.sql(names[shape])
     unfenced = re.sub(r"\sAND (c\.)?version = %\(version\)s", "", text)
-    unfenced = re.sub(r"\sAND (c\.)?owner = (%\(owner\)s|COALESCE\(%\(owner\)s, owner\))", "", unfenced)
+    unfenced = re.sub(r"\sAND (c\.)?owner = (%\(owner\)s|COALESCE\(%\(owner\)s, c.owner\))", "", unfenced)
     mutate(monkeypatch, **{names[shape]: unfenced})
     steps, key = SHAPES[shape]
     run_id = lab.run(steps)

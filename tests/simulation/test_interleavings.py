@@ -194,7 +194,7 @@ def test_two_at_once_in_a_run_that_is_being_stopped(unaudited_lab: Lab, theatre:
     [
         ("lock_run", "FOR NO KEY UPDATE", ("finish_a", "finish_b"), True),
         ("lock_run_against_claims", "FOR UPDATE", ("cancel", "back_off_a"), False),
-        ("end_claim", "AND expires_at IS NOT NULL", ("finish_a", "fail_a"), False),
+        ("end_claim", "AND c.expires_at IS NOT NULL", ("finish_a", "fail_a"), False),
         ("release", "AND halt IS NULL", ("cancel", "release_a"), False),
         ("requeue_expired", "AND r.halt IS NULL", ("cancel", "sweep"), False),
     ],

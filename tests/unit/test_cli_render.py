@@ -10,12 +10,13 @@ from rich.console import Console
 
 from orchestrator.cli import render, runview, watch
 from orchestrator.cli.inputs import types_of
-from orchestrator.core.states import RunStatus, StepStatus
+from orchestrator.core.states import RunStatus, StepKind, StepStatus
 from orchestrator.ledger.reads import RunRow, StepRow
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STEP = StepRow(
     key="load",
+    kind=StepKind.TASK,
     type="load",
     task="demo.load",
     loop_key=None,
@@ -82,6 +83,7 @@ def test_the_tree_has_bars_and_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = replace(
         STEP,
         key="each",
+        kind=StepKind.LOOP,
         type=None,
         attempts=0,
         progress=None,
@@ -106,7 +108,7 @@ def test_remarks_say_why() -> None:
     waiting = replace(STEP, status=StepStatus.WAITING, due_at=NOW, error={"type": "OSError", "message": "gone"})
     assert runview.remark(waiting) == "next attempt 03:04:05 UTC; OSError: gone"
     assert runview.remark(replace(STEP, status=StepStatus.SKIPPED, reason="load failed")) == "load failed"
-    assert runview.remark(replace(STEP, type=None, children={})) == "no items"
+    assert runview.remark(replace(STEP, kind=StepKind.LOOP, type=None, children={})) == "no items"
 
 
 def test_types_of_a_schema() -> None:

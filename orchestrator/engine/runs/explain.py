@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from orchestrator.core.facts import Explanation
 from orchestrator.core.planner import Node, Plan
-from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepStatus
+from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads import RunRow, StepRow
 from orchestrator.ledger.rows import one, run
@@ -43,14 +43,14 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
             f"orchestrator run watch {row.id}",
         )
     for status in (StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING):
-        found = [step for step in steps if step.status is status and step.children is None]
+        found = [step for step in steps if step.status is status and step.kind is StepKind.TASK]
         if found:
             first = min(found, key=lambda step: step.ready_at or step.due_at or now)
             more = f" (and {len(found) - 1} more {status} steps)" if len(found) > 1 else ""
             explained = _step(ledger, row, first, now, worker_ttl)
             return Explanation(explained.sentence.rstrip(".") + more + ".", explained.command)
     for step in steps:
-        if step.children is not None and step.status is StepStatus.RUNNING:
+        if step.kind is StepKind.LOOP and step.status is StepStatus.RUNNING:
             return _loop(ledger, row, step, now, worker_ttl)
     return Explanation(f"Run {row.id} is {row.status}; nothing of it is waiting or running.", "orchestrator doctor")
 
@@ -80,7 +80,7 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
             return _blocked(ledger, row, step, plan)
         case StepStatus.READY:
             return _ready(ledger, row, step, plan.node(step.key), now, worker_ttl)
-        case StepStatus.RUNNING if step.children is not None:
+        case StepStatus.RUNNING if step.kind is StepKind.LOOP:
             return _loop(ledger, row, step, now, worker_ttl)
         case StepStatus.RUNNING:
             return _running(ledger, row, step, now)

@@ -129,7 +129,7 @@ def _insert(
     def work(connection: Connection) -> tuple[set[UUID], tuple[Dispatch, ...]]:
         ids = starts.start(connection, flow, manifest_hash, plan, new, ttl)
         opened: list[Dispatch] = []
-        if plan.starts_with_loop:
+        if plan.goes_on_at_start:
             for run_id in sorted(ids):
                 opened += advance.begin(connection, plan, graph.lock(connection, run_id)).dispatches
         return ids, tuple(opened)
@@ -137,7 +137,7 @@ def _insert(
     try:
         if tx is not None:
             ids, opened = work(tx)
-        elif plan.starts_with_loop:
+        elif plan.goes_on_at_start:
             ids, opened = ledger.retry(work)
         else:
             with ledger.auto() as auto:

@@ -76,7 +76,11 @@ def after(
 
 
 def begin(tx: Connection, plan: Plan, run: LockedRun) -> Finished:
-    """Open the loops that wait for nothing; the start statement dispatched the plain steps."""
+    """Open the loops that wait for nothing; the start statement dispatched the plain steps. A run without steps
+    ends."""
+    if not plan.nodes:
+        graph.end_run(tx, run.id, RunStatus.SUCCEEDED)
+        return Finished(run_status=RunStatus.SUCCEEDED)
     return open_loops(tx, plan, run, [node for node in plan.roots() if node.is_loop])
 
 

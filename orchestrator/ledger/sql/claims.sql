@@ -1,6 +1,6 @@
 -- name: claim
 -- Does:  the one door into RUNNING for a dispatched step: new fence version, new attempt.
--- In:    run_id, step_key, number (dispatch), owner, lease (interval)
+-- In:    run_id, step_key, number (dispatch), owner, lease_for (interval)
 -- Out:   one row; none = the message is a duplicate or stale, or the run is halted or over
 -- Locks: run FOR KEY SHARE (a cancel's FOR UPDATE waits for claims under way, and claims wait for it), then the step, then its claim
 -- Time:  flow_now()        Index: primary keys
@@ -11,25 +11,11 @@ WITH run AS MATERIALIZED (
      FOR KEY SHARE
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'running', queued = FALSE, attempts = s.attempts + 1, started_at = COALESCE(s.started_at, flow_now()),
-         due_at = NULL, queue_deadline = NULL
+     SET status = 'running', queued = FALSE, queue_deadline = NULL, /*+ taken when=TRUE */
     FROM run
    WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = 'ready' AND s.dispatch_no = %(number)s
   RETURNING s.*
-), claimed AS (
-  INSERT INTO flow_step_claims AS c (run_id, step_key, owner, version, attempt, claimed_at, renewed_at, expires_at, stop_at)
-  SELECT run_id, step_key, %(owner)s, 1, attempts, flow_now(), flow_now(), flow_now() + %(lease)s, flow_now() + timeout
-    FROM step
-  ON CONFLICT (run_id, step_key) DO UPDATE
-     SET owner = excluded.owner, version = c.version + 1, attempt = excluded.attempt, claimed_at = excluded.claimed_at,
-         renewed_at = excluded.renewed_at, expires_at = excluded.expires_at, stop_at = excluded.stop_at, progress = NULL
-   WHERE c.expires_at IS NULL OR c.expires_at < flow_now()
-  RETURNING c.version, c.attempt, c.expires_at, c.stop_at
-), attempt AS (
-  INSERT INTO flow_step_attempts (run_id, step_key, attempt, version, owner, queue_wait)
-  SELECT step.run_id, step.step_key, claimed.attempt, claimed.version, %(owner)s, flow_now() - step.ready_at
-    FROM step, claimed
-), begun AS (
+), /*+ claim_given of=step; wait=flow_now() - (SELECT ready_at FROM step) */, begun AS (
   UPDATE flow_runs r
      SET status = 'running', started_at = COALESCE(r.started_at, flow_now())
     FROM claimed

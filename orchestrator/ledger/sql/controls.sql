@@ -15,9 +15,9 @@ WITH run AS (
          cancel_by = excluded.cancel_by, cancel_reason = excluded.cancel_reason,
          timed_out_at = excluded.timed_out_at, grace_ends_at = excluded.grace_ends_at
 ), step AS (
-  UPDATE flow_steps
+  UPDATE flow_steps s
      SET status = 'cancelled', queued = FALSE, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, queue_deadline = NULL
-   WHERE run_id = %(run_id)s AND (status IN ('blocked', 'ready', 'waiting') OR status = 'running' AND type IS NULL)
+   WHERE run_id = %(run_id)s AND (status IN ('blocked', 'ready', 'waiting') OR status = 'running' AND /*+ kind */ <> 'task')
   RETURNING step_key
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
@@ -36,23 +36,19 @@ SELECT count(*) AS cancelled FROM step;
 WITH run AS MATERIALIZED (
   SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
 ), fence AS (
-  UPDATE flow_step_claims c SET expires_at = NULL
-    FROM run
-   WHERE c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.version = %(version)s AND c.owner = %(owner)s
-     AND c.expires_at IS NOT NULL
-  RETURNING c.run_id, c.step_key, c.attempt
+  /*+ claim_ended from=FROM run; which=/*+ own_claim */ */
 ), attempt AS (
   DELETE FROM flow_step_attempts a USING fence
    WHERE a.run_id = fence.run_id AND a.step_key = fence.step_key AND a.attempt = fence.attempt
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'ready', queued = TRUE, attempts = s.attempts - 1, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(),
-         queue_deadline = flow_now() + s.queue_timeout
+     SET (/*+ ready_columns */) = (/*+ made_ready when=TRUE; otherwise=NULL; number=s.dispatch_no; limit=s.queue_timeout */),
+         attempts = s.attempts - 1
     FROM fence
    WHERE s.run_id = fence.run_id AND s.step_key = fence.step_key AND s.status = 'running'
   RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority
 ), dispatch AS (
-  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority) SELECT * FROM step
+  /*+ dispatched of=step */
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.released', step_key FROM step
 )
@@ -60,7 +56,7 @@ SELECT * FROM step;
 
 -- name: step_states
 -- Does:  what an operator's retry plans with: the steps of the manifest, children left out.
-SELECT step_key, status, type, attempts, children_failed FROM flow_steps WHERE run_id = %(run_id)s AND loop_key IS NULL;
+SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND loop_key IS NULL;
 
 -- name: opened_loops
 -- Does:  loops of a run that have children.

@@ -1,12 +1,7 @@
 -- part: recorded
 -- The fence, then the four rows that record a success. `run` must be there and give a row.
 fence AS (
-  UPDATE flow_step_claims c
-     SET expires_at = NULL
-    FROM run
-   WHERE c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.version = %(version)s AND c.owner = %(owner)s
-     AND c.expires_at IS NOT NULL
-  RETURNING c.attempt
+  /*+ claim_ended from=FROM run; which=/*+ own_claim */ */
 ), done AS (
   UPDATE flow_steps s
      SET status = 'succeeded', ended_at = flow_now()
@@ -26,35 +21,21 @@ fence AS (
 
 -- part: followed
 -- The next step's claim or dispatch, with its events. `next` holds the step after its counter went down.
-next_claim AS (
-  INSERT INTO flow_step_claims AS c (run_id, step_key, owner, version, attempt, claimed_at, renewed_at, expires_at, stop_at)
-  SELECT %(run_id)s, step_key, %(owner)s, 1, attempts, flow_now(), flow_now(), flow_now() + %(lease_for)s, flow_now() + timeout
-    FROM next WHERE next.status = 'running'
-  ON CONFLICT (run_id, step_key) DO UPDATE
-     SET owner = excluded.owner, version = c.version + 1, attempt = excluded.attempt, claimed_at = excluded.claimed_at,
-         renewed_at = excluded.renewed_at, expires_at = excluded.expires_at, stop_at = excluded.stop_at, progress = NULL
-   WHERE c.expires_at IS NULL
-  RETURNING c.step_key, c.version, c.attempt, c.expires_at, c.stop_at
-), next_attempt AS (
-  INSERT INTO flow_step_attempts (run_id, step_key, attempt, version, owner, queue_wait)
-  SELECT %(run_id)s, step_key, attempt, version, %(owner)s, interval '0' FROM next_claim
-), next_dispatch AS (
-  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
-  SELECT %(run_id)s, step_key, dispatch_no, task, queue, priority FROM next WHERE status = 'ready'
+/*+ claim_given of=next WHERE status = 'running'; wait=interval '0' */, sent AS (
+  /*+ dispatched of=next WHERE status = 'ready' */
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done
   UNION ALL
-  SELECT %(run_id)s, 'step.started', step_key, attempt FROM next_claim
+  SELECT %(run_id)s, 'step.started', step_key, attempt FROM claimed
   UNION ALL
   SELECT %(run_id)s, 'step.dispatched', step_key, NULL FROM next WHERE status = 'ready'
 )
 
 -- part: next_facts
 next.step_key AS next_key, next.status AS next_status, next.dispatch_no, next.task, next.queue, next.priority,
-       next.loop_index, next.item, next_claim.version, next_claim.attempt AS next_attempt, next_claim.expires_at,
-       next_claim.stop_at,
-       CASE WHEN next.status = 'running' AND next_claim.version IS NULL THEN flow_refuse('live claim on a blocked step')
+       next.loop_index, next.item, claimed.version, claimed.attempt AS next_attempt, claimed.expires_at, claimed.stop_at,
+       CASE WHEN next.status = 'running' AND claimed.version IS NULL THEN flow_refuse('live claim on a blocked step')
             END AS refused
 
 -- name: finish_mid
@@ -69,14 +50,9 @@ WITH run AS MATERIALIZED (
   SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
 ), /*+ recorded */, next AS (
   UPDATE flow_steps s
-     SET deps_open = s.deps_open - 1,
-         status = CASE WHEN s.deps_open > 1 THEN 'blocked' WHEN %(chain)s THEN 'running' ELSE 'ready' END,
-         queued = s.deps_open = 1 AND NOT %(chain)s,
-         attempts = s.attempts + CASE WHEN s.deps_open = 1 AND %(chain)s THEN 1 ELSE 0 END,
-         dispatch_no = s.dispatch_no + CASE WHEN s.deps_open = 1 AND NOT %(chain)s THEN 1 ELSE 0 END,
-         ready_at = CASE WHEN s.deps_open = 1 AND NOT %(chain)s THEN flow_now() END,
-         started_at = CASE WHEN s.deps_open = 1 AND %(chain)s THEN COALESCE(s.started_at, flow_now()) ELSE s.started_at END,
-         queue_deadline = CASE WHEN s.deps_open = 1 AND NOT %(chain)s THEN flow_now() + s.queue_timeout END
+     SET deps_open = s.deps_open - 1, /*+ taken when=s.deps_open = 1 AND %(chain)s */,
+         (/*+ ready_columns */) = (/*+ made_ready when=s.deps_open = 1 AND NOT %(chain)s;
+           otherwise=CASE WHEN s.deps_open = 1 THEN 'running' ELSE 'blocked' END; number=s.dispatch_no; limit=s.queue_timeout */)
     FROM done
    WHERE s.run_id = %(run_id)s AND s.step_key = %(next_key)s AND s.status = 'blocked'
   RETURNING s.*
@@ -84,7 +60,7 @@ WITH run AS MATERIALIZED (
 SELECT done.attempt, /*+ next_facts */,
        CASE WHEN next.deps_open = 0 AND next.deps_unmet > 0 THEN flow_refuse('successor must be skipped')
             WHEN done.attempt IS NOT NULL AND next.step_key IS NULL THEN flow_refuse('successor does not wait') END AS unmet
-  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN next ON TRUE LEFT JOIN next_claim ON TRUE;
+  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN next ON TRUE LEFT JOIN claimed ON TRUE;
 
 -- name: finish_sink
 -- Does:  records a success of a step without successors; ends the run when it was the last.
@@ -100,18 +76,11 @@ WITH run AS MATERIALIZED (
          ended_at = CASE WHEN r.sinks_open > 1 THEN NULL ELSE flow_now() END
     FROM done
    WHERE r.id = %(run_id)s
-  RETURNING r.status, r.sinks_open, r.controlled
-), closed AS (
-  UPDATE flow_run_controls k SET closed = TRUE FROM counted
-   WHERE counted.sinks_open = 0 AND counted.controlled AND k.run_id = %(run_id)s
-), event AS (
-  INSERT INTO flow_events (run_id, type, step_key, attempt)
-  SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done
-  UNION ALL
-  SELECT %(run_id)s, 'run.' || counted.status, NULL, NULL FROM counted WHERE counted.sinks_open = 0
-)
-SELECT done.attempt, CASE WHEN counted.sinks_open = 0 THEN counted.status END AS run_status
-  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN counted ON TRUE;
+  RETURNING r.id, r.status, r.sinks_open, r.controlled
+), ended AS (
+  SELECT id, status, controlled FROM counted WHERE sinks_open = 0
+), /*+ run_ended of=ended; before=SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done UNION ALL */
+SELECT done.attempt, ended.status AS run_status FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN ended ON TRUE;
 
 -- name: finish_child
 -- Does:  records a success of a loop's child and counts it on the loop's row; lets the next child in when the loop has a
@@ -130,13 +99,8 @@ WITH run AS MATERIALIZED (
   RETURNING s.children_open, s.children_next
 ), next AS (
   UPDATE flow_steps s
-     SET status = CASE WHEN %(chain)s THEN 'running' ELSE 'ready' END,
-         queued = NOT %(chain)s,
-         attempts = s.attempts + CASE WHEN %(chain)s THEN 1 ELSE 0 END,
-         dispatch_no = s.dispatch_no + CASE WHEN %(chain)s THEN 0 ELSE 1 END,
-         ready_at = CASE WHEN %(chain)s THEN NULL ELSE flow_now() END,
-         started_at = CASE WHEN %(chain)s THEN flow_now() END,
-         queue_deadline = CASE WHEN %(chain)s THEN NULL ELSE flow_now() + s.queue_timeout END
+     SET /*+ taken when=%(chain)s */,
+         (/*+ ready_columns */) = (/*+ made_ready when=NOT %(chain)s; otherwise='running'; number=s.dispatch_no; limit=s.queue_timeout */)
    WHERE s.run_id = %(run_id)s AND s.status = 'blocked'
      AND s.step_key = (SELECT %(loop_key)s || '.' || (loop.children_next - 1) || '.' || %(body_key)s FROM loop)
   RETURNING s.*
@@ -145,7 +109,7 @@ SELECT done.attempt, /*+ next_facts */,
        CASE WHEN loop.children_open = 0 THEN flow_refuse('last child')
             WHEN loop.children_next <= 0 THEN flow_refuse('window without a pointer')
             WHEN done.attempt IS NOT NULL AND loop.children_open IS NULL THEN flow_refuse('loop is not open') END AS last
-  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN loop ON TRUE LEFT JOIN next ON TRUE LEFT JOIN next_claim ON TRUE;
+  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN loop ON TRUE LEFT JOIN next ON TRUE LEFT JOIN claimed ON TRUE;
 
 -- name: recorded
 -- Does:  tells, after a commit whose outcome is unknown, whether this very attempt was recorded, and by whom.

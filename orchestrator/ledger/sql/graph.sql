@@ -18,10 +18,8 @@ SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, contr
 -- Does:  the fence: ends a live claim if it is still at this version.
 -- In:    run_id, step_key, version, owner (null: whoever holds it), expired (bool: only if its lease ran out)
 -- Out:   its attempt, or no row: stale
-UPDATE flow_step_claims SET expires_at = NULL
- WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND version = %(version)s AND expires_at IS NOT NULL
-   AND owner = COALESCE(%(owner)s, owner) AND (NOT %(expired)s OR expires_at < flow_now())
-RETURNING attempt;
+/*+ claim_ended from=; which=c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.version = %(version)s
+  AND c.owner = COALESCE(%(owner)s, c.owner) AND (NOT %(expired)s OR c.expires_at < flow_now()) */;
 
 -- name: end_attempt
 -- In:    run_id, step_key, attempt, status, error_type, error_message, error_traceback, inputs
@@ -53,16 +51,15 @@ RETURNING due_at;
 
 -- name: ready
 -- Does:  makes steps READY with a new dispatch each.
--- In:    run_id, step_keys, from_states, crashed (0 or 1)
+-- In:    run_id, step_keys, from_states
 -- Out:   the dispatches
 WITH step AS (
-  UPDATE flow_steps
-     SET status = 'ready', queued = TRUE, dispatch_no = dispatch_no + 1, ready_at = flow_now(), due_at = NULL, ended_at = NULL,
-         queue_deadline = flow_now() + queue_timeout, crashes = crashes + %(crashed)s
-   WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status = ANY (%(from_states)s)
+  UPDATE flow_steps s
+     SET (/*+ ready_columns */) = (/*+ made_ready when=TRUE; otherwise=NULL; number=s.dispatch_no; limit=s.queue_timeout */)
+   WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s) AND s.status = ANY (%(from_states)s)
   RETURNING run_id, step_key, dispatch_no, task, queue, priority
 ), dispatch AS (
-  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority) SELECT * FROM step
+  /*+ dispatched of=step */
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step
 )
@@ -123,18 +120,15 @@ WITH list AS MATERIALIZED (
     FROM list
    WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text AND status = ANY (%(from_states)s)
 ), child AS (
-  INSERT INTO flow_steps (run_id, step_key, position, type, task, loop_key, loop_index, item, status, queued, dispatch_no, queue,
-                          priority, timeout, queue_timeout, needs, ready_at, queue_deadline)
-  SELECT %(run_id)s, %(loop_key)s::text || '.' || (n - 1) || '.' || %(body_key)s::text, %(position)s::int, %(type)s::text, %(task)s::text, %(loop_key)s::text,
-         n - 1, item, CASE WHEN n > %(let_in)s::int THEN 'blocked' ELSE 'ready' END, n <= COALESCE(%(let_in)s::int, n), CASE WHEN n > %(let_in)s::int THEN 0 ELSE 1 END,
-         %(queue)s::text, %(priority)s::int, %(timeout)s::interval, %(queue_timeout)s::interval, %(needs)s::text[],
-         CASE WHEN n <= COALESCE(%(let_in)s::int, n) THEN flow_now() END,
-         CASE WHEN n <= COALESCE(%(let_in)s::int, n) THEN flow_now() + %(queue_timeout)s::interval END
+  INSERT INTO flow_steps (run_id, step_key, position, kind, type, task, loop_key, loop_index, item, queue, priority, timeout,
+                          queue_timeout, needs, /*+ ready_columns */)
+  SELECT %(run_id)s, %(loop_key)s::text || '.' || (n - 1) || '.' || %(body_key)s::text, %(position)s::int, 'task', %(type)s::text, %(task)s::text, %(loop_key)s::text,
+         n - 1, item, %(queue)s::text, %(priority)s::int, %(timeout)s::interval, %(queue_timeout)s::interval, %(needs)s::text[],
+         /*+ made_ready when=n <= %(let_in)s::int; otherwise='blocked'; number=0; limit=%(queue_timeout)s::interval */
     FROM list, json_array_elements(list.items) WITH ORDINALITY AS t(item, n)
   RETURNING run_id, step_key, dispatch_no, task, queue, priority, status
 ), dispatch AS (
-  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
-  SELECT run_id, step_key, dispatch_no, task, queue, priority FROM child WHERE status = 'ready'
+  /*+ dispatched of=child WHERE status = 'ready' */
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
   SELECT %(run_id)s, 'step.expanded', %(loop_key)s::text, json_build_object('children', json_array_length(items)) FROM list
@@ -217,15 +211,13 @@ WITH run AS (
   UPDATE flow_runs
      SET status = %(status)s::text, ended_at = flow_now(), error = COALESCE(%(error)s::json, error)
    WHERE id = %(run_id)s AND status = ANY (%(from_states)s)
-  RETURNING id, controlled
-), control AS (
-  UPDATE flow_run_controls k SET closed = TRUE FROM run WHERE run.controlled AND k.run_id = run.id
-)
-INSERT INTO flow_events (run_id, type) SELECT id, 'run.' || %(status)s::text FROM run;
+  RETURNING id, status, controlled
+), /*+ run_ended of=run; before= */
+SELECT id FROM run;
 
 -- name: any_claimed
 -- Does:  whether a handler of this run is still under a live claim.
-SELECT EXISTS (SELECT FROM flow_steps WHERE run_id = %(run_id)s AND status = 'running' AND type IS NOT NULL) AS claimed;
+SELECT EXISTS (SELECT FROM flow_steps s WHERE run_id = %(run_id)s AND status = 'running' AND /*+ kind */ = 'task') AS claimed;
 
 -- name: event
 -- In:    run_id, type, step_key, attempt, facts (JSON or null)

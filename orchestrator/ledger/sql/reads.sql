@@ -36,7 +36,7 @@ SELECT id FROM alike
 --        between them.
 -- In:    run_id, step_keys
 -- Index: primary keys
-SELECT s.step_key, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason, s.attempts, s.queue, s.due_at, s.ready_at,
+SELECT s.step_key, /*+ kind */ AS kind, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason, s.attempts, s.queue, s.due_at, s.ready_at,
        s.started_at, s.ended_at, s.children_open, s.children_failed,
        CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
        CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,

@@ -27,37 +27,33 @@ WITH definition AS MATERIALIZED (
     FROM keyed JOIN request USING (key) WHERE keyed.request_hash <> request.digest
 ), run AS (
   INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_type, trigger_key, trigger_body, trigger_headers, tags,
-                         sinks_open, controlled, ended_at, scheduled_for)
-  SELECT id, %(flow)s, %(hash)s, CASE WHEN %(sinks)s = 0 THEN 'succeeded' ELSE 'pending' END, trigger, COALESCE(key, schedule), body, headers,
-         tags, %(sinks)s, %(deadline)s::interval IS NOT NULL, CASE WHEN %(sinks)s = 0 THEN flow_now() END, scheduled
+                         sinks_open, controlled, scheduled_for)
+  SELECT id, %(flow)s, %(hash)s, 'pending', trigger, COALESCE(key, schedule), body, headers, tags, %(sinks)s,
+         %(deadline)s::interval IS NOT NULL, scheduled
     FROM request
    WHERE key IS NULL OR id IN (SELECT run_id FROM keyed)
   RETURNING id
 ), step AS (
-  INSERT INTO flow_steps (run_id, step_key, position, type, task, status, queued, dispatch_no, deps_open, queue, priority, timeout,
-                          queue_timeout, needs, ready_at, queue_deadline)
-  SELECT run.id, t.step_key, t.position, t.type, t.task, t.status, t.status = 'ready', t.dispatch_no, t.deps_open, t.queue, t.priority,
-         t.timeout, t.queue_timeout, string_to_array(t.needs, chr(31)),
-         CASE WHEN t.status = 'ready' THEN flow_now() END,
-         CASE WHEN t.status = 'ready' THEN flow_now() + t.queue_timeout END
+  INSERT INTO flow_steps (run_id, step_key, position, kind, type, task, deps_open, queue, priority, timeout, queue_timeout, needs,
+                          /*+ ready_columns */)
+  SELECT run.id, t.step_key, t.position, t.kind, t.type, t.task, t.deps_open, t.queue, t.priority, t.timeout, t.queue_timeout,
+         string_to_array(t.needs, chr(31)),
+         /*+ made_ready when=t.ready; otherwise='blocked'; number=0; limit=t.queue_timeout */
     FROM run,
          json_to_recordset(%(rows)s::json)
-           AS t(step_key text, position int, type text, task text, status text, dispatch_no int, deps_open int, queue text,
-                priority int, timeout interval, queue_timeout interval, needs text)
+           AS t(step_key text, position int, kind text, type text, task text, ready bool, deps_open int, queue text, priority int,
+                timeout interval, queue_timeout interval, needs text)
   RETURNING run_id, step_key, status, dispatch_no, task, queue, priority
 ), dispatch AS (
-  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
-  SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step WHERE status = 'ready'
+  /*+ dispatched of=step WHERE status = 'ready' */
 ), control AS (
-  INSERT INTO flow_run_controls (run_id, deadline, closed)
-  SELECT id, flow_now() + %(deadline)s::interval, %(sinks)s = 0 FROM run WHERE %(deadline)s::interval IS NOT NULL
+  INSERT INTO flow_run_controls (run_id, deadline)
+  SELECT id, flow_now() + %(deadline)s::interval FROM run WHERE %(deadline)s::interval IS NOT NULL
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key)
   SELECT id, 'run.accepted', NULL FROM run
   UNION ALL
   SELECT run_id, 'step.dispatched', step_key FROM step WHERE status = 'ready'
-  UNION ALL
-  SELECT id, 'run.succeeded', NULL FROM run WHERE %(sinks)s = 0
 )
 SELECT run.id, clashes.n AS clashes
   FROM (SELECT count(refused) AS n FROM clash) AS clashes LEFT JOIN run ON TRUE;

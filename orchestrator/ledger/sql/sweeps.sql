@@ -7,10 +7,7 @@
 -- part: put_back
 -- RUNNING to READY, at the cost of one crash each. `lost` holds the claims, locked: run_id, step_key, version.
 ended AS (
-  UPDATE flow_step_claims c SET expires_at = NULL
-    FROM lost
-   WHERE c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version
-  RETURNING c.run_id, c.step_key, c.attempt, c.version
+  /*+ claim_ended from=FROM lost; which=c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version */
 ), attempt AS (
   UPDATE flow_step_attempts a
      SET status = 'crashed', ended_at = flow_now(), error_type = 'WorkerLost',
@@ -19,14 +16,13 @@ ended AS (
    WHERE a.run_id = ended.run_id AND a.step_key = ended.step_key AND a.attempt = ended.attempt
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'ready', queued = TRUE, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), crashes = s.crashes + 1,
-         queue_deadline = flow_now() + s.queue_timeout
+     SET (/*+ ready_columns */) = (/*+ made_ready when=TRUE; otherwise=NULL; number=s.dispatch_no; limit=s.queue_timeout */),
+         crashes = s.crashes + 1
     FROM ended
    WHERE s.run_id = ended.run_id AND s.step_key = ended.step_key AND s.status = 'running'
   RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority, ended.attempt, ended.version
 ), dispatch AS (
-  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
-  SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step
+  /*+ dispatched of=step */
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT run_id, 'step.lease_expired', step_key, attempt FROM step
@@ -120,13 +116,13 @@ WITH page AS MATERIALIZED (
    WHERE due_at <= (SELECT flow_now()) AND status = 'waiting' ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'ready', queued = TRUE, dispatch_no = s.dispatch_no + 1, ready_at = flow_now(), due_at = NULL,
-         queue_deadline = flow_now() + s.queue_timeout
+     SET (/*+ ready_columns */) = (/*+ made_ready when=TRUE; otherwise=NULL; number=s.dispatch_no; limit=s.queue_timeout */),
+         due_at = NULL
     FROM page
    WHERE s.run_id = page.run_id AND s.step_key = page.step_key AND s.status = 'waiting'
   RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority
 ), dispatch AS (
-  INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority) SELECT * FROM step
+  /*+ dispatched of=step */
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step
 )
