@@ -81,6 +81,11 @@ class Node:
         return tuple(edge.target for edge in self.edges if StepStatus.FAILED in edge.accepted)
 
     @property
+    def asked(self) -> str:
+        """What this step asks of its predecessors, as JSON text."""
+        return json.dumps(self.definition.run_after)
+
+    @property
     def only_successor(self) -> str:
         return self.edges[0].target
 

@@ -125,33 +125,45 @@ def ready(tx: Connection, run_id: UUID, step_keys: Sequence[str], by: StepEvent)
     return dispatches(rows.all())
 
 
-def predecessors_ended(tx: Connection, run_id: UUID, counts: Mapping[str, tuple[int, int]]) -> list[Row[Any]]:
-    """Take ended (and unmet) predecessors off each step; the steps that are still blocked, with what is left."""
-    if not counts:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Predecessors that ended, counted for one step that waits for them, and how many of them ended otherwise than
+    asked. `asked` is JSON text: predecessor to the statuses it accepts."""
+
+    count: int
+    unmet: int
+    asked: str
+
+
+def predecessors_ended(tx: Connection, run_id: UUID, ended: Mapping[str, Ended]) -> list[Row[Any]]:
+    """Take ended predecessors off each step; the steps that were still waiting, each skipped if it can never run."""
+    if not ended:
         return []
-    keys = sorted(counts)
+    keys = sorted(ended)
     return list(
         run(
             tx,
             "predecessors_ended",
             run_id=run_id,
             step_keys=keys,
-            ended=[counts[key][0] for key in keys],
-            unmet=[counts[key][1] for key in keys],
+            ended=[ended[key].count for key in keys],
+            unmet=[ended[key].unmet for key in keys],
+            asked=[ended[key].asked for key in keys],
         )
     )
+
+
+def take(tx: Connection, run_id: UUID, step_key: str, owner: str, lease: timedelta) -> Row[Any]:
+    """Claim a step that waits for nothing any more; the step and its claim."""
+    row = one(tx, "take", run_id=run_id, step_key=step_key, owner=owner, lease_for=lease)
+    assert row is not None
+    return row
 
 
 def statuses(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict[str, StepStatus]:
     """Where steps stand, as this transaction sees them."""
     rows = run(tx, "step_statuses", run_id=run_id, step_keys=list(step_keys))
     return {row.step_key: StepStatus(row.status) for row in rows}
-
-
-def skip(tx: Connection, run_id: UUID, reasons: Mapping[str, str]) -> None:
-    """BLOCKED to SKIPPED."""
-    if reasons:
-        run(tx, "skip", run_id=run_id, step_keys=list(reasons), reasons=list(reasons.values()))
 
 
 @dataclass(frozen=True, slots=True)

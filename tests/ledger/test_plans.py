@@ -88,8 +88,8 @@ def test_finishing_a_child_reads_no_sibling(short_runs: Lab, runs: dict[int, UUI
     ("name", "changes"),
     [
         ("claim", {"step_key": "each.1.do", "number": 1}),
-        ("predecessors_ended", {"step_keys": ["each.5.do"], "ended": [0], "unmet": [0]}),
-        ("skip", {"step_keys": ["each.5.do"], "reasons": ["a"]}),
+        ("predecessors_ended", {"step_keys": ["each.5.do"], "ended": [0], "unmet": [0], "asked": ["{}"]}),
+        ("take", {"step_key": "each.5.do"}),
         ("reset_blocked", {"step_keys": ["each.5.do"], "open": [0], "unmet": [0]}),
         ("outputs", {"step_keys": ["each.5.do"]}),
         ("steps", {"step_keys": ["each.5.do"]}),

@@ -68,7 +68,7 @@ VALUES: dict[str, Any] = {
 }
 SPECIAL: dict[str, dict[str, Any]] = {
     "lost": {"after": timedelta(seconds=9)},
-    "predecessors_ended": {"ended": [1]},
+    "predecessors_ended": {"ended": [1], "asked": ['{"a": ["succeeded"]}']},
     "drop_runs": {"rows": 5},
     **{name: {"since": SOME_TIME} for name in ("taken_ticks", "add_backfill")},
     "mirrored_schedules": {"since": 1},
@@ -100,6 +100,7 @@ HOT = (
     "end_step",
     "ready",
     "predecessors_ended",
+    "take",
     "child_ended",
     "outputs",
     "steps",

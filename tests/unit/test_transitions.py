@@ -33,14 +33,15 @@ WRITERS: dict[str, Moves] = {
     "park": every(E.BACK_OFF),
     "expand": every(E.EXPAND),
     "reopen_loop": every(E.EXPAND),
-    "skip": every(E.SKIP),
+    "take": {(S.BLOCKED, E.CLAIM)},
+    "predecessors_ended": every(E.SKIP),
     "halt": every(E.CANCEL),
     "reset_blocked": every(E.RETRY),
     "reset_children": every(E.RETRY),
     "end_step": every(E.SUCCEED) | every(E.FAIL) | {(S.RUNNING, E.CANCEL)} | every(E.QUEUE_TIMEOUT),
 }
 """What each statement does to a step that is there."""
-STAYS = {"finish_mid": {"blocked"}}
+STAYS = {"finish_mid": {"blocked"}, "predecessors_ended": {"blocked"}}
 """Statuses that a statement may write to a step that has them already."""
 MAKERS = {"start": {"blocked", "ready"}, "expand": {"blocked", "ready"}}
 """What the steps that a statement inserts begin as."""

@@ -5,22 +5,23 @@ ended otherwise than asked. So a step that has ended has only ended predecessors
 that nothing waits for are: its sinks, and those an operator retried after their failure had been handled.
 """
 
-from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.facts import Dispatch, Finished, Lease
+from orchestrator.core.facts import Chain, Dispatch, Finished, Lease
 from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps.loops import close_loop, items_of, open_loop
 from orchestrator.errors import LeaseLost
-from orchestrator.ledger import graph
-from orchestrator.ledger.graph import LockedRun
+from orchestrator.ledger import claims, graph
+from orchestrator.ledger.graph import Ended, LockedRun
 
 
 def fence(tx: Connection, lease: Lease) -> None:
@@ -44,6 +45,33 @@ def lost(lease: Lease) -> LeaseLost:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A worker that finished `lease` with `output` (JSON text) would take the next step itself."""
+
+    chain: Chain
+    lease: Lease
+    output: str
+
+    def fits(self, target: Node) -> bool:
+        """The next step may stay with this worker: same queue and priority, and it has the handler."""
+        same = target.queue == self.lease.queue and target.priority == self.lease.priority
+        return target.task in self.chain.handlers and same
+
+    def taken(self, row: Any, target: Node) -> Lease:
+        """The lease on the next step, from the row that tells of its claim."""
+        return claims.following(row, self.lease, target, json.loads(self.output))
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A step that ended; `error` explains a failure."""
+
+    key: str
+    status: StepStatus
+    error: JsonValue = None
+
+
 @dataclass
 class _Wave:
     """What one transaction has found out so far."""
@@ -51,8 +79,10 @@ class _Wave:
     tx: Connection
     plan: Plan
     run: LockedRun
-    ended: deque[tuple[str, StepStatus, JsonValue]] = field(default_factory=deque)
-    """Key, status, and what explains a failure."""
+    ended: list[_End] = field(default_factory=list)
+    """What has ended and was not looked at yet: one generation."""
+    freed: list[str] = field(default_factory=list)
+    """Steps with a handler that wait for nothing any more."""
     dispatches: list[Dispatch] = field(default_factory=list)
     sinks: int = 0
     failures: int = 0
@@ -65,14 +95,16 @@ def after(
     run: LockedRun,
     ended: Mapping[str, StepStatus],
     error: JsonValue = None,
+    offer: Offer | None = None,
 ) -> Finished:
     """Advance the run past the steps that just ended; end it when nothing is left.
 
-    `error` explains the failure among `ended`, if there is one, to who reads the run.
+    `error` explains the failure among `ended`, if there is one, to who reads the run. When exactly one step may go now
+    and it fits the `offer`, it is claimed in this transaction instead of dispatched.
     """
     if run.halt is not None:
         return _halted(tx, run)
-    return _run_out(_Wave(tx, plan, run, deque((key, status, error) for key, status in ended.items())))
+    return _run_out(_Wave(tx, plan, run, [_End(key, status, error) for key, status in ended.items()]), offer)
 
 
 def begin(tx: Connection, plan: Plan, run: LockedRun) -> Finished:
@@ -92,62 +124,82 @@ def open_loops(
     for node in loops:
         _open(wave, node)
     for node in full:
-        wave.ended.append((node.key, *_close(wave, node, failed=0)))
+        wave.ended.append(_close(wave, node, failed=0))
     return _run_out(wave)
 
 
-def _run_out(wave: _Wave) -> Finished:
+def _run_out(wave: _Wave, offer: Offer | None = None) -> Finished:
     while wave.ended:
-        _step_ended(wave, *wave.ended.popleft())
-    return _settle(wave)
+        generation, wave.ended = wave.ended, []
+        _generation_ended(wave, generation)
+    following = _hand_on(wave, offer)
+    return replace(_settle(wave), next=following)
 
 
-def _step_ended(wave: _Wave, key: str, status: StepStatus, error: JsonValue) -> None:
-    node = wave.plan.node(key)
-    if node.loop is not None:
-        _child_ended(wave, node.loop, status)
-        return
-    if status is StepStatus.FAILED and _unhandled(wave, key):
-        wave.failures += 1
-        wave.error = wave.error or error
-    counts = {edge.target: (1, 0 if status in edge.accepted else 1) for edge in node.edges}
-    waiting = graph.predecessors_ended(wave.tx, wave.run.id, counts)
+def _generation_ended(wave: _Wave, ended: Sequence[_End]) -> None:
+    """One statement for all that waited for these, however many are skipped; then the next generation."""
+    plain = [end for end in ended if wave.plan.node(end.key).loop is None]
+    _count_failures(wave, {end.key: end.error for end in plain if end.status is StepStatus.FAILED})
+    waiting = {row.step_key: row for row in graph.predecessors_ended(wave.tx, wave.run.id, _counts(wave, plain))}
     # A sink; or a step that was retried after its successors had run on its failure: nothing waits for it any more.
-    wave.sinks += not waiting
-    freed = [row for row in waiting if row.deps_open == 0]
-    skipped = {row.step_key: _why(wave, row.step_key) for row in freed if row.deps_unmet}
-    graph.skip(wave.tx, wave.run.id, skipped)
-    _count_unhandled(wave, skipped)
-    wave.ended.extend((skipped_key, StepStatus.SKIPPED, None) for skipped_key in skipped)
-    going = [wave.plan.nodes[row.step_key] for row in freed if not row.deps_unmet]
-    plain = [node.key for node in going if not node.is_loop]
-    wave.dispatches += graph.ready(wave.tx, wave.run.id, plain, StepEvent.UNBLOCK)
-    for loop in (node for node in going if node.is_loop):
-        _open(wave, loop)
+    wave.sinks += sum(not any(edge.target in waiting for edge in wave.plan.nodes[end.key].edges) for end in plain)
+    skipped = [key for key, row in waiting.items() if row.status == StepStatus.SKIPPED]
+    _count_failures(wave, dict.fromkeys(_asked_for_failure(wave, skipped)))
+    wave.ended += [_End(key, StepStatus.SKIPPED) for key in skipped]
+    for key in (key for key, row in waiting.items() if row.status == StepStatus.BLOCKED and row.deps_open == 0):
+        _go(wave, wave.plan.nodes[key])
+    for end in ended:
+        loop = wave.plan.node(end.key).loop
+        if loop is not None:
+            _child_ended(wave, loop, end.status)
 
 
-def _unhandled(wave: _Wave, key: str) -> bool:
-    handlers = wave.plan.nodes[key].handlers
-    return not handlers or wave.plan.unhandled(key, graph.statuses(wave.tx, wave.run.id, [key, *handlers]))
+def _counts(wave: _Wave, ended: Iterable[_End]) -> dict[str, Ended]:
+    """By step that waits: what it waits for no more."""
+    counts: dict[str, Ended] = {}
+    for end in ended:
+        for edge in wave.plan.nodes[end.key].edges:
+            before = counts.get(edge.target) or Ended(0, 0, wave.plan.nodes[edge.target].asked)
+            unmet = before.unmet + (end.status not in edge.accepted)
+            counts[edge.target] = replace(before, count=before.count + 1, unmet=unmet)
+    return counts
 
 
-def _count_unhandled(wave: _Wave, skipped: Iterable[str]) -> None:
-    """A failure counts after all when the last step that asked for it has been skipped."""
+def _go(wave: _Wave, node: Node) -> None:
+    if node.is_loop:
+        _open(wave, node)
+    else:
+        wave.freed.append(node.key)
+
+
+def _count_failures(wave: _Wave, failed: Mapping[str, JsonValue]) -> None:
+    """Count those that fail the run: no step that asked for the failure runs, ran or may still. By key, the error, or
+    None where it is to be looked up."""
     nodes = wave.plan.nodes
-    before = (item for key in skipped for item in nodes[key].definition.run_after.items())
-    for key in {name for name, accepted in before if StepStatus.FAILED in accepted}:
-        if _unhandled(wave, key):
+    handlers = {handler for key in failed for handler in nodes[key].handlers}
+    states = graph.statuses(wave.tx, wave.run.id, sorted(handlers | failed.keys())) if handlers else {}
+    for key, error in failed.items():
+        if not nodes[key].handlers or wave.plan.unhandled(key, states):
             wave.failures += 1
-            wave.error = wave.error or graph.failure(wave.tx, wave.run.id, key)
+            wave.error = wave.error or error or graph.failure(wave.tx, wave.run.id, key)
 
 
-def _why(wave: _Wave, key: str) -> str:
-    """The first predecessor, in the manifest's order, that ended otherwise than asked."""
-    before = wave.plan.nodes[key].definition.run_after
-    ended = graph.statuses(wave.tx, wave.run.id, list(before))
-    name = next(name for name, accepted in before.items() if ended[name] not in accepted)
-    verb = "" if ended[name] in {StepStatus.FAILED, StepStatus.SUCCEEDED} else "was "
-    return f"{name} {verb}{ended[name]}, `run_after` asks for {' or '.join(before[name])}"
+def _asked_for_failure(wave: _Wave, skipped: Iterable[str]) -> Iterator[str]:
+    """A failure counts after all when the last step that asked for it has been skipped."""
+    for key in skipped:
+        asked = wave.plan.nodes[key].definition.run_after.items()
+        yield from (name for name, accepted in asked if StepStatus.FAILED in accepted)
+
+
+def _hand_on(wave: _Wave, offer: Offer | None) -> Lease | None:
+    """Claim the only step that may go for the finishing worker, or dispatch all that may."""
+    if offer is not None and len(wave.freed) == 1 and not wave.dispatches:
+        target = wave.plan.node(wave.freed[0])
+        if offer.fits(target):
+            row = graph.take(wave.tx, wave.run.id, wave.freed[0], offer.lease.owner, offer.chain.lease)
+            return offer.taken(row, target)
+    wave.dispatches += graph.ready(wave.tx, wave.run.id, wave.freed, StepEvent.UNBLOCK)
+    return None
 
 
 def _open(wave: _Wave, node: Node) -> None:
@@ -155,12 +207,12 @@ def _open(wave: _Wave, node: Node) -> None:
     fp("expand.inserted")
     wave.dispatches += opened.dispatches
     if opened.ended is not None:
-        wave.ended.append((node.key, opened.ended, opened.error))
+        wave.ended.append(_End(node.key, opened.ended, opened.error))
 
 
-def _close(wave: _Wave, node: Node, failed: int) -> tuple[StepStatus, JsonValue]:
+def _close(wave: _Wave, node: Node, failed: int) -> _End:
     closed = close_loop(wave.tx, wave.run.id, node, failed)
-    return closed.ended or StepStatus.FAILED, closed.error
+    return _End(node.key, closed.ended or StepStatus.FAILED, closed.error)
 
 
 def _child_ended(wave: _Wave, loop_key: str, status: StepStatus) -> None:
@@ -169,9 +221,9 @@ def _child_ended(wave: _Wave, loop_key: str, status: StepStatus) -> None:
     if count is None:
         return
     if count.open == 0:
-        wave.ended.append((loop_key, *_close(wave, node, count.failed)))
-        return
-    wave.dispatches += _let_in(wave.tx, wave.run.id, node, count.next)
+        wave.ended.append(_close(wave, node, count.failed))
+    else:
+        wave.freed += _next_child(wave.tx, wave.run.id, node, count.next)
 
 
 def make_room(tx: Connection, run_id: UUID, loop: Node) -> tuple[Dispatch, ...]:
@@ -179,18 +231,17 @@ def make_room(tx: Connection, run_id: UUID, loop: Node) -> tuple[Dispatch, ...]:
     children."""
     if loop.definition.concurrency is not None:
         return ()
-    return _let_in(tx, run_id, loop, graph.let_in_one_more(tx, run_id, loop.key))
+    keys = _next_child(tx, run_id, loop, graph.let_in_one_more(tx, run_id, loop.key))
+    return graph.ready(tx, run_id, keys, StepEvent.UNBLOCK)
 
 
-def _let_in(tx: Connection, run_id: UUID, loop: Node, index: int | None) -> tuple[Dispatch, ...]:
+def _next_child(tx: Connection, run_id: UUID, loop: Node, index: int | None) -> list[str]:
     """The next child that the loop's window held back."""
     if index is None or loop.body is None:
-        return ()
+        return []
     if index < 0:
-        keys = graph.waiting_children(tx, run_id, loop, 1, start=-1 - index)
-    else:
-        keys = [f"{loop.key}.{index - 1}.{loop.body.key}"]
-    return graph.ready(tx, run_id, keys, StepEvent.UNBLOCK)
+        return graph.waiting_children(tx, run_id, loop, 1, start=-1 - index)
+    return [f"{loop.key}.{index - 1}.{loop.body.key}"]
 
 
 def _settle(wave: _Wave) -> Finished:

@@ -1,7 +1,5 @@
 """Record a success, advance the run, and hand the finishing worker its next step."""
 
-import json
-
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -10,7 +8,8 @@ from orchestrator.core.planner import Node, Path
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance, claim_step
-from orchestrator.ledger import claims, finishes, graph
+from orchestrator.engine.steps.advance import Offer
+from orchestrator.ledger import finishes, graph
 from orchestrator.ledger.tx import Ledger, refusal
 
 INPUTS_KEPT = 64 * 1024
@@ -37,11 +36,12 @@ def finish(
     fp("finish.before")
     kept = inputs if inputs is not None and len(inputs) <= INPUTS_KEPT else None
     node = ledger.plan(lease.manifest_hash).node(lease.step_key)
+    offer = Offer(chain, lease, output) if chain is not None else None
     finished = None
     if node.path is not Path.GENERAL:
-        finished = _in_one_statement(ledger, lease, node, output, kept, chain, tx)
+        finished = _in_one_statement(ledger, lease, node, output, kept, offer, tx)
     if finished is None:
-        finished = _general(ledger, lease, output, kept, tx)
+        finished = _general(ledger, lease, output, kept, offer, tx)
     if tx is None:
         fp("finish.committed")
     return finished
@@ -53,16 +53,16 @@ def _in_one_statement(
     node: Node,
     output: str,
     inputs: str | None,
-    chain: Chain | None,
+    offer: Offer | None,
     tx: Connection | None,
 ) -> Finished | None:
     """None when the statement found that this is a case for the general path; then it wrote nothing."""
     try:
         if tx is not None:
             with tx.begin_nested():  # a refusal must not end the caller's transaction
-                return _fast(ledger, tx, lease, node, output, inputs, chain)
+                return _fast(ledger, tx, lease, node, output, inputs, offer)
         with ledger.auto() as auto:
-            return _fast(ledger, auto, lease, node, output, inputs, chain)
+            return _fast(ledger, auto, lease, node, output, inputs, offer)
     except DBAPIError as exc:
         if refusal(exc) is None:
             raise
@@ -70,31 +70,26 @@ def _in_one_statement(
 
 
 def _fast(
-    ledger: Ledger, tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None
+    ledger: Ledger, tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, offer: Offer | None
 ) -> Finished | None:
     if node.path is Path.SINK:
         row = finishes.sink(tx, lease, output, inputs)
         return row and Finished(run_status=RunStatus(row.run_status) if row.run_status else None)
     target = ledger.plan(lease.manifest_hash).nodes[node.only_successor] if node.path is Path.MID else node
-    offered = chain if chain is not None and _fits(chain, lease, target) else None
+    offered = offer.chain if offer is not None and offer.fits(target) else None
     if node.path is Path.MID:
         row = finishes.mid(tx, lease, node, output, inputs, offered)
     else:
         row = finishes.child(tx, lease, node, output, inputs, offered)
     if row is None:
         return None
-    following = None
-    if row.next_status == "running":
-        following = claims.following(row, lease, target, json.loads(output))
+    following = offer.taken(row, target) if offer is not None and row.next_status == "running" else None
     return Finished(next=following, dispatches=finishes.dispatch_of(row, lease))
 
 
-def _fits(chain: Chain, lease: Lease, target: Node) -> bool:
-    """The next step may stay with this worker: same queue and priority, and it has the handler."""
-    return target.task in chain.handlers and target.queue == lease.queue and target.priority == lease.priority
-
-
-def _general(ledger: Ledger, lease: Lease, output: str, inputs: str | None, tx: Connection | None) -> Finished:
+def _general(
+    ledger: Ledger, lease: Lease, output: str, inputs: str | None, offer: Offer | None, tx: Connection | None
+) -> Finished:
     def work(connection: Connection) -> Finished:
         run = graph.lock(connection, lease.run_id)
         advance.fence(connection, lease)
@@ -103,7 +98,8 @@ def _general(ledger: Ledger, lease: Lease, output: str, inputs: str | None, tx: 
         graph.end_attempt(connection, run.id, lease.step_key, lease.attempt, "succeeded", inputs=inputs)
         graph.put_output(connection, run.id, lease.step_key, output)
         graph.event(connection, run.id, "step.succeeded", lease.step_key, lease.attempt)
-        return advance.after(connection, ledger.plan(run.manifest_hash), run, {lease.step_key: StepStatus.SUCCEEDED})
+        ended = {lease.step_key: StepStatus.SUCCEEDED}
+        return advance.after(connection, ledger.plan(run.manifest_hash), run, ended, offer=offer)
 
     return work(tx) if tx is not None else ledger.retry(work)
 

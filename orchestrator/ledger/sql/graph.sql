@@ -66,28 +66,49 @@ WITH step AS (
 SELECT * FROM step;
 
 -- name: predecessors_ended
--- Does:  takes ended predecessors off the steps that wait for them.
--- In:    run_id, step_keys, ended and unmet (arrays of counts)
--- Out:   the steps that now wait for nothing
-UPDATE flow_steps s
-   SET deps_open = s.deps_open - t.ended, deps_unmet = s.deps_unmet + t.unmet
-  FROM unnest(%(step_keys)s::text[], %(ended)s::int[], %(unmet)s::int[]) AS t(step_key, ended, unmet)
- WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key AND s.status = 'blocked'
-RETURNING s.step_key, s.deps_open, s.deps_unmet;
+-- Does:  takes ended predecessors off the steps that wait for them, and skips those that were waiting for the last one when one of
+--        them ended otherwise than asked. The reason names the first of these, in the manifest's order.
+-- In:    run_id, step_keys, ended and unmet (arrays of counts), asked (array of JSON: predecessor to the statuses it accepts)
+-- Out:   the steps that were waiting, with what is left
+WITH step AS (
+  UPDATE flow_steps s
+     SET deps_open = s.deps_open - t.ended, deps_unmet = s.deps_unmet + t.unmet,
+         status = CASE WHEN s.deps_open = t.ended AND s.deps_unmet + t.unmet > 0 THEN 'skipped' ELSE 'blocked' END,
+         ended_at = CASE WHEN s.deps_open = t.ended AND s.deps_unmet + t.unmet > 0 THEN flow_now() END,
+         reason = CASE WHEN s.deps_open = t.ended AND s.deps_unmet + t.unmet > 0 THEN (
+           SELECT concat(p.step_key, CASE WHEN p.status NOT IN ('failed', 'succeeded') THEN ' was' END, ' ', p.status,
+                         ', `run_after` asks for ', (SELECT string_agg(word, ' or ') FROM json_array_elements_text(a.accepted) AS word))
+             FROM json_each(t.asked) WITH ORDINALITY AS a(step_key, accepted, place),
+                  LATERAL (SELECT step_key, status FROM flow_steps
+                            WHERE run_id = %(run_id)s AND step_key = a.step_key OFFSET 0) AS p
+            WHERE p.status NOT IN (SELECT json_array_elements_text(a.accepted))
+            ORDER BY a.place LIMIT 1) END
+    FROM unnest(%(step_keys)s::text[], %(ended)s::int[], %(unmet)s::int[], %(asked)s::json[]) AS t(step_key, ended, unmet, asked)
+   WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key AND s.status = 'blocked'
+  RETURNING s.step_key, s.status, s.deps_open, s.reason
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, facts)
+  SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', reason) FROM step WHERE status = 'skipped'
+)
+SELECT step_key, status, deps_open FROM step;
 
 -- name: step_statuses
 SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
 
--- name: skip
--- In:    run_id, step_keys, reasons
-WITH step AS (
-  UPDATE flow_steps s SET status = 'skipped', reason = t.reason, ended_at = flow_now()
-    FROM unnest(%(step_keys)s::text[], %(reasons)s::text[]) AS t(step_key, reason)
-   WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key AND s.status = 'blocked'
-  RETURNING s.step_key, s.reason
+-- name: take
+-- Does:  claims a step that was waiting for the caller's own step, for the caller. What `finish_mid` does, on the general path.
+-- In:    run_id, step_key, owner, lease_for
+-- Out:   the step and its claim
+WITH next AS (
+  UPDATE flow_steps s
+     SET status = 'running', ready_at = NULL, /*+ taken when=TRUE */
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = 'blocked'
+  RETURNING s.*
+), /*+ claim_given of=next; wait=interval '0' */, event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt)
+  SELECT %(run_id)s, 'step.started', step_key, attempt FROM claimed
 )
-INSERT INTO flow_events (run_id, type, step_key, facts)
-SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', reason) FROM step;
+SELECT /*+ next_facts */ FROM next LEFT JOIN claimed ON TRUE;
 
 -- name: take_time
 -- Does:  lets the statements of this transaction that handle a whole loop take a minute: 100,000 children take one second.
