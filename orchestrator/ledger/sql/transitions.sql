@@ -64,5 +64,5 @@ closed AS (
 )
 
 -- part: kind
--- What a step `s` is. Releases before 0003 write none: their steps without a type are loops.
+-- What a step `s` is. Releases before schema 0004 write none: their steps without a type are loops.
 COALESCE(s.kind, CASE WHEN s.type IS NULL THEN 'loop' ELSE 'task' END)
