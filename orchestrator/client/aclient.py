@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from pydantic import JsonValue
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
@@ -22,6 +23,7 @@ from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.errors import Unavailable
+from orchestrator.ledger.borrowed import Borrowed
 from orchestrator.ledger.reads import FOLD, PAGE, AttemptRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.settings import Settings
@@ -92,6 +94,7 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        connection: Borrowed | AsyncConnection | None = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[R]": ...
     @overload
@@ -103,11 +106,31 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        connection: Borrowed | AsyncConnection | None = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[Any]": ...
-    async def start(self, flow: Any, input: Mapping[str, Any] | None = None, /, **given: Any) -> "AsyncRunHandle[Any]":
-        """As `Client.start`."""
-        return AsyncRunHandle(self, await self.thread(self.sync.start, flow, input, **given))
+    async def start(
+        self,
+        flow: Any,
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        connection: Borrowed | AsyncConnection | None = None,
+        **given: Any,
+    ) -> "AsyncRunHandle[Any]":
+        """As `Client.start`. `connection` may also be one of SQLAlchemy for asyncio, with psycopg 3."""
+        return AsyncRunHandle(self, await self._started(self.sync.start, connection, flow, input, **given))
+
+    async def _started(
+        self, call: Callable[..., T], connection: Borrowed | AsyncConnection | None, /, *args: Any, **given: Any
+    ) -> T:
+        if isinstance(connection, AsyncConnection):
+            return await connection.run_sync(lambda sync: call(*args, connection=sync, **given))
+        return await self.thread(call, *args, connection=connection, **given)
+
+    async def committed(self, *handles: "AsyncRunHandle[Any]") -> None:
+        """As `Client.committed`."""
+        await self.thread(self.sync.committed, *(handle.sync for handle in handles))
 
     @overload
     async def start_many(
@@ -116,6 +139,8 @@ class AsyncClient:
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
+        *,
+        connection: Borrowed | AsyncConnection | None = None,
     ) -> "list[AsyncRunHandle[R]]": ...
     @overload
     async def start_many(
@@ -124,6 +149,8 @@ class AsyncClient:
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
+        *,
+        connection: Borrowed | AsyncConnection | None = None,
     ) -> "list[AsyncRunHandle[Any]]": ...
     async def start_many(
         self,
@@ -131,9 +158,11 @@ class AsyncClient:
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
+        *,
+        connection: Borrowed | AsyncConnection | None = None,
     ) -> "list[AsyncRunHandle[Any]]":
         """As `Client.start_many`."""
-        handles = await self.thread(self.sync.start_many, flow, inputs, idempotency_keys, tags)
+        handles = await self._started(self.sync.start_many, connection, flow, inputs, idempotency_keys, tags)
         return [AsyncRunHandle(self, handle) for handle in handles]
 
     async def runs(

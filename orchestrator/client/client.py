@@ -19,6 +19,7 @@ from orchestrator.errors import (
     UsageError,
 )
 from orchestrator.ledger import listing, reads
+from orchestrator.ledger.borrowed import Borrowed
 from orchestrator.ledger.reads import EventRow, RunRow
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.ledger.tx import Ledger
@@ -66,6 +67,7 @@ class Client(Access):
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        connection: Borrowed | None = None,
         **parameters: Any,
     ) -> RunHandle[R]: ...
     @overload
@@ -77,6 +79,7 @@ class Client(Access):
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        connection: Borrowed | None = None,
         **parameters: Any,
     ) -> RunHandle[Any]: ...
     def start(
@@ -87,12 +90,16 @@ class Client(Access):
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        connection: Borrowed | None = None,
         **parameters: Any,
     ) -> RunHandle[Any]:
         """Start a run: accepted and durable when this returns, also while Redis is down (a keeper publishes later).
 
         The input is a mapping, or the flow's parameters as keywords. The same idempotency key and input give the
         first run again.
+
+        With `connection` the run is started in your own transaction there: it exists if and only if you commit. What is
+        refused leaves the transaction usable. After the commit say `committed`, or a keeper sends the first steps.
 
         Raises:
             FlowNotFound, FlowDisabled: nothing was started.
@@ -102,7 +109,7 @@ class Client(Access):
         """
         keys = None if idempotency_key is None else [idempotency_key]
         given = {**(_mapping(input) if input is not None else {}), **parameters}
-        return self.start_many(flow, [given], keys, tags)[0]
+        return self.start_many(flow, [given], keys, tags, connection=connection)[0]
 
     @overload
     def start_many(
@@ -111,6 +118,8 @@ class Client(Access):
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
+        *,
+        connection: Borrowed | None = None,
     ) -> list[RunHandle[R]]: ...
     @overload
     def start_many(
@@ -119,6 +128,8 @@ class Client(Access):
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
+        *,
+        connection: Borrowed | None = None,
     ) -> list[RunHandle[Any]]: ...
     def start_many(
         self,
@@ -126,6 +137,8 @@ class Client(Access):
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
+        *,
+        connection: Borrowed | None = None,
     ) -> list[RunHandle[Any]]:
         """Start a run per input, in order: one commit and one round trip for each 500.
 
@@ -140,11 +153,16 @@ class Client(Access):
             self._register(flow)
         handles: list[RunHandle[Any]] = []
         for first in range(0, len(requests), PAGE):
-            started = self._start_page(requests[first : first + PAGE])
-            sender.send([dispatch for one in started for dispatch in one.dispatches])
+            started = self._start_page(requests[first : first + PAGE], connection)
+            if connection is None:
+                sender.send([dispatch for one in started for dispatch in one.dispatches])
             known = flow if isinstance(flow, Flow) else None
-            handles += [RunHandle(self, one.run_id, known, created=one.created) for one in started]
+            handles += [RunHandle(self, one.run_id, known, started=one) for one in started]
         return handles
+
+    def committed(self, *handles: RunHandle[Any]) -> None:
+        """Their transaction was committed: send their first steps now. Otherwise a keeper does, some seconds later."""
+        self.publish([dispatch for handle in handles for dispatch in handle.dispatches])
 
     def runs(
         self, *, limit: int = 50, after: UUID | None = None, inputs: bool = True, **wanted: Unpack[Wanted]
@@ -202,8 +220,10 @@ class Client(Access):
         """
         return ScheduleHandle(self, *self.call(find, flow.name if isinstance(flow, Flow) else flow, key))
 
-    def _start_page(self, page: Sequence[StartRequest]) -> list[Started]:
+    def _start_page(self, page: Sequence[StartRequest], connection: Borrowed | None) -> list[Started]:
         """Repeated after a lost connection only where keys make that harmless."""
+        if connection is not None:
+            return self.call_once(start_run.start_borrowed, connection, page)
         again = all(request.key is not None for request in page)
         call = self.call if again else self.call_once
         return call(start_run.start, page)

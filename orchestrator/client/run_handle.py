@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.access import Access
-from orchestrator.core.facts import Explanation
+from orchestrator.core.facts import Explanation, Started
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.runs import cancel_run, delete_run, explain
@@ -44,11 +44,13 @@ class RunHandle(Generic[R]):
     """One run. `created` is False when an idempotency key gave a run that had started before."""
 
     def __init__(
-        self, client: Access, run_id: UUID, flow: Flow[..., R] | None = None, *, created: bool = False
+        self, client: Access, run_id: UUID, flow: Flow[..., R] | None = None, *, started: Started | None = None
     ) -> None:
         self.client = client
         self.id = run_id
-        self.created = created
+        self.created = started is not None and started.created
+        self.dispatches = started.dispatches if started is not None else ()
+        """Its first steps, for whoever sends them."""
         self.known_since = time.monotonic()
         self._flow = flow
 

@@ -106,7 +106,7 @@ class ScheduleHandle:
         with self._reading():
             started = self.client.call_once(acts.trigger, self.flow, self.key, by=_who(by))
         self.client.publish(started.dispatches)
-        return RunHandle(self.client, started.run_id, created=started.created)
+        return RunHandle(self.client, started.run_id, started=started)
 
     def set_cron(self, expression: str, *, zone: str | None = None, by: str | None = None) -> None:
         """Another expression than the code's, until `reset`. Without a zone it is read in the one it has now.

@@ -35,7 +35,8 @@ def hot(tx: Connection, name: str, /, **parameters: Any) -> list[Any]:
     """
     proxied = tx.connection
     driver = proxied.driver_connection
-    assert isinstance(driver, psycopg.Connection)
+    if not isinstance(driver, psycopg.Connection):  # a caller's own, for asyncio
+        return list(run(tx, name, **parameters))
     cursor = proxied.info.get(_CURSOR)
     if cursor is None or cursor.connection is not driver:
         cursor = proxied.info[_CURSOR] = driver.cursor(row_factory=namedtuple_row)

@@ -42,7 +42,7 @@ def is_disconnect(exc: BaseException) -> bool:
 
 def refusal(exc: BaseException) -> str | None:
     """The reason given to `flow_refuse`, when that ended the statement; else None."""
-    orig = getattr(exc, "orig", None)
+    orig: Any = getattr(exc, "orig", exc)
     return orig.diag.message_primary if getattr(orig, "sqlstate", None) == "FLOW1" and orig is not None else None
 
 

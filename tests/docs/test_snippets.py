@@ -17,7 +17,7 @@ from tests.support.worker_process import WorkerProcess, env_of, running
 PYTHON = pages.blocks("python")
 SQL = pages.blocks("sql")
 FLOWS = ("letters", "books", "by_hand", "reports")
-PROGRAMS = ("test_letters.py", "client_tour.py", "mend_march.py")
+PROGRAMS = ("test_letters.py", "client_tour.py", "order_and_run.py", "mend_march.py")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,7 @@ def worker(settings: Settings, folder: Path) -> Iterator[WorkerProcess]:
 def test_the_snippets_run(folder: Path, settings: Settings) -> None:
     printed = {name: _run(folder / name, settings) for name in PROGRAMS}
     assert printed["client_tour.py"].startswith("2\n")  # one letter was sent, and the program adds one
+    assert printed["order_and_run.py"] == "1\n"
     march = printed["mend_march.py"].splitlines()
     assert march[0].startswith("Schedule report/weekdays has not fired yet")
     assert "21" in march  # weekdays of that March

@@ -124,3 +124,8 @@ SELECT s.task, s.queue, count(*) AS ready, min(s.ready_at) AS since
 
 -- name: now
 SELECT flow_now() AS now;
+
+-- name: identity
+-- Does:  which database this is: the same for two connections if and only if they write the same tables.
+SELECT (SELECT system_identifier FROM pg_control_system()) AS server,
+       (SELECT oid FROM pg_database WHERE datname = current_database()) AS database, to_regclass('flow_runs')::oid AS runs;
