@@ -200,6 +200,8 @@ class Settings(BaseModel):
     """A worker not seen for this long is dead; at least two heartbeats."""
     crash_limit: Count = Field(default=3, ge=0, le=1000)
     """Re-runs of one step after its process died that are not charged as attempts."""
+    deploy_limit: Count = Field(default=100, ge=0, le=100_000)
+    """Re-runs of one step whose worker was told to stop and ended before it; they are no crashes."""
     retention: Duration | None = None
     """Runs that ended so long ago are removed with their steps, outputs and events; never when it is not set."""
 

@@ -26,6 +26,7 @@ COLOURS: Final = {
     "skipped": "dim",
     "blocked": "dim",
     "crashed": "red",
+    "released": "yellow",
     "pass": "green",
     "warn": "yellow",
     "fail": "bold red",

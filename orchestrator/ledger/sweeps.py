@@ -23,22 +23,33 @@ class Place(NamedTuple):
         return {"begin": self.at, "begin_run": self.run_id, "begin_step": self.step_key}
 
 
+class LossLimits(NamedTuple):
+    """How often a step may be lost: with a worker that crashed, and with one that was told to stop."""
+
+    crash_limit: int
+    deploy_limit: int = 100
+
+    def reached(self, row: Row[Any]) -> bool:
+        """Whether the step of this claim was lost so often that it may not run again."""
+        return bool(row.deploys >= self.deploy_limit if row.deploy else row.crashes >= self.crash_limit)
+
+
 START: Final = Place("-infinity", UUID(int=0), "")
 
 
-def requeue_expired(tx: Connection, page: int, crash_limit: int) -> Sequence[Row[Any]]:
+def requeue_expired(tx: Connection, page: int, limits: LossLimits) -> Sequence[Row[Any]]:
     """RUNNING to READY for steps whose lease ran out; the dispatches, each with the version of the lost claim."""
-    return run(tx, "requeue_expired", page=page, crash_limit=crash_limit).all()
+    return run(tx, "requeue_expired", page=page, **limits._asdict()).all()
 
 
-def expired(tx: Connection, page: int, place: Place, crash_limit: int) -> Sequence[Row[Any]]:
+def expired(tx: Connection, page: int, place: Place, limits: LossLimits) -> Sequence[Row[Any]]:
     """Claims whose lease ran out, of steps that may not run again."""
-    return run(tx, "expired", page=page, crash_limit=crash_limit, **place.values()).all()
+    return run(tx, "expired", page=page, **limits._asdict(), **place.values()).all()
 
 
-def held_by(tx: Connection, owner: str, page: int) -> Sequence[Row[Any]]:
+def held_by(tx: Connection, owner: str, page: int, *, stopping: bool) -> Sequence[Row[Any]]:
     """Live claims of a worker process and its pool children, or of one child."""
-    return run(tx, "held_by", owner=owner, prefix=under(owner), page=page).all()
+    return run(tx, "held_by", owner=owner, prefix=under(owner), page=page, stopping=stopping).all()
 
 
 def requeue_lost(tx: Connection, rows: Sequence[Row[Any]]) -> tuple[Dispatch, ...]:
@@ -49,6 +60,7 @@ def requeue_lost(tx: Connection, rows: Sequence[Row[Any]]) -> tuple[Dispatch, ..
         run_ids=[row.run_id for row in rows],
         step_keys=[row.step_key for row in rows],
         versions=[row.version for row in rows],
+        deploys=[row.deploy for row in rows],
     )
     return dispatches(found.all())
 

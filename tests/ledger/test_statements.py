@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from orchestrator.core.states import RUN_MOVES, RunStatus, StepStatus
+from orchestrator.core.states import ATTEMPT, RUN_MOVES, RunStatus, StepStatus
 from orchestrator.ledger import statements
 from tests.support.factories import Lab, after, call, loop
 
@@ -23,7 +23,7 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(
         ("failed", "crashed", "ended", "sinks", "failures", "sinks_open", "pointer", "missing", "before"), 1
     ),
-    **dict.fromkeys(("page", "limit", "crash_limit", "count", "start", "let_in", "priority"), 5),
+    **dict.fromkeys(("page", "limit", "crash_limit", "deploy_limit", "count", "start", "let_in", "priority"), 5),
     **dict.fromkeys(("chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping"), False),
     **dict.fromkeys(
         ("lease", "lease_for", "delay", "grace", "ttl", "worker_ttl", "unpublished_after"), timedelta(seconds=9)
@@ -51,6 +51,7 @@ VALUES: dict[str, Any] = {
     "error": None,
     **dict.fromkeys(("at", "cursor", "due", "last", "until", "overridden_at", "paused_at"), SOME_TIME),
     "times": [SOME_TIME],
+    "deploys": [False],
     "max_parallel": 1,
     **dict.fromkeys(("active", "reverse", "is_new"), True),
     "running": [SOME_ID],
@@ -395,7 +396,7 @@ def test_a_batch_reads_its_schedules_and_no_others(many_schedules: Lab) -> None:
 
 def test_statuses_in_the_statements_are_declared() -> None:
     """A misspelt literal would be found by nobody else."""
-    known = {*map(str, StepStatus), *map(str, RunStatus), "crashed"}
+    known = {*map(str, StepStatus), *map(str, RunStatus), *map(str, ATTEMPT)}
     for name in statements.names():
         text = statements.sql(name)
         for match in re.findall(

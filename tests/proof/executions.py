@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from tests.proof.history import FINAL, Change, Fault, History, Invocation, Place
+from tests.proof.history import FINAL, LOST, Change, Fault, History, Invocation, Place
 from tests.proof.verdict import Violation
 
 HARMLESS: Final = ("messages", "broker", "link-broker", "beat", "schedule")
@@ -60,7 +60,7 @@ def i2_reruns_are_explained(history: History) -> Iterator[Violation]:
             yield from _again(history, place, earlier, later)
     for (run_id, step_key, attempt), _ in history.attempts():
         for claim in given(history, run_id, step_key, attempt):
-            if claim.status == "crashed" and not explanations(history, claim):
+            if claim.status in LOST and not explanations(history, claim):
                 yield Violation(
                     "I2",
                     f"attempt {attempt} is lost without a fault",

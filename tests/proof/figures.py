@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from tests.proof.executions import Given, claim_of, explains, explanations, given, pids_of
-from tests.proof.history import FINAL_RUN, Fault, History
+from tests.proof.history import FINAL_RUN, LOST, Fault, History
 from tests.proof.liveness import waits
 from tests.proof.ticks import doubled, lags, lost
 
@@ -41,7 +41,7 @@ def figures(history: History) -> dict[str, float]:
         "stale completions refused": history.notes.get("stale", 0),
         "re-executions explained": again["explained"],
         "re-executions unexplained": again["unexplained"],
-        "attempts lost": sum(row["status"] == "crashed" for row in history.final.get("flow_step_attempts", ())),
+        "attempts lost": sum(row["status"] in LOST for row in history.final.get("flow_step_attempts", ())),
         "faults": sum(not fault.kind.startswith(OPERATORS) for fault in history.faults),
         "acts of operators": sum(fault.kind.startswith(OPERATORS) for fault in history.faults),
         "queue age p50 s": quantile(waited, 0.5),
@@ -84,9 +84,9 @@ def _re_executions(history: History) -> Counter[str]:
     for invocations in history.invocations_of.values():
         for earlier, _ in pairwise(invocations):
             claim = claim_of(history, earlier)
-            if claim is None or claim.status not in ("crashed", "running", "succeeded"):
+            if claim is None or claim.status not in LOST | {"running", "succeeded"}:
                 continue
-            known = claim.status == "crashed" and bool(explanations(history, claim))
+            known = claim.status in LOST and bool(explanations(history, claim))
             found["explained" if known else "unexplained"] += 1
     return found
 
@@ -151,7 +151,7 @@ def _lost(history: History) -> list[tuple[Given, int]]:
     for (run_id, step_key, attempt), _ in history.attempts():
         for claim in given(history, run_id, step_key, attempt):
             following = given(history, run_id, step_key, attempt + 1)
-            if claim.status == "crashed" and following:
+            if claim.status in LOST and following:
                 found.append((claim, following[0].claimed.at))
     return found
 

@@ -128,6 +128,10 @@ class Change:
         return self.op != "delete" and self.new.get(column) == value and self.old.get(column) != value
 
 
+LOST: Final = frozenset({"crashed", "released"})
+"""Attempts that ended with their worker: lost, or killed after it was told to stop."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The settings that the invariants are about, and the bounds an experiment promises."""

@@ -5,7 +5,7 @@ from typing import Final
 from tests.proof import recorder
 from tests.proof.checker import check
 from tests.proof.executions import claim_of, status_at
-from tests.proof.history import SECOND, History, Limits
+from tests.proof.history import LOST, SECOND, History, Limits
 from tests.proof.verdict import Violation
 from tests.simulation.world import World
 
@@ -58,6 +58,6 @@ def _late_start(history: History, one: Violation) -> bool:
     late = [each for each in history.invocations_of[one.run_id, one.step_key] if str(each) in one.evidence]
     claims = [claim_of(history, each) for each in late]
     return bool(claims) and all(
-        claim is not None and claim.status == "crashed" and claim.ended is not None and claim.ended.at < each.started_ns
+        claim is not None and claim.status in LOST and claim.ended is not None and claim.ended.at < each.started_ns
         for claim, each in zip(claims, late, strict=True)
     )

@@ -79,6 +79,8 @@ class Children:
             self._state.runtime().ledger,
             f"{self._state.worker_id}/{pid}",
             crash_limit=self._state.settings.crash_limit,
+            deploy_limit=self._state.settings.deploy_limit,
+            stopping=self._state.stopping,
         )
         self._gone.discard(pid)
         return Swept(1, dispatches, next_s=0.0 if self._gone else None)

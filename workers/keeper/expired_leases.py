@@ -13,7 +13,9 @@ def duty(state: WorkerState) -> Duty:
     settings, walk = state.settings, Walk()
 
     def page() -> Swept:
-        swept = sweep.expired(state.runtime().ledger, crash_limit=settings.crash_limit, walk=walk)
+        swept = sweep.expired(
+            state.runtime().ledger, crash_limit=settings.crash_limit, deploy_limit=settings.deploy_limit, walk=walk
+        )
         if swept.changed:
             log.warning("lease.expired", extra={"code": LEASE_EXPIRED, "count": swept.changed})
         return swept

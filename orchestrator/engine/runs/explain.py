@@ -1,6 +1,7 @@
 """Why is it not running? One sentence for every kind of wait, and the command that helps."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -79,11 +80,11 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
         case StepStatus.BLOCKED:
             return _blocked(ledger, row, step, plan)
         case StepStatus.READY:
-            return _ready(ledger, row, step, plan.node(step.key), now, worker_ttl)
+            return _with_deploys(ledger, row, step, _ready(ledger, row, step, plan.node(step.key), now, worker_ttl))
         case StepStatus.RUNNING if step.kind is StepKind.LOOP:
             return _loop(ledger, row, step, now, worker_ttl)
         case StepStatus.RUNNING:
-            return _running(ledger, row, step, now)
+            return _with_deploys(ledger, row, step, _running(ledger, row, step, now))
         case StepStatus.WAITING:
             error = f" ({step.error['type']}: {step.error['message']})" if step.error else ""
             return Explanation(
@@ -173,6 +174,20 @@ def _running(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Expla
         f"Step {step.key} runs since {_ago(step.since, now)}{at} on {step.owner or 'a worker that was lost'}, "
         f"attempt {step.attempts}{_heard(lease, now)}.",
         f"orchestrator run watch {row.id}",
+    )
+
+
+def _with_deploys(ledger: Ledger, row: RunRow, step: StepRow, found: Explanation) -> Explanation:
+    """How often it was begun in vain, which no count of attempts tells."""
+    with ledger.auto() as tx:
+        facts = one(tx, "deploys_of", run_id=row.id, step_key=step.key)
+    if facts is None or not facts.deploys:
+        return found
+    times = "once" if facts.deploys == 1 else f"{facts.deploys} times"
+    return replace(
+        found,
+        sentence=f"{found.sentence} It was released by a deploy {times}: its worker was told to stop and ended "
+        "before it. Give workers more time to stop than the step takes.",
     )
 
 

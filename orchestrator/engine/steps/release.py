@@ -11,6 +11,7 @@ from orchestrator.engine.batches import run_batches
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import fail_step
 from orchestrator.ledger import controls, graph, sweeps
+from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
 
 PAGE = 500
@@ -35,25 +36,29 @@ def _cancel(ledger: Ledger, tx: Connection, lease: Lease) -> None:
     fail_step.cancelled(tx, ledger.plan(run.manifest_hash), run, lease.step_key, lease.attempt)
 
 
-def end_owned(ledger: Ledger, owner_prefix: str, *, crash_limit: int) -> tuple[Dispatch, ...]:
-    """A process that held claims is dead: its steps are READY again, each at the cost of one crash.
+def end_owned(
+    ledger: Ledger, owner_prefix: str, *, crash_limit: int, deploy_limit: int = 100, stopping: bool = False
+) -> tuple[Dispatch, ...]:
+    """A process that held claims is dead: its steps are READY again, each at the cost of one crash; or of one deploy,
+    when it was told to stop: `stopping` says so, or its worker's row.
 
     `owner_prefix` is a worker process (then its pool children are meant too) or one pool child.
     """
+    limits = LossLimits(crash_limit, deploy_limit)
     dispatches: list[Dispatch] = []
     while True:
-        rows = ledger.retry(lambda tx: sweeps.held_by(tx, owner_prefix, PAGE))
-        found, changed = _recover(ledger, rows, crash_limit)
+        rows = ledger.retry(lambda tx: sweeps.held_by(tx, owner_prefix, PAGE, stopping=stopping))
+        found, changed = _recover(ledger, rows, limits)
         dispatches += found
         if len(rows) < PAGE or not changed:  # a page that does not shrink is left to the leases' end
             return tuple(dispatches)
 
 
-def _recover(ledger: Ledger, rows: Sequence[Row[Any]], crash_limit: int) -> tuple[tuple[Dispatch, ...], int]:
+def _recover(ledger: Ledger, rows: Sequence[Row[Any]], limits: LossLimits) -> tuple[tuple[Dispatch, ...], int]:
     """The rows were read before; each write quotes the version it was read at. With the number of claims ended."""
     fp("sweep.selected")
-    last = [row for row in rows if row.halted or row.crashes >= crash_limit]
-    plain = [row for row in rows if not (row.halted or row.crashes >= crash_limit)]
+    last = [row for row in rows if row.halted or limits.reached(row)]
+    plain = [row for row in rows if not (row.halted or limits.reached(row))]
     again = ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain)) if plain else ()
     fp("sweep.committed")
     ended = run_batches([[row] for row in last], lambda piece: end_lost(ledger, piece[0], dead=True), _failed)
@@ -80,10 +85,14 @@ def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> tuple[
     if graph.end_claim(tx, row.run_id, row.step_key, row.version, expired=not dead) is None:
         return None
     plan = ledger.plan(run.manifest_hash)
-    error = StepError(
-        "WorkerLost", f"its worker was lost {row.crashes + 1} times while it ran; the last was {row.owner}"
-    )
-    graph.end_attempt(tx, run.id, row.step_key, row.attempt, "crashed", error)
+    error = StepError("WorkerLost", _why(row))
+    graph.end_attempt(tx, run.id, row.step_key, row.attempt, "released" if row.deploy else "crashed", error)
     if run.halt is not None:
         return fail_step.cancelled(tx, plan, run, row.step_key, row.attempt).dispatches
-    return fail_step.failed(tx, plan, run, row.step_key, row.attempt, error, crashed=1).dispatches
+    return fail_step.failed(tx, plan, run, row.step_key, row.attempt, error, crashed=0 if row.deploy else 1).dispatches
+
+
+def _why(row: Row[Any]) -> str:
+    if row.deploy:
+        return f"its worker was told to stop, and ended before it, {row.deploys + 1} times; the last was {row.owner}"
+    return f"its worker was lost {row.crashes + 1} times while it ran; the last was {row.owner}"

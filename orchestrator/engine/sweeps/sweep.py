@@ -17,17 +17,19 @@ from orchestrator.engine.steps import fail_step
 from orchestrator.engine.steps.release import end_lost
 from orchestrator.engine.sweeps.walk import PAGE, Walk
 from orchestrator.ledger import graph, sweeps
+from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
 
 
-def expired(ledger: Ledger, *, crash_limit: int, walk: Walk | None = None) -> Swept:
+def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: Walk | None = None) -> Swept:
     """Steps whose lease ran out are READY again. Recovery only re-queues.
 
-    Those of halted runs are ended, and so are steps that were lost more than `crash_limit` times. The transaction in
-    which a lost attempt still holds what it wrote is ended too: its process may be asleep, not dead.
+    Those of halted runs are ended, and so are steps that were lost more than `crash_limit` times, or `deploy_limit`
+    times with a worker that was told to stop. The transaction in which a lost attempt still holds what it wrote is
+    ended too: its process may be asleep, not dead.
     """
-    walk = walk or Walk()
-    lost = ledger.once(lambda tx: sweeps.requeue_expired(tx, walk.page, crash_limit))
+    walk, limits = walk or Walk(), LossLimits(crash_limit, deploy_limit)
+    lost = ledger.once(lambda tx: sweeps.requeue_expired(tx, walk.page, limits))
     if lost:
         fp("sweep.committed")
         ledger.once(lambda tx: sweeps.end_sessions(tx, lost))
@@ -35,13 +37,13 @@ def expired(ledger: Ledger, *, crash_limit: int, walk: Walk | None = None) -> Sw
     # The others are looked for on the last page only: on each they would be looked for among all that are left.
     if len(lost) == walk.page:
         return Swept(len(lost), again, more=True)
-    ended = _lost_for_good(ledger, crash_limit, walk)
+    ended = _lost_for_good(ledger, limits, walk)
     return replace(ended, changed=len(lost) + ended.changed, dispatches=again + ended.dispatches)
 
 
-def _lost_for_good(ledger: Ledger, crash_limit: int, walk: Walk) -> Swept:
+def _lost_for_good(ledger: Ledger, limits: LossLimits, walk: Walk) -> Swept:
     with ledger.auto() as tx:
-        rows = sweeps.expired(tx, walk.page, walk.place, crash_limit)
+        rows = sweeps.expired(tx, walk.page, walk.place, limits)
     if rows:
         fp("sweep.selected")
     swept = walk.go(rows, lambda row: end_lost(ledger, row))

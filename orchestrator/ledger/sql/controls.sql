@@ -72,7 +72,8 @@ SELECT step_key, status FROM flow_steps
 -- name: reset_blocked
 -- In:    run_id, step_keys, open and unmet (arrays: predecessors that have not ended, and that ended otherwise than asked)
 UPDATE flow_steps s
-   SET status = 'blocked', deps_open = t.open, deps_unmet = t.unmet, reason = NULL, ended_at = NULL, failures = 0, crashes = 0
+   SET status = 'blocked', deps_open = t.open, deps_unmet = t.unmet, reason = NULL, ended_at = NULL, failures = 0, crashes = 0,
+       deploys = 0
   FROM unnest(%(step_keys)s::text[], %(open)s::int[], %(unmet)s::int[]) AS t(step_key, open, unmet)
  WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key
    AND s.status IN ('blocked', 'cancelled', 'failed', 'skipped');
@@ -80,7 +81,7 @@ UPDATE flow_steps s
 -- name: reset_children
 -- Does:  failed children wait for their loop's window again.
 UPDATE flow_steps
-   SET status = 'blocked', reason = NULL, ended_at = NULL, failures = 0, crashes = 0
+   SET status = 'blocked', reason = NULL, ended_at = NULL, failures = 0, crashes = 0, deploys = 0
  WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status IN ('failed', 'cancelled', 'skipped');
 
 -- name: reopen_loop

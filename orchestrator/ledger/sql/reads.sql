@@ -78,6 +78,10 @@ SELECT attempt, version, owner, status, error_type, error_message, error_traceba
  WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND attempt < COALESCE(%(before)s::int, 2147483647)
  ORDER BY attempt DESC LIMIT %(limit)s;
 
+-- name: deploys_of
+-- Does:  how often a stopping worker left the step.
+SELECT deploys FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s;
+
 -- name: dispatch_facts
 SELECT d.published_at, d.publish_count, d.suppressed, d.created_at, d.task, d.queue
   FROM flow_step_dispatches d JOIN flow_steps s ON s.run_id = d.run_id AND s.step_key = d.step_key AND s.dispatch_no = d.dispatch_no

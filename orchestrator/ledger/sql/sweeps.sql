@@ -4,28 +4,34 @@
 -- are done one by one begins behind (`begin`, `begin_run`, `begin_step`), the last row of the page before it: rows that cannot
 -- be done would come back as the first page for ever. Its `at` is text, which carries the time to the microsecond.
 
+-- part: deploy
+-- Whether the worker of claim `c` was told to stop: then nobody crashed. An owner is its worker's id and a name behind it.
+EXISTS (SELECT FROM flow_workers w WHERE w.id = substring(c.owner FROM '^(.*)/') AND w.stopping_at IS NOT NULL)
+
 -- part: put_back
--- RUNNING to READY, at the cost of one crash each. `lost` holds the claims, locked: run_id, step_key, version.
+-- RUNNING to READY, at the cost of one crash each, or of one deploy. `lost` holds the claims, locked: run_id, step_key, version,
+-- deploy.
 ended AS (
   /*+ claim_ended from=FROM lost; which=c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version */
 ), attempt AS (
   UPDATE flow_step_attempts a
-     SET status = 'crashed', ended_at = flow_now(), error_type = 'WorkerLost',
-         error_message = 'the worker died, or could not renew its lease'
-    FROM ended
+     SET status = CASE WHEN lost.deploy THEN 'released' ELSE 'crashed' END, ended_at = flow_now(), error_type = 'WorkerLost',
+         error_message = CASE WHEN lost.deploy THEN 'its worker was told to stop, and ended before it'
+                              ELSE 'the worker died, or could not renew its lease' END
+    FROM ended JOIN lost USING (run_id, step_key)
    WHERE a.run_id = ended.run_id AND a.step_key = ended.step_key AND a.attempt = ended.attempt
 ), step AS (
   UPDATE flow_steps s
      SET (/*+ ready_columns */) = (/*+ made_ready when=TRUE; otherwise=NULL; number=s.dispatch_no; limit=s.queue_timeout */),
-         crashes = s.crashes + 1
-    FROM ended
+         crashes = s.crashes + (NOT lost.deploy)::int, deploys = s.deploys + lost.deploy::int
+    FROM ended JOIN lost USING (run_id, step_key)
    WHERE s.run_id = ended.run_id AND s.step_key = ended.step_key AND s.status = 'running'
-  RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority, ended.attempt, ended.version
+  RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority, ended.attempt, ended.version, lost.deploy
 ), dispatch AS (
   /*+ dispatched of=step */
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
-  SELECT run_id, 'step.lease_expired', step_key, attempt FROM step
+  SELECT run_id, CASE WHEN deploy THEN 'step.released' ELSE 'step.lease_expired' END, step_key, attempt FROM step
   UNION ALL
   SELECT run_id, 'step.dispatched', step_key, NULL FROM step
 )
@@ -34,16 +40,18 @@ ended AS (
 -- Does:  a page of steps whose lease ran out are READY again. In one statement, so that nothing is read that another keeper
 --        already writes, and no keeper can fall asleep between its reading and its writing. What another keeper, a renewal, a
 --        claim or a cancel holds is left for the next time; steps of halted runs, and those lost too often, for `expired`.
--- In:    page, crash_limit
+-- In:    page, crash_limit, deploy_limit
 -- Out:   the dispatches, with the version of the claim that was lost
 -- Locks: runs FOR KEY SHARE and claims, waiting for none of them; then their attempts and steps
 -- Time:  flow_now()        Index: ix_flow_step_claims_live
 WITH lost AS MATERIALIZED (
-  SELECT c.run_id, c.step_key, c.version
+  SELECT c.run_id, c.step_key, c.version, w.deploy
     FROM flow_step_claims c,
-         LATERAL (SELECT crashes FROM flow_steps WHERE run_id = c.run_id AND step_key = c.step_key OFFSET 0) AS s,
+         LATERAL (SELECT crashes, deploys FROM flow_steps WHERE run_id = c.run_id AND step_key = c.step_key OFFSET 0) AS s,
+         LATERAL (SELECT /*+ deploy */ AS deploy OFFSET 0) AS w,
          LATERAL (SELECT FROM flow_runs r WHERE id = c.run_id AND r.halt IS NULL FOR KEY SHARE SKIP LOCKED) AS r
-   WHERE c.expires_at IS NOT NULL AND c.expires_at < (SELECT flow_now()) AND s.crashes < %(crash_limit)s
+   WHERE c.expires_at IS NOT NULL AND c.expires_at < (SELECT flow_now())
+     AND CASE WHEN w.deploy THEN s.deploys < %(deploy_limit)s ELSE s.crashes < %(crash_limit)s END
    ORDER BY c.expires_at
    LIMIT %(page)s
      FOR NO KEY UPDATE OF c SKIP LOCKED
@@ -52,14 +60,15 @@ SELECT run_id, step_key, dispatch_no, task, queue, priority, version FROM step;
 
 -- name: expired
 -- Does:  a page of claims whose lease ran out and whose step may not run again: its run is halted, or it was lost too often.
--- In:    page, begin, begin_run, begin_step, crash_limit
--- Out:   at, run_id, step_key, version, attempt, owner, crashes, halted
+-- In:    page, begin, begin_run, begin_step, crash_limit, deploy_limit
+-- Out:   at, run_id, step_key, version, attempt, owner, crashes, deploys, deploy, halted
 -- Time:  flow_now()        Index: ix_flow_step_claims_live
-SELECT c.expires_at::text AS at, c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halted
+SELECT c.expires_at::text AS at, c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, s.deploys, w.deploy, r.halted
   FROM flow_step_claims c,
-       LATERAL (SELECT crashes FROM flow_steps WHERE run_id = c.run_id AND step_key = c.step_key OFFSET 0) AS s,
+       LATERAL (SELECT crashes, deploys FROM flow_steps WHERE run_id = c.run_id AND step_key = c.step_key OFFSET 0) AS s,
+       LATERAL (SELECT /*+ deploy */ AS deploy OFFSET 0) AS w,
        LATERAL (SELECT halt IS NOT NULL AS halted FROM flow_runs WHERE id = c.run_id OFFSET 0) AS r
- WHERE c.expires_at IS NOT NULL AND c.expires_at < (SELECT flow_now()) AND (r.halted OR s.crashes >= %(crash_limit)s)
+ WHERE c.expires_at IS NOT NULL AND c.expires_at < (SELECT flow_now()) AND (r.halted OR CASE WHEN w.deploy THEN s.deploys >= %(deploy_limit)s ELSE s.crashes >= %(crash_limit)s END)
    AND c.expires_at >= %(begin)s::timestamptz
    AND (c.expires_at, c.run_id, c.step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text)
  ORDER BY c.expires_at, c.run_id, c.step_key
@@ -67,8 +76,9 @@ SELECT c.expires_at::text AS at, c.run_id, c.step_key, c.version, c.attempt, c.o
 
 -- name: held_by
 -- Does:  the live claims of a worker process, or of one of its pool children.
--- In:    owner, prefix (owner followed by '/%%'), page
-SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halt IS NOT NULL AS halted
+-- In:    owner, prefix (owner followed by '/%%'), page, stopping (it was told to stop, whatever its row says)
+SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, s.deploys, r.halt IS NOT NULL AS halted,
+       %(stopping)s OR /*+ deploy */ AS deploy
   FROM flow_step_claims c
   JOIN flow_steps s ON s.run_id = c.run_id AND s.step_key = c.step_key
   JOIN flow_runs r ON r.id = c.run_id
@@ -80,12 +90,13 @@ SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, r.halt IS
 -- name: requeue_lost
 -- Does:  the steps of a worker that is known to be dead are READY again; each quotes the version it was read at. A run that was
 --        halted meanwhile is left alone: nobody could take its step again.
--- In:    run_ids, step_keys, versions
+-- In:    run_ids, step_keys, versions, deploys (bool: was its worker told to stop?)
 -- Out:   the dispatches
 -- Locks: runs FOR KEY SHARE (against a halt under way) and claims, in key order, then attempts and steps
 WITH lost AS MATERIALIZED (
-  SELECT c.run_id, c.step_key, c.version
-    FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(versions)s::bigint[]) AS t(run_id, step_key, version)
+  SELECT c.run_id, c.step_key, c.version, t.deploy
+    FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(versions)s::bigint[], %(deploys)s::bool[])
+           AS t(run_id, step_key, version, deploy)
     JOIN flow_step_claims c USING (run_id, step_key, version)
     JOIN flow_runs r ON r.id = c.run_id
    WHERE c.expires_at IS NOT NULL AND r.halt IS NULL AND c.step_key = ANY (%(step_keys)s::text[])

@@ -30,5 +30,8 @@ SELECT set_config('idle_in_transaction_session_timeout', %(silent)s, TRUE),
 SELECT TRUE;
 
 -- name: bury
--- Does:  forgets workers that were not seen for a day.
-DELETE FROM flow_workers WHERE seen_at < flow_now() - interval '1 day';
+-- Does:  forgets workers that were not seen for a day. One that left claims behind stays until they are ended: the whole cluster
+--        may have been away since it was told to stop.
+DELETE FROM flow_workers w
+ WHERE seen_at < flow_now() - interval '1 day'
+   AND NOT EXISTS (SELECT FROM flow_step_claims c WHERE c.expires_at IS NOT NULL AND substring(c.owner FROM '^(.*)/') = w.id);

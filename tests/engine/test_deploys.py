@@ -1,0 +1,112 @@
+"""A worker that was told to stop and is killed before its step ends: released by a deploy, which is no crash."""
+
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.core.facts import WorkerInfo
+from orchestrator.core.states import RunStatus
+from orchestrator.engine import workers
+from orchestrator.engine.runs.explain import explain
+from orchestrator.engine.steps import release, retry_step
+from orchestrator.engine.sweeps import sweep
+from orchestrator.ledger import reads
+from tests.support.factories import LEASE, Lab, after, call, keys
+
+TTL = timedelta(seconds=30)
+
+
+def worker(lab: Lab, name: str, *, stopping: bool = True) -> str:
+    """A worker that said hello, and was told to stop; the owner of what a child of it claims."""
+    workers.hello(lab.ledger, WorkerInfo(name, "h", 1, "prefork", 1, 1, ("default",), ("demo.work",), "1"))
+    assert workers.seen(lab.ledger, name, consuming=True, stopping=stopping)
+    return f"{name}/7"
+
+
+def stopped_flags(lab: Lab) -> list[bool]:
+    return [row["stopped"] for row in lab.rows("SELECT stopping_at IS NOT NULL AS stopped FROM flow_workers")]
+
+
+def test_no_number_of_deploys_counts_as_a_crash(lab: Lab) -> None:
+    """Ten in a row, and the step may still crash three times."""
+    run_id = lab.run({"a": call()})
+    for n in range(10):
+        lab.take(run_id, "a", owner=worker(lab, f"h/1/{n}"))
+        lab.forward(LEASE * 2)
+        assert keys(sweep.expired(lab.ledger, crash_limit=0).dispatches) == ["a"]
+    assert lab.attempts(run_id, "a") == [(n, "released") for n in range(1, 11)]
+    assert (lab.step(run_id, "a")["crashes"], lab.step(run_id, "a")["deploys"]) == (0, 10)
+    assert lab.events(run_id).count("step.released a") == 10
+    sentence = explain(lab.ledger, run_id, "a", worker_ttl=TTL).sentence
+    assert "released by a deploy 10 times: its worker was told to stop and ended before it" in sentence
+    lab.do(run_id, "a")
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_crash_before_a_deploy_is_a_crash(lab: Lab) -> None:
+    """Nobody told that worker to stop."""
+    run_id = lab.run({"a": call()})
+    lab.take(run_id, "a", owner=worker(lab, "h/1/x", stopping=False))
+    lab.forward(LEASE * 2)
+    sweep.expired(lab.ledger, crash_limit=3)
+    assert lab.attempts(run_id, "a") == [(1, "crashed")]
+    assert lab.events(run_id).count("step.lease_expired a") == 1
+
+
+def test_deploys_have_a_limit_of_their_own(lab: Lab) -> None:
+    """A step that never fits between two deploys would go on for ever."""
+    run_id = lab.run({"a": call(), "b": after("a")})
+    for n in range(3):
+        lab.take(run_id, "a", owner=worker(lab, f"h/1/{n}"))
+        lab.forward(LEASE * 2)
+        sweep.expired(lab.ledger, crash_limit=0, deploy_limit=2)
+    assert lab.statuses(run_id) == {"a": "failed", "b": "skipped"}
+    reason = "its worker was told to stop, and ended before it, 3 times; the last was h/1/2/7"
+    assert lab.step(run_id, "a")["reason"] == reason
+    assert [status for _, status in lab.attempts(run_id, "a")] == ["released"] * 3
+    error = reads.get_run(lab.ledger, run_id).error
+    assert error is not None
+    assert error["type"] == "WorkerLost"
+
+
+@pytest.mark.parametrize("told_by", ["the row", "the parent"])
+def test_a_child_that_dies_with_its_stopping_parent_has_not_crashed(lab: Lab, told_by: str) -> None:
+    """Its parent knows that it stops even when the ledger was away and has not heard of it."""
+    run_id = lab.run({"a": call()})
+    lab.take(run_id, "a", owner=worker(lab, "h/1/x", stopping=told_by == "the row"))
+    found = release.end_owned(lab.ledger, "h/1/x/7", crash_limit=0, stopping=told_by == "the parent")
+    assert keys(found) == ["a"]
+    assert lab.attempts(run_id, "a") == [(1, "released")]
+
+
+def test_a_worker_that_left_claims_is_remembered(lab: Lab) -> None:
+    """A cold shutdown ends in order, and its handlers with it; a week may go by before anybody looks."""
+    run_id = lab.run({"a": call()})
+    lab.take(run_id, "a", owner=worker(lab, "h/1/x"))
+    workers.gone(lab.ledger, "h/1/x")
+    assert stopped_flags(lab) == [True]
+    lab.forward(timedelta(days=7))
+    worker(lab, "h/1/y", stopping=False)
+    sweep.expired(lab.ledger, crash_limit=0)
+    assert lab.attempts(run_id, "a") == [(1, "released")]
+    workers.gone(lab.ledger, "h/1/y")
+    lab.forward(timedelta(days=2))
+    worker(lab, "h/1/z")
+    assert stopped_flags(lab) == [True]
+
+
+def test_a_row_that_is_gone_is_made_anew(lab: Lab) -> None:
+    """After a restored backup, say: the next beat says hello, and then that it stops."""
+    assert not workers.seen(lab.ledger, "h/1/x", consuming=True, stopping=True)
+    worker(lab, "h/1/x")
+    assert stopped_flags(lab) == [True]
+
+
+def test_an_operators_retry_begins_to_count_anew(lab: Lab) -> None:
+    run_id = lab.run({"a": call()})
+    lab.take(run_id, "a", owner=worker(lab, "h/1/x"))
+    lab.forward(LEASE * 2)
+    sweep.expired(lab.ledger, crash_limit=0)
+    lab.fail(lab.take(run_id, "a"))
+    retry_step.retry(lab.ledger, run_id, None, by="me")
+    assert lab.step(run_id, "a")["deploys"] == 0
