@@ -141,7 +141,7 @@ def test_a_wait_that_is_over_says_how_to_go_on(client: Client) -> None:
     began = time.monotonic()
     with pytest.raises(WaitTimeout, match=r"still pending after 0.2 s.*run explain"):
         run.wait(timeout=0.2)
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 10
 
 
 def test_pauses_grow_with_the_time_a_run_is_known_for() -> None:

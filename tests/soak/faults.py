@@ -119,6 +119,37 @@ def deploy(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
 
 
 @contextmanager
+def deploy_late(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """The ledger's replies are on their way for longer than a lease, and then it is told to stop: what the worker hears
+    that it was given is somebody else's by now."""
+    old = post.worker
+    assert old is not None
+    pids = post.look()
+    post.postgres.hold()
+    yield Struck(post.name, pids)
+    old.term()
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: "Warm shutdown" in old.log(), timeout=5)
+    post.postgres.free()
+    field.start(post)
+    with contextlib.suppress(AssertionError):
+        old.wait(SHUTDOWN_S)
+    old.kill()
+
+
+@contextmanager
+def deploy_kill(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGTERM, and SIGKILL before the steps under way have ended, as a deploy does whose patience is short."""
+    old = post.worker
+    assert old is not None
+    pids = post.look()
+    old.term()
+    yield Struck(post.name, pids)
+    old.kill()
+    field.keep_up()
+
+
+@contextmanager
 def drop(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
     """Some messages are lost, from the queues and from what is not acknowledged."""
     lost = 0
@@ -273,6 +304,8 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("pause-child", pause_child, (1.0, 8.0), 3),
     Kind("pause-main", pause_main, (1.0, 6.0), 1),
     Kind("deploy", deploy, (0.5, 2.0), 3),
+    Kind("deploy-kill", deploy_kill, (0.1, 2.0), 2),
+    Kind("deploy-late", deploy_late, (6.0, 8.0), 1),
     Kind("messages-drop", drop, INSTANT, 3, of_worker=False),
     Kind("messages-duplicate", duplicate, INSTANT, 3, of_worker=False),
     Kind("broker-flush", flush, INSTANT, 3, of_worker=False),

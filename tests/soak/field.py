@@ -3,8 +3,8 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,13 +16,13 @@ from pydantic import SecretStr
 from orchestrator.ledger import migrate
 from orchestrator.settings import Settings
 from tests.proof import recorder
-from tests.proof.history import SECOND, Fault, History, Limits
-from tests.soak import flows
+from tests.proof.history import SECOND, Fault, History, Limits, Row
+from tests.soak import flows, strangers
 from tests.soak.load import Load
 from tests.soak.operators import Operators
 from tests.soak.plans import plans, timed
 from tests.soak.wire import Wire
-from tests.support import databases, servers
+from tests.support import bouncer, databases, servers
 from tests.support.beat_process import ForkedBeat
 from tests.support.nursery import Forked, Nursery, all_of, nursery
 from tests.support.servers import Broker, Server
@@ -32,7 +32,7 @@ LEASE: Final = timedelta(seconds=4)
 BEAT_LOCK: Final = timedelta(seconds=2)
 _RAISED: Final = re.compile(r"^([a-z_]\w*(?:\.\w+)*\.\w+|[A-Z]\w*(?:Error|Exception|Lost))(?::|$)")
 """The last line of a traceback."""
-_OPEN: Final = "SELECT count(*) FROM flow_runs WHERE ended_at IS NULL"
+_OPEN: Final = f"SELECT count(*) FROM flow_runs WHERE ended_at IS NULL AND flow <> '{strangers.FLOW}'"
 
 
 @dataclass
@@ -90,6 +90,10 @@ class Field:
     nursery: Nursery
     stack: ExitStack
     env: dict[str, str]
+    strangers: frozenset[str]
+    """Runs that must not be touched."""
+    pooler_url: str | None = None
+    """Of a PgBouncer in session mode, where this machine has one: every second worker comes through it."""
     posts: list[Post] = field(default_factory=list)
     beats: list[BeatPost] = field(default_factory=list)
     operators: Operators | None = None
@@ -106,14 +110,15 @@ class Field:
 
     def add_post(self, pool: str, concurrency: int) -> Post:
         """A worker with its own links to both servers."""
-        post = Post(f"w{len(self.posts)}", pool, concurrency, *self._links())
+        url = self.url if len(self.posts) % 2 == 0 else self.pooler_url or self.url
+        post = Post(f"w{len(self.posts)}", pool, concurrency, *self._links(url))
         self.posts.append(post)
         self.start(post)
         return post
 
-    def _links(self) -> tuple[Wire, Wire, Settings]:
+    def _links(self, url: str) -> tuple[Wire, Wire, Settings]:
         """To both servers, and the settings that lead over them."""
-        postgres, valkey = Wire(self.url), Wire(self.broker.url)
+        postgres, valkey = Wire(url), Wire(self.broker.url)
         self.stack.callback(postgres.close)
         self.stack.callback(valkey.close)
         urls = {"database_url": SecretStr(_driver(postgres.url)), "broker_url": SecretStr(valkey.url)}
@@ -149,7 +154,7 @@ class Field:
 
     def add_beat(self) -> BeatPost:
         """A beat with its own links."""
-        post = BeatPost(f"b{len(self.beats)}", *self._links())
+        post = BeatPost(f"b{len(self.beats)}", *self._links(self.url))
         self.beats.append(post)
         self.start_beat(post)
         return post
@@ -168,10 +173,11 @@ class Field:
 
     # ---- clients ----
 
-    def open_load(self, wanted: int) -> None:
-        """Clients that start, cancel and retry until the load is closed."""
+    def open_load(self, wanted: int, flows: Sequence[str] = ()) -> None:
+        """Clients that start, cancel and retry until the load is closed; `flows`: only these."""
         settings = self.settings.model_copy(update={"database_url": SecretStr(_driver(self.client_wire.url))})
-        load = Load(settings, plans(self.seed), f"{self.seed}.{len(self.loads)}", wanted)
+        chosen = [plan for plan in plans(self.seed) if not flows or plan.name in flows]
+        load = Load(settings, chosen, f"{self.seed}.{len(self.loads)}", wanted)
         self.loads.append(load)
         load.start()
 
@@ -214,14 +220,18 @@ class Field:
         offset = self.offset.until_now()
         assert abs(offset.drift_ns) < SECOND, f"the wall clock was set: {offset.drift_ns / 1e6:.1f} ms"
         invocations, messages = recorder.read_log(Path(self.env["TEST_EFFECTS"]))
+        changes = recorder.changes(self.url, offset)
+        touched = [change for change in changes if change.run_id in self.strangers]
+        assert not touched, f"runs of a release that is not here were touched: {touched[:3]}"
+        final = recorder.final_rows(self.url, offset)
         return History(
             invocations=tuple(invocations),
             calls=tuple(call for load in self.loads for call in load.calls),
             faults=tuple(self.faults),
-            changes=tuple(recorder.changes(self.url, offset)),
+            changes=tuple(changes),
             messages=tuple(messages),
-            final=recorder.final_rows(self.url, offset),
-            manifests=recorder.manifests(self.url),
+            final={name: tuple(row for row in rows if self._ours(row)) for name, rows in final.items()},
+            manifests={key: one for key, one in recorder.manifests(self.url).items() if one["name"] != strangers.FLOW},
             effects=recorder.effects(self.url),
             quiet=tuple(self.quiet),
             limits=limits,
@@ -229,6 +239,9 @@ class Field:
             wall_ns=-offset.offset_ns - offset.drift_ns // 2,
             notes=self._notes(),
         )
+
+    def _ours(self, row: Row) -> bool:
+        return row.get("run_id", row.get("id")) not in self.strangers
 
     def _notes(self) -> dict[str, int]:
         """What only the workers' logs tell."""
@@ -277,11 +290,19 @@ def open_field(seed: int, folder: Path, *, steady: int = 1, **changes: Any) -> I
     ):
         url = server.url_of(database)
         migrate.upgrade(url)
+        unreadable = strangers.settle(url)
         recorder.install(url)
         env = {"SOAK_SEED": str(seed), "SOAK_STEADY": str(steady), "TEST_EFFECTS": str(folder / "effects.log")}
-        made = Field(seed, folder, server, broker, url, settings_for(url, broker.url, changes), nest, stack, env)
+        settings = settings_for(url, broker.url, changes)
+        pooler = stack.enter_context(_pooler(url, folder)) if bouncer.installed() else None
+        made = Field(seed, folder, server, broker, url, settings, nest, stack, env, unreadable, pooler)
         stack.callback(made.close_load)
         yield made
+
+
+def _pooler(url: str, folder: Path) -> AbstractContextManager[str]:
+    """It comes back to a server that was away within a second."""
+    return bouncer.bouncer(url, folder, "session", size=60, options="server_login_retry = 1\n")
 
 
 def settings_for(database_url: str, broker_url: str, changes: dict[str, Any]) -> Settings:

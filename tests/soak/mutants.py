@@ -109,13 +109,18 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "no fence": ("pause", "pause-child"),
     "no join counter": (),
     "now() for clock_timestamp()": ("pause",),
-    "release without version": ("pause", "deploy"),
+    "release without version": ("deploy-late",),
     "publish before commit": (),
     "no re-dispatch": ("messages-drop", "broker-flush"),
     "sweeper without version": ("kill-child", "pause", "link-database-swallow"),
     "owner is the host's name": ("kill-child", "messages-duplicate", "link-database-swallow"),
 }
 """What a soak of it is tormented with; nothing named is everything."""
+LOADS: Final[dict[str, tuple[str, ...]]] = {
+    "now() for clock_timestamp()": ("long_pay",),
+    "release without version": ("long_work",),
+}
+"""The flows that clients start in a soak of it; nothing named is all of them."""
 SIGNS: Final[dict[str, frozenset[str]]] = {
     "no fence": frozenset({"I3", "I4", "I9", "I10"}),
     "no join counter": frozenset({"I7"}),

@@ -20,8 +20,10 @@ GAP_S = (2.0, 8.0)
 """Before each round."""
 
 _TROUBLE = """
-SELECT (SELECT count(*) FROM flow_steps WHERE queued AND ready_at < to_timestamp(%(since)s))
-     + (SELECT count(*) FROM flow_step_claims WHERE expires_at < clock_timestamp())
+SELECT (SELECT count(*) FROM flow_steps
+         WHERE queued AND ready_at < to_timestamp(%(since)s) AND NOT run_id = ANY (%(strangers)s::uuid[]))
+     + (SELECT count(*) FROM flow_step_claims
+         WHERE expires_at < clock_timestamp() AND NOT run_id = ANY (%(strangers)s::uuid[]))
      + (SELECT count(*) FROM flow_steps WHERE due_at < clock_timestamp() - interval '1 s')
      + (SELECT count(*) FROM flow_schedule_states
          WHERE active AND paused_at IS NULL AND due_at < clock_timestamp() - interval '3 s')
@@ -99,9 +101,10 @@ class Nemesis:
     def _quiet(self) -> None:
         """Until what was waiting when the last fault was healed has moved; as long as the limit if it does not."""
         begun, since, ends = monotonic_ns(), time.time(), monotonic() + self._liveness_s + 2.0
+        strangers = list(self._field.strangers)
         with psycopg.connect(self._field.url, autocommit=True) as connection:
             while monotonic() < ends:
-                row = connection.execute(_TROUBLE, {"since": since}).fetchone()
+                row = connection.execute(_TROUBLE, {"since": since, "strangers": strangers}).fetchone()
                 if row == (0,):
                     break
                 time.sleep(0.1)

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 Fate = dict[str, Any]
@@ -30,6 +30,8 @@ class Plan:
 
     name: str
     manifest: dict[str, Any]
+    fates: Mapping[str, Fate] = field(default_factory=dict)
+    """Of steps that have the same in every run."""
 
     def body(self, rng: random.Random) -> dict[str, Any]:
         """The input of one run: a fate for every step, a list of fates for every loop over the input."""
@@ -46,13 +48,34 @@ class Plan:
                 lists[key] = items
             else:
                 fates[source.split("'")[1]]["items"] = items
+        fates |= self.fates
         return {"fates": fates, "lists": lists}
 
 
 def plans(seed: int, count: int = 14) -> list[Plan]:
     """The flows of a soak: the same for the same seed, in every process."""
     rng = random.Random(f"plans {seed}")
-    return [_plan(rng, f"soak{n}", SHAPES[n % len(SHAPES)]) for n in range(count)]
+    return [*(_plan(rng, f"soak{n}", SHAPES[n % len(SHAPES)]) for n in range(count)), *long()]
+
+
+def long() -> list[Plan]:
+    """A transaction longer than a lease, with a step after it; and one long step by itself."""
+    pay = {"type": "pay", "transactional": True, **_plain("s0", [], {})}
+    after = {"type": "work", **_plain("s1", ["@steps('s0').output"], {"s0": ["succeeded"]})}
+    alone = {"type": "work", **_plain("s0", [], {})}
+    return [
+        Plan("long_pay", {"name": "long_pay", "steps": {"s0": pay, "s1": after}}, _fates(LONG_S, 1.5)),
+        Plan("long_work", {"name": "long_work", "steps": {"s0": alone}}, _fates(LONG_S)),
+    ]
+
+
+def _plain(key: str, seen: list[str], run_after: dict[str, list[str]]) -> dict[str, Any]:
+    inputs = {"fate": f"@triggerBody().fates.{key}", "seen": seen}
+    return {"inputs": inputs, "run_after": run_after, "retry": {"max_attempts": 2}}
+
+
+def _fates(*seconds: float) -> dict[str, Fate]:
+    return {f"s{n}": {"s": each} for n, each in enumerate(seconds)}
 
 
 def timed(steady: int = 1) -> list[Plan]:
@@ -74,7 +97,7 @@ def timed(steady: int = 1) -> list[Plan]:
 
 
 def _input(seconds: Sequence[float]) -> dict[str, Any]:
-    return {"fates": {f"s{n}": {"s": each} for n, each in enumerate(seconds)}, "lists": {}}
+    return {"fates": _fates(*seconds), "lists": {}}
 
 
 def _every(interval: str, seconds: Sequence[float] = (0,), **options: Any) -> dict[str, Any]:

@@ -26,6 +26,8 @@ DRAIN_S: Final = 60.0
 _SERVERS: Final = shutil.ignore_patterns("postgres", "valkey")
 OPEN_RUNS: Final = 12
 """Of each of two clients."""
+FEW_RUNS: Final = 2
+"""Where they start long ones alone: each finds a place at once."""
 
 
 def soak(
@@ -38,24 +40,29 @@ def soak(
     steady: int = 1,
     clients: int = 2,
     kinds: Sequence[Kind] = (),
+    flows: Sequence[str] = (),
     **changes: Any,
 ) -> Outcome:
     """Run it. With `keep`, the logs of the workers and the effects are copied there when something is wrong.
 
     `liveness_s`: nothing that can go on waits longer in a quiet window, behind the load's own backlog included.
     `mutant`: how its workers, and its clients, are broken; then the faults are those that it cannot stand, and there
-    are no schedules. `steady`: how many schedules fire each second. `kinds`: only these faults. `changes` are settings.
+    are no schedules. `steady`: how many schedules fire each second. `kinds`: only these faults. `flows`: clients start
+    only these. `changes` are settings.
     """
     clock = _Phases()
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     rng = random.Random(f"soak {seed}")
     changes = {"ack_emulation": rng.random() < 0.3, **changes}
-    steady = 0 if mutant is not None else steady
+    if mutant is not None:
+        steady, kinds, flows = 0, _kinds(mutant), mutants.LOADS.get(mutant, ())
     with TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
         with open_field(seed, Path(folder), steady=steady, **changes) as field, _broken(field, mutant):
-            _man(field, rng, clients, schedules=steady > 0)
+            _man(field, rng, schedules=steady > 0)
+            for _ in range(clients):
+                field.open_load(FEW_RUNS if flows else OPEN_RUNS, flows)
             clock.over("set up")
-            Nemesis(field, liveness_s, kinds or _kinds(mutant)).torment(monotonic() + minutes * 60)
+            Nemesis(field, liveness_s, kinds or KINDS).torment(monotonic() + minutes * 60)
             clock.over("faults")
             field.close_load()
             field.drain(DRAIN_S)
@@ -83,8 +90,8 @@ class _Phases:
         self._since = now
 
 
-def _kinds(mutant: str | None) -> list[Kind]:
-    wanted = mutants.FAULTS[mutant] if mutant is not None else ()
+def _kinds(mutant: str) -> list[Kind]:
+    wanted = mutants.FAULTS[mutant]
     return [kind for kind in KINDS if not wanted or kind.name in wanted]
 
 
@@ -109,8 +116,8 @@ def _broken(field: Field, mutant: str | None) -> Iterator[None]:
             ledger.close()
 
 
-def _man(field: Field, rng: random.Random, clients: int, *, schedules: bool) -> None:
-    """Two or three workers of both pools, and clients; with schedules two beats and an operator too."""
+def _man(field: Field, rng: random.Random, *, schedules: bool) -> None:
+    """Two or three workers of both pools; with schedules two beats and an operator too."""
     field.add_post("prefork", 2)
     field.add_post("threads", 4)
     if rng.random() < 0.4:
@@ -118,8 +125,6 @@ def _man(field: Field, rng: random.Random, clients: int, *, schedules: bool) -> 
     for post in field.posts:
         assert post.worker is not None
         post.worker.wait_ready()
-    for _ in range(clients):
-        field.open_load(OPEN_RUNS)
     if schedules:
         for _ in range(2):
             field.add_beat()

@@ -7,12 +7,14 @@ from tests.support.proxy import Loss, Proxy
 
 
 class Wire(Proxy):
-    """What a client sends waits, or is lost; replies pass. `free` lets everything pass again."""
+    """What a client sends waits, or is lost; replies pass unless they are held. `free` lets everything pass again."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._open = threading.Event()
         self._open.set()
+        self._replies = threading.Event()
+        self._replies.set()
         self._delay_s = 0.0
         self._resets = False
 
@@ -24,6 +26,10 @@ class Wire(Proxy):
         """Nothing arrives, and nobody is told."""
         self._open.clear()
 
+    def hold(self) -> None:
+        """Everything arrives and is done, and nobody hears of it before `free`."""
+        self._replies.clear()
+
     def reset(self) -> None:
         """Every connection ends at its next request."""
         self._resets = True
@@ -33,8 +39,12 @@ class Wire(Proxy):
         self._delay_s = 0.0
         self._resets = False
         self._open.set()
+        self._replies.set()
         with self._guard:
             self._rule = None
+
+    def pass_reply(self) -> None:
+        self._replies.wait()
 
     def meant(self, request: bytes, words: list[bytes] | None) -> tuple[list[bytes] | None, Loss | None]:
         if self._delay_s:

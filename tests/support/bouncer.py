@@ -19,9 +19,14 @@ from tests.support.ports import free_port
 _INSTALL: Final = "PgBouncer is not installed. Install it: apt-get install pgbouncer"
 
 
+def installed() -> str | None:
+    """The program, if this machine has it."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
 def needed() -> str:
     """The program. Without it a test is skipped here and fails in CI."""
-    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    found = installed()
     if found is not None:
         return found
     if os.environ.get("CI"):

@@ -67,6 +67,9 @@ class Proxy:
             for work in (link.up, link.down):
                 threading.Thread(target=work, name="proxy-link", daemon=True).start()
 
+    def pass_reply(self) -> None:
+        """Called before each reply; it may take its time."""
+
     def meant(self, request: bytes, words: list[bytes] | None) -> tuple[list[bytes] | None, Loss | None]:
         """What this connection still waits for after this request, and what to do with it."""
         with self._guard:
@@ -109,6 +112,7 @@ class _Link:
     def down(self) -> None:
         with contextlib.suppress(OSError):
             while reply := self._server.recv(_CHUNK):
+                self._proxy.pass_reply()
                 if self._deaf.is_set():
                     break
                 self._client.sendall(reply)

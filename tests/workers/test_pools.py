@@ -51,12 +51,12 @@ def test_an_error_of_never_retry_fails_the_run_at_once(bench: Bench, worker: Sta
 
 
 def test_async_steps_overlap_under_threads(bench: Bench, worker: Start) -> None:
-    """Ten naps of half a second on ten threads and one loop take about half a second, not five."""
+    """Ten naps of two seconds on ten threads and one loop take about two seconds, not twenty."""
     worker(pool="threads", concurrency=10)
     began = time.monotonic()
-    run_id = bench.start("naps", count=list(range(10)), seconds=0.5)
+    run_id = bench.start("naps", count=list(range(10)), seconds=2)
     assert bench.result(run_id) == list(range(10))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def test_a_hung_sync_step_is_ended_and_its_slot_is_free_again(bench: Bench, worker: Start) -> None:
@@ -65,7 +65,7 @@ def test_a_hung_sync_step_is_ended_and_its_slot_is_free_again(bench: Bench, work
     began = time.monotonic()
     run_id = bench.start("hang", seconds=60)
     assert bench.ended(run_id) is RunStatus.FAILED
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 30
     assert [one.status for one in bench.attempts(run_id, "hang")] == ["timed_out"]
     assert "child.killed" in process.log()
     assert bench.result(bench.start("chain", n=1)) == 20
