@@ -2,16 +2,26 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch
 from orchestrator.ledger.rows import dispatches, run
 
+WINDOW: Final = 10_000
+"""So many steps of a list are counted, or looked at, in every sweep; of a longer one the oldest."""
 
-def outstanding(tx: Connection) -> dict[tuple[str, int], int]:
-    """Ready steps by queue and priority."""
-    return {(row.queue, row.priority): row.ready for row in run(tx, "outstanding")}
+
+def outstanding(tx: Connection, most: int | None) -> dict[tuple[str, int], int]:
+    """Ready steps by queue and priority; at most so many of each are counted, or all."""
+    return {(row.queue, row.priority): row.ready for row in run(tx, "outstanding", most=most)}
+
+
+def outstanding_in_all(tx: Connection) -> dict[tuple[str, int], int]:
+    """The same, to the last one. It reads the whole backlog and may take its time."""
+    run(tx, "take_time")
+    return outstanding(tx, most=None)
 
 
 def lost(
@@ -31,6 +41,7 @@ def lost(
         queue=queue,
         priorities=list(priorities),
         missing=missing,
+        window=WINDOW,
         after=after,
         unpublished_after=unpublished_after,
         worker_ttl=worker_ttl,

@@ -21,7 +21,20 @@ VALUES: dict[str, Any] = {
         ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency"), 1
     ),
     **dict.fromkeys(
-        ("failed", "crashed", "ended", "sinks", "failures", "sinks_open", "pointer", "missing", "before"), 1
+        (
+            "failed",
+            "crashed",
+            "ended",
+            "sinks",
+            "failures",
+            "sinks_open",
+            "pointer",
+            "missing",
+            "before",
+            "most",
+            "window",
+        ),
+        1,
     ),
     **dict.fromkeys(("page", "limit", "crash_limit", "deploy_limit", "count", "start", "let_in", "priority"), 5),
     **dict.fromkeys(("chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping"), False),

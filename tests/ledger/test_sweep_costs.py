@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrator.ledger import statements, sweeps
+from orchestrator.ledger import dispatches, statements, sweeps
 from tests.support.factories import Lab
 
 FILL = """
@@ -96,3 +96,63 @@ def test_nothing_is_read_that_is_not_due(later: Lab, name: str, mode: str) -> No
         connection.rollback()
     plan: Any = row[0][0]["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 10
+
+
+BACKLOG = """
+INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release, seen_at)
+SELECT 'w', 'h', 1, 'threads', 1, 1, '{deep}', '{f.a}', 'r', now() + interval '1 day' ON CONFLICT DO NOTHING;
+INSERT INTO flow_steps (run_id, step_key, position, type, task, status, queued, dispatch_no, queue, priority, ready_at)
+SELECT gen_random_uuid(), 'a', 0, 'a', 'f.a', 'ready', TRUE, 1, 'deep', 5, now() - n * interval '1 ms'
+  FROM generate_series(1, {count}) AS n;
+INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority, published_at, publish_count)
+SELECT run_id, step_key, 1, task, queue, priority, now() + interval '1 hour', 1 FROM flow_steps WHERE queue = 'deep'
+ON CONFLICT DO NOTHING;
+INSERT INTO flow_step_claims (run_id, step_key, owner, version, attempt, claimed_at, renewed_at, expires_at, stop_at)
+SELECT gen_random_uuid(), 'r', 'host/' || n % 20 || '/x/t1', 1, 1, now(), now(), now() + interval '1 day',
+       now() + interval '1 day'
+  FROM generate_series(1, {count}) AS n;
+ANALYZE
+"""
+
+
+@pytest.fixture(scope="module")
+def deep(_lab: Lab) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
+    """Pages that each question reads beside a backlog, and beside one that is three times as deep."""
+    _lab.reset()
+    found = []
+    for count in (12_000, 24_000):
+        _lab.execute(BACKLOG.replace("{count}", str(count)))
+        found.append({name: _pages(_lab, name) for name in ("outstanding", "lost", "overrun")})
+    yield found[0], found[1]
+    _lab.reset()
+    _lab.execute("ANALYZE")
+
+
+def _pages(lab: Lab, name: str) -> int:
+    values: dict[str, Any] = {
+        "outstanding": {"most": dispatches.WINDOW},
+        "lost": {
+            "queue": "deep",
+            "priorities": [5],
+            "missing": 16,
+            "window": dispatches.WINDOW,
+            **dict.fromkeys(("after", "unpublished_after", "worker_ttl"), timedelta(seconds=9)),
+        },
+        "overrun": {"owner": "host/1/x", "prefix": "host/1/x/%", "page": 500, **sweeps.START.values()},
+    }[name]
+    with psycopg.connect(lab.url) as connection:
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.prepare_threshold = 0
+        for _ in range(2):
+            query = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statements.sql(name)
+            (row,) = connection.execute(query, values).fetchall()
+        connection.rollback()
+    plan: Any = row[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize("name", ["outstanding", "lost", "overrun"])
+def test_a_deeper_backlog_costs_no_more(deep: tuple[dict[str, int], dict[str, int]], name: str) -> None:
+    """Nothing is lost and nothing overran. A million ready steps must be no standing load."""
+    before, after = deep
+    assert after[name] <= 1.2 * before[name] + 20, (before, after)

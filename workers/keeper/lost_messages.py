@@ -1,5 +1,6 @@
 """Compares what the ledger expects in Redis with what is there, and sends again what is missing."""
 
+from time import monotonic
 from typing import Any, Final
 
 from orchestrator.core.facts import Swept
@@ -11,16 +12,20 @@ from orchestrator.workers.state import WorkerState
 _PAGE: Final = 500
 _ROUNDS: Final = 20
 """At most so many pages of one list in one go: ten thousand messages; the rest follows in the next sweep."""
+_RECOUNT_S: Final = 600.0
+"""A list that holds as many messages as are counted keeps its workers busy. Whether a longer one lacks some takes a
+count of the whole backlog, and is asked so often; the longest patience for a message is as long."""
 
 
 class LostMessages:
-    """The redispatch rule. Any number of workers may follow it at once."""
+    """The redispatch rule."""
 
     def __init__(self, state: WorkerState) -> None:
         self._state = state
         self._settings = state.settings
         self._connection: Any = None
         self._queues: set[str] = set()
+        self._recount = 0.0
 
     def duty(self) -> Duty:
         """Every sweep."""
@@ -31,9 +36,16 @@ class LostMessages:
     def sweep(self) -> Swept:
         """Per list of Redis: first its length, then the ledger's count; what moves in between is not missed."""
         depths = self._depths(self._queues | set(self._state.app.amqp.queues.consume_from))
-        outstanding = redispatch.outstanding(self._state.runtime().ledger)
+        ledger = self._state.runtime().ledger
+        outstanding = redispatch.outstanding(ledger)
         self._queues = {queue for queue, _ in outstanding}  # one of another flow's is measured from the next sweep on
-        for (queue, key), (priorities, expected) in self._lists(outstanding).items():
+        lists = self._lists(outstanding)
+        if self._recount <= monotonic() and any(
+            key in depths and redispatch.WINDOW <= expected <= depths[key] for (_, key), (_, expected) in lists.items()
+        ):
+            lists = self._lists(redispatch.outstanding_in_all(ledger))
+            self._recount = monotonic() + _RECOUNT_S
+        for (queue, key), (priorities, expected) in lists.items():
             if key in depths:
                 self._send_again(queue, priorities, expected - depths[key])
         return Swept()
@@ -61,6 +73,7 @@ class LostMessages:
             missing -= sent
             if sent < _PAGE:
                 return
+        self._recount = 0.0  # more is missing than one sweep sends
 
     def _page(self, queue: str, priorities: list[int], missing: int) -> int:
         runtime, settings = self._state.runtime(), self._settings

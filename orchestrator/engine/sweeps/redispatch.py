@@ -12,13 +12,19 @@ from orchestrator.ledger import dispatches
 from orchestrator.ledger.tx import Ledger
 
 PAGE = 1000
+WINDOW = dispatches.WINDOW
 
 
 def outstanding(ledger: Ledger) -> dict[tuple[str, int], int]:
-    """How many messages should be in the broker, by (queue, priority). Read the lists' lengths before, not after,
-    asking: what is consumed in between then makes fewer messages look missing, not more."""
+    """How many messages should be in the broker, by (queue, priority): up to `WINDOW` of each. Read the lists' lengths
+    before, not after, asking: what is consumed in between then makes fewer messages look missing, not more."""
     with ledger.auto() as tx:
-        return dispatches.outstanding(tx)
+        return dispatches.outstanding(tx, WINDOW)
+
+
+def outstanding_in_all(ledger: Ledger) -> dict[tuple[str, int], int]:
+    """The same, to the last one: it reads the whole backlog, so ask seldom."""
+    return ledger.retry(dispatches.outstanding_in_all)
 
 
 def lost(

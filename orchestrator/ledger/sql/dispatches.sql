@@ -1,28 +1,52 @@
+-- part: overdue
+-- Whether the message of dispatch `d` is suspected lost.
+CASE WHEN d.published_at IS NULL THEN d.created_at < flow_now() - %(unpublished_after)s
+     ELSE d.published_at < flow_now() - LEAST(%(after)s * power(2, LEAST(d.publish_count - 1, 20)), interval '10 min') END
+
 -- name: outstanding
--- Does:  counts what should be in the broker, per list.
+-- Does:  counts what should be in the broker, per list, up to `most` of each queue and priority: a million ready steps cost no more
+--        than ten thousand. The lists are found by going from one to the next in the index.
+-- In:    most (null: count all)
 -- Index: ix_flow_steps_ready
-SELECT queue, priority, count(*) AS ready FROM flow_steps WHERE queued GROUP BY queue, priority;
+WITH RECURSIVE list AS (
+  (SELECT queue, priority FROM flow_steps WHERE queued ORDER BY queue, priority LIMIT 1)
+  UNION ALL
+  SELECT n.queue, n.priority
+    FROM list l, LATERAL (SELECT s.queue, s.priority FROM flow_steps s
+                           WHERE s.queued AND (s.queue, s.priority) > (l.queue, l.priority)
+                           ORDER BY s.queue, s.priority LIMIT 1) AS n
+)
+SELECT l.queue, l.priority, c.ready
+  FROM list l, LATERAL (SELECT count(*) AS ready
+                          FROM (SELECT FROM flow_steps s WHERE s.queued AND s.queue = l.queue AND s.priority = l.priority
+                                 LIMIT %(most)s::bigint) AS counted) AS c;
 
 -- name: lost
 -- Does:  the oldest ready steps of a list whose message is suspected lost, to be published again. Each publication doubles the
 --        patience, up to ten minutes, so that a message a busy worker holds is hardly ever sent twice. Steps that no live worker
---        can run wait: a worker without the handler would only drop the message.
--- In:    queue, priorities, missing, after, unpublished_after, worker_ttl
+--        can run wait: a worker without the handler would only drop the message. Lists are first in, first out, so the oldest
+--        `window` steps of each priority are looked at, however long the backlog is.
+-- In:    queue, priorities, missing, window, after, unpublished_after, worker_ttl
 -- Out:   the dispatches
 -- Time:  flow_now()        Index: ix_flow_steps_ready
 WITH handler AS MATERIALIZED (
   SELECT DISTINCT unnest(handlers) AS task FROM flow_workers WHERE seen_at > flow_now() - %(worker_ttl)s
-), page AS MATERIALIZED (
+), found AS MATERIALIZED (
   SELECT d.run_id, d.step_key, d.dispatch_no
-    FROM flow_steps s
-    JOIN flow_step_dispatches d ON d.run_id = s.run_id AND d.step_key = s.step_key AND d.dispatch_no = s.dispatch_no
-   WHERE s.queued AND s.queue = %(queue)s AND s.priority = ANY (%(priorities)s)
-     AND CASE WHEN d.published_at IS NULL THEN d.created_at < flow_now() - %(unpublished_after)s
-              ELSE d.published_at < flow_now() - LEAST(%(after)s * power(2, LEAST(d.publish_count - 1, 20)), interval '10 min')
-         END
-     AND s.task IN (SELECT task FROM handler)
+    FROM unnest(%(priorities)s::int[]) AS p(priority),
+         LATERAL (SELECT run_id, step_key, dispatch_no, ready_at FROM flow_steps
+                   WHERE queued AND queue = %(queue)s AND flow_steps.priority = p.priority
+                     AND task IN (SELECT task FROM handler)
+                   ORDER BY ready_at LIMIT %(window)s) AS s,
+          LATERAL (SELECT * FROM flow_step_dispatches
+                   WHERE run_id = s.run_id AND step_key = s.step_key AND dispatch_no = s.dispatch_no OFFSET 0) AS d
+   WHERE /*+ overdue */
    ORDER BY s.ready_at
    LIMIT %(missing)s
+), page AS MATERIALIZED (
+  SELECT d.run_id, d.step_key, d.dispatch_no
+    FROM found JOIN flow_step_dispatches d USING (run_id, step_key, dispatch_no)
+   WHERE /*+ overdue */
      FOR NO KEY UPDATE OF d SKIP LOCKED
 )
 UPDATE flow_step_dispatches d
