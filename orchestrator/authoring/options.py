@@ -85,7 +85,7 @@ def _duration(name: str, value: DurationLike) -> timedelta:
     try:
         found = parse_duration(value)
     except DurationInvalid as exc:
-        raise BadOption(f"has `{name}={value!r}`: {exc.message}") from exc
+        raise BadOption(f"has `{name}={value!r}`: {exc.message.rstrip('.')}") from exc
     if not found:
         raise BadOption(f"has `{name}={value!r}`; give more than zero, or leave it out for no limit")
     return found

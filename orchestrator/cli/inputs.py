@@ -66,9 +66,26 @@ def _pair(pair: str, schema: Mapping[str, Any]) -> tuple[str, Any]:
     if kinds and kinds <= {"string", "null"} and not (text == "null" and "null" in kinds):
         return key, text
     try:
-        return key, json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number)
     except ValueError:
         return key, text
+    return key, text if "string" in kinds and not _fits(value, kinds) else value
+
+
+def _fits(value: object, kinds: set[str]) -> bool:
+    """Whether a JSON value is of one of these types of JSON Schema."""
+    match value:
+        case None:
+            return "null" in kinds
+        case bool():
+            return "boolean" in kinds
+        case int():
+            return bool({"integer", "number"} & kinds)
+        case float():
+            return "number" in kinds
+        case str():
+            return True
+    return ("array" if isinstance(value, list) else "object") in kinds
 
 
 def types_of(part: Any, schema: Mapping[str, Any]) -> set[str]:

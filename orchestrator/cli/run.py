@@ -41,7 +41,8 @@ Timeout = Annotated[str | None, typer.Option("--timeout", help="How long to wait
 def start(
     flow: FlowName,
     pairs: Annotated[
-        list[str] | None, typer.Option("-i", metavar="KEY=VALUE", help="A parameter: JSON, or text.")
+        list[str] | None,
+        typer.Option("-i", metavar="KEY=VALUE", help="A parameter: JSON if that fits its type, else text."),
     ] = None,
     source: Annotated[
         str | None, typer.Option("--input", metavar="@FILE|-|JSON", help="The whole input, as a JSON object.")
@@ -66,6 +67,11 @@ def start(
         handle = client.start(known or flow, given, idempotency_key=key, tags=tags or ())
         if not handle.created:
             note(f"Run {handle.id} was started with this key before.")
+        elif client.is_unserved(flow):
+            note(
+                f"No live worker has flow {flow}: the run is accepted, and waits until one has. "
+                f"Start one: orchestrator worker --flows MODULE_OF_{flow.upper()}"
+            )
         if wait:
             note(f"Run {handle.id} of {flow} is started.")
             _finish(handle, limit, output)

@@ -23,7 +23,7 @@ RUN_COLUMNS: Final[Mapping[str, Callable[["RunRow"], object]]] = {
     "flow": lambda row: f"{row.flow}@{row.version}",
     "status": lambda row: row.status,
     "tags": lambda row: row.tags,
-    "started": lambda row: row.started_at or row.created_at,
+    "accepted": lambda row: row.created_at,
     "duration": lambda row: between(row.started_at, row.ended_at),
     "error": lambda row: error_line(row.error)[:80],
 }

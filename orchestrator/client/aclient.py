@@ -183,6 +183,10 @@ class AsyncClient:
         """As `Client.run`."""
         return AsyncRunHandle(self, await self.thread(self.sync.run, run_id, flow))
 
+    async def is_unserved(self, flow: Flow[..., Any] | str) -> bool:
+        """As `Client.is_unserved`."""
+        return await self.thread(self.sync.is_unserved, flow)
+
     async def flow_events(self, flow: Flow[..., Any] | str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """As `Client.flow_events`."""
         return await self.thread(self.sync.flow_events, flow, after=after, limit=limit)

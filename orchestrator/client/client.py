@@ -194,6 +194,15 @@ class Client(Access):
         """
         return RunHandle(self, self.call(reads.find_run, str(run_id)), flow)
 
+    def is_unserved(self, flow: Flow[..., Any] | str) -> bool:
+        """Whether no live worker has a step of the flow, so that its runs wait.
+
+        Raises:
+            FlowNotFound: no such flow is registered.
+        """
+        name = flow.name if isinstance(flow, Flow) else flow
+        return self.call(reads.is_unserved, name, self.settings.worker_ttl)
+
     def flow_events(self, flow: Flow[..., Any] | str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """What happened to a flow itself: starts that were refused, and who switched it; in order, from the event after
         `after`.

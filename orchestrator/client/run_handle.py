@@ -17,6 +17,7 @@ from orchestrator.core.facts import Explanation, Started
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.runs import cancel_run, delete_run, explain
+from orchestrator.engine.runs.advice import advice
 from orchestrator.engine.steps import retry_step
 from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
 from orchestrator.ledger import reads
@@ -101,7 +102,8 @@ class RunHandle(Generic[R]):
     def outcome(self, status: RunStatus) -> R:
         """The result of a run that has ended with `status`, or the error that says how it ended."""
         if status is not RunStatus.SUCCEEDED:
-            raise ended(self.row())
+            row = self.row()
+            raise ended(row, self.client.call(advice, row).sentence)
         value = self.client.call(reads.result, self.id)
         return cast(R, value) if self._flow is None else self._flow.decode_output(value)
 
@@ -250,21 +252,15 @@ def user() -> str:
         return f"uid {os.getuid()}"
 
 
-def ended(run: RunRow) -> RunFailed | RunCancelled:
+def ended(run: RunRow, fix: str) -> RunFailed | RunCancelled:
     """The error for a run that ended without a result."""
     error = run.error or {}
-    again = f"`orchestrator run retry {run.id}` runs it again."
     facts: dict[str, Any] = {"run_id": str(run.id), "flow": run.flow, "step": error.get("step")}
+    name = f"Run {run.id} of {run.flow}"
     if run.status is RunStatus.CANCELLED:
         by = f" by {error['by']}" if error.get("by") else ""
-        return RunCancelled(
-            f"Run {run.id} of {run.flow} was cancelled{by}: {error.get('message')}. Fix: {again}", **facts
-        )
+        return RunCancelled(f"{name} was cancelled{by}: {error.get('message')}. Fix: {fix}", **facts)
     if run.status is RunStatus.TIMED_OUT:
-        return RunTimedOut(f"Run {run.id} of {run.flow} passed its deadline, {run.deadline}. Fix: {again}", **facts)
+        return RunTimedOut(f"{name} passed its deadline, {run.deadline}. Fix: {fix}", **facts)
     what = f"{error.get('type', 'error')}: {error.get('message', 'unknown')}"
-    return RunFailed(
-        f"Run {run.id} of {run.flow} failed at step {error.get('step', '?')}: {what}. "
-        f"Fix: correct the cause, then {again}",
-        **facts,
-    )
+    return RunFailed(f"{name} failed at step {error.get('step', '?')}: {what.rstrip('.')}. Fix: {fix}", **facts)

@@ -551,6 +551,18 @@ def flow(ledger: Ledger, name: str) -> FlowRow:
     return FlowRow(*tuple(row))
 
 
+def is_unserved(ledger: Ledger, name: str, ttl: timedelta = WORKER_TTL) -> bool:
+    """Whether no live worker has a handler of the flow's current version.
+
+    Raises:
+        FlowNotFound: no such flow.
+    """
+    plan = ledger.plan(flow(ledger, name).manifest_hash)
+    nodes = [node.body or node for node in plan.nodes.values()]
+    handlers = {handler for worker in workers(ledger, ttl) if worker.live for handler in worker.handlers}
+    return not handlers & {node.task for node in nodes}
+
+
 def workers(ledger: Ledger, ttl: timedelta = WORKER_TTL) -> list[WorkerRow]:
     """Every known worker process."""
     with ledger.auto() as tx:

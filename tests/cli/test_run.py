@@ -32,6 +32,7 @@ def test_start_prints_the_id_alone_on_stdout(cli: Cli, stack: Client) -> None:
     [
         (["-i", "name=12"], {"name": "12", "times": 1}),  # the flow takes a text
         (["-i", "name=true", "-i", "times=3"], {"name": "true", "times": 3}),
+        (["-i", "name=1.10"], {"name": "1.10", "times": 1}),
         (["-i", "name=a=b"], {"name": "a=b", "times": 1}),
         (["-i", "name="], {"name": "", "times": 1}),
         (["--input", '{"name": "x", "times": 2}', "-i", "times=5"], {"name": "x", "times": 5}),
@@ -149,7 +150,7 @@ def test_ls_lists_the_newest_first(cli: Cli, stack: Client) -> None:
         str(second)
     ]
     table = cli("run", "list", "--flow", "hello").out.splitlines()
-    assert table[0].split() == ["id", "flow", "status", "tags", "started", "duration", "error"]
+    assert table[0].split() == ["id", "flow", "status", "tags", "accepted", "duration", "error"]
     assert table[1].startswith(str(second)[-12:])
     assert len(table) == 3
 
@@ -379,3 +380,27 @@ def test_a_run_that_ended_can_be_deleted(cli: Cli, stack: Client) -> None:
     (event,) = cli("flow", "events", "hello", "-o", "json").json
     assert (event["type"], event["facts"]) == ("run.deleted", {"run": str(run), "by": "bob"})
     assert started(cli, "--idempotency-key", "ann@example.org") != run
+
+
+def test_a_start_without_a_worker_says_that_it_waits(cli: Cli, stack: Client) -> None:
+    assert "No live worker has flow hello" in cli("run", "start", "hello", "-i", "name=you").err
+    with stack.ledger.tx() as tx:
+        tx.exec_driver_sql(
+            "INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release, seen_at,"
+            " started_at) VALUES ('h/1/r', 'h', 1, 'threads', 1, 1, '{default}', '{hello.greet}', 'x', now(), now())"
+        )
+    assert "No live worker" not in cli("run", "start", "hello", "-i", "name=you").err
+
+
+def test_a_long_wait_is_told_what_goes_on(cli: Cli, stack: Client) -> None:
+    def work() -> None:
+        row = eventually(lambda: stack.runs(status="pending"), timeout=20)[0]
+        threading.Event().wait(1.5)
+        play.finish_hello(stack.ledger, row.id)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    said = cli("run", "start", "hello", "-i", "name=you", "--wait", "--timeout", "30s")
+    worker.join()
+    assert said.json == {"text": "hello you", "length": 9}
+    assert "greet ready" in said.err

@@ -8,6 +8,7 @@ import pytest
 from orchestrator.core.facts import StepError
 from orchestrator.core.planner import WINDOW
 from orchestrator.core.states import RunStatus
+from orchestrator.engine.runs import explain
 from orchestrator.engine.steps import release, retry_step
 from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import LeaseLost
@@ -410,3 +411,29 @@ def test_a_loop_without_a_window_lets_others_in_while_a_child_waits(lab: Lab) ->
     assert retry_step.retry(lab.ledger, run_id, None, by="op")[0].step_key == "each.2.do"
     lab.drain(run_id)
     assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_retry_is_advised_only_where_it_helps(lab: Lab) -> None:
+    """Who follows the hint must not ship what was refunded."""
+    saga = {
+        "charge": call(),
+        "ship": after("charge"),
+        "refund": call(run_after={"ship": ["failed"]}),
+        "end": call(run_after={"refund": ["succeeded"]}),
+    }
+    run_id = lab.run(saga)
+    lab.do(run_id, "charge")
+    lab.do_fail(run_id, "ship")
+    lab.do(run_id, "refund")
+    lab.do_fail(run_id, "end")
+    said = explain.explain(lab.ledger, run_id)
+    assert "Step refund ran because of the failure, and a retry does not take that back" in said.sentence
+    assert said.command == f"orchestrator run show {run_id}"
+    wrong = lab.run({"a": call()})
+    lab.do_fail(wrong, "a", error=StepError("InputInvalid", "amount: no number"))
+    said = explain.explain(lab.ledger, wrong)
+    assert "does not change" in said.sentence
+    assert said.command == f"orchestrator run show {wrong}/a"
+    plain = lab.start()
+    lab.do_fail(plain, "a")
+    assert explain.explain(lab.ledger, plain).command == f"orchestrator run retry {plain}"

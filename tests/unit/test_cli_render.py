@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
-from orchestrator.cli import render, runview, watch
+from orchestrator.cli import inputs, render, runview, watch
 from orchestrator.cli.inputs import types_of
 from orchestrator.core.states import RunStatus, StepKind, StepStatus
 from orchestrator.ledger.reads import RunRow, StepRow
@@ -118,3 +118,22 @@ def test_types_of_a_schema() -> None:
     assert types_of({"anyOf": [{"type": "string"}, {}]}, schema) == set()
     assert types_of({"type": ["integer", "null"]}, schema) == {"integer", "null"}
     assert types_of(True, schema) == set()
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "value"),
+    [
+        (["string", "integer"], "1.10", "1.10"),
+        (["string", "integer"], "12", 12),
+        (["string", "integer"], "[1]", "[1]"),
+        (["string", "array"], "[1]", [1]),
+        (["string", "boolean"], "true", True),
+        (["string", "number"], "null", "null"),
+        (["string", "number"], '"12"', "12"),
+        ("string", '"12"', '"12"'),
+        ("integer", "many", "many"),
+    ],
+)
+def test_a_parameter_is_json_where_that_fits_its_type(type_: object, text: str, value: object) -> None:
+    schema = {"properties": {"it": {"type": type_}}}
+    assert inputs.read(None, [f"it={text}"], schema) == {"it": value}

@@ -1,9 +1,11 @@
 """The `celery` program and our own commands, from an empty folder."""
 
+import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from orchestrator.errors import SettingsInvalid, UsageError
 from orchestrator.settings import Settings
 from orchestrator.workers.process.command import run_flower, run_worker
 from tests.support.eventually import eventually
-from tests.support.worker_process import env_of
+from tests.support.worker_process import WorkerProcess, env_of
 from tests.workers.conftest import FLOWS, Bench
 
 
@@ -117,3 +119,11 @@ def test_flower_serves_the_queues(program: tuple[str, ...], bench: Bench, tmp_pa
     finally:
         process.terminate()
         process.wait(20)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_ctrl_c_ends_a_worker_with_0_when_nothing_is_left(worker: Callable[..., WorkerProcess], pool: str) -> None:
+    started = worker(pool=pool)
+    assert started.process is not None
+    started.process.send_signal(signal.SIGINT)
+    assert started.process.wait(timeout=30) == 0

@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
+from celery.signals import worker_shutting_down
+
 from orchestrator.errors import UsageError
 from orchestrator.settings import Settings
 from orchestrator.workers.app.celery_app import FLOWER_DEFAULTS, make_app
@@ -65,6 +67,7 @@ def _work(
 ) -> int:
     app = make_app(settings)
     app.set_current()
+    stops = _stops()
     try:
         worker = app.Worker(
             hostname=_node(hostname),
@@ -78,7 +81,19 @@ def _work(
         worker.start()
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1
-    return worker.exitcode or 0
+    # Celery gives 1 for Ctrl-C, also when every step was finished and the rest given back.
+    return 0 if stops == ["Warm"] else worker.exitcode or 0
+
+
+def _stops() -> list[str]:
+    """How this process is told to stop: filled by each signal, `Warm` or `Cold`."""
+    told: list[str] = []
+
+    def note(how: str, **rest: object) -> None:
+        told.append(how)
+
+    worker_shutting_down.connect(note, weak=False)
+    return told
 
 
 def _node(pattern: str) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from orchestrator.core.facts import Explanation
 from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
+from orchestrator.engine.runs.advice import advice
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads import RunRow, StepRow
 from orchestrator.ledger.rows import one, run
@@ -33,7 +34,7 @@ def explain(
 
 def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
     if row.status in FINAL_RUN:
-        return _ended(row)
+        return _ended(ledger, row)
     now = reads.now(ledger)
     steps = [step for step in _every(ledger, row.id) if step.status not in FINAL_STEP]
     if row.cancel_requested_at is not None:
@@ -64,14 +65,16 @@ def _every(ledger: Ledger, run_id: UUID) -> Iterator[StepRow]:
         after = [step.key for step in page if step.loop_key is None][-1]
 
 
-def _ended(row: RunRow) -> Explanation:
+def _ended(ledger: Ledger, row: RunRow) -> Explanation:
     sentence = f"Run {row.id} is over: {row.status}"
     if row.error is not None:
         where = f" at step {row.error['step']}" if "step" in row.error else ""
         kind = f"{row.error.get('type')}: " if row.status is RunStatus.FAILED else ""
         sentence += f"{where}, because {kind}{row.error.get('message')}"
-    again = row.status is not RunStatus.SUCCEEDED
-    return Explanation(sentence + ".", f"orchestrator run {'retry' if again else 'result'} {row.id}")
+    if row.status is RunStatus.SUCCEEDED:
+        return Explanation(sentence + ".", f"orchestrator run result {row.id}")
+    told = advice(ledger, row)
+    return Explanation(f"{sentence.rstrip('.')}. Fix: {told.sentence}", told.command)
 
 
 def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl: timedelta) -> Explanation:

@@ -302,8 +302,8 @@ def _check_texts(request: StartRequest) -> None:
         )
     if request.key is not None and not 1 <= len(request.key) <= KEY_LENGTH:
         raise UsageError(
-            f"An idempotency key has 1 to {KEY_LENGTH} characters, this one has {len(request.key)}. Fix: shorten it, "
-            "for example to a hash.",
+            f"An idempotency key has 1 to {KEY_LENGTH} characters, this one has {len(request.key)}. "
+            + ("Fix: shorten it, for example to a hash." if request.key else "Fix: give one, or leave it out."),
             key=request.key[:50],
         )
 
