@@ -6,7 +6,7 @@ import typer
 
 from orchestrator.cli import drift, graph, runview
 from orchestrator.cli.options import After, FlowName, FlowSources, Most, Output, Who, connected, group, load, verb
-from orchestrator.cli.render import Format, facts, listing, note, print_json, table
+from orchestrator.cli.render import Format, facts, listing, note, print_json, table, told
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -86,7 +86,8 @@ def events(flow: FlowName, after: After = 0, limit: Most = 1000, output: Output 
     """Starts that were refused, and who switched the flow, in order."""
     with connected() as client:
         rows = client.flow_events(flow, after=after, limit=limit)
-    listing(rows, runview.OWN_EVENT_COLUMNS, output, empty="Nothing happened to the flow after that event.")
+        listing(rows, runview.OWN_EVENT_COLUMNS, output, empty="Nothing happened to the flow after that event.")
+        told(rows, limit, lambda last: client.flow_events(flow, after=last, limit=1))
 
 
 @verb(app, "graph")

@@ -84,6 +84,12 @@ def of(shown: int, total: int, noun: str, more: str) -> str:
     return f"{shown:,} of {many} {noun} are shown. See more: {more}."
 
 
+def told(rows: Sequence[Any], limit: int, more: Callable[[int], Sequence[object]]) -> None:
+    """Say that a page of events is not all, if `more`, asked with the id of the last one, gives any."""
+    if len(rows) == limit and more(rows[-1].id):
+        note(f"{limit:,} events are shown, and there are more. See on: --after {rows[-1].id}.")
+
+
 def pages(
     items: Iterable[Any], columns: COLUMNS, output: Format | None, *, empty: str, page: int = 1000
 ) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli import runview, scheduleview
 from orchestrator.cli.options import After, Most, Output, Who, connected, group, verb
-from orchestrator.cli.render import Format, listing, note, print_json, short, table
+from orchestrator.cli.render import Format, listing, note, print_json, short, table, told
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -225,15 +225,15 @@ def _id(text: str) -> UUID:
 @verb(app, "history")
 def history(
     name: Name,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=9_999, help="At most so many.")] = 50,
     output: Output = None,
 ) -> None:
     """What became of each time, newest first."""
     with connected() as client:
         handle = client.schedule(name)
-        ticks = handle.history(limit)
+        ticks = handle.history(limit + 1)
     listing(
-        ticks,
+        ticks[:limit],
         {
             "scheduled": lambda tick: tick.scheduled_at,
             "kind": lambda tick: tick.kind,
@@ -246,11 +246,15 @@ def history(
         output,
         empty="Nothing was decided yet.",
     )
+    if len(ticks) > limit:
+        note(f"The last {limit:,} are shown, and there are more. See more: --limit.")
 
 
 @verb(app, "events")
 def events(name: Name, after: After = 0, limit: Most = 1000, output: Output = None) -> None:
     """Who changed it and when, and what it missed, in order."""
     with connected() as client:
-        rows = client.schedule(name).events(after=after, limit=limit)
-    listing(rows, runview.OWN_EVENT_COLUMNS, output, empty="Nothing happened after that event.")
+        handle = client.schedule(name)
+        rows = handle.events(after=after, limit=limit)
+        listing(rows, runview.OWN_EVENT_COLUMNS, output, empty="Nothing happened after that event.")
+        told(rows, limit, lambda last: handle.events(after=last, limit=1))

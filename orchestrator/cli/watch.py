@@ -142,7 +142,9 @@ def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO) -> RunStat
     """A line for each change, in the order of the changes, with the time of each."""
     seen: dict[str, str] = {}
     while True:
+        began = time.monotonic()
         run, steps = handle.row(), handle.steps()
+        spent = time.monotonic() - began
         changes = [line for step in steps if (line := _change(seen, step.key, step.since, _state(step)))]
         why = f": {error_line(run.error)}" if run.error and run.is_over else ""
         last = max((at for at, _ in changes), default=run.created_at)
@@ -152,7 +154,7 @@ def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO) -> RunStat
             print(f"{moment(at)}  {text_}", file=file, flush=True)
         if _over(run.status, ends):
             return run.status
-        time.sleep(_PAUSE_S)
+        time.sleep(max(_PAUSE_S, spent))  # counting the children of a very wide loop takes its time
 
 
 def _state(step: "StepRow") -> str:

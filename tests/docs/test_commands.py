@@ -20,7 +20,7 @@ PROSE = [pages.name_of(path) for path in pages.paths()]
 def _written() -> Iterator[tuple[str, str]]:
     """(page, command line) of every `orchestrator …` in a shell block, an indented line or a code span."""
     for block in pages.blocks("sh"):
-        yield from ((block.page, line) for line in block.lines)
+        yield from ((block.page, part) for line in block.lines for part in line.split(" | "))
     for page in PROSE:
         text = pages.prose(page)
         yield from (

@@ -1,9 +1,14 @@
 """The Python and SQL in the pages works: type-checked, registered, run once on a real worker and a real ledger."""
 
+import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from uuid import UUID
 
 import psycopg
@@ -12,11 +17,12 @@ import pytest
 from orchestrator import Client, Settings, StepStatus, flow, step
 from orchestrator.authoring.discovery import load_flows
 from tests.docs import pages
+from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess, env_of, running
 
 PYTHON = pages.blocks("python")
 SQL = pages.blocks("sql")
-FLOWS = ("letters", "books", "by_hand", "reports")
+FLOWS = ("letters", "books", "by_hand", "reports", "approval", "limited", "transcribe")
 PROGRAMS = ("test_letters.py", "client_tour.py", "order_and_run.py", "mend_march.py")
 
 
@@ -70,6 +76,71 @@ def test_the_snippets_run(folder: Path, settings: Settings) -> None:
         assert letters.result(timeout=30) == 2
         keys = {row.key: row.status for row in letters.steps()}
         assert keys["send.1.send"] is StepStatus.SUCCEEDED
+
+
+class Jobs(BaseHTTPRequestHandler):
+    """Somebody else's server: one job per idempotency key, done at the second look."""
+
+    keys: ClassVar[list[str | None]] = []
+    looks: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.keys.append(self.headers["Idempotency-Key"])
+        self._say({"id": "job-1"})
+
+    def do_GET(self) -> None:
+        self.looks.append(self.path)
+        self._say({"state": "done" if len(self.looks) > 1 else "running", "text": "well"})
+
+    def _say(self, answer: dict[str, str]) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def jobs() -> Iterator[str]:
+    """Its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Jobs) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("worker")
+def test_the_recipes_run(settings: Settings, db_url: str, jobs: str) -> None:
+    with psycopg.connect(db_url, autocommit=True) as mine:
+        mine.execute("CREATE TABLE approvals (document text PRIMARY KEY, approved boolean)")
+        mine.execute("CREATE TABLE calls (api text, minute timestamptz, taken int, PRIMARY KEY (api, minute))")
+        mine.execute("INSERT INTO approvals VALUES ('yes', true), ('no', false)")
+        with Client(settings) as client:
+            runs = [client.start("approval", document=document) for document in ("yes", "no", "open")]
+            assert [run.result(timeout=30) for run in runs[:2]] == ["yes is out", "no was turned down"]
+            eventually(lambda: runs[2].status() == "waiting", timeout=30)
+            assert client.start("limited", question="why").result(timeout=30) == "the answer to why"
+            heard = client.start("transcribe", server=jobs, audio="a.wav")
+            assert heard.result(timeout=60) == "well"
+        assert mine.execute("SELECT sum(taken) FROM calls").fetchone() == (1,)
+    assert Jobs.keys == [f"{heard.id}:submit"]
+    assert set(Jobs.looks) == {"/jobs/job-1"}
+
+
+def test_the_tests_of_the_pages_pass(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_orders.py"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{pages.ROOT}:{folder}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _run(program: Path, settings: Settings) -> str:
