@@ -16,6 +16,7 @@ import pytest
 
 from orchestrator import Client, Settings, StepStatus, flow, step
 from orchestrator.authoring.discovery import load_flows
+from orchestrator.ledger import reads
 from tests.docs import pages
 from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess, env_of, running
@@ -120,6 +121,7 @@ def test_the_recipes_run(settings: Settings, db_url: str, jobs: str) -> None:
         mine.execute("CREATE TABLE calls (api text, minute timestamptz, taken int, PRIMARY KEY (api, minute))")
         mine.execute("INSERT INTO approvals VALUES ('yes', true), ('no', false)")
         with Client(settings) as client:
+            eventually(lambda: {row.name for row in client.call(reads.flows)} >= {"approval", "limited", "transcribe"})
             runs = [client.start("approval", document=document) for document in ("yes", "no", "open")]
             assert [run.result(timeout=30) for run in runs[:2]] == ["yes is out", "no was turned down"]
             eventually(lambda: runs[2].status() == "waiting", timeout=30)
