@@ -1,7 +1,8 @@
 """What an operator's retry resets, decided from the graph and the states alone."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 from orchestrator.core.planner import Plan
 from orchestrator.core.states import FINAL_STEP, StepStatus
@@ -30,7 +31,7 @@ def reopen(
     """
     waits: dict[str, tuple[int, int]] = {}
     impossible = set()
-    for key in in_order(plan):
+    for key in TopologicalSorter({key: node.definition.run_after for key, node in plan.nodes.items()}).static_order():
         before = plan.nodes[key].definition.run_after
         follows = states[key] in FOLLOWS and any(predecessor in waits for predecessor in before)
         if key in opened:
@@ -51,24 +52,15 @@ def reopen(
     still_open = {key for key, status in states.items() if status not in FINAL_STEP}
     blocked = {key for key, wait in waits.items() if wait != (0, 0)}
     blocked |= {key for key, status in states.items() if status is StepStatus.BLOCKED and key not in waits}
+    after = {**states, **dict.fromkeys(waits, StepStatus.BLOCKED)}
     return Reset(
         waits=waits,
         impossible=frozenset(impossible & set(seeds)),
         sinks_open=sum(_ends_loose(plan, key, blocked) for key in waits.keys() | still_open),
-        failures=sum(plan.unhandled(key, {**states, **dict.fromkeys(waits, StepStatus.BLOCKED)}) for key in states),
+        failures=sum(plan.unhandled(key, after) for key in states),
     )
 
 
 def _ends_loose(plan: Plan, key: str, blocked: Collection[str]) -> bool:
     """Nothing waits for the step: it is a sink, or its successors ran already, after its failure."""
     return not any(edge.target in blocked for edge in plan.nodes[key].edges)
-
-
-def in_order(plan: Plan) -> Iterator[str]:
-    """Keys, each after all its predecessors."""
-    left = {key: set(node.definition.run_after) for key, node in plan.nodes.items()}
-    while left:
-        free = [key for key, before in left.items() if not before & left.keys()]
-        yield from free
-        for key in free:
-            del left[key]

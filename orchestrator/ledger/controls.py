@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -37,9 +38,9 @@ def step_states(tx: Connection, run_id: UUID) -> dict[str, StepStatus]:
     return {row.step_key: StepStatus(row.status) for row in run(tx, "step_states", run_id=run_id)}
 
 
-def failed_children(tx: Connection, run_id: UUID, loop_key: str) -> list[str]:
-    """Children of a loop that ended without success, in order."""
-    return [row.step_key for row in run(tx, "failed_children", run_id=run_id, loop_key=loop_key)]
+def failed_children(tx: Connection, run_id: UUID, loop_key: str, limit: int) -> list[str]:
+    """The first children of a loop that ended without success, in order."""
+    return [row.step_key for row in run(tx, "failed_children", run_id=run_id, loop_key=loop_key, limit=limit)]
 
 
 def reset_blocked(tx: Connection, run_id: UUID, waits: Mapping[str, tuple[int, int]]) -> None:
@@ -60,15 +61,31 @@ def reset_children(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> No
     run(tx, "reset_children", run_id=run_id, step_keys=list(step_keys))
 
 
-def reopen_loop(tx: Connection, run_id: UUID, loop_key: str, *, windowed: bool) -> tuple[int, int]:
-    """Count a loop's children anew: how many are open, and how many of them are in its window.
+def reset_loop(tx: Connection, run_id: UUID, loop_key: str) -> None:
+    """All ended children of a loop but those that succeeded back to BLOCKED."""
+    run(tx, "reset_loop", run_id=run_id, loop_key=loop_key)
 
-    When the user gave the loop a window, its next child is looked up from now on.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """A loop's children, counted anew: all, those that are open, and those of them that its window let in."""
+
+    width: int
+    open: int
+    moving: int
+
+
+def reopen_loop(tx: Connection, run_id: UUID, loop_key: str, *, windowed: bool) -> Reopened:
+    """Count a loop's children anew. When they go through its window, the next child is looked up from now on."""
     pointer = -1 if windowed else None
     row = one(tx, "reopen_loop", run_id=run_id, loop_key=loop_key, pointer=pointer, keep=not windowed)
     assert row is not None
-    return row.children_open, row.moving
+    return Reopened(row.width, row.children_open, row.moving)
+
+
+def aim_window(tx: Connection, run_id: UUID, loop_key: str, index: int | None) -> None:
+    """The next child is the one at this index, and all behind it wait too; None: nobody waits."""
+    run(tx, "aim_window", run_id=run_id, loop_key=loop_key, pointer=index)
 
 
 def opened_loops(tx: Connection, run_id: UUID) -> frozenset[str]:

@@ -38,6 +38,7 @@ WRITERS: dict[str, Moves] = {
     "halt": every(E.CANCEL),
     "reset_blocked": every(E.RETRY),
     "reset_children": every(E.RETRY),
+    "reset_loop": every(E.RETRY),
     "end_step": every(E.SUCCEED) | every(E.FAIL) | {(S.RUNNING, E.CANCEL)} | every(E.QUEUE_TIMEOUT),
 }
 """What each statement does to a step that is there."""

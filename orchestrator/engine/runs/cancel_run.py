@@ -45,6 +45,7 @@ def stop(
     tx: Connection, run_id: UUID, halt: RunStatus, status: RunStatus, *, by: str | None, reason: str, grace: timedelta
 ) -> RunStatus:
     """Halt the locked run; it ends now if no handler is running."""
+    graph.take_time(tx)
     controls.halt(tx, run_id, halt, by=by, reason=reason, grace=grace)
     if graph.any_claimed(tx, run_id):
         return status

@@ -1,6 +1,6 @@
 """An operator runs failed steps again: a new epoch of the run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 from uuid import UUID
@@ -8,16 +8,19 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch
-from orchestrator.core.planner import Node, Plan
+from orchestrator.core.planner import WINDOW, Node, Plan
 from orchestrator.core.reopen import Reset, reopen
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.steps import advance
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import controls, graph
+from orchestrator.ledger.controls import Reopened
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
 
 RETRYABLE = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
+RESET = RETRYABLE | {StepStatus.SKIPPED}
+"""What is reset of a loop's children."""
 
 
 def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str) -> tuple[Dispatch, ...]:
@@ -34,6 +37,7 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str) -> tup
     def work(tx: Connection) -> tuple[Dispatch, ...]:
         run = graph.lock(tx, run_id, against_claims=True)
         _check_run(run)
+        graph.take_time(tx)
         plan = ledger.plan(run.manifest_hash)
         states = controls.step_states(tx, run_id)
         opened = controls.opened_loops(tx, run_id)
@@ -93,7 +97,7 @@ def _seeds(
 def _children(
     tx: Connection, plan: Plan, run_id: UUID, step_key: str | None, states: Mapping[str, StepStatus]
 ) -> dict[str, list[str]]:
-    """By loop, the children to reset."""
+    """By loop, the children to reset; of more than `WINDOW` of them, the first ones."""
     if step_key is not None:
         loop, dot, _ = step_key.partition(".")
         if loop not in states or (dot and not plan.nodes[loop].is_loop):
@@ -101,12 +105,13 @@ def _children(
                 f"Run {run_id} has no step {step_key!r}; it has {', '.join(states)}. Fix: take one of these.",
                 step_key=step_key,
             )
-        failed = controls.failed_children(tx, run_id, loop) if plan.nodes[loop].is_loop else []
-        if dot and step_key not in failed:
+        if dot and graph.statuses(tx, run_id, [step_key]).get(step_key) not in RESET:
             _refuse(run_id, f"step {step_key} did not fail")
-        return {loop: [step_key] if dot else failed} if plan.nodes[loop].is_loop else {}
+        if not plan.nodes[loop].is_loop:
+            return {}
+        return {loop: [step_key] if dot else controls.failed_children(tx, run_id, loop, WINDOW + 1)}
     return {
-        key: controls.failed_children(tx, run_id, key)
+        key: controls.failed_children(tx, run_id, key, WINDOW + 1)
         for key, status in states.items()
         if plan.nodes[key].is_loop and (status in RETRYABLE or status is StepStatus.RUNNING)
     }
@@ -130,13 +135,29 @@ def _reset(
 
 
 def _reopen_loop(tx: Connection, loop: Node, run_id: UUID, failed: list[str]) -> tuple[tuple[Dispatch, ...], bool]:
-    """What its window lets in; and whether nothing of it is left to do."""
-    window = loop.definition.concurrency
-    controls.reset_children(tx, run_id, failed)
-    open_, moving = controls.reopen_loop(tx, run_id, loop.key, windowed=window is not None)
-    if window is not None:
-        failed = graph.waiting_children(tx, run_id, loop, max(window - moving, 0))
-    return graph.ready(tx, run_id, failed, StepEvent.UNBLOCK), open_ == 0
+    """What its window lets in; and whether nothing of it is left to do.
+
+    A few children go at once, unless the user limits how many may. Many go through the window, as when the loop opened.
+    """
+    many = len(failed) > WINDOW
+    if many:
+        controls.reset_loop(tx, run_id, loop.key)
+    else:
+        controls.reset_children(tx, run_id, failed)
+    windowed = many or loop.definition.concurrency is not None
+    counted = controls.reopen_loop(tx, run_id, loop.key, windowed=windowed)
+    if windowed:
+        failed = graph.waiting_children(tx, run_id, loop, max(loop.window - counted.moving, 0))
+        _aim(tx, run_id, loop, counted, failed)
+    return graph.ready(tx, run_id, failed, StepEvent.UNBLOCK), counted.open == 0
+
+
+def _aim(tx: Connection, run_id: UUID, loop: Node, counted: Reopened, let_in: Sequence[str]) -> None:
+    """Where all that wait stand in a row at the end, the next one is known, and none has to be looked up."""
+    waiting = counted.open - counted.moving - len(let_in)
+    behind = int(let_in[-1].split(".")[1]) + 1 if let_in else counted.width
+    if waiting == 0 or waiting == counted.width - behind:
+        controls.aim_window(tx, run_id, loop.key, behind if waiting else None)
 
 
 def _refuse(run_id: UUID, why: str) -> NoReturn:

@@ -54,6 +54,10 @@ WITH run AS MATERIALIZED (
 )
 SELECT * FROM step;
 
+-- part: reset
+-- An ended step waits again. Its attempts are counted on, its retries anew.
+status = 'blocked', reason = NULL, ended_at = NULL, failures = 0, crashes = 0, deploys = 0
+
 -- name: step_states
 -- Does:  what an operator's retry plans with: the steps of the manifest, children left out.
 SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND loop_key IS NULL;
@@ -63,17 +67,17 @@ SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND loop_key I
 SELECT DISTINCT loop_key FROM flow_steps WHERE run_id = %(run_id)s AND loop_key IS NOT NULL;
 
 -- name: failed_children
--- Does:  children of a loop that did not succeed, in order.
-SELECT step_key, status FROM flow_steps
+-- Does:  the first children of a loop that did not succeed, in order.
+-- In:    run_id, loop_key, limit
+SELECT step_key FROM flow_steps
  WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
    AND status IN ('failed', 'cancelled', 'skipped')
- ORDER BY loop_index;
+ ORDER BY loop_index LIMIT %(limit)s;
 
 -- name: reset_blocked
 -- In:    run_id, step_keys, open and unmet (arrays: predecessors that have not ended, and that ended otherwise than asked)
 UPDATE flow_steps s
-   SET status = 'blocked', deps_open = t.open, deps_unmet = t.unmet, reason = NULL, ended_at = NULL, failures = 0, crashes = 0,
-       deploys = 0
+   SET /*+ reset */, deps_open = t.open, deps_unmet = t.unmet
   FROM unnest(%(step_keys)s::text[], %(open)s::int[], %(unmet)s::int[]) AS t(step_key, open, unmet)
  WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key
    AND s.status IN ('blocked', 'cancelled', 'failed', 'skipped');
@@ -81,24 +85,37 @@ UPDATE flow_steps s
 -- name: reset_children
 -- Does:  failed children wait for their loop's window again.
 UPDATE flow_steps
-   SET status = 'blocked', reason = NULL, ended_at = NULL, failures = 0, crashes = 0, deploys = 0
+   SET /*+ reset */
  WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status IN ('failed', 'cancelled', 'skipped');
+
+-- name: reset_loop
+-- Does:  all failed children of a loop wait for its window again, without naming each.
+UPDATE flow_steps
+   SET /*+ reset */
+ WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
+   AND status IN ('failed', 'cancelled', 'skipped');
 
 -- name: reopen_loop
 -- Does:  counts a loop's children anew, after some were reset.
 -- In:    run_id, loop_key, pointer (-1: who comes next through the window is looked up; null: nobody waits), keep (leave an
 --        open loop's pointer as it is)
--- Out:   children that are open, and those of them that are in the window
+-- Out:   all children, those that are open, and those of them that are in the window
 UPDATE flow_steps l
    SET status = 'running', reason = NULL, ended_at = NULL, children_open = c.open, children_failed = c.failed,
        children_next = CASE WHEN %(keep)s AND l.status = 'running' THEN l.children_next ELSE %(pointer)s::int END
-  FROM (SELECT count(*) FILTER (WHERE status IN ('blocked', 'ready', 'running', 'waiting')) AS open,
+  FROM (SELECT count(*) AS width,
+               count(*) FILTER (WHERE status IN ('blocked', 'ready', 'running', 'waiting')) AS open,
                count(*) FILTER (WHERE status IN ('ready', 'running', 'waiting')) AS moving,
                count(*) FILTER (WHERE status IN ('failed', 'cancelled', 'skipped')) AS failed
           FROM flow_steps
          WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/') AS c
  WHERE l.run_id = %(run_id)s AND l.step_key = %(loop_key)s
-RETURNING l.children_open, c.moving;
+RETURNING c.width, l.children_open, c.moving;
+
+-- name: aim_window
+-- Does:  says which child a reopened loop lets in next, where that needs no looking up (null: nobody waits).
+-- In:    run_id, loop_key, pointer
+UPDATE flow_steps SET children_next = %(pointer)s WHERE run_id = %(run_id)s AND step_key = %(loop_key)s;
 
 -- name: reopen_run
 -- In:    run_id, sinks_open, failures, by

@@ -111,7 +111,8 @@ WITH next AS (
 SELECT /*+ next_facts */ FROM next LEFT JOIN claimed ON TRUE;
 
 -- name: take_time
--- Does:  lets the statements of this transaction that handle a whole loop take a minute: 100,000 children take one second.
+-- Does:  lets the statements of this transaction that handle a whole run or loop take a minute: opening 100,000 children takes
+--        one second, cancelling them two.
 SET LOCAL statement_timeout = '60s';
 
 -- name: loop_items
