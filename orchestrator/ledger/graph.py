@@ -176,7 +176,7 @@ class Items:
 
 
 def take_time(tx: Connection) -> None:
-    """What follows in this transaction grows with a loop's children: a minute for each statement."""
+    """What follows in this transaction grows with a run: five minutes for each statement."""
     run(tx, "take_time")
 
 
