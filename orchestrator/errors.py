@@ -5,6 +5,7 @@ OrchestratorError
 ├── NotFound              unknown flow, run, step (exit code 3)
 ├── Conflict              the state does not allow it (exit code 7)
 ├── Unavailable           a server cannot be reached or is not ready
+├── TookTooLong           the database ended what took longer than it may
 ├── LeaseLost             another worker owns the step
 └── RunFailed, RunCancelled, WaitTimeout     how a waited-for run ended
 """
@@ -108,6 +109,12 @@ class PoolerUnfit(Unavailable):
     """The pooler in front of the database changes the session between transactions."""
 
     code = "pooler_unfit"
+
+
+class TookTooLong(OrchestratorError):
+    """The database is there, and ended a statement or a transaction that took longer than it may."""
+
+    code = "took_too_long"
 
 
 class LeaseLost(OrchestratorError):

@@ -17,13 +17,13 @@ def _database() -> Iterator[str]:
     """Its URL; an error that it cannot be reached becomes ours."""
     from sqlalchemy.exc import DBAPIError
 
-    from orchestrator.servers.diagnosis import unavailable
+    from orchestrator.servers.diagnosis import explained
 
     url = settings().require_database_url()
     try:
         yield url
     except DBAPIError as exc:
-        raise unavailable(exc, url) or exc from exc
+        raise explained(exc, url) or exc from exc
 
 
 @verb(app, "upgrade")

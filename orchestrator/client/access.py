@@ -15,7 +15,7 @@ from orchestrator.delivery.publisher import Publisher
 from orchestrator.delivery.sender import Sender
 from orchestrator.errors import Unavailable
 from orchestrator.ledger.tx import Ledger
-from orchestrator.servers.diagnosis import unavailable
+from orchestrator.servers.diagnosis import explained
 from orchestrator.servers.here import settings_here
 from orchestrator.settings import Settings
 
@@ -88,7 +88,7 @@ class Access:
         try:
             return ask(self.ledger, *args, **kwargs)
         except DBAPIError as exc:
-            raise unavailable(exc, self.settings.require_database_url()) or exc from exc
+            raise explained(exc, self.settings.require_database_url()) or exc from exc
         finally:
             self.ledger.release_thread()  # a program with many threads must not keep a connection in each
 

@@ -6,13 +6,16 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.errors import SchemaBehind, Unavailable
+from orchestrator.errors import OrchestratorError, SchemaBehind, TookTooLong, Unavailable
 from orchestrator.ledger.tx import is_disconnect
 from orchestrator.settings import mask_url, variable
 
 _CLIENT: Final = re.compile(r"<redis\.client\.Redis\(.*?\)>\)>\)> - ")
 _DATABASE_URL: Final = variable("database_url")
 _BROKER_URL: Final = variable("broker_url")
+_STATEMENT_TIMEOUT: Final = variable("statement_timeout")
+_LIMITS: Final = frozenset({"57014", "55P03", "25P03"})
+"""A statement, a wait for a lock, or a pause within a transaction took longer than it may."""
 _BROKER_SSL: Final = variable("broker_use_ssl")
 _BROKER_OPTIONS: Final = variable("broker_transport_options")
 
@@ -110,6 +113,17 @@ def one_line(error: BaseException | str) -> str:
     return _CLIENT.sub("", str(error).strip().split("\n")[0]).rstrip(".")
 
 
+def explained(exc: DBAPIError, url: str) -> OrchestratorError | None:
+    """The error for a database that is away, is empty, or ended what took too long; None: something else is wrong."""
+    if getattr(exc.orig, "sqlstate", None) not in _LIMITS:
+        return unavailable(exc, url)
+    return TookTooLong(
+        f"PostgreSQL at {_shown(url)} ended a transaction of ours: {one_line(exc.orig or exc)}. Nothing of it was "
+        f"written. Fix: try again; if it repeats, raise {_STATEMENT_TIMEOUT}, and look for what it waits for with "
+        "`orchestrator doctor`."
+    )
+
+
 def unavailable(exc: DBAPIError, url: str) -> Unavailable | None:
     """The error for a database that is away or empty; None: something else is wrong."""
     if getattr(exc.orig, "sqlstate", None) == "42P01":  # a table is missing
@@ -118,7 +132,10 @@ def unavailable(exc: DBAPIError, url: str) -> Unavailable | None:
         return None
     reason = one_line(exc.orig or exc)
     return Unavailable(
-        f"PostgreSQL at {mask_url(url.replace('+psycopg', '', 1))} cannot be reached: {reason}. "
-        f"Fix: {database_fix(reason)}",
+        f"PostgreSQL at {_shown(url)} cannot be reached: {reason}. Fix: {database_fix(reason)}",
         refused=database_refuses(reason),
     )
+
+
+def _shown(url: str) -> str:
+    return mask_url(url.replace("+psycopg", "", 1))
