@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeGuard, TypeVar, Unpack, overload
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
@@ -28,9 +27,16 @@ from orchestrator.ledger.reads import FOLD, PAGE, AttemptRow, EventRow, RunRow, 
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.settings import Settings
 
+if TYPE_CHECKING:  # it needs greenlet, which only those have who use it
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def _is_async(given: "Borrowed | AsyncConnection") -> "TypeGuard[AsyncConnection]":
+    return hasattr(given, "run_sync")
 
 
 class AsyncClient:
@@ -94,7 +100,7 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
-        connection: Borrowed | AsyncConnection | None = None,
+        connection: "Borrowed | AsyncConnection | None" = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[R]": ...
     @overload
@@ -106,7 +112,7 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
-        connection: Borrowed | AsyncConnection | None = None,
+        connection: "Borrowed | AsyncConnection | None" = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[Any]": ...
     async def start(
@@ -115,16 +121,16 @@ class AsyncClient:
         input: Mapping[str, Any] | None = None,
         /,
         *,
-        connection: Borrowed | AsyncConnection | None = None,
+        connection: "Borrowed | AsyncConnection | None" = None,
         **given: Any,
     ) -> "AsyncRunHandle[Any]":
         """As `Client.start`. `connection` may also be one of SQLAlchemy for asyncio, with psycopg 3."""
         return AsyncRunHandle(self, await self._started(self.sync.start, connection, flow, input, **given))
 
     async def _started(
-        self, call: Callable[..., T], connection: Borrowed | AsyncConnection | None, /, *args: Any, **given: Any
+        self, call: Callable[..., T], connection: "Borrowed | AsyncConnection | None", /, *args: Any, **given: Any
     ) -> T:
-        if isinstance(connection, AsyncConnection):
+        if connection is not None and _is_async(connection):
             return await connection.run_sync(lambda sync: call(*args, connection=sync, **given))
         return await self.thread(call, *args, connection=connection, **given)
 
@@ -140,7 +146,7 @@ class AsyncClient:
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
-        connection: Borrowed | AsyncConnection | None = None,
+        connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[R]]": ...
     @overload
     async def start_many(
@@ -150,7 +156,7 @@ class AsyncClient:
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
-        connection: Borrowed | AsyncConnection | None = None,
+        connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[Any]]": ...
     async def start_many(
         self,
@@ -159,7 +165,7 @@ class AsyncClient:
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
-        connection: Borrowed | AsyncConnection | None = None,
+        connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[Any]]":
         """As `Client.start_many`."""
         handles = await self._started(self.sync.start_many, connection, flow, inputs, idempotency_keys, tags)

@@ -1,6 +1,8 @@
 """The asyncio shell."""
 
 import asyncio
+import subprocess
+import sys
 import time
 
 import pytest
@@ -66,3 +68,9 @@ def test_errors_and_cancellation_pass_through(settings: Settings) -> None:
     began = time.monotonic()
     asyncio.run(main())
     assert time.monotonic() - began < 10
+
+
+def test_it_is_there_without_greenlet() -> None:
+    """Only connections of SQLAlchemy for asyncio need that; whoever has one has installed it."""
+    code = "import sys; sys.modules['greenlet'] = None; from orchestrator.client import AsyncClient, Client"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
