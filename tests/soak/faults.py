@@ -12,9 +12,10 @@ from typing import Final, cast
 import redis
 
 from tests.soak.field import BeatPost, Field, Post
+from tests.support import nemesis
 from tests.support.beat_process import ForkedBeat
 from tests.support.eventually import eventually
-from tests.support.nursery import alive, stopped
+from tests.support.nursery import Forked, alive, stopped
 
 ANYWHERE: Final[frozenset[int]] = frozenset()
 NOBODY: Final = frozenset({-1})
@@ -127,10 +128,35 @@ def deploy_late(field: Field, post: Post, rng: random.Random) -> Iterator[Struck
     pids = post.look()
     post.postgres.hold()
     yield Struck(post.name, pids)
-    old.term()
-    with contextlib.suppress(AssertionError):
-        eventually(lambda: "Warm shutdown" in old.log(), timeout=5)
+    _stop_at_last(old)
     post.postgres.free()
+    _replace(field, post, old)
+
+
+@contextmanager
+def deploy_asleep(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """A pool child sleeps past its lease right after a claim; when it wakes up, its worker was told to stop."""
+    old = post.worker
+    assert old is not None
+    pids, children = post.look(), _children(post)
+    for pid in children:
+        nemesis.order(field.orders, "claim.committed", "stop", pid=pid)
+    yield Struck(post.name, pids)
+    nemesis.clear(field.orders)
+    _stop_at_last(old)
+    _send(frozenset(children), signal.SIGCONT)
+    _replace(field, post, old)
+
+
+def _stop_at_last(worker: Forked) -> None:
+    """Until it has heard."""
+    worker.term()
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: "Warm shutdown" in worker.log(), timeout=5)
+
+
+def _replace(field: Field, post: Post, old: Forked) -> None:
+    """Another beside the one that finishes its steps."""
     field.start(post)
     with contextlib.suppress(AssertionError):
         old.wait(SHUTDOWN_S)
@@ -306,6 +332,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("deploy", deploy, (0.5, 2.0), 3),
     Kind("deploy-kill", deploy_kill, (0.1, 2.0), 2),
     Kind("deploy-late", deploy_late, (6.0, 8.0), 1),
+    Kind("deploy-asleep", deploy_asleep, (6.5, 8.0), 1),
     Kind("messages-drop", drop, INSTANT, 3, of_worker=False),
     Kind("messages-duplicate", duplicate, INSTANT, 3, of_worker=False),
     Kind("broker-flush", flush, INSTANT, 3, of_worker=False),

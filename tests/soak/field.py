@@ -22,7 +22,7 @@ from tests.soak.load import Load
 from tests.soak.operators import Operators
 from tests.soak.plans import plans, timed
 from tests.soak.wire import Wire
-from tests.support import bouncer, databases, servers
+from tests.support import bouncer, databases, nemesis, servers
 from tests.support.beat_process import ForkedBeat
 from tests.support.nursery import Forked, Nursery, all_of, nursery
 from tests.support.servers import Broker, Server
@@ -107,6 +107,11 @@ class Field:
         self.stack.callback(self.client_wire.close)
 
     # ---- workers ----
+
+    @property
+    def orders(self) -> Path:
+        """Where workers look for what befalls them."""
+        return Path(self.env[nemesis.VARIABLE])
 
     def add_post(self, pool: str, concurrency: int) -> Post:
         """A worker with its own links to both servers."""
@@ -292,7 +297,14 @@ def open_field(seed: int, folder: Path, *, steady: int = 1, **changes: Any) -> I
         migrate.upgrade(url)
         unreadable = strangers.settle(url)
         recorder.install(url)
-        env = {"SOAK_SEED": str(seed), "SOAK_STEADY": str(steady), "TEST_EFFECTS": str(folder / "effects.log")}
+        orders = folder / "orders"
+        orders.mkdir()
+        env = {
+            nemesis.VARIABLE: str(orders),
+            "SOAK_SEED": str(seed),
+            "SOAK_STEADY": str(steady),
+            "TEST_EFFECTS": str(folder / "effects.log"),
+        }
         settings = settings_for(url, broker.url, changes)
         pooler = stack.enter_context(_pooler(url, folder)) if bouncer.installed() else None
         made = Field(seed, folder, server, broker, url, settings, nest, stack, env, unreadable, pooler)

@@ -15,9 +15,12 @@ from orchestrator import Context, Flow, Manifest, step
 from tests.proof.recorder import write_line
 from tests.soak import mutants
 from tests.soak.plans import plans, timed
+from tests.support import nemesis
 
 if mutants.VARIABLE in os.environ:
     mutants.apply(os.environ[mutants.VARIABLE])
+if nemesis.VARIABLE in os.environ:
+    nemesis.arm(["claim.committed"])
 
 
 class Hopeless(Exception):

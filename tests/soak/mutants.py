@@ -109,7 +109,7 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "no fence": ("pause", "pause-child"),
     "no join counter": (),
     "now() for clock_timestamp()": ("pause",),
-    "release without version": ("deploy-late",),
+    "release without version": ("deploy-asleep",),
     "publish before commit": (),
     "no re-dispatch": ("messages-drop", "broker-flush"),
     "sweeper without version": ("kill-child", "pause", "link-database-swallow"),

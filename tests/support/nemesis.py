@@ -7,6 +7,7 @@ means, takes it (a rename, so it happens once, however many processes there are 
 import json
 import os
 import signal
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -53,11 +54,11 @@ def clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def arm() -> None:
-    """Watch every point in this process and those it forks. Called when a worker loads the test's flows."""
+def arm(points: Iterable[str] = faults.POINTS) -> None:
+    """Watch these points in this process and those it forks. Called when a worker loads the test's flows."""
     global _main_pid
     _main_pid = os.getpid()
-    for point in faults.POINTS:
+    for point in points:
         faults.arm(point, partial(strike, point))
 
 
