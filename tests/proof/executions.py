@@ -60,6 +60,8 @@ def i2_reruns_are_explained(history: History) -> Iterator[Violation]:
             yield from _again(history, place, earlier, later)
     for (run_id, step_key, attempt), _ in history.attempts():
         for claim in given(history, run_id, step_key, attempt):
+            if claim.status == "released" and not _told_to_stop(history, claim):
+                yield Violation("I2", f"attempt {attempt} is released by a deploy that never was", run_id, step_key)
             if claim.status in LOST and not explanations(history, claim):
                 yield Violation(
                     "I2",
@@ -97,6 +99,13 @@ def explanations(history: History, claim: Given) -> list[str]:
         if explains(fault) and (not fault.pids or fault.pids & pids)
     ]
     return faults or _ended_neighbours(history, claim)
+
+
+def _told_to_stop(history: History, claim: Given) -> bool:
+    """Whether a deploy had struck its worker before the claim was over."""
+    assert claim.ended is not None
+    pids, at = pids_of(claim.claimed.new["owner"]), claim.ended.at
+    return any(one.kind.startswith("deploy") and one.from_ns <= at and one.pids & pids for one in history.faults)
 
 
 def explains(fault: Fault) -> bool:

@@ -66,6 +66,11 @@ def a_cancel_stops_what_had_not_begun() -> History:
 
 
 @right
+def a_deploy_kills_a_worker_before_its_step_ends() -> History:
+    return Story({"a": call()}).start().released("deploy-kill").history()
+
+
+@right
 def an_operator_retries() -> History:
     story = Story({"a": call()}).start(fates={"a": {"f": 2}})
     story.claim("a")

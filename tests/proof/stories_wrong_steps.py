@@ -50,6 +50,11 @@ def a_step_is_lost_without_a_fault() -> History:
 
 
 @wrong("I2")
+def a_step_is_released_by_a_deploy_that_never_was() -> History:
+    return Story({"a": call()}).start().released("kill").history()
+
+
+@wrong("I2")
 def a_step_is_lost_to_the_fault_of_another_worker() -> History:
     story = taken_over()
     story.faults[0] = replace(story.faults[0], pids=frozenset({20, 21}))

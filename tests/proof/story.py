@@ -204,6 +204,18 @@ class Story:
         self.set_step(key, crashes=self.step(key).get("crashes", 0) + 1)
         self._dispatch(key)
 
+    def released(self, kind: str) -> "Story":
+        """A handler is torn away by this, and its step is released as by a deploy; another worker runs it."""
+        self.claim("a")
+        self.begin("a")
+        self.fault(kind)
+        self.tick()
+        self.commit()
+        self.over("a", "released")
+        self._dispatch("a")
+        self.do("a", OTHER)
+        return self.end_run()
+
     def fault(self, kind: str = "kill", seconds: float = 1.0, pids: frozenset[int] = frozenset({MAIN, CHILD})) -> None:
         """It begins now, and time does not pass here."""
         self.faults.append(Fault(kind, "w0", self.now, self.now + int(seconds * SECOND), pids))

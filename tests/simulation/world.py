@@ -255,6 +255,7 @@ class World:
     def shut_down(self, process: Process) -> None:
         """SIGTERM: what is not started is given back."""
         self._say(f"{process.name} stops")
+        self._fault("deploy", process.pids(), process.name)
         process.state.shared.stop()
 
     def restart(self, process: Process) -> None:
