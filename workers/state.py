@@ -131,7 +131,7 @@ class WorkerState:
         ledger = Ledger.connect(
             settings.require_database_url(),
             # A thread keeps one connection, and takes a second for a transaction; the keeper's loops come on top.
-            pool_size=max(settings.database_pool_size, 2 * self.threads + 13),
+            pool_size=max(settings.database_pool_size, 2 * self.threads + 15),
             statement_timeout=settings.statement_timeout,
             name=f"orchestrator {self.worker_id}",
         )
