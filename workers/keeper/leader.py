@@ -65,28 +65,34 @@ class Leader:
     # ----
 
     def _turn(self, ledger: Ledger) -> float:
-        if self._held is not None and (self._resigned or monotonic() - self._since > _TERM_S):
-            self._let_go()
-            if self._resigned:
-                self._resigned = False
-                self._until = monotonic() + 3 * self.ask_s
-                return 2 * self.ask_s  # the others ask meanwhile
         if self._held is None:
-            return self._ask(ledger)
+            with ledger.auto() as tx:  # a single statement, for most ask in vain
+                free = workers.lead(tx, self.silent_s)
+            return self._begin(ledger) if free else self._stand_by()
+        if self._resigned:
+            self._resigned = False
+            self._let_go()
+            self._until = monotonic() + 3 * self.ask_s
+            return 2 * self.ask_s  # the others ask meanwhile
+        if monotonic() - self._since > _TERM_S:
+            self._let_go()
+            return self._begin(ledger)
         asked = monotonic()
         workers.still_leads(self._held)
         self._until = asked + self.silent_s
         return 2 * self.ask_s
 
-    def _ask(self, ledger: Ledger) -> float:
+    def _begin(self, ledger: Ledger) -> float:
+        """A term."""
         asked = monotonic()
-        with ledger.auto() as tx:  # a single statement, for most ask in vain
-            free = workers.lead(tx, self.silent_s)
-        if not free or not self._take(ledger):
-            self._until = 0.0
-            return self.ask_s
+        if not self._take(ledger):
+            return self._stand_by()
         self._since, self._until = asked, asked + self.silent_s
         return 2 * self.ask_s
+
+    def _stand_by(self) -> float:
+        self._until = 0.0
+        return self.ask_s
 
     def _take(self, ledger: Ledger) -> bool:
         connection = ledger.engine.connect()

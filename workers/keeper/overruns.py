@@ -11,8 +11,8 @@ from orchestrator.workers.state import WorkerState
 
 
 class Overruns:
-    """Asks each second while a handler runs here; an idle worker, whose claims are between two steps at most, once in a
-    sweep."""
+    """Asks each second while a handler runs here, and every other sweep while none does: claims may be held between two
+    steps."""
 
     def __init__(self, state: WorkerState, children: Children) -> None:
         self._state = state
@@ -23,7 +23,7 @@ class Overruns:
     def page(self) -> Swept:
         if monotonic() < self._next and not self._state.busy:
             return Swept()
-        self._next = monotonic() + self._state.settings.sweep_interval.total_seconds()
+        self._next = monotonic() + 2 * self._state.settings.sweep_interval.total_seconds()
         found = sweep.overruns(self._state.runtime().ledger, self._state.worker_id, self._walk)
         for overrun in found:
             self._children.stop(overrun)
