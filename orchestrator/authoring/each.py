@@ -38,6 +38,7 @@ def each(
     if tracer is None:
         refuse("`each` works in a flow body only", f"write `[{step.type}.fn(x) for x in items]`")
     _check_concurrency(concurrency)
+    tracer.use(step.base)
     item = _item_parameter(step, fixed)
     kind = step.signature.kind(item)
     inputs = {**step.encode_arguments(tracer, _checked(step, item, fixed)), item: _ITEM}
@@ -48,7 +49,6 @@ def each(
         steps={step.type: step.step_def(inputs=inputs)},
     )
     asked = key if key is not None else step.key
-    tracer.use(step.base)
     loop_key = tracer.free_key(asked or step.type, exact=asked is not None)
     return cast(list[R], tracer.add(loop_key, loop, list[step.signature.returns]))  # type: ignore[name-defined]
 

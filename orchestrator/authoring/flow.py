@@ -3,19 +3,20 @@
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, cast, overload
 
 from pydantic import JsonValue, ValidationError
 from typing_extensions import TypeVar
 
+from orchestrator.authoring.body import Body
 from orchestrator.authoring.literals import encode
 from orchestrator.authoring.placeholder import refuse
 from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.step import AnyStep, Length
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.authoring.where import caller, place_in
-from orchestrator.core.manifest import Manifest
+from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.manifest_checks import Problem
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import dumps, explain
@@ -79,6 +80,7 @@ class Flow(Generic[P, R]):
         for one in steps:
             if handlers.setdefault(one.type, one.base).fn is not one.fn:
                 raise ManifestInvalid(f"Two steps have the type `{one.type}`. Fix: name one with `@step(key=…)`.")
+            one.signature.check_kinds()
         manifest.require(handlers, extra=_inputs_problems(manifest, handlers))
         return Flow(manifest, handlers, None)
 
@@ -189,7 +191,8 @@ class FlowDecorator:
             signature.fail("is `async def`", "write `def`: its body is only traced, never run")
         if signature.context_param is not None:
             signature.fail("takes a Context", "take it in a step")
-        tracer, output = _trace(signature, name)
+        signature.check_kinds()
+        tracer, output = _traced(signature, name)
         fields = {"name": name, "description": signature.summary, **self._fields}
         try:
             manifest = Manifest(
@@ -209,12 +212,43 @@ class FlowDecorator:
         return found
 
 
-def _trace(signature: Signature, name: str) -> tuple[Tracer, JsonValue]:
-    """Run the body once on placeholders."""
-    tracer = Tracer(name)
-    given = {p: tracer.input(p, signature.kind(p)) for p in signature.inputs.parameters}
+def _traced(signature: Signature, name: str) -> tuple[Tracer, JsonValue]:
+    """The graph of the body, which must be the same the second time.
+
+    Raises:
+        AuthoringError: the body holds what no graph can show, or gives another graph each time.
+    """
     if current() is not None:
         signature.fail("is defined in the body of another flow", "define it at the top of a module")
+    body = Body(cast(FunctionType, signature.fn), name)
+    tracer, output = _trace(signature, name, body)
+    body.require_reached()
+    again, output_again = _trace(signature, name, body)
+    if (tracer.steps, output) != (again.steps, output_again):
+        difference = _difference(tracer.steps, again.steps) or f"the result was {output!r}, then {output_again!r}"
+        signature.fail(
+            f"gave another graph the second time: {difference}",
+            "keep the body free of time, chance and whatever changes while it runs: compute such values in a step",
+        )
+    return tracer, output
+
+
+def _difference(first: Mapping[str, StepDef], second: Mapping[str, StepDef]) -> str:
+    """The first step that is not the same."""
+    for key in [*first, *second]:
+        if key not in first or key not in second:
+            return f"step `{key}` is there only the {'first' if key in first else 'second'} time"
+        if first[key] != second[key]:
+            one, other = (json.loads(step.model_dump_json(exclude_defaults=True)) for step in (first[key], second[key]))
+            part = next(name for name in {**one, **other} if one.get(name) != other.get(name))
+            return f"`{part}` of step `{key}` was {one.get(part)!r}, then {other.get(part)!r}"
+    return ""
+
+
+def _trace(signature: Signature, name: str, body: Body) -> tuple[Tracer, JsonValue]:
+    """Run the body once on placeholders."""
+    tracer = Tracer(name, body)
+    given = {p: tracer.input(p, signature.kind(p)) for p in signature.inputs.parameters}
     with tracer.active():
         try:
             result = signature.fn(**given)

@@ -1,32 +1,31 @@
 """What a type holds: which attribute or item of a step's result leads where, before any value exists."""
 
 import dataclasses
-import types
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    NamedTuple,
-    NotRequired,
-    Required,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
 )
+from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, RootModel
-from typing_extensions import ReadOnly, is_typeddict
+from typing_extensions import is_typeddict
+from typing_inspection import typing_objects
+from typing_inspection.introspection import AnnotationSource, inspect_annotation, is_union_origin
 
 from orchestrator.core.suggest import did_you_mean
 
 PathParts = tuple[str | int, ...]
 _LISTS: Final = (list, deque, set, frozenset)
 _OPEN_LISTS: Final = frozenset({Sequence, Collection, Iterable})
-_WRAPPERS: Final = frozenset({Annotated, Required, NotRequired, ReadOnly})
+_STREAMS: Final = (Iterator, Generator, AsyncIterable, AsyncIterator, AsyncGenerator)
 
 
 class Member(NamedTuple):
@@ -95,18 +94,31 @@ def _in_union(kind: Any, look: Any, unknown: Member) -> Member:
 
 def _options(kind: Any) -> list[Any]:
     """The members of a union without None; wrappers (Annotated, NewType, aliases) are taken off."""
-    while True:
-        if get_origin(kind) in _WRAPPERS:
-            kind = get_args(kind)[0]
-        elif hasattr(kind, "__supertype__"):
-            kind = kind.__supertype__
-        elif type(kind).__name__ == "TypeAliasType":
-            kind = kind.__value__
-        else:
-            break
-    if get_origin(kind) in {Union, types.UnionType}:
+    kind = _bare(kind)
+    if is_union_origin(get_origin(kind)):
         return [option for member in get_args(kind) for option in _options(member)]
     return [] if kind is None or kind is type(None) else [kind]
+
+
+def _bare(kind: Any) -> Any:
+    """Without Annotated and the like, and what an alias or a NewType stands for."""
+    kind = inspect_annotation(kind, annotation_source=AnnotationSource.ANY).type
+    if typing_objects.is_newtype(kind):
+        return _bare(kind.__supertype__)
+    return _bare(kind.__value__) if typing_objects.is_typealiastype(kind) else kind
+
+
+def stream_in(kind: Any, around: frozenset[str] = frozenset()) -> Any:
+    """The first part of a type that can be read only once, such as an Iterator; None without any."""
+    kind = _bare(kind)
+    owner = get_origin(kind) or kind
+    if any(owner is one for one in _STREAMS):
+        return kind
+    if repr(kind) in around:  # a class that holds itself
+        return None
+    parts = [*get_args(kind), *(member.kind for member in (_fields(kind) or {}).values())]
+    inner = around | {repr(kind)}
+    return next((found for part in parts if (found := stream_in(part, inner)) is not None), None)
 
 
 def _attribute(kind: Any, name: str) -> Member:

@@ -9,6 +9,7 @@ from typing import Any, Final, NotRequired
 from pydantic import ConfigDict, ValidationError
 from typing_extensions import TypedDict
 
+from orchestrator.authoring import kinds
 from orchestrator.authoring.context import Context
 from orchestrator.authoring.where import caller_frame, place_of
 from orchestrator.core.suggest import did_you_mean
@@ -46,6 +47,18 @@ class Signature:
                 self.fail(f"takes `{_STARS[parameter.kind]}{name}`", "name each parameter: they are checked and stored")
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
                 self.fail(f"takes `{name}` by position only", "remove the `/`: inputs are stored by name")
+            if parameter.annotation is inspect.Parameter.empty:
+                self.fail(f"takes `{name}` without a type", f"annotate it: `{name}: str`, or `: Any` for plain JSON")
+
+    def check_kinds(self) -> None:
+        """
+        Raises:
+            AuthoringError: a parameter or the result is a stream, or holds one: what is stored can be read again.
+        """
+        for place, kind in [*((f"`{name}`", self.kind(name)) for name in self.inputs.parameters), ("", self.returns)]:
+            if (stream := kinds.stream_in(kind)) is not None:
+                what = f"takes {place} as" if place else "returns"
+                self.fail(f"{what} {kinds.show(stream)}, which can be read once", "annotate it as a `list[…]`")
 
     def fail(self, problem: str, fix: str) -> typing.NoReturn:
         """

@@ -68,10 +68,10 @@ class Step(Generic[P, R, F]):
         tracer = current()
         if tracer is None:
             return cast(R, self.fn(*args, **kwargs))
+        tracer.use(self.base)
         inputs = self.encode_arguments(tracer, self.bind(args, kwargs))
         key = tracer.free_key(self.key or self.type, exact=self.key is not None)
         definition = self.step_def(inputs=inputs, run_after=tracer.predecessors(self.after))
-        tracer.use(self.base)
         return cast(R, tracer.add(key, definition, self.signature.returns))
 
     # ---- in a flow body ----

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from orchestrator.authoring.placeholder import Node, Placeholder, node_of, refuse
+from orchestrator.authoring.where import caller_frame
 from orchestrator.core.expressions import Ref
 from orchestrator.core.manifest import StepDef
 from orchestrator.core.states import StepStatus
@@ -21,11 +23,19 @@ def current() -> "Tracer | None":
     return _CURRENT.get()
 
 
+class Way(Protocol):
+    """Whoever watches how the body comes to its steps."""
+
+    def step_called(self, frame: FrameType | None) -> None:
+        """`frame` is the user's that called the step."""
+
+
 class Tracer:
     """Collects the steps of one flow."""
 
-    def __init__(self, flow: str) -> None:
+    def __init__(self, flow: str, way: Way) -> None:
         self.flow = flow
+        self._way = way
         self.tracing = False
         self.steps: dict[str, StepDef] = {}
         self.handlers: dict[str, Step[Any, Any, Any]] = {}
@@ -57,7 +67,9 @@ class Tracer:
         return next(key for n in range(2, len(self.steps) + 3) if (key := f"{wanted}_{n}") not in self.steps)
 
     def use(self, step: "Step[Any, Any, Any]") -> None:
-        """Note the handler of a step type."""
+        """A step is called: note its handler, and the way that led to it."""
+        self._way.step_called(caller_frame())
+        step.signature.check_kinds()
         known = self.handlers.setdefault(step.type, step)
         if known.fn is not step.fn:
             refuse(

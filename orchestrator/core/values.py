@@ -4,10 +4,11 @@ Refused, with the path of the value, before anything is written: NaN and the inf
 cannot hold it), lone surrogates (UTF-8 cannot), and objects that JSON has no form for.
 """
 
+import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Generic, NoReturn, TypeVar
@@ -15,7 +16,13 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 import pydantic_core
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
-from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, core_schema
+from pydantic_core import (
+    PydanticSerializationError,
+    PydanticSerializationUnexpectedValue,
+    SchemaSerializer,
+    SchemaValidator,
+    core_schema,
+)
 
 from orchestrator.errors import ValueRefused
 
@@ -163,22 +170,62 @@ _CONFIG: Final[core_schema.CoreConfig] = {
 }
 _OPAQUE: Final = frozenset({"metadata", "default", "expected", "members"})
 _CONFIGURED: Final = frozenset({"model", "dataclass", "typed-dict"})
+_CLASSES: Final = frozenset({"model", "dataclass"})
+_LOST: Final = "a field that only a subclass of the declared class has, and would be lost"
 
 
-def _configured(schema: Any) -> Any:
-    """The schema with our JSON rules in every class; a class's own settings win.
-
-    A configuration given to TypeAdapter does not reach models and dataclasses, so bytes and NaN inside them would
-    follow pydantic's defaults (UTF-8 only; null).
-    """
+def _rewritten(schema: Any, change: Callable[[dict[str, Any]], None]) -> Any:
+    """A copy of a core schema in which `change` was applied to every part."""
     if isinstance(schema, dict):
-        new = {key: value if key in _OPAQUE else _configured(value) for key, value in schema.items()}
-        if new.get("type") in _CONFIGURED:
-            new["config"] = {**_CONFIG, **(new.get("config") or {})}
+        new = {key: value if key in _OPAQUE else _rewritten(value, change) for key, value in schema.items()}
+        change(new)
         return new
     if isinstance(schema, list):
-        return [_configured(item) for item in schema]
-    return tuple(_configured(item) for item in schema) if type(schema) is tuple else schema
+        return [_rewritten(item, change) for item in schema]
+    return tuple(_rewritten(item, change) for item in schema) if type(schema) is tuple else schema
+
+
+def _configure(part: dict[str, Any]) -> None:
+    """Our JSON rules in every class, where its own settings win; and a list for `Iterable[…]`.
+
+    A configuration given to TypeAdapter does not reach models and dataclasses, so bytes and NaN inside them would
+    follow pydantic's defaults (UTF-8 only; null). Its form of Iterable is an iterator: a second loop over
+    it would be empty.
+    """
+    if part.get("type") in _CONFIGURED:
+        part["config"] = {**_CONFIG, **(part.get("config") or {})}
+    elif part.get("type") == "generator":
+        part["type"] = "list"
+        part.setdefault("serialization", core_schema.wrap_serializer_function_ser_schema(_write_as_list))
+
+
+def _write_as_list(value: Iterable[object], as_list: core_schema.SerializerFunctionWrapHandler) -> object:
+    """A model that the user built holds the iterator, one that was read holds the list."""
+    return as_list(value if isinstance(value, list) else list(value))
+
+
+def _watch_subclasses(part: dict[str, Any]) -> None:
+    """Make a serializer complain of an instance whose class has fields that the declared class does not have."""
+    if part.get("type") not in _CLASSES or "serialization" in part:
+        return
+    declared = part["cls"]
+
+    def write(value: object, as_declared: core_schema.SerializerFunctionWrapHandler) -> object:
+        if _adds_fields(type(value), declared):
+            raise PydanticSerializationUnexpectedValue(f"{type(value).__name__} has more fields")
+        return as_declared(value)
+
+    part["serialization"] = core_schema.wrap_serializer_function_ser_schema(write)
+
+
+def _adds_fields(kind: type, declared: type) -> bool:
+    return issubclass(kind, declared) and bool(_fields_of(kind) - _fields_of(declared))
+
+
+def _fields_of(kind: type) -> frozenset[str]:
+    if dataclasses.is_dataclass(kind):
+        return frozenset(field.name for field in dataclasses.fields(kind))
+    return frozenset(getattr(kind, "__pydantic_fields__", ()))
 
 
 class Codec(Generic[T]):
@@ -192,15 +239,21 @@ class Codec(Generic[T]):
         Raises:
             ValueRefused: pydantic knows no JSON form for the type.
         """
+        self._classes: list[type] = []
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(kind)
-            schema = _configured(self._adapter.core_schema)
+            schema = _rewritten(self._adapter.core_schema, self._configure)
         except (PydanticUserError, NameError, TypeError) as exc:
             reason = str(exc).partition("\n")[0]
             raise ValueRefused(f"No JSON form for the type {kind!r}: {reason}", path="", problem=reason) from exc
         # the ready-made validator of each class has the class's own JSON rules; ours must be built anew
         self._validator = SchemaValidator(schema, _CONFIG, _use_prebuilt=False)
         self._serializer = SchemaSerializer(schema, _CONFIG, _use_prebuilt=False)
+
+    def _configure(self, part: dict[str, Any]) -> None:
+        _configure(part)
+        if part.get("type") in _CLASSES and "serialization" not in part:
+            self._classes.append(part["cls"])
 
     def dumps(self, value: object) -> str:
         """Check a Python value and write it.
@@ -217,12 +270,44 @@ class Codec(Generic[T]):
             text = self._to_json(value).decode()
         except (PydanticSerializationError, ValueError, RecursionError) as exc:
             _refuse(self._plain(value), exc, plain=False)
+        if self._may_lose(value, text):
+            self._refuse_subclasses(value)
         if "\\u0000" in text or "NaN" in text or "Infinity" in text:
             _refuse_if_found(json.loads(text), plain=True)
         return text
 
-    def _to_json(self, value: object) -> bytes:
-        return self._serializer.to_json(value, by_alias=False, round_trip=True, warnings="error")
+    def _to_json(self, value: object, *, as_it_is: bool = False) -> bytes:
+        return self._serializer.to_json(
+            value, by_alias=False, round_trip=True, warnings="error", serialize_as_any=as_it_is
+        )
+
+    def _may_lose(self, value: object, text: str) -> bool:
+        """Whether something in it may have fields that are not declared. No class has a subclass: nothing has."""
+        if not any(type.__subclasses__(one) for one in self._classes):
+            return False
+        try:
+            return self._to_json(value, as_it_is=True).decode() != text
+        except (PydanticSerializationError, ValueError, RecursionError):
+            return True
+
+    def _refuse_subclasses(self, value: object) -> None:
+        """The declared class decides what is written, so what a subclass adds would be lost without a word."""
+        try:
+            self._watchful.to_python(value, by_alias=False, round_trip=True, warnings="error")
+        except PydanticSerializationError as exc:
+            wide = self._serializer.to_python(value, by_alias=False, round_trip=True, serialize_as_any=True)
+            place = show_path(_first_extra(self._plain(value), wide))
+            raise ValueRefused(
+                f"{place or 'The value'} is {_LOST}. "
+                "Fix: name the subclass in the annotation, such as `Base | Derived`, or give the declared class.",
+                path=place,
+                problem=_LOST,
+            ) from exc
+
+    @cached_property
+    def _watchful(self) -> SchemaSerializer:
+        schema = _rewritten(_rewritten(self._adapter.core_schema, _configure), _watch_subclasses)
+        return SchemaSerializer(schema, _CONFIG, _use_prebuilt=False)
 
     def _plain(self, value: object) -> object:
         try:
@@ -253,6 +338,20 @@ class Codec(Generic[T]):
                 return self._adapter.json_schema(by_alias=False)
         except PydanticUserError:
             return {}
+
+
+def _first_extra(narrow: object, wide: object, path: PathParts = ()) -> PathParts:
+    """Where `wide` has the first name that `narrow` has not; both are one value without classes."""
+    if isinstance(narrow, dict) and isinstance(wide, dict):
+        extra = [key for key in wide if key not in narrow]
+        parts = [(key, narrow[key], wide[key]) for key in wide.keys() & narrow.keys()]
+        if extra:
+            return (*path, str(extra[0]))
+    elif isinstance(narrow, list | tuple) and isinstance(wide, list | tuple):
+        parts = [(index, *pair) for index, pair in enumerate(zip(narrow, wide, strict=False))]
+    else:
+        return ()
+    return next((found for key, one, other in parts if (found := _first_extra(one, other, (*path, key)))), ())
 
 
 def explain(error: ValidationError) -> tuple[str, str]:

@@ -4,17 +4,18 @@ import asyncio
 import dataclasses
 import inspect
 import json
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 import orchestrator
 from orchestrator import Context, Flow, Manifest, Step, each, flow, step
-from orchestrator.core.manifest import Backoff
+from orchestrator.core.manifest import Backoff, StepDef
 from orchestrator.core.states import StepStatus
 from orchestrator.errors import (
     AuthoringError,
@@ -29,6 +30,10 @@ class Line(BaseModel):
     sku: str
     count: int = 1
     blob: bytes = b""
+
+
+class Gift(Line):
+    wrap: str
 
 
 class Order(BaseModel):
@@ -230,6 +235,73 @@ def test_an_unreadable_annotation_or_type_is_named():
     for one, says in ((odd, "Missing"), (opaque, "cannot be stored")):
         with pytest.raises(AuthoringError, match=says):
             one.decode_inputs("{}")
+
+
+def test_a_parameter_without_a_type_is_refused():
+    with pytest.raises(AuthoringError, match=r"step `bare` takes `a` without a type\. Fix: annotate it: `a: str`"):
+
+        @step
+        def bare(a, b: int) -> None: ...  # type: ignore[no-untyped-def]
+
+    with pytest.raises(AuthoringError, match="flow `bare` takes `n` without a type"):
+
+        @flow(name="bare")
+        def bare_flow(n): ...  # type: ignore[no-untyped-def]
+
+
+class Stream(BaseModel):
+    rows: Generator[int, None, None]
+
+
+Rows = TypeAliasType("Rows", Iterator[int])
+
+
+@pytest.mark.parametrize(
+    "kind", [Iterator[int], Generator[int, None, None], AsyncIterator[int], list[Iterator[int]], Stream, Rows | None]
+)
+def test_what_can_be_read_once_is_refused_when_the_flow_is_registered(kind):
+    def takes(rows: Any) -> None: ...
+
+    def gives() -> Any: ...
+
+    takes.__annotations__["rows"] = gives.__annotations__["return"] = kind
+    taking, giving = step(takes), step(gives)
+    says = "step `takes` takes `rows` as .*, which can be read once. Fix: annotate it as a `list"
+    with pytest.raises(AuthoringError, match=says):
+
+        @flow(name="streams")
+        def streams() -> None:
+            taking([])
+
+    with pytest.raises(AuthoringError, match=says):
+        Flow.from_manifest(Manifest(name="x", steps={"s": StepDef(type="takes")}), [taking])
+    with pytest.raises(AuthoringError, match=r"step `gives` returns .*, which can be read once"):
+
+        @flow(name="given")
+        def given() -> None:
+            giving()
+
+    with pytest.raises(AuthoringError, match=r"flow `takes` takes `rows` as .*, which can be read once"):
+        flow(takes)
+
+
+def test_an_iterable_arrives_as_a_list():
+    @step
+    def mean(prices: Iterable[float], *, of: tuple[str, Iterable[int]] = ("", ())) -> float:
+        return sum(prices) / sum(1 for _ in prices)
+
+    assert mean.fn(**mean.decode_inputs('{"prices": [10, 20, 30]}')) == 20.0
+    assert mean.decode_inputs('{"prices": [], "of": ["a", [1]]}') == {"prices": [], "of": ("a", [1])}
+
+
+def test_a_result_that_would_lose_fields_of_a_subclass_is_refused():
+    @step
+    def find() -> list[Line]:
+        return [Gift(sku="a", wrap="red")]
+
+    with pytest.raises(OutputInvalid, match=r"\[0\]\.wrap is a field that only a subclass") as caught:
+        find.encode_output(find.fn())
+    assert caught.value.path == "[0].wrap"
 
 
 # ---- flows ----

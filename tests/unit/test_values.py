@@ -2,17 +2,18 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, computed_field
 from typing_extensions import TypedDict
 
 from orchestrator.core.values import Codec, dumps, explain, loads, show_path
@@ -219,6 +220,108 @@ def test_explain_names_all_that_does_not_fit():
     assert path == "a[1]"
     assert "b: Input should be a valid" in text
     assert "got 'x'" in text
+
+
+class Event(BaseModel):
+    id: int
+
+
+class Payment(Event):
+    amount: int
+
+
+class Renamed(Event):
+    """Adds nothing that is stored."""
+
+    def twice(self) -> int:
+        return self.id * 2
+
+
+@dataclasses.dataclass
+class Parcel:
+    id: int
+
+
+@dataclasses.dataclass
+class Insured(Parcel):
+    value: int
+    kind: ClassVar[str] = "insured"
+
+
+@dataclasses.dataclass
+class Marked(Parcel):
+    kind: ClassVar[str] = "marked"
+
+
+class Envelope(BaseModel):
+    event: Event
+    more: list[Event | None] = []
+
+
+PAYMENT, INSURED = Payment(id=1, amount=500), Insured(id=1, value=9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "path"),
+    [
+        (Event, PAYMENT, "amount"),
+        (list[Event], [Event(id=0), PAYMENT], "[1].amount"),
+        (dict[str, tuple[int, Event]], {"x": (1, PAYMENT)}, "x[1].amount"),
+        (Event | None, PAYMENT, "amount"),
+        (Event | Parcel, PAYMENT, "amount"),
+        (Envelope, Envelope(event=PAYMENT), "event.amount"),
+        (Envelope, Envelope(event=Event(id=0), more=[None, PAYMENT]), "more[1].amount"),
+        (Parcel, INSURED, "value"),
+        (list[Parcel | None], [INSURED], "[0].value"),
+    ],
+)
+def test_fields_that_only_a_subclass_has_are_refused_and_not_dropped(kind, value, path):
+    with pytest.raises(ValueRefused) as caught:
+        Codec(kind).dumps(value)
+    assert caught.value.path == path
+    assert "only a subclass of the declared class has, and would be lost. Fix: name the subclass" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        (Event | Payment, PAYMENT, '{"id":1,"amount":500}'),
+        (Payment | Event, PAYMENT, '{"id":1,"amount":500}'),
+        (list[SerializeAsAny[Event]], [PAYMENT], '[{"id":1,"amount":500}]'),
+        (Event, Renamed(id=1), '{"id":1}'),
+        (Parcel | Insured, INSURED, '{"id":1,"value":9}'),
+        (Parcel, Marked(id=1), '{"id":1}'),
+        (Any, [PAYMENT], '[{"id":1,"amount":500}]'),
+    ],
+)
+def test_a_subclass_is_kept_where_nothing_is_lost(kind, value, text):
+    assert Codec(kind).dumps(value) == text
+
+
+class Basket(BaseModel):
+    prices: Iterable[int]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "read"),
+    [
+        (Iterable[int], (n for n in (1, 2)), [1, 2]),
+        (Iterable, [1, "a"], [1, "a"]),
+        (tuple[str, Iterable[int]], ("a", {1: 1, 2: 2}.keys()), ("a", [1, 2])),
+        (dict[str, Iterable[float]], {"x": (1.5,)}, {"x": [1.5]}),
+        (Iterable[int] | None, [1], [1]),
+    ],
+)
+def test_an_iterable_is_read_as_a_list(kind, value, read):
+    codec = Codec(kind)
+    assert codec.loads(codec.dumps(value)) == read
+
+
+def test_an_iterable_in_a_model_is_read_as_a_list():
+    codec = Codec(Basket)
+    again = codec.loads(codec.dumps(Basket(prices=[1, 2])))
+    assert again.prices == [1, 2]
+    assert sum(again.prices) == sum(again.prices) == 3
 
 
 def test_a_type_without_a_json_form_is_refused():
