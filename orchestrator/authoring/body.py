@@ -7,6 +7,7 @@ was called. An interactive session or `exec` has no source; then only what place
 import ast
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,14 +90,19 @@ class _Function:
                 found.append(([part.target], part.iter))
         return found
 
-    def step_of(self, callee: ast.expr) -> object:
+    @cached_property
+    def _renamed(self) -> dict[str, ast.expr]:
+        """The function's own names that are given something once."""
+        single = [(to[0].id, value) for to, value in self._assigned if len(to) == 1 and isinstance(to[0], ast.Name)]
+        times = Counter(name for targets, _ in self._assigned for target in targets for name in _names(target))
+        return {name: value for name, value in single if times[name] == 1 and name not in _names(value)}
+
+    def step_of(self, callee: ast.expr, around: frozenset[str] = frozenset()) -> object:
         """The step (or `each`) that a call calls, also with options and under a name of the function's own."""
         if isinstance(callee, ast.Call) and isinstance(callee.func, ast.Attribute) and callee.func.attr == "options":
-            return self.step_of(callee.func.value)
-        if isinstance(callee, ast.Name):
-            given = [v for to, v in self._assigned if any(isinstance(t, ast.Name) and t.id == callee.id for t in to)]
-            if len(given) == 1 and given[0] is not callee and not _names(given[0]) & {callee.id}:
-                return self.step_of(given[0])
+            return self.step_of(callee.func.value, around)
+        if isinstance(callee, ast.Name) and callee.id in self._renamed and callee.id not in around:
+            return self.step_of(self._renamed[callee.id], around | {callee.id})
         value = self.source.value(callee)
         return value if isinstance(value, Step) or value is each else None
 

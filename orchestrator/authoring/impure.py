@@ -30,6 +30,7 @@ _NAMES: Final = {
 _MODULES: Final = {
     "time": _CLOCK,
     "random": _CHANCE,
+    "_random": _CHANCE,
     "secrets": _CHANCE,
     "uuid_utils": _CHANCE,
     "numpy.random": _CHANCE,

@@ -66,6 +66,14 @@ class Placeholder:
             refuse(f"{node.label} was made into a text", _TEXT)
         return f"<placeholder {node.ref}>"
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What `isinstance` asks; every answer would be one about the placeholder."""
+        node = self._orchestrator_node
+        if node.owner.tracing and is_user_code(sys._getframe(1)):
+            refuse(f"{node.label} was asked for its class (`isinstance`), and has no value yet", _DECIDE)
+        return Placeholder
+
     def __copy__(self) -> "Placeholder":
         return self
 
