@@ -1,18 +1,20 @@
 """Finding flows: modules and .py files by name, installed packages by the entry-point group `orchestrator.flows`."""
 
-import hashlib
 import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from orchestrator.authoring.flow import Flow
+from orchestrator.authoring.modules import as_written, module_name
 from orchestrator.authoring.where import is_own
 from orchestrator.core.suggest import closest
 from orchestrator.errors import AuthoringError, DiscoveryError, OrchestratorError
@@ -23,7 +25,7 @@ GROUP = "orchestrator.flows"
 def load_flows(spec: Iterable[str] = ()) -> dict[str, Flow[Any, Any]]:
     """Every flow at the top level of the named modules or .py files and of the entry points, by name.
 
-    Modules are looked up in the current folder too.
+    Modules are looked up in the current folder too, after everything that is installed.
 
     Raises:
         DiscoveryError: a module is missing, cannot be imported or holds no flow, or two flows have one name.
@@ -32,7 +34,8 @@ def load_flows(spec: Iterable[str] = ()) -> dict[str, Flow[Any, Any]]:
     for module, origin in _modules(spec):
         flows = [value for value in vars(module).values() if isinstance(value, Flow)]
         if not flows:
-            raise DiscoveryError(f"{origin} holds no flow. Fix: decorate a function in it with `@flow`.", origin=origin)
+            fix = _hidden(Path.cwd(), module) or "decorate a function in it with `@flow`."
+            raise DiscoveryError(f"{origin} holds no flow. Fix: {fix}", origin=origin)
         _add(found, flows)
     for flows in _from_entry_points():
         _add(found, flows)
@@ -68,14 +71,13 @@ def _load_module(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise DiscoveryError(f"{name!r} is no module name. Fix: give `package.module` or a path that ends in .py.")
     _put_on_path(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as exc:
-        if exc.name is not None and (name == exc.name or name.startswith(exc.name + ".")):
-            raise DiscoveryError(f"There is no module {name!r}. Fix: {_hint(name)}", module=name) from exc
-        raise _import_failed(name, exc) from exc
-    except Exception as exc:
-        raise _import_failed(name, exc) from exc
+    with _told(name, Path.cwd()):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as exc:
+            if exc.name is not None and (name == exc.name or name.startswith(exc.name + ".")):
+                raise DiscoveryError(f"There is no module {name!r}. Fix: {_hint(name)}", module=name) from exc
+            raise
 
 
 def _hint(name: str) -> str:
@@ -92,7 +94,7 @@ def _load_file(path: Path) -> ModuleType:
     if not full.is_file():
         raise DiscoveryError(f"There is no file {path}. Fix: check the path; here is {Path.cwd()}.", module=str(path))
     _put_on_path(full.parent)
-    name = f"orchestrator_flows_{full.stem}_{hashlib.sha256(str(full).encode()).hexdigest()[:12]}"
+    name = module_name(full)
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, full)
@@ -101,43 +103,98 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: annotations and pickles look it up
     try:
-        spec.loader.exec_module(module)
-    except Exception as exc:
+        with _told(str(path), full.parent):
+            spec.loader.exec_module(module)
+    except DiscoveryError:
         del sys.modules[name]
-        raise _import_failed(str(path), exc) from exc
+        raise
     return module
 
 
 def _put_on_path(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    """After what is installed: a project's own `queue.py` may not take the place of what libraries import."""
+    if str(folder) in sys.path:
+        return
+    installed = set(sysconfig.get_paths().values())
+    last = max((at for at, entry in enumerate(sys.path) if entry in installed), default=len(sys.path))
+    sys.path.insert(last + 1, str(folder))
 
 
-def _import_failed(name: str, exc: Exception) -> DiscoveryError:
+@contextmanager
+def _told(name: str, folder: Path) -> Iterator[None]:
+    """Whatever goes wrong while a module is loaded is about the user's own line; `sys.exit` does not end us."""
+    try:
+        yield
+    except DiscoveryError:
+        raise
+    except SystemExit as exc:
+        message = f"{name} ended itself while it was loaded: sys.exit({exc.code!r}) at {_place(exc)}."
+        fix = 'a module of flows is only imported; keep what a program does under `if __name__ == "__main__":`.'
+        raise DiscoveryError(f"{message} Fix: {fix}", module=name) from exc
+    except Exception as exc:
+        raise _import_failed(name, exc, folder) from exc
+
+
+def _import_failed(name: str, exc: Exception, folder: Path) -> DiscoveryError:
     """Names the innermost line of the user's code; an authoring error already names its line."""
     if isinstance(exc, OrchestratorError):
         where = "" if isinstance(exc, AuthoringError) else f" at {_place(exc)}"
         return DiscoveryError(f"{name} cannot be loaded{where}: {exc.message}", module=name)
+    place = _place(exc)
+    if place is None:  # none of its lines was run: it is no text, not UTF-8, or may not be read
+        message = f"{name} cannot be read as Python: {type(exc).__name__}: {exc}"
+        return DiscoveryError(f"{message}. Fix: give a text file of Python that may be read.", module=name)
+    fix = _fix(name, exc, folder)
     return DiscoveryError(
-        f"{name} cannot be loaded: {type(exc).__name__}: {exc} at {_place(exc)}. Fix: correct that line.", module=name
+        as_written(f"{name} cannot be loaded: {type(exc).__name__}: {exc} at {place}. Fix: {fix}"), module=name
     )
 
 
-def _place(exc: Exception) -> str:
-    if isinstance(exc, SyntaxError) and exc.filename:
+def _fix(name: str, exc: Exception, folder: Path) -> str:
+    text = str(exc)
+    if "partially initialized module" in text:
+        return "two modules import each other; move what both need into a third."
+    if "relative import with no known parent" in text:
+        return f"name the module instead of the file: `{_dotted(Path(name).resolve())}`."
+    owner = exc.obj if isinstance(exc, AttributeError) else sys.modules.get(getattr(exc, "name", None) or "")
+    return _hidden(folder, owner) or "correct that line."
+
+
+def _dotted(file: Path) -> str:
+    """A file of a package as a module: from the current folder, or from the folder above the package."""
+    parts = [file.stem, file.parent.name]
+    folder = file.parent.parent
+    while folder != Path.cwd() and (folder / "__init__.py").exists():
+        parts.append(folder.name)
+        folder = folder.parent
+    return ".".join(reversed(parts))
+
+
+def _hidden(folder: Path, module: object) -> str | None:
+    """What to do about a module of the project that nobody can import, for it has the name of another one."""
+    if not isinstance(module, ModuleType) or getattr(module, "__file__", None) is None:
+        return None
+    top = module.__name__.partition(".")[0]
+    for own in (folder / f"{top}.py", folder / top):
+        if own.exists() and not Path(str(module.__file__)).resolve().is_relative_to(own):
+            return f"rename {own}: `import {top}` gives the installed module of that name, {module.__file__}."
+    return None
+
+
+def _place(exc: BaseException) -> str | None:
+    """`file:line` of the user's code; None when none of it was reached."""
+    if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
         return f"{exc.filename}:{exc.lineno}"
     frames = [f for f in traceback.extract_tb(exc.__traceback__) if "importlib" not in f.filename]
-    user = [f for f in frames if not is_own(f.filename)] or frames
-    return f"{user[-1].filename}:{user[-1].lineno}" if user else "an unknown line"
+    user = [f for f in frames if not is_own(f.filename)]
+    return f"{user[-1].filename}:{user[-1].lineno}" if user else None
 
 
 def _from_entry_points() -> Iterator[list[Flow[Any, Any]]]:
     """An entry point names a flow, a list of flows, or a module that holds flows."""
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        try:
+        with _told(f"The entry point `{point.name} = {point.value}`", Path.cwd()):
             value = point.load()
-        except Exception as exc:
-            raise _import_failed(f"The entry point `{point.name} = {point.value}`", exc) from exc
         yield _flows_in(value, f"{point.name} = {point.value}")
 
 

@@ -18,7 +18,7 @@ from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.authoring.where import caller, place_in
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.manifest_checks import Problem
-from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.suggest import closest, did_you_mean
 from orchestrator.core.values import dumps, explain
 from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused
 
@@ -266,11 +266,22 @@ def _trace(signature: Signature, name: str, body: Body) -> tuple[Tracer, JsonVal
 def _failed_body(signature: Signature, name: str, exc: Exception) -> AuthoringError:
     place = place_in(exc.__traceback__, signature.fn.__code__.co_filename) or signature.place
     reason = str(exc).partition("\n")[0]
-    return AuthoringError(
-        f"{place}: the body of flow `{name}` raised {type(exc).__name__}: {reason}. Fix: the body runs once, at "
-        "registration, on placeholders; move what needs values (also building models of them) into a step.",
-        place=place,
+    message = (
+        f"{place}: the body of flow `{name}` raised {type(exc).__name__}: {reason}. Fix: {_body_fix(signature, exc)}."
     )
+    return AuthoringError(message, place=place)
+
+
+def _body_fix(signature: Signature, exc: Exception) -> str:
+    if isinstance(exc, NameError) and exc.name is not None:
+        near = closest(exc.name, signature.fn.__globals__)
+        hint = f" (did you mean `{near}`?)" if near is not None else ""
+        return f"define or import `{exc.name}` above the flow{hint}"
+    if "partially initialized module" in str(exc):
+        return "two modules import each other; move the flow, or what both need, into a third"
+    if isinstance(exc, ImportError):
+        return "correct the import, and put it at the top of the module"
+    return "the body is only traced, on placeholders; move what needs values (also building models of them) into a step"
 
 
 def _input_schema(signature: Signature) -> dict[str, JsonValue]:

@@ -20,6 +20,7 @@ from typing_extensions import is_typeddict
 from typing_inspection import typing_objects
 from typing_inspection.introspection import AnnotationSource, inspect_annotation, is_union_origin
 
+from orchestrator.authoring.modules import as_written
 from orchestrator.core.suggest import did_you_mean
 
 PathParts = tuple[str | int, ...]
@@ -74,7 +75,8 @@ def show(kind: Any) -> str:
     """The type as a person writes it."""
     if kind is None or kind is type(None):
         return "None"
-    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
+    text = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
+    return as_written(text)
 
 
 def _in_union(kind: Any, look: Any, unknown: Member) -> Member:

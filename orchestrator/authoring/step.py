@@ -24,6 +24,7 @@ from orchestrator.authoring.placeholder import refuse
 from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.core.manifest import Backoff, StepDef
+from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import explain
 from orchestrator.errors import InputInvalid, OutputInvalid, ValueRefused
 
@@ -35,6 +36,23 @@ Length: TypeAlias = str | int | float | timedelta
 """A duration: `"30s"`, `"5m"`, a number of seconds, a timedelta."""
 BackoffLike: TypeAlias = str | Sequence[Length] | Backoff
 """`"1s..5m"` (exponential, full jitter), or the pauses one after the other."""
+
+
+def _known_only(options: Callable[..., Any]) -> Callable[..., Any]:
+    """An unknown option is told with the known ones; Python's own error names none."""
+    known = inspect.signature(options).parameters.keys() - {"self"}
+
+    @functools.wraps(options)
+    def checked(step: "AnyStep", /, **given: Any) -> Any:
+        for name in given.keys() - known:
+            more = "" if name not in _CONDITIONS else "; a step that runs after a failure is written in a manifest"
+            refuse(f"`options` of step `{step.type}` has no option `{name}`", did_you_mean(name, known) + more)
+        return options(step, **given)
+
+    return checked
+
+
+_CONDITIONS = frozenset({"on", "when", "on_failure", "on_error", "if_", "condition", "run_after"})
 
 
 class Step(Generic[P, R, F]):
@@ -107,6 +125,9 @@ class Step(Generic[P, R, F]):
         other.key = key if key is not None else self.key
         other.after = (*self.after, *_listed(after))
         return other
+
+    if not TYPE_CHECKING:
+        options = _known_only(options)
 
     def bind(self, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, object]:
         """The arguments of one call by name.

@@ -9,6 +9,8 @@ import pytest
 
 from orchestrator.authoring import discovery
 from orchestrator.authoring.discovery import load_flows
+from orchestrator.authoring.kinds import show
+from orchestrator.authoring.modules import as_written
 from orchestrator.errors import DiscoveryError
 
 FLOW = """
@@ -44,7 +46,7 @@ def _clean(monkeypatch, tmp_path):
 def write(name: str, text: str) -> Path:
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     return path
 
 
@@ -98,6 +100,53 @@ def test_nothing_named_is_nothing_found():
             "e5.py:20: the flow's input `n` was used as a condition",
         ),
         ({"e6.txt": "x"}, "./e6.txt", "is no Python file"),
+        ({"e7.py": "import sys\nsys.exit(3)\n"}, "e7.py", "e7.py ended itself while it was loaded: sys.exit(3) at"),
+        ({"e8.py": "import sys\nsys.exit('no')\n"}, "e8", "e8 ended itself while it was loaded: sys.exit('no') at"),
+        ({"e9.py": "x = '\0'\n"}, "e9.py", "e9.py cannot be read as Python: SyntaxError: source code"),
+        ({"e10.py": "x = '\udce9'\n"}, "e10", "e10 cannot be loaded: SyntaxError: (unicode error)"),
+        (
+            {"app/__init__.py": "", "app/a.py": "from .b import x\n", "app/b.py": "x = 1\n"},
+            "app/a.py",
+            "Fix: name the module instead of the file: `app.a`.",
+        ),
+        ({"app2/a.py": "from .b import x\n"}, "app2/a.py", "Fix: name the module instead of the file: `app2.a`."),
+        (
+            {"c1.py": "from c2 import two\none = 1\n", "c2.py": "from c1 import one\ntwo = 2\n"},
+            "c1",
+            "Fix: two modules import each other; move what both need into a third.",
+        ),
+        (
+            {"queue.py": "MINE = 1\n", "e11.py": "from queue import MINE\n"},
+            "e11.py",
+            "queue.py: `import queue` gives the installed module of that name, ",
+        ),
+        ({"redis/__init__.py": "MINE = 1\n", "e12.py": "import redis\nredis.MINE\n"}, "e12", "Fix: rename "),
+        ({"queue.py": FLOW.format(name="a")}, "queue", "queue holds no flow. Fix: rename "),
+        (
+            {"e13.py": FLOW.format(name="a") + "\n@flow\ndef bad() -> None:\n    audit(1)\n"},
+            "e13.py",
+            "NameError: name 'audit' is not defined. Fix: define or import `audit` above the flow.",
+        ),
+        (
+            {"e14.py": FLOW.format(name="a") + "\n@flow\ndef bad() -> None:\n    maker(1)\n"},
+            "e14.py",
+            "Fix: define or import `maker` above the flow (did you mean `make`?).",
+        ),
+        (
+            {"e15.py": FLOW.format(name="a") + "\n@flow\ndef bad() -> None:\n    import e15_no\n"},
+            "e15.py",
+            "Fix: correct the import, and put it at the top of the module.",
+        ),
+        (
+            {"e16.py": FLOW.format(name="a") + "\n@flow\ndef bad() -> None:\n    make.options(on='failed')(1)\n"},
+            "e16.py",
+            "`options` of step `make` has no option `on`. Fix: use one of `after`, `backoff`, `description`, `key`, ",
+        ),
+        (
+            {"e17.py": FLOW.format(name="a") + "\n@flow\ndef bad() -> None:\n    make.options(retires=1)(1)\n"},
+            "e17.py",
+            "`options` of step `make` has no option `retires`. Fix: did you mean `retries`?.",
+        ),
     ],
 )
 def test_what_cannot_be_loaded_names_the_reason(files, spec, says):
@@ -107,6 +156,28 @@ def test_what_cannot_be_loaded_names_the_reason(files, spec, says):
         load_flows([spec])
     assert says in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_a_projects_own_modules_never_take_the_place_of_others():
+    """Also of what is imported late, after the folder is on the path."""
+    for name in ("queue", "redis", "celery", "kombu", "email", "flower", "own_prices", "tabnanny"):
+        write(f"{name}.py", "MINE = True\n")
+    write("own.py", FLOW.format(name="a") + "import queue, redis, email, own_prices\nassert own_prices.MINE\n")
+    assert list(load_flows(["own.py"])) == ["a"]
+    import queue
+    import tabnanny
+
+    assert not hasattr(queue, "MINE")
+    assert not hasattr(tabnanny, "MINE")
+
+
+def test_classes_of_a_file_are_shown_by_the_name_of_the_file():
+    write("saga.py", FLOW.format(name="a"))
+    kind = load_flows(["saga.py"])["a"].handlers["make"].signature.returns
+    assert kind.__module__.startswith("orchestrator_flows_saga_")
+    assert as_written(f"{kind.__module__}.{kind.__qualname__} of {kind!r}") == "saga.Thing of <class 'saga.Thing'>"
+    assert show(list[kind]) == "list[saga.Thing]"
+    assert pickle.loads(pickle.dumps(kind(1))) == kind(1)
 
 
 def test_two_flows_of_one_name_are_refused_with_both_places():

@@ -4,6 +4,7 @@ import traceback
 from pathlib import Path
 from typing import Final
 
+from orchestrator.authoring.modules import as_written
 from orchestrator.core.facts import StepError
 
 _MESSAGE_LIMIT: Final = 4_000
@@ -16,7 +17,11 @@ def step_error(exc: BaseException, message: str | None = None) -> StepError:
     kind = type(exc)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     text = message or str(exc) or name
-    return StepError(type=name, message=storable(text[:_MESSAGE_LIMIT]), traceback=storable(trimmed(exc)))
+    return StepError(
+        type=as_written(name),
+        message=storable(as_written(text)[:_MESSAGE_LIMIT]),
+        traceback=storable(as_written(trimmed(exc))),
+    )
 
 
 def trimmed(exc: BaseException) -> str:
