@@ -139,6 +139,7 @@ class Body:
         self._sites: dict[_Position, _Site] = {}
         self._reached: set[_Position] = set()
         self._positions: dict[CodeType, list[tuple[int | None, ...]]] = {}
+        self._read: dict[CodeType, _Function | None] = {}
         self._seen: set[tuple[CodeType, frozenset[str]]] = set()
         source = Source.of(self._fn)
         if source is not None:
@@ -159,11 +160,9 @@ class Body:
         Raises:
             AuthoringError: one of them holds what no graph can show.
         """
-        while frame is not None:
-            if is_user_code(frame):
-                self._reached.add(self._position(frame))
-                if frame.f_code is self._fn.__code__:
-                    return
+        while frame is not None and is_user_code(frame):
+            self._reached.add(self._position(frame))
+            if frame.f_code is not self._fn.__code__ and self._is_users(frame.f_code, frame.f_globals.get("__name__")):
                 self._check_running(frame)
             frame = frame.f_back
 
@@ -251,7 +250,7 @@ class Body:
 
     def _refuse_hidden(self, function: _Function, scope: ast.AST) -> None:
         for part in parts(list(ast.iter_child_nodes(scope)), inner=True):
-            if isinstance(part, ast.Call) and function.step_of(part.func) is not None:
+            if isinstance(part, ast.Call) and self._leads_to_step(function, part):
                 where = getattr(scope, "name", "lambda")
                 fix = "call it in the body itself, or in a function at the top of the module that the body calls"
                 function.refuse(part, f"hides a call of `{ast.unparse(part.func)}` in `{where}`", fix)
@@ -269,40 +268,47 @@ class Body:
                 self._check_called(inner.function)
 
     def _called(self, function: _Function) -> Iterator["_Called"]:
-        for call in function.calls:
-            fn = function_of(function.source.value(call.func))
-            if fn is None or not self._is_users(fn):
-                continue
-            source = Source.of(fn)
-            if source is not None:
-                yield _Called(call, fn.__code__, _Function(source, self._helper(fn.__name__), frozenset()))
+        return (called for call in function.calls if (called := self._called_by(function, call)) is not None)
 
-    def _is_users(self, fn: FunctionType) -> bool:
+    def _called_by(self, function: _Function, call: ast.Call) -> "_Called | None":
+        """The function of the user's that a call calls."""
+        fn = function_of(function.source.value(call.func))
+        if fn is None or not self._is_users(fn.__code__, fn.__module__):
+            return None
+        if fn.__code__ not in self._read:
+            source = Source.of(fn)
+            helper = None if source is None else _Function(source, self._helper(fn.__name__), frozenset())
+            self._read[fn.__code__] = helper
+        found = self._read[fn.__code__]
+        return None if found is None else _Called(fn.__code__, found)
+
+    def _is_users(self, code: CodeType, module: str | None) -> bool:
         """Written for these flows: neither ours, nor Python's, nor another library's."""
-        top = fn.__module__.partition(".")[0]
-        if is_own(fn.__code__.co_filename) or top in sys.stdlib_module_names:
+        top = (module or "").partition(".")[0]
+        if is_own(code.co_filename) or top in sys.stdlib_module_names:
             return False
-        return "site-packages" not in fn.__code__.co_filename or top == self._fn.__module__.partition(".")[0]
+        return "site-packages" not in code.co_filename or top == self._fn.__module__.partition(".")[0]
 
     def _records(self, function: _Function, around: frozenset[CodeType] = frozenset()) -> bool:
         """Whether it calls a step, itself or through others."""
-        if any(function.step_of(call.func) is not None for call in function.calls):
+        return any(self._leads_to_step(function, call, around) for call in function.calls)
+
+    def _leads_to_step(self, function: _Function, call: ast.Call, around: frozenset[CodeType] = frozenset()) -> bool:
+        if function.step_of(call.func) is not None:
             return True
-        return any(
-            inner.code not in around and self._records(inner.function, around | {inner.code})
-            for inner in self._called(function)
+        called = self._called_by(function, call)
+        return (
+            called is not None and called.code not in around and self._records(called.function, around | {called.code})
         )
 
     def _steps_in(self, body: _Function) -> Iterator[tuple[ast.Call, _Site]]:
         """Calls of steps, and of functions that call steps."""
-        recording = [inner.call for inner in self._called(body) if self._records(inner.function)]
         for call in body.calls:
-            if call in recording or body.step_of(call.func) is not None:
+            if self._leads_to_step(body, call):
                 yield call, _Site(f"{body.source.file}:{call.lineno}", ast.unparse(call.func))
 
 
 class _Called(NamedTuple):
-    call: ast.Call
     code: CodeType
     function: _Function
 

@@ -53,21 +53,21 @@ class Lines:
                     sys.stderr.flush()
 
 
-def ready(state: DevState, as_json: bool) -> None:
-    """The one thing on stdout. A reader that is gone does not matter."""
+def ready(state: DevState, flows: tuple[str, ...] | None, as_json: bool) -> None:
+    """The one thing on stdout. A reader that is gone does not matter. `flows`: their names, None: not known."""
     with contextlib.suppress(OSError, ValueError):
         if as_json:
-            print(json.dumps(state.public()), flush=True)
+            print(json.dumps({**state.public(), "flows": flows}), flush=True)
         else:
-            _block(state, Console(file=sys.stdout))
+            _block(state, flows, Console(file=sys.stdout))
             sys.stdout.flush()
 
 
-def _block(state: DevState, console: Console) -> None:
+def _block(state: DevState, flows: tuple[str, ...] | None, console: Console) -> None:
     """Lines between two rules, and no box: a URL that is wrapped inside a box cannot be copied."""
     console.print(Rule("[bold green]orchestrator dev is ready[/]", align="left"))
     for name, value in (
-        ("flows", ", ".join(state.flows) or "none yet: give --flows module or --flows path/to/file.py"),
+        ("flows", _flows(state.flows, flows)),
         ("database", state.database_url),
         ("broker", state.broker_url),
         ("Flower", state.flower_url or "not running"),
@@ -79,3 +79,10 @@ def _block(state: DevState, console: Console) -> None:
     console.print("Start a run from another terminal: orchestrator run start FLOW --wait", soft_wrap=True)
     console.print("Ctrl-C stops everything.", soft_wrap=True)
     console.print(Rule())
+
+
+def _flows(sources: tuple[str, ...], names: tuple[str, ...] | None) -> str:
+    if not sources and not names:
+        return "none yet: give --flows module or --flows path/to/file.py"
+    origin = ", ".join(sources) or "installed packages"
+    return origin if names is None else f"{', '.join(names)} (of {origin}; restart to load a change)"

@@ -16,7 +16,7 @@ from typing import Final
 
 import psycopg
 
-from orchestrator.dev import output, place
+from orchestrator.dev import flows, output, place
 from orchestrator.dev.children import Child, Role
 from orchestrator.dev.options import DevOptions
 from orchestrator.dev.output import Lines
@@ -142,6 +142,7 @@ class Supervisor:
 
     def _start(self) -> None:
         place.clean_up_predecessor(self.folder, self.lines.say)
+        found = flows.names(self.flows, self.env, Path.cwd())
         self.stack.start()
         if self.migrate:
             migrate.upgrade(self.stack.database_url)
@@ -154,7 +155,7 @@ class Supervisor:
         self._await_workers(began)
         self._await_flower()
         self.is_ready = True
-        output.ready(self._write_state(), self.options.output == "json")
+        output.ready(self._write_state(), found, self.options.output == "json")
 
     @property
     def _children(self) -> list[Child]:
@@ -177,7 +178,8 @@ class Supervisor:
         self.flower = Child(Role("flower", program, quiet, signal.SIGTERM, here), self.lines)
 
     def _program(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "orchestrator", *arguments]
+        """Without the current folder on the path, where a project may have a `queue.py` or `redis.py` of its own."""
+        return [sys.executable, "-P", "-m", "orchestrator", *arguments]
 
     def _child_env(self) -> dict[str, str]:
         return {

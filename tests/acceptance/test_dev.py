@@ -77,6 +77,7 @@ def greeting(project: Path, name: str) -> str:
 def test_a_flow_runs_and_a_signal_stops_everything(project: Path, pool: str) -> None:
     with running(project, "--pool", pool, "--workers", "2") as dev:
         assert len(dev.info["pids"]["workers"]) == 2
+        assert dev.info["flows"] == ["hello", "slow"]
         assert "HELLO ADA" in greeting(project, "Ada")
         assert urllib.request.urlopen(dev.info["flower_url"], timeout=10).status == 200
         everyone = dev.everyone()
@@ -130,13 +131,15 @@ def test_ports_follow_the_base(project: Path) -> None:
         assert [int(re.findall(r":(\d+)", url)[-1]) for url in urls] == [base, base + 1, base + 2]
 
 
-@pytest.mark.slow
-def test_a_flow_file_that_cannot_be_loaded_is_told(project: Path) -> None:
-    (project / "hello.py").write_text("import nothing_like_this\n")
+@pytest.mark.parametrize("text", ["import nothing_like_this\n", "if nothing_like_this:\n", "exit('nothing_like_this')"])
+def test_a_flow_file_that_cannot_be_loaded_is_told_before_anything_starts(project: Path, text: str) -> None:
+    (project / "hello.py").write_text(text)
     done = orchestrator(project, "dev", "-o", "json", "--flows", "hello.py")
-    assert done.returncode not in (0, None)
+    assert done.returncode == 2
     assert done.stdout == ""
-    assert "nothing_like_this" in done.stderr
+    assert "hello.py" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "PostgreSQL" not in done.stderr
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def running(data_dir: Path, workers: int = 1, **env: str) -> AbstractContextMana
 
 def test_ready_is_one_json_line_with_what_a_client_needs(tmp_path: Path) -> None:
     with running(tmp_path / "data", workers=2) as dev:
-        assert list(dev.info) == ["ready", "database_url", "broker_url", "flower_url", "data_dir", "pids"]
+        assert list(dev.info) == ["ready", "database_url", "broker_url", "flower_url", "data_dir", "pids", "flows"]
         assert set(dev.info["pids"]) == {"postgres", "broker", "flower", "beat", "workers"}
         assert len(dev.info["pids"]["workers"]) == 2
         with psycopg.connect(dev.info["database_url"]) as connection:
@@ -88,7 +88,7 @@ def test_a_second_dev_on_one_data_directory_is_refused(tmp_path: Path) -> None:
 
 def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path) -> None:
     dev = start(tmp_path / "data")
-    eventually(lambda: "started PostgreSQL" in dev.messages)
+    eventually(lambda: "started PostgreSQL" in dev.messages, timeout=30)
     servers = {process.pid for process in psutil.Process(dev.process.pid).children(recursive=True)}
     assert dev.stop() == 0
     assert alive(servers) == set()

@@ -21,13 +21,15 @@ ROOT = Path(__file__).parents[2]
 class Dev:
     """One `dev` process; `program` must use `data_dir` and print JSON. `info` is its ready line."""
 
-    def __init__(self, program: Sequence[str], data_dir: Path, folder: Path = ROOT, **env: str) -> None:
+    def __init__(
+        self, program: Sequence[str], data_dir: Path, folder: Path = ROOT, *, python: str = sys.executable, **env: str
+    ) -> None:
         self.data_dir = data_dir
         self.log = data_dir.with_name(f"{data_dir.name}.log")
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("ORCHESTRATOR_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *program],
+                [python, *program],
                 cwd=folder,
                 env={**inherited, **env},
                 stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """Steps, and functions that call them, for the bodies that `test_bodies.py` tries."""
 
 import contextlib
+import functools
 import os
 import random
 import time
@@ -84,6 +85,16 @@ class Shop:
             return ship(order)
         finally:
             refund(order)
+
+
+class Lazy:
+    @functools.cached_property
+    def shipped(self) -> str:
+        return ship("x")
+
+
+def deep(n: int) -> int:
+    return deep(n - 1) if n else number(n)
 
 
 @contextlib.contextmanager

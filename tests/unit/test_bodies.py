@@ -59,6 +59,7 @@ DROPPED = [
     ("hides a call of `refund` in `lambda`", "undo = lambda: refund(order)\nship(order)"),
     ("hides a call of `refund` in `undo`", "def undo():\n    refund(order)\nship(order)"),
     ("hides a call of `refund` in `Undo`", "class Undo:\n    def now(self):\n        refund(order)\nship(order)"),
+    ("hides a call of `all_of` in `undo`", "def undo():\n    all_of([1])\nship(order)"),
     ("hides a call of `number` in `lambda`", "return list(map(lambda n: number(n), [1, 2]))"),
     ("`guarded`, which the body of flow `f` calls, holds a `try`", "guarded(order)"),
     ("`guarded`, which the body of flow `f` calls, holds a `try`", "bodies.guarded(order)"),
@@ -128,6 +129,8 @@ FAITHFUL = [
     ("days = {uuid.uuid5(uuid.NAMESPACE_URL, 'a')}\nship(str(days))", 1),
     ("random.Random(7)\nship(str(datetime(2024, 1, 1, tzinfo=UTC)))", 1),
     ("if FAST:\n    a, b = ship, ship\na = ship\na(order)", 1),
+    ("Lazy().shipped", 1),
+    ("deep(3)", 1),
     ("pass", 0),
 ]
 
