@@ -30,10 +30,10 @@ def line(start: str) -> str:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files of the tour; the bank answers ten times as fast."""
+    """A folder with the files of the tour; the bank answers three times as fast."""
     folder = tmp_path_factory.mktemp("shop")
     for block in pages.blocks("python", page="README.md"):
-        (folder / str(block.name)).write_text(block.text.replace("time.sleep(1)", "time.sleep(0.1)"))
+        (folder / str(block.name)).write_text(block.text.replace("time.sleep(1)", "time.sleep(0.3)"))
     return folder
 
 
