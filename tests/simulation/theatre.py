@@ -123,7 +123,7 @@ class Theatre:
         self.ledger = Ledger.connect(self.url, pool_size=8, statement_timeout=timedelta(seconds=20), name="theatre")
         self.ledger._options["cursor_factory"] = GatedCursor
         if self._monitor.info.parameter_status("is_superuser") == "on":  # then a deadlock costs no whole second
-            self.ledger._options["options"] = f"{self.ledger._options['options']} -c deadlock_timeout=50ms"
+            self.ledger._options["options"] = "-c deadlock_timeout=50ms"
         event.listen(self.ledger.engine, "commit", _before_commit)
         event.listen(self.ledger.engine, "handle_error", self._count)
 
