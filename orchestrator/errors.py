@@ -7,6 +7,7 @@ OrchestratorError
 ├── Unavailable           a server cannot be reached or is not ready
 ├── TookTooLong           the database ended what took longer than it may
 ├── LeaseLost             another worker owns the step
+├── ManifestUnreadable    a newer release wrote it
 └── RunFailed, RunCancelled, WaitTimeout     how a waited-for run ended
 """
 
@@ -166,6 +167,13 @@ class ManifestInvalid(UsageError):
     """The manifest has problems; all are listed."""
 
     code = "manifest_invalid"
+
+
+class ManifestUnreadable(OrchestratorError):
+    """A manifest in the ledger is of a format that this release does not know, or cannot be read: its runs are for
+    others."""
+
+    code = "manifest_unreadable"
 
 
 class AuthoringError(UsageError):

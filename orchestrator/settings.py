@@ -206,6 +206,7 @@ class Settings(BaseModel):
     """Runs that ended so long ago are removed with their steps, outputs and events; never when it is not set."""
 
     migrate: Flag = True
+    deploy_at_start: Flag = False
     """Apply migrations at start."""
     database_pool_size: Count = Field(default=5, ge=1, le=1000)
     """Connections one process keeps to PostgreSQL."""

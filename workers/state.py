@@ -16,8 +16,10 @@ from orchestrator.authoring.step import Step
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
+from orchestrator.workers.run.hand_over import HandOver
 from orchestrator.workers.run.heartbeat import Heartbeat
 from orchestrator.workers.run.loop import Loop
+from orchestrator.workers.run.versions import Versions
 from orchestrator.workers.shared import Shared
 
 AnyFlow = Flow[..., Any]
@@ -37,8 +39,10 @@ class Runtime:
     publisher: Publisher
     heartbeat: Heartbeat
     loop: Loop
+    hand_over: HandOver
 
     def close(self) -> None:
+        self.hand_over.close()
         self.publisher.close()
         self.heartbeat.close()
         self.ledger.close()
@@ -52,6 +56,7 @@ class WorkerState:
         self.settings = settings
         self.flows: Mapping[str, AnyFlow] = {}
         self.handlers: dict[str, AnyStep] = {}
+        self.versions = Versions()
         self.worker_id = new_worker_id()
         self.main_pid = os.getpid()
         self.slot = 0
@@ -135,7 +140,11 @@ class WorkerState:
             statement_timeout=settings.statement_timeout,
             name=f"orchestrator {self.worker_id}",
         )
-        return Runtime(ledger, Publisher(self.app, settings, ledger), Heartbeat(settings), Loop())
+        for flow in self.flows.values():
+            ledger.know(flow.manifest)
+        publisher = Publisher(self.app, settings, ledger)
+        hand_over = HandOver(ledger, publisher, self.worker_id, settings.worker_ttl)
+        return Runtime(ledger, publisher, Heartbeat(settings), Loop(), hand_over)
 
     def close(self) -> None:
         """Close what this process opened."""

@@ -13,7 +13,7 @@ from orchestrator.authoring.body import Body
 from orchestrator.authoring.literals import encode
 from orchestrator.authoring.placeholder import refuse
 from orchestrator.authoring.signature import Signature
-from orchestrator.authoring.step import AnyStep, Length
+from orchestrator.authoring.step import AnyStep, Length, Step
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.authoring.where import caller, place_in
 from orchestrator.core.manifest import Manifest, StepDef
@@ -33,9 +33,17 @@ R = TypeVar("R", default=Any)
 class Flow(Generic[P, R]):
     """A manifest with the steps that run it. Made by `@flow` or `Flow.from_manifest`."""
 
-    def __init__(self, manifest: Manifest, handlers: Mapping[str, AnyStep], signature: Signature | None) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        handlers: Mapping[str, AnyStep],
+        signature: Signature | None,
+        retired: Mapping[str, AnyStep] = MappingProxyType({}),
+    ) -> None:
         self.manifest = manifest
-        self.handlers: Mapping[str, AnyStep] = MappingProxyType(dict(handlers))  # step type -> step
+        self.handlers: Mapping[str, AnyStep] = MappingProxyType({**handlers, **retired})  # step type -> step
+        self.retired: Mapping[str, AnyStep] = MappingProxyType(dict(retired))
+        """Those that only runs of older versions have."""
         self.signature = signature
 
     @property
@@ -92,7 +100,15 @@ class Flow(Generic[P, R]):
         Raises:
             InputInvalid: a parameter is missing, unknown or does not fit; `path` says where.
         """
-        values = {**(given or {}), **named}
+        defaults = self.signature.default_values if self.signature is not None else {}
+        return self.encode_given({**defaults, **(given or {}), **named})
+
+    def encode_given(self, values: Mapping[str, Any], /) -> str:
+        """The flow's input as JSON text, checked, as it was given: a start fills in the defaults.
+
+        Raises:
+            InputInvalid: as `encode_input`.
+        """
         if self.signature is None:
             return self._encode_by_schema(values)
         known = self.signature.inputs.parameters
@@ -101,14 +117,14 @@ class Flow(Generic[P, R]):
                 hint = did_you_mean(str(name), known) or "it takes no input."
                 raise self._bad_input(f"unknown input `{name}`", hint, str(name))
         try:
-            return self._encode({**self.signature.default_values, **values})
+            return self._encode(values)
         except ValidationError as exc:
             path, text = explain(exc)
         except ValueRefused as exc:
             path, text = exc.path, exc.message.partition(" Fix: ")[0].rstrip(".")
         raise self._bad_input(text, "give what the flow's parameters take.", path)
 
-    def _encode(self, values: dict[str, Any]) -> str:
+    def _encode(self, values: Mapping[str, Any]) -> str:
         """As JSON where it is JSON already (base64 bytes, strict models), as Python objects where it is not."""
         codec = cast(Signature, self.signature).arguments
         try:
@@ -117,7 +133,7 @@ class Flow(Generic[P, R]):
             return codec.dumps(values)
         return codec.write(codec.loads(text))
 
-    def _encode_by_schema(self, values: dict[str, Any]) -> str:
+    def _encode_by_schema(self, values: Mapping[str, Any]) -> str:
         from jsonschema import Draft202012Validator  # slow to import, and only flows made of manifests need it
 
         try:
@@ -178,6 +194,7 @@ class FlowDecorator:
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self._schedules = fields.pop("schedules", None)
+        self._retired = fields.pop("retired", None) or ()
         self._fields = {name: value for name, value in fields.items() if value is not None}
 
     def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]:
@@ -204,12 +221,24 @@ class FlowDecorator:
             )
         except ManifestInvalid as exc:
             raise AuthoringError(f"{signature.place}: {exc.message}", place=signature.place) from exc
-        found: Flow[P, R] = Flow(manifest, tracer.handlers, signature)
+        found: Flow[P, R] = Flow(manifest, tracer.handlers, signature, _retired(self._retired, tracer, signature))
         if self._schedules is not None:
             from orchestrator.authoring.schedule import add_all  # it needs Flow
 
             add_all(found, self._schedules, signature.place)
         return found
+
+
+def _retired(given: Iterable[AnyStep], tracer: Tracer, signature: Signature) -> dict[str, AnyStep]:
+    """By type, the steps that the body does not call any more, for runs of older versions."""
+    found: dict[str, AnyStep] = {}
+    for one in given:
+        if not isinstance(one, Step):
+            signature.fail(f"has {one!r} in `retired`", "give steps: functions with `@step`")
+        if one.type in tracer.handlers:
+            signature.fail(f"calls step `{one.type}`, which is in `retired`", "leave it out of `retired`")
+        found[one.type] = one.base
+    return found
 
 
 def _traced(signature: Signature, name: str) -> tuple[Tracer, JsonValue]:
@@ -306,13 +335,14 @@ def flow(
     idempotency_ttl: Length | None = None,
     description: str | None = None,
     schedules: "Iterable[Schedule | Cron | Every] | None" = None,
+    retired: Iterable[AnyStep] | None = None,
 ) -> FlowDecorator: ...
 def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
     """`@flow` or `@flow(name=…, version=…, deadline=…, tags=…, queue=…)`: traces the function into a manifest.
 
     The parameters are the fields of the run's input, the result is the run's output. The body runs once, at
     registration: it calls steps, passes their results on, and decides nothing. `schedules` holds `Cron`, `Every` or
-    `Schedule`, which has options.
+    `Schedule`, which has options. `retired` holds steps that the body does not call any more, for runs in flight.
 
     Raises:
         AuthoringError: naming file, line and what to write instead.
@@ -329,4 +359,6 @@ def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
     return decorator if fn is None else decorator(fn)
 
 
-_OPTIONS = frozenset({"name", "version", "deadline", "tags", "queue", "idempotency_ttl", "description", "schedules"})
+_OPTIONS = frozenset(
+    {"name", "version", "deadline", "tags", "queue", "idempotency_ttl", "description", "schedules", "retired"}
+)

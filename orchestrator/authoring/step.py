@@ -11,6 +11,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, cast, overload
 
@@ -185,6 +186,15 @@ class Step(Generic[P, R, F]):
                 step=self.type,
                 path=path,
             ) from exc
+
+    def misfit(self, names: AbstractSet[str]) -> str | None:
+        """What keeps inputs of these names from this step, in words; None when it accepts them."""
+        known = self.signature.inputs.parameters
+        if unknown := sorted(names - known.keys()):
+            return f"it has no parameter `{unknown[0]}`"
+        if missing := sorted(known.keys() - names - self.signature.defaults.keys()):
+            return f"its parameter `{missing[0]}` is not given"
+        return None
 
     def encode_output(self, value: object) -> str:
         """What the function returned as JSON text.

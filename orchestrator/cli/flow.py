@@ -6,7 +6,8 @@ import typer
 
 from orchestrator.cli import drift, graph, runview
 from orchestrator.cli.options import After, FlowName, FlowSources, Most, Output, Who, connected, group, load, verb
-from orchestrator.cli.render import Format, facts, listing, note, print_json, table, told
+from orchestrator.cli.render import Format, facts, listing, note, numbered, print_json, table, told
+from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -28,6 +29,7 @@ def ls(output: Output = None) -> None:
         {
             "flow": lambda row: row.name,
             "version": lambda row: row.version,
+            "current": lambda row: numbered(row.ordinal, row.manifest_hash),
             "enabled": lambda row: row.enabled,
             "open runs": lambda row: row.open_runs,
             "updated": lambda row: row.updated_at,
@@ -57,7 +59,7 @@ def show(flow: FlowName, output: Output = None) -> None:
             "deadline": manifest.deadline,
             "open runs": row.open_runs,
             "updated": row.updated_at,
-            "manifest": row.manifest_hash[:12],
+            "current": numbered(row.ordinal, row.manifest_hash),
         }
     )
     if parameters := graph.parameters(manifest):
@@ -107,9 +109,74 @@ def graph_(
     print(graph.mermaid(manifest) if mermaid else graph.tree(manifest))
 
 
+@verb(app, "versions")
+def versions(flow: FlowName, output: Output = None) -> None:
+    """List the versions of a flow, in the order in which they were first registered."""
+    from orchestrator.ledger import reads
+
+    with connected() as client:
+        rows = client.call(reads.versions, flow)
+    listing(
+        rows,
+        {
+            "no": lambda row: row.ordinal,
+            "hash": lambda row: row.hash[:8],
+            "version": lambda row: row.version,
+            "state": lambda row: "current" if row.current else "superseded" if row.superseded_at else "kept",
+            "open runs": lambda row: row.open_runs,
+            "registered": lambda row: row.created_at,
+            "by": lambda row: row.registered_by,
+        },
+        output,
+        empty="",
+    )
+
+
+@verb(app, "deploy")
+def deploy(
+    flow: FlowName,
+    version: Annotated[
+        int | None, typer.Option(help="Its number in `flow versions`; else what the code says.", metavar="N")
+    ] = None,
+    flows: FlowSources = None,
+    by: Who = None,
+) -> None:
+    """Make a version of a flow the current one, also one that was superseded: a roll-back.
+
+    Starts by name and schedules have it from then on; runs in flight keep theirs.
+    """
+    from orchestrator.client.run_handle import whoami
+    from orchestrator.engine.flows import register
+
+    with connected() as client:
+        if version is not None:
+            done = client.call(register.deploy_version, flow, version, whoami(by))
+        else:
+            done = client.call(register.deploy, _loaded(flow, flows), whoami(by))
+        client.publish(done.dispatches)
+    before = f", before it was {done.before}" if done.before else ""
+    print(f"{flow}  version {done.ordinal} is current{before if done.changed else ' already'}")
+
+
+def _loaded(flow: str, flows: str | None) -> "Manifest":
+    from orchestrator.core.suggest import did_you_mean
+
+    known = load(flows)
+    if flow not in known:
+        fix = (did_you_mean(flow, known) if known else "") or "give --flows MODULE or --flows FILE.py, or --version N."
+        raise UsageError(f"The code has no flow {flow!r}. Fix: {fix}")
+    return known[flow].manifest
+
+
 @verb(app, "check")
-def check(flows: FlowSources = None, output: Output = None) -> None:
-    """Load the flows of the code, and compare them with the ledger if it can be reached.
+def check(
+    flows: FlowSources = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 when open runs need what the code lacks, or it is superseded.")
+    ] = False,
+    output: Output = None,
+) -> None:
+    """Load the flows of the code, and compare them with the ledger if it can be reached: what a deploy would change.
 
     Exit code 2: a flow cannot be loaded.
     """
@@ -117,7 +184,7 @@ def check(flows: FlowSources = None, output: Output = None) -> None:
     if not found:
         note("No flow was named. Fix: give --flows MODULE or --flows FILE.py, or set ORCHESTRATOR_FLOWS.")
         raise typer.Exit(2)
-    rows, reached = drift.compare({name: flow.manifest for name, flow in found.items()})
+    rows, reached = drift.compare(found)
     if not reached:
         note("The ledger was not asked, so what is new or changed is not known.")
     listing(
@@ -127,11 +194,18 @@ def check(flows: FlowSources = None, output: Output = None) -> None:
             "version": lambda row: row.version,
             "steps": lambda row: row.steps,
             "state": lambda row: row.state,
+            "adds": lambda row: row.added,
+            "removes": lambda row: row.removed,
             "open runs on older versions": lambda row: row.older_runs,
         },
         output,
         empty="",
     )
+    problems = [problem for row in rows for problem in drift.problems(row)]
+    for problem in problems:
+        note(problem)
+    if strict and (problems or not reached):
+        raise typer.Exit(1)
 
 
 @verb(app, "enable")

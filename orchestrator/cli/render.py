@@ -193,3 +193,8 @@ def error_line(error: Mapping[str, object] | None) -> str:
     if kind in COLOURS:
         return text(message)
     return text(f"{kind}: {message}" if kind else message)
+
+
+def numbered(ordinal: int | None, manifest_hash: str) -> str:
+    """A version as lists show it: its ordinal and the begin of its hash."""
+    return f"{'?' if ordinal is None else ordinal}:{manifest_hash[:8]}"

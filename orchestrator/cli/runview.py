@@ -4,7 +4,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.cli.render import COLOURS, ago, between, error_line, facts, length, note, of, out, short, table
+from orchestrator.cli.render import (
+    COLOURS,
+    ago,
+    between,
+    error_line,
+    facts,
+    length,
+    note,
+    numbered,
+    of,
+    out,
+    short,
+    table,
+)
 
 if TYPE_CHECKING:
     from orchestrator.client import RunHandle
@@ -21,6 +34,7 @@ EVENT_COLUMNS: Final[Mapping[str, Callable[["EventRow"], object]]] = {
 RUN_COLUMNS: Final[Mapping[str, Callable[["RunRow"], object]]] = {
     "id": lambda row: short(row.id),
     "flow": lambda row: f"{row.flow}@{row.version}",
+    "version": lambda row: numbered(row.ordinal, row.manifest_hash),
     "status": lambda row: row.status,
     "tags": lambda row: row.tags,
     "accepted": lambda row: row.created_at,
@@ -73,6 +87,7 @@ def header(run: "RunRow") -> dict[str, object]:
     return {
         "run": run.id,
         "flow": f"{run.flow}@{run.version}",
+        "version": numbered(run.ordinal, run.manifest_hash),
         "status": run.status,
         "tags": run.tags,
         "schedule": run.schedule,

@@ -1,6 +1,7 @@
 """`orchestrator worker`, `worker ls`, `orchestrator beat`, `orchestrator flower`."""
 
 import os
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -61,6 +62,7 @@ def ls(output: Output = None) -> None:
 
     with connected() as client:
         rows = client.call(reads.workers, client.settings.worker_ttl)
+        current = client.call(reads.current_versions)
     listing(
         rows,
         {
@@ -70,12 +72,19 @@ def ls(output: Output = None) -> None:
             "pool": lambda row: f"{row.pool}/{row.concurrency}",
             "queues": lambda row: row.queues,
             "handlers": lambda row: len(row.handlers),
+            "code": lambda row: _code(row.versions, current),
             "seen": lambda row: ago(row.seen_at) if row.live else f"{ago(row.seen_at)} (dead)",
             "consuming": lambda row: f"yes, {ago(row.consumed_at)}" if row.consumed_at else "not yet",
         },
         output,
         empty="No worker has been seen. Start one with `orchestrator worker --flows MODULE`, or `orchestrator dev`.",
     )
+
+
+def _code(versions: Mapping[str, str], current: Mapping[str, str]) -> str:
+    """Whether its code is what new runs have."""
+    behind = [f"{flow} {hash[:8]}" for flow, hash in sorted(versions.items()) if current.get(flow) != hash]
+    return f"not current: {', '.join(behind)}" if behind else "current" if versions else ""
 
 
 def beat(

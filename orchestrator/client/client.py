@@ -7,22 +7,18 @@ from uuid import UUID
 
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.access import Access
-from orchestrator.client.run_handle import RunHandle, at_least_one, known
+from orchestrator.client.run_handle import RunHandle, at_least_one, known, whoami
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.core.facts import Started, StartRequest
 from orchestrator.core.states import RunStatus
 from orchestrator.core.values import dumps
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
-from orchestrator.errors import (
-    NotFound,
-    UsageError,
-)
+from orchestrator.errors import UsageError
 from orchestrator.ledger import listing, reads
 from orchestrator.ledger.borrowed import Borrowed
 from orchestrator.ledger.reads import EventRow, RunRow
 from orchestrator.ledger.schedules import ScheduleRow
-from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
 
 __all__ = ["Client"]
@@ -96,7 +92,7 @@ class Client(Access):
         """Start a run: accepted and durable when this returns, also while Redis is down (a keeper publishes later).
 
         The input is a mapping, or the flow's parameters as keywords. The same idempotency key and input give the
-        first run again.
+        first run again. A flow object's own version is run, whatever version is current; a name's current one.
 
         With `connection` the run is started in your own transaction there: it exists if and only if you commit. What is
         refused leaves the transaction usable. After the commit say `committed`, or a keeper sends the first steps.
@@ -238,14 +234,13 @@ class Client(Access):
         return call(start_run.start, page)
 
     def _register(self, flow: Flow[..., Any]) -> None:
-        """A flow that no worker has registered yet is registered; a version the ledger knows is left as it is."""
+        """Its version is kept, for the runs that are pinned to it. It is current only if the flow had none."""
         manifest = flow.manifest
         if manifest.hash in self._registered:
             return
-        try:
-            self.call(Ledger.manifest, manifest.hash)
-        except NotFound:
-            self.call(register.register, manifest)
+        done = self.call(register.keep, manifest, whoami())
+        self.ledger.know(manifest)
+        self.publish(done.dispatches)
         self._registered.add(manifest.hash)
 
 
@@ -276,9 +271,10 @@ def _requests(
     if keys is not None and len(keys) != len(inputs):
         raise UsageError(f"There are {len(inputs)} inputs and {len(keys)} idempotency keys. Fix: give one for each.")
     each_key = keys if keys is not None else [None] * len(inputs)
-    bodies = [flow.encode_input(_mapping(one)) if isinstance(flow, Flow) else dumps(_mapping(one)) for one in inputs]
-    name = flow.name if isinstance(flow, Flow) else flow
-    return [StartRequest(name, body, key, tuple(tags)) for body, key in zip(bodies, each_key, strict=True)]
+    bodies = [flow.encode_given(_mapping(one)) if isinstance(flow, Flow) else dumps(_mapping(one)) for one in inputs]
+    name, version = (flow.name, flow.manifest.hash) if isinstance(flow, Flow) else (flow, None)
+    pairs = zip(bodies, each_key, strict=True)
+    return [StartRequest(name, body, key, tuple(tags), version=version) for body, key in pairs]
 
 
 def _mapping(given: object) -> dict[str, Any]:

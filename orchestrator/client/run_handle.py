@@ -3,6 +3,7 @@
 import getpass
 import math
 import os
+import socket
 import time
 from collections.abc import Iterator
 from enum import StrEnum
@@ -14,6 +15,7 @@ from pydantic import JsonValue
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.access import Access
 from orchestrator.core.facts import Explanation, Started
+from orchestrator.core.release import release
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.runs import cancel_run, delete_run, explain
@@ -250,6 +252,11 @@ def user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user id may have no name
         return f"uid {os.getuid()}"
+
+
+def whoami(name: str | None = None) -> str:
+    """Who changes a definition, from where, with which release."""
+    return f"{name or user()}@{socket.gethostname()} (release {release()})"
 
 
 def ended(run: RunRow, fix: str) -> RunFailed | RunCancelled:

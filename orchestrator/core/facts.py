@@ -1,5 +1,6 @@
 """What goes in and out of the ledger and the engine: frozen facts, no behaviour."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -24,7 +25,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A trigger. `body` is JSON text; `key` is the idempotency key."""
+    """A trigger. `body` is JSON text, as it was given, without defaults; `key` is the idempotency key."""
 
     flow: str
     body: str = "{}"
@@ -37,6 +38,8 @@ class StartRequest:
     scheduled_for: datetime | None = None
     schedule: str | None = None
     """The key of the schedule that starts it."""
+    version: str | None = None
+    """The hash of the flow's version to run; None: the current one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,16 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownVersion:
+    """Nothing was claimed: the run is of a version that the caller did not offer to take steps of."""
+
+    manifest_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
-    """What the finishing worker offers for the only successor: a lease of this length, if it has the handler."""
+    """What the finishing worker offers for the only successor: a lease of this length, for tasks whose inputs in this
+    version of the flow its handlers accept."""
 
     lease: timedelta
     handlers: frozenset[str]
@@ -160,6 +171,10 @@ class WorkerInfo:
     queues: tuple[str, ...]
     handlers: tuple[str, ...]
     release: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """By flow, the manifest hash of its code."""
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    """By task@manifest hash, why it takes no such step."""
 
 
 @dataclass(frozen=True, slots=True)

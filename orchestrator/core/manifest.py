@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,7 @@ from orchestrator.core.triggers import CronTrigger, EveryTrigger, ScheduleDef, T
 from orchestrator.errors import ManifestInvalid
 
 __all__ = [
+    "FORMAT",
     "Backoff",
     "CronTrigger",
     "EveryTrigger",
@@ -40,6 +41,10 @@ __all__ = [
     "TriggerDef",
     "split_backoff",
 ]
+
+FORMAT: Final = 1
+"""The newest format that this release reads. What a new construct needs is written with a higher one, and only that:
+workers of the release before go on with all else."""
 
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
 Priority = Annotated[int, Field(ge=0, le=9)]
@@ -205,6 +210,11 @@ class Manifest(_Part):
     def schedules(self) -> dict[str, ScheduleDef]:
         """The triggers that fire by themselves, by key."""
         return {key: one for key, one in self.triggers.items() if not isinstance(one, TriggerDef)}
+
+    @property
+    def format(self) -> int:
+        """The lowest format that its constructs need; all of today's need the first."""
+        return 1
 
     @cached_property
     def hash(self) -> str:

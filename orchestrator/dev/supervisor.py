@@ -187,6 +187,7 @@ class Supervisor:
             variable("database_url"): self.stack.database_url,
             variable("broker_url"): self.stack.broker_url,
             variable("flows"): ",".join(self.flows),
+            variable("deploy_at_start"): "true",  # who edits back and forth wants what the file says
             place.MARK: self.token,
             "PYTHONUNBUFFERED": "1",
         }

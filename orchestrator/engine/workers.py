@@ -17,6 +17,12 @@ def seen(ledger: Ledger, worker_id: str, *, consuming: bool, stopping: bool = Fa
         return workers.seen(tx, worker_id, consuming=consuming, stopping=stopping)
 
 
+def refuse(ledger: Ledger, worker_id: str, pair: str, why: str) -> None:
+    """It takes no steps of a task in one version of its flow (`task@manifest hash`): its code does not fit."""
+    with ledger.auto() as tx:
+        workers.refuse(tx, worker_id, pair, why)
+
+
 def gone(ledger: Ledger, worker_id: str) -> None:
     """It stopped."""
     ledger.retry(lambda tx: workers.gone(tx, worker_id))

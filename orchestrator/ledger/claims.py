@@ -8,20 +8,32 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.facts import Lease, LeaseBeat, Renewal
+from orchestrator.core.facts import Lease, LeaseBeat, Renewal, UnknownVersion
 from orchestrator.core.planner import TRIGGER, Node
 from orchestrator.ledger.rows import hot, one, run
 
 
-def claim(tx: Connection, run_id: UUID, step_key: str, number: int, owner: str, lease: timedelta) -> Any | None:
-    """Take a dispatched step; None when there is nothing to take."""
-    rows = hot(tx, "claim", run_id=run_id, step_key=step_key, number=number, owner=owner, lease_for=lease)
+def claim(
+    tx: Connection,
+    run_id: UUID,
+    step_key: str,
+    number: int,
+    owner: str,
+    lease: timedelta,
+    accepted: list[str] | None,
+) -> Any | None:
+    """Take a dispatched step of a run of these versions; None when there is nothing to take."""
+    place = {"run_id": run_id, "step_key": step_key, "number": number}
+    rows = hot(tx, "claim", **place, owner=owner, lease_for=lease, accepted=accepted)
     return rows[0] if rows else None
 
 
-def suppressed(tx: Connection, run_id: UUID, step_key: str, number: int) -> None:
-    """Count a message that found nothing to claim."""
-    run(tx, "suppressed", run_id=run_id, step_key=step_key, number=number)
+def suppressed(
+    tx: Connection, run_id: UUID, step_key: str, number: int, accepted: list[str] | None
+) -> UnknownVersion | None:
+    """Count a message that found nothing to claim, unless it is one of another version: that is told."""
+    row = one(tx, "suppressed", run_id=run_id, step_key=step_key, number=number, accepted=accepted)
+    return None if row is None or row.accepted else UnknownVersion(row.manifest_hash)
 
 
 def owned(tx: Connection, run_id: UUID, step_key: str, owner: str) -> Row[Any] | None:

@@ -1,14 +1,27 @@
 """Flow definitions: the current one by name, every version by hash."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from orchestrator.core.manifest import Manifest
+from orchestrator.core.manifest import FORMAT, Manifest
 from orchestrator.core.schedule_ids import flow_id
 from orchestrator.core.suggest import closest
-from orchestrator.errors import FlowNotFound, NotFound
+from orchestrator.errors import FlowNotFound, ManifestInvalid, ManifestUnreadable, NotFound
 from orchestrator.ledger.rows import one, run
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Where a version of a flow stands. `ordinal` is None when it is not kept (or an earlier release kept it)."""
+
+    ordinal: int | None
+    superseded: bool
+    current_hash: str
+    current_ordinal: int | None
 
 
 def load(tx: Connection, manifest_hash: str) -> Manifest:
@@ -16,19 +29,43 @@ def load(tx: Connection, manifest_hash: str) -> Manifest:
 
     Raises:
         NotFound: it was never registered.
+        ManifestUnreadable: a newer release wrote it.
     """
     row = one(tx, "load_manifest", hash=manifest_hash)
     if row is None:
         raise NotFound(
             f"No manifest with hash {manifest_hash[:12]} is in the ledger. Fix: start a worker that has the flow."
         )
-    return Manifest.from_json(row.manifest)
+    if row.format > FORMAT:
+        raise _unreadable(manifest_hash, f"has format {row.format}, and this release reads up to {FORMAT}")
+    try:
+        return Manifest.from_json(row.manifest)
+    except ManifestInvalid as exc:
+        raise _unreadable(manifest_hash, f"cannot be read by this release: {exc.problems[0]}") from exc
 
 
-def is_registered(tx: Connection, manifest: Manifest) -> bool:
-    """Whether it is the current manifest of its flow."""
-    found = one(tx, "registered", name=manifest.name, version=manifest.version, hash=manifest.hash)
-    return found is not None
+def _unreadable(manifest_hash: str, why: str) -> ManifestUnreadable:
+    return ManifestUnreadable(
+        f"The manifest {manifest_hash[:12]} {why}. Fix: use the release that the newest workers have.",
+        manifest_hash=manifest_hash,
+    )
+
+
+def unreadable(tx: Connection) -> list[str]:
+    """The hashes of versions that only a newer release can read: their runs are left to it."""
+    return [row.hash for row in run(tx, "unreadable", format=FORMAT)]
+
+
+def version(tx: Connection, flow: str, manifest_hash: str) -> Version | None:
+    """Where that version stands; None when there is no such flow."""
+    row = one(tx, "version", flow=flow, hash=manifest_hash)
+    return row and Version(row.ordinal, bool(row.superseded), row.current_hash, row.current_ordinal)
+
+
+def version_at(tx: Connection, flow: str, ordinal: int) -> str | None:
+    """The hash of a flow's version by its ordinal."""
+    row = one(tx, "version_at", flow=flow, ordinal=ordinal)
+    return row and row.hash
 
 
 def hold(tx: Connection, flow: str) -> None:
@@ -43,15 +80,27 @@ def switch_and_time(tx: Connection, flow: str) -> tuple[bool, datetime]:
     return row.enabled, row.now
 
 
-def register(tx: Connection, manifest: Manifest) -> None:
-    """Keep this version, and make it the current one of its flow."""
+def keep(tx: Connection, manifest: Manifest, by: str) -> bool:
+    """Hold the flow, and keep this version of it; whether it is the first one, and so the current one."""
+    facts = {"name": manifest.name, "version": manifest.version, "hash": manifest.hash}
+    first = one(tx, "introduce", **facts) is not None
+    hold(tx, manifest.name)
+    run(tx, "keep_version", **facts, manifest=manifest.to_json(), format=manifest.format, by=by)
+    run(tx, "number_versions", flow=manifest.name)
+    return first
+
+
+def make_current(tx: Connection, manifest: Manifest, before: str, facts: Mapping[str, object]) -> None:
+    """From now on starts by name, and schedules, get this version; the one before is superseded."""
     run(
         tx,
-        "register",
-        name=manifest.name,
+        "make_current",
+        flow=manifest.name,
         version=manifest.version,
         hash=manifest.hash,
-        manifest=manifest.to_json(),
+        before=before,
+        event_id=flow_id(manifest.name),
+        facts=json.dumps(facts),
     )
 
 

@@ -1,7 +1,7 @@
 """What people and clients read: runs, steps, events, flows, workers. Nothing here writes."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,6 +56,8 @@ class RunRow:
     deadline: datetime | None
     epoch: int
     scheduled_for: datetime | None = None
+    ordinal: int | None = None
+    """Of the version that it is pinned to."""
 
     @property
     def is_over(self) -> bool:
@@ -138,6 +140,23 @@ class FlowRow:
     switched_by: str | None
     switch_reason: str | None
     open_runs: int
+    ordinal: int | None = None
+    """Of the current version."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version of a flow. `ordinal` is null until a release that counts has seen it."""
+
+    ordinal: int | None
+    hash: str
+    version: str
+    format: int
+    created_at: datetime
+    registered_by: str | None
+    superseded_at: datetime | None
+    current: bool
+    open_runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +176,10 @@ class WorkerRow:
     seen_at: datetime
     consumed_at: datetime | None
     live: bool
+    versions: Mapping[str, str]
+    """By flow, the manifest hash of its code."""
+    refuses: Mapping[str, str]
+    """By task@manifest hash, why it takes no such step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +207,7 @@ def runs(*, inputs: bool = True) -> Select[Any]:
             run_.trigger_body if inputs else null().label("trigger_body"),
             *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch", "scheduled_for")),
             version.version,
+            version.ordinal,
             control.cancel_requested_at,
             control.cancel_reason,
             control.deadline,
@@ -213,6 +237,7 @@ def run_row(row: Row[Any]) -> RunRow:
         cancel_reason=row.cancel_reason,
         deadline=row.deadline,
         epoch=row.epoch,
+        ordinal=row.ordinal,
         scheduled_for=row.scheduled_for,
     )
 
@@ -561,6 +586,31 @@ def is_unserved(ledger: Ledger, name: str, ttl: timedelta = WORKER_TTL) -> bool:
     nodes = [node.body or node for node in plan.nodes.values()]
     handlers = {handler for worker in workers(ledger, ttl) if worker.live for handler in worker.handlers}
     return not handlers & {node.task for node in nodes}
+
+
+def versions(ledger: Ledger, flow: str) -> list[VersionRow]:
+    """The versions of a flow in their order.
+
+    Raises:
+        FlowNotFound: with the nearest name there is.
+    """
+    with ledger.auto() as tx:
+        found = [VersionRow(*tuple(row)) for row in run(tx, "versions", flow=flow)]
+        if not found:
+            raise definitions.unknown_flow(tx, flow)
+    return found
+
+
+def current_versions(ledger: Ledger) -> dict[str, str]:
+    """By flow, the hash of its current version."""
+    with ledger.auto() as tx:
+        return {row.name: row.manifest_hash for row in run(tx, "current_versions")}
+
+
+def open_steps(ledger: Ledger, flow: str) -> dict[tuple[str, str], int]:
+    """How many open runs have yet to end a step, by version (manifest hash) and step."""
+    with ledger.auto() as tx:
+        return {(row.manifest_hash, row.step_key): row.runs for row in run(tx, "open_steps", flow=flow)}
 
 
 def workers(ledger: Ledger, ttl: timedelta = WORKER_TTL) -> list[WorkerRow]:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from orchestrator.core.manifest import FORMAT
 from orchestrator.core.schedule_ids import schedule_name
 from orchestrator.core.suggest import closest
 from orchestrator.core.timing import Timing
@@ -223,7 +224,7 @@ def lag(tx: Connection, flow: str | None = None, key: str | None = None) -> Lag:
 
 def due(tx: Connection, late: timedelta, page: int) -> list[ScheduleRow]:
     """Schedules whose next tick is due, the longest first."""
-    return [_schedule(row) for row in run(tx, "due_schedules", late=late, page=page)]
+    return [_schedule(row) for row in run(tx, "due_schedules", late=late, format=FORMAT, page=page)]
 
 
 def next_tick(tx: Connection) -> float | None:

@@ -31,7 +31,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, DOMAIN, JSON
+from sqlalchemy.dialects.postgresql import ARRAY, DOMAIN, JSON, JSONB
 
 from orchestrator.core.states import ATTEMPT, HALT, STORED_RUN, TICK, StepStatus
 
@@ -87,6 +87,17 @@ flow_definition_versions = Table(
     Column("version", Text, nullable=False),
     Column("manifest", JSON, nullable=False),
     _when("created_at", nullable=False, server_default=NOW),
+    Column(
+        "format",
+        SmallInteger,
+        nullable=False,
+        server_default="1",
+        comment="of the manifest: the lowest that its constructs need; a release reads those up to its own",
+    ),
+    Column("ordinal", Integer, comment="1, 2, 3 … per flow, as first registered; null until a release that counts"),
+    Column("registered_by", Text, comment="who kept it first, and with which release"),
+    _when("superseded_at", comment="when another version replaced it last: no worker makes it current again"),
+    Index("ix_flow_definition_versions_ordinal", "flow", "ordinal", unique=True),
 )
 
 flow_runs = Table(
@@ -434,6 +445,14 @@ flow_workers = Table(
     _when("seen_at", nullable=False, server_default=NOW),
     _when("consumed_at", comment="last time its probe came back through the broker"),
     _when("stopping_at", comment="it was told to stop: what it leaves is no crash"),
+    Column("versions", JSONB, nullable=False, server_default="{}", comment="by flow, the manifest hash of its code"),
+    Column(
+        "refuses",
+        JSONB,
+        nullable=False,
+        server_default="{}",
+        comment="by task@manifest hash, why it takes no such step",
+    ),
 )
 
 FUNCTIONS = {

@@ -30,6 +30,8 @@ class NewRun:
     headers: str | None
     scheduled_for: datetime | None = None
     schedule: str | None = None
+    given: str = ""
+    """The body without the defaults."""
 
     def as_json(self) -> str:
         """An element of the start statement's `requests`; the body is pasted in, not parsed again."""
@@ -46,15 +48,14 @@ class NewRun:
         return f'{head}, "body": {self.body}, "headers": {self.headers or "null"}}}'
 
 
-def start(
-    tx: Connection, flow: str, manifest_hash: str, plan: Plan, new: Sequence[NewRun], ttl: timedelta
-) -> set[UUID]:
-    """Insert the runs; the ids of those that were created."""
+def start(tx: Connection, flow: str, plan: Plan, new: Sequence[NewRun], ttl: timedelta, *, pinned: bool) -> set[UUID]:
+    """Insert the runs; the ids of those that were created. None, when the plan is not current and not `pinned`."""
     rows = hot(
         tx,
         "start",
         flow=flow,
-        hash=manifest_hash,
+        hash=plan.manifest.hash,
+        pinned=pinned,
         requests=f"[{', '.join(each.as_json() for each in new)}]",
         rows=plan.rows,
         sinks=plan.sinks,
@@ -73,6 +74,11 @@ def holders(tx: Connection, flow: str, keys: Sequence[str]) -> dict[str, tuple[U
     """Run id and request hash by idempotency key."""
     rows = run(tx, "keys", flow=flow, keys=list(keys))
     return {row.key: (row.run_id, row.request_hash) for row in rows}
+
+
+def first_requests(tx: Connection, flow: str, keys: Sequence[str]) -> dict[str, Row[Any]]:
+    """By idempotency key: the run that holds it, its request hash, manifest hash and body (JSON text)."""
+    return {row.key: row for row in run(tx, "first_requests", flow=flow, keys=list(keys))}
 
 
 def rejected(tx: Connection, flow: str) -> None:

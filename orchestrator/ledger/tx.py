@@ -230,6 +230,10 @@ class Ledger:
             found = self._plans[manifest_hash] = Plan.of(self._load(manifest_hash))
         return found
 
+    def know(self, manifest: Manifest) -> None:
+        """Plan with a manifest that is at hand: it need not be read."""
+        self._plans.setdefault(manifest.hash, Plan.of(manifest))
+
     def manifest(self, manifest_hash: str) -> Manifest:
         """The manifest of that hash."""
         return self.plan(manifest_hash).manifest

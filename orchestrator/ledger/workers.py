@@ -1,5 +1,6 @@
 """Worker processes."""
 
+import json
 from dataclasses import asdict
 
 from sqlalchemy import Connection
@@ -10,9 +11,14 @@ from orchestrator.ledger.rows import one, run, under
 
 def hello(tx: Connection, info: WorkerInfo) -> None:
     """Insert or refresh the worker's row; forget workers long dead."""
-    facts = asdict(info)
-    run(tx, "hello", **{**facts, "queues": list(info.queues), "handlers": list(info.handlers)})
+    facts = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(info).items()}
+    run(tx, "hello", **{**facts, "versions": json.dumps(info.versions), "refuses": json.dumps(info.refuses)})
     run(tx, "bury")
+
+
+def refuse(tx: Connection, worker_id: str, pair: str, why: str) -> None:
+    """Note that the worker takes no such step."""
+    run(tx, "refuse", id=worker_id, pair=pair, why=why)
 
 
 def seen(tx: Connection, worker_id: str, *, consuming: bool, stopping: bool) -> bool:

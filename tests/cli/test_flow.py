@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.authoring.discovery import load_flows
 from orchestrator.client import Client
 from orchestrator.engine.flows import register
 from tests.cli.conftest import Cli
@@ -133,3 +134,116 @@ def test_events_of_a_flow_are_listed(cli: Cli, stack: Client) -> None:
     (refused,) = cli("flow", "events", "hello", "-o", "json").json[1:]
     assert (refused["type"], refused["facts"]["count"]) == ("trigger.rejected_disabled", 1)
     assert "did you mean `hello`?" in cli("flow", "events", "helo", code=3).err
+
+
+RELEASES = {
+    "old": """\
+from orchestrator import flow, step
+
+@step
+def take(number: str) -> str:
+    return number
+
+@step
+def finish(number: str) -> str:
+    return number
+
+@flow
+def shop(number: str) -> str:
+    return finish(take(number))
+""",
+    "new": """\
+from orchestrator import flow, step
+
+@step
+def take(number: str, place: str) -> str:
+    return number
+
+@step
+def close(number: str) -> str:
+    return number
+
+@flow
+def shop(number: str) -> str:
+    return close(take(number, "here"))
+""",
+}
+RELEASES["kept"] = (
+    RELEASES["new"]
+    .replace("place: str", "place: str = 'there'")
+    .replace("@flow\n", "@step\ndef finish(number: str) -> str:\n    return number\n\n@flow(retired=[finish])\n")
+)
+
+
+@pytest.fixture
+def releases(cli: Cli, stack: Client) -> dict[str, str]:
+    """Files with releases of the flow `shop`; a worker of the old one and then one of the new one started."""
+    for name, text in RELEASES.items():
+        Path(f"{name}_shop.py").write_text(text)
+    files = {name: f"{name}_shop.py" for name in RELEASES}
+    register.register(stack.ledger, load_flows([files["old"]])["shop"].manifest, "worker one")
+    return files
+
+
+def test_going_back_is_a_command(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    register.register(stack.ledger, load_flows([releases["new"]])["shop"].manifest, "worker two")
+    assert (
+        cli("flow", "deploy", "shop", "--version", "1", "--as", "ann").out
+        == "shop  version 1 is current, before it was 2\n"
+    )
+    assert cli("flow", "deploy", "shop", "--flows", releases["old"]).out == "shop  version 1 is current already\n"
+    rows = cli("flow", "versions", "shop", "-o", "json").json
+    assert [(row["ordinal"], row["current"], row["registered_by"]) for row in rows] == [
+        (1, True, "worker one"),
+        (2, False, "worker two"),
+    ]
+    (first, back) = cli("flow", "events", "shop", "-o", "json").json
+    assert (first["facts"]["by"], first["facts"]["ordinal"]) == ("worker two", 2)
+    assert back["facts"]["by"].startswith("ann@")
+    assert (
+        cli("flow", "deploy", "shop", "--flows", releases["new"]).out == "shop  version 2 is current, before it was 1\n"
+    )
+    assert "has no version 9" in cli("flow", "deploy", "shop", "--version", "9", code=3).err
+    assert "did you mean `shop`?" in cli("flow", "deploy", "shopp", "--version", "1", code=3).err
+    assert "did you mean `shop`?" in cli("flow", "deploy", "shp", "--flows", releases["old"], code=2).err
+    assert "did you mean `shop`?" in cli("flow", "versions", "shp", code=3).err
+
+
+def test_lists_show_which_version_it_is(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    run = stack.start("shop", number="1")
+    name = f"1:{run.row().manifest_hash[:8]}"
+    assert name in cli("run", "ls", "--flow", "shop").out
+    assert name in cli("run", "show", str(run.id)).out
+    assert name in cli("flow", "ls").out
+    assert name in cli("flow", "show", "shop").out
+
+
+def test_check_says_what_open_runs_would_miss(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    stack.start_many("shop", [{"number": "1"}, {"number": "2"}])
+    checked = cli("flow", "check", "--flows", releases["new"], "--strict", "-o", "json", code=1)
+    (row,) = checked.json
+    assert (row["state"], row["added"], row["removed"]) == ("changed", ["close"], ["finish"])
+    assert [(one["step"], one["open_runs"], one["why"]) for one in row["stranded"]] == [
+        ("finish", 2, "the code does not have it"),
+        ("take", 2, "its parameter `place` is not given"),
+    ]
+    assert "2 open runs need step finish" in checked.err
+    assert "@flow(retired=[finish])" in checked.err
+    assert "give the new parameter a default" in checked.err
+    assert cli("flow", "check", "--flows", releases["new"]).out
+    (row,) = cli("flow", "check", "--flows", releases["kept"], "--strict", "-o", "json").json
+    assert (row["state"], row["stranded"], row["older_runs"]) == ("changed", [], 2)
+
+
+def test_check_knows_a_renamed_step(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    stack.start("shop", number="1")
+    Path("renamed_shop.py").write_text(RELEASES["old"].replace("finish", "close"))
+    said = cli("flow", "check", "--flows", "renamed_shop.py", "--strict", code=1).err
+    assert 'if it was renamed to close, write `@step(key="finish")` on the function' in said
+
+
+def test_check_says_that_the_code_was_superseded(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    register.register(stack.ledger, load_flows([releases["new"]])["shop"].manifest)
+    checked = cli("flow", "check", "--flows", releases["old"], "--strict", "-o", "json", code=1)
+    assert checked.json[0]["state"] == "superseded"
+    assert "`orchestrator flow deploy shop`" in checked.err

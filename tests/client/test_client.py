@@ -11,6 +11,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from orchestrator import flow, step
 from orchestrator.client import Client
 from orchestrator.client.run_handle import pauses
 from orchestrator.core.states import RunStatus
@@ -31,12 +32,14 @@ from orchestrator.errors import (
     UsageError,
     WaitTimeout,
 )
+from orchestrator.ledger import reads
 from orchestrator.servers.embedded.discovery import DevState
 from orchestrator.servers.embedded.process import Identity
 from orchestrator.servers.here import settings_here
 from orchestrator.settings import Settings
 from tests.support import play
 from tests.support.eventually import eventually
+from tests.support.race import race
 from tests.support.row_counts import Counted
 from tests.support.small_flows import Greeting, fan, hello
 
@@ -309,3 +312,62 @@ def test_the_servers_of_a_running_dev_are_found(tmp_path: Path) -> None:
     found = settings_here(own, below)  # never half of one and half of the other
     assert "own" in found.require_database_url()
     assert found.broker_url is None
+
+
+@step
+def take(number: str) -> str:
+    return number
+
+
+@step
+def pack(number: str) -> str:
+    return number
+
+
+@flow(name="shop")
+def deployed(number: str) -> str:
+    return take(number)
+
+
+@flow(name="shop")
+def branch(number: str) -> str:
+    return pack(take(number))
+
+
+def test_a_flow_object_runs_its_own_version_and_replaces_none(client: Client) -> None:
+    """A web app that is deployed first, or a script on a laptop, changes nothing for others."""
+    register.register(client.ledger, deployed.manifest)
+    own = client.start(branch, number="1")
+    assert [step.key for step in own.steps()] == ["take", "pack"]
+    assert [step.key for step in client.start("shop", number="2").steps()] == ["take"]
+    assert reads.flow(client.ledger, "shop").manifest_hash == deployed.manifest.hash
+    assert client.flow_events("shop") == []
+    register.register(client.ledger, branch.manifest)
+    assert [step.key for step in client.start(deployed, number="3").steps()] == ["take"]
+    assert [step.key for step in client.start("shop", number="4").steps()] == ["take", "pack"]
+
+
+def test_two_clients_that_start_a_new_flow_at_once_keep_both_versions(client: Client, settings: Settings) -> None:
+    with Client(settings) as other:
+        runs = race(lambda: client.start(deployed, number="1"), lambda: other.start(branch, number="2"))
+    assert [len(run.steps()) for run in runs] == [1, 2]
+    assert [row.flow for row in client.runs()] == ["shop", "shop"]
+
+
+def test_the_same_request_with_a_flow_object_is_the_same_after_a_deploy(client: Client) -> None:
+    """The object of the new code has a default more; the caller gives what it gave before."""
+
+    @flow(name="ordering")
+    def before(number: str) -> str:
+        return take(number)
+
+    @flow(name="ordering")
+    def after(number: str, region: str = "eu") -> str:
+        return take(number)
+
+    first = client.start(before, number="17", idempotency_key="order-17")
+    again = client.start(after, number="17", idempotency_key="order-17")
+    assert (again.id, again.created) == (first.id, False)
+    with pytest.raises(IdempotencyConflict):
+        client.start(after, number="17", region="us", idempotency_key="order-17")
+    assert client.start(after, number="18").row().body == {"number": "18", "region": "eu"}

@@ -278,3 +278,38 @@ def test_steps_come_in_pages(lab: Lab) -> None:
     ):
         with pytest.raises(StepNotFound, match=said):
             keys(**wrong)
+
+
+ORDER = {"type": "object", "properties": {"number": {"type": "string"}}, "required": ["number"]}
+
+
+def with_default(region: str) -> dict[str, Any]:
+    """The input schema after a deploy that added a parameter."""
+    return {**ORDER, "properties": {**ORDER["properties"], "region": {"type": "string", "default": region}}}  # type: ignore[dict-item]
+
+
+def test_the_same_request_is_the_same_after_a_deploy_that_adds_a_default(lab: Lab) -> None:
+    """Who retries a request must not be told to use a new key: that would double the order."""
+    lab.flow({"a": call()}, input_schema=ORDER)
+    asked = StartRequest("demo", '{"number": "17"}', key="order-17")
+    (first,) = start(lab, asked)
+    lab.flow({"a": call()}, input_schema=with_default("eu"))
+    assert start(lab, asked) == [Started(first.run_id, False, ())]
+    pair = start(lab, asked, StartRequest("demo", '{"number": "18"}', key="order-18"))
+    assert [one.created for one in pair] == [False, True]
+    assert reads.get_run(lab.ledger, pair[1].run_id).body == {"number": "18", "region": "eu"}
+    with pytest.raises(IdempotencyConflict, match=str(first.run_id)):
+        start(lab, StartRequest("demo", '{"number": "17", "region": "us"}', key="order-17"))
+    with pytest.raises(IdempotencyConflict):
+        start(lab, StartRequest("demo", '{"number": "71"}', key="order-17"))
+
+
+def test_a_default_that_changed_changes_no_request(lab: Lab) -> None:
+    """What the first run was given is what counts: left out, it had the default of then."""
+    lab.flow({"a": call()}, input_schema=with_default("eu"))
+    (first,) = start(lab, StartRequest("demo", '{"number": "17"}', key="k"))
+    lab.flow({"a": call()}, input_schema=with_default("us"))
+    for same in ('{"number": "17"}', '{"region": "eu", "number": "17"}'):
+        assert start(lab, StartRequest("demo", same, key="k")) == [Started(first.run_id, False, ())]
+    with pytest.raises(IdempotencyConflict):
+        start(lab, StartRequest("demo", '{"number": "17", "region": "us"}', key="k"))

@@ -72,6 +72,11 @@ VALUES: dict[str, Any] = {
     "decisions": ["{}"],
     **dict.fromkeys(("deadline", "timeout", "queue_timeout"), "5 seconds"),
     "progress": [None],
+    "accepted": ["a"],
+    "pinned": False,
+    "refuses": "{}",
+    **dict.fromkeys(("format", "ordinal"), 1),
+    "pair": f"demo.work@{'f' * 64}",
     "ready_at": None,
     "halt": "cancelled",
     "begin": "-infinity",
@@ -87,13 +92,14 @@ SPECIAL: dict[str, dict[str, Any]] = {
     **{name: {"since": SOME_TIME} for name in ("taken_ticks", "add_backfill")},
     "mirrored_schedules": {"since": 1},
     "due_schedules": {"late": timedelta(0)},
-    "registered": {"version": "1"},
+    **{name: {"version": "1", "before": "x"} for name in ("introduce", "keep_version", "make_current")},
     "drop_own_events": {"ids": [SOME_ID]},
     "rejected": {"flow": "demo", "span": timedelta(hours=1)},
     "runs_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     "runs_ending": {"ending": "abcd"},
     "end_sessions": {"names": ["a session"]},
-    **{name: {"id": "h/1/r"} for name in ("hello", "seen", "gone")},
+    **{name: {"id": "h/1/r"} for name in ("seen", "gone", "refuse")},
+    "hello": {"id": "h/1/r", "versions": "{}"},
 }
 HOT = (
     "claim",
@@ -336,6 +342,7 @@ def test_claiming_costs_the_same_in_a_wide_loop(lab: Lab) -> None:
             "owner": "w",
             "lease_for": timedelta(seconds=30),
         }
+        values["accepted"] = None
         touched(lab, "claim", values)
         cost[width] = touched(lab, "claim", values)
     assert cost[10_000] <= cost[10] * 1.5 + 20, cost
@@ -450,4 +457,5 @@ def test_flow_refuse_takes_everything_back(lab: Lab) -> None:
 def test_an_unknown_run_id_is_no_error(lab: Lab) -> None:
     """Statements by key give no row."""
     values = {"run_id": uuid4(), "step_key": "a", "number": 1, "owner": "w", "lease_for": timedelta(seconds=1)}
+    values["accepted"] = None
     assert lab.connection.execute(statements.sql("claim"), values).fetchall() == []

@@ -80,6 +80,7 @@ def test_nothing_is_read_that_is_not_due(later: Lab, name: str, mode: str) -> No
         "crash_limit": 3,
         "deploy_limit": 9,
         "late": timedelta(0),
+        "format": 1,
         "ttl": timedelta(days=9),
         **sweeps.START.values(),
         "owner": "w",

@@ -95,7 +95,7 @@ class Lab:
     def flow(self, steps: Mapping[str, Any], name: str = "demo", **fields: Any) -> Manifest:
         """Register a manifest."""
         manifest = Manifest(name=name, steps=dict(steps), **fields)
-        register.register(self.ledger, manifest)
+        register.deploy(self.ledger, manifest)
         return manifest
 
     def start(self, flow: str = "demo", body: Any = None, **fields: Any) -> UUID:

@@ -731,3 +731,42 @@ def test_the_package_exports_what_it_says():
     assert Step is orchestrator.Step
     with pytest.raises(AttributeError):
         _ = orchestrator.Nonsense  # type: ignore[attr-defined]
+
+
+def test_a_retired_step_has_a_handler_and_no_place_in_the_graph() -> None:
+    """For runs of versions that had it; the manifest is the same with it and without it."""
+
+    @step
+    def kept(n: int) -> int:
+        return n
+
+    @step(queue="slow")
+    def gone(n: int) -> int:
+        return n
+
+    def short(n: int) -> int:
+        return kept(n)
+
+    without_it, with_it = flow(short), flow(retired=[gone])(short)
+    assert with_it.manifest.hash == without_it.manifest.hash
+    assert sorted(with_it.handlers) == ["gone", "kept"]
+    assert sorted(with_it.retired) == ["gone"]
+    assert sorted(without_it.handlers) == ["kept"]
+
+
+def test_what_is_called_is_not_retired() -> None:
+    @step
+    def kept(n: int) -> int:
+        return n
+
+    with pytest.raises(AuthoringError, match="calls step `kept`, which is in `retired`"):
+
+        @flow(retired=[kept])
+        def calling(n: int) -> int:
+            return kept(n)
+
+    with pytest.raises(AuthoringError, match="in `retired`"):
+
+        @flow(retired=[len])  # type: ignore[list-item]
+        def wrong(n: int) -> int:
+            return kept(n)

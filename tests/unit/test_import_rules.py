@@ -53,8 +53,10 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.workers.run.held_lease": AUTHORING,
     "orchestrator.workers.run.heartbeat": DELIVERY | AUTHORING | {"orchestrator.workers.run.held_lease"},
     "orchestrator.workers.run.loop": OBSERVE | {"orchestrator.workers.run.held_lease"},
+    "orchestrator.workers.run.versions": LEDGER | AUTHORING,
+    "orchestrator.workers.run.hand_over": DELIVERY | AUTHORING | {"orchestrator.workers.run.versions"},
     "orchestrator.workers.state": WORKERS
-    | {"orchestrator.workers.run.heartbeat", "orchestrator.workers.run.loop", "orchestrator.workers.run.held_lease"},
+    | {f"orchestrator.workers.run.{name}" for name in ("hand_over", "heartbeat", "held_lease", "loop", "versions")},
     "orchestrator.workers.run": RUN,
     "orchestrator.workers.keeper": KEEPER,
     "orchestrator.workers.app": APP,

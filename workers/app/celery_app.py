@@ -66,7 +66,7 @@ def add_flows(app: Celery, flows: Mapping[str, AnyFlow]) -> None:
     state = state_of(app)
     state.flows = dict(flows)
     register(app, flows.values())
-    names = queues_of(flow.manifest for flow in flows.values()) or ("default",)
+    names = queues_of(flows.values()) or ("default",)
     app.conf.task_queues = [queue(name) for name in names]
 
 
@@ -113,8 +113,9 @@ def _before_start(sender: Any = None, **_: Any) -> None:
     if getattr(sender, "task_events", False):
         StepTask.send_events = True
     state = state_of(sender.app)
+    logs.setup(getattr(sender, "loglevel", None) or "INFO")  # Celery does so later, and what follows has things to say
     with exit_with_message():
-        prepare(state.settings, state.flows)
+        prepare(state.settings, state.flows, state.worker_id)
 
 
 def _child_begins(**_: Any) -> None:

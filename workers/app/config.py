@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from kombu.entity import Exchange, Queue
 
-from orchestrator.core.manifest import Manifest, StepDef
+from orchestrator.authoring.flow import AnyFlow
+from orchestrator.core.manifest import StepDef
 from orchestrator.delivery.config import broker_config
 from orchestrator.schedules.config import beat_config
 from orchestrator.settings import Settings
@@ -57,14 +58,15 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-def queues_of(manifests: Iterable[Manifest]) -> tuple[str, ...]:
+def queues_of(flows: Iterable[AnyFlow]) -> tuple[str, ...]:
     """Every queue that steps of these flows are sent to, sorted."""
-    return tuple(sorted({name for manifest in manifests for name in _queues(manifest)}))
+    return tuple(sorted({name for flow in flows for name in _queues(flow)}))
 
 
-def _queues(manifest: Manifest) -> Iterator[str]:
-    yield manifest.queue
-    yield from _step_queues(manifest.steps)
+def _queues(flow: AnyFlow) -> Iterator[str]:
+    yield flow.manifest.queue
+    yield from _step_queues(flow.manifest.steps)
+    yield from (step.settings.queue for step in flow.retired.values() if step.settings.queue)
 
 
 def _step_queues(steps: Mapping[str, StepDef]) -> Iterator[str]:

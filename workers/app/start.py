@@ -6,10 +6,12 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.authoring import discovery
+from orchestrator.core.release import release
 from orchestrator.engine.flows import register
 from orchestrator.errors import Unavailable
 from orchestrator.ledger import migrate
 from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.observe.logs import log
 from orchestrator.servers import broker
 from orchestrator.servers.diagnosis import unavailable
 from orchestrator.settings import Settings
@@ -24,7 +26,7 @@ def load_flows(settings: Settings) -> dict[str, AnyFlow]:
     return dict(discovery.load_flows(settings.flows))
 
 
-def prepare(settings: Settings, flows: Mapping[str, AnyFlow]) -> None:
+def prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str = "unknown") -> None:
     """Migrate (or check) the schema and register the flows. Waits up to a minute for the database.
 
     Raises:
@@ -35,7 +37,7 @@ def prepare(settings: Settings, flows: Mapping[str, AnyFlow]) -> None:
     outage = Outage(_WAIT_S)
     while True:
         try:
-            _prepare(settings, flows)
+            _prepare(settings, flows, worker_id)
             return
         except DBAPIError as exc:
             away = unavailable(exc, settings.require_database_url())
@@ -58,7 +60,22 @@ def _check_broker(settings: Settings) -> None:
             raise
 
 
-def _prepare(settings: Settings, flows: Mapping[str, AnyFlow]) -> None:
+def _register(ledger: Ledger, flow: AnyFlow, by: str, *, deploy: bool) -> None:
+    done = (register.deploy if deploy else register.register)(ledger, flow.manifest, by)
+    if not done.current:
+        log.warning(
+            "flow.not_current",
+            extra={
+                "flow": flow.name,
+                "hash": flow.manifest.hash[:12],
+                "ordinal": done.ordinal,
+                "current": done.current_ordinal,
+                "what": f"it was superseded; to go back to it: orchestrator flow deploy {flow.name}",
+            },
+        )
+
+
+def _prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str) -> None:
     url = settings.require_database_url()
     if settings.migrate:
         migrate.upgrade(url)
@@ -67,6 +84,6 @@ def _prepare(settings: Settings, flows: Mapping[str, AnyFlow]) -> None:
     ledger = Ledger.connect(url, pool_size=1, name="orchestrator start")
     try:
         for flow in flows.values():
-            register.register(ledger, flow.manifest)
+            _register(ledger, flow, f"worker {worker_id} (release {release()})", deploy=settings.deploy_at_start)
     finally:
         ledger.close()

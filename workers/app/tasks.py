@@ -29,9 +29,10 @@ def register(app: Celery, flows: Iterable[AnyFlow]) -> None:
     """Make every step type of these flows a task `<flow>.<type>` of the app."""
     state = state_of(app)
     for flow in flows:
-        for step_type, step in flow.handlers.items():
-            name = task_name(flow.name, step_type)
-            state.handlers[name] = step
+        handlers = {task_name(flow.name, step_type): step for step_type, step in flow.handlers.items()}
+        state.handlers |= handlers
+        state.versions.add(flow.manifest, handlers)
+        for name, step in handlers.items():
             app.register_task(_task(name, step.__doc__)())
 
 

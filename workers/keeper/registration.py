@@ -1,9 +1,9 @@
 """The row by which others see this worker: that it is there, what it can run, that it consumes, that it stops."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from orchestrator.core.facts import Swept, WorkerInfo
+from orchestrator.core.release import release
 from orchestrator.engine import workers
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.keeper.probe import Probe
@@ -50,12 +50,7 @@ class Registration:
             prefetch=concurrency * self._state.settings.prefetch_multiplier,
             queues=tuple(sorted(self._state.app.amqp.queues.consume_from)),
             handlers=tuple(sorted(self._state.handlers)),
-            release=_release(),
+            release=release(),
+            versions={flow.name: flow.manifest.hash for flow in self._state.flows.values()},
+            refuses=self._state.versions.refused,
         )
-
-
-def _release() -> str:
-    try:
-        return version("flow-orchestrator")
-    except PackageNotFoundError:
-        return "unknown"

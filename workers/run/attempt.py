@@ -151,7 +151,7 @@ class Attempt:
     def _chain(self) -> Chain | None:
         if self._state.stopping or not self._may_chain:
             return None
-        return Chain(self._settings.lease, frozenset(self._state.handlers))
+        return Chain(self._settings.lease, self._state.versions.tasks(self._lease.manifest_hash))
 
     def _finish(self, output: str) -> tuple[Finished, float]:
         """Record the success; with the time from which a chained lease certainly runs."""

@@ -5,13 +5,14 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.core.facts import Dispatch
+from orchestrator.core.facts import Dispatch, UnknownVersion
 from orchestrator.engine.steps import claim_step, release
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, SUPPRESSED, about, about_dispatch, log
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.held_lease import HeldLease
 from orchestrator.workers.run.outage import GaveUp, Outage, passing
+from orchestrator.workers.run.versions import pair
 from orchestrator.workers.state import WorkerState
 
 CHAIN_MAX: Final = 32
@@ -30,43 +31,68 @@ def deliver(state: WorkerState, dispatch: Dispatch) -> None:
         return
     if held is None:
         log.info("step.duplicate", extra=about_dispatch(dispatch, SUPPRESSED))
-    _work(state, held)
+    elif isinstance(held, UnknownVersion):
+        why = state.versions.refused.get(pair(dispatch.task, held.manifest_hash), "the version has no such step")
+        state.runtime().hand_over.give(dispatch, held.manifest_hash, why)
+    else:
+        _work(state, held)
 
 
-def _work(state: WorkerState, held: HeldLease | None) -> None:
+def _work(state: WorkerState, first: HeldLease) -> None:
+    held: HeldLease | None = first
     left = CHAIN_MAX
     while held is not None:
         if state.stopping:
-            give_back(state, held)
+            state.runtime().publisher.publish(give_back(state, held))
             return
         left -= 1
-        held = Attempt(state, held, may_chain=left > 0).run()
+        try:
+            attempt = Attempt(state, held, may_chain=left > 0)
+        except Exception as exc:
+            # Nothing of it was begun, so it costs no attempt. It is not sent at once: the keeper does, in a while, and
+            # no message races between a claim and what went wrong here.
+            reason = f"{type(exc).__name__}: {exc}"[:300]
+            log.exception("step.not_started", extra=about(held.lease, STALE, reason=reason))
+            give_back(state, held)
+            return
+        held = attempt.run()
 
 
-def _claim(state: WorkerState, dispatch: Dispatch) -> HeldLease | None:
-    """Take the step. After a lost connection: was it us? then go on, else ask again."""
+def _claim(state: WorkerState, dispatch: Dispatch) -> HeldLease | UnknownVersion | None:
+    """Take the step, if it is of a version that our code can run; a version met for the first time is read first.
+
+    After a lost connection: was it us? then go on, else ask again.
+    """
+    versions = state.versions
     ledger, owner, lease_for = state.runtime().ledger, state.owner, state.settings.lease
     outage = Outage(2 * lease_for.total_seconds(), hurry=lambda: state.stopping)
     first = monotonic()
     while True:
         try:
             if outage.tried:
-                found = claim_step.owned(ledger, dispatch.run_id, dispatch.step_key, owner)
-                if found is not None:
-                    return HeldLease(found, first)
+                ours = claim_step.owned(ledger, dispatch.run_id, dispatch.step_key, owner)
+                if ours is not None:
+                    return HeldLease(ours, first)
             asked = monotonic()
-            lease = claim_step.claim(ledger, dispatch.run_id, dispatch.step_key, dispatch.number, owner, lease_for)
-            return HeldLease(lease, asked) if lease is not None else None
+            accepted = versions.accepted(dispatch.task)
+            found = claim_step.claim(
+                ledger, dispatch.run_id, dispatch.step_key, dispatch.number, owner, lease_for, accepted
+            )
+            if not isinstance(found, UnknownVersion):
+                return HeldLease(found, asked) if found is not None else None
+            if not versions.accepts(ledger, dispatch.task, found.manifest_hash):
+                return found
         except DBAPIError as exc:
             if not passing(exc):
                 raise
             outage.wait(exc, "claim")
 
 
-def give_back(state: WorkerState, held: HeldLease) -> None:
-    """Return a claimed step that was not started; no attempt is charged."""
-    runtime = state.runtime()
+def give_back(state: WorkerState, held: HeldLease) -> tuple[Dispatch, ...]:
+    """Return a claimed step that was not started; no attempt is charged. Publish its dispatch, or leave it to the
+    ledger."""
     try:
-        runtime.publisher.publish(release.release(runtime.ledger, held.lease))
+        return release.release(state.runtime().ledger, held.lease)
     except (DBAPIError, LeaseLost) as exc:  # the lease runs out by itself
         log.warning("release.failed", extra=about(held.lease, STALE, error=type(exc).__name__))
+        return ()

@@ -1,8 +1,15 @@
-"""Register a flow: keep every version, make this one current, and bring its schedules in line."""
+"""Who owns a definition: workers make a new version current, clients keep theirs beside it, operators go back.
+
+Every version is kept for ever and has an ordinal per flow. A version that was superseded is made current again by
+`deploy` only: an old worker that starts again, or one on somebody's laptop, changes nothing.
+"""
 
 import json
-from dataclasses import replace
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
@@ -12,38 +19,116 @@ from orchestrator.core.manifest import Manifest
 from orchestrator.core.triggers import ScheduleDef
 from orchestrator.engine.schedules.changes import going_on, settle, stopped, timing_of
 from orchestrator.engine.schedules.operate import end_backfill
+from orchestrator.errors import NotFound
 from orchestrator.ledger import definitions, schedules, ticks
+from orchestrator.ledger.definitions import Version
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.ledger.ticks import Stored
 from orchestrator.ledger.tx import Ledger
+
+log = logging.getLogger(__name__)
 
 CODE: Final = "code"
 """Who changes a schedule by deploying, and pauses it by `paused: true`."""
 
 
-def register(ledger: Ledger, manifest: Manifest) -> tuple[Dispatch, ...]:
-    """Upsert the flow. Runs in flight keep the version they started with; an unchanged flow is not written.
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Where a version stands after its registration. `before` is the ordinal of the version that it replaced."""
 
-    Where the rule of a schedule changed, what was due by the old one is decided first. The dispatches of that may be
-    published; a keeper would too.
+    ordinal: int | None
+    current: bool
+    current_ordinal: int | None
+    changed: bool = False
+    before: int | None = None
+    dispatches: tuple[Dispatch, ...] = ()
+
+
+def register(ledger: Ledger, manifest: Manifest, by: str = "somebody") -> Registered:
+    """A worker has this version: it is the current one from now on, unless another version superseded it before.
+
+    Runs in flight keep the version they started with. Where the rule of a schedule changed, what was due by the old one
+    is decided first. The dispatches of that may be published; a keeper would too.
+    """
+    return _register(ledger, manifest, by, lambda version: not version.superseded)
+
+
+def keep(ledger: Ledger, manifest: Manifest, by: str = "somebody") -> Registered:
+    """A client has this version: it is kept, for runs that are pinned to it, and never replaces another one. The first
+    version of a flow is its current one."""
+    return _register(ledger, manifest, by, lambda version: False)
+
+
+def deploy(ledger: Ledger, manifest: Manifest, by: str = "somebody") -> Registered:
+    """Somebody wants this version: it is the current one from now on, whatever was before."""
+    return _register(ledger, manifest, by, lambda version: True)
+
+
+def deploy_version(ledger: Ledger, flow: str, ordinal: int, by: str) -> Registered:
+    """Make an earlier version of a flow the current one.
+
+    Raises:
+        FlowNotFound, NotFound: no such flow or version.
+        ManifestUnreadable: a newer release wrote that version.
     """
     with ledger.auto() as tx:
-        if definitions.is_registered(tx, manifest):
-            return ()
-    return ledger.retry(lambda tx: _register(ledger, tx, manifest))
+        found = definitions.version_at(tx, flow, ordinal)
+        if found is None and flow not in definitions.names(tx):
+            raise definitions.unknown_flow(tx, flow)
+    if found is None:
+        raise NotFound(f"Flow {flow} has no version {ordinal}. Fix: see `orchestrator flow versions {flow}`.")
+    return deploy(ledger, ledger.manifest(found), by)
 
 
-def _register(ledger: Ledger, tx: Connection, manifest: Manifest) -> tuple[Dispatch, ...]:
+def _register(ledger: Ledger, manifest: Manifest, by: str, may_replace: Callable[[Version], bool]) -> Registered:
+    with ledger.auto() as tx:
+        known = definitions.version(tx, manifest.name, manifest.hash)
+    if known is not None and known.ordinal is not None:
+        current = known.current_hash == manifest.hash
+        if current or not may_replace(known):
+            return Registered(known.ordinal, current, known.current_ordinal)
+    done = ledger.retry(lambda tx: _write(ledger, tx, manifest, by, may_replace))
+    if done.changed:
+        facts = {"flow": manifest.name, "hash": manifest.hash[:12], "ordinal": done.ordinal, "before": done.before}
+        log.info("flow.current", extra={**facts, "by": by})
+    return done
+
+
+def _write(
+    ledger: Ledger, tx: Connection, manifest: Manifest, by: str, may_replace: Callable[[Version], bool]
+) -> Registered:
+    first = definitions.keep(tx, manifest, by)
+    version = definitions.version(tx, manifest.name, manifest.hash)
+    assert version is not None
+    current = version.current_hash == manifest.hash
+    if not first and (current or not may_replace(version)):
+        return Registered(version.ordinal, current, version.current_ordinal)
+    before = None if first else version.current_ordinal
+    facts = {
+        "flow": manifest.name,
+        "by": by,
+        "version": manifest.version,
+        "hash": manifest.hash[:12],
+        "ordinal": version.ordinal,
+        "before": before,
+    }
+    become_current = partial(definitions.make_current, tx, manifest, version.current_hash, facts)
+    dispatches = _replace(ledger, tx, manifest, (lambda: None) if first else become_current)
+    return Registered(version.ordinal, True, version.ordinal, True, before, dispatches)
+
+
+def _replace(
+    ledger: Ledger, tx: Connection, manifest: Manifest, become_current: Callable[[], None]
+) -> tuple[Dispatch, ...]:
+    """Make the version current, and bring the schedules in line with it. The flow is held."""
     flow = manifest.name
     wanted = {key: (one, _text(one)) for key, one in manifest.schedules.items()}
-    definitions.hold(tx, flow)
     ticks.hold_all(tx, flow)
     dispatches: tuple[Dispatch, ...] = ()
     for row in schedules.of_flow(tx, flow):
         if row.active and row.trigger_key in wanted and _changes(row, wanted[row.trigger_key][1]):
             dispatches += settle(ledger, tx, row, CODE)[1]
-    definitions.register(tx, manifest)
-    # Two who register a new flow at once met at its row just now: the second reads what the first one wrote.
+    become_current()
     rows = {row.trigger_key: row for row in schedules.of_flow(tx, flow)}
     for key, row in rows.items():
         if row.active and key not in wanted:

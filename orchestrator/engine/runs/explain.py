@@ -12,6 +12,7 @@ from orchestrator.core.facts import Explanation
 from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
 from orchestrator.engine.runs.advice import advice
+from orchestrator.errors import ManifestUnreadable, NotFound
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads import RunRow, StepRow
 from orchestrator.ledger.rows import one, run
@@ -27,9 +28,13 @@ def explain(
         RunNotFound, StepNotFound: no such run or step.
     """
     row = reads.get_run(ledger, run_id)
-    if step_key is None:
-        return _run(ledger, row, worker_ttl)
-    return _step(ledger, row, reads.step(ledger, run_id, step_key), reads.now(ledger), worker_ttl)
+    try:
+        if step_key is None:
+            return _run(ledger, row, worker_ttl)
+        return _step(ledger, row, reads.step(ledger, run_id, step_key), reads.now(ledger), worker_ttl)
+    except ManifestUnreadable as exc:
+        sentence = f"Run {row.id} is {row.status}. More is not known here: {exc.message.partition(' Fix: ')[0]}"
+        return Explanation(sentence, "orchestrator worker ls")
 
 
 def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
@@ -124,17 +129,27 @@ def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanat
 def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime, worker_ttl: timedelta) -> Explanation:
     since = _ago(step.ready_at, now)
     with ledger.auto() as tx:
-        served = one(tx, "servers_of", task=step.task, queue=step.queue, ttl=worker_ttl)
+        pair = f"{step.task}@{row.manifest_hash}"
+        served = one(tx, "servers_of", task=step.task, queue=step.queue, pair=pair, ttl=worker_ttl)
         sent = one(tx, "dispatch_facts", run_id=row.id, step_key=step.key)
         ahead = one(tx, "ahead", queue=step.queue, priority=node.priority, ready_at=step.ready_at)
     if served is None or not served.live:
         return Explanation(
             f"Step {step.key} is ready since {since}, but no worker is live.", "orchestrator worker --flows YOUR_MODULE"
         )
-    if not served.able:
+    if not served.with_handler:
         return Explanation(
             f"Step {step.key} is ready since {since}, but no live worker has handler {step.task}; it stays "
-            f"until one has.",
+            f"until one has.{_how_to_keep(ledger, row, step)}",
+            "orchestrator worker ls",
+        )
+    if not served.able:
+        worker, why = next(iter(served.refused.items()))
+        more = f" (and {len(served.refused) - 1} more)" if len(served.refused) > 1 else ""
+        return Explanation(
+            f"Step {step.key} is ready since {since}, but no live worker's code fits version "
+            f"{row.manifest_hash[:12]} of the flow: {worker}{more} refuses it, because {why}. It stays "
+            f"until one accepts it, and costs no attempt.",
             "orchestrator worker ls",
         )
     if not served.listening:
@@ -165,6 +180,20 @@ def _loop(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
         return Explanation(sentence, f"orchestrator run watch {row.id}")
     first = _step(ledger, row, child, now, worker_ttl)
     return Explanation(f"{sentence} {first.sentence}", first.command)
+
+
+def _how_to_keep(ledger: Ledger, row: RunRow, step: StepRow) -> str:
+    """What helps when the step was removed from the code."""
+    try:
+        current = ledger.plan(reads.flow(ledger, row.flow).manifest_hash)
+    except (NotFound, ManifestUnreadable):
+        return ""
+    if any(one.task == step.task for node in current.nodes.values() for one in (node, node.body) if one is not None):
+        return ""
+    return (
+        f" The current version of the flow has no step of type `{step.type}` any more: keep its function, and name it "
+        f"in `@flow(retired=[{step.type}])`, or start a worker of the code that has it."
+    )
 
 
 def _running(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Explanation:

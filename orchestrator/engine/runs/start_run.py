@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 from jsonschema import Draft202012Validator
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
 
@@ -21,7 +21,15 @@ from orchestrator.core.planner import Plan
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
-from orchestrator.errors import Conflict, FlowDisabled, IdempotencyConflict, InputInvalid, UsageError
+from orchestrator.errors import (
+    Conflict,
+    FlowDisabled,
+    IdempotencyConflict,
+    InputInvalid,
+    ManifestUnreadable,
+    NotFound,
+    UsageError,
+)
 from orchestrator.ledger import definitions, graph, starts
 from orchestrator.ledger.borrowed import Borrowed, borrowed
 from orchestrator.ledger.starts import NewRun
@@ -35,7 +43,8 @@ KEY_LENGTH = 255
 def start(ledger: Ledger, requests: Sequence[StartRequest], *, key_ttl: timedelta | None = None) -> list[Started]:
     """Start one run per request, all or none; in one commit and, for one flow, one round trip.
 
-    A request whose idempotency key was used with the same body gives the first run (`created` False).
+    A request whose idempotency key was used with the same body gives the first run (`created` False). The same is what
+    gives the first run's body when it is filled with the defaults of then: a deploy that adds one changes no request.
 
     Raises:
         FlowNotFound, FlowDisabled: nothing was started; the refusal of a disabled flow is recorded.
@@ -46,10 +55,10 @@ def start(ledger: Ledger, requests: Sequence[StartRequest], *, key_ttl: timedelt
     for request in requests:
         _check_texts(request)
     started: dict[int, Started] = {}
-    groups = [(flow, [i for i, _ in pairs]) for flow, pairs in _by_flow(requests)]
+    groups = _by_version(requests)
     if len(groups) == 1:
-        flow, places = groups[0]
-        started = _start_flow(ledger, None, flow, requests, places, key_ttl)
+        target, places = groups[0]
+        started = _start_flow(ledger, None, target, requests, places, key_ttl)
     elif groups:
         started = ledger.retry(lambda tx: _start_all(ledger, tx, groups, requests, key_ttl))
     fp("start.committed")
@@ -66,8 +75,7 @@ def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -
     """
     for request in requests:
         _check_texts(request)
-    groups = [(flow, [place for place, _ in pairs]) for flow, pairs in _by_flow(requests)]
-    started = _start_all(ledger, tx, groups, requests, None)
+    started = _start_all(ledger, tx, _by_version(requests), requests, None)
     return [started[place] for place in range(len(requests))]
 
 
@@ -87,65 +95,91 @@ def start_borrowed(ledger: Ledger, connection: Borrowed, requests: Sequence[Star
         ) from exc
 
 
-def _by_flow(requests: Sequence[StartRequest]) -> Iterable[tuple[str, list[tuple[int, StartRequest]]]]:
-    ordered = sorted(enumerate(requests), key=lambda pair: pair[1].flow)
-    return [(flow, list(pairs)) for flow, pairs in groupby(ordered, key=lambda pair: pair[1].flow)]
+_Target = tuple[str, str]
+"""A flow, and the hash of the version that is asked for; empty: the current one."""
+
+
+def _target(request: StartRequest) -> _Target:
+    return request.flow, request.version or ""
+
+
+def _by_version(requests: Sequence[StartRequest]) -> list[tuple[_Target, list[int]]]:
+    """The places of the requests, by what they start."""
+    ordered = sorted(range(len(requests)), key=lambda place: _target(requests[place]))
+    return [(target, list(places)) for target, places in groupby(ordered, key=lambda place: _target(requests[place]))]
 
 
 def _start_all(
     ledger: Ledger,
     tx: Connection,
-    groups: list[tuple[str, list[int]]],
+    groups: list[tuple[_Target, list[int]]],
     requests: Sequence[StartRequest],
     key_ttl: timedelta | None,
 ) -> dict[int, Started]:
     started: dict[int, Started] = {}
-    for flow, places in groups:
-        started |= _start_flow(ledger, tx, flow, requests, places, key_ttl)
+    for target, places in groups:
+        started |= _start_flow(ledger, tx, target, requests, places, key_ttl)
     return started
 
 
 def _start_flow(
     ledger: Ledger,
     tx: Connection | None,
-    flow: str,
+    target: _Target,
     requests: Sequence[StartRequest],
     places: list[int],
     key_ttl: timedelta | None,
 ) -> dict[int, Started]:
-    manifest_hash = ledger.current.get(flow)
+    flow, pinned = target
+    current = ledger.current.get(flow)
+    digests: dict[str, str] = {}
     for _ in range(TRIES):
-        if manifest_hash is None:
-            manifest_hash = _enabled_hash(ledger, flow)
-            ledger.current[flow] = manifest_hash
-        plan = ledger.plan(manifest_hash)
+        if current is None:
+            current = ledger.current[flow] = _enabled_hash(ledger, flow)
+        plan = ledger.plan(pinned or current)
         for place in places:
             _check_body(plan, requests[place].body)
-        new = {place: _new_run(plan, requests[place]) for place in places}
+        new = {place: _new_run(plan, requests[place], digests) for place in places}
+        if tx is not None and not digests:  # a clash would end the caller's transaction, so it is asked before
+            digests = _digests_of_same_requests(ledger, tx, flow, list(new.values()))
+            new = {place: _new_run(plan, requests[place], digests) for place in places} if digests else new
         unique = _one_per_key(flow, new.values())
-        created = _insert(ledger, tx, flow, manifest_hash, plan, unique, key_ttl)
+        try:
+            created = _insert(ledger, tx, plan, unique, key_ttl, pinned=bool(pinned))
+        except _Clash:
+            with ledger.auto() as auto:
+                digests |= _digests_of_same_requests(ledger, auto, flow, unique)
+            continue
         if created is not None:
             return _answer(ledger, tx, flow, plan, new, *created)
         ledger.current.pop(flow, None)
-        manifest_hash = None
+        current = None
     raise Conflict(f"Flow {flow} changes its definition faster than it can be started. Fix: try again.", flow=flow)
+
+
+class _Clash(Exception):
+    """Nothing was written: a key belongs to a request with another digest."""
 
 
 def _insert(
     ledger: Ledger,
     tx: Connection | None,
-    flow: str,
-    manifest_hash: str,
     plan: Plan,
     new: Sequence[NewRun],
     key_ttl: timedelta | None,
+    *,
+    pinned: bool,
 ) -> tuple[set[UUID], tuple[Dispatch, ...]] | None:
-    """The created runs, and what opening their first loops dispatched; None when the flow is not at this hash any
-    more."""
-    ttl = key_ttl or plan.manifest.idempotency_ttl
+    """The created runs, and what opening their first loops dispatched; None when the flow is not at this version any
+    more, or disabled.
+
+    Raises:
+        _Clash: outside the caller's transaction, which could not go on.
+    """
+    flow, ttl = plan.manifest.name, key_ttl or plan.manifest.idempotency_ttl
 
     def work(connection: Connection) -> tuple[set[UUID], tuple[Dispatch, ...]]:
-        ids = starts.start(connection, flow, manifest_hash, plan, new, ttl)
+        ids = starts.start(connection, flow, plan, new, ttl, pinned=pinned)
         opened: list[Dispatch] = []
         if plan.goes_on_at_start:
             for run_id in sorted(ids):
@@ -163,24 +197,42 @@ def _insert(
     except DBAPIError as exc:
         if refusal(exc) is None:
             raise
-        _raise_conflict(ledger, flow, new)
         if tx is not None:
             raise
-        return None
+        raise _Clash from exc
     keyless = any(each.key is None for each in new)
-    if not ids and (keyless or not _still_current(ledger, flow, manifest_hash)):
+    if not ids and (keyless or not _takes_starts(ledger, plan, pinned=pinned)):
         return None
     return ids, opened
 
 
-def _raise_conflict(ledger: Ledger, flow: str, new: Sequence[NewRun]) -> None:
-    """Nothing was written; say which key it was. Returns when the key expired in between."""
-    with ledger.auto() as tx:
-        holders = starts.holders(tx, flow, [each.key for each in new if each.key is not None])
+def _digests_of_same_requests(ledger: Ledger, tx: Connection, flow: str, new: Sequence[NewRun]) -> dict[str, str]:
+    """By key, the digest that stands in the ledger, where it differs and yet the request is the same.
+
+    Raises:
+        IdempotencyConflict: one is another request.
+    """
+    keys = [each.key for each in new if each.key is not None]
+    found = starts.first_requests(tx, flow, keys) if keys else {}
+    same: dict[str, str] = {}
     for each in new:
-        run_id, digest = holders.get(each.key or "", (None, each.digest))
-        if digest != each.digest:
-            raise _conflict(flow, each, f"belongs to run {run_id}, which was started with another input", run_id)
+        first = found.get(each.key or "")
+        if each.key is None or first is None or first.request_hash == each.digest:
+            continue  # it expired in between
+        if not _is_same(ledger, first, each.given):
+            why = f"belongs to run {first.run_id}, which was started with another input"
+            raise _conflict(flow, each, why, first.run_id)
+        same[each.key] = first.request_hash
+    return same
+
+
+def _is_same(ledger: Ledger, first: Row[Any], given: str) -> bool:
+    """Whether `given`, filled with the defaults of the first run's version, is what that run was started with."""
+    try:
+        plan = ledger.plan(first.manifest_hash)
+    except (NotFound, ManifestUnreadable):
+        return _canonical(given) == _canonical(first.body)
+    return _canonical(_with_defaults(plan, given)) == _canonical(first.body)
 
 
 def _conflict(flow: str, new: NewRun, why: str, run_id: UUID | None = None) -> IdempotencyConflict:
@@ -192,10 +244,10 @@ def _conflict(flow: str, new: NewRun, why: str, run_id: UUID | None = None) -> I
     )
 
 
-def _still_current(ledger: Ledger, flow: str, manifest_hash: str) -> bool:
+def _takes_starts(ledger: Ledger, plan: Plan, *, pinned: bool) -> bool:
     with ledger.auto() as tx:
-        row = starts.definition(tx, flow)
-    return row is not None and row.enabled and row.manifest_hash == manifest_hash
+        row = starts.definition(tx, plan.manifest.name)
+    return row is not None and row.enabled and (pinned or row.manifest_hash == plan.manifest.hash)
 
 
 def _answer(
@@ -238,13 +290,13 @@ def _one_answer(
     return Started(run_id, False, ())
 
 
-def _new_run(plan: Plan, request: StartRequest) -> NewRun:
+def _new_run(plan: Plan, request: StartRequest, digests: Mapping[str, str]) -> NewRun:
+    """`digests`: of keys whose request is known to be the same as the first one."""
     tags = tuple(dict.fromkeys((*plan.manifest.tags, *request.tags)))
     body = _with_defaults(plan, request.body)
     digest = None
     if request.key is not None:
-        canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        digest = digests.get(request.key) or hashlib.sha256(_canonical(body).encode()).hexdigest()
     run_id = request.run_id or uuid7()
     return NewRun(
         run_id,
@@ -256,7 +308,12 @@ def _new_run(plan: Plan, request: StartRequest) -> NewRun:
         request.headers,
         scheduled_for=request.scheduled_for,
         schedule=request.schedule,
+        given=request.body,
     )
+
+
+def _canonical(body: str) -> str:
+    return json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
 
 
 def _with_defaults(plan: Plan, body: str) -> str:

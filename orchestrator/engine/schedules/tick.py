@@ -27,7 +27,7 @@ from orchestrator.engine.faults import fp
 from orchestrator.engine.runs import start_run
 from orchestrator.engine.runs.cancel_run import cancel_in
 from orchestrator.engine.schedules.fired import Fired
-from orchestrator.errors import Conflict, OrchestratorError, RunNotFound
+from orchestrator.errors import Conflict, ManifestUnreadable, OrchestratorError, RunNotFound
 from orchestrator.ledger import schedules, ticks
 from orchestrator.ledger.schedules import ScheduleId, ScheduleRow
 from orchestrator.ledger.ticks import NOTHING_OPEN, Decision, NewTick, OpenRuns
@@ -272,6 +272,8 @@ def _start(ledger: Ledger, tx: Connection, starts: Sequence[_Start], by: str, tr
         return Fired()
     try:
         started = start_run.start_in(ledger, tx, [request(row, at, run_id, trigger) for row, at, run_id in starts])
+    except ManifestUnreadable:
+        raise  # a newer release starts it: its tick has not failed
     except OrchestratorError as exc:
         row = starts[0][0]
         if any(other.id != row.id for other, _, _ in starts):

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.engine.batches import run_batches
-from orchestrator.errors import ManifestInvalid
+from orchestrator.errors import ManifestUnreadable
 from orchestrator.ledger.sweeps import START, Place
 
 PAGE: Final = 500
@@ -48,7 +48,7 @@ class Walk:
 
         def failed(row: Row[Any], exc: Exception) -> None:
             nonlocal unreadable
-            unreadable = unreadable or isinstance(exc, ManifestInvalid)
+            unreadable = unreadable or isinstance(exc, ManifestUnreadable)
             self._fail(row, exc)
 
         awake = [[row] for row in rows if not self._rests(row)]
@@ -84,7 +84,7 @@ class Walk:
             self._said.clear()
         self._said.add(said)
         facts = {"run_id": row.run_id, "step_key": row.step_key, "error": said}
-        if isinstance(exc, ManifestInvalid):
+        if isinstance(exc, ManifestUnreadable):
             log.warning(
                 "manifest.unreadable", extra={**facts, "fix": "a keeper of its release does it; keep one running"}
             )

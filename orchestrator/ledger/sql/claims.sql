@@ -1,13 +1,14 @@
 -- name: claim
 -- Does:  the one door into RUNNING for a dispatched step: new fence version, new attempt.
--- In:    run_id, step_key, number (dispatch), owner, lease_for (interval)
--- Out:   one row; none = the message is a duplicate or stale, or the run is halted or over
+-- In:    run_id, step_key, number (dispatch), owner, lease_for (interval), accepted (manifest hashes; null: any)
+-- Out:   one row; none = the message is a duplicate or stale, the run is halted or over, or of a version that is not accepted
 -- Locks: run FOR KEY SHARE (a cancel's FOR UPDATE waits for claims under way, and claims wait for it), then the step, then its claim
 -- Time:  flow_now()        Index: primary keys
 WITH run AS MATERIALIZED (
   SELECT id, flow, manifest_hash, trigger_body
     FROM flow_runs
    WHERE id = %(run_id)s AND status IN ('pending', 'running') AND halt IS NULL
+       AND (%(accepted)s::text[] IS NULL OR manifest_hash = ANY (%(accepted)s))
      FOR KEY SHARE
 ), step AS (
   UPDATE flow_steps s
@@ -37,11 +38,19 @@ SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.prior
   FROM run CROSS JOIN step LEFT JOIN claimed ON TRUE;
 
 -- name: suppressed
--- Does:  counts a message that found nothing to claim, where people look for it.
--- In:    run_id, step_key, number
--- Out:   nothing
-UPDATE flow_step_dispatches SET suppressed = suppressed + 1
- WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND dispatch_no = %(number)s;
+-- Does:  counts a message that found nothing to claim, where people look for it. One of a version that is not accepted is not
+--        counted: somebody else has yet to act on it.
+-- In:    run_id, step_key, number, accepted (as for `claim`)
+-- Out:   manifest_hash, and whether it is accepted; none = there is no such run any more
+WITH run AS MATERIALIZED (
+  SELECT manifest_hash, %(accepted)s::text[] IS NULL OR manifest_hash = ANY (%(accepted)s) AS accepted
+    FROM flow_runs WHERE id = %(run_id)s
+), counted AS (
+  UPDATE flow_step_dispatches d SET suppressed = d.suppressed + 1
+    FROM run
+   WHERE run.accepted AND d.run_id = %(run_id)s AND d.step_key = %(step_key)s AND d.dispatch_no = %(number)s
+)
+SELECT manifest_hash, accepted FROM run;
 
 -- name: owned
 -- Does:  finds the live claim of this owner on a step, after a commit whose outcome is unknown.

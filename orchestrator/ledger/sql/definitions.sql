@@ -1,24 +1,57 @@
 -- name: load_manifest
-SELECT manifest::text AS manifest FROM flow_definition_versions WHERE hash = %(hash)s;
+SELECT manifest::text AS manifest, format FROM flow_definition_versions WHERE hash = %(hash)s;
 
--- name: registered
--- Does:  whether this very manifest is the current one of its flow.
-SELECT TRUE AS same FROM flow_definitions WHERE name = %(name)s AND version = %(version)s AND manifest_hash = %(hash)s;
+-- name: unreadable
+-- Does:  the versions that only a newer release can read.
+-- In:    format (the newest that this release reads)
+SELECT hash FROM flow_definition_versions WHERE format > %(format)s;
+
+-- name: version
+-- Does:  where a version of a flow stands, and which one is current.
+-- Out:   one row; ordinal, superseded and hash are null when the version is not kept. None = no such flow
+SELECT v.hash, v.ordinal, v.superseded_at IS NOT NULL AS superseded, d.manifest_hash AS current_hash,
+       (SELECT ordinal FROM flow_definition_versions WHERE hash = d.manifest_hash) AS current_ordinal
+  FROM flow_definitions d LEFT JOIN flow_definition_versions v ON v.hash = %(hash)s
+ WHERE d.name = %(flow)s;
+
+-- name: introduce
+-- Does:  makes the first version of a flow that there is not yet. Two who do it at once meet here.
+-- Out:   one row; none = there is the flow
+INSERT INTO flow_definitions (name, version, manifest_hash) VALUES (%(name)s, %(version)s, %(hash)s)
+ON CONFLICT (name) DO NOTHING RETURNING name;
 
 -- name: hold_definition
 -- Does:  waits for a flow, and holds it against registrations and switches. Starts go on.
 -- Locks: the flow; then come its schedules
 SELECT TRUE AS held FROM flow_definitions WHERE name = %(name)s FOR NO KEY UPDATE;
 
--- name: register
--- Does:  upserts a flow. Runs in flight keep the hash they started with.
-WITH version AS (
-  INSERT INTO flow_definition_versions (hash, flow, version, manifest)
-  VALUES (%(hash)s, %(name)s, %(version)s, %(manifest)s::json) ON CONFLICT (hash) DO NOTHING
+-- name: keep_version
+-- Does:  keeps a version for ever. The caller holds the flow.
+INSERT INTO flow_definition_versions (hash, flow, version, manifest, format, registered_by)
+VALUES (%(hash)s, %(name)s, %(version)s, %(manifest)s::json, %(format)s, %(by)s) ON CONFLICT (hash) DO NOTHING;
+
+-- name: number_versions
+-- Does:  counts on: versions of a flow without an ordinal, also those that an earlier release kept, get the next ones.
+UPDATE flow_definition_versions v SET ordinal = n.ordinal
+  FROM (SELECT hash, (SELECT COALESCE(max(ordinal), 0) FROM flow_definition_versions WHERE flow = %(flow)s)
+                     + row_number() OVER (ORDER BY created_at, hash) AS ordinal
+          FROM flow_definition_versions WHERE flow = %(flow)s AND ordinal IS NULL) AS n
+ WHERE v.hash = n.hash;
+
+-- name: make_current
+-- Does:  from now on starts by name, and schedules, get this version. The caller holds the flow.
+-- In:    flow, version, hash, before (the hash that is current), event_id, facts (JSON)
+WITH superseded AS (
+  UPDATE flow_definition_versions SET superseded_at = flow_now() WHERE hash = %(before)s AND hash <> %(hash)s
+), event AS (
+  INSERT INTO flow_events (run_id, type, facts) VALUES (%(event_id)s, 'flow.current', %(facts)s::json)
 )
-INSERT INTO flow_definitions AS d (name, version, manifest_hash) VALUES (%(name)s, %(version)s, %(hash)s)
-ON CONFLICT (name) DO UPDATE SET version = excluded.version, manifest_hash = excluded.manifest_hash, updated_at = flow_now()
- WHERE d.manifest_hash <> excluded.manifest_hash OR d.version <> excluded.version;
+UPDATE flow_definitions SET version = %(version)s, manifest_hash = %(hash)s, updated_at = flow_now()
+ WHERE name = %(flow)s;
+
+-- name: version_at
+-- Does:  the version of a flow with that ordinal.
+SELECT hash FROM flow_definition_versions WHERE flow = %(flow)s AND ordinal = %(ordinal)s;
 
 -- name: switch
 WITH changed AS (

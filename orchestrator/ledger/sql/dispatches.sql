@@ -24,19 +24,27 @@ SELECT l.queue, l.priority, c.ready
 -- name: lost
 -- Does:  the oldest ready steps of a list whose message is suspected lost, to be published again. Each publication doubles the
 --        patience, up to ten minutes, so that a message a busy worker holds is hardly ever sent twice. Steps that no live worker
---        can run wait: a worker without the handler would only drop the message. Lists are first in, first out, so the oldest
+--        can run wait: a worker without the handler, or whose handler does not fit the version, would only drop it. Lists are first in, first out, so the oldest
 --        `window` steps of each priority are looked at, however long the backlog is.
 -- In:    queue, priorities, missing, window, after, unpublished_after, worker_ttl
 -- Out:   the dispatches
 -- Time:  flow_now()        Index: ix_flow_steps_ready
 WITH handler AS MATERIALIZED (
   SELECT DISTINCT unnest(handlers) AS task FROM flow_workers WHERE seen_at > flow_now() - %(worker_ttl)s
+), refused AS MATERIALIZED (
+  SELECT left(pair, -65) AS task, right(pair, 64) AS hash
+    FROM (SELECT DISTINCT jsonb_object_keys(refuses) AS pair FROM flow_workers WHERE seen_at > flow_now() - %(worker_ttl)s) AS r
+   WHERE NOT EXISTS (SELECT FROM flow_workers w WHERE w.seen_at > flow_now() - %(worker_ttl)s
+                        AND left(pair, -65) = ANY (w.handlers) AND NOT jsonb_exists(w.refuses, pair))
 ), found AS MATERIALIZED (
   SELECT d.run_id, d.step_key, d.dispatch_no
     FROM unnest(%(priorities)s::int[]) AS p(priority),
          LATERAL (SELECT run_id, step_key, dispatch_no, ready_at FROM flow_steps
                    WHERE queued AND queue = %(queue)s AND flow_steps.priority = p.priority
                      AND task IN (SELECT task FROM handler)
+                     AND (task NOT IN (SELECT task FROM refused)
+                          OR NOT EXISTS (SELECT FROM refused f WHERE f.task = flow_steps.task
+                                            AND f.hash = (SELECT manifest_hash FROM flow_runs WHERE id = flow_steps.run_id)))
                    ORDER BY ready_at LIMIT %(window)s) AS s,
           LATERAL (SELECT * FROM flow_step_dispatches
                    WHERE run_id = s.run_id AND step_key = s.step_key AND dispatch_no = s.dispatch_no OFFSET 0) AS d

@@ -94,10 +94,15 @@ SELECT c.renewed_at, c.expires_at, w.seen_at FROM flow_step_claims c LEFT JOIN f
  ORDER BY w.seen_at DESC NULLS LAST LIMIT 1;
 
 -- name: servers_of
--- Does:  how many live workers have a handler, and how many of them listen to its queue.
-SELECT count(*) FILTER (WHERE %(task)s = ANY (handlers)) AS able,
-       count(*) FILTER (WHERE %(task)s = ANY (handlers) AND %(queue)s = ANY (queues)) AS listening,
-       count(*) AS live
+-- Does:  how many live workers have a handler that takes steps of this version, and how many of them listen to its queue.
+-- In:    task, queue, pair (task@manifest hash), ttl
+-- Out:   `refused` says why, by the id of the worker, where its code does not fit
+SELECT count(*) FILTER (WHERE %(task)s = ANY (handlers)) AS with_handler,
+       count(*) FILTER (WHERE %(task)s = ANY (handlers) AND NOT jsonb_exists(refuses, %(pair)s)) AS able,
+       count(*) FILTER (WHERE %(task)s = ANY (handlers) AND NOT jsonb_exists(refuses, %(pair)s) AND %(queue)s = ANY (queues))
+         AS listening,
+       count(*) AS live,
+       json_object_agg(id, refuses->>%(pair)s) FILTER (WHERE jsonb_exists(refuses, %(pair)s)) AS refused
   FROM flow_workers WHERE seen_at > flow_now() - %(ttl)s;
 
 -- name: ahead
@@ -110,12 +115,32 @@ SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND step_key =
 
 -- name: flows
 SELECT d.name, d.version, d.manifest_hash, d.enabled, d.updated_at, d.switched_by, d.switch_reason,
-       (SELECT count(*) FROM flow_runs r WHERE r.flow = d.name AND r.ended_at IS NULL) AS open_runs
+       (SELECT count(*) FROM flow_runs r WHERE r.flow = d.name AND r.ended_at IS NULL) AS open_runs,
+       (SELECT ordinal FROM flow_definition_versions v WHERE v.hash = d.manifest_hash) AS ordinal
   FROM flow_definitions d WHERE d.name = COALESCE(%(name)s::text, d.name) ORDER BY d.name;
+
+-- name: current_versions
+SELECT name, manifest_hash FROM flow_definitions;
+
+-- name: versions
+-- Does:  the versions of a flow in their order, each with the runs that are open on it.
+SELECT v.ordinal, v.hash, v.version, v.format, v.created_at, v.registered_by, v.superseded_at, v.hash = d.manifest_hash AS current,
+       COALESCE(open.runs, 0) AS open_runs
+  FROM flow_definitions d JOIN flow_definition_versions v ON v.flow = d.name
+  LEFT JOIN (SELECT manifest_hash, count(*) AS runs FROM flow_runs WHERE flow = %(flow)s AND ended_at IS NULL
+              GROUP BY manifest_hash) AS open ON open.manifest_hash = v.hash
+ WHERE d.name = %(flow)s ORDER BY v.created_at, v.hash;
+
+-- name: open_steps
+-- Does:  how many open runs of a flow have yet to end a step, by version. Children of loops are left out: their loop is open too.
+SELECT r.manifest_hash, s.step_key, count(*) AS runs
+  FROM flow_runs r JOIN flow_steps s ON s.run_id = r.id
+ WHERE r.flow = %(flow)s AND r.ended_at IS NULL AND s.loop_key IS NULL AND s.status IN ('blocked', 'ready', 'running', 'waiting')
+ GROUP BY r.manifest_hash, s.step_key;
 
 -- name: workers
 SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, started_at, seen_at, consumed_at,
-       seen_at > flow_now() - %(ttl)s AS live FROM flow_workers ORDER BY host, pid;
+       seen_at > flow_now() - %(ttl)s AS live, versions, refuses FROM flow_workers ORDER BY host, pid;
 
 -- name: unserved
 -- Does:  tasks with ready steps that no live worker has.

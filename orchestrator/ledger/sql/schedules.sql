@@ -8,12 +8,14 @@ s.pause_reason, s.last_tick_at, s.next_tick_at, s.due_at, s.version, s.fired, s.
 d.enabled AS flow_enabled, (SELECT flow_now()) AS now
 
 -- name: due_schedules
--- Does:  a page of schedules whose next tick is due, the longest first.
--- In:    late (only those due so long ago), page
+-- Does:  a page of schedules whose next tick is due, the longest first. Those of flows whose current version only a newer
+--        release can read are left to it.
+-- In:    late (only those due so long ago), format (the newest that this release reads), page
 -- Time:  flow_now()        Index: ix_flow_schedule_states_due
 SELECT /*+ schedule_columns */
   FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
  WHERE s.active AND s.paused_at IS NULL AND s.due_at IS NOT NULL AND s.due_at <= (SELECT flow_now() - %(late)s) AND d.enabled
+   AND NOT EXISTS (SELECT FROM flow_definition_versions v WHERE v.hash = d.manifest_hash AND v.format > %(format)s)
  ORDER BY s.due_at LIMIT %(page)s;
 
 -- name: next_tick

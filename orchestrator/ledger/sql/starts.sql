@@ -1,13 +1,14 @@
 -- name: start
 -- Does:  accepts triggers of one flow: keys, runs, their first step rows, dispatches and events, in one commit.
--- In:    flow, hash (the manifest the caller planned with), requests and rows (JSON arrays), sinks, ttl, deadline
+-- In:    flow, hash (the manifest the caller planned with), pinned (bool: to that version, current or not), requests and rows (JSON arrays), sinks, ttl, deadline
 -- Out:   the ids of the runs that were created; a request with a key that is taken gives none; a row with a null id if there
 --        is nothing else. No id at all although there were requests without keys: the flow is disabled or at another hash.
 -- Refuses: a key that was taken with another request. Taken keys are written (unchanged), because reading them would miss
 --        one that was committed after this statement's snapshot.
 -- Locks: the idempotency keys, in their order: two batches with the same keys take turns
 WITH definition AS MATERIALIZED (
-  SELECT name FROM flow_definitions WHERE name = %(flow)s AND enabled AND manifest_hash = %(hash)s
+  SELECT name FROM flow_definitions WHERE name = %(flow)s AND enabled AND (manifest_hash = %(hash)s
+         OR %(pinned)s AND EXISTS (SELECT FROM flow_definition_versions WHERE hash = %(hash)s))
 ), request AS MATERIALIZED (
   SELECT q.* FROM definition,
          json_to_recordset(%(requests)s::json)
@@ -81,6 +82,12 @@ WITH newest AS MATERIALIZED (
 INSERT INTO flow_events (run_id, type, facts)
 SELECT %(id)s, 'trigger.rejected_disabled', json_build_object('flow', %(flow)s::text, 'code', 1010, 'count', 1)
  WHERE NOT EXISTS (SELECT FROM counted);
+
+-- name: first_requests
+-- Does:  what the runs that hold these idempotency keys were started with.
+SELECT k.key, k.run_id, k.request_hash, r.manifest_hash, r.trigger_body::text AS body
+  FROM flow_idempotency_keys k JOIN flow_runs r ON r.id = k.run_id
+ WHERE k.flow = %(flow)s AND k.key = ANY (%(keys)s) AND k.expires_at >= flow_now();
 
 -- name: keys
 -- Does:  which runs hold these idempotency keys.

@@ -1,7 +1,14 @@
 -- name: hello
-INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release)
-VALUES (%(id)s, %(host)s, %(pid)s, %(pool)s, %(concurrency)s, %(prefetch)s, %(queues)s, %(handlers)s, %(release)s)
+INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release, versions, refuses)
+VALUES (%(id)s, %(host)s, %(pid)s, %(pool)s, %(concurrency)s, %(prefetch)s, %(queues)s, %(handlers)s, %(release)s,
+        %(versions)s::jsonb, %(refuses)s::jsonb)
 ON CONFLICT (id) DO UPDATE SET seen_at = flow_now(), queues = excluded.queues, handlers = excluded.handlers;
+
+-- name: refuse
+-- Does:  notes that a worker takes no steps of a task in one version of its flow, and why.
+-- In:    id, pair (task@manifest hash), why
+UPDATE flow_workers SET refuses = refuses || jsonb_build_object(%(pair)s::text, %(why)s::text)
+ WHERE id = %(id)s AND NOT jsonb_exists(refuses, %(pair)s);
 
 -- name: seen
 -- In:    id, consuming, stopping (bool)

@@ -1,0 +1,87 @@
+"""Steps that this worker's code cannot run: handed on to a worker whose code can.
+
+On a rolling deploy workers of two releases share a queue. What is handed on waits a little, so that a message does not
+race between workers that all refuse it; what nobody accepts is dropped, and the ledger sends it when somebody does.
+"""
+
+import threading
+from collections import deque
+from datetime import timedelta
+from time import monotonic
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.core.facts import Dispatch
+from orchestrator.delivery.publisher import Publisher
+from orchestrator.engine import workers
+from orchestrator.ledger import reads
+from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.logs import SUPPRESSED, about_dispatch, log
+from orchestrator.workers.run.versions import pair
+
+_PAUSE_S: Final = 0.3
+_HELD: Final = 1000
+_SAY_AGAIN_S: Final = 60.0
+
+
+class HandOver:
+    """A thread of its process, started by the first refusal. What does not fit is left to the ledger."""
+
+    def __init__(self, ledger: Ledger, publisher: Publisher, worker_id: str, worker_ttl: timedelta) -> None:
+        self._ledger = ledger
+        self._worker_ttl = worker_ttl
+        self._publisher = publisher
+        self._worker_id = worker_id
+        self._held: deque[tuple[Dispatch, str, str]] = deque(maxlen=_HELD)
+        self._said: dict[str, float] = {}
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def give(self, dispatch: Dispatch, manifest_hash: str, why: str) -> None:
+        """A dispatch that this code refuses."""
+        self._held.append((dispatch, manifest_hash, why))
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="hand-over", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """What is held is left to the ledger."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while not self._ended.wait(_PAUSE_S):
+            try:
+                self._hand_on()
+            except DBAPIError as exc:  # the ledger sends them
+                log.warning("database.away", extra={"doing": "hand over", "error": type(exc.__cause__ or exc).__name__})
+        self._ledger.release_thread()
+
+    def _hand_on(self) -> None:
+        taken = [self._held.popleft() for _ in range(len(self._held))]
+        if not taken:
+            return
+        for key, why in {pair(one.task, version): why for one, version, why in taken}.items():
+            workers.refuse(self._ledger, self._worker_id, key, why)
+        live = [worker for worker in reads.workers(self._ledger, self._worker_ttl) if worker.live]
+        elsewhere = [one for one, version, _ in taken if any(_takes(worker, one, version) for worker in live)]
+        for one, version, why in taken:
+            self._say(one, version, why, elsewhere=one in elsewhere)
+        self._publisher.publish(elsewhere)
+
+    def _say(self, one: Dispatch, version: str, why: str, *, elsewhere: bool) -> None:
+        key = pair(one.task, version)
+        if monotonic() - self._said.get(key, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
+            return
+        self._said[key] = monotonic()
+        what = "handed on" if elsewhere else "no live worker accepts it; it waits in the ledger"
+        facts = about_dispatch(one, SUPPRESSED, version=version[:12], reason=why, what=what)
+        log.warning("step.refused", extra=facts)
+
+
+def _takes(worker: reads.WorkerRow, one: Dispatch, version: str) -> bool:
+    return one.task in worker.handlers and one.queue in worker.queues and pair(one.task, version) not in worker.refuses
