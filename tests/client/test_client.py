@@ -350,7 +350,7 @@ def test_a_flow_object_runs_its_own_version_and_replaces_none(client: Client) ->
 def test_two_clients_that_start_a_new_flow_at_once_keep_both_versions(client: Client, settings: Settings) -> None:
     with Client(settings) as other:
         runs = race(lambda: client.start(deployed, number="1"), lambda: other.start(branch, number="2"))
-    assert [len(run.steps()) for run in runs] == [1, 2]
+        assert [len(run.steps()) for run in runs] == [1, 2]
     assert [row.flow for row in client.runs()] == ["shop", "shop"]
 
 
