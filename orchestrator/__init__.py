@@ -9,7 +9,7 @@ Flows are written with `step`, `flow`, `each`, `schedule` and `Context`; runs ar
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from orchestrator.authoring import Context, Flow, Progress, Schedule, Step, each, flow, schedule, step
+from orchestrator.authoring import Context, Flow, Progress, RetryAfter, Schedule, Step, each, flow, schedule, step
 from orchestrator.core.manifest import (
     Backoff,
     CronTrigger,
@@ -61,6 +61,7 @@ __all__ = [
     "Every",
     "Flow",
     "Progress",
+    "RetryAfter",
     "Schedule",
     "Step",
     "each",

@@ -6,6 +6,7 @@ Nothing here reads a database or starts anything.
 from orchestrator.authoring.context import Context, Mailbox, Progress
 from orchestrator.authoring.each import each
 from orchestrator.authoring.flow import AnyFlow, Flow, flow
+from orchestrator.authoring.retry_after import RetryAfter
 from orchestrator.authoring.schedule import Schedule, schedule
 from orchestrator.authoring.step import AnyStep, Step, step
 
@@ -15,6 +16,7 @@ __all__ = [
     "Context",
     "Flow",
     "Progress",
+    "RetryAfter",
     "Schedule",
     "Mailbox",
     "Step",

@@ -1,8 +1,9 @@
 """What a running step may ask and tell: the `Context` parameter."""
 
 import logging
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,13 @@ class Mailbox:
     progress: Progress | None = None
 
 
+class StepLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the facts of the attempt to each line, beside those that the line brings itself."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
+
+
 class Context:
     """Given to a step whose first parameter is annotated `Context`; callers in a flow body leave it out."""
 
@@ -55,7 +63,7 @@ class Context:
         self._tx = tx
         self._scheduled_for = scheduled_for
         facts = {"run_id": run_id, "step_key": step_key, "attempt": attempt}
-        self.log = log if log is not None else logging.LoggerAdapter(logging.getLogger("orchestrator.step"), facts)
+        self.log = log if log is not None else StepLog(logging.getLogger("orchestrator.step"), facts)
 
     def __repr__(self) -> str:
         return f"Context(run_id={self.run_id!r}, step_key={self.step_key!r}, attempt={self.attempt})"
@@ -96,6 +104,30 @@ class Context:
         return self._tx
 
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
-        """Report how far the step is. Cheap: only the last report before a heartbeat is kept."""
+        """Report how far the step is. Cheap: only the last report before a heartbeat is kept.
+
+        Raises:
+            TypeError: `done` or `total` is not an int or a float, or `note` is not a text.
+            ValueError: a number is not finite.
+        """
+        _check_number("done", done)
+        if total is not None:
+            _check_number("total", total)
+        if note is not None and not isinstance(note, str):
+            raise TypeError(f"ctx.progress: note is a {type(note).__name__}. Fix: give a text, such as `str(note)`.")
         short = note.replace("\x00", "")[:_NOTE_LIMIT] if note else None
         self.signals.progress = Progress(done, total, short)
+
+
+def _check_number(name: str, value: object) -> None:
+    """JSON holds no other numbers: a Decimal, an integer of numpy or a NaN would be lost later, where nobody looks."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(
+            f"ctx.progress: {name} is a {type(value).__name__}. Fix: give an int or a float, such as `float({name})`."
+        )
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise ValueError(f"ctx.progress: {name} is not a finite number. Fix: check what it was divided by.")

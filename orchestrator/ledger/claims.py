@@ -96,6 +96,11 @@ def outputs(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict[str,
     return {row.step_key: row.output for row in run(tx, "outputs", run_id=run_id, step_keys=list(step_keys))}
 
 
+def output_marks(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict[str, str]:
+    """By step key what is another after each change of the output."""
+    return {row.step_key: row.mark for row in run(tx, "output_marks", run_id=run_id, step_keys=list(step_keys))}
+
+
 def trigger_body(tx: Connection, run_id: UUID) -> JsonValue:
     """What the run was started with."""
     row = one(tx, "trigger_body", run_id=run_id)

@@ -102,3 +102,14 @@ def failures(tx: Connection, run_id: UUID, step_key: str) -> int:
     """Attempts of the step that count against its retries."""
     row = one(tx, "failures", run_id=run_id, step_key=step_key)
     return 0 if row is None else int(row.failures)
+
+
+def crashes(tx: Connection, run_id: UUID, step_key: str) -> int:
+    """Attempts of the step that were lost."""
+    row = one(tx, "failures", run_id=run_id, step_key=step_key)
+    return 0 if row is None else int(row.crashes)
+
+
+def charge_crash(tx: Connection, run_id: UUID, step_key: str) -> None:
+    """Count one more lost attempt of the step."""
+    run(tx, "charge_crash", run_id=run_id, step_key=step_key)

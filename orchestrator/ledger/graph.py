@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -16,6 +16,9 @@ from orchestrator.core.planner import Node, seconds
 from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus, run_sources, sources
 from orchestrator.errors import RunNotFound
 from orchestrator.ledger.rows import dispatches, one, run
+
+OUTPUT_LIMIT: Final = 1_000_000_000
+"""Bytes of one output: PostgreSQL holds a little more in a value, and in a message that carries it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +246,9 @@ def waiting_children(tx: Connection, run_id: UUID, loop: Node, count: int, start
     return [row.step_key for row in rows]
 
 
-def collect(tx: Connection, run_id: UUID, loop_key: str) -> None:
-    """Store the ordered list of the children's outputs as the loop's own."""
-    run(tx, "collect", run_id=run_id, loop_key=loop_key)
+def collect(tx: Connection, run_id: UUID, loop_key: str) -> bool:
+    """Store the ordered list of the children's outputs as the loop's own; False when it is longer than OUTPUT_LIMIT."""
+    return one(tx, "collect", run_id=run_id, loop_key=loop_key, limit_bytes=OUTPUT_LIMIT) is not None
 
 
 def failure(tx: Connection, run_id: UUID, step_key: str) -> dict[str, JsonValue]:

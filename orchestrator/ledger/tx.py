@@ -11,13 +11,14 @@ from weakref import WeakSet
 import psycopg
 from psycopg import errors as pg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
 
 from orchestrator import forks
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.planner import Plan
 from orchestrator.ledger import session
 from orchestrator.ledger.session import Sessions
+from orchestrator.ledger.value_cache import ValueCache
 
 T = TypeVar("T")
 ATTEMPTS: Final = 5
@@ -38,6 +39,23 @@ def is_disconnect(exc: BaseException) -> bool:
     if isinstance(exc.orig, lost) or exc.connection_invalidated:
         return True
     return isinstance(exc, OperationalError | InterfaceError) and getattr(exc.orig, "sqlstate", None) is None
+
+
+def sqlstate(exc: BaseException) -> str | None:
+    """PostgreSQL's code of what ended the statement; None for what the server did not say."""
+    code: str | None = getattr(getattr(exc, "orig", None), "sqlstate", None)
+    return code
+
+
+def is_broken(connection: Connection) -> bool:
+    """Whether this connection went away. Asked where other people's code ran on it: an exception from there may be of
+    another database, whatever its class."""
+    if connection.closed:  # by the handler itself
+        return False
+    if connection.invalidated:
+        return True
+    driver = connection.connection.driver_connection
+    return driver is None or bool(driver.closed)
 
 
 def refusal(exc: BaseException) -> str | None:
@@ -89,6 +107,7 @@ class Ledger:
         self._engine: Engine | None = None
         forks.watch(self)
         self._plans: dict[str, Plan] = {}
+        self.values = ValueCache()
         self.current: dict[str, str] = {}
         """Flow to manifest hash as this process saw it last; the start statement checks it."""
 
@@ -136,6 +155,7 @@ class Ledger:
         self._local = threading.local()
         self._of_threads = WeakSet()
         self._engine = None
+        self.values = ValueCache()
         self._sessions.after_fork()
 
     @contextmanager
@@ -148,15 +168,26 @@ class Ledger:
     def patient_tx(self, name: str) -> Iterator[Connection]:
         """A transaction for code that is not ours and may think for long between two statements.
 
-        `hurry` ends the patience, before locks are taken that others wait for. A keeper ends it by its `name`.
+        `hurry` ends the patience, before locks are taken that others wait for. A keeper ends it by its `name`. What
+        ended the block is passed on, whatever the roll-back meets.
         """
-        with self.tx() as connection:
-            connection.exec_driver_sql(
-                "SELECT set_config('idle_in_transaction_session_timeout', '0', TRUE),"
-                " set_config('application_name', %(name)s, TRUE)",
-                {"name": name},
-            )
-            yield connection
+        ended: BaseException | None = None
+        try:
+            with self.tx() as connection:
+                connection.exec_driver_sql(
+                    "SELECT set_config('idle_in_transaction_session_timeout', '0', TRUE),"
+                    " set_config('application_name', %(name)s, TRUE)",
+                    {"name": name},
+                )
+                try:
+                    yield connection
+                except BaseException as exc:
+                    ended = exc
+                    raise
+        except SQLAlchemyError:
+            if ended is None:
+                raise
+            raise ended from ended.__cause__
 
     def hurry(self, connection: Connection) -> None:
         """From here on the transaction may not sleep."""

@@ -25,6 +25,9 @@ _STANDARD: Final = frozenset(
 _NOISY: Final = ("celery.worker.strategy", "celery.app.trace", "celery.bootsteps", "alembic", "redis")
 
 
+_SPEAKING: Final = frozenset({"orchestrator", "celery", "kombu"})
+
+
 class LineFormatter(logging.Formatter):
     """`2026-01-31 12:00:00,123 INFO step.succeeded code=2001 run_id=… flow=… step_key=… attempt=1`."""
 
@@ -52,6 +55,24 @@ def setup(level: int | str) -> None:
         root.setLevel(level)
     for name in _NOISY:  # they repeat, with less, what our own lines say
         logging.getLogger(name).setLevel(logging.WARNING)
+    revive()
+
+
+def revive() -> None:
+    """Let our loggers and Celery's speak again: a module of flows that calls `dictConfig` disables every logger that
+    exists, unless it knows to say otherwise."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] in _SPEAKING and isinstance(logger, logging.Logger):
+            logger.disabled = False
+
+
+def with_traceback(level: int, event: str, facts: Mapping[str, Any], text: str | None) -> None:
+    """A line with a traceback that is text already, cut and safe to print; every formatter shows it."""
+    if not log.isEnabledFor(level):
+        return
+    record = log.makeRecord(log.name, level, __file__, 0, event, (), None, extra=facts)
+    record.exc_text = text
+    log.handle(record)
 
 
 def quiet_warnings() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -23,7 +24,7 @@ from tests.support.worker_process import WorkerProcess, env_of, running
 
 PYTHON = pages.blocks("python")
 SQL = pages.blocks("sql")
-FLOWS = ("letters", "books", "by_hand", "reports", "approval", "limited", "transcribe")
+FLOWS = ("letters", "books", "by_hand", "reports", "approval", "limited", "transcribe", "throttled")
 PROGRAMS = ("test_letters.py", "client_tour.py", "order_and_run.py", "mend_march.py")
 
 
@@ -77,6 +78,31 @@ def test_the_snippets_run(folder: Path, settings: Settings) -> None:
         assert letters.result(timeout=30) == 2
         keys = {row.key: row.status for row in letters.steps()}
         assert keys["send.1.send"] is StepStatus.SUCCEEDED
+        with _limited_server() as url:
+            assert client.start("loading", url=url).result(timeout=30) == "at last"
+
+
+@contextmanager
+def _limited_server() -> Iterator[str]:
+    """Answers 429 once, and asks for a second; then with a text."""
+
+    class Handler(BaseHTTPRequestHandler):
+        asked = 0
+
+        def do_GET(self) -> None:
+            Handler.asked += 1
+            self.send_response(429 if Handler.asked == 1 else 200)
+            self.send_header("Retry-After", "1")
+            self.end_headers()
+            self.wfile.write(b"at last")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Not into the output of the tests."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
 
 
 class Jobs(BaseHTTPRequestHandler):

@@ -9,7 +9,7 @@ from orchestrator.core.facts import StepError
 from orchestrator.core.planner import WINDOW
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import explain
-from orchestrator.engine.steps import release, retry_step
+from orchestrator.engine.steps import fail_step, release, retry_step
 from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import reads
@@ -437,3 +437,52 @@ def test_a_retry_is_advised_only_where_it_helps(lab: Lab) -> None:
     plain = lab.start()
     lab.do_fail(plain, "a")
     assert explain.explain(lab.ledger, plain).command == f"orchestrator run retry {plain}"
+
+
+def test_inputs_are_kept_up_to_one_length_however_the_attempt_ends(lab: Lab) -> None:
+    """A large input and many retries would fill the table with copies; the references say where it came from."""
+    run_id = lab.run({"a": call(inputs={"text": "@triggerBody().text"}, retry=retry(5, 1))}, {"text": "x" * 100_000})
+    inputs = '{"text": "%s"}' % ("x" * 100_000)
+    for kept in (inputs, '{"text": "short"}'):
+        lease = lab.take(run_id, "a")
+        fail_step.fail(lab.ledger, lease, StepError("E", "m"), retryable=True, inputs=kept, jitter=0.5)
+        lab.forward(60)
+        sweep.due(lab.ledger)
+    lab.done(lab.take(run_id, "a"), inputs=inputs)
+    rows = lab.rows("SELECT inputs FROM flow_step_attempts ORDER BY attempt")
+    assert [row["inputs"] for row in rows] == [None, {"text": "short"}, None]
+
+
+def test_a_list_of_results_that_is_too_large_fails_its_loop_and_no_child(lab: Lab) -> None:
+    """More than a value of PostgreSQL may hold. Compressed it is small, so this costs no memory."""
+    run_id = lab.run(
+        {"each": loop("@triggerBody().items"), "last": call(run_after={"each": ["succeeded"]})},
+        {"items": list(range(40))},
+    )
+    *others, last = [lab.take(run_id, f"each.{n}.do") for n in range(40)]
+    for lease in others:
+        lab.done(lease)
+    lab.execute(
+        "UPDATE flow_outputs SET output = to_json(repeat('x', 27000000)) WHERE run_id = %s AND step_key LIKE 'each.%%'",
+        run_id,
+    )
+    finished = lab.done(last)
+    assert finished.run_status is RunStatus.FAILED
+    (row,) = lab.rows("SELECT status, reason FROM flow_steps WHERE run_id = %s AND step_key = 'each'", run_id)
+    assert row["status"] == "failed"
+    assert "too large" in row["reason"]
+    children = lab.rows("SELECT DISTINCT status FROM flow_steps WHERE run_id = %s AND loop_key = 'each'", run_id)
+    assert [row["status"] for row in children] == ["succeeded"]
+
+
+def test_an_undone_attempt_is_charged_as_a_crash_or_not_at_all(lab: Lab) -> None:
+    run_id = lab.run({"a": call(transactional=True)})
+    error = StepError("TransactionLost", "its transaction was lost")
+    assert keys(release.undone(lab.ledger, lab.take(run_id, "a"), error, crash_limit=None).dispatches) == ["a"]
+    assert keys(release.undone(lab.ledger, lab.take(run_id, "a"), error, crash_limit=1).dispatches) == ["a"]
+    lease = lab.take(run_id, "a")
+    assert release.undone(lab.ledger, lease, error, crash_limit=1).run_status is RunStatus.FAILED
+    with pytest.raises(LeaseLost):
+        release.undone(lab.ledger, lease, error, crash_limit=1)
+    (row,) = lab.rows("SELECT crashes, failures FROM flow_steps WHERE run_id = %s", run_id)
+    assert (row["crashes"], row["failures"]) == (2, 0)

@@ -20,6 +20,7 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(
         ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency"), 1
     ),
+    "limit_bytes": 1_000_000_000,
     **dict.fromkeys(
         (
             "failed",

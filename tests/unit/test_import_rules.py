@@ -51,7 +51,10 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.workers.shared": PURE,
     "orchestrator.workers.supervised": OBSERVE,
     "orchestrator.workers.run.held_lease": AUTHORING,
-    "orchestrator.workers.run.heartbeat": DELIVERY | AUTHORING | {"orchestrator.workers.run.held_lease"},
+    "orchestrator.workers.run.outage": LEDGER | OBSERVE,
+    "orchestrator.workers.run.heartbeat": DELIVERY
+    | AUTHORING
+    | {"orchestrator.workers.run.held_lease", "orchestrator.workers.run.outage"},
     "orchestrator.workers.run.loop": OBSERVE | {"orchestrator.workers.run.held_lease"},
     "orchestrator.workers.run.versions": LEDGER | AUTHORING,
     "orchestrator.workers.run.hand_over": DELIVERY | AUTHORING | {"orchestrator.workers.run.versions"},

@@ -112,10 +112,19 @@ def _before_start(sender: Any = None, **_: Any) -> None:
         del Panel.data[name]
     if getattr(sender, "task_events", False):
         StepTask.send_events = True
+    os.register_at_fork(after_in_child=_forget_signals)
     state = state_of(sender.app)
     logs.setup(getattr(sender, "loglevel", None) or "INFO")  # Celery does so later, and what follows has things to say
     with exit_with_message():
         prepare(state.settings, state.flows, state.worker_id)
+
+
+def _forget_signals() -> None:
+    """A process that a handler forks is no worker: with the worker's own handlers, SIGTERM would not end it, and
+    `multiprocessing` waits for that. Pool children set up their own afterwards."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _child_begins(**_: Any) -> None:
@@ -125,7 +134,9 @@ def _child_begins(**_: Any) -> None:
     if _active is None:
         return
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _CHILD_FLUSH_TRIES
-    _active.become_child(getattr(current_process(), "index", 0))
+    child = current_process()
+    child._config["daemon"] = False  # or `multiprocessing` would start nothing in a handler
+    _active.become_child(getattr(child, "index", 0))
     logs.quiet_warnings()
 
 

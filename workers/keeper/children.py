@@ -1,9 +1,11 @@
 """The pool children of a worker, seen from its main process: who died, and whom to end."""
 
+import contextlib
 import os
 import queue
-import signal
 from typing import Any, Final
+
+import psutil
 
 from orchestrator.core.facts import Overrun, Swept
 from orchestrator.engine.steps import release
@@ -21,6 +23,19 @@ def _is_dead(pid: int) -> bool:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
         return True
+
+
+def _kill_with_programs(pid: int) -> None:
+    """End a child and every process below it: a program that a handler waits for would go on, beside its next attempt.
+
+    The child is stopped first, so that it starts nothing more. A program that has left for init is not found.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        child = psutil.Process(pid)
+        child.suspend()
+        for one in [child, *child.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 class Children:
@@ -96,7 +111,7 @@ class Children:
         if not self._state.shared.runs(pid, digest(overrun.run_id, overrun.step_key, overrun.fence)):
             return
         log.warning("child.killed", extra={**facts, "child": pid})
-        os.kill(pid, signal.SIGKILL)
+        _kill_with_programs(pid)
 
     def _pid(self, owner: str) -> int | None:
         last = owner.rpartition("/")[2]

@@ -1,23 +1,30 @@
 """The path of a step through a worker: claim, inputs, handler, finish, and on to the next of its chain."""
 
+import logging
 import os
 import random
+from asyncio import CancelledError as AsyncCancelled
 from concurrent.futures import CancelledError
-from datetime import datetime
+from contextlib import ExitStack
+from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
+import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from orchestrator.authoring.context import Context
+from orchestrator.authoring.retry_after import RetryAfter
 from orchestrator.core.facts import Chain, Finished, Lease, StepError
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import claim_step, fail_step, finish_step, release
-from orchestrator.errors import InputInvalid, LeaseLost, OutputInvalid
+from orchestrator.engine.steps.kept import kept_traceback
+from orchestrator.errors import InputInvalid, LeaseLost, NotTransactional, OutputInvalid
 from orchestrator.ledger import schedules
 from orchestrator.ledger.sweeps import session_name
-from orchestrator.ledger.tx import is_disconnect
+from orchestrator.ledger.tx import is_broken, is_disconnect, sqlstate
 from orchestrator.observe.logs import (
     RUN_ENDED,
     STALE,
@@ -26,10 +33,12 @@ from orchestrator.observe.logs import (
     STEP_SUCCEEDED,
     about,
     log,
+    with_traceback,
 )
-from orchestrator.workers.run.errors_text import step_error
+from orchestrator.workers.run.blame import HandlerFailed, TransactionLost, handler_fails
+from orchestrator.workers.run.errors_text import named, said, step_error, storable
 from orchestrator.workers.run.held_lease import HeldLease, StepTimedOut
-from orchestrator.workers.run.outage import GaveUp, Outage, passing, retry_through_outage
+from orchestrator.workers.run.outage import IN_THE_WAY, GaveUp, Outage, passing, reason, retry_through_outage
 from orchestrator.workers.state import AnyStep, WorkerState
 
 
@@ -47,43 +56,55 @@ class Attempt:
         self._step: AnyStep = state.handlers[held.lease.task]
         self._inputs: str | None = None
         self._began = monotonic()
+        self._begun = False
+        """Whether the handler was called."""
 
     def run(self) -> HeldLease | None:
-        """Do it all; the next step of the chain, if this worker holds it already."""
+        """Do it all; the next step of the chain, if this worker holds it already.
+
+        Raises:
+            GaveUp: the database stayed away, and the handler was not called.
+        """
         log.debug("step.started", extra=about(self._lease, STEP_STARTED))
         self._runtime.heartbeat.add(self._held)
         try:
-            return self._handled()
+            return self._worked()
         except LeaseLost:
             log.warning("step.stale", extra=about(self._lease, STALE, reason="result dropped"))
         except GaveUp as exc:
+            if not self._begun:
+                raise
             log.error("step.unrecorded", extra=about(self._lease, STALE, doing=str(exc), reason="database away"))
         finally:
             self._runtime.heartbeat.remove(self._held)
         return None
 
-    # ---- the handler and what it may do ----
-
-    def _handled(self) -> HeldLease | None:
+    def _worked(self) -> HeldLease | None:
+        """Stage by stage. Each failure is sorted by where it came from, never by its class: another database's errors
+        have the same classes as ours."""
         try:
             kwargs = self._decoded()
             fp("handler.before")
             if not self._may_start():
                 return None
-            if self._lease.transactional:
-                return self._in_transaction(kwargs)
-            output = self._step.encode_output(self._call(kwargs, None))
-            fp("handler.after")
-        except (LeaseLost, GaveUp, KeyboardInterrupt):
+            outcome = self._in_transaction(kwargs) if self._lease.transactional else self._finish(self._output(kwargs))
+        except HandlerFailed as exc:
+            return self._failed(exc.error)
+        except TransactionLost as exc:
+            return self._undone(exc)
+        except (LeaseLost, GaveUp):
             raise
-        except BaseException as exc:
-            return self._failed(exc)
-        return self._next(*self._finish(output))
+        except Exception as exc:
+            return self._unrecordable(exc)
+        return self._next(*outcome)
+
+    # ---- the handler and what it may do ----
 
     def _decoded(self) -> dict[str, Any]:
         outage = Outage(self._settings.lease.total_seconds())
         self._inputs = retry_through_outage(outage, "read inputs", lambda: claim_step.inputs(self._ledger, self._lease))
-        return self._step.decode_inputs(self._inputs)
+        with handler_fails():
+            return self._step.decode_inputs(self._inputs)
 
     def _may_start(self) -> bool:
         """False when this process slept past its lease and somebody else may have the step."""
@@ -95,8 +116,36 @@ class Attempt:
                 log.warning("step.not_started", extra=about(self._lease, STALE, reason="lease lost before the start"))
                 return False
         if self._held.halted:
-            raise CancelledError
+            raise HandlerFailed(CancelledError())
         return True
+
+    def _output(self, kwargs: dict[str, Any], tx: Connection | None = None) -> str:
+        """What the handler returned, as JSON text; with `tx` it may write there.
+
+        Raises:
+            HandlerFailed: it raised, or what it returned cannot be a result.
+            LeaseLost: it was told to stop because its lease ran out.
+            TransactionLost: it raised, and `tx` has gone away.
+        """
+        self._begun = True
+        try:
+            with handler_fails():
+                output = self._step.encode_output(self._call(kwargs, tx))
+                finish_step.check_size(output)
+            fp("handler.after")
+        except HandlerFailed as exc:
+            if isinstance(exc.error, SystemExit) and self._state.stopping:
+                raise exc.error from None  # a cold shutdown, not the handler's wish
+            if tx is not None and is_broken(tx):
+                raise TransactionLost(exc.error, charged=True) from exc
+            raise
+        finally:
+            self._held.recording = True
+        if self._held.lost and (self._step.is_async or self._step.context_param is not None):
+            raise LeaseLost(
+                "The handler was told to stop because its lease ran out: what it returned may be half of it."
+            )
+        return output
 
     def _call(self, kwargs: dict[str, Any], tx: Connection | None) -> Any:
         if self._step.context_param is not None:
@@ -106,17 +155,11 @@ class Attempt:
             shared.enter(slot, os.getpid(), self._lease)
         try:
             if self._step.is_async:
-                value = self._runtime.loop.run(self._step.fn(**kwargs), self._held, self._time_left_s())
-            else:
-                value = self._step.fn(**kwargs)
+                return self._runtime.loop.run(self._step.fn(**kwargs), self._held, self._time_left_s())
+            return self._step.fn(**kwargs)
         finally:
             if self._state.prefork:
                 shared.leave(slot)
-        if self._held.lost and (self._step.is_async or self._step.context_param is not None):
-            raise LeaseLost(
-                "The handler was told to stop because its lease ran out: what it returned may be half of it."
-            )
-        return value
 
     def _context(self, tx: Connection | None) -> Context:
         lease = self._lease
@@ -164,98 +207,179 @@ class Attempt:
                     if done is not None:
                         return done, first
                 asked = monotonic()
-                return finish_step.finish(
-                    self._ledger, self._lease, output, inputs=self._inputs, chain=self._chain()
-                ), asked
+                return self._record(output), asked
             except LeaseLost:
+                if not outage.tried:
+                    raise
                 # A commit still under way when we re-read may have landed since.
-                done = finish_step.settled(self._ledger, self._lease) if outage.tried else None
+                done = retry_through_outage(outage, "finish", lambda: finish_step.settled(self._ledger, self._lease))
                 if done is None:
                     raise
                 return done, first
-            except DBAPIError as exc:
+            except SQLAlchemyError as exc:
                 if not passing(exc):
                     raise
                 outage.wait(exc, "finish")
 
-    def _in_transaction(self, kwargs: dict[str, Any]) -> HeldLease | None:
-        """The handler's SQL and the completion commit together, or not at all."""
-        name = session_name(self._lease.run_id, self._lease.step_key, self._lease.fence)
-        try:
-            with self._ledger.patient_tx(name) as tx:
-                output = self._step.encode_output(self._call(kwargs, tx))
-                fp("handler.after")
-                self._ledger.hurry(tx)
-                asked = monotonic()
-                finished = finish_step.finish(
-                    self._ledger, self._lease, output, inputs=self._inputs, chain=self._chain(), tx=tx
-                )
-            fp("finish.committed")
-        except DBAPIError as exc:
-            if not is_disconnect(exc):
-                raise
-            return self._after_lost_transaction(exc)
-        return self._next(finished, asked)
+    def _record(self, output: str, tx: Connection | None = None) -> Finished:
+        return finish_step.finish(self._ledger, self._lease, output, inputs=self._inputs, chain=self._chain(), tx=tx)
 
-    def _after_lost_transaction(self, exc: DBAPIError) -> HeldLease | None:
+    def _in_transaction(self, kwargs: dict[str, Any]) -> tuple[Finished, float]:
+        """The handler's SQL and the completion commit together, or not at all.
+
+        Raises:
+            TransactionLost: nobody told us whether it was committed, or it cannot be.
+        """
+        name = session_name(self._lease.run_id, self._lease.step_key, self._lease.fence)
+        outage = Outage(2 * self._settings.lease.total_seconds())
+        with ExitStack() as opened:
+            tx = retry_through_outage(
+                outage, "open a transaction", lambda: opened.enter_context(self._ledger.patient_tx(name))
+            )
+            if not self._may_start():  # it may have waited long for its connection
+                raise LeaseLost("The lease ran out before the handler was called.")
+            output = self._output(kwargs, tx)
+            finished = self._finish_in(tx, output)
+            self._commit(opened)
+        return finished
+
+    def _finish_in(self, tx: Connection, output: str) -> tuple[Finished, float]:
+        """Record the success in the handler's transaction. What was only in the way is tried again from the savepoint
+        in which it is done; the handler's own statements stay as they are."""
+        outage = Outage(2 * self._settings.lease.total_seconds())
+        if not is_broken(tx):
+            with handler_fails():
+                _check_usable(tx)
+        try:
+            self._ledger.hurry(tx)
+            while True:
+                try:
+                    asked = monotonic()
+                    return self._record(output, tx), asked
+                except DBAPIError as exc:
+                    if is_broken(tx) or sqlstate(exc) not in IN_THE_WAY:
+                        raise
+                    outage.wait(exc, "finish")
+        except SQLAlchemyError as exc:
+            if not passing(exc):
+                raise
+            raise TransactionLost(exc, charged=is_disconnect(exc)) from exc
+
+    def _commit(self, opened: ExitStack) -> None:
+        try:
+            opened.close()
+            fp("finish.committed")
+        except SQLAlchemyError as exc:
+            if not passing(exc):  # a constraint of the handler's tables that is checked at the commit
+                raise HandlerFailed(exc) from exc
+            raise TransactionLost(exc, charged=is_disconnect(exc)) from exc
+
+    def _undone(self, lost: TransactionLost) -> HeldLease | None:
         """Committed or rolled back, nobody told us. If not committed, nothing of it happened: run it again."""
         outage = Outage(2 * self._settings.lease.total_seconds())
-        outage.wait(exc, "commit")
-        sent = monotonic()
+        outage.wait(lost.error, "commit")
+        asked = monotonic()
         done = retry_through_outage(outage, "commit", lambda: finish_step.settled(self._ledger, self._lease))
         if done is not None:
-            return self._next(done, sent)
-        limit = self._settings.crash_limit
-        again = retry_through_outage(
-            outage, "release", lambda: release.end_owned(self._ledger, self._lease.owner, crash_limit=limit)
+            return self._next(done, asked)
+        error = StepError(
+            "TransactionLost", storable(f"its transaction was lost before its commit: {reason(lost.error)}")
         )
-        self._runtime.publisher.publish(again)
-        return None
+        limit = self._settings.crash_limit if lost.charged else None
+        finished = retry_through_outage(
+            outage, "run again", lambda: release.undone(self._ledger, self._lease, error, crash_limit=limit)
+        )
+        log.warning("step.undone", extra=about(self._lease, STALE, error=error.message[:300], charged=lost.charged))
+        return self._follow(finished, asked)
+
+    # ---- recording a failure ----
 
     def _failed(self, exc: BaseException) -> HeldLease | None:
-        if isinstance(exc, SystemExit) and self._state.stopping:
-            raise exc  # a cold shutdown, not the handler's wish
         if self._held.lost:
             raise LeaseLost("The lease ran out while the handler was interrupted.") from exc
-        retryable = not isinstance(exc, (InputInvalid, OutputInvalid, *self._step.never_retry))
-        timed_out = isinstance(exc, StepTimedOut)
         error = step_error(exc, self._halt_reason(exc))
-        finished = self._fail(error, retryable, timed_out)
-        log.warning(
-            "step.failed",
-            extra=about(self._lease, STEP_FAILED, error=f"{error.type}: {error.message}"[:300], retryable=retryable),
+        never: tuple[type[BaseException], ...] = (InputInvalid, OutputInvalid, *self._step.never_retry)
+        return self._fail(
+            error,
+            retryable=not isinstance(exc, never),
+            status="timed_out" if isinstance(exc, StepTimedOut) else "failed",
+            delay=exc.delay if isinstance(exc, RetryAfter) else None,
         )
-        return self._follow(finished, monotonic())
 
     def _halt_reason(self, exc: BaseException) -> str | None:
         if isinstance(exc, StepTimedOut):
             return "The step took longer than its timeout."
-        return "The step was cancelled." if isinstance(exc, CancelledError) else None
+        if isinstance(exc, CancelledError | AsyncCancelled):
+            if self._held.halted:
+                return "The step was cancelled."
+            return None if exc.args else "Something that the step awaited was cancelled; the step was not."
+        return None
 
-    def _fail(self, error: StepError, retryable: bool, timed_out: bool) -> Finished:
+    def _unrecordable(self, exc: Exception) -> HeldLease | None:
+        """The ledger will not give the inputs, or not take the result: an attempt that failed, with the cause. A result
+        is not made again: it would be refused again, and the handler's effects are there."""
+        cause = getattr(exc, "orig", None) or exc
+        what = "result of the step could not be recorded" if self._begun else "inputs of the step could not be read"
+        return self._fail(step_error(cause, f"the {what}: {named(cause)}: {said(cause)}"), retryable=not self._begun)
+
+    def _fail(
+        self,
+        error: StepError,
+        *,
+        retryable: bool,
+        status: Literal["failed", "timed_out"] = "failed",
+        delay: timedelta | None = None,
+    ) -> HeldLease | None:
+        self._held.recording = True
+        facts = about(self._lease, STEP_FAILED, error=f"{error.type}: {error.message}"[:300], retryable=retryable)
+        with_traceback(logging.WARNING, "step.failed", facts, kept_traceback(error.traceback))
+        plain = StepError(
+            "NotRecorded", "the attempt failed, and its error could not be recorded; the worker's log has it"
+        )
+        for told, inputs in ((error, self._inputs), (plain, None)):
+            try:
+                return self._follow(self._fail_once(told, inputs, retryable, status, delay), monotonic())
+            except (LeaseLost, GaveUp):
+                raise
+            except Exception:
+                log.exception("step.unrecorded", extra=about(self._lease, STALE, doing="fail"))
+        limit = self._settings.crash_limit
+        self._runtime.publisher.publish(release.end_owned(self._ledger, self._lease.owner, crash_limit=limit))
+        return None
+
+    def _fail_once(
+        self,
+        error: StepError,
+        inputs: str | None,
+        retryable: bool,
+        status: Literal["failed", "timed_out"],
+        delay: timedelta | None,
+    ) -> Finished:
         outage = Outage(2 * self._settings.lease.total_seconds())
-        while True:
+
+        def record() -> Finished:
             try:
                 return fail_step.fail(
                     self._ledger,
                     self._lease,
                     error,
                     retryable=retryable,
-                    inputs=self._inputs,
+                    inputs=inputs,
                     jitter=random.random(),
-                    status="timed_out" if timed_out else "failed",
+                    status=status,
+                    delay=delay,
                 )
             except LeaseLost:
                 if outage.tried:  # the first try was recorded, or the keeper ended the claim: both are final
                     return Finished()
                 raise
-            except DBAPIError as exc:
-                if not passing(exc):
-                    raise
-                outage.wait(exc, "fail")
+
+        return retry_through_outage(outage, "fail", record)
+
+    # ---- what follows ----
 
     def _next(self, finished: Finished, asked: float) -> HeldLease | None:
-        if log.isEnabledFor(20):
+        if log.isEnabledFor(logging.INFO):
             took = round((monotonic() - self._began) * 1000, 1)
             log.info("step.succeeded", extra=about(self._lease, STEP_SUCCEEDED, ms=took))
         return self._follow(finished, asked)
@@ -265,3 +389,15 @@ class Attempt:
         if finished.run_status is not None:
             log.info("run.ended", extra=about(self._lease, RUN_ENDED, status=finished.run_status.value))
         return HeldLease(finished.next, asked) if finished.next is not None else None
+
+
+def _check_usable(tx: Connection) -> None:
+    """Whether the completion can still be written where the handler wrote."""
+    driver = None if tx.closed else tx.connection.driver_connection
+    failed = isinstance(driver, psycopg.Connection) and driver.info.transaction_status is TransactionStatus.INERROR
+    if failed or not tx.in_transaction():
+        raise NotTransactional(
+            f"The handler returned with `ctx.tx` {'in error' if failed else 'ended'}, so nothing can be committed. "
+            "Fix: let errors of `ctx.tx` pass, or try what may fail inside `ctx.tx.begin_nested()`; leave commit and "
+            "rollback to the worker."
+        )

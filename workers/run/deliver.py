@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.core.facts import Dispatch, UnknownVersion
 from orchestrator.engine.steps import claim_step, release
@@ -55,7 +55,13 @@ def _work(state: WorkerState, first: HeldLease) -> None:
             log.exception("step.not_started", extra=about(held.lease, STALE, reason=reason))
             give_back(state, held)
             return
-        held = attempt.run()
+        try:
+            following = attempt.run()
+        except GaveUp as exc:
+            log.warning("step.not_started", extra=about(held.lease, STALE, doing=str(exc), reason="database away"))
+            give_back(state, held)
+            return
+        held = following
 
 
 def _claim(state: WorkerState, dispatch: Dispatch) -> HeldLease | UnknownVersion | None:
@@ -82,7 +88,7 @@ def _claim(state: WorkerState, dispatch: Dispatch) -> HeldLease | UnknownVersion
                 return HeldLease(found, asked) if found is not None else None
             if not versions.accepts(ledger, dispatch.task, found.manifest_hash):
                 return found
-        except DBAPIError as exc:
+        except SQLAlchemyError as exc:
             if not passing(exc):
                 raise
             outage.wait(exc, "claim")
@@ -93,6 +99,6 @@ def give_back(state: WorkerState, held: HeldLease) -> tuple[Dispatch, ...]:
     ledger."""
     try:
         return release.release(state.runtime().ledger, held.lease)
-    except (DBAPIError, LeaseLost) as exc:  # the lease runs out by itself
+    except (SQLAlchemyError, LeaseLost) as exc:  # the lease runs out by itself
         log.warning("release.failed", extra=about(held.lease, STALE, error=type(exc).__name__))
         return ()

@@ -13,25 +13,39 @@ _FUTURES: Final = str(Path(traceback.__file__).parent / "concurrent")
 
 
 def step_error(exc: BaseException, message: str | None = None) -> StepError:
-    """Name, message and the user's part of the traceback; fit to be stored."""
-    kind = type(exc)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = message or str(exc) or name
+    """Name, message and the user's part of the traceback; fit to be stored, whatever the exception's own code does."""
     return StepError(
-        type=as_written(name),
-        message=storable(as_written(text)[:_MESSAGE_LIMIT]),
+        type=as_written(named(exc)),
+        message=storable(as_written(message or said(exc))[:_MESSAGE_LIMIT]),
         traceback=storable(as_written(trimmed(exc))),
     )
 
 
+def named(exc: BaseException) -> str:
+    """The class, with its module unless it is a built-in."""
+    kind = type(exc)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def said(exc: BaseException) -> str:
+    """What the exception says; its name when that is nothing, and what is known when saying it fails."""
+    try:
+        return str(exc) or named(exc)
+    except BaseException as failed:
+        return f"{named(exc)} (its text cannot be shown: str() of it raised {named(failed)})"
+
+
 def trimmed(exc: BaseException) -> str:
     """The traceback from the first frame that is not the worker's."""
-    shown = traceback.TracebackException.from_exception(exc, compact=True)
-    frames = list(shown.stack)
-    while frames and frames[0].filename.startswith((*_OURS, _FUTURES)):
-        del frames[0]
-    shown.stack = traceback.StackSummary.from_list(frames)
-    return "".join(shown.format())
+    try:
+        shown = traceback.TracebackException.from_exception(exc, compact=True)
+        frames = list(shown.stack)
+        while frames and frames[0].filename.startswith((*_OURS, _FUTURES)):
+            del frames[0]
+        shown.stack = traceback.StackSummary.from_list(frames)
+        return "".join(shown.format())
+    except BaseException as failed:
+        return f"{named(exc)}: its traceback cannot be shown: {named(failed)}"
 
 
 def storable(text: str) -> str:

@@ -2,18 +2,20 @@
 
 import json
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from time import monotonic
 from typing import Final
 
-from orchestrator.authoring.context import Progress
+from sqlalchemy.exc import DBAPIError
+
 from orchestrator.core.facts import LeaseBeat, Renewal
 from orchestrator.engine.steps import renew
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import LEASE_EXPIRED, STALE, about, log
 from orchestrator.settings import Settings
 from orchestrator.workers.run.held_lease import HeldLease
+from orchestrator.workers.run.outage import passing, reason
 
 _MARGIN: Final = 0.1
 """The share of a lease by which this process stops trusting it early."""
@@ -100,15 +102,25 @@ class Heartbeat:
 
     def _renew(self, due: list[HeldLease]) -> None:
         sent = monotonic()
-        beats = [
-            LeaseBeat(one.lease.run_id, one.lease.step_key, one.lease.fence, _text(one.signals.progress)) for one in due
-        ]
-        answers = {(row.run_id, row.step_key, row.fence): row for row in renew.renew(self._ledger, beats, self._lease)}
+        beats = [LeaseBeat(one.lease.run_id, one.lease.step_key, one.lease.fence, _text(one)) for one in due]
+        answers = {(row.run_id, row.step_key, row.fence): row for row in self._ask(beats)}
         for one in due:
             self._heed(one, sent, answers.get((one.lease.run_id, one.lease.step_key, one.lease.fence)))
 
+    def _ask(self, beats: list[LeaseBeat]) -> list[Renewal]:
+        """One statement for all leases. What it refuses can only be progress: leases are not lost for that."""
+        try:
+            return renew.renew(self._ledger, beats, self._lease)
+        except DBAPIError as exc:
+            if passing(exc):
+                raise
+            log.warning("progress.dropped", extra={"error": reason(exc)})
+            return renew.renew(self._ledger, [replace(beat, progress=None) for beat in beats], self._lease)
+
     def _heed(self, one: HeldLease, sent: float, answer: Renewal | None) -> None:
         if answer is None or not answer.alive:
+            if one.recording:  # the claim ended with the outcome, which is about to be told, or refused
+                return
             if id(one) in self._held and not one.lost:
                 log.warning("lease.lost", extra=about(one.lease, STALE))
             one.lost = True
@@ -120,5 +132,14 @@ class Heartbeat:
             one.interrupt()
 
 
-def _text(progress: Progress | None) -> str | None:
-    return json.dumps(asdict(progress)) if progress is not None else None
+def _text(one: HeldLease) -> str | None:
+    """A handler may put into its mailbox what `ctx.progress` would refuse: that is dropped, the lease is not."""
+    progress = one.signals.progress
+    if progress is None:
+        return None
+    try:
+        return json.dumps(asdict(progress), allow_nan=False)
+    except Exception as exc:
+        one.signals.progress = None
+        log.warning("progress.dropped", extra=about(one.lease, STALE, error=f"{type(exc).__name__}: {exc}"))
+        return None

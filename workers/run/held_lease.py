@@ -26,6 +26,8 @@ class HeldLease:
     """The run was cancelled or timed out."""
     lost: bool = False
     """Another worker has the step, or the lease ran out without a renewal."""
+    recording: bool = False
+    """The handler returned: its outcome is being recorded, which ends the claim."""
 
     def attach(self, future: "Future[Any]") -> None:
         """Let the heartbeat cancel this coroutine."""

@@ -5,17 +5,23 @@ from collections.abc import Callable
 from time import monotonic, sleep
 from typing import Final, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from orchestrator.ledger.tx import is_disconnect
+from orchestrator.ledger.tx import is_disconnect, sqlstate
 from orchestrator.observe.logs import log
 
 T = TypeVar("T")
 
 _FIRST_S: Final = 0.05
 _CAP_S: Final = 2.0
-# Ended before any commit: statement timeout, lock timeout, deadlock, serialization failure, read-only standby.
-_NOT_DONE: Final = frozenset({"57014", "55P03", "40P01", "40001", "25006"})
+IN_THE_WAY: Final = frozenset({"57014", "55P03", "40P01"})
+"""Statement timeout, lock timeout, deadlock: something else was in the way. The same statement may work in the same
+transaction, after a return to a savepoint."""
+_NOT_DONE: Final = IN_THE_WAY | {"40001", "25006"}
+"""Ended before any commit: also a serialization failure, and a standby that is read-only."""
+_NO_ROOM: Final = "53"
+"""The class of what the server has too little of: disk, memory, connections."""
 
 
 class GaveUp(Exception):
@@ -24,7 +30,14 @@ class GaveUp(Exception):
 
 def passing(exc: BaseException) -> bool:
     """Whether asking again later may help. After a disconnect the outcome is unknown: re-read first."""
-    return is_disconnect(exc) or (isinstance(exc, DBAPIError) and getattr(exc.orig, "sqlstate", None) in _NOT_DONE)
+    code = sqlstate(exc) or ""
+    return is_disconnect(exc) or isinstance(exc, PoolExhausted) or code in _NOT_DONE or code.startswith(_NO_ROOM)
+
+
+def reason(exc: BaseException) -> str:
+    """What the driver or the server said, in one line and without our SQL."""
+    cause = getattr(exc, "orig", None) or exc
+    return f"{type(cause).__name__}: {cause}".partition("\n")[0]
 
 
 class Outage:
@@ -44,7 +57,8 @@ class Outage:
             GaveUp: it has been too long.
         """
         if not self.tried:
-            log.warning("database.away", extra={"doing": doing, "error": type(exc.__cause__ or exc).__name__})
+            event = "database.busy" if sqlstate(exc) in _NOT_DONE else "database.away"
+            log.warning(event, extra={"doing": doing, "error": reason(exc)})
         self.tried = True
         if monotonic() >= self._until or self._hurry():
             raise GaveUp(doing) from exc
@@ -61,7 +75,7 @@ def retry_through_outage(outage: Outage, doing: str, work: Callable[[], T]) -> T
     while True:
         try:
             return work()
-        except DBAPIError as exc:
+        except SQLAlchemyError as exc:
             if not passing(exc):
                 raise
             outage.wait(exc, doing)

@@ -1,8 +1,13 @@
 """Claim a dispatched step, and read what it needs."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
+
+from pydantic import JsonValue
+from sqlalchemy import Connection
 
 from orchestrator.core.expressions import Scope, resolve
 from orchestrator.core.facts import Lease, UnknownVersion
@@ -47,17 +52,34 @@ def owned(ledger: Ledger, run_id: UUID, step_key: str, owner: str) -> Lease | No
     return claims.as_lease(row, run_id, step_key, owner, transactional=node.definition.transactional)
 
 
+def _read(tx: Connection, lease: Lease, keys: Sequence[str]) -> dict[str, JsonValue]:
+    """What a step outside a loop needs."""
+    known = claims.outputs(tx, lease.run_id, [key for key in keys if key != TRIGGER])
+    return {**known, TRIGGER: claims.trigger_body(tx, lease.run_id)} if TRIGGER in keys else known
+
+
+def _shared(ledger: Ledger, tx: Connection, lease: Lease, keys: Sequence[str]) -> dict[str, JsonValue]:
+    """The same values are asked for by all children of the loop: they are read once per process."""
+    marks = claims.output_marks(tx, lease.run_id, keys)
+    return {
+        key: ledger.values.get((lease.run_id, key, marks.get(key)), partial(_value, tx, lease.run_id, key))
+        for key in keys
+    }
+
+
+def _value(tx: Connection, run_id: UUID, key: str) -> JsonValue:
+    return claims.trigger_body(tx, run_id) if key == TRIGGER else claims.outputs(tx, run_id, [key]).get(key)
+
+
 def inputs(ledger: Ledger, lease: Lease) -> str:
     """The step's inputs with every reference resolved, as JSON text."""
     node = ledger.plan(lease.manifest_hash).node(lease.step_key)
     known = lease.known
-    # A chained lease knows the outputs of its own chain; a join's other branches are read here.
+    # A chained lease knows the outputs of its own chain; a join's other branches and large values are read here.
     missing = [key for key in node.needs if key not in known]
     if missing:
         with ledger.auto() as tx:
-            known = {**known, **claims.outputs(tx, lease.run_id, [key for key in missing if key != TRIGGER])}
-            if TRIGGER in missing:
-                known[TRIGGER] = claims.trigger_body(tx, lease.run_id)
+            known.update(_shared(ledger, tx, lease, missing) if node.loop else _read(tx, lease, missing))
     scope = Scope(trigger=known.get(TRIGGER), outputs=known, item=lease.item, index=lease.index)
     return json.dumps(
         {name: resolve(value, scope) for name, value in node.definition.inputs.items()}, ensure_ascii=False

@@ -1,7 +1,7 @@
 """Record a failed attempt: back off, or fail the step and advance the run."""
 
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import JsonValue
 from sqlalchemy import Connection
@@ -12,13 +12,11 @@ from orchestrator.core.planner import Plan
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
+from orchestrator.engine.steps.kept import kept_inputs, kept_traceback
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import controls, graph
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
-
-TRACEBACK_KEPT: Final = 16_000
-"""Characters of a traceback that are stored: its end, where the cause is."""
 
 
 def fail(
@@ -30,8 +28,9 @@ def fail(
     inputs: str | None,
     jitter: float,
     status: Literal["failed", "timed_out"] = "failed",
+    delay: timedelta | None = None,
 ) -> Finished:
-    """Record that the attempt failed. `jitter` (0 <= j < 1) spreads the back-off.
+    """Record that the attempt failed. `jitter` (0 <= j < 1) spreads the back-off; `delay` is used instead of it.
 
     Raises:
         LeaseLost: another worker owns the step, or it was ended; nothing was written.
@@ -52,6 +51,7 @@ def fail(
             jitter,
             status,
             inputs,
+            delay,
         )
 
     finished = ledger.retry(work)
@@ -70,17 +70,19 @@ def ended_badly(
     jitter: float,
     status: str,
     inputs: str | None = None,
+    delay: timedelta | None = None,
 ) -> Finished:
     """The attempt is over and its claim was ended by the caller: retry later, or fail the step."""
     halted = run.halt is not None
-    kept = StepError(error.type, error.message, error.traceback and error.traceback[-TRACEBACK_KEPT:])
-    graph.end_attempt(tx, run.id, step_key, attempt, "cancelled" if halted else status, kept, inputs)
+    kept = StepError(error.type, error.message, kept_traceback(error.traceback))
+    graph.end_attempt(tx, run.id, step_key, attempt, "cancelled" if halted else status, kept, kept_inputs(inputs))
     if halted:
         return cancelled(tx, plan, run, step_key, attempt)
     policy = plan.node(step_key).retry
     failures = controls.failures(tx, run.id, step_key) + 1
     if retryable and failures < policy.max_attempts:
-        return _back_off(tx, plan, run, step_key, attempt, retry.delay(policy.backoff, failures, jitter), error)
+        pause = retry.delay(policy.backoff, failures, jitter) if delay is None else delay
+        return _back_off(tx, plan, run, step_key, attempt, pause, error)
     return failed(tx, plan, run, step_key, attempt, error)
 
 

@@ -1,5 +1,7 @@
 """Record a success, advance the run, and hand the finishing worker its next step."""
 
+from typing import Final
+
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -9,11 +11,27 @@ from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance, claim_step
 from orchestrator.engine.steps.advance import Offer
+from orchestrator.engine.steps.kept import kept_inputs
+from orchestrator.errors import OutputInvalid
 from orchestrator.ledger import finishes, graph
+from orchestrator.ledger.graph import OUTPUT_LIMIT
 from orchestrator.ledger.tx import Ledger, refusal
 
-INPUTS_KEPT = 64 * 1024
-"""Longer inputs are not copied to the attempt: the references say where they came from."""
+LARGE_OUTPUT: Final = 8_000_000
+"""Characters from which an output takes more time to write than a statement usually has."""
+
+
+def check_size(output: str) -> None:
+    """
+    Raises:
+        OutputInvalid: it is larger than what PostgreSQL holds in one value.
+    """
+    size = len(output) if len(output) < OUTPUT_LIMIT // 4 else len(output.encode())
+    if size > OUTPUT_LIMIT:
+        raise OutputInvalid(
+            f"The result is {size:,} bytes of JSON, and a value in the ledger holds {OUTPUT_LIMIT:,}. "
+            "Fix: store it elsewhere, and return where it is."
+        )
 
 
 def finish(
@@ -34,11 +52,11 @@ def finish(
         LeaseLost: another worker owns the step, or it was ended; nothing was written.
     """
     fp("finish.before")
-    kept = inputs if inputs is not None and len(inputs) <= INPUTS_KEPT else None
+    kept = kept_inputs(inputs)
     node = ledger.plan(lease.manifest_hash).node(lease.step_key)
     offer = Offer(chain, lease, output) if chain is not None else None
     finished = None
-    if node.path is not Path.GENERAL:
+    if node.path is not Path.GENERAL and len(output) < LARGE_OUTPUT:
         finished = _in_one_statement(ledger, lease, node, output, kept, offer, tx)
     if finished is None:
         finished = _general(ledger, lease, output, kept, offer, tx)
@@ -91,6 +109,8 @@ def _general(
     ledger: Ledger, lease: Lease, output: str, inputs: str | None, offer: Offer | None, tx: Connection | None
 ) -> Finished:
     def work(connection: Connection) -> Finished:
+        if len(output) >= LARGE_OUTPUT:
+            graph.take_time(connection)
         run = graph.lock(connection, lease.run_id)
         advance.fence(connection, lease)
         if not graph.end_step(connection, run.id, lease.step_key, StepEvent.SUCCEED, StepStatus.SUCCEEDED):
@@ -101,7 +121,10 @@ def _general(
         ended = {lease.step_key: StepStatus.SUCCEEDED}
         return advance.after(connection, ledger.plan(run.manifest_hash), run, ended, offer=offer)
 
-    return work(tx) if tx is not None else ledger.retry(work)
+    if tx is None:
+        return ledger.retry(work)
+    with tx.begin_nested():  # the caller may try again, and his own statements stay
+        return work(tx)
 
 
 def settled(ledger: Ledger, lease: Lease) -> Finished | None:

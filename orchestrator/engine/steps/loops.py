@@ -15,6 +15,10 @@ from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.ledger import claims, graph
 from orchestrator.ledger.graph import Items
 
+_TOO_LARGE = (
+    f"the results of its items are too large: a list of them has more than {graph.OUTPUT_LIMIT:,} bytes of JSON. "
+    "Fix: store each elsewhere, and return where it is"
+)
 _KINDS = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 """As `json_typeof` names them."""
 
@@ -54,10 +58,7 @@ def open_loop(tx: Connection, run_id: UUID, node: Node, items: Items) -> LoopCha
     graph.take_time(tx)
     kind, length = _kind(tx, run_id, items)
     if length is None:
-        message = f"for_each of loop {node.key} gave {kind or 'null'}, not a list"
-        graph.end_step(tx, run_id, node.key, StepEvent.FAIL, StepStatus.FAILED, reason=message)
-        graph.event(tx, run_id, "step.failed", node.key, facts={"reason": message})
-        return LoopChange(ended=StepStatus.FAILED, error=_error(node, message))
+        return _failed(tx, run_id, node, f"for_each of loop {node.key} gave {kind or 'null'}, not a list")
     dispatches = graph.expand(tx, run_id, node, items)
     if length == 0:
         graph.collect(tx, run_id, node.key)
@@ -78,19 +79,20 @@ def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopCha
     """Every child has ended: collect their outputs, or fail with the first failure."""
     graph.take_time(tx)
     if not failed:
-        graph.collect(tx, run_id, node.key)
+        if not graph.collect(tx, run_id, node.key):
+            return _failed(tx, run_id, node, _TOO_LARGE)
         graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED, StepStatus.SUCCEEDED)
         graph.event(tx, run_id, "step.succeeded", node.key)
         return LoopChange(ended=StepStatus.SUCCEEDED)
     first = graph.first_failure(tx, run_id, node.key)
     why = (first.error_message or first.reason) if first is not None else "it was cancelled"
     message = f"{failed} of its items failed; the first, {first.step_key if first is not None else '?'}: {why}"
+    return _failed(tx, run_id, node, message, first.step_key if first is not None else None)
+
+
+def _failed(tx: Connection, run_id: UUID, node: Node, message: str, step: str | None = None) -> LoopChange:
+    """`step` is whose failure it was, if not the loop's own."""
     graph.end_step(tx, run_id, node.key, StepEvent.FAIL, StepStatus.FAILED, reason=message)
     graph.event(tx, run_id, "step.failed", node.key, facts={"reason": message})
-    return LoopChange(
-        ended=StepStatus.FAILED, error=_error(node, message, first.step_key if first is not None else None)
-    )
-
-
-def _error(node: Node, message: str, step: str | None = None) -> dict[str, JsonValue]:
-    return {"step": step or node.key, "type": "LoopFailed", "message": message}
+    error: JsonValue = {"step": step or node.key, "type": "LoopFailed", "message": message}
+    return LoopChange(ended=StepStatus.FAILED, error=error)

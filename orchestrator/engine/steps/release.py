@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.facts import Dispatch, Lease, StepError
+from orchestrator.core.facts import Dispatch, Finished, Lease, StepError
+from orchestrator.core.states import StepEvent
 from orchestrator.engine.batches import run_batches
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import fail_step
+from orchestrator.engine.steps import advance, fail_step
 from orchestrator.ledger import controls, graph, sweeps
 from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
@@ -34,6 +35,32 @@ def _cancel(ledger: Ledger, tx: Connection, lease: Lease) -> None:
         return
     graph.end_attempt(tx, run.id, lease.step_key, lease.attempt, "cancelled")
     fail_step.cancelled(tx, ledger.plan(run.manifest_hash), run, lease.step_key, lease.attempt)
+
+
+def undone(ledger: Ledger, lease: Lease, error: StepError, *, crash_limit: int | None) -> Finished:
+    """The attempt's own transaction was rolled back, by no failure of its handler: the step is READY again.
+
+    With a `crash_limit` it is charged as a crash, and one too many fails the step; without one it costs nothing.
+
+    Raises:
+        LeaseLost: another worker owns the step, or it was ended; nothing was written.
+    """
+    return ledger.retry(lambda tx: _undo(ledger, tx, lease, error, crash_limit))
+
+
+def _undo(ledger: Ledger, tx: Connection, lease: Lease, error: StepError, crash_limit: int | None) -> Finished:
+    run = graph.lock(tx, lease.run_id)
+    advance.fence(tx, lease)
+    graph.end_attempt(tx, run.id, lease.step_key, lease.attempt, "crashed", error)
+    plan = ledger.plan(run.manifest_hash)
+    if run.halt is not None:
+        return fail_step.cancelled(tx, plan, run, lease.step_key, lease.attempt)
+    if crash_limit is not None:
+        if controls.crashes(tx, run.id, lease.step_key) >= crash_limit:
+            return fail_step.failed(tx, plan, run, lease.step_key, lease.attempt, error, crashed=1)
+        controls.charge_crash(tx, run.id, lease.step_key)
+    graph.event(tx, run.id, "step.undone", lease.step_key, lease.attempt, {"error": error.message[:500]})
+    return Finished(dispatches=graph.ready(tx, run.id, [lease.step_key], StepEvent.LEASE_EXPIRE))
 
 
 def end_owned(

@@ -2,6 +2,8 @@
 -- Does:  the one door into RUNNING for a dispatched step: new fence version, new attempt.
 -- In:    run_id, step_key, number (dispatch), owner, lease_for (interval), accepted (manifest hashes; null: any)
 -- Out:   one row; none = the message is a duplicate or stale, the run is halted or over, or of a version that is not accepted
+--        What the step needs comes with it, but for large values: together they may be longer than a value may be, and many
+--        children need the same
 -- Locks: run FOR KEY SHARE (a cancel's FOR UPDATE waits for claims under way, and claims wait for it), then the step, then its claim
 -- Time:  flow_now()        Index: primary keys
 WITH run AS MATERIALIZED (
@@ -30,10 +32,10 @@ WITH run AS MATERIALIZED (
 )
 SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.priority, step.loop_index, step.item,
        claimed.version, claimed.attempt, claimed.expires_at, claimed.stop_at,
-       CASE WHEN '@' = ANY (step.needs) THEN run.trigger_body END AS trigger_body,
+       CASE WHEN '@' = ANY (step.needs) AND pg_column_size(run.trigger_body) < 32768 THEN run.trigger_body END AS trigger_body,
        CASE WHEN step.needs <> '{}' AND step.needs <> '{@}'
             THEN (SELECT json_object_agg(o.step_key, o.output) FROM flow_outputs o
-                   WHERE o.run_id = %(run_id)s AND o.step_key = ANY (step.needs)) END AS outputs,
+                   WHERE o.run_id = %(run_id)s AND o.step_key = ANY (step.needs) AND pg_column_size(o.output) < 32768) END AS outputs,
        CASE WHEN claimed.version IS NULL THEN flow_refuse('live claim on a ready step') END AS refused
   FROM run CROSS JOIN step LEFT JOIN claimed ON TRUE;
 
@@ -58,9 +60,9 @@ SELECT manifest_hash, accepted FROM run;
 -- Out:   the row of `claim`, or none
 SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.priority, step.loop_index, step.item,
        c.version, c.attempt, c.expires_at, c.stop_at,
-       CASE WHEN '@' = ANY (step.needs) THEN run.trigger_body END AS trigger_body,
+       CASE WHEN '@' = ANY (step.needs) AND pg_column_size(run.trigger_body) < 32768 THEN run.trigger_body END AS trigger_body,
        (SELECT json_object_agg(o.step_key, o.output) FROM flow_outputs o
-         WHERE o.run_id = step.run_id AND o.step_key = ANY (step.needs)) AS outputs
+         WHERE o.run_id = step.run_id AND o.step_key = ANY (step.needs) AND pg_column_size(o.output) < 32768) AS outputs
   FROM flow_step_claims c
   JOIN flow_steps step ON step.run_id = c.run_id AND step.step_key = c.step_key
   JOIN flow_runs run ON run.id = c.run_id
@@ -71,6 +73,11 @@ SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.prior
 -- Does:  reads outputs by key. A predecessor that finished while the caller's last statement ran is visible here.
 -- In:    run_id, step_keys
 SELECT step_key, output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
+
+-- name: output_marks
+-- Does:  what changes when an output is replaced, by key.
+-- In:    run_id, step_keys
+SELECT step_key, xmin::text AS mark FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
 
 -- name: trigger_body
 SELECT trigger_body FROM flow_runs WHERE id = %(run_id)s;

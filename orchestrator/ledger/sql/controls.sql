@@ -135,4 +135,8 @@ INSERT INTO flow_events (run_id, type, facts)
 SELECT id, 'run.retried', json_build_object('by', %(by)s::text, 'epoch', epoch, 'steps', %(steps)s::json) FROM run;
 
 -- name: failures
-SELECT failures FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s;
+SELECT failures, crashes FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s;
+
+-- name: charge_crash
+-- Does:  counts a lost attempt of a step that runs again. The caller holds the run.
+UPDATE flow_steps SET crashes = crashes + 1 WHERE run_id = %(run_id)s AND step_key = %(step_key)s;

@@ -195,13 +195,25 @@ WITH RECURSIVE child AS (
 SELECT step_key FROM found ORDER BY loop_index;
 
 -- name: collect
--- Does:  a loop's output: the ordered list of its children's. Replaced when the loop is run again.
+-- Does:  a loop's output: the ordered list of its children's, unless it is longer than a value may be. Replaced when the loop
+--        is run again. How long it is, is counted only when what is stored leaves room for doubt: no compression saves more
+--        than 255 of 256 bytes.
+-- In:    run_id, loop_key, limit_bytes
+-- Out:   one row; none = the list is too long
+WITH child AS MATERIALIZED (
+  SELECT s.loop_index, o.output
+    FROM flow_steps s,
+         LATERAL (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS o
+   WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
+), length AS (
+  SELECT CASE WHEN (SELECT sum(pg_column_size(output)) FROM child) * 256 > %(limit_bytes)s::bigint
+              THEN (SELECT sum(octet_length(output::text) + 2) FROM child) END AS bytes
+)
 INSERT INTO flow_outputs (run_id, step_key, output)
-SELECT %(run_id)s, %(loop_key)s::text, COALESCE(json_agg(o.output ORDER BY s.loop_index), '[]')
-  FROM flow_steps s,
-       LATERAL (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS o
- WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
-ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now();
+SELECT %(run_id)s, %(loop_key)s::text, COALESCE((SELECT json_agg(output ORDER BY loop_index) FROM child), '[]')
+  FROM length WHERE COALESCE(bytes, 0) <= %(limit_bytes)s::bigint
+ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
+RETURNING step_key;
 
 -- name: failure
 -- Does:  why a step failed last, as its run shows it. A loop says only the reason.
