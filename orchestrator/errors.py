@@ -6,6 +6,7 @@ OrchestratorError
 ├── Conflict              the state does not allow it (exit code 7)
 ├── Unavailable           a server cannot be reached or is not ready
 ├── TookTooLong           the database ended what took longer than it may
+├── DatabaseFailed        PostgreSQL could not do what was asked
 ├── LeaseLost             another worker owns the step
 ├── ManifestUnreadable    a newer release wrote it
 └── RunFailed, RunCancelled, WaitTimeout     how a waited-for run ended
@@ -104,6 +105,12 @@ class SchemaBehind(Unavailable):
     """The ledger's schema is older than this release needs."""
 
     code = "schema_behind"
+
+
+class DatabaseFailed(OrchestratorError):
+    """PostgreSQL answered, and could not do what was asked; nothing was written."""
+
+    code = "database_failed"
 
 
 class PoolerUnfit(Unavailable):

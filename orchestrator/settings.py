@@ -60,6 +60,8 @@ def normalise_database_url(url: str) -> str:
         raise ValueError("it is not a URL. Fix: write postgresql://user:password@host:5432/database")
     if scheme not in _DATABASE_SCHEMES:
         raise ValueError(f"`{scheme}` is not supported. Fix: write postgresql://user:password@host:5432/database")
+    if rest.partition("/")[0].count("@") > 1:
+        raise ValueError("there are two @ in it. Fix: write %40 for an @ in the user or the password")
     parts = _split(f"postgresql+psycopg://{rest}")
     if not parts.path.strip("/") and not {"dbname", "service"} & dict(parse_qsl(parts.query)).keys():
         raise ValueError("it names no database. Fix: add /database at the end of the host and port")

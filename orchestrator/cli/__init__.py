@@ -4,6 +4,7 @@ Exit codes: 0 ok, 1 a run failed or a server is away, 2 usage or an input that d
 run or schedule, 5 cancelled, 6 timed out waiting, 7 conflict, 130 interrupted.
 """
 
+import errno
 import signal
 import sys
 from typing import Final
@@ -13,6 +14,8 @@ import typer
 from orchestrator.cli import db, dev, doctor, flow, run, schedule, worker
 from orchestrator.errors import OrchestratorError
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_LINE: Final = "\n"
 app: Final = typer.Typer(
     name="orchestrator",
     help="Durable flows of typed Python functions on Celery workers.",
@@ -50,8 +53,29 @@ def main() -> None:
         _end(str(exc), exc.exit_code)
     except KeyboardInterrupt:
         _end("interrupted", 128 + signal.SIGINT)
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        where = f" ({exc.filename})" if exc.filename else ""
+        _end(f"{exc.strerror}{where}. Fix: make room there, and try again.", 1)
+    except Exception as exc:
+        if not type(exc).__module__.startswith("sqlalchemy."):
+            raise
+        _end(_of_database(exc), 1)
+
+
+def _of_database(exc: Exception) -> str:
+    """In our words; the error itself spells out our SQL."""
+    from sqlalchemy.exc import DBAPIError
+
+    from orchestrator.cli.options import settings
+    from orchestrator.servers.diagnosis import explained, one_line
+
+    if isinstance(exc, DBAPIError):
+        return str(explained(exc, settings().require_database_url()))
+    return f"{one_line(exc)}. Fix: act on this message."
 
 
 def _end(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {''.join(c if c.isprintable() or c == _LINE else ' ' for c in message)}", file=sys.stderr)
     sys.exit(code)

@@ -23,7 +23,7 @@ def _database() -> Iterator[str]:
     try:
         yield url
     except DBAPIError as exc:
-        raise explained(exc, url) or exc from exc
+        raise explained(exc, url) from exc
 
 
 @verb(app, "upgrade")

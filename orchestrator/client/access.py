@@ -13,7 +13,7 @@ from orchestrator import forks
 from orchestrator.core.facts import Dispatch
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.delivery.sender import Sender
-from orchestrator.errors import Unavailable
+from orchestrator.errors import Unavailable, UsageError
 from orchestrator.ledger.tx import Ledger
 from orchestrator.servers.diagnosis import explained
 from orchestrator.servers.here import settings_here
@@ -40,6 +40,7 @@ class Access:
         )
         self._sender: Sender | None = None
         self._lock = threading.Lock()
+        self._closed = False
         forks.watch(self)
 
     @classmethod
@@ -64,7 +65,8 @@ class Access:
         self.close()
 
     def close(self) -> None:
-        """Confirm what was published, and close every connection."""
+        """Confirm what was published, and close every connection. Nothing may be asked afterwards."""
+        self._closed = True
         sender, self._sender = self._sender, None
         if sender is not None:
             sender.close()
@@ -85,10 +87,12 @@ class Access:
 
     def call_once(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `call`, for what may not be repeated."""
+        if self._closed:
+            raise UsageError("This client is closed. Fix: make another one, or close it later.")
         try:
             return ask(self.ledger, *args, **kwargs)
         except DBAPIError as exc:
-            raise explained(exc, self.settings.require_database_url()) or exc from exc
+            raise explained(exc, self.settings.require_database_url()) from exc
         finally:
             self.ledger.release_thread()  # a program with many threads must not keep a connection in each
 

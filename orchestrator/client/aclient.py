@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.client import Client, Wanted
-from orchestrator.client.run_handle import OUTAGE_S, RunHandle, pauses
+from orchestrator.client.run_handle import OUTAGE_S, RunHandle, Timeout, pauses, seconds
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
 from orchestrator.core.states import RunStatus, StepStatus
@@ -226,10 +226,10 @@ class AsyncRunHandle(Generic[R]):
         """As `RunHandle.status`."""
         return await self.client.thread(self.sync.status)
 
-    async def wait(self, timeout: float | None = None) -> RunStatus:
+    async def wait(self, timeout: Timeout = None) -> RunStatus:
         """As `RunHandle.wait`; holds no thread between two looks, so many may wait, and a wait can be cancelled."""
-        answered = time.monotonic()
-        for pause in pauses(timeout, self.sync.known_since):
+        answered, limit_s = time.monotonic(), seconds(timeout)
+        for pause in pauses(limit_s, self.sync.known_since):
             try:
                 if (status := await self.client.thread(self.sync.final_status)) is not None:
                     return status
@@ -238,9 +238,9 @@ class AsyncRunHandle(Generic[R]):
                 if time.monotonic() - answered > OUTAGE_S:
                     raise
             await asyncio.sleep(pause)
-        return self.sync.final(await self.status(), timeout)
+        return self.sync.final(await self.status(), limit_s)
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: Timeout = None) -> R:
         """As `RunHandle.result`."""
         return await self.client.thread(self.sync.outcome, await self.wait(timeout))
 

@@ -1,11 +1,12 @@
 """`Client`: start flows and follow their runs from any Python program."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, ParamSpec, TypedDict, TypeVar, Unpack, overload
 from uuid import UUID
 
 from orchestrator.authoring.flow import Flow
+from orchestrator.authoring.step import Step
 from orchestrator.client.access import Access
 from orchestrator.client.run_handle import RunHandle, at_least_one, known, whoami
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
@@ -105,6 +106,8 @@ class Client(Access):
         """
         keys = None if idempotency_key is None else [idempotency_key]
         given = {**(_mapping(input) if input is not None else {}), **parameters}
+        if input is not None and (twice := input.keys() & parameters.keys()):
+            raise UsageError(f"`{min(twice)}` is given in the mapping and as a keyword. Fix: give it once.")
         return self.start_many(flow, [given], keys, tags, connection=connection)[0]
 
     @overload
@@ -206,7 +209,7 @@ class Client(Access):
         Raises:
             FlowNotFound: no such flow is registered.
         """
-        return self.call(reads.flow_events, flow.name if isinstance(flow, Flow) else flow, after, limit)
+        return self.call(reads.flow_events, flow_name(flow), after, limit)
 
     def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
         """The schedules of a flow, or of all: by flow and key, also those that the code does not have any more.
@@ -214,7 +217,7 @@ class Client(Access):
         Raises:
             FlowNotFound: no such flow is registered.
         """
-        return self.call(listed, flow.name if isinstance(flow, Flow) else flow)
+        return self.call(listed, None if flow is None else flow_name(flow))
 
     def schedule(self, flow: Flow[..., Any] | str, key: str | None = None) -> ScheduleHandle:
         """A schedule by its flow and key, or by `flow/key`; a flow's only one needs no key.
@@ -223,12 +226,12 @@ class Client(Access):
             FlowNotFound, ScheduleNotFound: there is none.
             UsageError: the flow has several, and no key says which.
         """
-        return ScheduleHandle(self, *self.call(find, flow.name if isinstance(flow, Flow) else flow, key))
+        return ScheduleHandle(self, *self.call(find, flow_name(flow), key))
 
     def _start_page(self, page: Sequence[StartRequest], connection: Borrowed | None) -> list[Started]:
         """Repeated after a lost connection only where keys make that harmless."""
         if connection is not None:
-            return self.call_once(start_run.start_borrowed, connection, page)
+            return start_run.start_borrowed(self.ledger, connection, page)  # its errors are the caller's own
         again = all(request.key is not None for request in page)
         call = self.call if again else self.call_once
         return call(start_run.start, page)
@@ -250,7 +253,7 @@ def _filter(wanted: Wanted) -> listing.RunFilter:
         if at is not None and at.tzinfo is None:
             raise UsageError(f"{at} has no zone. Fix: give an aware datetime, such as {at.isoformat()}+00:00.")
     return listing.RunFilter(
-        flow=flow.name if isinstance(flow, Flow) else flow,
+        flow=None if flow is None else flow_name(flow),
         status=None if status is None else known(RunStatus, status),
         tag=wanted.get("tag"),
         key=wanted.get("key"),
@@ -268,13 +271,42 @@ def _requests(
 ) -> list[StartRequest]:
     if isinstance(tags, str):
         raise UsageError(f"tags={tags!r} is one text. Fix: write tags=[{tags!r}].")
+    name = flow_name(flow)
+    _texts("A tag", tags)
+    given: Sequence[object] = keys or ()
+    _texts("An idempotency key", (key for key in given if key is not None))
     if keys is not None and len(keys) != len(inputs):
         raise UsageError(f"There are {len(inputs)} inputs and {len(keys)} idempotency keys. Fix: give one for each.")
     each_key = keys if keys is not None else [None] * len(inputs)
     bodies = [flow.encode_given(_mapping(one)) if isinstance(flow, Flow) else dumps(_mapping(one)) for one in inputs]
-    name, version = (flow.name, flow.manifest.hash) if isinstance(flow, Flow) else (flow, None)
+    version = flow.manifest.hash if isinstance(flow, Flow) else None
     pairs = zip(bodies, each_key, strict=True)
     return [StartRequest(name, body, key, tuple(tags), version=version) for body, key in pairs]
+
+
+def flow_name(flow: object) -> str:
+    """The name of a flow that was given as an object or by its name.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    match flow:
+        case Flow():
+            return flow.name
+        case str():
+            return flow
+        case Step():
+            raise UsageError(f"`{flow.type}` is a step. Fix: start a flow that calls it.")
+    if callable(flow):
+        name = getattr(flow, "__name__", type(flow).__name__)
+        raise UsageError(f"`{name}` is a function. Fix: make it a flow with `@flow`.")
+    raise UsageError(f"A flow is a Flow or its name, not {type(flow).__name__}. Fix: give one of these.")
+
+
+def _texts(what: str, given: Iterable[object]) -> None:
+    for one in given:
+        if not isinstance(one, str):
+            raise UsageError(f"{what} is a text, not {one!r}. Fix: give {str(one)!r}.")
 
 
 def _mapping(given: object) -> dict[str, Any]:

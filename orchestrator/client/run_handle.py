@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
@@ -14,6 +15,7 @@ from pydantic import JsonValue
 
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.access import Access
+from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Explanation, Started
 from orchestrator.core.release import release
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
@@ -27,12 +29,19 @@ from orchestrator.ledger.reads import AttemptRow, EventRow, RunRow, StepRow
 
 R = TypeVar("R")
 
+Timeout = float | str | timedelta | None
+"""A length of time as everywhere: seconds, a text such as `5m`, or a timedelta. None: for ever."""
 OUTAGE_S: Final = 30.0
 """How long a wait goes on when the database is away."""
 _SHARE: Final = 24
 """A run is looked at again after a twenty-fourth of the time it is known for: its end is seen at most so much late."""
 _SHORTEST_S: Final = 0.001
 _LONGEST_S: Final = 0.5
+
+
+def seconds(timeout: Timeout) -> float | None:
+    """A length of time in seconds; None: for ever."""
+    return None if timeout is None else parse_duration(timeout).total_seconds()
 
 
 def pauses(timeout_s: float | None, since: float) -> Iterator[float]:
@@ -72,15 +81,16 @@ class RunHandle(Generic[R]):
         """How it ended; None while it goes on. Cheaper than `status`."""
         return self.client.call(reads.final_status, self.id)
 
-    def wait(self, timeout: float | None = None) -> RunStatus:
-        """Until the run has ended; its final status. `timeout` in seconds. Outages of the database are waited out
-        for half a minute.
+    def wait(self, timeout: Timeout = None) -> RunStatus:
+        """Until the run has ended; its final status. `timeout` in seconds, or as `"5m"`. Outages of the database are
+        waited out for half a minute.
 
         Raises:
             WaitTimeout: it has not ended; it goes on.
+            DurationInvalid: `timeout` is no length of time.
         """
-        answered = time.monotonic()
-        for pause in pauses(timeout, self.known_since):
+        answered, limit_s = time.monotonic(), seconds(timeout)
+        for pause in pauses(limit_s, self.known_since):
             try:
                 if (status := self.final_status()) is not None:
                     return status
@@ -89,14 +99,14 @@ class RunHandle(Generic[R]):
                 if time.monotonic() - answered > OUTAGE_S:
                     raise
             time.sleep(pause)
-        return self.final(self.status(), timeout)
+        return self.final(self.status(), limit_s)
 
-    def result(self, timeout: float | None = None) -> R:
+    def result(self, timeout: Timeout = None) -> R:
         """What the flow returned, once the run has ended; typed when the handle knows the flow.
 
         Raises:
             RunFailed, RunTimedOut, RunCancelled: it ended otherwise.
-            WaitTimeout: it has not ended within `timeout` seconds.
+            WaitTimeout: it has not ended within `timeout`.
             OutputInvalid: the output does not fit the flow's annotation.
         """
         return self.outcome(self.wait(timeout))

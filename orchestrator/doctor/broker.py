@@ -6,6 +6,7 @@ import redis
 
 from orchestrator.doctor.findings import Finding, failed, passed, warned
 from orchestrator.doctor.ground import Ground
+from orchestrator.servers.diagnosis import broker_fix, one_line
 
 
 def broker(ground: Ground) -> list[Finding]:
@@ -15,6 +16,18 @@ def broker(ground: Ground) -> list[Finding]:
     about = ground.broker.info("server")
     name = "Valkey" if "valkey_version" in about else "Redis"
     return [passed("broker", f"{name} {about.get('valkey_version') or about.get('redis_version')} answers")]
+
+
+def writes(ground: Ground) -> list[Finding]:
+    """It takes messages."""
+    if ground.broker is None:
+        return []
+    try:
+        ground.broker.set(f"{ground.settings.key_prefix}doctor", "1", ex=1)
+    except redis.ResponseError as exc:
+        reason = one_line(exc)
+        return [failed("broker writes", reason, broker_fix(reason))]
+    return [passed("broker writes", "it takes messages")]
 
 
 def eviction(ground: Ground) -> list[Finding]:
@@ -50,4 +63,4 @@ def _setting(client: Any, name: str) -> str | None:
         return None
 
 
-CHECKS = (broker, eviction, persistence)
+CHECKS = (broker, writes, eviction, persistence)

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.errors import OrchestratorError, SchemaBehind, TookTooLong, Unavailable
+from orchestrator.errors import DatabaseFailed, OrchestratorError, SchemaBehind, TookTooLong, Unavailable
 from orchestrator.ledger.tx import is_disconnect
 from orchestrator.settings import mask_url, variable
 
@@ -48,7 +48,28 @@ _BROKER: Final = (
         f"correct the password in {_BROKER_URL}; that of the Sentinels is in {_BROKER_OPTIONS}, under sentinel_kwargs.",
     ),
 )
+# Up, and takes no messages at the moment: worth waiting for.
+_WRITES: Final = (
+    (
+        r"NOREPLICAS",
+        "it is up and refuses writes, because too few replicas follow it: bring them back, or lower "
+        "min-replicas-to-write.",
+    ),
+    (
+        r"MISCONF",
+        "it is up and refuses writes, because it cannot save to its disk: make room there, and see its log.",
+    ),
+    (
+        r"OOM|used memory > 'maxmemory'",
+        "it is up and refuses writes, because its memory is full: raise maxmemory, or see what fills it.",
+    ),
+    (
+        r"READONLY|read only replica",
+        f"it is a replica and refuses writes: name the primary in {_BROKER_URL}, or the Sentinels.",
+    ),
+)
 _HINTS: Final = (
+    *_WRITES,
     (r"No master found", _SENTINEL),
     (
         r"Connection closed by server|Connection reset|unexpected eof|EOF occurred",
@@ -84,6 +105,18 @@ _DATABASE: Final = (
 )
 
 
+# What the first characters of a SQLSTATE say, longest first.
+_STATES: Final = (
+    ("53100", "make room on the disk of PostgreSQL."),
+    ("53200", "give PostgreSQL more memory."),
+    ("53", "give PostgreSQL what it lacks, and see its log."),
+    ("55P03", "try again: somebody holds a lock."),
+    ("58", "see the log of PostgreSQL: its disk or its files have failed."),
+    ("25006", f"name the primary in {_DATABASE_URL}: this server takes no writes."),
+    ("42501", "grant what the page for operators names, again after each migration."),
+)
+
+
 def broker_fix(reason: str) -> str:
     """One sentence, after `Fix: `."""
     return _first(reason, (*_BROKER, *_HINTS)) or f"start it, or correct {_BROKER_URL}."
@@ -113,14 +146,22 @@ def one_line(error: BaseException | str) -> str:
     return _CLIENT.sub("", str(error).strip().split("\n")[0]).rstrip(".")
 
 
-def explained(exc: DBAPIError, url: str) -> OrchestratorError | None:
-    """The error for a database that is away, is empty, or ended what took too long; None: something else is wrong."""
-    if getattr(exc.orig, "sqlstate", None) not in _LIMITS:
-        return unavailable(exc, url)
-    return TookTooLong(
-        f"PostgreSQL at {_shown(url)} ended a transaction of ours: {one_line(exc.orig or exc)}. Nothing of it was "
-        f"written. Fix: try again; if it repeats, raise {_STATEMENT_TIMEOUT}, and look for what it waits for with "
-        "`orchestrator doctor`."
+def explained(exc: DBAPIError, url: str) -> OrchestratorError:
+    """What a person reads instead of the error of the driver, which spells out our SQL."""
+    state = getattr(exc.orig, "sqlstate", None) or ""
+    reason = one_line(exc.orig or exc)
+    if state in _LIMITS:
+        return TookTooLong(
+            f"PostgreSQL at {_shown(url)} ended a transaction of ours: {reason}. Nothing of it was "
+            f"written. Fix: try again; if it repeats, raise {_STATEMENT_TIMEOUT}, and look for what it waits for with "
+            "`orchestrator doctor`."
+        )
+    if (known := unavailable(exc, url)) is not None:
+        return known
+    fix = next((fix for begin, fix in _STATES if state.startswith(begin)), "see the log of PostgreSQL.")
+    return DatabaseFailed(
+        f"PostgreSQL at {_shown(url)} could not do this: {reason}. Fix: {fix}",
+        sqlstate=state,
     )
 
 

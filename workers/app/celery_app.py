@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Final
 
@@ -117,6 +118,7 @@ def _before_start(sender: Any = None, **_: Any) -> None:
     logs.setup(getattr(sender, "loglevel", None) or "INFO")  # Celery does so later, and what follows has things to say
     with exit_with_message():
         prepare(state.settings, state.flows, state.worker_id)
+    _introduce(sender, state)
 
 
 def _forget_signals() -> None:
@@ -125,6 +127,22 @@ def _forget_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
+
+
+def _introduce(worker: Any, state: WorkerState) -> None:
+    """What this worker is, for whoever reads its log."""
+    names = ",".join(sorted(state.flows)) or "none"
+    about = {
+        "flows": names,
+        "queues": ",".join(sorted(worker.app.amqp.queues.consume_from)),
+        "pool": str(worker.pool_cls.__module__).rpartition(".")[2],
+        "concurrency": worker.concurrency,
+        "release": installed("flow-orchestrator"),
+    }
+    logs.log.info("worker.starts", extra=about)
+    if not state.flows:
+        fix = "name modules with flows: --flows, or ORCHESTRATOR_FLOWS"
+        logs.log.warning("worker.without_flows", extra={"fix": fix})
 
 
 def _child_begins(**_: Any) -> None:

@@ -38,6 +38,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         **broker_config(settings),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # the default of 100 ends the worker in a long outage
+        "broker_channel_error_retry": True,  # a broker that refuses writes is waited for, like one that is away
         "broker_heartbeat": 0,
         "task_acks_late": True,
         "task_acks_on_failure": True,

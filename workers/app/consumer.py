@@ -1,11 +1,16 @@
 """The broker side of a worker, without the parts we do not use."""
 
-from typing import Any
+from time import monotonic, sleep
+from typing import Any, Final
 
 from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
 
 from orchestrator.observe.logs import log
+from orchestrator.servers.diagnosis import broker_fix, one_line
 from orchestrator.workers.state import state_of
+
+_PAUSE_S: Final = 5.0
 
 
 class StepConsumer(Consumer):  # type: ignore[misc]
@@ -14,6 +19,18 @@ class StepConsumer(Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
         options = {**(worker_options or {}), "without_gossip": True, "without_mingle": True}
         super().__init__(*args, worker_options=options, **kwargs)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """A broker that is up and refuses us is asked again after a pause: connecting to it works at once."""
+        if isinstance(exc, self.channel_errors):
+            reason = one_line(exc)
+            log.warning("broker.refuses", extra={"error": reason, "fix": broker_fix(reason), "again_in_s": _PAUSE_S})
+        super().on_connection_error_after_connected(exc)
+        if isinstance(exc, self.channel_errors):
+            until = monotonic() + _PAUSE_S
+            while monotonic() < until:
+                maybe_shutdown()
+                sleep(0.1)
 
     def on_close(self) -> None:
         """The connection was lost, or the worker stops. After a loss Celery drops what it took and did not start:

@@ -19,6 +19,7 @@ from orchestrator.workers.run.outage import GaveUp, Outage
 from orchestrator.workers.state import AnyFlow
 
 _WAIT_S: Final = 60.0
+_REPEAT_S: Final = 5.0
 
 
 def load_flows(settings: Settings) -> dict[str, AnyFlow]:
@@ -34,7 +35,7 @@ def prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str = "
         SettingsInvalid: a file of the broker's TLS options cannot be read.
     """
     _check_broker(settings)
-    outage = Outage(_WAIT_S)
+    outage = Outage(_WAIT_S, repeat_s=_REPEAT_S)
     while True:
         try:
             _prepare(settings, flows, worker_id)

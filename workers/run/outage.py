@@ -1,5 +1,6 @@
 """Waiting for a database that went away: bounded, with growing pauses, never a blind repeat."""
 
+import math
 import random
 from collections.abc import Callable
 from time import monotonic, sleep
@@ -43,10 +44,15 @@ def reason(exc: BaseException) -> str:
 class Outage:
     """Pauses that double up to two seconds, until `total_s` have passed or `hurry` says so."""
 
-    def __init__(self, total_s: float, hurry: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, total_s: float, hurry: Callable[[], bool] = lambda: False, *, repeat_s: float = math.inf
+    ) -> None:
+        """With `repeat_s` it says so again, for whoever waits and sees nothing else."""
         self._until = monotonic() + total_s
         self._hurry = hurry
         self._pause = _FIRST_S
+        self._repeat_s = repeat_s
+        self._say_at = -math.inf
         self.tried = False
         """Whether something failed before: its outcome may be unknown."""
 
@@ -56,9 +62,11 @@ class Outage:
         Raises:
             GaveUp: it has been too long.
         """
-        if not self.tried:
+        now = monotonic()
+        if now >= self._say_at:
             event = "database.busy" if sqlstate(exc) in _NOT_DONE else "database.away"
             log.warning(event, extra={"doing": doing, "error": reason(exc)})
+            self._say_at = now + self._repeat_s
         self.tried = True
         if monotonic() >= self._until or self._hurry():
             raise GaveUp(doing) from exc
