@@ -4,7 +4,6 @@ Exit codes: 0 ok, 1 a run failed or a server is away, 2 usage or an input that d
 run or schedule, 5 cancelled, 6 timed out waiting, 7 conflict, 130 interrupted.
 """
 
-import errno
 import signal
 import sys
 from typing import Final
@@ -14,7 +13,6 @@ import typer
 from orchestrator.cli import db, dev, doctor, flow, run, schedule, worker
 from orchestrator.errors import OrchestratorError
 
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _LINE: Final = "\n"
 app: Final = typer.Typer(
     name="orchestrator",
@@ -54,7 +52,9 @@ def main() -> None:
     except KeyboardInterrupt:
         _end("interrupted", 128 + signal.SIGINT)
     except OSError as exc:
-        if exc.errno not in _FULL:
+        from orchestrator.servers.embedded.server import FULL
+
+        if exc.errno not in FULL:
             raise
         where = f" ({exc.filename})" if exc.filename else ""
         _end(f"{exc.strerror}{where}. Fix: make room there, and try again.", 1)

@@ -1,6 +1,7 @@
 """Start the stack, keep it running, stop all of it."""
 
 import contextlib
+import math
 import os
 import secrets
 import select
@@ -25,9 +26,10 @@ from orchestrator.errors import DevFailed
 from orchestrator.ledger import migrate
 from orchestrator.servers.embedded.discovery import DATA_DIR, DevState, Pids
 from orchestrator.servers.embedded.process import Identity
-from orchestrator.servers.embedded.server import HOST, free_port, is_free
+from orchestrator.servers.embedded.server import FULL, HOST, free_port, is_free
 from orchestrator.settings import Settings, variable
 
+_FULL_AGAIN_S: Final = 30.0
 _READY_TIMEOUT_S: Final = 90.0
 _FLOWER_READY_S: Final = 20.0
 _WARM_STOP_S: Final = 15.0
@@ -289,11 +291,24 @@ class Supervisor:
         return True
 
     def _watch(self) -> None:
+        changed = False
+        said_at = -math.inf
         while not self.signals.stops:
-            self.stack.revive()
-            changed = [child.tend() for child in self._children]
-            if any(changed):
-                self._write_state()
+            try:
+                self.stack.revive()
+                tended = [child.tend() for child in self._children]
+                changed = changed or any(tended)
+                if changed:
+                    self._write_state()
+                    changed = False
+            except OSError as exc:
+                if exc.errno not in FULL:
+                    raise
+                if time.monotonic() - said_at > _FULL_AGAIN_S:
+                    said_at = time.monotonic()
+                    self.lines.say(
+                        f"{self.folder} cannot be written: {exc.strerror}. Fix: make room; this goes on then"
+                    )
             self.signals.wait(_TICK_S)
 
     def _stop(self) -> None:

@@ -1,8 +1,10 @@
 """`orchestrator dev` with real servers and stand-ins for worker, beat and Flower: nothing is ever left behind."""
 
 import os
+import resource
 import signal
 import stat
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -137,3 +139,19 @@ def test_a_command_below_the_project_finds_the_running_dev(tmp_path: Path) -> No
         assert find_running(tmp_path) is None, "it ended"
         with running(tmp_path / ".orchestrator"):
             pass
+
+
+def test_a_full_disk_does_not_end_it_and_leaves_its_state_file_whole(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as dev:
+        (worker,) = dev.info["pids"]["workers"]
+        soft, hard = resource.prlimit(dev.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(dev.process.pid, resource.RLIMIT_FSIZE, (0, hard))
+        before = {child.pid for child in psutil.Process(dev.process.pid).children()}
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: {child.pid for child in psutil.Process(dev.process.pid).children()} - before, timeout=20)
+        time.sleep(1)  # several looks, each of which fails to write
+        assert dev.process.poll() is None
+        assert dev.state.pids.workers == (worker,), "the file of before is whole"
+        resource.prlimit(dev.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+        eventually(lambda: dev.state.pids.workers not in ((), (worker,)), message="no new worker is in the state file")
+        assert not list((tmp_path / "data").glob("dev.json.*"))

@@ -1,6 +1,7 @@
 """What both embedded servers share: who runs, on which port, adopt or start, wait until ready, stop."""
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -51,14 +52,22 @@ class Record:
             return None
 
 
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a disk without room says, a quota that is used up, and a limit of this process."""
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace the file in one step; only its owner can read it, from the first byte."""
     path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.new")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    scratch.replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)  # the disk is full: the file of before stays as it was
+        raise
 
 
 def free_port() -> int:
