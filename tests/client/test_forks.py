@@ -14,12 +14,12 @@ import psycopg
 import pytest
 import redis
 
-from orchestrator import flow, step
+from orchestrator import flow, forks, step
 from orchestrator.client import AsyncClient, Client
 from orchestrator.delivery import sender
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
-from tests.support.forked import fork_without_hooks, in_child, os_fork
+from tests.support.forked import in_child
 from tests.support.servers import Broker
 from tests.support.worker_process import env_of
 
@@ -61,9 +61,8 @@ def start(client: Client, tag: str, count: int = 1) -> None:
         client.start(forked, tags=[tag])
 
 
-@pytest.mark.parametrize("fork", [os_fork, fork_without_hooks])
 def test_starts_of_parent_and_child_are_sent_by_whoever_made_them(
-    settings: Settings, published: Published, broker_server: Broker, db_url: str, fork: Callable[[], int]
+    settings: Settings, published: Published, broker_server: Broker, db_url: str
 ) -> None:
     def alive(pid: int) -> bool:
         with psycopg.connect(db_url) as connection:
@@ -78,13 +77,23 @@ def test_starts_of_parent_and_child_are_sent_by_whoever_made_them(
             start(client, "child", 3)
             client.close()
 
-        assert in_child(child, fork=fork) == 0
+        assert in_child(child) == 0
         assert published("child") == (3, 3)
         assert alive(mine), "the child left the parent's connection alone"
         start(client, "after")
         eventually(lambda: published("before") == published("after") == (1, 1))
     with redis.Redis.from_url(broker_server.url) as broker:
         assert sum(broker.llen(key) for key in broker.scan_iter() if broker.type(key) == b"list") == 5  # type: ignore[misc]
+
+
+def test_a_fork_that_ran_no_hooks_is_noticed_by_the_process_id(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As uWSGI forks, without `py-call-osafterfork`."""
+    with Client(settings) as client:
+        mine = backend(client)
+        monkeypatch.setattr(forks, "_pid", 0)
+        assert backend(client) != mine
 
 
 def test_a_child_of_multiprocessing_starts_runs(settings: Settings, published: Published) -> None:

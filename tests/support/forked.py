@@ -1,6 +1,5 @@
 """Work in a forked child of the test's process."""
 
-import ctypes
 import os
 import signal
 import time
@@ -8,19 +7,9 @@ import traceback
 from collections.abc import Callable
 
 
-def os_fork() -> int:
-    """As a server that loads before it forks does."""
-    return os.fork()
-
-
-def fork_without_hooks() -> int:
-    """As a server does that forks from C and does not tell Python."""
-    return int(ctypes.PyDLL(None).fork())
-
-
-def in_child(work: Callable[[], object], *, fork: Callable[[], int] = os_fork, timeout: float = 20.0) -> int | None:
+def in_child(work: Callable[[], object], *, timeout: float = 20.0) -> int | None:
     """The exit code of a forked child that does `work`; None: it did not come back, and was killed."""
-    pid = fork()
+    pid = os.fork()
     if pid == 0:
         code = 1
         try:
