@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
+from celery.concurrency import get_implementation
 
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
@@ -29,6 +30,12 @@ AnyStep = Step[..., Any]
 def task_name(flow: str, step_type: str) -> str:
     """The name of a step type's Celery task."""
     return f"{flow}.{step_type}"
+
+
+def pool_name(worker: Any) -> str:
+    """The pool of a Celery worker, as our commands call it. A worker that is not set up yet may have only its name."""
+    module = str(get_implementation(worker.pool_cls).__module__)
+    return module.rpartition(".")[2].replace("thread", "threads")
 
 
 @dataclass(frozen=True)

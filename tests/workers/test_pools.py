@@ -134,3 +134,18 @@ def test_workers_die_with_their_killed_parent(bench: Bench, worker: Start) -> No
     assert len(below) == 4
     process.kill_main()
     eventually(lambda: not any(psutil.pid_exists(pid) for pid in below), timeout=10)
+
+
+@pools
+def test_a_worker_says_what_it_is_when_it_starts(bench: Bench, worker: Start, pool: str) -> None:
+    log = worker(pool=pool, concurrency=2).log()
+    (line,) = [line for line in log.splitlines() if "worker.starts" in line]
+    assert f"pool={pool} concurrency=2" in line
+    assert "chain" in line
+    assert "Traceback" not in log
+
+
+def test_a_worker_without_flows_says_that_it_has_none(bench: Bench, worker: Start) -> None:
+    log = worker(flows="", pool="threads").log()
+    assert "worker.without_flows" in log
+    assert "Traceback" not in log

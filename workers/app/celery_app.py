@@ -30,7 +30,7 @@ from orchestrator.workers.app.start import load_flows, prepare
 from orchestrator.workers.app.tasks import StepTask, register
 from orchestrator.workers.keeper.keeper import KeeperStep
 from orchestrator.workers.keeper.probe import ProbeQueue, ProbeTask
-from orchestrator.workers.state import AnyFlow, WorkerState, state_of
+from orchestrator.workers.state import AnyFlow, WorkerState, pool_name, state_of
 
 _CHILD_FLUSH_TRIES: Final = 20
 """Tenths of a second a pool child waits at exit for its last results to be read; billiard's 300 stall a shutdown."""
@@ -135,7 +135,7 @@ def _introduce(worker: Any, state: WorkerState) -> None:
     about = {
         "flows": names,
         "queues": ",".join(sorted(worker.app.amqp.queues.consume_from)),
-        "pool": str(worker.pool_cls.__module__).rpartition(".")[2],
+        "pool": pool_name(worker),
         "concurrency": worker.concurrency,
         "release": installed("flow-orchestrator"),
     }

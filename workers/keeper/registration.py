@@ -7,7 +7,7 @@ from orchestrator.core.release import release
 from orchestrator.engine import workers
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.keeper.probe import Probe
-from orchestrator.workers.state import WorkerState
+from orchestrator.workers.state import WorkerState, pool_name
 
 
 class Registration:
@@ -45,7 +45,7 @@ class Registration:
             id=self._state.worker_id,
             host=host,
             pid=int(pid),
-            pool=self._worker.pool_cls.__module__.rpartition(".")[2].replace("thread", "threads"),
+            pool=pool_name(self._worker),
             concurrency=concurrency,
             prefetch=concurrency * self._state.settings.prefetch_multiplier,
             queues=tuple(sorted(self._state.app.amqp.queues.consume_from)),
