@@ -24,7 +24,7 @@ from tests.support.servers import Server
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STEPS: Final = 200
-KEPT: Final[tuple[tuple[int, int], ...]] = ()
+KEPT: Final[tuple[tuple[int, int], ...]] = ((239, STEPS),)
 """Seeds and steps that once found something in the engine."""
 
 

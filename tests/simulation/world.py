@@ -28,6 +28,7 @@ from tests.simulation.flows import Fate
 from tests.simulation.people import People
 from tests.simulation.processes import Broker, Process, Sender, repeated
 from tests.simulation.stage import Actor, Order
+from tests.support.foreign import not_yet
 
 DUTIES: Final = ("expired", "due", "deadlines", "queue_timeouts", "overruns", "redispatch")
 SEATS: Final = 3
@@ -127,7 +128,7 @@ class World:
         if order == "heed":
             raise CancelledError
         if order == "fail":
-            raise flows.Hopeless("nothing helps") if fate.get("x") else ConnectionError("not yet")
+            raise flows.Hopeless("nothing helps") if fate.get("x") else not_yet(len(self.invocations))
         return {"token": token, "items": fate.get("items", [])}
 
     def _ended(self, token: str, outcome: Any) -> None:

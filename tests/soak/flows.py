@@ -16,6 +16,7 @@ from tests.proof.recorder import write_line
 from tests.soak import mutants
 from tests.soak.plans import plans, timed
 from tests.support import nemesis
+from tests.support.foreign import not_yet
 
 if mutants.VARIABLE in os.environ:
     mutants.apply(os.environ[mutants.VARIABLE])
@@ -63,7 +64,7 @@ def _suffer(ctx: Context, fate: dict[str, Any]) -> None:
     if fate.get("x"):
         raise Hopeless("nothing helps")
     if ctx.attempt <= fate.get("f", 0):
-        raise ConnectionError("not yet")
+        raise not_yet(ctx.attempt + len(ctx.step_key) + int(ctx.run_id[-2:], 16))
 
 
 def _output(token: str, fate: dict[str, Any]) -> dict[str, Any]:
