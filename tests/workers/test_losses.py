@@ -195,7 +195,7 @@ def test_a_worker_without_the_handler_costs_nothing(
     )
     old = worker(pool="threads", flows=str(other))
     run_id = bench.start("chain", n=1)
-    eventually(lambda: "no handler" in old.log())
+    eventually(lambda: "has no such handler" in old.log())
     worker(pool="threads")
     assert bench.result(run_id) == 20
     assert len(bench.effects("start", run_id)) == 5

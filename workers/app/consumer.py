@@ -6,8 +6,10 @@ from typing import Any, Final
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
+from orchestrator.delivery.message import read
 from orchestrator.observe.logs import log
 from orchestrator.servers.diagnosis import broker_fix, one_line
+from orchestrator.workers.run.hand_over import Refused
 from orchestrator.workers.state import state_of
 
 _PAUSE_S: Final = 5.0
@@ -41,11 +43,15 @@ class StepConsumer(Consumer):  # type: ignore[misc]
             state.waiting.clear()
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
-        """A step of a flow this worker does not have, or something of somebody else's."""
-        keeper = state_of(self.app).keeper
+        """A step whose handler this worker does not have, or somebody else's message. Celery would drop it, again and
+        again, while a worker that has the handler waits beside."""
+        task = message.headers.get("task")
         try:
-            keeper.unknown_tasks.take(message)
+            args, _, _ = message.decode()
+            info = {**(message.delivery_info or {}), "priority": message.properties.get("priority")}
+            dispatch = read(task, args, info)
         except Exception as error:
-            name = message.headers.get("task")
-            log.error("message.unknown", extra={"task": name, "error": type(error).__name__})
+            log.error("message.unknown", extra={"task": task, "error": type(error).__name__})
+        else:
+            state_of(self.app).runtime().hand_over.give(Refused(dispatch, "this worker has no such handler"))
         message.reject_log_error(log, self.connection_errors)

@@ -22,7 +22,6 @@ from orchestrator.workers.keeper.probe import Probe
 from orchestrator.workers.keeper.registration import Registration
 from orchestrator.workers.keeper.ticks import Ticks
 from orchestrator.workers.keeper.tidy import Tidy
-from orchestrator.workers.keeper.unknown_tasks import UnknownTasks
 from orchestrator.workers.state import WorkerState, state_of
 from orchestrator.workers.supervised import Supervised
 
@@ -57,7 +56,6 @@ class Keeper:
 
     def __init__(self, state: WorkerState, worker: Any) -> None:
         self.probe = Probe(state, worker)
-        self.unknown_tasks = UnknownTasks(state)
         self._children = Children(state, worker)
         self._leader = Leader(state)
         self._drain = Drain(state)
@@ -78,7 +76,6 @@ class Keeper:
             Registration(state, worker, self.probe).duty(),
             Overruns(state, self._children).duty(),
             self._children.duty(),
-            self.unknown_tasks.duty(),
             ticks.announced(),
             *([] if solo else [self.probe.duty()]),
         ]

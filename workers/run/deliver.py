@@ -10,6 +10,7 @@ from orchestrator.engine.steps import claim_step, release
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, SUPPRESSED, about, about_dispatch, log
 from orchestrator.workers.run.attempt import Attempt
+from orchestrator.workers.run.hand_over import Refused
 from orchestrator.workers.run.held_lease import HeldLease
 from orchestrator.workers.run.outage import GaveUp, Outage, passing
 from orchestrator.workers.run.versions import pair
@@ -33,7 +34,7 @@ def deliver(state: WorkerState, dispatch: Dispatch) -> None:
         log.info("step.duplicate", extra=about_dispatch(dispatch, SUPPRESSED))
     elif isinstance(held, UnknownVersion):
         why = state.versions.refused.get(pair(dispatch.task, held.manifest_hash), "the version has no such step")
-        state.runtime().hand_over.give(dispatch, held.manifest_hash, why)
+        state.runtime().hand_over.give(Refused(dispatch, why, held.manifest_hash))
     else:
         _work(state, held)
 

@@ -1,11 +1,13 @@
 """Steps that this worker's code cannot run: handed on to a worker whose code can.
 
-On a rolling deploy workers of two releases share a queue. What is handed on waits a little, so that a message does not
-race between workers that all refuse it; what nobody accepts is dropped, and the ledger sends it when somebody does.
+On a rolling deploy workers of two releases share a queue: one may lack a step's handler, or have one that does not fit
+the version of the run. What is handed on waits a little, so that a message does not race between workers that all
+refuse it; what nobody accepts is dropped, and the ledger sends it when somebody does.
 """
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 from typing import Final
@@ -25,6 +27,27 @@ _HELD: Final = 1000
 _SAY_AGAIN_S: Final = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A dispatch, why this code does not take it, and of which version of its flow it is; None: its handler is not here
+    at all, so its version was not asked for."""
+
+    dispatch: Dispatch
+    why: str
+    version: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What is refused: the task, in that version."""
+        task = self.dispatch.task
+        return task if self.version is None else pair(task, self.version)
+
+    def fits(self, worker: reads.WorkerRow) -> bool:
+        """Whether that worker takes it, as far as the registry knows."""
+        one = self.dispatch
+        return one.task in worker.handlers and one.queue in worker.queues and self.key not in worker.refuses
+
+
 class HandOver:
     """A thread of its process, started by the first refusal. What does not fit is left to the ledger."""
 
@@ -33,15 +56,15 @@ class HandOver:
         self._worker_ttl = worker_ttl
         self._publisher = publisher
         self._worker_id = worker_id
-        self._held: deque[tuple[Dispatch, str, str]] = deque(maxlen=_HELD)
+        self._held: deque[Refused] = deque(maxlen=_HELD)
         self._said: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
-    def give(self, dispatch: Dispatch, manifest_hash: str, why: str) -> None:
-        """A dispatch that this code refuses."""
-        self._held.append((dispatch, manifest_hash, why))
+    def give(self, refused: Refused) -> None:
+        """What this code does not take. Its dispatch stays in the ledger, whatever becomes of it here."""
+        self._held.append(refused)
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hand-over", daemon=True)
@@ -65,23 +88,19 @@ class HandOver:
         taken = [self._held.popleft() for _ in range(len(self._held))]
         if not taken:
             return
-        for key, why in {pair(one.task, version): why for one, version, why in taken}.items():
+        for key, why in {one.key: one.why for one in taken if one.version is not None}.items():
             workers.refuse(self._ledger, self._worker_id, key, why)
         live = [worker for worker in reads.workers(self._ledger, self._worker_ttl) if worker.live]
-        elsewhere = [one for one, version, _ in taken if any(_takes(worker, one, version) for worker in live)]
-        for one, version, why in taken:
-            self._say(one, version, why, elsewhere=one in elsewhere)
+        elsewhere = [one.dispatch for one in taken if any(one.fits(worker) for worker in live)]
+        for one in taken:
+            self._say(one, elsewhere=one.dispatch in elsewhere)
         self._publisher.publish(elsewhere)
 
-    def _say(self, one: Dispatch, version: str, why: str, *, elsewhere: bool) -> None:
-        key = pair(one.task, version)
-        if monotonic() - self._said.get(key, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
+    def _say(self, one: Refused, *, elsewhere: bool) -> None:
+        if monotonic() - self._said.get(one.key, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
             return
-        self._said[key] = monotonic()
+        self._said[one.key] = monotonic()
         what = "handed on" if elsewhere else "no live worker accepts it; it waits in the ledger"
-        facts = about_dispatch(one, SUPPRESSED, version=version[:12], reason=why, what=what)
-        log.warning("step.refused", extra=facts)
-
-
-def _takes(worker: reads.WorkerRow, one: Dispatch, version: str) -> bool:
-    return one.task in worker.handlers and one.queue in worker.queues and pair(one.task, version) not in worker.refuses
+        version = {} if one.version is None else {"version": one.version[:12]}
+        facts = {"task": one.dispatch.task, **version, "reason": one.why, "what": what}
+        log.warning("step.refused", extra=about_dispatch(one.dispatch, SUPPRESSED, **facts))
