@@ -18,8 +18,9 @@ from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.authoring.where import caller, place_in
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.manifest_checks import Problem
+from orchestrator.core.schemas import misfit
 from orchestrator.core.suggest import closest, did_you_mean
-from orchestrator.core.values import dumps, explain
+from orchestrator.core.values import dumps, explain, show_path
 from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused
 
 if TYPE_CHECKING:
@@ -134,15 +135,13 @@ class Flow(Generic[P, R]):
         return codec.write(codec.loads(text))
 
     def _encode_by_schema(self, values: Mapping[str, Any]) -> str:
-        from jsonschema import Draft202012Validator  # slow to import, and only flows made of manifests need it
-
         try:
             text = dumps(values)
         except ValueRefused as exc:
             raise self._bad_input(exc.message.partition(" Fix: ")[0].rstrip("."), "replace it.", exc.path) from exc
-        error = next(iter(Draft202012Validator(self.manifest.input_schema).iter_errors(json.loads(text))), None)
+        error = misfit(json.dumps(self.manifest.input_schema, sort_keys=True), json.loads(text))
         if error is not None:
-            path = error.json_path.removeprefix("$").removeprefix(".")
+            path = show_path(error.path)
             problem = f"{path}: {error.message}" if path else error.message
             raise self._bad_input(problem, "see the flow's input_schema.", path)
         return text

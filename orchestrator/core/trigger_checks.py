@@ -1,20 +1,21 @@
 """What can be wrong with the triggers of a manifest beyond their single fields."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.core.durations import format_duration
 from orchestrator.core.manifest_checks import Problem, key_problems
+from orchestrator.core.schemas import Misfit, misfits
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.timing.rules import Every
 from orchestrator.core.triggers import ScheduleDef
 from orchestrator.core.values import show_path
+from orchestrator.errors import ManifestInvalid
 
 if TYPE_CHECKING:
-    from jsonschema import ValidationError
-
     from orchestrator.core.manifest import Manifest
 
 _INSTANT: Final = timedelta(microseconds=1)
@@ -60,32 +61,27 @@ def _shortest(one: ScheduleDef) -> timedelta:
 
 
 def _input_problems(manifest: "Manifest", place: str, one: ScheduleDef) -> Iterator[Problem]:
-    if not one.input and not manifest.input_schema.get("required"):
-        return  # most schedules give none, and the validator is slow to import
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
     try:
-        Draft202012Validator.check_schema(manifest.input_schema)
-    except SchemaError:
+        found = list(misfits(json.dumps(manifest.input_schema, sort_keys=True), one.input))
+    except ManifestInvalid:
         return
-    for error in Draft202012Validator(manifest.input_schema).iter_errors(one.input):
-        yield from _misfits(manifest, place, error)
+    for each in found:
+        yield from _misfits(manifest, place, each)
 
 
-def _misfits(manifest: "Manifest", place: str, error: "ValidationError") -> Iterator[Problem]:
+def _misfits(manifest: "Manifest", place: str, found: Misfit) -> Iterator[Problem]:
     """The misfit at its value; a missing or unknown name is named with its own place."""
     names = manifest.input_schema.get("properties")
     known = list(names) if isinstance(names, dict) else []
-    where, given = show_path(error.absolute_path), cast(dict[str, Any], error.instance)
+    where = show_path(found.path)
     here = place if not where else place + where if where.startswith("[") else f"{place}.{where}"
-    if where or error.validator not in {"additionalProperties", "required"}:
-        yield Problem(here, error.message)
-    elif error.validator == "additionalProperties":
-        for name in sorted(given.keys() - set(known)):
-            yield Problem(f"{place}.{name}", f"the flow has no input `{name}`", did_you_mean(name, known) or None)
-    else:
-        for name in cast(list[str], error.validator_value):
-            if name not in given:
-                problem = f"the flow needs the input `{name}`"
-                yield Problem(f"{place}.{name}", problem, f'give it in the schedule\'s `input`: {{"{name}": …}}')
+    if where or not (found.missing or found.unknown):
+        yield Problem(here, found.message)
+    for name in sorted(found.unknown) if not where else ():
+        yield Problem(f"{place}.{name}", f"the flow has no input `{name}`", did_you_mean(name, known) or None)
+    if found.missing and not where:
+        problem, fix = (
+            f"the flow needs the input `{found.missing}`",
+            f'give it in the schedule\'s `input`: {{"{found.missing}": …}}',
+        )
+        yield Problem(f"{place}.{found.missing}", problem, fix)

@@ -7,6 +7,7 @@ cannot hold it), lone surrogates (UTF-8 cannot), and objects that JSON has no fo
 import dataclasses
 import json
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -64,6 +65,15 @@ def loads(text: str | bytes) -> Any:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|[eE]\+?\d{3}|\d{300}")
+
+
+def suspect(text: str) -> bool:
+    """Whether JSON text may hold what the ledger cannot: NUL, a lone surrogate, a number beyond all bounds. Where this
+    says no, nothing has to be looked at one by one; where it says yes, `refusal` finds out."""
+    return _SUSPECT.search(text) is not None or not (text.isascii() or _is_utf8(text))
 
 
 def show_path(parts: Iterable[str | int]) -> str:

@@ -96,7 +96,7 @@ def test_wait_ends_with_6_when_the_time_is_over(cli: Cli, stack: Client) -> None
     ("arguments", "code", "message"),
     [
         (["start", "helo"], 3, "did you mean `hello`?"),
-        (["start", "hello"], 2, "'name' is a required property"),
+        (["start", "hello"], 2, '"name" is a required property'),
         (["start", "hello", "-i", "nam=x"], 2, "does not fit"),
         (["start", "hello", "-i", "name"], 2, "-i key=value"),
         (["start", "hello", "-i", "=x"], 2, "-i key=value"),
@@ -150,7 +150,7 @@ def test_ls_lists_the_newest_first(cli: Cli, stack: Client) -> None:
         str(second)
     ]
     table = cli("run", "list", "--flow", "hello").out.splitlines()
-    assert table[0].split() == ["id", "flow", "status", "tags", "accepted", "duration", "error"]
+    assert table[0].split() == ["id", "flow", "version", "status", "tags", "accepted", "duration", "error"]
     assert table[1].startswith(str(second)[-12:])
     assert len(table) == 3
 

@@ -162,11 +162,11 @@ SCHEMA = {
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("{}", "'n' is a required property"),
-        ('{"n": "x"}', "at `n`: 'x' is not of type 'integer'"),
+        ("{}", '"n" is a required property'),
+        ('{"n": "x"}', 'at `n`: "x" is not of type "integer"'),
         ('{"n": 1, "deep": ["a", 2]}', r"at `deep\[1\]`"),
         ('{"n": 1, "m": 2}', "unknown input `m`; use one of"),
-        ("[1]", "is not of type 'object'"),
+        ("[1]", 'is not of type "object"'),
         ("{", "is not JSON"),
         ('{"n": NaN}', "is not JSON"),
         ('{"n": 1e999}', "not"),

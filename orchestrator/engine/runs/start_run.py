@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from jsonschema import Draft202012Validator
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
@@ -18,6 +17,7 @@ from uuid_utils.compat import uuid7
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Started, StartRequest
 from orchestrator.core.planner import Plan
+from orchestrator.core.schemas import misfit
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
@@ -381,11 +381,6 @@ def _enabled_hash(ledger: Ledger, flow: str) -> str:
         raise definitions.unknown_flow(tx, flow)
 
 
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema))
-
-
 def _check_body(plan: Plan, body: str) -> None:
     try:
         value: Any = json.loads(body, parse_constant=_not_json)
@@ -393,7 +388,7 @@ def _check_body(plan: Plan, body: str) -> None:
         raise InputInvalid(
             f"The input of {plan.manifest.name} is not JSON: {exc}. Fix: send a JSON object.", path=""
         ) from exc
-    refused = values.refusal(value)
+    refused = values.refusal(value) if values.suspect(body) else None
     if refused is not None:
         raise InputInvalid(
             f"The input of flow {plan.manifest.name} holds at `{refused.place}` {refused.problem}, which cannot be "
@@ -401,12 +396,9 @@ def _check_body(plan: Plan, body: str) -> None:
             flow=plan.manifest.name,
             path=refused.place,
         )
-    validator = _validator(plan.input_schema)
-    error = min(
-        validator.iter_errors(value), key=lambda found: (len(found.absolute_path), str(found.message)), default=None
-    )
+    error = misfit(plan.input_schema, value)
     if error is not None:
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+        path = values.show_path(error.path)
         unknown = "" if path else _unknown(plan.manifest.input_schema, value)
         raise InputInvalid(
             f"The input of flow {plan.manifest.name} does not fit{f' at `{path}`' if path else ''}: "
@@ -419,7 +411,7 @@ def _check_body(plan: Plan, body: str) -> None:
 
 def _unknown(schema: Mapping[str, Any], value: object) -> str:
     """The first parameter that a flow does not have: more likely a slip than the one that is then missing."""
-    known = schema.get("properties")
+    known = schema.get("properties", {})
     if not isinstance(value, dict) or not isinstance(known, dict) or schema.get("additionalProperties") is not False:
         return ""
     found = next((name for name in value if name not in known), None)

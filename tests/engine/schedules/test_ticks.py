@@ -303,7 +303,7 @@ def test_an_input_that_fits_no_more_fails_its_tick_and_nobody_elses(lab: Lab) ->
     one = row(lab, "bad")
     assert one.error is not None
     assert one.error["type"] == "InputInvalid"
-    assert "'n' is a required property" in one.error["message"]
+    assert '"n" is a required property' in one.error["message"]
     assert events(lab, "bad") == ["registered", "failed"]
     lab.execute("UPDATE flow_schedule_states SET definition = %s WHERE trigger_key = 'bad'", json.dumps(fits))
     at(lab, NOON + 3 * MINUTE)

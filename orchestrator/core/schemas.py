@@ -1,0 +1,61 @@
+"""JSON values held against JSON Schema (draft 2020-12): one validator, one wording, wherever an input is checked."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from jsonschema_rs import Draft202012Validator, ValidationError
+
+from orchestrator.errors import ManifestInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """What does not fit: where in the value, and why. A missing or unknown name is told with the path of its holder."""
+
+    path: tuple[str | int, ...]
+    message: str
+    missing: str | None = None
+    unknown: tuple[str, ...] = ()
+
+
+def misfits(schema: str, value: Any) -> Iterator[Misfit]:
+    """Everything that does not fit, in no particular order. `schema` is its JSON text, by which the validator is kept.
+
+    Raises:
+        ManifestInvalid: this is not a schema, or it refers to what is not in it: nothing is fetched.
+    """
+    return map(_misfit, _validator(schema).iter_errors(value))
+
+
+def misfit(schema: str, value: Any) -> Misfit | None:
+    """The misfit that lies highest in the value; None: it fits.
+
+    Raises: as `misfits`.
+    """
+    return min(misfits(schema, value), key=lambda found: (len(found.path), found.message), default=None)
+
+
+def _misfit(error: ValidationError) -> Misfit:
+    facts = error.kind.as_dict()
+    missing = facts["property"] if error.kind.name == "required" else None
+    unknown = tuple(facts["unexpected"]) if error.kind.name == "additionalProperties" else ()
+    return Misfit(tuple(error.instance_path), error.message, missing, unknown)
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> Draft202012Validator:
+    try:
+        return Draft202012Validator(json.loads(schema), retriever=_refuse)
+    except (ValidationError, ValueError) as exc:
+        reason = str(exc).partition("\n")[0]
+        raise ManifestInvalid(
+            f"The `input_schema` of the flow is not a JSON Schema: {reason}. "
+            "Fix: correct it, and register the flow again."
+        ) from exc
+
+
+def _refuse(uri: str) -> Any:
+    raise ValueError(f"{uri} would have to be fetched")
