@@ -174,11 +174,13 @@ def test_a_connection_that_does_not_fit_is_refused(client: Client, db_url: str, 
     engine = create_engine(db_url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         refused(connection, "commits each statement")
+    engine.dispose()
     sqlite = create_engine("sqlite://")
     with sqlite.connect() as connection:
         refused(connection, "one of sqlite3")
     with Session(sqlite) as session:
         refused(session, "of type Session")
+    sqlite.dispose()
 
 
 def test_a_session_of_the_orm_commits_its_runs(client: Client, db_url: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -69,6 +70,10 @@ def insert(connection: psycopg.Connection[Any], release: str) -> None:
             f" SELECT {columns} FROM json_populate_record(NULL::{one['table']}, %s::json)".encode(),
             [one["text"]],
         )
+    # The numbers that the database gives go on after those of the file, as they would have.
+    connection.execute(
+        "SELECT setval(pg_get_serial_sequence('flow_events', 'id'), GREATEST(max(id), 1)) FROM flow_events"
+    )
 
 
 def send(release: str, url: str, prefix: str) -> None:
@@ -101,15 +106,20 @@ def test_what_a_release_left_is_run_to_its_end(
     load(release, empty_db_url)
     send(release, broker_url, settings.key_prefix)
     settings = settings.model_copy(update={"database_url": SecretStr(empty_db_url)})
-    ledger = Ledger.connect(empty_db_url, name="test")
+    with closing(Ledger.connect(empty_db_url, name="test")) as ledger:
+        run_to_the_end(release, settings, ledger, tmp_path)
+
+
+def run_to_the_end(release: str, settings: Settings, ledger: Ledger, folder: Path) -> None:
+    """A worker of this release does what is left."""
     wanted = expected(release)
     for run_id, one in wanted.items():
         if one.get("then") == "retry":
             retry_step.retry(ledger, run_id, None, by="test")
-    source = tmp_path / "compat_flows.py"
+    source = folder / "compat_flows.py"
     text = (HERE / release / "flows.py").read_text()
     source.write_text(text + BY_HAND)
-    worker = WorkerProcess(settings, str(source), tmp_path, env={}, name="new", pool="threads", concurrency=4)
+    worker = WorkerProcess(settings, str(source), folder, env={}, name="new", pool="threads", concurrency=4)
     with running(worker):
         eventually(lambda: all(reads.run_status(ledger, run_id) in FINAL_RUN for run_id in wanted), timeout=60)
     for run_id, one in wanted.items():
@@ -120,7 +130,6 @@ def test_what_a_release_left_is_run_to_its_end(
     assert not reads.flow(ledger, "planned").enabled
     assert [one.ordinal for one in reads.versions(ledger, "line")] == [1]
     check_keys(ledger, wanted)
-    ledger.close()
 
 
 BY_HAND = """
