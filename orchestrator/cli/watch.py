@@ -147,14 +147,22 @@ def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO) -> RunStat
         spent = time.monotonic() - began
         changes = [line for step in steps if (line := _change(seen, step.key, step.since, _state(step)))]
         why = f": {error_line(run.error)}" if run.error and run.is_over else ""
-        last = max((at for at, _ in changes), default=run.created_at)
-        since = max(run.ended_at, last) if run.ended_at else run.started_at or run.created_at
+        since = _since(run, [at for at, _ in changes], first="" not in seen)
         changes += [line for line in [_change(seen, "", since, f"run {run.status}{why}")] if line]
         for at, text_ in sorted(changes, key=lambda change: (change[0], change[1].startswith("run "))):
             print(f"{moment(at)}  {text_}", file=file, flush=True)
         if _over(run.status, ends):
             return run.status
         time.sleep(max(_PAUSE_S, spent))  # counting the children of a very wide loop takes its time
+
+
+def _since(run: "RunRow", changes: Sequence[datetime], *, first: bool) -> datetime | None:
+    """When the run got its status. The ledger knows the start and the end; in between, it is what its steps make it."""
+    if run.ended_at is not None:
+        return max([run.ended_at, *changes])
+    if first and run.status is not RunStatus.WAITING:
+        return run.started_at or run.created_at
+    return max(changes, default=None)
 
 
 def _state(step: "StepRow") -> str:

@@ -137,3 +137,40 @@ def test_types_of_a_schema() -> None:
 def test_a_parameter_is_json_where_that_fits_its_type(type_: object, text: str, value: object) -> None:
     schema = {"properties": {"it": {"type": type_}}}
     assert inputs.read(None, [f"it={text}"], schema) == {"it": value}
+
+
+class _Watched:
+    """What a run looked like, look by look."""
+
+    def __init__(self, *looks: tuple[RunRow, StepRow]) -> None:
+        self._looks = iter(looks)
+
+    def row(self) -> RunRow:
+        self._run, self._step = next(self._looks)
+        return self._run
+
+    def steps(self) -> list[StepRow]:
+        return [self._step]
+
+
+def test_a_run_that_waits_and_goes_on_is_stamped_with_the_time_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_PAUSE_S", 0)
+    at = [NOW + timedelta(seconds=second) for second in range(5)]
+    run = replace(RUN, ended_at=None)
+    step = replace(STEP, attempts=1, progress=None, ended_at=None, since=at[0])
+    looks = _Watched(
+        (run, step),
+        (replace(run, status=RunStatus.WAITING), replace(step, status=StepStatus.WAITING, since=at[1])),
+        (run, replace(step, attempts=2, since=at[3])),
+        (
+            replace(run, status=RunStatus.SUCCEEDED, ended_at=at[4]),
+            replace(step, attempts=2, status=StepStatus.SUCCEEDED, since=at[4]),
+        ),
+    )
+    out = io.StringIO()
+    watch.lines(looks, None, out)  # type: ignore[arg-type]
+    times = [line.split()[1] for line in out.getvalue().splitlines()]
+    said = [line.split()[2:4] for line in out.getvalue().splitlines() if "run" in line.split()]
+    assert said == [["run", "running"], ["run", "waiting"], ["run", "running"], ["run", "succeeded"]]
+    assert times == sorted(times)
+    assert len(set(times)) == 4
