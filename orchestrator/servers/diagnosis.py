@@ -103,6 +103,14 @@ _DATABASE: Final = (
         f"correct the user and the password in {_DATABASE_URL}.",
     ),
 )
+# Up, and has no session for us at the moment: worth waiting for.
+_SESSIONS: Final = (
+    (
+        r"no session was free",
+        "give the pooler as many sessions as all workers and clients want at the same time (PgBouncer: "
+        "`default_pool_size`).",
+    ),
+)
 
 
 # What the first characters of a SQLSTATE say, longest first.
@@ -129,7 +137,7 @@ def broker_refuses(reason: str) -> bool:
 
 def database_fix(reason: str) -> str:
     """One sentence, after `Fix: `."""
-    return _first(reason, _DATABASE) or f"start it, or correct {_DATABASE_URL}."
+    return _first(reason, (*_DATABASE, *_SESSIONS)) or f"start it, or correct {_DATABASE_URL}."
 
 
 def database_refuses(reason: str) -> bool:

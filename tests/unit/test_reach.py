@@ -63,6 +63,7 @@ def test_a_broker_that_may_come_back(said: str, fix: str) -> None:
         ("connection refused", "start it", False),
         ("FATAL:  the database system is starting up", "start it", False),
         ("FATAL:  sorry, too many clients already", "start it", False),
+        ("no session was free within 10 s: the pooler has too few", "default_pool_size", False),
     ],
 )
 def test_a_database(said: str, fix: str, refuses: bool) -> None:
