@@ -12,7 +12,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.core.facts import Dispatch
 from orchestrator.delivery.publisher import Publisher
@@ -20,6 +20,7 @@ from orchestrator.engine import workers
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import SUPPRESSED, about_dispatch, log
+from orchestrator.workers.run.outage import reason
 from orchestrator.workers.run.versions import pair
 
 _PAUSE_S: Final = 0.3
@@ -80,8 +81,8 @@ class HandOver:
         while not self._ended.wait(_PAUSE_S):
             try:
                 self._hand_on()
-            except DBAPIError as exc:  # the ledger sends them
-                log.warning("database.away", extra={"doing": "hand over", "error": type(exc.__cause__ or exc).__name__})
+            except SQLAlchemyError as exc:  # the ledger sends them
+                log.warning("database.away", extra={"doing": "hand over", "error": reason(exc)})
         self._ledger.release_thread()
 
     def _hand_on(self) -> None:
