@@ -87,7 +87,7 @@ def _attempt(row: "AttemptRow", *, whole: bool, same_inputs: bool) -> None:
         _lines(row.error_traceback.rstrip().splitlines(), whole=whole)
     if row.inputs is None:
         if row.status != "running":
-            print("inputs:\n  not kept: they have more than 64 KiB, or the attempt ended before it had read them")
+            print("inputs:\n  not kept: they have more than 64 KiB, or the attempt ended before they were recorded")
     elif same_inputs:
         print("inputs:\n  as before")
     else:
