@@ -20,7 +20,6 @@ from orchestrator.engine import workers
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import SUPPRESSED, about_dispatch, log
-from orchestrator.workers.run.outage import reason
 from orchestrator.workers.run.versions import pair
 
 _PAUSE_S: Final = 0.3
@@ -82,7 +81,7 @@ class HandOver:
             try:
                 self._hand_on()
             except SQLAlchemyError as exc:  # the ledger sends them
-                log.warning("database.away", extra={"doing": "hand over", "error": reason(exc)})
+                log.warning("database.away", extra={"doing": "hand over", "error": type(exc.__cause__ or exc).__name__})
         self._ledger.release_thread()
 
     def _hand_on(self) -> None:
