@@ -14,14 +14,17 @@ from pydantic import SecretStr
 
 from orchestrator.engine import faults
 from orchestrator.engine.steps import release
+from orchestrator.engine.sweeps import walk
 from orchestrator.ledger.schema import metadata
+from orchestrator.ledger.tx import is_disconnect
 from orchestrator.observe.logs import log
 from orchestrator.settings import Settings
 from orchestrator.workers import run as workers_run
 from orchestrator.workers.run import outage
 from tests.proof import recorder
 from tests.proof.history import SECOND
-from tests.simulation.stage import Stage, StagedLedger
+from tests.simulation.stage import Died, Stage, StagedLedger
+from tests.soak import strangers
 from tests.support import databases
 from tests.support.factories import RECORDER, Lab
 from tests.support.servers import Server
@@ -43,6 +46,14 @@ def _by_the_clock() -> list[ModuleType]:
     """Every module of an attempt that asks for the time; one that was left out would wait for hours by a real clock."""
     names = [f"{workers_run.__name__}.{found.name}" for found in iter_modules(workers_run.__path__)]
     return [module for module in map(import_module, names) if hasattr(module, "monotonic")]
+
+
+class Auditor(Lab):
+    """It passes by the runs that nobody here can read."""
+
+    def _audit_run(self, run: dict[str, Any]) -> None:
+        if run["flow"] != strangers.FLOW:
+            super()._audit_run(run)
 
 
 class Arena:
@@ -68,34 +79,43 @@ class Arena:
             crash_limit=2,
         )
         self.stage = Stage()
-        ledger = StagedLedger.connect(url, pool_size=90, statement_timeout=timedelta(seconds=20), name="simulation")
-        assert isinstance(ledger, StagedLedger)
-        self.ledger = ledger
-        self.ledger.stage = self.stage
-        self.lab = Lab(url, self.ledger)
+        self.ledger = self._ledger()
+        self.older = self._ledger()
+        """Of processes of an older release: they were not told of what the newer one knows."""
+        self.lab = Auditor(url, self.ledger)
         self.monotonic_s = 0.0
         """The clock of the workers' machine; a jump of the database's clock leaves it alone."""
         self.swallowed: list[str] = []
         """Errors of the engine that it logged and went on from."""
         self._patch = pytest.MonkeyPatch()
-        for module in _by_the_clock():
+        for module in (*_by_the_clock(), walk):
             self._patch.setattr(module, "monotonic", lambda: self.monotonic_s)
         self._patch.setattr(outage, "sleep", lambda _: self.stage.boundary("sleep"))
         self._patch.setattr(log, "disabled", True)
         self._patch.setattr(release.log, "exception", self._swallow)
+        self._patch.setattr(walk.log, "error", self._swallow)
+        self._patch.setattr(walk.log, "warning", lambda *_, **__: None)  # of manifests that it cannot read
         faults.arm("handler.before", self._claimed)
+
+    def _ledger(self) -> StagedLedger:
+        made = StagedLedger.connect(self.url, pool_size=90, statement_timeout=timedelta(seconds=20), name="simulation")
+        assert isinstance(made, StagedLedger)
+        made.stage = self.stage
+        return made
 
     def _claimed(self) -> None:
         self.stage.boundary("claimed")
 
     def _swallow(self, event: str, **facts: Any) -> None:
-        self.swallowed.append(f"{event} {facts}")
+        if not is_disconnect(facts.get("exc_info") or Died()):
+            self.swallowed.append(f"{event} {facts}")
 
     def reset(self) -> None:
         """An empty ledger at the beginning of time. Truncated and never vacuumed: rows without an order come in
         the same one each time."""
         self.lab.execute(f"TRUNCATE {_TABLES}, test_moves, proof_history, proof_effects")
-        self.ledger.current.clear()
+        for ledger in (self.ledger, self.older):
+            ledger.forget()
         self.lab.execute("SELECT setval('sim_clock', 1)")
         self.monotonic_s = 0.0
         self.swallowed.clear()
@@ -113,6 +133,7 @@ class Arena:
         faults.disarm()
         self._patch.undo()
         self.stage.close()
+        self.older.close()
         self.lab.close()
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from orchestrator import Context, Manifest, step
+from orchestrator.core.manifest import FORMAT
 from orchestrator.errors import ManifestInvalid
 from orchestrator.workers.state import AnyStep
 
@@ -42,6 +43,26 @@ def manifest(rng: random.Random, name: str) -> dict[str, Any]:
         with suppress(ManifestInvalid):  # a step that could never run
             Manifest(**found)
             return found
+
+
+class NewerManifest(Manifest):
+    """With something in it that the release before cannot read."""
+
+    @property
+    def format(self) -> int:
+        return FORMAT + 1
+
+
+def newer(manifest: dict[str, Any], *, readable: bool) -> Manifest:
+    """The next version of a flow: each step has one parameter more. `readable`: by the release before."""
+    steps = {key: _more(step_) for key, step_ in manifest["steps"].items()}
+    return (Manifest if readable else NewerManifest)(**{**manifest, "steps": steps})
+
+
+def _more(step_: dict[str, Any]) -> dict[str, Any]:
+    if "steps" in step_:
+        return {**step_, "steps": {key: _more(one) for key, one in step_["steps"].items()}}
+    return {**step_, "inputs": {**step_["inputs"], "more": "news"}}
 
 
 def _policy(rng: random.Random) -> dict[str, Any]:
@@ -130,7 +151,15 @@ def tokens(value: object) -> Iterator[str]:
             yield from tokens(part)
 
 
-def handlers(handle: Callable[[Context, Fate, Any], dict[str, Any]]) -> dict[str, AnyStep]:
+Handle = Callable[[Context, Fate, Any], dict[str, Any]]
+
+
+def _pays(ctx: Context) -> None:
+    effect = {"key": ctx.idempotency_key, "attempt": ctx.attempt}
+    ctx.tx.execute(text("INSERT INTO proof_effects (key, attempt) VALUES (:key, :attempt)"), effect)
+
+
+def handlers(handle: Handle) -> dict[str, AnyStep]:
     """By type. What they do is up to `handle`."""
 
     @step(never_retry=(Hopeless,))
@@ -139,8 +168,22 @@ def handlers(handle: Callable[[Context, Fate, Any], dict[str, Any]]) -> dict[str
 
     @step(transactional=True, never_retry=(Hopeless,))
     def pay(ctx: Context, fate: dict[str, Any], seen: list[Any] = []) -> dict[str, Any]:  # noqa: B006
-        effect = {"key": ctx.idempotency_key, "attempt": ctx.attempt}
-        ctx.tx.execute(text("INSERT INTO proof_effects (key, attempt) VALUES (:key, :attempt)"), effect)
+        _pays(ctx)
+        return handle(ctx, fate, seen)
+
+    return {"work": work, "pay": pay}
+
+
+def newer_handlers(handle: Handle) -> dict[str, AnyStep]:
+    """Of the release that has one parameter more; they run steps of both versions."""
+
+    @step(never_retry=(Hopeless,))
+    def work(ctx: Context, fate: dict[str, Any], seen: list[Any] = [], more: str = "") -> dict[str, Any]:  # noqa: B006
+        return handle(ctx, fate, seen)
+
+    @step(transactional=True, never_retry=(Hopeless,))
+    def pay(ctx: Context, fate: dict[str, Any], seen: list[Any] = [], more: str = "") -> dict[str, Any]:  # noqa: B006
+        _pays(ctx)
         return handle(ctx, fate, seen)
 
     return {"work": work, "pay": pay}

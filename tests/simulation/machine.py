@@ -6,8 +6,8 @@ from typing import Any, ClassVar, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.simulation import judge
 from tests.simulation.arena import Arena
-from tests.simulation.judge import history_of, violations
 from tests.simulation.processes import Process
 from tests.simulation.stage import Actor, Order
 from tests.simulation.world import DUTIES, MOST_RUNS, SEATS, World
@@ -202,6 +202,6 @@ class Machine(RuleBasedStateMachine):
             return
         try:
             self.world.drain()
-            assert [str(one) for one in violations(history_of(self.world))] == []
+            assert judge.wrong(self.world) == []
         finally:
             self.world.close()

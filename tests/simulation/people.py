@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -55,17 +55,19 @@ class Asking:
 
 
 class People:
-    """Everybody who is no worker. Each request is an actor."""
+    """Everybody who is no worker. Each request is an actor. `pins`: by flow, the version that older clients ask for."""
 
     def __init__(
         self,
         arena: Arena,
         rng: random.Random,
         manifests: Sequence[dict[str, Any]],
+        pins: Mapping[str, str],
         sender: Sender,
         actor: Callable[[str, Callable[[], None]], Actor],
     ) -> None:
         self._arena, self._rng, self._manifests, self._sender, self._actor = arena, rng, manifests, sender, actor
+        self._pins = pins
         self.calls: list[Call] = []
         self.actors: list[Actor] = []
 
@@ -90,10 +92,11 @@ class People:
         manifest = self._manifests[flow % len(self._manifests)]
         text = json.dumps(flows.body(self._rng, manifest["steps"]) if body is None else body)
         name = manifest["name"]
+        version = self._rng.choice((None, self._pins.get(name)))
 
         def ask() -> str:
             with Asking(self._arena, self.calls, "start", name, key, text) as call:
-                (started,) = start_run.start(self._arena.ledger, [StartRequest(name, text, key)])
+                (started,) = start_run.start(self._arena.ledger, [StartRequest(name, text, key, version=version)])
                 call.run_id = str(started.run_id)
             if call.reply == "ok":
                 self._sender.publish(started.dispatches)

@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.simulation import judge
 from tests.simulation.arena import Arena
-from tests.simulation.judge import history_of, violations
 from tests.simulation.stage import Actor
 from tests.simulation.world import DUTIES, MOST_RUNS, SEATS, World
 
@@ -38,7 +38,7 @@ def play(arena: Arena, seed: int, steps: int) -> Played:
     try:
         _Player(world, seed).run(steps)
         world.drain()
-        wrong += [str(violation) for violation in violations(history_of(world))]
+        wrong += judge.wrong(world)
     except Exception as exc:  # whatever it is, it is told with the trace that led to it
         wrong.append(f"{type(exc).__name__}: {exc}")
     finally:

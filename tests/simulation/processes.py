@@ -1,14 +1,19 @@
 """A worker process of the simulation: the product's own state, executor and heartbeat, without Celery around them."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from celery import Celery
 
 from orchestrator.core.facts import Dispatch, WorkerInfo
+from orchestrator.core.manifest import Manifest
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.engine.sweeps import redispatch
+from orchestrator.engine.sweeps.walk import Walk
 from orchestrator.settings import Settings
+from orchestrator.workers.run.hand_over import HandOver, Refused
 from orchestrator.workers.run.heartbeat import Heartbeat
 from orchestrator.workers.run.held_lease import HeldLease
 from orchestrator.workers.run.loop import Loop
@@ -18,6 +23,8 @@ from tests.simulation.stage import Actor, Stage, StagedLedger
 HOST = "sim"
 Broker = dict[tuple[str, int], list[Dispatch]]
 """Lists by queue and priority."""
+PAGE = 3
+"""Rows that a keeper sees at a time: fewer than there are that nobody can do."""
 
 
 class Sender:
@@ -56,6 +63,26 @@ class Pulse(Heartbeat):
         self._beat()
 
 
+class Refusals(HandOver):
+    """The product's, without its thread: the simulation says when it hands on."""
+
+    def give(self, refused: Refused) -> None:
+        self._held.append(refused)
+
+    def hand_on(self) -> None:
+        self._hand_on()
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a release brings: its way to the ledger, its flows, and their handlers by task."""
+
+    release: str
+    ledger: StagedLedger
+    manifests: Sequence[Manifest]
+    handlers: Mapping[str, AnyStep]
+
+
 class SimState(WorkerState):
     """A state whose owner is the actor at work."""
 
@@ -74,38 +101,38 @@ class SimState(WorkerState):
         assert self._runtime is not None
         return self._runtime
 
-    def equip(self, runtime: Runtime, handlers: Mapping[str, AnyStep]) -> None:
+    def equip(self, runtime: Runtime, code: Code) -> None:
         self._runtime = runtime
-        self.handlers = dict(handlers)
+        self.handlers = dict(code.handlers)
+        for manifest in code.manifests:
+            runtime.ledger.know(manifest)
+            own = {task: one for task, one in code.handlers.items() if task.startswith(f"{manifest.name}.")}
+            self.versions.add(manifest, own)
 
 
 class Process:
     """A worker's main process with its pool children. A new one takes its place when it dies or stops."""
 
-    def __init__(
-        self,
-        number: int,
-        life: int,
-        settings: Settings,
-        stage: Stage,
-        ledger: StagedLedger,
-        broker: Broker,
-        handlers: Mapping[str, AnyStep],
-    ) -> None:
+    def __init__(self, number: int, life: int, settings: Settings, stage: Stage, code: Code, broker: Broker) -> None:
         self.number = number
         self.life = life
+        self.code = code
         self.pid = 1000 * (number + 1) + life
         self.state = SimState(settings, stage, f"{HOST}/{self.pid}/{life}")
-        self.pulse = Pulse(settings, ledger)
-        self.state.equip(Runtime(ledger, cast(Publisher, Sender(stage, ledger, broker)), self.pulse, Loop()), handlers)
+        self.pulse = Pulse(settings, code.ledger)
+        sender = cast(Publisher, Sender(stage, code.ledger, broker))
+        self.refusals = Refusals(code.ledger, sender, self.state.worker_id, settings.worker_ttl)
+        self.state.equip(Runtime(code.ledger, sender, self.pulse, Loop(), self.refusals), code)
         self.children: list[Actor] = []
         """Each at work on one message."""
         self.keepers: list[Actor] = []
+        self.walks: dict[str, Walk] = defaultdict(lambda: Walk(PAGE))
+        """Of its keeper, by duty."""
         self.paused_ns: int | None = None
 
     @property
     def name(self) -> str:
-        return f"w{self.number}.{self.life}"
+        return f"{self.code.release} w{self.number}.{self.life}"
 
     @property
     def healthy(self) -> bool:
@@ -120,8 +147,21 @@ class Process:
         return frozenset({self.pid, *(one.pid for one in self.children)})
 
     def info(self) -> WorkerInfo:
-        handlers = tuple(sorted(self.state.handlers))
-        return WorkerInfo(self.state.worker_id, HOST, self.pid, "prefork", 2, 2, ("default",), handlers, "sim")
+        state = self.state
+        versions = {manifest.name: manifest.hash for manifest in self.code.manifests}
+        return WorkerInfo(
+            state.worker_id,
+            HOST,
+            self.pid,
+            "prefork",
+            2,
+            2,
+            ("default",),
+            tuple(sorted(state.handlers)),
+            self.code.release,
+            versions,
+            state.versions.refused,
+        )
 
 
 def repeated(work: Callable[[], Any], lost: Callable[[BaseException], bool]) -> None:

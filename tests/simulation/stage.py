@@ -110,6 +110,11 @@ class StagedLedger(Ledger):
 
     stage: Stage
 
+    def forget(self) -> None:
+        """The next history has other flows."""
+        self._plans.clear()
+        self.current.clear()
+
     @contextmanager
     def tx(self) -> Iterator[Connection]:
         self.stage.boundary("request")

@@ -11,7 +11,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from orchestrator.ledger import statements
+from orchestrator.authoring.step import Step
+from orchestrator.engine.flows import register
+from orchestrator.engine.sweeps import walk
+from orchestrator.ledger import claims, statements
+from orchestrator.ledger.sweeps import START
 from tests.proof.checker import check
 from tests.simulation.arena import Arena, arena
 from tests.simulation.judge import history_of, violations
@@ -93,17 +97,56 @@ def _join_without_counter(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _any_version_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    original: Callable[..., Any] = claims.claim
+    monkeypatch.setattr(claims, "claim", lambda *facts: original(*facts[:-1], None))
+
+
+def _inputs_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old worker takes what its handlers have no parameter for."""
+    monkeypatch.setattr(Step, "misfit", lambda self, names: None)
+
+
+def _old_code_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts last has the current version."""
+    monkeypatch.setattr(register, "register", register.deploy)
+
+
+def _bad_rows_are_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page begins with the oldest rows, which nobody can do."""
+    original: Callable[..., Any] = walk.Walk.go
+
+    def go(self: walk.Walk, *given: Any) -> Any:
+        try:
+            return original(self, *given)
+        finally:
+            self.place = START
+
+    monkeypatch.setattr(walk.Walk, "go", go)
+
+
 BREAKS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "no fence": partial(mutants.apply, "no fence"),
     "no re-dispatch": partial(mutants.apply, "no re-dispatch"),
-    "release without version": partial(mutants.apply, "release without version"),
     "join without counter": _join_without_counter,
+    "any version is claimed": _any_version_is_claimed,
+    "inputs are not asked": _inputs_are_not_asked,
+    "old code comes back": _old_code_comes_back,
+    "bad rows are in the way": _bad_rows_are_in_the_way,
 }
 
 
 @pytest.mark.parametrize(
     ("name", "seed"),
-    [("no fence", 17), ("no re-dispatch", 0), ("release without version", 3), ("join without counter", 17)],
+    [
+        ("no fence", 21),
+        ("no re-dispatch", 0),
+        ("join without counter", 17),
+        ("any version is claimed", 0),
+        ("inputs are not asked", 0),
+        ("old code comes back", 1),
+        ("bad rows are in the way", 29),
+    ],
 )
 def test_a_mutant_is_caught(made: Arena, monkeypatch: pytest.MonkeyPatch, name: str, seed: int) -> None:
     """By a seed that finds nothing in the engine as it is."""

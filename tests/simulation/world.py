@@ -4,7 +4,7 @@ Whoever calls these methods is the scheduler: each does one small thing, and not
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Final
@@ -18,23 +18,27 @@ from orchestrator.engine import workers
 from orchestrator.engine.flows import register
 from orchestrator.engine.steps import release
 from orchestrator.engine.sweeps import redispatch, sweep
-from orchestrator.ledger.tx import is_disconnect
+from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.workers.run import deliver
-from orchestrator.workers.state import task_name
+from orchestrator.workers.state import AnyStep, task_name
 from tests.proof.history import Fault, Invocation, Message
 from tests.simulation import flows
 from tests.simulation.arena import Arena
 from tests.simulation.flows import Fate
 from tests.simulation.people import People
-from tests.simulation.processes import Broker, Process, Sender, repeated
+from tests.simulation.processes import Broker, Code, Process, Sender, repeated
 from tests.simulation.stage import Actor, Order
+from tests.soak import strangers
 from tests.support.foreign import not_yet
 
-DUTIES: Final = ("expired", "due", "deadlines", "queue_timeouts", "overruns", "redispatch")
+DUTIES: Final = ("expired", "due", "deadlines", "queue_timeouts", "overruns", "redispatch", "refused")
+OWN: Final = frozenset({"overruns", "refused"})
+"""Duties that each worker has for itself."""
 SEATS: Final = 3
 """Pool children of a worker."""
 MOST_RUNS: Final = 5
 _ROUNDS: Final = 300
+_STRANGERS: Final = 5
 
 
 class World:
@@ -50,26 +54,42 @@ class World:
         self.broker: Broker = {}
         self.taken: list[Dispatch] = []
         self.manifests = list(manifests or (flows.manifest(self.rng, f"flow{n}") for n in range(2)))
-        for manifest in self.manifests:
-            register.register(self.ledger, Manifest(**manifest))
-        by_type = flows.handlers(self._handle)
-        self._handlers = {task_name(m["name"], type_): step for m in self.manifests for type_, step in by_type.items()}
+        first = [Manifest(**one) for one in self.manifests]
+        self.codes = [Code("older", arena.older, first, _by_task(first, flows.handlers(self._handle)))]
+        """Of the releases, the newest last. A worker has any of them, as long as there is trouble."""
+        if manifests is None:
+            second = [flows.newer(one, readable=n > 0) for n, one in enumerate(self.manifests)]
+            newer = _by_task(second, flows.newer_handlers(self._handle))
+            self.codes.append(Code("newer", arena.ledger, second, newer))
+        self._shipped = self.codes
+        """What a new worker may have."""
+        for manifest in first:
+            register.register(self.ledger, manifest)
+        self.strangers = strangers.settle(arena.url, _STRANGERS)
+        self.lab.execute("TRUNCATE proof_history, test_moves")
         self.running: dict[int, tuple[Context, Fate]] = {}
         """By pid, what its handler is at."""
         self.invocations: dict[str, Invocation] = {}
         self.messages: list[Message] = []
         self.faults: list[Fault] = []
+        self.codes_of: dict[str, Code] = {}
+        """By worker, those that are gone too."""
         self._pids = 100_000
         sender = Sender(self.stage, self.ledger, self.broker)
-        self.people = People(arena, self.rng, self.manifests, sender, self._client)
+        pins = {manifest.name: manifest.hash for manifest in first}
+        self.people = People(arena, self.rng, self.manifests, pins, sender, self._client)
         self._seen_commits = self.stage.commits
         self.processes = [self._born(n, 0) for n in range(size)]
 
     # ---- the parts ----
 
     def _born(self, number: int, life: int) -> Process:
-        process = Process(number, life, self.arena.settings, self.stage, self.ledger, self.broker, self._handlers)
-        workers.hello(self.ledger, process.info())
+        code = self.rng.choice(self._shipped)
+        process = Process(number, life, self.arena.settings, self.stage, code, self.broker)
+        self.codes_of[process.state.worker_id] = code
+        for manifest in code.manifests:
+            register.register(code.ledger, manifest, process.name)
+        workers.hello(code.ledger, process.info())
         return process
 
     def _actor(self, name: str, body: Callable[[], Any], pid: int | None = None) -> Actor:
@@ -221,7 +241,7 @@ class World:
         owner, limit = f"{process.state.worker_id}/{pid}", self.arena.settings.crash_limit
 
         def act() -> None:
-            repeated(lambda: given.extend(release.end_owned(self.ledger, owner, crash_limit=limit)), _lost)
+            repeated(lambda: given.extend(release.end_owned(process.code.ledger, owner, crash_limit=limit)), _lost)
             process.state.runtime().publisher.publish(given)
 
         given: list[Dispatch] = []
@@ -287,8 +307,9 @@ class World:
 
     def _beat(self, process: Process) -> None:
         process.pulse.beat()
-        if not workers.seen(self.ledger, process.state.worker_id, consuming=True, stopping=process.state.stopping):
-            workers.hello(self.ledger, process.info())
+        ledger = process.code.ledger
+        if not workers.seen(ledger, process.state.worker_id, consuming=True, stopping=process.state.stopping):
+            workers.hello(ledger, process.info())
 
     @staticmethod
     def _through(actor: Actor) -> None:
@@ -319,19 +340,22 @@ class World:
         self._say(f"{process.name} looks for {name}")
 
     def _duty(self, process: Process, name: str) -> tuple[Dispatch, ...]:
-        settings, ledger = self.arena.settings, self.ledger
+        settings, ledger, walk = self.arena.settings, process.code.ledger, process.walks[name]
         if name == "expired":
-            return sweep.expired(ledger, crash_limit=settings.crash_limit).dispatches
+            return sweep.expired(ledger, crash_limit=settings.crash_limit, walk=walk).dispatches
         if name == "due":
             return sweep.due(ledger).dispatches
         if name == "deadlines":
-            return sweep.deadlines(ledger, settings.cancel_grace).dispatches
+            return sweep.deadlines(ledger, settings.cancel_grace, walk).dispatches
         if name == "queue_timeouts":
-            return sweep.queue_timeouts(ledger).dispatches
-        return self._overruns(process) if name == "overruns" else self._send_again()
+            return sweep.queue_timeouts(ledger, walk).dispatches
+        if name == "refused":
+            process.refusals.hand_on()
+            return ()
+        return self._overruns(process) if name == "overruns" else self._send_again(ledger)
 
     def _overruns(self, process: Process) -> tuple[Dispatch, ...]:
-        found = sweep.overruns(self.ledger, process.state.worker_id)
+        found = sweep.overruns(process.code.ledger, process.state.worker_id, process.walks["overruns"])
         for overrun in found:
             for actor in list(process.children):
                 at = self.running.get(actor.pid)
@@ -340,14 +364,14 @@ class World:
                     self.crash_child(process, actor)
         return tuple(dispatch for overrun in found for dispatch in overrun.dispatches)
 
-    def _send_again(self) -> tuple[Dispatch, ...]:
+    def _send_again(self, ledger: Ledger) -> tuple[Dispatch, ...]:
         """First the lengths, then what the ledger expects."""
         settings = self.arena.settings
         found: list[Dispatch] = []
         depths = {name: len(messages) for name, messages in self.broker.items()}
-        for (queue, priority), expected in sorted(redispatch.outstanding(self.ledger).items()):
+        for (queue, priority), expected in sorted(redispatch.outstanding(ledger).items()):
             found += redispatch.lost(
-                self.ledger,
+                ledger,
                 queue,
                 [priority],
                 expected - depths.get((queue, priority), 0),
@@ -367,8 +391,11 @@ class World:
             self.lab.audit()
 
     def drain(self) -> None:
-        """Everything heals; whatever is open comes to its end."""
+        """Everything heals, and a worker of the newest release is there; whatever is open comes to its end."""
         self._say("---- heal and drain")
+        self._shipped = self.codes[-1:]
+        if not any(process.code is self.codes[-1] for process in self.processes):
+            self.processes.append(self._born(len(self.processes), 0))
         for process in self.processes:
             if not process.healthy:
                 self.resume(process)
@@ -381,10 +408,10 @@ class World:
                 if self.queued:
                     self.deliver(0, self.processes[turn % len(self.processes)])
             self.audit()
-            if not self.lab.rows("SELECT FROM flow_runs WHERE status = ANY (%s) LIMIT 1", _OPEN):
+            if not self.lab.rows(_UNDONE, _OPEN, strangers.FLOW):
                 return
             for name in DUTIES:
-                if name == "overruns":  # each worker's own
+                if name in OWN:
                     for process in self.processes:
                         self.duty(process, name)
                 else:
@@ -399,7 +426,12 @@ class World:
                     actor.resume("die")
 
 
+_UNDONE: Final = "SELECT FROM flow_runs WHERE status = ANY (%s) AND flow <> %s LIMIT 1"
 _OPEN: Final = [status.value for status in RunStatus if status not in FINAL_RUN]
+
+
+def _by_task(manifests: Sequence[Manifest], by_type: Mapping[str, AnyStep]) -> dict[str, AnyStep]:
+    return {task_name(one.name, type_): step for one in manifests for type_, step in by_type.items()}
 
 
 def _lost(exc: BaseException) -> bool:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from orchestrator.ledger import migrate
 from orchestrator.settings import Settings
 from tests.proof import recorder
-from tests.proof.history import SECOND, Fault, History, Limits, Row
+from tests.proof.history import SECOND, Fault, History, Limits
 from tests.soak import flows, strangers
 from tests.soak.load import Load
 from tests.soak.operators import Operators
@@ -228,15 +228,17 @@ class Field:
         changes = recorder.changes(self.url, offset)
         touched = [change for change in changes if change.run_id in self.strangers]
         assert not touched, f"runs of a release that is not here were touched: {touched[:3]}"
-        final = recorder.final_rows(self.url, offset)
+        final, manifests = strangers.left_out(
+            recorder.final_rows(self.url, offset), recorder.manifests(self.url), self.strangers
+        )
         return History(
             invocations=tuple(invocations),
             calls=tuple(call for load in self.loads for call in load.calls),
             faults=tuple(self.faults),
             changes=tuple(changes),
             messages=tuple(messages),
-            final={name: tuple(row for row in rows if self._ours(row)) for name, rows in final.items()},
-            manifests={key: one for key, one in recorder.manifests(self.url).items() if one["name"] != strangers.FLOW},
+            final=final,
+            manifests=manifests,
             effects=recorder.effects(self.url),
             quiet=tuple(self.quiet),
             limits=limits,
@@ -244,9 +246,6 @@ class Field:
             wall_ns=-offset.offset_ns - offset.drift_ns // 2,
             notes=self._notes(),
         )
-
-    def _ours(self, row: Row) -> bool:
-        return row.get("run_id", row.get("id")) not in self.strangers
 
     def _notes(self) -> dict[str, int]:
         """What only the workers' logs tell."""

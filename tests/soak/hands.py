@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from orchestrator.core.facts import Chain, Dispatch, Finished, Lease, LeaseBeat, StartRequest, WorkerInfo
+from orchestrator.core.facts import (
+    Chain,
+    Dispatch,
+    Finished,
+    Lease,
+    LeaseBeat,
+    StartRequest,
+    UnknownVersion,
+    WorkerInfo,
+)
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import workers
@@ -65,7 +74,9 @@ class Hands:
         """On a message."""
         facts = {"run": str(one.run_id), "step": one.step_key, "number": one.number}
         recorder.write_line(str(self.log), kind="message", **facts)
-        return claim_step.claim(self.ledger, one.run_id, one.step_key, one.number, name or owner(pid), LEASE)
+        found = claim_step.claim(self.ledger, one.run_id, one.step_key, one.number, name or owner(pid), LEASE)
+        assert not isinstance(found, UnknownVersion), "it asks for no version"
+        return found
 
     def begin(self, lease: Lease, pid: int) -> str:
         """The handler's first line."""
