@@ -93,6 +93,7 @@ class WorkerState:
         """See `forks.Forked`: connections, threads and locks are the parent's."""
         forks.inherited(self._runtime)
         self._runtime = None
+        self.versions.after_fork()
         self._lock = threading.Lock()
 
     def become_child(self, slot: int) -> None:

@@ -12,6 +12,8 @@ class RetryAfter(Exception):
     fails. A delay below zero, as a time that has passed gives, means at once.
     """
 
+    __module__ = "orchestrator"  # the name by which people import it, also in lists and logs
+
     def __init__(self, delay: DurationLike, message: str = "") -> None:
         """
         Raises:

@@ -301,7 +301,7 @@ def test_a_step_sets_the_time_of_its_next_try(bench: Bench, start: Start) -> Non
     assert bench.result(run_id) == [2, 2, 2]
     (first, _) = bench.attempts(run_id, "limited")
     assert (first.error_type, first.error_message) == (
-        "orchestrator.authoring.retry_after.RetryAfter",
+        "orchestrator.RetryAfter",
         "429: too many requests",
     )
     once = bench.start("limits_once")

@@ -332,7 +332,10 @@ class Attempt:
     ) -> HeldLease | None:
         self._held.recording = True
         facts = about(self._lease, STEP_FAILED, error=f"{error.type}: {error.message}"[:300], retryable=retryable)
-        with_traceback(logging.WARNING, "step.failed", facts, kept_traceback(error.traceback))
+        # A step that asks for another time knows why; everything else that fails is told with its traceback.
+        with_traceback(
+            logging.WARNING, "step.failed", facts, None if delay is not None else kept_traceback(error.traceback)
+        )
         plain = StepError(
             "NotRecorded", "the attempt failed, and its error could not be recorded; the worker's log has it"
         )

@@ -4,6 +4,7 @@ It is decided before a claim, and once per version: a step that this code cannot
 worker that can.
 """
 
+import threading
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,14 +18,19 @@ _KEPT: Final = 50
 
 
 class Versions:
-    """What this process has read so far. Safe to share between threads: no value in it is changed in place."""
+    """What this process has read so far. Safe to share between threads: readers see whole values, writers take turns."""
 
     def __init__(self) -> None:
+        self.after_fork()
         self._handlers: dict[str, AnyStep] = {}
         self._accepted: dict[str, tuple[str, ...]] = {}
         self._tasks: dict[str, frozenset[str]] = {}
         self.refused: Mapping[str, str] = {}
         """Why this code takes no such step, by task@manifest hash."""
+
+    def after_fork(self) -> None:
+        """In a new pool child: a lock that another thread of the parent held is held by nobody here."""
+        self._writing = threading.Lock()
 
     def add(self, manifest: Manifest, handlers: Mapping[str, AnyStep]) -> None:
         """A flow of the loaded code, with its handlers by task."""
@@ -44,18 +50,20 @@ class Versions:
         try:
             self._judge(ledger.manifest(manifest_hash))
         except ManifestUnreadable as exc:
-            self.refused = {**self.refused, pair(task, manifest_hash): exc.message.partition(" Fix: ")[0]}
+            with self._writing:
+                self.refused = {**self.refused, pair(task, manifest_hash): exc.message.partition(" Fix: ")[0]}
         return manifest_hash in self._accepted.get(task, ())
 
     def _judge(self, manifest: Manifest) -> None:
         found = misfits(manifest, self._handlers)
         fitting = [task for task, why in found.items() if why is None]
-        for task in fitting:
-            others = [known for known in self._accepted.get(task, ()) if known != manifest.hash]
-            self._accepted[task] = (*others[-_KEPT + 1 :], manifest.hash)
-        self._tasks[manifest.hash] = frozenset(fitting)
         refused = {pair(task, manifest.hash): why for task, why in found.items() if why is not None}
-        self.refused = {**self.refused, **refused}
+        with self._writing:
+            for task in fitting:
+                others = [known for known in self._accepted.get(task, ()) if known != manifest.hash]
+                self._accepted[task] = (*others[-_KEPT + 1 :], manifest.hash)
+            self._tasks[manifest.hash] = frozenset(fitting)
+            self.refused = {**self.refused, **refused}
 
 
 def pair(task: str, manifest_hash: str) -> str:
