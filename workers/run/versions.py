@@ -18,7 +18,7 @@ _KEPT: Final = 50
 
 
 class Versions:
-    """What this process has read so far. Safe to share between threads: readers see whole values, writers take turns."""
+    """What this process has read so far. Threads may share it: a reader sees whole values, writers take turns."""
 
     def __init__(self) -> None:
         self.after_fork()
