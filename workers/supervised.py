@@ -10,8 +10,12 @@ from orchestrator.observe.logs import log
 _CAP_S: Final = 5.0
 
 
+class Idle(float):
+    """Seconds until the next call of a loop that had nothing to try: it neither failed nor got over a failure."""
+
+
 class Supervised(threading.Thread):
-    """Calls `work` for ever; it returns the seconds until its next call.
+    """Calls `work` for ever; it returns the seconds until its next call, as `Idle` when it did nothing.
 
     A failure is logged once, and once more when it is over; in between the pauses grow to five seconds, spread at
     random, so that a hundred workers do not come back at the same moment.
@@ -60,7 +64,7 @@ class Supervised(threading.Thread):
             if self._on_failure is not None:
                 self._on_failure()
             return min(_CAP_S, 0.25 * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)
-        if self._failures:
+        if self._failures and not isinstance(pause, Idle):
             log.info(f"{self._owner}.recovered", extra={"loop": self.name, "failures": self._failures})
             self._failures = 0
         return pause

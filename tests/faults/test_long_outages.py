@@ -262,7 +262,8 @@ class Outage:
         first, last = self.samples[watched.name][0], self.samples[watched.name][-1]
         length_s = last.at - first.at
         lines = watched.lines()[first.lines : last.lines]
-        assert not any(".recovered" in line for line in lines), "nobody says it is over while it is not"
+        early = [line for line in lines if ".recovered" in line]
+        assert early == [], "nobody says it is over while it is not"
         claims = sum("database.away" in line for line in lines)
         failed = sum("publish.failed" in line for line in lines)
         beats = len(watched.pids) * 3 * self.lease_s / (self.arena.settings.heartbeat.total_seconds() / 4)

@@ -8,7 +8,7 @@ from typing import Final
 from orchestrator.core.facts import Swept
 from orchestrator.workers.keeper.leader import Leader
 from orchestrator.workers.state import WorkerState
-from orchestrator.workers.supervised import Supervised
+from orchestrator.workers.supervised import Idle, Supervised
 
 REST_S: Final = 0.1
 """Between two full pages: a large clean-up leaves room for work."""
@@ -40,7 +40,7 @@ def loop_of(duty: Duty, state: WorkerState, leader: Leader) -> Supervised:
 
     def turn() -> float:
         if duty.scope is Scope.CLUSTER and not leader.leads:
-            return leader.ask_s
+            return leader.ask_s if leader.answered else Idle(leader.ask_s)
         swept = duty.page()
         state.runtime().publisher.publish(swept.dispatches)
         if swept.unreadable:

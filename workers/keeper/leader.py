@@ -31,6 +31,8 @@ class Leader:
         self._since = 0.0
         self._until = 0.0
         self._resigned = False
+        self.answered = False
+        """Whether the ledger said last who leads: while it is away nobody knows."""
 
     @property
     def leads(self) -> bool:
@@ -44,10 +46,13 @@ class Leader:
     def turn(self) -> float:
         """Ask for the lock, or show that its holder lives. Returns the pause until the next call."""
         try:
-            return self._turn(self._state.runtime().ledger)
+            pause = self._turn(self._state.runtime().ledger)
         except BaseException:
+            self.answered = False
             self.lose()
             raise
+        self.answered = True
+        return pause
 
     def close(self) -> None:
         """The worker ended: the next one may lead at once."""

@@ -23,8 +23,8 @@ class Overruns:
     def page(self) -> Swept:
         if monotonic() < self._next and not self._state.busy:
             return Swept()
-        self._next = monotonic() + 2 * self._state.settings.sweep_interval.total_seconds()
         found = sweep.overruns(self._state.runtime().ledger, self._state.worker_id, self._walk)
+        self._next = monotonic() + 2 * self._state.settings.sweep_interval.total_seconds()
         for overrun in found:
             self._children.stop(overrun)
         dispatches = tuple(dispatch for overrun in found for dispatch in overrun.dispatches)
