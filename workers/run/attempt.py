@@ -346,8 +346,9 @@ class Attempt:
                 raise
             except Exception:
                 log.exception("step.unrecorded", extra=about(self._lease, STALE, doing="fail"))
-        limit = self._settings.crash_limit
-        self._runtime.publisher.publish(release.end_owned(self._ledger, self._lease.owner, crash_limit=limit))
+        crashes, deploys = self._settings.crash_limit, self._settings.deploy_limit
+        given_back = release.end_owned(self._ledger, self._lease.owner, crash_limit=crashes, deploy_limit=deploys)
+        self._runtime.publisher.publish(given_back)
         return None
 
     def _fail_once(
