@@ -16,6 +16,7 @@ from benchmarks.alone import Ground
 from benchmarks.backlog import backlog
 from benchmarks.command import Parser, in_database, measure, names_of, servers
 from benchmarks.contenders import Bare, Contender, Ours
+from benchmarks.plain import plain
 from benchmarks.report import Result, markdown
 from benchmarks.workloads import QUICK, Say, Sizes
 from orchestrator.servers.embedded.postgres import EmbeddedPostgres
@@ -35,7 +36,7 @@ ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
     "memory": alone.memory,
     "schedules": schedules.schedules,
 }
-USUAL: Final = (*COMPARED, "backlog")
+USUAL: Final = (*COMPARED, "plain", "backlog")
 NAMES: Final = (*USUAL, *ALONE)
 
 
@@ -61,6 +62,8 @@ def run(sizes: Sizes, names: Sequence[str], say: Say) -> str:
     began = time.monotonic()
     with servers(say) as (postgres, valkey, folder):
         results = _compared(sizes, names, postgres, valkey, folder, say)
+        if "plain" in names:
+            results.append(plain(in_database(valkey.url, 9), valkey.pid, folder, sizes, say))
         if "backlog" in names:
             results.append(backlog(postgres.url, valkey.url, folder, sizes, say))
         ground = Ground(postgres, valkey, folder)
@@ -82,7 +85,7 @@ def _compared(
     wanted = [COMPARED[name] for name in COMPARED if name in names]
     if not wanted:
         return []
-    _, plain, bold = _CONTENDERS
+    _, bare, bold = _CONTENDERS
     with ExitStack() as stack:
         contenders: list[Contender] = []
 
@@ -92,7 +95,7 @@ def _compared(
 
         say("starting the workers")
         join(Ours(postgres.url, valkey.url, {"postgres": postgres.pid, "valkey": valkey.pid}, folder))
-        join(Bare(plain, in_database(valkey.url, 1), True, valkey.pid, folder))
+        join(Bare(bare, in_database(valkey.url, 1), True, valkey.pid, folder))
         join(Bare(bold, in_database(valkey.url, 2), False, valkey.pid, folder))
         return [workload(contenders, sizes, say) for workload in wanted]
 

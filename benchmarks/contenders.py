@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from benchmarks import bare_celery, cpu, flows
 from benchmarks.cpu import Cpu
 from benchmarks.processes import BenchFailed, Process
+from benchmarks.window import one_by_one
 from orchestrator import Client, RunStatus, Settings, WaitTimeout
 from orchestrator.ledger import migrate, reads
 
@@ -35,6 +36,9 @@ class Contender(Protocol):
         Raises:
             TimeoutError: one does not end, here and below; `restart` before anything else.
         """
+
+    def plain(self, count: int) -> None:
+        """Start that many chains one by one, keep 64 open, see the end of each."""
 
     def chain(self) -> float:
         """Seconds from the start of one chain to its observed end."""
@@ -85,6 +89,9 @@ class Ours:
         handles = self.client.start_many(flows.chain, [{"value": value} for value in range(count)])
         for handle in handles:
             succeeded(handle)
+
+    def plain(self, count: int) -> None:
+        one_by_one(count, lambda value: self.client.start(flows.chain, value=value), succeeded)
 
     def chain(self) -> float:
         began = time.perf_counter()
@@ -215,6 +222,9 @@ class Bare:
     def chains(self, count: int) -> None:
         for result in self._started_at_once(count):
             _get(result)
+
+    def plain(self, count: int) -> None:
+        one_by_one(count, lambda value: self._chain(value).apply_async(), _get)
 
     def chain(self) -> float:
         began = time.perf_counter()

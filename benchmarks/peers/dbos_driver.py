@@ -11,6 +11,7 @@ from typing import Final
 from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions
 
 from benchmarks.peers.lines import CHAIN, Driver, serve, timed
+from benchmarks.window import one_by_one
 
 _THREADS: Final = 16
 _STARTERS: Final = 4
@@ -63,6 +64,9 @@ class Executor:
 
     def chains(self, count: int) -> float:
         return timed(lambda: [h.get_result() for h in [DBOS.start_workflow(chain, v) for v in range(count)]])
+
+    def plain(self, count: int) -> float:
+        return timed(lambda: one_by_one(count, lambda v: DBOS.start_workflow(chain, v), lambda h: h.get_result()))
 
     def chain(self, count: int) -> float:
         return timed(lambda: DBOS.start_workflow(chain, 1).get_result())

@@ -117,6 +117,9 @@ class Driven:
     def chains(self, count: int) -> None:
         self._do("chains", count)
 
+    def plain(self, count: int) -> None:
+        self._do("plain", count)
+
     def chain(self) -> float:
         return self._do("chain")
 

@@ -11,10 +11,12 @@ from benchmarks.contenders import CHAIN, Contender
 from benchmarks.figures import percentile
 from benchmarks.peers.driven import DriverFailed
 from benchmarks.report import Row
+from benchmarks.window import OPEN
 from benchmarks.workloads import Samples, Say
 
 RUNS: Final = "runs/s"
 STEPS: Final = "steps/s"
+PLAIN: Final = "runs/s, one by one, 64 open"
 CPU: Final = "CPU, ms per step"
 P50: Final = "p50, ms"
 P95: Final = "p95, ms"
@@ -71,6 +73,14 @@ def chains(sizes: Sizes, one: Contender) -> dict[str, float]:
     settle(one)
     spent = (one.cpu() - before).total * 1000 / (count * CHAIN)
     return {RUNS: speed, STEPS: speed * CHAIN, CPU: spent}
+
+
+def plain(sizes: Sizes, one: Contender) -> dict[str, float]:
+    """Chains that one program starts one by one and waits for, 64 open at a time."""
+    one.plain(OPEN)
+    took = _seconds(partial(one.plain, OPEN))
+    count = max(OPEN, int(OPEN * sizes.chain_s / 2 / took))
+    return {PLAIN: count / _seconds(partial(one.plain, count))}
 
 
 def settle(one: Contender) -> None:
@@ -139,6 +149,7 @@ def _starts_per_second(one: Contender, sizes: Sizes) -> float:
 
 WORKLOADS: Final[Mapping[str, Callable[[Sizes, Contender], dict[str, float]]]] = {
     "chain": chains,
+    "plain": plain,
     "latency": latency,
     "fan-out": fan,
     "starts": starts,

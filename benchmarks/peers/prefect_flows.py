@@ -9,6 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Scheduled
 
 from benchmarks.peers.lines import CHAIN, Processes, timed
+from benchmarks.window import OPEN
 
 _AT_ONCE: Final = 16
 _LATER: Final = timedelta(hours=1)
@@ -49,21 +50,27 @@ async def _scheduled(count: int, at_once: int) -> None:
         await asyncio.gather(*[one(value) for value in range(count)])
 
 
+async def _called(count: int, at_once: int) -> None:
+    room = asyncio.Semaphore(at_once)
+
+    async def one(value: int) -> None:
+        async with room:
+            await chain(value)
+
+    await asyncio.gather(*[one(value) for value in range(count)])
+
+
 class Flows:
     def __init__(self, server: Processes) -> None:
         self._server = server
         self._runner = asyncio.Runner()
 
     def chains(self, count: int) -> float:
-        async def one(value: int, room: asyncio.Semaphore) -> None:
-            async with room:
-                await chain(value)
+        return timed(lambda: self._runner.run(_called(count, _AT_ONCE)))
 
-        async def all_of_them() -> None:
-            room = asyncio.Semaphore(_AT_ONCE)
-            await asyncio.gather(*[one(value, room) for value in range(count)])
-
-        return timed(lambda: self._runner.run(all_of_them()))
+    def plain(self, count: int) -> float:
+        """A flow runs where it is called, so what is open is what is called."""
+        return timed(lambda: self._runner.run(_called(count, OPEN)))
 
     def chain(self, count: int) -> float:
         return timed(lambda: self._runner.run(chain(1)))

@@ -13,6 +13,7 @@ import psycopg
 from procrastinate import App, PsycopgConnector
 
 from benchmarks.peers.lines import CHAIN, Processes, serve, timed
+from benchmarks.window import OPEN
 
 _WORKERS: Final = 2
 _COROUTINES: Final = 16
@@ -78,6 +79,11 @@ class Jobs:
     def chains(self, count: int) -> float:
         return timed(lambda: (self._runner.run(self._many(count, "bench")), self._ended()))
 
+    def plain(self, count: int) -> float:
+        """It has no way to wait for one: 64 at a time, until none of them is open."""
+        batches = [min(OPEN, count - done) for done in range(0, count, OPEN)]
+        return timed(lambda: [(self._runner.run(self._each(size, "bench")), self._ended()) for size in batches])
+
     def chain(self, count: int) -> float:
         return timed(lambda: (self._runner.run(self._one(1, "bench")), self._ended()))
 
@@ -91,14 +97,14 @@ class Jobs:
         self._ended()
 
     def start_each(self, count: int) -> float:
-        async def each() -> None:
-            for value in range(count):
-                await self._one(value, "nobodys")
-
-        return timed(lambda: self._runner.run(each()))
+        return timed(lambda: self._runner.run(self._each(count, "nobodys")))
 
     def start_many(self, count: int) -> float:
         return timed(lambda: self._runner.run(self._many(count, "nobodys")))
+
+    async def _each(self, count: int, queue: str) -> None:
+        for value in range(count):
+            await self._one(value, queue)
 
     async def _one(self, value: int, queue: str) -> None:
         await self._link(queue).defer_async(value=value, left=CHAIN - 1)

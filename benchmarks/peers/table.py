@@ -36,6 +36,7 @@ def _columns(sizes: Sizes) -> list[tuple[str, tuple[str, ...]]]:
         ("chain of 5: runs/s", (measures.RUNS,)),
         ("steps/s", (measures.STEPS,)),
         ("CPU ms per step", (measures.CPU,)),
+        ("one by one, 64 open: runs/s", (measures.PLAIN,)),
         ("one at a time: p50 / p95, ms", (measures.P50, measures.P95)),
         (f"fan-out of {fans} and join: ms per step", tuple(measures.fan_name(size) for size in sizes.fans)),
         ("starts/s: one by one / at once", (measures.ONE_BY_ONE, measures.AT_ONCE)),

@@ -13,6 +13,7 @@ from temporalio.client import Client
 
 from benchmarks.peers.lines import Processes, beside_python, free_port, serve, timed
 from benchmarks.peers.temporal_flows import QUEUE, Chain, Fan
+from benchmarks.window import one_by_one
 
 _WORKERS: Final = 2
 _AT_ONCE: Final = 100
@@ -67,6 +68,12 @@ class Workflows:
                 await handle.result()
 
         return timed(lambda: self._runner.run(all_of_them()))
+
+    def plain(self, count: int) -> float:
+        run = self._runner.run
+        return timed(
+            lambda: one_by_one(count, lambda value: run(self._start(value, QUEUE)), lambda handle: run(handle.result()))
+        )
 
     def chain(self, count: int) -> float:
         return self._one(Chain, 1)

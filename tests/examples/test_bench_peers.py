@@ -37,6 +37,7 @@ class Stub:
         with open("told", "a") as file:
             print(NAME, *words, file=file)
     def chains(self, count): return self.work(count)
+    def plain(self, count): return self.work(count)
     def chain(self, count): return self.work(1)
     def fan(self, count): return self.work(count)
     def start_each(self, count): return self.work(count)
@@ -75,7 +76,8 @@ def test_every_round_measures_everybody_once_and_alone(tmp_path: Path) -> None:
     rows, notes = rounds(makers, TINY, said.append)
     assert notes == []
     assert [words[:2] for words in told(tmp_path)] == [[name, what] for name in "abab" for what in ("up", "down")]
-    wanted = [measures.RUNS, measures.STEPS, measures.CPU, measures.P50, measures.P95]
+    wanted = [measures.RUNS, measures.STEPS, measures.CPU, measures.PLAIN]
+    wanted += [measures.P50, measures.P95]
     wanted += [measures.fan_name(5), measures.fan_name(50), measures.ONE_BY_ONE, measures.AT_ONCE]
     assert [row.what for row in rows] == wanted
     assert all(set(row.values) == {"a", "b"} for row in rows)
@@ -145,7 +147,7 @@ def test_the_tables_have_a_line_per_contender_and_gaps_for_what_is_missing(tmp_p
     lines = markdown(rows, ["a", "b"], [PEERS["dbos"]], replace(TINY, rounds=1), ["a note"], 60).splitlines()
     assert "- a note" in lines
     assert "- Rounds: 1. Too few to judge the spread by." in lines
-    assert "| b | – | – | – | – / – | – / – | – / – |" in lines
+    assert "| b | – | – | – | – | – / – | – / – | – / – |" in lines
     (of_a,) = [line for line in lines if line.startswith("| a |")]
     assert "–" not in of_a
     assert lines[-3:] == registry.table([PEERS["dbos"]])

@@ -27,6 +27,7 @@ def test_every_workload_gives_its_rows() -> None:
         "p95, start to observed end",
         "fan-out of 5",
         "one at a time",
+        "chain of 5, 64 open, runs/s",
     ):
         (row,) = [line for line in rows if line.startswith(f"| {what}")]
         cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -55,8 +56,8 @@ def test_ours_beside_itself_gives_its_figures() -> None:
     [
         (
             ["--only", "chian"],
-            "there is no benchmark 'chian'; there are chain, latency, fan, starts, backlog, history, "
-            "finish, scale, costs, memory, schedules",
+            "there is no benchmark 'chian'; there are chain, latency, fan, starts, plain, backlog, "
+            "history, finish, scale, costs, memory, schedules",
         ),
         (["--only", " , "], "no benchmark is named"),
         (["--output", "/nowhere/at/all.md"], "/nowhere/at/all.md is no file in a folder that exists"),
