@@ -241,6 +241,9 @@ def retry(
     runs: StepIds,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of one run and print the result.")] = False,
     timeout: Timeout = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where a step has made up for the failure (a refund) and succeeded.")
+    ] = False,
     by: Who = None,
     output: Output = None,
 ) -> None:
@@ -251,7 +254,7 @@ def retry(
         def again(name: str) -> "RunHandle[Any]":
             run, _, step = name.partition("/")
             handle = client.run(run)
-            handle.retry(step or None, by=by)
+            handle.retry(step or None, by=by, force=force)
             return handle
 
         def act(name: str) -> dict[str, object]:

@@ -298,9 +298,9 @@ class AsyncRunHandle(Generic[R]):
         """As `RunHandle.delete`."""
         await self.client.thread(self.sync.delete, by=by)
 
-    async def retry(self, step: str | None = None, *, by: str | None = None) -> None:
+    async def retry(self, step: str | None = None, *, by: str | None = None, force: bool = False) -> None:
         """As `RunHandle.retry`."""
-        await self.client.thread(self.sync.retry, step, by=by)
+        await self.client.thread(self.sync.retry, step, by=by, force=force)
 
 
 class AsyncScheduleHandle:

@@ -219,14 +219,15 @@ class RunHandle(Generic[R]):
         """
         self.client.call_once(delete_run.delete, self.id, by=by or user())
 
-    def retry(self, step: str | None = None, *, by: str | None = None) -> None:
+    def retry(self, step: str | None = None, *, by: str | None = None, force: bool = False) -> None:
         """Run a failed step again, or all of them, with what was skipped because of them.
 
         Raises:
             StepNotFound: it has no such step.
-            Conflict: nothing failed that could run again.
+            Conflict: nothing failed that could run again; or, without `force`, a step that is there for the failure (a
+                refund) has succeeded, which a retry does not take back.
         """
-        self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user()))
+        self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user(), force=force))
 
 
 S = TypeVar("S", bound=StrEnum)

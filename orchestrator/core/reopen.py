@@ -61,6 +61,19 @@ def reopen(
     )
 
 
+def compensated(plan: Plan, states: Mapping[str, StepStatus], again: Collection[str]) -> list[str]:
+    """Steps that run only when one of `again` has failed, and succeeded: what they did (a refund, say) is done."""
+    return [
+        key
+        for key, status in states.items()
+        if status is StepStatus.SUCCEEDED
+        and any(
+            before in again and StepStatus.FAILED in accepted and StepStatus.SUCCEEDED not in accepted
+            for before, accepted in plan.nodes[key].definition.run_after.items()
+        )
+    ]
+
+
 def _ends_loose(plan: Plan, key: str, blocked: Collection[str]) -> bool:
     """Nothing waits for the step: it is a sink, or its successors ran already, after its failure."""
     return not any(edge.target in blocked for edge in plan.nodes[key].edges)

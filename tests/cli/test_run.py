@@ -246,7 +246,7 @@ def test_retry_takes_the_step_in_both_forms(cli: Cli, stack: Client) -> None:
     for form in (lambda run: [f"{run}/greet"], lambda run: [run]):
         run = started(cli)
         play.fail(stack.ledger, run, "greet")
-        said = cli("run", "retry", *form(str(run)), "--as", "ann", "-o", "json")
+        said = cli("run", "retry", *form(str(run)), "--as", "ann", "--force", "-o", "json")
         assert said.json == {"id": str(run), "status": "running"}
 
 

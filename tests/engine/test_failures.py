@@ -11,7 +11,7 @@ from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import explain
 from orchestrator.engine.steps import fail_step, release, retry_step
 from orchestrator.engine.sweeps import sweep
-from orchestrator.errors import LeaseLost
+from orchestrator.errors import Conflict, LeaseLost
 from orchestrator.ledger import reads
 from tests.support.factories import LEASE, Lab, after, call, keys, loop, retry
 
@@ -429,6 +429,13 @@ def test_a_retry_is_advised_only_where_it_helps(lab: Lab) -> None:
     said = explain.explain(lab.ledger, run_id)
     assert "Step refund ran because of the failure, and a retry does not take that back" in said.sentence
     assert said.command == f"orchestrator run show {run_id}"
+    for key in (None, "ship"):
+        with pytest.raises(Conflict, match=r"refund ran because of the failure.*Fix: .*new run.*--force.*force=True"):
+            retry_step.retry(lab.ledger, run_id, key, by="op")
+    assert keys(retry_step.retry(lab.ledger, run_id, "ship", by="op", force=True)) == ["ship"]
+    lab.do_fail(run_id, "ship")
+    # What the refund answered stays as it is, so nothing is shipped here.
+    assert keys(retry_step.retry(lab.ledger, run_id, "end", by="op")) == ["end"]
     wrong = lab.run({"a": call()})
     lab.do_fail(wrong, "a", error=StepError("InputInvalid", "amount: no number"))
     said = explain.explain(lab.ledger, wrong)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.planner import WINDOW, Node, Plan
-from orchestrator.core.reopen import Reset, reopen
+from orchestrator.core.reopen import Reset, compensated, reopen
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.steps import advance
 from orchestrator.errors import Conflict, StepNotFound
@@ -23,15 +23,18 @@ RESET = RETRYABLE | {StepStatus.SKIPPED}
 """What is reset of a loop's children."""
 
 
-def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str) -> tuple[Dispatch, ...]:
+def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force: bool = False) -> tuple[Dispatch, ...]:
     """Run a failed or cancelled step again, or all of them, with everything that was skipped because of them.
 
     Attempts are counted on, retries anew. What succeeded is not run again. A deadline that has passed is dropped.
 
+    A step that made up for a failure (a refund) and succeeded is not taken back: what it answered runs again with
+    `force` only.
+
     Raises:
         RunNotFound, StepNotFound: no such run or step.
-        Conflict: the run succeeded or is being stopped, the step did not fail, or it could not run now either. Of two
-            operators at once, one gets this.
+        Conflict: the run succeeded or is being stopped, the step did not fail, was compensated, or could not run now
+            either. Of two operators at once, one gets this.
     """
 
     def work(tx: Connection) -> tuple[Dispatch, ...]:
@@ -44,6 +47,8 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str) -> tup
         children = _children(tx, plan, run_id, step_key, states)
         seeds = _seeds(run_id, step_key, states, children)
         reset = reopen(plan, states, seeds, opened)
+        if not force:
+            _check_uncompensated(run_id, compensated(plan, states, reset.waits))
         _check_possible(run_id, step_key, seeds, reset, children)
         controls.reopen_run(
             tx,
@@ -70,6 +75,16 @@ def _check_run(run: LockedRun) -> None:
         _refuse(run.id, "it succeeded")
     if run.halt is not None and run.status not in FINAL_RUN:
         _refuse(run.id, "it is being stopped, and handlers of it still run; wait until it has ended")
+
+
+def _check_uncompensated(run_id: UUID, done: Sequence[str]) -> None:
+    if done:
+        _refuse(
+            run_id,
+            f"step {' and '.join(done)} ran because of the failure and succeeded, and a retry does not take that back",
+            "if its work is still wanted, start a new run; if what failed must run again all the same, add --force "
+            f"(in Python: force=True); `orchestrator run show {run_id}` shows it",
+        )
 
 
 def _check_possible(
@@ -160,7 +175,6 @@ def _aim(tx: Connection, run_id: UUID, loop: Node, counted: Reopened, let_in: Se
         controls.aim_window(tx, run_id, loop.key, behind if waiting else None)
 
 
-def _refuse(run_id: UUID, why: str) -> NoReturn:
-    raise Conflict(
-        f"Run {run_id} cannot be retried so: {why}. Fix: see `orchestrator run show {run_id}`.", run_id=str(run_id)
-    )
+def _refuse(run_id: UUID, why: str, fix: str | None = None) -> NoReturn:
+    fix = fix or f"see `orchestrator run show {run_id}`"
+    raise Conflict(f"Run {run_id} cannot be retried so: {why}. Fix: {fix}.", run_id=str(run_id))
