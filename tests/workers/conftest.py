@@ -1,7 +1,8 @@
 """A client, a place for the effects log, and real workers."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -66,6 +67,21 @@ class Bench:
 
     def attempts(self, run_id: UUID, step_key: str) -> list[Any]:
         return list(reads.attempts(self.ledger, run_id, step_key))
+
+    def ran_once_per_attempt(self, run_ids: Sequence[UUID], lost: int = 0) -> None:
+        """The runs succeed, and each attempt began its handler once: at most once if it was lost with its worker, which
+        may die between the claim and the handler's first line. At most `lost` were."""
+        ended: dict[tuple[str, str, int], str] = {}
+        for run_id in run_ids:
+            assert self.ended(run_id, timeout=40) is RunStatus.SUCCEEDED
+            for step in reads.steps(self.ledger, run_id, fold=10_000):
+                ended |= {(str(run_id), step.key, one.attempt): one.status for one in self.attempts(run_id, step.key)}
+        assert set(ended.values()) <= {"succeeded", "crashed"}
+        assert list(ended.values()).count("crashed") <= lost
+        began = Counter((line[1], line[2], int(line[3])) for line in self.effects("start") if UUID(line[1]) in run_ids)
+        assert set(began) <= set(ended), "whatever began was an attempt"
+        assert {began[one] for one, status in ended.items() if status == "succeeded"} == {1}
+        assert {began[one] for one, status in ended.items() if status == "crashed"} <= {0, 1}
 
     def effects(self, kind: str | None = None, run_id: UUID | None = None) -> list[list[str]]:
         if not self.effects_file.exists():

@@ -46,27 +46,33 @@ def test_a_poison_step_ends_after_a_bounded_number_of_crashes(bench: Bench, work
     assert len(bench.effects("start", run_id)) == 2
 
 
-def test_a_dead_worker_costs_one_lease(bench: Bench, worker: Start) -> None:
+def test_a_dead_worker_costs_one_lease(bench: Bench, worker: Start, tmp_path: Path) -> None:
     first = worker(pool="prefork", concurrency=1)
-    run_id = bench.start("slow", seconds=1.5)
+    gate = tmp_path / "gate"
+    run_id = bench.start("gated", gate=str(gate))
     eventually(lambda: bench.effects("start", run_id))
     first.kill()
+    gate.touch()
     worker(pool="prefork", concurrency=1)
     assert bench.ended(run_id) is RunStatus.SUCCEEDED
     assert len(bench.effects("start", run_id)) == 2
     assert len(bench.effects("end", run_id)) == 1
 
 
-def test_a_worker_that_slept_past_its_lease_has_its_result_refused(bench: Bench, worker: Start) -> None:
+def test_a_worker_that_slept_past_its_lease_has_its_result_refused(
+    bench: Bench, worker: Start, tmp_path: Path
+) -> None:
     first = worker(pool="prefork", concurrency=1)
-    run_id = bench.start("slow", seconds=0.5)
+    gate = tmp_path / "gate"
+    run_id = bench.start("gated", gate=str(gate))
     eventually(lambda: bench.effects("start", run_id))
     first.stop()
+    gate.touch()
     worker(pool="prefork", concurrency=1)
     assert bench.ended(run_id) is RunStatus.SUCCEEDED
     first.cont()
     eventually(lambda: "code=3002" in first.log(), message="the stale result is refused")
-    assert [one.status for one in bench.attempts(run_id, "slow")] == ["crashed", "succeeded"]
+    assert [one.status for one in bench.attempts(run_id, "gated")] == ["crashed", "succeeded"]
 
 
 def test_a_worker_paused_before_the_handler_does_not_start_it(bench: Bench, worker: Start) -> None:
