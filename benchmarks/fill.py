@@ -20,7 +20,7 @@ import psycopg
 from sqlalchemy import Column, DateTime, Table
 
 from benchmarks.flows import chain
-from orchestrator.core.facts import Chain, Lease, StartRequest, StepError
+from orchestrator.core.facts import Chain, Claimant, Failure, Lease, StartRequest, StepError, Success
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import cancel_run, start_run
 from orchestrator.engine.steps import claim_step, fail_step, finish_step
@@ -94,14 +94,14 @@ def _models(url: str) -> list[UUID]:
 def _work(ledger: Ledger, run_id: UUID, *, fails: bool) -> None:
     """Every step of a chain, as a worker does it."""
     (key,) = [key for key, step in chain.manifest.steps.items() if not step.run_after]
-    lease: Lease | None = claim_step.claim(ledger, run_id, key, 1, "filler/1/00000000/2", _LEASE)
+    lease: Lease | None = claim_step.claim(ledger, run_id, key, 1, Claimant("filler/1/00000000/2", _LEASE))
     while lease is not None:
         inputs = claim_step.inputs(ledger, lease)
         if fails and not ledger.plan(lease.manifest_hash).node(lease.step_key).edges:
             error = StepError("ValueError", "the model of a run that failed", "Traceback\n  ...\nValueError")
-            fail_step.fail(ledger, lease, error, retryable=False, inputs=inputs, jitter=0)
+            fail_step.fail(ledger, lease, Failure(error, retryable=False, inputs=inputs))
             return
-        lease = finish_step.finish(ledger, lease, "1", inputs=inputs, chain=Chain(_LEASE, _TASKS)).next
+        lease = finish_step.finish(ledger, lease, Success("1", inputs, Chain(_LEASE, _TASKS))).next
 
 
 def _copy(table: Table) -> str:

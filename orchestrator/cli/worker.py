@@ -40,10 +40,9 @@ def worker(
     settings.require_broker_url()
     if flows is not None:
         settings = settings.model_copy(update={"flows": sources(flows)})
-    from orchestrator.workers.process.command import run_worker
+    from orchestrator.workers.process.command import WorkerOptions, run_worker
 
-    code = run_worker(
-        settings,
+    options = WorkerOptions(
         pool=pool,
         concurrency=concurrency,
         queues=sources(queues),
@@ -52,7 +51,7 @@ def worker(
         loglevel=log_level,
         events=events,
     )
-    raise typer.Exit(code)
+    raise typer.Exit(run_worker(settings, options))
 
 
 @verb(app, "ls", "list")

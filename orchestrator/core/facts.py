@@ -1,6 +1,6 @@
 """What goes in and out of the ledger and the engine: frozen facts, no behaviour."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -76,6 +76,16 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who would take a step, for how long, and of which versions (manifest hashes): those it has read and can run;
+    None, of all there are."""
+
+    owner: str
+    lease: timedelta
+    accepted: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownVersion:
     """Nothing was claimed: the run is of a version that the caller did not offer to take steps of."""
 
@@ -98,6 +108,28 @@ class StepError:
     type: str
     message: str
     traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """What a handler returned, and what it was given, as JSON texts; and what its worker would take next."""
+
+    output: str
+    inputs: str | None = None
+    chain: Chain | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How an attempt failed. `inputs` is what the handler was given, as JSON text. A next try is made after `delay`, or
+    after the back-off that `jitter` (0 <= j < 1) spreads."""
+
+    error: StepError
+    retryable: bool = True
+    status: Literal["failed", "timed_out", "cancelled"] = "failed"
+    inputs: str | None = None
+    jitter: float = 0.5
+    delay: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,10 +120,17 @@ FINAL_RUN: Final = frozenset(R) - OPEN_RUN
 OPEN_STEP: Final = frozenset({S.BLOCKED, S.READY, S.RUNNING, S.WAITING})
 FINAL_STEP: Final = frozenset(S) - OPEN_STEP
 
+_TARGETS: Final = MappingProxyType({event: status for (_, event), status in STEP_MOVES.items()})
+
 
 def sources(event: StepEvent) -> list[str]:
     """States `event` may leave from: the `:from_states` guard of its UPDATE, sorted."""
     return sorted(source for source, e in STEP_MOVES if e is event)
+
+
+def target(event: StepEvent) -> StepStatus:
+    """The state `event` leads to, wherever it left from."""
+    return _TARGETS[event]
 
 
 def run_sources(event: RunEvent) -> list[str]:

@@ -8,31 +8,25 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.facts import Lease, LeaseBeat, Renewal, UnknownVersion
+from orchestrator.core.facts import Claimant, Lease, LeaseBeat, Renewal, UnknownVersion
 from orchestrator.core.planner import TRIGGER, Node
 from orchestrator.ledger.rows import hot, one, run
 
 
-def claim(
-    tx: Connection,
-    run_id: UUID,
-    step_key: str,
-    number: int,
-    owner: str,
-    lease: timedelta,
-    accepted: list[str] | None,
-) -> Any | None:
-    """Take a dispatched step of a run of these versions; None when there is nothing to take."""
+def claim(tx: Connection, run_id: UUID, step_key: str, number: int, by: Claimant) -> Any | None:
+    """Take a dispatched step of a run of a version that the claimant accepts; None when there is nothing to take."""
     place = {"run_id": run_id, "step_key": step_key, "number": number}
-    rows = hot(tx, "claim", **place, owner=owner, lease_for=lease, accepted=accepted)
+    rows = hot(tx, "claim", **place, owner=by.owner, lease_for=by.lease, accepted=_accepted(by))
     return rows[0] if rows else None
 
 
-def suppressed(
-    tx: Connection, run_id: UUID, step_key: str, number: int, accepted: list[str] | None
-) -> UnknownVersion | None:
+def _accepted(by: Claimant) -> list[str] | None:
+    return None if by.accepted is None else list(by.accepted)
+
+
+def suppressed(tx: Connection, run_id: UUID, step_key: str, number: int, by: Claimant) -> UnknownVersion | None:
     """Count a message that found nothing to claim, unless it is one of another version: that is told."""
-    row = one(tx, "suppressed", run_id=run_id, step_key=step_key, number=number, accepted=accepted)
+    row = one(tx, "suppressed", run_id=run_id, step_key=step_key, number=number, accepted=_accepted(by))
     return None if row is None or row.accepted else UnknownVersion(row.manifest_hash)
 
 

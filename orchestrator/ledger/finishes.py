@@ -5,35 +5,33 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.facts import Chain, Dispatch, Lease
+from orchestrator.core.facts import Chain, Dispatch, Lease, Success
 from orchestrator.core.planner import Node
 from orchestrator.ledger.rows import dispatches, hot, one, run
 
 NO_LEASE: Final = timedelta(0)
 
 
-def mid(tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None) -> Any | None:
+def mid(tx: Connection, lease: Lease, node: Node, done: Success) -> Any | None:
     """A step with one plain successor; None when nothing was written."""
-    return _recorded(tx, "finish_mid", lease, output, inputs, next_key=node.only_successor, **_chain(chain))
+    return _recorded(tx, "finish_mid", lease, done, next_key=node.only_successor, **_chain(done.chain))
 
 
-def sink(tx: Connection, lease: Lease, output: str, inputs: str | None) -> Any | None:
+def sink(tx: Connection, lease: Lease, done: Success) -> Any | None:
     """A step without successors; None when nothing was written."""
-    return _recorded(tx, "finish_sink", lease, output, inputs)
+    return _recorded(tx, "finish_sink", lease, done)
 
 
-def child(tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, chain: Chain | None) -> Any | None:
+def child(tx: Connection, lease: Lease, node: Node, done: Success) -> Any | None:
     """A child of a loop that is not the last; None when nothing was written."""
-    return _recorded(tx, "finish_child", lease, output, inputs, loop_key=node.loop, body_key=node.key, **_chain(chain))
+    return _recorded(tx, "finish_child", lease, done, loop_key=node.loop, body_key=node.key, **_chain(done.chain))
 
 
 def _chain(chain: Chain | None) -> dict[str, Any]:
     return {"chain": chain is not None, "lease_for": chain.lease if chain else NO_LEASE}
 
 
-def _recorded(
-    tx: Connection, name: str, lease: Lease, output: str, inputs: str | None, **parameters: Any
-) -> Any | None:
+def _recorded(tx: Connection, name: str, lease: Lease, done: Success, **parameters: Any) -> Any | None:
     (row,) = hot(
         tx,
         name,
@@ -41,8 +39,8 @@ def _recorded(
         step_key=lease.step_key,
         version=lease.fence,
         owner=lease.owner,
-        output=output,
-        inputs=inputs,
+        output=done.output,
+        inputs=done.inputs,
         **parameters,
     )
     return row if row.attempt is not None else None

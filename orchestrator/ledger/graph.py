@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Dispatch, StepError
 from orchestrator.core.planner import Node, seconds
-from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus, run_sources, sources
+from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus, run_sources, sources, target
 from orchestrator.errors import RunNotFound
 from orchestrator.ledger.rows import dispatches, one, run
 
@@ -59,27 +59,29 @@ def end_claim(
     return None if row is None else int(row.attempt)
 
 
-def end_attempt(
-    tx: Connection,
-    run_id: UUID,
-    step_key: str,
-    attempt: int,
-    status: str,
-    error: StepError | None = None,
-    inputs: str | None = None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended, and what its handler was given (JSON text)."""
+
+    status: str
+    error: StepError | None = None
+    inputs: str | None = None
+
+
+def end_attempt(tx: Connection, run_id: UUID, step_key: str, attempt: int, end: AttemptEnd) -> None:
     """Record how the attempt ended."""
+    error = end.error
     run(
         tx,
         "end_attempt",
         run_id=run_id,
         step_key=step_key,
         attempt=attempt,
-        status=status,
+        status=end.status,
         error_type=error and error.type,
         error_message=error and error.message,
         error_traceback=error and error.traceback,
-        inputs=inputs,
+        inputs=end.inputs,
     )
 
 
@@ -88,22 +90,21 @@ def end_step(
     run_id: UUID,
     step_key: str,
     by: StepEvent,
-    status: StepStatus,
     *,
     reason: str | None = None,
-    failed: int = 0,
-    crashed: int = 0,
+    charged: Literal["failure", "crash"] | None = None,
 ) -> bool:
-    """Move the step to a final state; False when it is not in a state that `by` may leave."""
+    """Move the step to the final state that `by` leads to, and count what it is `charged` with; False when it is not in
+    a state that `by` may leave."""
     found = one(
         tx,
         "end_step",
         run_id=run_id,
         step_key=step_key,
-        status=status.value,
+        status=target(by).value,
         reason=reason,
-        failed=failed,
-        crashed=crashed,
+        failed=int(charged == "failure"),
+        crashed=int(charged == "crash"),
         from_states=sources(by),
     )
     return found is not None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.facts import StepError
+from orchestrator.core.facts import Failure, StepError
 from orchestrator.core.planner import WINDOW
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import explain
@@ -146,10 +146,10 @@ def test_a_bad_row_does_not_stop_the_page(lab: Lab, monkeypatch: pytest.MonkeyPa
     lab.forward(LEASE * 2)
     original = release.fail_step.failed
 
-    def failing(tx: Any, plan: Any, run: Any, step_key: str, *rest: Any, **more: Any) -> Any:
+    def failing(held: Any, step_key: str, *rest: Any, **more: Any) -> Any:
         if step_key == "a":
             raise RuntimeError("bad row")
-        return original(tx, plan, run, step_key, *rest, **more)
+        return original(held, step_key, *rest, **more)
 
     monkeypatch.setattr(release.fail_step, "failed", failing)
     sweep.expired(lab.ledger, crash_limit=0)
@@ -452,7 +452,7 @@ def test_inputs_are_kept_up_to_one_length_however_the_attempt_ends(lab: Lab) -> 
     inputs = '{"text": "%s"}' % ("x" * 100_000)
     for kept in (inputs, '{"text": "short"}'):
         lease = lab.take(run_id, "a")
-        fail_step.fail(lab.ledger, lease, StepError("E", "m"), retryable=True, inputs=kept, jitter=0.5)
+        fail_step.fail(lab.ledger, lease, Failure(StepError("E", "m"), inputs=kept))
         lab.forward(60)
         sweep.due(lab.ledger)
     lab.done(lab.take(run_id, "a"), inputs=inputs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.facts import Chain, Finished, Lease, LeaseBeat
+from orchestrator.core.facts import Chain, Claimant, Finished, Lease, LeaseBeat, Success
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import faults
 from orchestrator.engine.steps import claim_step, finish_step, release, renew
@@ -161,12 +161,12 @@ def test_duplicate_and_stale_messages_are_suppressed_and_counted(lab: Lab) -> No
     """Each message names its dispatch; an older number finds nothing, even while the step is READY again."""
     run_id = lab.run({"a": call()})
     lease = lab.take(run_id, "a")
-    assert claim_step.claim(lab.ledger, run_id, "a", 1, "w2", LEASE) is None
+    assert claim_step.claim(lab.ledger, run_id, "a", 1, Claimant("w2", LEASE)) is None
     release.release(lab.ledger, lease)
-    assert claim_step.claim(lab.ledger, run_id, "a", 1, "w2", LEASE) is None
-    assert claim_step.claim(lab.ledger, run_id, "nowhere", 1, "w2", LEASE) is None
+    assert claim_step.claim(lab.ledger, run_id, "a", 1, Claimant("w2", LEASE)) is None
+    assert claim_step.claim(lab.ledger, run_id, "nowhere", 1, Claimant("w2", LEASE)) is None
     lab.do(run_id, "a")
-    assert claim_step.claim(lab.ledger, run_id, "a", 2, "w2", LEASE) is None
+    assert claim_step.claim(lab.ledger, run_id, "a", 2, Claimant("w2", LEASE)) is None
     found = lab.rows("SELECT dispatch_no, suppressed FROM flow_step_dispatches ORDER BY 1")
     assert [row["suppressed"] for row in found] == [2, 1]
 
@@ -310,7 +310,7 @@ def test_the_effect_and_the_completion_commit_together(lab: Lab, shape: str) -> 
         with lab.ledger.tx() as tx:
             tx.exec_driver_sql("INSERT INTO effects VALUES (%s)", (run_id,))
             offer = Chain(LEASE, frozenset({lease.task}))
-            finish_step.finish(lab.ledger, lease, "1", inputs=None, chain=offer, tx=tx)
+            finish_step.finish(lab.ledger, lease, Success("1", chain=offer), tx)
             if not commit:
                 raise Lost
 

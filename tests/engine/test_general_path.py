@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from orchestrator.core.facts import Chain
+from orchestrator.core.facts import Chain, Success
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.steps import finish_step, retry_step
 from tests.support.factories import LEASE, Lab, after, call, keys, loop
@@ -50,9 +50,7 @@ def test_the_only_step_that_may_go_stays_with_the_worker(lab: Lab, shape: str) -
     steps, first, second = ONE_MAY_GO[shape]
     run_id = lab.run(steps)
     lease = lab.take(run_id, first)
-    finished = finish_step.finish(
-        lab.ledger, lease, '{"x": 1}', inputs=None, chain=Chain(LEASE, frozenset({lease.task}))
-    )
+    finished = finish_step.finish(lab.ledger, lease, Success('{"x": 1}', chain=Chain(LEASE, frozenset({lease.task}))))
     assert finished.dispatches == ()
     following = finished.next
     assert following is not None

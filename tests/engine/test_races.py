@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.facts import Lease, StartRequest
+from orchestrator.core.facts import Claimant, Lease, StartRequest
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import cancel_run, start_run
 from orchestrator.engine.steps import claim_step, release, retry_step
@@ -136,7 +136,7 @@ def test_both_roots_are_claimed_together(lab: Lab) -> None:
 def test_one_of_many_claims_wins(lab: Lab) -> None:
     """A message delivered to four workers is executed by one; the others are counted."""
     run_id = lab.run({"a": call()})
-    calls = [lambda n=n: claim_step.claim(lab.ledger, run_id, "a", 1, f"w{n}", LEASE) for n in range(4)]
+    calls = [lambda n=n: claim_step.claim(lab.ledger, run_id, "a", 1, Claimant(f"w{n}", LEASE)) for n in range(4)]
     won = [lease for lease in lab.race(*calls) if lease is not None]
     assert len(won) == 1
     (row,) = lab.rows("SELECT suppressed FROM flow_step_dispatches")

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.core.facts import Finished, Lease
+from orchestrator.core.facts import Claimant, Finished, Lease
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.engine.runs import cancel_run
@@ -160,7 +160,8 @@ class Scheduler:
         if self.held:
             lease = self.rng.choice(self.held)
             number = self.lab.number(self.run_id, lease.step_key)
-            assert claim_step.claim(self.lab.ledger, self.run_id, lease.step_key, number, "thief", LEASE) is None
+            thief = Claimant("thief", LEASE)
+            assert claim_step.claim(self.lab.ledger, self.run_id, lease.step_key, number, thief) is None
             if self.rng.random() < 0.3:
                 self.held.remove(lease)
                 assert len(release.release(self.lab.ledger, lease)) == 1

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.core.facts import Lease, StartRequest, UnknownVersion
+from orchestrator.core.facts import Claimant, Lease, StartRequest, UnknownVersion
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import StepStatus
 from orchestrator.engine.flows import register, switch
@@ -195,13 +195,13 @@ def test_a_step_of_another_version_is_neither_claimed_nor_counted(lab: Lab) -> N
     """The caller says which versions it can run; the message is for somebody else."""
     register.register(lab.ledger, OLD)
     run_id = lab.start("shop")
-    found = claim_step.claim(lab.ledger, run_id, "a", 1, "w1", LEASE, [NEW.hash])
+    found = claim_step.claim(lab.ledger, run_id, "a", 1, Claimant("w1", LEASE, [NEW.hash]))
     assert found == UnknownVersion(OLD.hash)
     (row,) = lab.rows("SELECT suppressed FROM flow_step_dispatches")
     assert row["suppressed"] == 0
     assert lab.statuses(run_id) == {"a": StepStatus.READY}
-    assert claim_step.claim(lab.ledger, run_id, "a", 9, "w1", LEASE, [OLD.hash]) is None
-    lease = claim_step.claim(lab.ledger, run_id, "a", 1, "w1", LEASE, [NEW.hash, OLD.hash])
+    assert claim_step.claim(lab.ledger, run_id, "a", 9, Claimant("w1", LEASE, [OLD.hash])) is None
+    lease = claim_step.claim(lab.ledger, run_id, "a", 1, Claimant("w1", LEASE, [NEW.hash, OLD.hash]))
     assert isinstance(lease, Lease)
     lab.done(lease)
 

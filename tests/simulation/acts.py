@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from orchestrator.core.facts import Chain, Lease, LeaseBeat, StartRequest
+from orchestrator.core.facts import Chain, Claimant, Failure, Lease, LeaseBeat, StartRequest, Success
 from orchestrator.engine.runs import cancel_run, start_run
 from orchestrator.engine.steps import claim_step, fail_step, finish_step, release, renew, retry_step
 from orchestrator.engine.sweeps import sweep
@@ -77,15 +77,13 @@ def _finish(key: str, *, chain: bool = False) -> Callable[[Ledger, Scene], Any]:
     def do(ledger: Ledger, scene: Scene) -> Any:
         lease = scene.held[key]
         offer = Chain(LEASE, frozenset({lease.task})) if chain else None
-        return finish_step.finish(ledger, lease, json.dumps(key), inputs=None, chain=offer)
+        return finish_step.finish(ledger, lease, Success(json.dumps(key), chain=offer))
 
     return do
 
 
 def _fail(key: str, *, retryable: bool) -> Callable[[Ledger, Scene], Any]:
-    return lambda ledger, scene: fail_step.fail(
-        ledger, scene.held[key], BOOM, retryable=retryable, inputs=None, jitter=0.5
-    )
+    return lambda ledger, scene: fail_step.fail(ledger, scene.held[key], Failure(BOOM, retryable))
 
 
 def _renew(ledger: Ledger, scene: Scene) -> Any:
@@ -94,7 +92,7 @@ def _renew(ledger: Ledger, scene: Scene) -> Any:
 
 
 def _claim(owner: str) -> Callable[[Ledger, Scene], Any]:
-    return lambda ledger, scene: claim_step.claim(ledger, scene.run_id, "d", 1, owner, LEASE)
+    return lambda ledger, scene: claim_step.claim(ledger, scene.run_id, "d", 1, Claimant(owner, LEASE))
 
 
 def _start(body: str) -> Callable[[Ledger, Scene], Any]:

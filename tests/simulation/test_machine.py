@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -99,7 +100,7 @@ def _join_without_counter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _any_version_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     original: Callable[..., Any] = claims.claim
-    monkeypatch.setattr(claims, "claim", lambda *facts: original(*facts[:-1], None))
+    monkeypatch.setattr(claims, "claim", lambda *place: original(*place[:-1], replace(place[-1], accepted=None)))
 
 
 def _inputs_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

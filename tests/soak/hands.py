@@ -11,11 +11,13 @@ from uuid import UUID
 
 from orchestrator.core.facts import (
     Chain,
+    Claimant,
     Dispatch,
     Finished,
     Lease,
     LeaseBeat,
     StartRequest,
+    Success,
     UnknownVersion,
     WorkerInfo,
 )
@@ -74,7 +76,7 @@ class Hands:
         """On a message."""
         facts = {"run": str(one.run_id), "step": one.step_key, "number": one.number}
         recorder.write_line(str(self.log), kind="message", **facts)
-        found = claim_step.claim(self.ledger, one.run_id, one.step_key, one.number, name or owner(pid), LEASE)
+        found = claim_step.claim(self.ledger, one.run_id, one.step_key, one.number, Claimant(name or owner(pid), LEASE))
         assert not isinstance(found, UnknownVersion), "it asks for no version"
         return found
 
@@ -100,7 +102,7 @@ class Hands:
         """The handler's last line, and the completion."""
         recorder.write_line(str(self.log), kind="end", token=token)
         output = json.dumps({"token": token})
-        finished = finish_step.finish(self.ledger, lease, output, inputs=None, **{"chain": None, **options})
+        finished = finish_step.finish(self.ledger, lease, Success(output, **options))
         self.queue += finished.dispatches
         return finished
 

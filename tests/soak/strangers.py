@@ -8,7 +8,7 @@ from typing import Final
 import psycopg
 
 from orchestrator import Manifest
-from orchestrator.core.facts import StartRequest
+from orchestrator.core.facts import Claimant, StartRequest
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
 from orchestrator.engine.steps import claim_step
@@ -32,7 +32,7 @@ def settle(url: str, count: int = COUNT) -> frozenset[str]:
         register.register(ledger, Manifest(name=FLOW, queue=FLOW, steps={"a": _STEP}))
         started = start_run.start(ledger, [StartRequest(FLOW, "{}") for _ in range(count)])
         for one in started[::2]:
-            lease = claim_step.claim(ledger, one.run_id, "a", 1, "elsewhere/1/x/2", timedelta(seconds=0.1))
+            lease = claim_step.claim(ledger, one.run_id, "a", 1, Claimant("elsewhere/1/x/2", timedelta(seconds=0.1)))
             assert lease is not None
     finally:
         ledger.close()

@@ -12,7 +12,17 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from orchestrator.core.facts import Chain, Dispatch, Finished, Lease, StartRequest, StepError
+from orchestrator.core.facts import (
+    Chain,
+    Claimant,
+    Dispatch,
+    Failure,
+    Finished,
+    Lease,
+    StartRequest,
+    StepError,
+    Success,
+)
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RUN_MOVES, STEP_MOVES, RunStatus, StepStatus
 from orchestrator.engine.flows import register
@@ -119,7 +129,7 @@ class Lab:
         return found
 
     def try_take(self, run_id: UUID, key: str, owner: str = "w1", lease: timedelta = LEASE) -> Lease | None:
-        return claim_step.claim(self.ledger, run_id, key, self.number(run_id, key), owner, lease)
+        return claim_step.claim(self.ledger, run_id, key, self.number(run_id, key), Claimant(owner, lease))
 
     def number(self, run_id: UUID, key: str) -> int:
         """The step's present dispatch number."""
@@ -129,11 +139,11 @@ class Lab:
     def done(self, lease: Lease, output: Any = None, *, chain: bool = False, inputs: str | None = None) -> Finished:
         """Finish with success."""
         offer = Chain(LEASE, frozenset({lease.task})) if chain else None
-        return finish_step.finish(self.ledger, lease, json.dumps(output), inputs=inputs, chain=offer)
+        return finish_step.finish(self.ledger, lease, Success(json.dumps(output), inputs, offer))
 
     def fail(self, lease: Lease, error: StepError = BOOM, *, retryable: bool = True, jitter: float = 0.5) -> Finished:
         """Finish with failure."""
-        return fail_step.fail(self.ledger, lease, error, retryable=retryable, inputs=None, jitter=jitter)
+        return fail_step.fail(self.ledger, lease, Failure(error, retryable, jitter=jitter))
 
     def do(self, run_id: UUID, *keys: str, output: Any = None) -> Finished:
         """Claim and finish each."""

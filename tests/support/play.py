@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 from uuid import UUID
 
-from orchestrator.core.facts import StepError
+from orchestrator.core.facts import Claimant, Failure, StepError, Success
 from orchestrator.engine.steps import claim_step, fail_step, finish_step
 from orchestrator.ledger.tx import Ledger
 
@@ -13,17 +13,17 @@ LEASE = timedelta(seconds=30)
 
 def succeed(ledger: Ledger, run_id: UUID, key: str, output: object, number: int = 1) -> None:
     """Run the step: it gives `output`."""
-    lease = claim_step.claim(ledger, run_id, key, number, "test/1/a", LEASE)
+    lease = claim_step.claim(ledger, run_id, key, number, Claimant("test/1/a", LEASE))
     assert lease is not None, f"{key} cannot be claimed"
-    finish_step.finish(ledger, lease, json.dumps(output), inputs=None, chain=None)
+    finish_step.finish(ledger, lease, Success(json.dumps(output)))
 
 
 def fail(ledger: Ledger, run_id: UUID, key: str, message: str = "boom", number: int = 1) -> None:
     """Run the step: it fails for good."""
-    lease = claim_step.claim(ledger, run_id, key, number, "test/1/a", LEASE)
+    lease = claim_step.claim(ledger, run_id, key, number, Claimant("test/1/a", LEASE))
     assert lease is not None, f"{key} cannot be claimed"
     error = StepError("ValueError", message, None)
-    fail_step.fail(ledger, lease, error, retryable=False, inputs=None, jitter=0.5)
+    fail_step.fail(ledger, lease, Failure(error, retryable=False))
 
 
 def finish_hello(ledger: Ledger, run_id: UUID) -> None:

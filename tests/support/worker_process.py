@@ -20,11 +20,11 @@ _MAIN = "import sys, json; from tests.support.worker_process import main; sys.ex
 
 def main(options: Mapping[str, object]) -> int:
     """What the process runs: `run_worker` with settings from the environment."""
-    from orchestrator.workers.process.command import run_worker
+    from orchestrator.workers.process.command import WorkerOptions, run_worker
 
     arm(dict(options.get("faults") or {}))  # type: ignore[call-overload]
     options = {key: value for key, value in options.items() if key != "faults"}
-    return run_worker(Settings.from_env(os.environ), **options)  # type: ignore[arg-type]
+    return run_worker(Settings.from_env(os.environ), WorkerOptions(**options))  # type: ignore[arg-type]
 
 
 def arm(ordered: Mapping[str, str]) -> None:

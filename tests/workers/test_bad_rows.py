@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-from orchestrator.core.facts import StartRequest
+from orchestrator.core.facts import Claimant, StartRequest
 from orchestrator.core.manifest import Manifest
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
@@ -24,7 +24,7 @@ def claimed(ledger: Ledger, flow: str, count: int, lease: timedelta, **fields: o
     register.register(ledger, Manifest(name=flow, steps={"a": {"type": "w"}}, **fields))  # type: ignore[arg-type]
     run_ids = [run.run_id for run in start_run.start(ledger, [StartRequest(flow, "{}") for _ in range(count)])]
     for run_id in run_ids:
-        assert claim_step.claim(ledger, run_id, "a", 1, "dead/1/x/t1", lease)
+        assert claim_step.claim(ledger, run_id, "a", 1, Claimant("dead/1/x/t1", lease))
     return run_ids
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.core.facts import Lease
+from orchestrator.core.facts import Claimant, Lease, Success
 from orchestrator.engine.steps import claim_step, finish_step
 from orchestrator.workers.run.heartbeat import Heartbeat
 from orchestrator.workers.run.held_lease import HeldLease
@@ -24,7 +24,7 @@ def heartbeat(bench: Bench) -> Iterator[Heartbeat]:
 
 def taken(bench: Bench) -> Lease:
     run_id = bench.start("slow", publish=False, seconds=0)
-    lease = claim_step.claim(bench.ledger, run_id, "slow", 1, "w", timedelta(seconds=30))
+    lease = claim_step.claim(bench.ledger, run_id, "slow", 1, Claimant("w", timedelta(seconds=30)))
     assert lease is not None
     return lease
 
@@ -36,7 +36,7 @@ def test_a_renewal_that_comes_after_the_recorded_end_is_no_lost_lease(
     held = HeldLease(taken(bench), 0.0)
     heartbeat._held[id(held)] = held
     held.recording = True
-    finish_step.finish(bench.ledger, held.lease, "1", inputs=None, chain=None)
+    finish_step.finish(bench.ledger, held.lease, Success("1"))
     with caplog.at_level(logging.WARNING):
         assert heartbeat.confirm(held)
     assert caplog.messages == []
@@ -48,7 +48,7 @@ def test_a_claim_that_ended_while_its_handler_runs_is_a_lost_lease(
 ) -> None:
     held = HeldLease(taken(bench), 0.0)
     heartbeat._held[id(held)] = held
-    finish_step.finish(bench.ledger, held.lease, "1", inputs=None, chain=None)
+    finish_step.finish(bench.ledger, held.lease, Success("1"))
     with caplog.at_level(logging.WARNING):
         assert not heartbeat.confirm(held)
     assert caplog.messages == ["lease.lost"]

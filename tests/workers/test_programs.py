@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.errors import SettingsInvalid, UsageError
 from orchestrator.settings import Settings
-from orchestrator.workers.process.command import run_flower, run_worker
+from orchestrator.workers.process.command import WorkerOptions, run_flower, run_worker
 from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess, env_of
 from tests.workers.conftest import FLOWS, Bench
@@ -86,9 +86,9 @@ def test_celery_worker_runs_and_answers_inspect(bench: Bench) -> None:
 
 def test_bad_options_are_refused(settings: Settings) -> None:
     with pytest.raises(UsageError, match="Unknown pool `gevent`"):
-        run_worker(settings, pool="gevent")
+        run_worker(settings, WorkerOptions(pool="gevent"))
     with pytest.raises(UsageError, match="concurrency is 0"):
-        run_worker(settings, concurrency=0)
+        run_worker(settings, WorkerOptions(concurrency=0))
     with pytest.raises(SettingsInvalid, match="DATABASE_URL"):
         run_worker(Settings(broker_url=settings.broker_url))
 

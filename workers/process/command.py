@@ -3,6 +3,7 @@
 import ipaddress
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from celery.signals import worker_shutting_down
@@ -17,65 +18,66 @@ POOLS: Final = ("prefork", "threads", "solo")
 _THREADS: Final = 10
 
 
-def run_worker(
-    settings: Settings,
-    *,
-    pool: str = "prefork",
-    concurrency: int | None = None,
-    queues: Sequence[str] = (),
-    processes: int = 1,
-    name: str | None = None,
-    loglevel: str | None = None,
-    events: bool = False,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker works. `concurrency` is steps at a time per process: by default one per processor with prefork, ten
+    with threads. `queues`: by default those that its flows name."""
+
+    pool: str = "prefork"
+    concurrency: int | None = None
+    queues: Sequence[str] = ()
+    processes: int = 1
+    name: str | None = None
+    loglevel: str | None = None
+    events: bool = False
+
+    def check(self) -> None:
+        """
+        Raises:
+            UsageError: an option does not fit.
+        """
+        if self.pool not in POOLS:
+            raise UsageError(f"Unknown pool `{self.pool}`. Fix: choose one of {', '.join(POOLS)}.")
+        for option, value in (("concurrency", self.concurrency), ("processes", self.processes)):
+            if value is not None and value < 1:
+                raise UsageError(f"--{option} is {value}. Fix: give 1 or more.")
+
+    def hostname(self, index: int) -> str:
+        """What Celery calls the process with this number."""
+        given = f"{self.name or 'worker'}-{index}" if self.processes > 1 else self.name or f"worker-{os.getpid()}"
+        return given if "@" in given else f"{given}@%h"
+
+
+def run_worker(settings: Settings, options: WorkerOptions = WorkerOptions()) -> int:
     """Work until SIGTERM; then finish the running steps, give back the rest, and return.
 
-    `concurrency` is steps at a time per process: by default one per processor with prefork, ten with threads.
     With `processes` above one, this process only watches over that many workers.
 
     Raises:
         UsageError: an option or a setting does not fit.
     """
-    _check(settings, pool, concurrency, processes)
-
-    def one(index: int) -> int:
-        given = f"{name or 'worker'}-{index}" if processes > 1 else name or f"worker-{os.getpid()}"
-        hostname = given if "@" in given else f"{given}@%h"
-        return _work(settings, pool, concurrency, tuple(queues), hostname, loglevel or settings.log_level, events)
-
-    return one(1) if processes == 1 else supervise(one, processes)
-
-
-def _check(settings: Settings, pool: str, concurrency: int | None, processes: int) -> None:
     settings.require_database_url()
     settings.require_broker_url()
-    if pool not in POOLS:
-        raise UsageError(f"Unknown pool `{pool}`. Fix: choose one of {', '.join(POOLS)}.")
-    for option, value in (("concurrency", concurrency), ("processes", processes)):
-        if value is not None and value < 1:
-            raise UsageError(f"--{option} is {value}. Fix: give 1 or more.")
+    options.check()
+
+    def one(index: int) -> int:
+        return _work(settings, options, options.hostname(index))
+
+    return one(1) if options.processes == 1 else supervise(one, options.processes)
 
 
-def _work(
-    settings: Settings,
-    pool: str,
-    concurrency: int | None,
-    queues: tuple[str, ...],
-    hostname: str,
-    loglevel: str,
-    events: bool,
-) -> int:
+def _work(settings: Settings, options: WorkerOptions, hostname: str) -> int:
     app = make_app(settings)
     app.set_current()
     stops = _stops()
     try:
         worker = app.Worker(
             hostname=_node(hostname),
-            pool_cls=pool,
-            concurrency=concurrency or (_THREADS if pool == "threads" else None),
-            queues=",".join(queues) or None,
-            loglevel=loglevel,
-            task_events=events,
+            pool_cls=options.pool,
+            concurrency=options.concurrency or (_THREADS if options.pool == "threads" else None),
+            queues=",".join(options.queues) or None,
+            loglevel=options.loglevel or settings.log_level,
+            task_events=options.events,
             quiet=True,
         )
         worker.start()

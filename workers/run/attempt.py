@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from orchestrator.authoring.context import Context
 from orchestrator.authoring.retry_after import RetryAfter
-from orchestrator.core.facts import Chain, Finished, Lease, StepError
+from orchestrator.core.facts import Chain, Failure, Finished, Lease, StepError, Success
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import claim_step, fail_step, finish_step, release
 from orchestrator.engine.steps.kept import kept_traceback
@@ -222,7 +222,7 @@ class Attempt:
                 outage.wait(exc, "finish")
 
     def _record(self, output: str, tx: Connection | None = None) -> Finished:
-        return finish_step.finish(self._ledger, self._lease, output, inputs=self._inputs, chain=self._chain(), tx=tx)
+        return finish_step.finish(self._ledger, self._lease, Success(output, self._inputs, self._chain()), tx)
 
     def _in_transaction(self, kwargs: dict[str, Any]) -> tuple[Finished, float]:
         """The handler's SQL and the completion commit together, or not at all.
@@ -363,16 +363,8 @@ class Attempt:
 
         def record() -> Finished:
             try:
-                return fail_step.fail(
-                    self._ledger,
-                    self._lease,
-                    error,
-                    retryable=retryable,
-                    inputs=inputs,
-                    jitter=random.random(),
-                    status=status,
-                    delay=delay,
-                )
+                failure = Failure(error, retryable, status, inputs, random.random(), delay)
+                return fail_step.fail(self._ledger, self._lease, failure)
             except LeaseLost:
                 if outage.tried:  # the first try was recorded, or the keeper ended the claim: both are final
                     return Finished()

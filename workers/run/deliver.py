@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.core.facts import Dispatch, UnknownVersion
+from orchestrator.core.facts import Claimant, Dispatch, UnknownVersion
 from orchestrator.engine.steps import claim_step, release
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, SUPPRESSED, about, about_dispatch, log
@@ -81,10 +81,8 @@ def _claim(state: WorkerState, dispatch: Dispatch) -> HeldLease | UnknownVersion
                 if ours is not None:
                     return HeldLease(ours, first)
             asked = monotonic()
-            accepted = versions.accepted(dispatch.task)
-            found = claim_step.claim(
-                ledger, dispatch.run_id, dispatch.step_key, dispatch.number, owner, lease_for, accepted
-            )
+            by = Claimant(owner, lease_for, versions.accepted(dispatch.task))
+            found = claim_step.claim(ledger, dispatch.run_id, dispatch.step_key, dispatch.number, by)
             if not isinstance(found, UnknownVersion):
                 return HeldLease(found, asked) if found is not None else None
             if not versions.accepts(ledger, dispatch.task, found.manifest_hash):

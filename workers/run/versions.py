@@ -37,9 +37,9 @@ class Versions:
         self._handlers |= handlers
         self._judge(manifest)
 
-    def accepted(self, task: str) -> list[str]:
+    def accepted(self, task: str) -> tuple[str, ...]:
         """The manifest hashes to claim a step of this task for."""
-        return list(self._accepted.get(task, ()))
+        return self._accepted.get(task, ())
 
     def tasks(self, manifest_hash: str) -> frozenset[str]:
         """The tasks of a version that may be claimed for."""

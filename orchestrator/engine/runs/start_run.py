@@ -21,6 +21,7 @@ from orchestrator.core.schemas import misfit
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
+from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.errors import (
     Conflict,
     FlowDisabled,
@@ -30,7 +31,7 @@ from orchestrator.errors import (
     NotFound,
     UsageError,
 )
-from orchestrator.ledger import definitions, graph, starts
+from orchestrator.ledger import definitions, starts
 from orchestrator.ledger.borrowed import Borrowed, borrowed
 from orchestrator.ledger.starts import NewRun
 from orchestrator.ledger.tx import Ledger, refusal
@@ -183,7 +184,7 @@ def _insert(
         opened: list[Dispatch] = []
         if plan.goes_on_at_start:
             for run_id in sorted(ids):
-                opened += advance.begin(connection, plan, graph.lock(connection, run_id)).dispatches
+                opened += advance.begin(HeldRun.lock(ledger, connection, run_id)).dispatches
         return ids, tuple(opened)
 
     try:

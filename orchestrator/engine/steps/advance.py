@@ -9,19 +9,19 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from uuid import UUID
 
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.facts import Chain, Dispatch, Finished, Lease
-from orchestrator.core.planner import Node, Plan
+from orchestrator.core.facts import Dispatch, Finished, Lease, Success
+from orchestrator.core.planner import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
+from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.loops import close_loop, items_of, open_loop
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import claims, graph
-from orchestrator.ledger.graph import Ended, LockedRun
+from orchestrator.ledger.graph import Ended
 
 
 def fence(tx: Connection, lease: Lease) -> None:
@@ -46,21 +46,21 @@ def lost(lease: Lease) -> LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A worker that finished `lease` with `output` (JSON text) would take the next step itself."""
+class Completion:
+    """A worker finished `lease` with `success`; it would take the next step itself."""
 
-    chain: Chain
     lease: Lease
-    output: str
+    success: Success
 
-    def fits(self, target: Node) -> bool:
-        """The next step may stay with this worker: same queue and priority, and it has the handler."""
+    def stays(self, target: Node) -> bool:
+        """Whether the next step may stay with this worker: same queue and priority, and it has the handler."""
+        chain = self.success.chain
         same = target.queue == self.lease.queue and target.priority == self.lease.priority
-        return target.task in self.chain.handlers and same
+        return chain is not None and target.task in chain.handlers and same
 
     def taken(self, row: Any, target: Node) -> Lease:
         """The lease on the next step, from the row that tells of its claim."""
-        return claims.following(row, self.lease, target, json.loads(self.output))
+        return claims.following(row, self.lease, target, json.loads(self.success.output))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,7 @@ class _End:
 class _Wave:
     """What one transaction has found out so far."""
 
-    tx: Connection
-    plan: Plan
-    run: LockedRun
+    held: HeldRun
     ended: list[_End] = field(default_factory=list)
     """What has ended and was not looked at yet: one generation."""
     freed: list[str] = field(default_factory=list)
@@ -90,37 +88,30 @@ class _Wave:
 
 
 def after(
-    tx: Connection,
-    plan: Plan,
-    run: LockedRun,
-    ended: Mapping[str, StepStatus],
-    error: JsonValue = None,
-    offer: Offer | None = None,
+    held: HeldRun, ended: Mapping[str, StepStatus], error: JsonValue = None, by: Completion | None = None
 ) -> Finished:
     """Advance the run past the steps that just ended; end it when nothing is left.
 
     `error` explains the failure among `ended`, if there is one, to who reads the run. When exactly one step may go now
-    and it fits the `offer`, it is claimed in this transaction instead of dispatched.
+    and may stay with the worker that is done, it is claimed in this transaction instead of dispatched.
     """
-    if run.halt is not None:
-        return _halted(tx, run)
-    return _run_out(_Wave(tx, plan, run, [_End(key, status, error) for key, status in ended.items()]), offer)
+    if held.run.halt is not None:
+        return _halted(held)
+    return _run_out(_Wave(held, [_End(key, status, error) for key, status in ended.items()]), by)
 
 
-def begin(tx: Connection, plan: Plan, run: LockedRun) -> Finished:
+def begin(held: HeldRun) -> Finished:
     """Open the loops that wait for nothing; the start statement dispatched the plain steps. A run without steps
     ends."""
-    if not plan.nodes:
-        graph.end_run(tx, run.id, RunStatus.SUCCEEDED)
+    if not held.plan.nodes:
+        graph.end_run(held.tx, held.id, RunStatus.SUCCEEDED)
         return Finished(run_status=RunStatus.SUCCEEDED)
-    return open_loops(tx, plan, run, [node for node in plan.roots() if node.is_loop])
+    return open_loops(held, [node for node in held.plan.roots() if node.is_loop])
 
 
-def open_loops(
-    tx: Connection, plan: Plan, run: LockedRun, loops: Iterable[Node], full: Iterable[Node] = ()
-) -> Finished:
+def open_loops(held: HeldRun, loops: Iterable[Node], full: Iterable[Node] = ()) -> Finished:
     """Open `loops`; close those of `full`, which have every child's output already."""
-    wave = _Wave(tx, plan, run)
+    wave = _Wave(held)
     for node in loops:
         _open(wave, node)
     for node in full:
@@ -128,28 +119,28 @@ def open_loops(
     return _run_out(wave)
 
 
-def _run_out(wave: _Wave, offer: Offer | None = None) -> Finished:
+def _run_out(wave: _Wave, by: Completion | None = None) -> Finished:
     while wave.ended:
         generation, wave.ended = wave.ended, []
         _generation_ended(wave, generation)
-    following = _hand_on(wave, offer)
+    following = _hand_on(wave, by)
     return replace(_settle(wave), next=following)
 
 
 def _generation_ended(wave: _Wave, ended: Sequence[_End]) -> None:
     """One statement for all that waited for these, however many are skipped; then the next generation."""
-    plain = [end for end in ended if wave.plan.node(end.key).loop is None]
+    plain = [end for end in ended if wave.held.plan.node(end.key).loop is None]
     _count_failures(wave, {end.key: end.error for end in plain if end.status is StepStatus.FAILED})
-    waiting = {row.step_key: row for row in graph.predecessors_ended(wave.tx, wave.run.id, _counts(wave, plain))}
+    waiting = {row.step_key: row for row in graph.predecessors_ended(wave.held.tx, wave.held.id, _counts(wave, plain))}
     # A sink; or a step that was retried after its successors had run on its failure: nothing waits for it any more.
-    wave.sinks += sum(not any(edge.target in waiting for edge in wave.plan.nodes[end.key].edges) for end in plain)
+    wave.sinks += sum(not any(edge.target in waiting for edge in wave.held.plan.nodes[end.key].edges) for end in plain)
     skipped = [key for key, row in waiting.items() if row.status == StepStatus.SKIPPED]
     _count_failures(wave, dict.fromkeys(_asked_for_failure(wave, skipped)))
     wave.ended += [_End(key, StepStatus.SKIPPED) for key in skipped]
     for key in (key for key, row in waiting.items() if row.status == StepStatus.BLOCKED and row.deps_open == 0):
-        _go(wave, wave.plan.nodes[key])
+        _go(wave, wave.held.plan.nodes[key])
     for end in ended:
-        loop = wave.plan.node(end.key).loop
+        loop = wave.held.plan.node(end.key).loop
         if loop is not None:
             _child_ended(wave, loop, end.status)
 
@@ -158,8 +149,8 @@ def _counts(wave: _Wave, ended: Iterable[_End]) -> dict[str, Ended]:
     """By step that waits: what it waits for no more."""
     counts: dict[str, Ended] = {}
     for end in ended:
-        for edge in wave.plan.nodes[end.key].edges:
-            before = counts.get(edge.target) or Ended(0, 0, wave.plan.nodes[edge.target].asked)
+        for edge in wave.held.plan.nodes[end.key].edges:
+            before = counts.get(edge.target) or Ended(0, 0, wave.held.plan.nodes[edge.target].asked)
             unmet = before.unmet + (end.status not in edge.accepted)
             counts[edge.target] = replace(before, count=before.count + 1, unmet=unmet)
     return counts
@@ -175,35 +166,35 @@ def _go(wave: _Wave, node: Node) -> None:
 def _count_failures(wave: _Wave, failed: Mapping[str, JsonValue]) -> None:
     """Count those that fail the run: no step that asked for the failure runs, ran or may still. By key, the error, or
     None where it is to be looked up."""
-    nodes = wave.plan.nodes
+    nodes = wave.held.plan.nodes
     handlers = {handler for key in failed for handler in nodes[key].handlers}
-    states = graph.statuses(wave.tx, wave.run.id, sorted(handlers | failed.keys())) if handlers else {}
+    states = graph.statuses(wave.held.tx, wave.held.id, sorted(handlers | failed.keys())) if handlers else {}
     for key, error in failed.items():
-        if not nodes[key].handlers or wave.plan.unhandled(key, states):
+        if not nodes[key].handlers or wave.held.plan.unhandled(key, states):
             wave.failures += 1
-            wave.error = wave.error or error or graph.failure(wave.tx, wave.run.id, key)
+            wave.error = wave.error or error or graph.failure(wave.held.tx, wave.held.id, key)
 
 
 def _asked_for_failure(wave: _Wave, skipped: Iterable[str]) -> Iterator[str]:
     """A failure counts after all when the last step that asked for it has been skipped."""
     for key in skipped:
-        asked = wave.plan.nodes[key].definition.run_after.items()
+        asked = wave.held.plan.nodes[key].definition.run_after.items()
         yield from (name for name, accepted in asked if StepStatus.FAILED in accepted)
 
 
-def _hand_on(wave: _Wave, offer: Offer | None) -> Lease | None:
+def _hand_on(wave: _Wave, by: Completion | None) -> Lease | None:
     """Claim the only step that may go for the finishing worker, or dispatch all that may."""
-    if offer is not None and len(wave.freed) == 1 and not wave.dispatches:
-        target = wave.plan.node(wave.freed[0])
-        if offer.fits(target):
-            row = graph.take(wave.tx, wave.run.id, wave.freed[0], offer.lease.owner, offer.chain.lease)
-            return offer.taken(row, target)
-    wave.dispatches += graph.ready(wave.tx, wave.run.id, wave.freed, StepEvent.UNBLOCK)
+    if by is not None and by.success.chain is not None and len(wave.freed) == 1 and not wave.dispatches:
+        target = wave.held.plan.node(wave.freed[0])
+        if by.stays(target):
+            row = graph.take(wave.held.tx, wave.held.id, wave.freed[0], by.lease.owner, by.success.chain.lease)
+            return by.taken(row, target)
+    wave.dispatches += graph.ready(wave.held.tx, wave.held.id, wave.freed, StepEvent.UNBLOCK)
     return None
 
 
 def _open(wave: _Wave, node: Node) -> None:
-    opened = open_loop(wave.tx, wave.run.id, node, items_of(wave.tx, wave.run.id, node))
+    opened = open_loop(wave.held.tx, wave.held.id, node, items_of(wave.held.tx, wave.held.id, node))
     fp("expand.inserted")
     wave.dispatches += opened.dispatches
     if opened.ended is not None:
@@ -211,36 +202,36 @@ def _open(wave: _Wave, node: Node) -> None:
 
 
 def _close(wave: _Wave, node: Node, failed: int) -> _End:
-    closed = close_loop(wave.tx, wave.run.id, node, failed)
+    closed = close_loop(wave.held.tx, wave.held.id, node, failed)
     return _End(node.key, closed.ended or StepStatus.FAILED, closed.error)
 
 
 def _child_ended(wave: _Wave, loop_key: str, status: StepStatus) -> None:
-    node = wave.plan.nodes[loop_key]
-    count = graph.child_ended(wave.tx, wave.run.id, loop_key, failed=int(status is not StepStatus.SUCCEEDED))
+    node = wave.held.plan.nodes[loop_key]
+    count = graph.child_ended(wave.held.tx, wave.held.id, loop_key, failed=int(status is not StepStatus.SUCCEEDED))
     if count is None:
         return
     if count.open == 0:
         wave.ended.append(_close(wave, node, count.failed))
     else:
-        wave.freed += _next_child(wave.tx, wave.run.id, node, count.next)
+        wave.freed += _next_child(wave.held, node, count.next)
 
 
-def make_room(tx: Connection, run_id: UUID, loop: Node) -> tuple[Dispatch, ...]:
+def make_room(held: HeldRun, loop: Node) -> tuple[Dispatch, ...]:
     """Let one more child in while another waits for its back-off. A `concurrency` the user set counts waiting
     children."""
     if loop.definition.concurrency is not None:
         return ()
-    keys = _next_child(tx, run_id, loop, graph.let_in_one_more(tx, run_id, loop.key))
-    return graph.ready(tx, run_id, keys, StepEvent.UNBLOCK)
+    keys = _next_child(held, loop, graph.let_in_one_more(held.tx, held.id, loop.key))
+    return graph.ready(held.tx, held.id, keys, StepEvent.UNBLOCK)
 
 
-def _next_child(tx: Connection, run_id: UUID, loop: Node, index: int | None) -> list[str]:
+def _next_child(held: HeldRun, loop: Node, index: int | None) -> list[str]:
     """The next child that the loop's window held back."""
     if index is None or loop.body is None:
         return []
     if index < 0:
-        return graph.waiting_children(tx, run_id, loop, 1, start=-1 - index)
+        return graph.waiting_children(held.tx, held.id, loop, 1, start=-1 - index)
     return [f"{loop.key}.{index - 1}.{loop.body.key}"]
 
 
@@ -248,19 +239,21 @@ def _settle(wave: _Wave) -> Finished:
     dispatches = tuple(wave.dispatches)
     if not wave.sinks and not wave.failures:
         return Finished(dispatches=dispatches)
+    tx, run_id = wave.held.tx, wave.held.id
     error = wave.error if wave.failures else None
-    sinks_open, failures = graph.count_run(wave.tx, wave.run.id, sinks=wave.sinks, failures=wave.failures, error=error)
+    sinks_open, failures = graph.count_run(tx, run_id, sinks=wave.sinks, failures=wave.failures, error=error)
     if sinks_open:
         return Finished(dispatches=dispatches)
     status = RunStatus.FAILED if failures else RunStatus.SUCCEEDED
-    graph.end_run(wave.tx, wave.run.id, status)
+    graph.end_run(tx, run_id, status)
     return Finished(dispatches=dispatches, run_status=status)
 
 
-def _halted(tx: Connection, run: LockedRun) -> Finished:
+def _halted(held: HeldRun) -> Finished:
     """A cancelled or timed-out run starts nothing more; it ends with its last handler."""
+    run = held.run
     assert run.halt is not None
-    if run.status not in FINAL_RUN and not graph.any_claimed(tx, run.id):
-        graph.end_run(tx, run.id, run.halt)
+    if run.status not in FINAL_RUN and not graph.any_claimed(held.tx, run.id):
+        graph.end_run(held.tx, run.id, run.halt)
         return Finished(run_status=run.halt)
     return Finished()

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
@@ -10,36 +9,28 @@ from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from orchestrator.core.expressions import Scope, resolve
-from orchestrator.core.facts import Lease, UnknownVersion
+from orchestrator.core.facts import Claimant, Lease, UnknownVersion
 from orchestrator.core.planner import TRIGGER
 from orchestrator.engine.faults import fp
 from orchestrator.ledger import claims
 from orchestrator.ledger.tx import Ledger
 
 
-def claim(
-    ledger: Ledger,
-    run_id: UUID,
-    step_key: str,
-    number: int,
-    owner: str,
-    lease: timedelta,
-    accepted: list[str] | None = None,
-) -> Lease | UnknownVersion | None:
-    """Take a dispatched step for `owner`; None when the message is a duplicate or stale (it is counted).
+def claim(ledger: Ledger, run_id: UUID, step_key: str, number: int, by: Claimant) -> Lease | UnknownVersion | None:
+    """Take the step of dispatch `number`; None when the message is a duplicate or stale (it is counted).
 
-    `accepted` holds the versions (manifest hashes) that the caller has read and can run, None all there are: of another
-    one nothing is taken, so that a release that cannot read it, or whose handler does not fit, costs no attempt.
-    One statement, one commit. When the database goes away the outcome is unknown: ask `owned`.
+    Of a version that the claimant does not accept nothing is taken, so that a release that cannot read it, or whose
+    handler does not fit, costs no attempt. One statement, one commit. When the database goes away the outcome is
+    unknown: ask `owned`.
     """
     fp("claim.before")
     with ledger.auto() as tx:
-        row = claims.claim(tx, run_id, step_key, number, owner, lease, accepted)
+        row = claims.claim(tx, run_id, step_key, number, by)
         if row is None:
-            return claims.suppressed(tx, run_id, step_key, number, accepted)
+            return claims.suppressed(tx, run_id, step_key, number, by)
     fp("claim.committed")
     node = ledger.plan(row.manifest_hash).node(step_key)
-    return claims.as_lease(row, run_id, step_key, owner, transactional=node.definition.transactional)
+    return claims.as_lease(row, run_id, step_key, by.owner, transactional=node.definition.transactional)
 
 
 def owned(ledger: Ledger, run_id: UUID, step_key: str, owner: str) -> Lease | None:

@@ -1,20 +1,22 @@
 """Record a success, advance the run, and hand the finishing worker its next step."""
 
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.core.facts import Chain, Finished, Lease
+from orchestrator.core.facts import Finished, Lease, Success
 from orchestrator.core.planner import Node, Path
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance, claim_step
-from orchestrator.engine.steps.advance import Offer
+from orchestrator.engine.steps.advance import Completion
+from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.kept import kept_inputs
 from orchestrator.errors import OutputInvalid
 from orchestrator.ledger import finishes, graph
-from orchestrator.ledger.graph import OUTPUT_LIMIT
+from orchestrator.ledger.graph import OUTPUT_LIMIT, AttemptEnd
 from orchestrator.ledger.tx import Ledger, refusal
 
 LARGE_OUTPUT: Final = 8_000_000
@@ -34,16 +36,8 @@ def check_size(output: str) -> None:
         )
 
 
-def finish(
-    ledger: Ledger,
-    lease: Lease,
-    output: str,
-    *,
-    inputs: str | None,
-    chain: Chain | None,
-    tx: Connection | None = None,
-) -> Finished:
-    """Record the output (JSON text) of a claimed step, in one commit with everything that follows from it.
+def finish(ledger: Ledger, lease: Lease, done: Success, tx: Connection | None = None) -> Finished:
+    """Record the success of a claimed step, in one commit with everything that follows from it.
 
     With `tx` the caller commits: the writes of a transactional step and its completion are one transaction.
     When the database goes away the outcome is unknown: ask `settled`.
@@ -52,74 +46,71 @@ def finish(
         LeaseLost: another worker owns the step, or it was ended; nothing was written.
     """
     fp("finish.before")
-    kept = kept_inputs(inputs)
+    if done.inputs is not None and kept_inputs(done.inputs) is None:
+        done = replace(done, inputs=None)
     node = ledger.plan(lease.manifest_hash).node(lease.step_key)
-    offer = Offer(chain, lease, output) if chain is not None else None
+    completion = Completion(lease, done)
     finished = None
-    if node.path is not Path.GENERAL and len(output) < LARGE_OUTPUT:
-        finished = _in_one_statement(ledger, lease, node, output, kept, offer, tx)
+    if node.path is not Path.GENERAL and len(done.output) < LARGE_OUTPUT:
+        finished = _in_one_statement(ledger, completion, node, tx)
     if finished is None:
-        finished = _general(ledger, lease, output, kept, offer, tx)
+        finished = _general(ledger, completion, tx)
     if tx is None:
         fp("finish.committed")
     return finished
 
 
-def _in_one_statement(
-    ledger: Ledger,
-    lease: Lease,
-    node: Node,
-    output: str,
-    inputs: str | None,
-    offer: Offer | None,
-    tx: Connection | None,
-) -> Finished | None:
+def _in_one_statement(ledger: Ledger, completion: Completion, node: Node, tx: Connection | None) -> Finished | None:
     """None when the statement found that this is a case for the general path; then it wrote nothing."""
+    target = _target(ledger, completion.lease, node)
     try:
         if tx is not None:
             with tx.begin_nested():  # a refusal must not end the caller's transaction
-                return _fast(ledger, tx, lease, node, output, inputs, offer)
+                return _fast(tx, completion, node, target)
         with ledger.auto() as auto:
-            return _fast(ledger, auto, lease, node, output, inputs, offer)
+            return _fast(auto, completion, node, target)
     except DBAPIError as exc:
         if refusal(exc) is None:
             raise
         return None
 
 
-def _fast(
-    ledger: Ledger, tx: Connection, lease: Lease, node: Node, output: str, inputs: str | None, offer: Offer | None
-) -> Finished | None:
-    if node.path is Path.SINK:
-        row = finishes.sink(tx, lease, output, inputs)
-        return row and Finished(run_status=RunStatus(row.run_status) if row.run_status else None)
-    target = ledger.plan(lease.manifest_hash).nodes[node.only_successor] if node.path is Path.MID else node
-    offered = offer.chain if offer is not None and offer.fits(target) else None
+def _target(ledger: Ledger, lease: Lease, node: Node) -> Node | None:
+    """The one step that may go when this one ends: its successor, or another child of its loop."""
     if node.path is Path.MID:
-        row = finishes.mid(tx, lease, node, output, inputs, offered)
-    else:
-        row = finishes.child(tx, lease, node, output, inputs, offered)
+        return ledger.plan(lease.manifest_hash).nodes[node.only_successor]
+    return node if node.path is Path.CHILD else None
+
+
+def _fast(tx: Connection, completion: Completion, node: Node, target: Node | None) -> Finished | None:
+    lease, done = completion.lease, completion.success
+    if target is None:
+        row = finishes.sink(tx, lease, done)
+        return row and Finished(run_status=RunStatus(row.run_status) if row.run_status else None)
+    if not completion.stays(target):
+        done = replace(done, chain=None)
+    row = (finishes.mid if node.path is Path.MID else finishes.child)(tx, lease, node, done)
     if row is None:
         return None
-    following = offer.taken(row, target) if offer is not None and row.next_status == "running" else None
+    following = completion.taken(row, target) if row.next_status == "running" else None
     return Finished(next=following, dispatches=finishes.dispatch_of(row, lease))
 
 
-def _general(
-    ledger: Ledger, lease: Lease, output: str, inputs: str | None, offer: Offer | None, tx: Connection | None
-) -> Finished:
+def _general(ledger: Ledger, completion: Completion, tx: Connection | None) -> Finished:
+    lease, done = completion.lease, completion.success
+
     def work(connection: Connection) -> Finished:
-        if len(output) >= LARGE_OUTPUT:
+        if len(done.output) >= LARGE_OUTPUT:
             graph.take_time(connection)
-        run = graph.lock(connection, lease.run_id)
+        held = HeldRun.lock(ledger, connection, lease.run_id)
         advance.fence(connection, lease)
-        if not graph.end_step(connection, run.id, lease.step_key, StepEvent.SUCCEED, StepStatus.SUCCEEDED):
+        if not graph.end_step(connection, held.id, lease.step_key, StepEvent.SUCCEED):
             raise advance.lost(lease)
-        graph.end_attempt(connection, run.id, lease.step_key, lease.attempt, "succeeded", inputs=inputs)
-        graph.put_output(connection, run.id, lease.step_key, output)
-        graph.event(connection, run.id, "step.succeeded", lease.step_key, lease.attempt)
-        ended = {lease.step_key: StepStatus.SUCCEEDED}
-        return advance.after(connection, ledger.plan(run.manifest_hash), run, ended, offer=offer)
+        end = AttemptEnd("succeeded", inputs=done.inputs)
+        graph.end_attempt(connection, held.id, lease.step_key, lease.attempt, end)
+        graph.put_output(connection, held.id, lease.step_key, done.output)
+        graph.event(connection, held.id, "step.succeeded", lease.step_key, lease.attempt)
+        return advance.after(held, {lease.step_key: StepStatus.SUCCEEDED}, by=completion)
 
     if tx is None:
         return ledger.retry(work)

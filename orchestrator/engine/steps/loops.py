@@ -62,7 +62,7 @@ def open_loop(tx: Connection, run_id: UUID, node: Node, items: Items) -> LoopCha
     dispatches = graph.expand(tx, run_id, node, items)
     if length == 0:
         graph.collect(tx, run_id, node.key)
-        graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED, StepStatus.SUCCEEDED)
+        graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED)
         graph.event(tx, run_id, "step.succeeded", node.key)
         return LoopChange(ended=StepStatus.SUCCEEDED)
     return LoopChange(dispatches=dispatches)
@@ -81,7 +81,7 @@ def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopCha
     if not failed:
         if not graph.collect(tx, run_id, node.key):
             return _failed(tx, run_id, node, _TOO_LARGE)
-        graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED, StepStatus.SUCCEEDED)
+        graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED)
         graph.event(tx, run_id, "step.succeeded", node.key)
         return LoopChange(ended=StepStatus.SUCCEEDED)
     first = graph.first_failure(tx, run_id, node.key)
@@ -92,7 +92,7 @@ def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopCha
 
 def _failed(tx: Connection, run_id: UUID, node: Node, message: str, step: str | None = None) -> LoopChange:
     """`step` is whose failure it was, if not the loop's own."""
-    graph.end_step(tx, run_id, node.key, StepEvent.FAIL, StepStatus.FAILED, reason=message)
+    graph.end_step(tx, run_id, node.key, StepEvent.FAIL, reason=message)
     graph.event(tx, run_id, "step.failed", node.key, facts={"reason": message})
     error: JsonValue = {"step": step or node.key, "type": "LoopFailed", "message": message}
     return LoopChange(ended=StepStatus.FAILED, error=error)

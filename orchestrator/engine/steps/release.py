@@ -11,7 +11,9 @@ from orchestrator.core.states import StepEvent
 from orchestrator.engine.batches import run_batches
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance, fail_step
+from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.ledger import controls, graph, sweeps
+from orchestrator.ledger.graph import AttemptEnd
 from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
 
@@ -30,11 +32,11 @@ def release(ledger: Ledger, lease: Lease) -> tuple[Dispatch, ...]:
 
 def _cancel(ledger: Ledger, tx: Connection, lease: Lease) -> None:
     """Nobody may claim a step of a halted run: given back, it would keep the run open for ever."""
-    run = graph.lock(tx, lease.run_id)
-    if run.halt is None or graph.end_claim(tx, run.id, lease.step_key, lease.fence, lease.owner) is None:
+    held = HeldRun.lock(ledger, tx, lease.run_id)
+    if held.run.halt is None or graph.end_claim(tx, held.id, lease.step_key, lease.fence, lease.owner) is None:
         return
-    graph.end_attempt(tx, run.id, lease.step_key, lease.attempt, "cancelled")
-    fail_step.cancelled(tx, ledger.plan(run.manifest_hash), run, lease.step_key, lease.attempt)
+    graph.end_attempt(tx, held.id, lease.step_key, lease.attempt, AttemptEnd("cancelled"))
+    fail_step.cancelled(held, lease.step_key, lease.attempt)
 
 
 def undone(ledger: Ledger, lease: Lease, error: StepError, *, crash_limit: int | None) -> Finished:
@@ -49,18 +51,17 @@ def undone(ledger: Ledger, lease: Lease, error: StepError, *, crash_limit: int |
 
 
 def _undo(ledger: Ledger, tx: Connection, lease: Lease, error: StepError, crash_limit: int | None) -> Finished:
-    run = graph.lock(tx, lease.run_id)
+    held = HeldRun.lock(ledger, tx, lease.run_id)
     advance.fence(tx, lease)
-    graph.end_attempt(tx, run.id, lease.step_key, lease.attempt, "crashed", error)
-    plan = ledger.plan(run.manifest_hash)
-    if run.halt is not None:
-        return fail_step.cancelled(tx, plan, run, lease.step_key, lease.attempt)
+    graph.end_attempt(tx, held.id, lease.step_key, lease.attempt, AttemptEnd("crashed", error))
+    if held.run.halt is not None:
+        return fail_step.cancelled(held, lease.step_key, lease.attempt)
     if crash_limit is not None:
-        if controls.crashes(tx, run.id, lease.step_key) >= crash_limit:
-            return fail_step.failed(tx, plan, run, lease.step_key, lease.attempt, error, crashed=1)
-        controls.charge_crash(tx, run.id, lease.step_key)
-    graph.event(tx, run.id, "step.undone", lease.step_key, lease.attempt, {"error": error.message[:500]})
-    return Finished(dispatches=graph.ready(tx, run.id, [lease.step_key], StepEvent.LEASE_EXPIRE))
+        if controls.crashes(tx, held.id, lease.step_key) >= crash_limit:
+            return fail_step.failed(held, lease.step_key, lease.attempt, error, crashed=True)
+        controls.charge_crash(tx, held.id, lease.step_key)
+    graph.event(tx, held.id, "step.undone", lease.step_key, lease.attempt, {"error": error.message[:500]})
+    return Finished(dispatches=graph.ready(tx, held.id, [lease.step_key], StepEvent.LEASE_EXPIRE))
 
 
 def end_owned(
@@ -108,15 +109,15 @@ def end_lost(ledger: Ledger, row: Row[Any], *, dead: bool = False) -> tuple[Disp
 
 
 def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> tuple[Dispatch, ...] | None:
-    run = graph.lock(tx, row.run_id)
+    held = HeldRun.lock(ledger, tx, row.run_id)
     if graph.end_claim(tx, row.run_id, row.step_key, row.version, expired=not dead) is None:
         return None
-    plan = ledger.plan(run.manifest_hash)
     error = StepError("WorkerLost", _why(row))
-    graph.end_attempt(tx, run.id, row.step_key, row.attempt, "released" if row.deploy else "crashed", error)
-    if run.halt is not None:
-        return fail_step.cancelled(tx, plan, run, row.step_key, row.attempt).dispatches
-    return fail_step.failed(tx, plan, run, row.step_key, row.attempt, error, crashed=0 if row.deploy else 1).dispatches
+    end = AttemptEnd("released" if row.deploy else "crashed", error)
+    graph.end_attempt(tx, held.id, row.step_key, row.attempt, end)
+    if held.run.halt is not None:
+        return fail_step.cancelled(held, row.step_key, row.attempt).dispatches
+    return fail_step.failed(held, row.step_key, row.attempt, error, crashed=not row.deploy).dispatches
 
 
 def _why(row: Row[Any]) -> str:

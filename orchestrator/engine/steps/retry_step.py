@@ -12,6 +12,7 @@ from orchestrator.core.planner import WINDOW, Node, Plan
 from orchestrator.core.reopen import Reset, compensated, reopen
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.steps import advance
+from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import controls, graph
 from orchestrator.ledger.controls import Reopened
@@ -58,13 +59,9 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force:
             by=by,
             steps=[step_key] if step_key else sorted(seeds | {key for key, failed in children.items() if failed}),
         )
-        again = replace(run, status=RunStatus.RUNNING, halt=None)
+        again = HeldRun(ledger, tx, replace(run, status=RunStatus.RUNNING, halt=None))
         return _reset(
-            tx,
-            plan,
-            again,
-            reset,
-            {key: children.get(key, []) for key in opened & (reset.waits.keys() | children.keys())},
+            again, reset, {key: children.get(key, []) for key in opened & (reset.waits.keys() | children.keys())}
         )
 
     return ledger.retry(work)
@@ -132,21 +129,20 @@ def _children(
     }
 
 
-def _reset(
-    tx: Connection, plan: Plan, run: LockedRun, reset: Reset, reopened: Mapping[str, list[str]]
-) -> tuple[Dispatch, ...]:
+def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]]) -> tuple[Dispatch, ...]:
     """`reopened`: loops that have their children, with those of them to run again."""
-    controls.reset_blocked(tx, run.id, reset.waits)
+    tx, plan = held.tx, held.plan
+    controls.reset_blocked(tx, held.id, reset.waits)
     dispatches: list[Dispatch] = []
     full: list[Node] = []
     for loop, failed in reopened.items():
-        let_in, is_full = _reopen_loop(tx, plan.nodes[loop], run.id, failed)
+        let_in, is_full = _reopen_loop(tx, plan.nodes[loop], held.id, failed)
         dispatches += let_in
         full += [plan.nodes[loop]] if is_full else []
     free = [plan.nodes[key] for key, wait in reset.waits.items() if wait == (0, 0) and key not in reopened]
-    dispatches += graph.ready(tx, run.id, [node.key for node in free if not node.is_loop], StepEvent.UNBLOCK)
+    dispatches += graph.ready(tx, held.id, [node.key for node in free if not node.is_loop], StepEvent.UNBLOCK)
     loops = [node for node in free if node.is_loop]
-    return (*dispatches, *advance.open_loops(tx, plan, run, loops, full).dispatches)
+    return (*dispatches, *advance.open_loops(held, loops, full).dispatches)
 
 
 def _reopen_loop(tx: Connection, loop: Node, run_id: UUID, failed: list[str]) -> tuple[tuple[Dispatch, ...], bool]:

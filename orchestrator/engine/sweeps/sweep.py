@@ -9,11 +9,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.durations import format_duration
-from orchestrator.core.facts import Dispatch, Overrun, StepError, Swept
+from orchestrator.core.facts import Dispatch, Failure, Overrun, StepError, Swept
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs.cancel_run import stop
 from orchestrator.engine.steps import fail_step
+from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.release import end_lost
 from orchestrator.engine.sweeps.walk import PAGE, Walk
 from orchestrator.ledger import graph, sweeps
@@ -84,15 +85,14 @@ def queue_timeouts(ledger: Ledger, walk: Walk | None = None) -> Swept:
 
 
 def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Dispatch, ...] | None:
-    run = graph.lock(tx, row.run_id)
+    held = HeldRun.lock(ledger, tx, row.run_id)
     found = sweeps.still_ready(tx, row.run_id, row.step_key, row.dispatch_no)
-    if found is None or run.halt is not None:
+    if found is None or held.run.halt is not None:
         return None
     error = StepError(
         "QueueTimeout", f"no worker claimed it within its queue_timeout of {format_duration(found.queue_timeout)}", None
     )
-    plan = ledger.plan(run.manifest_hash)
-    return fail_step.failed(tx, plan, run, row.step_key, None, error, StepEvent.QUEUE_TIMEOUT).dispatches
+    return fail_step.failed(held, row.step_key, None, error, by=StepEvent.QUEUE_TIMEOUT).dispatches
 
 
 def overruns(ledger: Ledger, owner_prefix: str, walk: Walk | None = None) -> list[Overrun]:
@@ -118,27 +118,17 @@ def overruns(ledger: Ledger, owner_prefix: str, walk: Walk | None = None) -> lis
 
 
 def _stop(ledger: Ledger, tx: Connection, row: Row[Any]) -> Overrun | None:
-    run = graph.lock(tx, row.run_id)
+    held = HeldRun.lock(ledger, tx, row.run_id)
     attempt = graph.end_claim(tx, row.run_id, row.step_key, row.version)
     if attempt is None:
         return None
-    plan = ledger.plan(run.manifest_hash)
     why: Literal["timeout", "cancel"] = "timeout" if row.timed_out else "cancel"
-    limit = plan.node(row.step_key).definition.timeout
+    limit = held.plan.node(row.step_key).definition.timeout
     error = (
         StepError("StepTimeout", f"it ran longer than its timeout of {limit and format_duration(limit)}", None)
         if row.timed_out
         else StepError("Cancelled", "it did not stop within the grace after the run was halted", None)
     )
-    finished = fail_step.ended_badly(
-        tx,
-        plan,
-        run,
-        row.step_key,
-        attempt,
-        error,
-        True,
-        random.random(),
-        "timed_out" if row.timed_out else "cancelled",
-    )
+    failure = Failure(error, status="timed_out" if row.timed_out else "cancelled", jitter=random.random())
+    finished = fail_step.ended_badly(held, row.step_key, attempt, failure)
     return Overrun(row.run_id, row.step_key, row.version, row.owner, why, finished.dispatches)

@@ -1,0 +1,37 @@
+"""A run while a transaction holds its row: what the general path works on."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from orchestrator.core.planner import Plan
+from orchestrator.ledger import graph
+from orchestrator.ledger.graph import LockedRun
+from orchestrator.ledger.tx import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRun:
+    """The run, its plan, and the transaction that holds it."""
+
+    ledger: Ledger
+    tx: Connection
+    run: LockedRun
+
+    @classmethod
+    def lock(cls, ledger: Ledger, tx: Connection, run_id: UUID, *, against_claims: bool = False) -> "HeldRun":
+        """
+        Raises:
+            RunNotFound: no such run.
+        """
+        return cls(ledger, tx, graph.lock(tx, run_id, against_claims=against_claims))
+
+    @property
+    def id(self) -> UUID:
+        return self.run.id
+
+    @property
+    def plan(self) -> Plan:
+        """Of the version that the run is pinned to."""
+        return self.ledger.plan(self.run.manifest_hash)
