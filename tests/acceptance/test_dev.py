@@ -90,9 +90,9 @@ def test_a_killed_worker_is_replaced_and_the_flow_runs_on_it(project: Path) -> N
         (worker,) = dev.info["pids"]["workers"]
         children = {child.pid for child in psutil.Process(worker).children(recursive=True)}
         os.kill(worker, signal.SIGKILL)
-        eventually(lambda: dev.state.pids.workers not in ((), (worker,)), timeout=20, message="no new worker")
+        eventually(lambda: dev.state.pids.workers not in ((), (worker,)), message="no new worker")
         assert "HELLO BOB" in greeting(project, "Bob")
-        eventually(lambda: not alive(children), timeout=20, message="pool children outlived their worker")
+        eventually(lambda: not alive(children), message="pool children outlived their worker")
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_an_idempotency_key_gives_the_first_run_again(cli: Cli, stack: Client) -
 
 def _play(client: Client, fails: bool) -> threading.Thread:
     def work() -> None:
-        row = eventually(lambda: client.runs(status="pending"), timeout=20)[0]
+        row = eventually(lambda: client.runs(status="pending"))[0]
         if fails:
             play.fail(client.ledger, row.id, "greet", "no greeting")
         else:
@@ -394,7 +394,7 @@ def test_a_start_without_a_worker_says_that_it_waits(cli: Cli, stack: Client) ->
 
 def test_a_long_wait_is_told_what_goes_on(cli: Cli, stack: Client) -> None:
     def work() -> None:
-        row = eventually(lambda: stack.runs(status="pending"), timeout=20)[0]
+        row = eventually(lambda: stack.runs(status="pending"))[0]
         threading.Event().wait(1.5)
         play.finish_hello(stack.ledger, row.id)
 

@@ -90,7 +90,7 @@ def test_a_second_dev_on_one_data_directory_is_refused(tmp_path: Path) -> None:
 
 def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path) -> None:
     dev = start(tmp_path / "data")
-    eventually(lambda: "started PostgreSQL" in dev.messages, timeout=30)
+    eventually(lambda: "started PostgreSQL" in dev.messages)
     servers = {process.pid for process in psutil.Process(dev.process.pid).children(recursive=True)}
     assert dev.stop() == 0
     assert alive(servers) == set()
@@ -148,7 +148,7 @@ def test_a_full_disk_does_not_end_it_and_leaves_its_state_file_whole(tmp_path: P
         resource.prlimit(dev.process.pid, resource.RLIMIT_FSIZE, (0, hard))
         before = {child.pid for child in psutil.Process(dev.process.pid).children()}
         os.kill(worker, signal.SIGKILL)
-        eventually(lambda: {child.pid for child in psutil.Process(dev.process.pid).children()} - before, timeout=20)
+        eventually(lambda: {child.pid for child in psutil.Process(dev.process.pid).children()} - before)
         time.sleep(1)  # several looks, each of which fails to write
         assert dev.process.poll() is None
         assert dev.state.pids.workers == (worker,), "the file of before is whole"

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,16 +70,14 @@ def test_ctrl_c_stops_the_stack(data_dir: Path) -> None:
     family = demo.family()
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(60) == 130, demo.text()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
 
 
 def test_a_stack_that_does_not_start_is_explained(data_dir: Path) -> None:
     """The reason comes from `dev`, not from a traceback of the demo."""
-    began = time.monotonic()
     demo = Demo(data_dir, ORCHESTRATOR_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
-    assert demo.process.wait(60) == 1
+    assert demo.process.wait(120) == 1
     assert "The demo failed: " in demo.text()
     assert "127.0.0.1:1" in demo.text()
     assert "Traceback" not in demo.text()
-    assert time.monotonic() - began < 60

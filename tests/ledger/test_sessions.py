@@ -93,7 +93,7 @@ def test_a_process_that_sleeps_in_a_transaction_behind_a_pooler_loses_it(db_url:
         asleep.exec_driver_sql("LOCK TABLE flow_runs")
         held = "SELECT 1 FROM pg_locks WHERE relation = 'flow_runs'::regclass AND mode = 'AccessExclusiveLock'"
         assert admin.execute(held).fetchone()
-        eventually(lambda: admin.execute(held).fetchone() is None, timeout=15, message="the lock is let go")
+        eventually(lambda: admin.execute(held).fetchone() is None, message="the lock is let go")
         with pytest.raises(DBAPIError):
             asleep.exec_driver_sql("SELECT 1")
         ledger.close()

@@ -105,4 +105,4 @@ def test_the_time_a_failover_takes_with_the_defaults(ground: Field, kind: str) -
     assert verdict.right, verdict
     between = [one.lag.total_seconds() for one in verdict.ticks[count:] if one.by == "watchdog" and one.lag is not None]
     print(f"{len(between)} ticks were fired by the watchdog meanwhile, at most {max(between, default=0.0):.1f} s late")
-    assert led < 15 + 2 + 3
+    assert led < 60, "it does not wait for anything that is longer than the lock"

@@ -58,7 +58,7 @@ def test_a_flushed_redis_is_filled_again_at_once(ground: Field) -> None:
     for _ in range(3):
         ground.redis().flushall()
         since = monotonic()
-        eventually(lambda: ground.scores().keys() == NAMES, timeout=5, message="all entries are back")
+        eventually(lambda: ground.scores().keys() == NAMES, message="all entries are back")
         print(f"entries are back {monotonic() - since:.2f} s after FLUSHALL")
         ground.wait_ticks(2, "e", by="beat")
     assert sum(beat.leads for beat in beats) == 1
@@ -100,7 +100,7 @@ def test_a_restarted_redis_finds_everybody_again(quick: Settings, field_of: Make
     ground.wait_ticks(2, "e", by="beat")
     assert own_broker.embedded is not None
     own_broker.embedded.kill()
-    eventually(lambda: any("beat.failing" in beat.log() for beat in beats), timeout=15)
+    eventually(lambda: any("beat.failing" in beat.log() for beat in beats))
     late = ground.wait_ticks(3, "e", by="watchdog")
     assert max(one.lag for one in late if one.lag is not None) < timedelta(seconds=6)
     own_broker.embedded.start()
@@ -144,7 +144,7 @@ def test_a_restarted_ledger_loses_no_tick(
         ground.ledger.close()  # ours; it opens again by itself
         assert own_postgres.embedded is not None
         own_postgres.embedded.stop(immediate=True)
-        eventually(lambda: any("beat.failing" in beat.log() for beat in beats), timeout=15)
+        eventually(lambda: any("beat.failing" in beat.log() for beat in beats))
         own_postgres.embedded.start()
         ground.wait_ticks(6, "e", by="beat")
         assert all(beat.is_running for beat in beats)
@@ -185,7 +185,7 @@ def test_ticks_queued_while_no_worker_ran_are_one_start_each(ground: Field) -> N
     ground.beat()
     queue = f"{ground.settings.key_prefix}orchestrator.ticks"
     client = ground.redis()
-    eventually(lambda: int(client.llen(queue)) >= 4, timeout=20, message="announcements wait")  # type: ignore[arg-type]
+    eventually(lambda: int(client.llen(queue)) >= 4, message="announcements wait")  # type: ignore[arg-type]
     ground.worker()
     eventually(lambda: client.llen(queue) == 0)
     ground.wait_ticks(3, "e", by="beat")

@@ -129,5 +129,5 @@ def test_a_beat_that_starts_while_redis_is_away_waits_for_it(ground: Field) -> N
     assert "beat.waiting" in beat.log()
     assert beat.is_running
     os.kill(beat.pid, signal.SIGTERM)
-    eventually(lambda: not beat.is_running, timeout=10)
+    eventually(lambda: not beat.is_running)
     assert "Traceback" not in beat.log()

@@ -75,11 +75,11 @@ class _Beating(WorkerProcess):
     def is_running(self) -> bool:
         raise NotImplementedError
 
-    def wait_ready(self, timeout: float = 30.0) -> None:
+    def wait_ready(self, timeout: float = 60.0) -> None:
         """Until it leads or stands by."""
         self.wait_for("beat.leads", "beat.stands_by", timeout=timeout)
 
-    def wait_for(self, *events: str, timeout: float = 30.0) -> None:
+    def wait_for(self, *events: str, timeout: float = 60.0) -> None:
         """Until one of these events is in its log."""
 
         def seen() -> bool:

@@ -1,4 +1,7 @@
-"""Wait for something to become true, with a deadline instead of a guess."""
+"""Wait for something to become true, with a deadline instead of a guess.
+
+The deadline ends a test that hangs; it says nothing about speed, since a loaded machine may be ten times slower.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], T], *, timeout: float = 10.0, interval: float = 0.02, message: str = "") -> T:
+def eventually(check: Callable[[], T], *, timeout: float = 60.0, interval: float = 0.02, message: str = "") -> T:
     """The first truthy answer of `check`, asked every `interval` seconds.
 
     An AssertionError inside `check` counts as "not yet"; any other error is passed on.

@@ -184,7 +184,7 @@ class Forked(WorkerProcess):
             os.killpg(self._pid, signal.SIGKILL)
         eventually(lambda: not self.alive, timeout=30)
 
-    def wait(self, timeout: float = 40.0) -> int:
+    def wait(self, timeout: float = 60.0) -> int:
         eventually(lambda: not self.alive, timeout=timeout, message="the worker ends")
         return 0
 

@@ -114,7 +114,7 @@ class WorkerProcess:
             self.wait_ready()
         return self
 
-    def wait_ready(self, timeout: float = 30.0) -> None:
+    def wait_ready(self, timeout: float = 60.0) -> None:
         def check() -> bool:
             assert self.process is not None
             if self.process.poll() is not None:
@@ -162,7 +162,7 @@ class WorkerProcess:
         os.kill(self.pid, signal.SIGKILL)
         self.wait()
 
-    def wait(self, timeout: float = 40.0) -> int:
+    def wait(self, timeout: float = 60.0) -> int:
         assert self.process is not None
         return self.process.wait(timeout)
 

@@ -50,7 +50,7 @@ class Bench:
     def status(self, run_id: UUID) -> RunStatus:
         return reads.run_status(self.ledger, run_id)
 
-    def ended(self, run_id: UUID, timeout: float = 20.0) -> RunStatus:
+    def ended(self, run_id: UUID, timeout: float = 60.0) -> RunStatus:
         def check() -> RunStatus | None:
             status = self.status(run_id)
             return status if status in FINAL_RUN else None
@@ -73,7 +73,7 @@ class Bench:
         may die between the claim and the handler's first line. At most `lost` were."""
         ended: dict[tuple[str, str, int], str] = {}
         for run_id in run_ids:
-            assert self.ended(run_id, timeout=40) is RunStatus.SUCCEEDED
+            assert self.ended(run_id) is RunStatus.SUCCEEDED
             for step in reads.steps(self.ledger, run_id, fold=10_000):
                 ended |= {(str(run_id), step.key, one.attempt): one.status for one in self.attempts(run_id, step.key)}
         assert set(ended.values()) <= {"succeeded", "crashed"}

@@ -65,6 +65,25 @@ def naps(count: list[int], seconds: float) -> list[int]:
     return each(nap, count, seconds=seconds)
 
 
+@step
+async def meet(ctx: Context, guest: int, count: int) -> int:
+    """Until `count` have come."""
+    effect("start", ctx)
+    while _lines() < count:
+        await asyncio.sleep(0.02)
+    return guest
+
+
+def _lines() -> int:
+    with open(os.environ["TEST_EFFECTS"]) as log:
+        return len(log.readlines())
+
+
+@flow(name="meeting")
+def meeting(guests: list[int], count: int) -> list[int]:
+    return each(meet, guests, count=count)
+
+
 @step(retries=3, backoff=[timedelta(milliseconds=100)])
 def flaky(ctx: Context, fail_times: int) -> int:
     effect("start", ctx)

@@ -36,7 +36,7 @@ def test_a_page_of_cancelled_runs_past_their_deadline(bench: Bench, worker: Call
     (late,) = claimed(bench.ledger, "late", 1, LONG, deadline=timedelta(milliseconds=1))
     (lost,) = claimed(bench.ledger, "lost", 1, timedelta(seconds=1))
     worker(pool="threads", concurrency=1)
-    eventually(lambda: _halt(bench, late) == "timed_out", timeout=20, message="a deadline comes")
+    eventually(lambda: _halt(bench, late) == "timed_out", message="a deadline comes")
     eventually(
         lambda: [one.status for one in bench.attempts(lost, "a")] == ["crashed"],
         timeout=20,

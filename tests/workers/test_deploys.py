@@ -27,15 +27,15 @@ def test_deploys_during_one_long_step(bench: Bench, worker: Callable[..., Worker
     run_id = bench.start("gated", gate=str(gate))
     for deploy in (1, 2):
         made = worker(pool=pool, concurrency=1, settings=strict)
-        eventually(lambda n=deploy: len(bench.effects("start")) == n, timeout=40, message="the step starts")
+        eventually(lambda n=deploy: len(bench.effects("start")) == n, message="the step starts")
         made.term()
-        eventually(lambda n=deploy: told(bench) == n, timeout=10, message="the ledger knows that it stops")
+        eventually(lambda n=deploy: told(bench) == n, message="the ledger knows that it stops")
         assert made.process is not None
         assert made.process.poll() is None, "it waits for the step"
         made.kill()
     gate.touch()
     worker(pool="threads", concurrency=1, settings=strict)
-    assert bench.ended(run_id, timeout=40) is RunStatus.SUCCEEDED
+    assert bench.ended(run_id) is RunStatus.SUCCEEDED
     assert [one.status for one in bench.attempts(run_id, "gated")] == ["released", "released", "succeeded"]
 
 
@@ -45,10 +45,10 @@ def test_a_pool_child_killed_in_a_shutdown(bench: Bench, worker: Callable[..., W
     gate = bench.folder / "gate"
     run_id = bench.start("gated", gate=str(gate))
     made = worker(pool="prefork", concurrency=1, settings=strict)
-    eventually(lambda: bench.effects("start"), timeout=40, message="the step starts")
+    eventually(lambda: bench.effects("start"), message="the step starts")
     children = made.children()
     made.term()
-    eventually(lambda: told(bench), timeout=10, message="the ledger knows that it stops")
+    eventually(lambda: told(bench), message="the ledger knows that it stops")
     for child in children:
         os.kill(child, signal.SIGKILL)
     eventually(
@@ -58,4 +58,4 @@ def test_a_pool_child_killed_in_a_shutdown(bench: Bench, worker: Callable[..., W
     )
     gate.touch()
     worker(pool="threads", concurrency=1, settings=strict)
-    assert bench.ended(run_id, timeout=40) is RunStatus.SUCCEEDED
+    assert bench.ended(run_id) is RunStatus.SUCCEEDED

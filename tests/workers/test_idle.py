@@ -46,10 +46,8 @@ def test_an_idle_worker_asks_three_statements_a_second(
         return sum("LOG:  statement:" in line or "LOG:  execute " in line for line in lines)
 
     first = worker(pool="threads", concurrency=2, settings=calm)
-    eventually(lambda: "keeper.leads" in first.log(), timeout=20)
-    time.sleep(3)  # what a start asks once
-    alone = statements()
-    assert 0 < alone <= 3 * SECONDS
-    worker(pool="threads", concurrency=2, settings=calm)
-    time.sleep(6)
-    assert statements() - alone <= 1.2 * SECONDS
+    eventually(lambda: "keeper.leads" in first.log())
+    alone = eventually(lambda: found if 0 < (found := statements()) <= 3 * SECONDS else 0, message="it is quiet soon")
+    second = worker(pool="threads", concurrency=2, settings=calm)
+    eventually(lambda: "worker.starts" in second.log())
+    eventually(lambda: statements() - alone <= 1.2 * SECONDS, message="the second one is quiet soon")

@@ -31,10 +31,10 @@ def list_length(bench: Bench, queue: str = "default") -> int:
 
 def test_a_dead_pool_child_is_noticed_at_once(bench: Bench, worker: Start) -> None:
     """Its claim ends long before its lease does."""
-    settings = bench.settings.model_copy(update={"lease": timedelta(seconds=60), "heartbeat": timedelta(seconds=2)})
+    settings = bench.settings.model_copy(update={"lease": timedelta(minutes=10), "heartbeat": timedelta(seconds=2)})
     worker(pool="prefork", concurrency=1, settings=settings)
     run_id = bench.start("suicide", times=2)
-    assert bench.ended(run_id, timeout=10) is RunStatus.SUCCEEDED
+    assert bench.ended(run_id) is RunStatus.SUCCEEDED
     assert [one.status for one in bench.attempts(run_id, "suicide")] == ["crashed", "crashed", "succeeded"]
 
 
@@ -59,9 +59,7 @@ def test_a_dead_worker_costs_one_lease(bench: Bench, worker: Start, tmp_path: Pa
     assert len(bench.effects("end", run_id)) == 1
 
 
-def test_a_worker_that_slept_past_its_lease_has_its_result_refused(
-    bench: Bench, worker: Start, tmp_path: Path
-) -> None:
+def test_a_worker_that_slept_past_its_lease_has_its_result_refused(bench: Bench, worker: Start, tmp_path: Path) -> None:
     first = worker(pool="prefork", concurrency=1)
     gate = tmp_path / "gate"
     run_id = bench.start("gated", gate=str(gate))
@@ -106,7 +104,7 @@ def test_a_backlog_is_not_sent_again(bench: Bench, worker: Start) -> None:
     bench.start_many("slow", [{"seconds": 0.4}] * 60)
     eventually(lambda: list_length(bench) == 60)
     worker(pool="threads", concurrency=2)
-    eventually(lambda: len(bench.effects("end")) >= 14, timeout=15)
+    eventually(lambda: len(bench.effects("end")) >= 14)
     starts = [line[1] for line in bench.effects("start")]
     assert len(starts) == len(set(starts))
     with bench.ledger.engine.connect() as connection:
@@ -140,7 +138,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(bench: Bench
     run_id = bench.start("slows", items=list(range(30)), seconds=0.3)
     eventually(lambda: len(bench.effects("end")) >= 3)
     first.term()
-    assert first.wait(15) == 0
+    assert first.wait() == 0
     started, ended = bench.effects("start"), bench.effects("end")
     assert len(started) == len(ended) < 30
     assert "Traceback" not in first.log()
@@ -163,7 +161,7 @@ def test_a_shutdown_under_a_load_of_short_steps_loses_nothing_and_is_quick(
         done = len(bench.effects("start"))
         eventually(lambda before=done: len(bench.effects("start")) > before + 60, interval=0.005)  # type: ignore[misc]
         process.term()
-        assert process.wait(10) == 0, process.tail()
+        assert process.wait() == 0, process.tail()
     worker(pool=pool, concurrency=2, settings=settings)
     for run_id in run_ids:
         assert bench.result(run_id) == 20
@@ -186,7 +184,7 @@ def test_what_was_taken_ahead_comes_back_while_a_long_step_still_runs(
     assert not bench.effects("end", long_run)
     (tmp_path / "gate").touch()
     assert bench.ended(long_run) is RunStatus.SUCCEEDED
-    assert first.wait(30) == 0
+    assert first.wait() == 0
     assert len(bench.effects("start", long_run)) == 1
 
 
@@ -269,7 +267,7 @@ def test_more_terms_do_not_hurt(bench: Bench, worker: Start) -> None:
     eventually(lambda: bench.effects("start", run_id))
     for _ in range(300):  # each may come while the one before is handled
         process.term()
-    assert process.wait(10) == 0, process.tail()
+    assert process.wait() == 0, process.tail()
     assert bench.status(run_id) is RunStatus.SUCCEEDED
 
 

@@ -25,7 +25,7 @@ def test_a_worker_goes_on_after_its_acknowledgements_were_lost(
     try:
         worker = worker_of(bench, settings=behind, pool=pool, concurrency=1)
         first = bench.start("naps", count=[0], seconds=1.5)
-        eventually(lambda: bench.effects("start"), timeout=20, message="the worker is full")
+        eventually(lambda: bench.effects("start"), message="the worker is full")
         wire.reset()
         assert bench.ended(first) is RunStatus.SUCCEEDED
         eventually(lambda: "Couldn't ack" in worker.log(), message="the acknowledgement is lost")

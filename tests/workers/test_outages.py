@@ -98,7 +98,7 @@ def test_postgres_may_crash_and_come_back_under_load(
 def test_a_worker_waits_for_a_database_that_is_not_up_yet(settings: Settings, bench: Bench, worker: Start) -> None:
     nowhere = SecretStr("postgresql+psycopg://nobody:geheim@127.0.0.1:1/none")
     process = worker(ready=False, settings=at(settings, database_url=nowhere), pool="threads")
-    eventually(lambda: "database.away" in process.log(), timeout=20)
+    eventually(lambda: "database.away" in process.log())
     assert "geheim" not in process.log()
     assert process.process is not None
     assert process.process.poll() is None

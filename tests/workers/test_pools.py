@@ -1,7 +1,6 @@
 """What holds on every pool, with real servers and a real worker."""
 
 import os
-import time
 from collections.abc import Callable
 
 import psutil
@@ -51,21 +50,17 @@ def test_an_error_of_never_retry_fails_the_run_at_once(bench: Bench, worker: Sta
 
 
 def test_async_steps_overlap_under_threads(bench: Bench, worker: Start) -> None:
-    """Ten naps of two seconds on ten threads and one loop take about two seconds, not twenty."""
+    """Ten steps on ten threads and one loop, each of which waits for the other nine."""
     worker(pool="threads", concurrency=10)
-    began = time.monotonic()
-    run_id = bench.start("naps", count=list(range(10)), seconds=2)
+    run_id = bench.start("meeting", guests=list(range(10)), count=10)
     assert bench.result(run_id) == list(range(10))
-    assert time.monotonic() - began < 15
 
 
 def test_a_hung_sync_step_is_ended_and_its_slot_is_free_again(bench: Bench, worker: Start) -> None:
     """Only killing the pool child ends it; the next run uses the new child."""
     process = worker(pool="prefork", concurrency=1)
-    began = time.monotonic()
-    run_id = bench.start("hang", seconds=60)
+    run_id = bench.start("hang", seconds=600)
     assert bench.ended(run_id) is RunStatus.FAILED
-    assert time.monotonic() - began < 30
     assert [one.status for one in bench.attempts(run_id, "hang")] == ["timed_out"]
     eventually(lambda: "child.killed" in process.log(), message="the ledger's end comes first")
     assert bench.result(bench.start("chain", n=1)) == 20
@@ -100,7 +95,7 @@ def test_a_running_step_learns_of_a_cancel(bench: Bench, worker: Start, pool: st
     eventually(lambda: bench.effects("start", run_id))
     eventually(lambda: reads.steps(bench.ledger, run_id)[0].progress, message="progress arrives")
     cancel_run.cancel(bench.ledger, run_id, by="test", reason="enough", grace=bench.settings.cancel_grace)
-    eventually(lambda: bench.effects("cancelled", run_id), timeout=5)
+    eventually(lambda: bench.effects("cancelled", run_id))
     assert bench.ended(run_id) is RunStatus.CANCELLED
 
 
@@ -122,7 +117,7 @@ def test_several_processes_work_under_one_parent_that_restarts_them(bench: Bench
     first = process.children()
     assert len(first) == 2
     os.kill(first[0], 9)
-    eventually(lambda: len(process.children()) == 2 and set(process.children()) != set(first), timeout=15)
+    eventually(lambda: len(process.children()) == 2 and set(process.children()) != set(first))
     assert bench.result(bench.start("chain", n=1)) == 20
     process.term()
     assert process.wait() == 0
@@ -133,7 +128,7 @@ def test_workers_die_with_their_killed_parent(bench: Bench, worker: Start) -> No
     below = process.children()
     assert len(below) == 4
     process.kill_main()
-    eventually(lambda: not any(psutil.pid_exists(pid) for pid in below), timeout=10)
+    eventually(lambda: not any(psutil.pid_exists(pid) for pid in below))
 
 
 @pools

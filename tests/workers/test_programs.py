@@ -74,14 +74,14 @@ def test_celery_worker_runs_and_answers_inspect(bench: Bench) -> None:
         registered = celery(bench.folder, env, "inspect", "registered").stdout
         assert "* chain.add" in registered
         assert "* payment.pay" in registered
-        eventually(lambda: "pong" in celery(bench.folder, env, "inspect", "ping").stdout, timeout=10)
+        eventually(lambda: "pong" in celery(bench.folder, env, "inspect", "ping").stdout)
         assert "OK" not in celery(bench.folder, env, "control", "shutdown").stdout
         assert process.poll() is None
         text = (bench.folder / "celery.log").read_text()
         assert "Warning" not in text
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait() == 0
 
 
 def test_bad_options_are_refused(settings: Settings) -> None:
@@ -115,10 +115,10 @@ def test_flower_serves_the_queues(program: tuple[str, ...], bench: Bench, tmp_pa
             except OSError:
                 return ""
 
-        assert "default" in eventually(page, timeout=20)
+        assert "default" in eventually(page)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait()
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])

@@ -2,9 +2,7 @@
 
 import base64
 import json
-import time
 import uuid
-from datetime import timedelta
 
 import redis
 from pydantic import SecretStr
@@ -12,6 +10,7 @@ from pydantic import SecretStr
 from orchestrator.core.facts import Dispatch
 from orchestrator.delivery.publisher import Publisher
 from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
 from tests.workers.conftest import Bench
 
 
@@ -62,7 +61,8 @@ def test_priorities_share_four_lists(bench: Bench) -> None:
     assert lengths == [3, 3, 3, 1]
 
 
-def test_what_was_sent_is_confirmed_within_a_second(bench: Bench) -> None:
+def test_what_was_sent_is_confirmed(bench: Bench) -> None:
+    """No keeper runs here: the publisher itself says so to the ledger."""
     bench.start("chain", n=1)
 
     def published() -> bool:
@@ -73,13 +73,14 @@ def test_what_was_sent_is_confirmed_within_a_second(bench: Bench) -> None:
                 ).scalar()
             )
 
-    eventually(published, timeout=2)
+    eventually(published)
 
 
 def test_a_dead_broker_raises_nothing_and_is_not_asked_for_each_message(bench: Bench) -> None:
-    settings = bench.settings.model_copy(update={"broker_url": SecretStr("redis://127.0.0.1:1/0")})
+    nobody = Proxy("redis://127.0.0.1:1/0")
+    settings = bench.settings.model_copy(update={"broker_url": SecretStr(nobody.url)})
     publisher = Publisher(None, settings, bench.ledger)
-    began = time.monotonic()
     assert [publisher.publish(dispatches(1)) for _ in range(50)] == [False] * 50
-    assert time.monotonic() - began < timedelta(seconds=3).total_seconds()
+    assert 1 <= len(nobody.attempts) <= 10
     publisher.close()
+    nobody.close()

@@ -100,4 +100,4 @@ def test_a_program_that_ends_without_closing_has_sent_its_messages(bench: Bench)
             ).scalar()
         return found == 1
 
-    eventually(confirmed, timeout=5)
+    eventually(confirmed)

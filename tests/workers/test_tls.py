@@ -75,7 +75,7 @@ def found(settings: Settings, check: str) -> Finding:
 
 def ends_at_once(process: WorkerProcess, *words: str, code: int = 1) -> None:
     """It says why on one line, and does not wait for what will not come."""
-    assert process.wait(20) == code
+    assert process.wait() == code
     said = process.log()
     for word in words:
         assert word in said

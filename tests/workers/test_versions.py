@@ -74,7 +74,7 @@ def test_a_run_that_cannot_be_read_waits_unharmed(
     """Its format says so, or (with a bug of ours) only its text: no claim, no attempt, no message that circles."""
     run_id = newer_run(bench, db_url, format=format)
     made = worker(pool=pool, concurrency=2)
-    eventually(lambda: "step.refused" in made.log(), timeout=20)
+    eventually(lambda: "step.refused" in made.log())
     other = bench.start("chain", n=1)
     assert bench.result(other) == bench.result(bench.start("chain", n=1))  # a few sweeps go by
     with psycopg.connect(db_url) as connection:
@@ -112,8 +112,8 @@ def test_a_step_that_no_worker_accepts_waits_and_says_why(bench: Bench, worker: 
     made = worker(flows=new, pool="threads", concurrency=2)
     why = "refuses it, because its parameter `subject` is not given"
     ttl = bench.settings.worker_ttl
-    eventually(lambda: why in explain.explain(bench.ledger, run, "send", ttl).sentence, timeout=20)
-    eventually(lambda: "it waits in the ledger" in made.log(), timeout=10)
+    eventually(lambda: why in explain.explain(bench.ledger, run, "send", ttl).sentence)
+    eventually(lambda: "it waits in the ledger" in made.log())
     (row,) = [one for one in reads.workers(bench.ledger, ttl) if one.live]
     assert list(row.refuses.values()) == ["its parameter `subject` is not given"]
     assert bench.attempts(run, "send") == []
@@ -141,7 +141,7 @@ def test_what_goes_wrong_before_the_handler_costs_no_attempt(bench: Bench, worke
     with psycopg.connect(db_url, autocommit=True) as connection:
         connection.execute("UPDATE flow_steps SET task = 'chain.gone' WHERE run_id = %s AND step_key = 'add'", [run_id])
         made = worker(pool="threads", concurrency=2)
-        eventually(lambda: "step.not_started" in made.log(), timeout=20)
+        eventually(lambda: "step.not_started" in made.log())
         row = connection.execute(
             "SELECT attempts, crashes, dispatch_no FROM flow_steps WHERE run_id = %s AND step_key = 'add'", [run_id]
         ).fetchone()
@@ -204,7 +204,7 @@ def test_a_removed_step_of_a_run_in_flight_waits_for_its_retired_handler(bench: 
         sentence = explain.explain(bench.ledger, run, "send", ttl).sentence
         return "no live worker has handler mailing.send" in sentence and "`@flow(retired=[send])`" in sentence
 
-    eventually(said, timeout=20)
+    eventually(said)
     made.term()
     worker(flows=module(bench.folder, "retired_mail", RETIRED), pool="threads", concurrency=2)
     assert bench.result(run) == "retired code sent to ann"
