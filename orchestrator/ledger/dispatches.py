@@ -49,6 +49,12 @@ def lost(
     return dispatches(rows.all())
 
 
+def wake(tx: Connection, worker_id: str, page: int, worker_ttl: timedelta) -> tuple[Dispatch, ...]:
+    """Dispatches that waited for the code of a worker that has just come, noted as published again."""
+    rows = run(tx, "wake", id=worker_id, page=page, window=WINDOW, worker_ttl=worker_ttl)
+    return dispatches(rows.all())
+
+
 def confirm(tx: Connection, published: Sequence[Dispatch]) -> None:
     """The broker took the first message of each."""
     run(

@@ -148,3 +148,32 @@ def test_what_is_not_ready_is_not_lost(lab: Lab, status: str) -> None:
         lab.fail(lease)
     lab.forward(25)
     assert lost(lab) == []
+
+
+def came(lab: Lab, name: str, *tasks: str, refuses: dict[str, str] | None = None) -> list[str]:
+    """A worker says hello; what it wakes, in pages of two, until nothing is left."""
+    worker_id = f"h/{name}/r"
+    info = WorkerInfo(worker_id, "h", 1, "prefork", 4, 4, ("default",), tasks, "1", refuses=refuses or {})
+    workers.hello(lab.ledger, info)
+    found: list[str] = []
+    while True:
+        woken = redispatch.wake(lab.ledger, worker_id, AFTER["worker_ttl"], page=2)
+        found += keys(woken.dispatches)
+        if not woken.more:
+            return sorted(found)
+
+
+def test_who_comes_wakes_what_waited_for_its_code(lab: Lab) -> None:
+    """Once, whoever asks again and however many come at once; never what another worker fits, or it refuses itself."""
+    manifest = lab.flow({"a": call("x"), "b": call("x"), "c": call("x"), "d": call("y"), "e": call("z", queue="gpu")})
+    run_id = lab.start()
+    pair = f"demo.x@{manifest.hash}"
+    assert came(lab, "1", "demo.y") == ["d"]  # published long ago, as far as anybody knows
+    redispatch.confirm(lab.ledger, published(lab))
+    assert came(lab, "2", "demo.x", "demo.y", refuses={pair: "it does not fit"}) == []
+    assert came(lab, "3", "demo.x", "demo.y", "demo.z") == ["a", "b", "c"]
+    assert came(lab, "4", "demo.x", "demo.y") == []
+    workers.gone(lab.ledger, "h/3/r")
+    workers.gone(lab.ledger, "h/4/r")
+    lab.take(run_id, "b")
+    assert came(lab, "5", "demo.x") == ["a", "c"]

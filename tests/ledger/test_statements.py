@@ -99,7 +99,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "runs_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     "runs_ending": {"ending": "abcd"},
     "end_sessions": {"names": ["a session"]},
-    **{name: {"id": "h/1/r"} for name in ("seen", "gone", "refuse")},
+    **{name: {"id": "h/1/r"} for name in ("seen", "gone", "refuse", "wake")},
     "hello": {"id": "h/1/r", "versions": "{}"},
 }
 HOT = (

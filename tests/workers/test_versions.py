@@ -1,6 +1,7 @@
 """Releases side by side: a worker takes no step that its code cannot run, and it costs no attempt."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -121,6 +122,18 @@ def test_a_step_that_no_worker_accepts_waits_and_says_why(bench: Bench, worker: 
     worker(flows=module(bench.folder, "fitting_mail", fits), pool="threads", concurrency=2)
     assert bench.result(run) == "new code sent your order to ann"
     assert [one.status for one in bench.attempts(run, "send")] == ["succeeded"]
+
+
+def test_code_that_fits_starts_what_waited_for_it(bench: Bench, worker: Make) -> None:
+    """It need not be found again when its patience is over, which takes an hour here."""
+    slow = bench.settings.model_copy(update={"redispatch_after": timedelta(hours=1)})
+    worker(flows=module(bench.folder, "old_mail", OLD), queues=("elsewhere",)).kill()
+    (run,) = bench.start_many("mailing", [{"to": "ann"}])
+    made = worker(flows=module(bench.folder, "new_mail", NEW), pool="threads", settings=slow)
+    eventually(lambda: "it waits in the ledger" in made.log(), timeout=20)
+    fits = NEW.replace("subject: str)", 'subject: str = "your order")')
+    worker(flows=module(bench.folder, "fitting_mail", fits), pool="threads", settings=slow)
+    assert bench.result(run) == "new code sent your order to ann"
 
 
 def test_a_bad_value_still_fails_its_step(bench: Bench, worker: Make) -> None:

@@ -1,10 +1,15 @@
-"""The row by which others see this worker: that it is there, what it can run, that it consumes, that it stops."""
+"""The row by which others see this worker: that it is there, what it can run, that it consumes, that it stops.
+
+Steps that waited for its code are sent when it has said hello.
+"""
 
 from typing import Any
 
 from orchestrator.core.facts import Swept, WorkerInfo
 from orchestrator.core.release import release
 from orchestrator.engine import workers
+from orchestrator.engine.sweeps import redispatch
+from orchestrator.observe.logs import log
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.keeper.probe import Probe
 from orchestrator.workers.state import WorkerState, pool_name
@@ -18,6 +23,7 @@ class Registration:
         self._worker = worker
         self._probe = probe
         self._greeted = False
+        self._woke = False
 
     def page(self) -> Swept:
         ledger, stopping = self._state.runtime().ledger, self._state.stopping
@@ -25,7 +31,16 @@ class Registration:
             workers.hello(ledger, self._info())
             self._greeted = True
         self._greeted = workers.seen(ledger, self._state.worker_id, consuming=self._probe.consuming, stopping=stopping)
-        return Swept(next_s=None if self._greeted else 0.0)
+        if not self._greeted:
+            return Swept(next_s=0.0)
+        return Swept() if self._woke or stopping else self._wake()
+
+    def _wake(self) -> Swept:
+        woken = redispatch.wake(self._state.runtime().ledger, self._state.worker_id, self._state.settings.worker_ttl)
+        self._woke = not woken.more
+        if woken.changed:
+            log.info("dispatch.again", extra={"reason": "they waited for this code", "count": woken.changed})
+        return woken
 
     def duty(self) -> Duty:
         """Three times in the time after which it counts as dead, and when it is told to stop."""

@@ -12,14 +12,13 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from orchestrator.core.facts import Dispatch
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.engine import workers
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import SUPPRESSED, about_dispatch, log
+from orchestrator.workers.run.outage import event_of, passing, reason
 from orchestrator.workers.run.versions import pair
 
 _PAUSE_S: Final = 0.3
@@ -80,8 +79,9 @@ class HandOver:
         while not self._ended.wait(_PAUSE_S):
             try:
                 self._hand_on()
-            except SQLAlchemyError as exc:  # the ledger sends them
-                log.warning("database.away", extra={"doing": "hand over", "error": type(exc.__cause__ or exc).__name__})
+            except Exception as exc:  # the ledger sends what was taken, and the thread goes on with what comes
+                event = event_of(exc) if passing(exc) else "hand_over.failed"
+                log.warning(event, extra={"doing": "hand over", "error": reason(exc)})
         self._ledger.release_thread()
 
     def _hand_on(self) -> None:

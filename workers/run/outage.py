@@ -35,6 +35,12 @@ def passing(exc: BaseException) -> bool:
     return is_disconnect(exc) or isinstance(exc, PoolExhausted) or code in _NOT_DONE or code.startswith(_NO_ROOM)
 
 
+def event_of(exc: BaseException) -> str:
+    """What the log calls it: a server that is there and has no room for us now is not away."""
+    busy = isinstance(exc, PoolExhausted) or sqlstate(exc) in _NOT_DONE
+    return "database.busy" if busy else "database.away"
+
+
 def reason(exc: BaseException) -> str:
     """What the driver or the server said, in one line and without our SQL."""
     cause = getattr(exc, "orig", None) or exc
@@ -64,8 +70,7 @@ class Outage:
         """
         now = monotonic()
         if now >= self._say_at:
-            event = "database.busy" if sqlstate(exc) in _NOT_DONE else "database.away"
-            log.warning(event, extra={"doing": doing, "error": reason(exc)})
+            log.warning(event_of(exc), extra={"doing": doing, "error": reason(exc)})
             self._say_at = now + self._repeat_s
         self.tried = True
         if monotonic() >= self._until or self._hurry():

@@ -7,7 +7,7 @@ missing, and the missing ones are the oldest.
 from collections.abc import Sequence
 from datetime import timedelta
 
-from orchestrator.core.facts import Dispatch
+from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.ledger import dispatches
 from orchestrator.ledger.tx import Ledger
 
@@ -54,6 +54,13 @@ def lost(
             worker_ttl=worker_ttl,
         )
     )
+
+
+def wake(ledger: Ledger, worker_id: str, worker_ttl: timedelta, page: int = PAGE) -> Swept:
+    """Steps that waited for the code that this worker brings: to be published at once, not when their patience ends.
+    Ask again while there is `more`."""
+    found = ledger.once(lambda tx: dispatches.wake(tx, worker_id, page, worker_ttl))
+    return Swept(len(found), found, more=len(found) == page)
 
 
 def confirm(ledger: Ledger, published: Sequence[Dispatch]) -> None:

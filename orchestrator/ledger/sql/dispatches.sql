@@ -63,6 +63,41 @@ UPDATE flow_step_dispatches d
  WHERE d.run_id = page.run_id AND d.step_key = page.step_key AND d.dispatch_no = page.dispatch_no
 RETURNING d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority;
 
+-- name: wake
+-- Does:  what waits for code that a worker has just brought is to be published again: ready steps that no worker fits that came
+--        before it. Of workers that come together the first one does it. What was published since it came is left out, so it is
+--        asked again until nothing is left. The oldest `window` steps of each of its queues are looked at.
+-- In:    id (of the worker), page, window, worker_ttl
+-- Out:   the dispatches
+-- Locks: dispatches, waiting for none
+-- Time:  flow_now()        Index: ix_flow_steps_ready
+WITH me AS MATERIALIZED (
+  SELECT started_at, queues, handlers, refuses FROM flow_workers WHERE id = %(id)s
+), earlier AS MATERIALIZED (
+  SELECT w.queues, w.handlers, w.refuses
+    FROM flow_workers w, me
+   WHERE w.seen_at > flow_now() - %(worker_ttl)s AND w.stopping_at IS NULL AND (w.started_at, w.id) < (me.started_at, %(id)s)
+), page AS MATERIALIZED (
+  SELECT d.run_id, d.step_key, d.dispatch_no
+    FROM me, unnest(me.queues) AS q(queue),
+         LATERAL (SELECT run_id, step_key, dispatch_no, task FROM flow_steps
+                   WHERE queued AND flow_steps.queue = q.queue ORDER BY priority, ready_at LIMIT %(window)s) AS s,
+         LATERAL (SELECT s.task || '@' || manifest_hash AS pair FROM flow_runs WHERE id = s.run_id OFFSET 0) AS r,
+         flow_step_dispatches d
+   WHERE s.task = ANY (me.handlers) AND NOT jsonb_exists(me.refuses, r.pair)
+     AND NOT EXISTS (SELECT FROM earlier e
+                      WHERE s.task = ANY (e.handlers) AND q.queue = ANY (e.queues) AND NOT jsonb_exists(e.refuses, r.pair))
+     AND d.run_id = s.run_id AND d.step_key = s.step_key AND d.dispatch_no = s.dispatch_no
+     AND COALESCE(d.published_at, d.created_at) < me.started_at
+   LIMIT %(page)s
+     FOR NO KEY UPDATE OF d SKIP LOCKED
+)
+UPDATE flow_step_dispatches d
+   SET published_at = flow_now(), publish_count = d.publish_count + 1
+  FROM page
+ WHERE d.run_id = page.run_id AND d.step_key = page.step_key AND d.dispatch_no = page.dispatch_no
+RETURNING d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority;
+
 -- name: confirm
 -- Does:  notes that the broker took the first message of each dispatch.
 -- In:    run_ids, step_keys, numbers
