@@ -5,13 +5,15 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.core.facts import Claimant, Lease, StartRequest, UnknownVersion
+from orchestrator.core.facts import Claimant, Dispatch, Lease, StartRequest, UnknownVersion, WorkerInfo
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import StepStatus
+from orchestrator.engine import workers
 from orchestrator.engine.flows import register, switch
 from orchestrator.engine.runs import explain, start_run
 from orchestrator.engine.schedules import tick
 from orchestrator.engine.steps import claim_step
+from orchestrator.engine.sweeps import redispatch
 from orchestrator.errors import FlowDisabled, FlowNotFound, ManifestUnreadable, NotFound
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
@@ -27,6 +29,13 @@ def version(*keys: str, rule: str | None = None, **fields: Any) -> Manifest:
 
 
 OLD, NEW = version("a", rule="0 7 * * *"), version("a", "b", rule="0 9 * * *")
+OTHER = Manifest(name="shop", steps={"z": call("rest")})
+
+
+def hello(lab: Lab, *tasks: str) -> None:
+    """A live worker with these handlers, whose code has `NEW`."""
+    info = WorkerInfo("h/1/r", "h", 1, "prefork", 4, 4, ("default",), tasks, "1", versions={"shop": NEW.hash})
+    workers.hello(lab.ledger, info)
 
 
 def current(lab: Lab) -> str:
@@ -214,6 +223,27 @@ def test_explain_says_that_a_newer_release_wrote_the_version(unaudited_lab: Lab)
     for key in (None, "a"):
         said = explain.explain(lab.ledger, run_id, key).sentence
         assert "is pending. More is not known here: The manifest ffffffffffff has format 2" in said
+
+
+def test_explain_tells_apart_who_fits_who_may_fit_and_a_version_that_was_never_current(lab: Lab) -> None:
+    """`1 worker`, in the singular; and nothing that was never there is missing "any more"."""
+    register.register(lab.ledger, NEW)
+    register.keep(lab.ledger, OLD)
+    ours, theirs = (
+        start_run.start(lab.ledger, [StartRequest("shop", version=one.hash)])[0].run_id for one in (NEW, OLD)
+    )
+    redispatch.confirm(lab.ledger, [Dispatch(run, "a", 1, "shop.work", "default", 5) for run in (ours, theirs)])
+    hello(lab, "shop.work")
+
+    def said(run_id: UUID) -> str:
+        return explain.explain(lab.ledger, run_id, "a").sentence
+
+    assert said(ours).endswith("behind 0 other steps, for 1 worker.")
+    assert f"behind 1 other step, for 1 worker. No worker's own code has version {OLD.hash[:12]}" in said(theirs)
+    register.deploy(lab.ledger, OTHER)
+    hello(lab)
+    assert "was never the current one, and the current one has no step of type `work`" in said(theirs)
+    assert "has no step of type `work` any more" in said(ours)
 
 
 def test_a_schedule_of_a_newer_version_is_left_to_a_newer_release(unaudited_lab: Lab) -> None:

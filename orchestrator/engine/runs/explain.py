@@ -11,9 +11,10 @@ from sqlalchemy import Row
 from orchestrator.core.facts import Explanation
 from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
+from orchestrator.core.wording import counted
 from orchestrator.engine.runs.advice import advice
 from orchestrator.errors import ManifestUnreadable, NotFound
-from orchestrator.ledger import reads
+from orchestrator.ledger import definitions, reads
 from orchestrator.ledger.reads import RunRow, StepRow
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
@@ -53,9 +54,10 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
         found = [step for step in steps if step.status is status and step.kind is StepKind.TASK]
         if found:
             first = min(found, key=lambda step: step.ready_at or step.due_at or now)
-            more = f" (and {len(found) - 1} more {status} steps)" if len(found) > 1 else ""
+            more = len(found) - 1
+            also = f" {counted(more, 'more step')} {'is' if more == 1 else 'are'} {status}." if more else ""
             explained = _step(ledger, row, first, now, worker_ttl)
-            return Explanation(explained.sentence.rstrip(".") + more + ".", explained.command)
+            return Explanation(explained.sentence + also, explained.command)
     for step in steps:
         if step.kind is StepKind.LOOP and step.status is StepStatus.RUNNING:
             return _loop(ledger, row, step, now, worker_ttl)
@@ -129,8 +131,8 @@ def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanat
 def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime, worker_ttl: timedelta) -> Explanation:
     since = _ago(step.ready_at, now)
     with ledger.auto() as tx:
-        pair = f"{step.task}@{row.manifest_hash}"
-        served = one(tx, "servers_of", task=step.task, queue=step.queue, pair=pair, ttl=worker_ttl)
+        version = {"flow": row.flow, "hash": row.manifest_hash, "pair": f"{step.task}@{row.manifest_hash}"}
+        served = one(tx, "servers_of", task=step.task, queue=step.queue, **version, ttl=worker_ttl)
         sent = one(tx, "dispatch_facts", run_id=row.id, step_key=step.key)
         ahead = one(tx, "ahead", queue=step.queue, priority=node.priority, ready_at=step.ready_at)
     if served is None or not served.live:
@@ -165,9 +167,17 @@ def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime
         )
     waiting = ahead.ahead if ahead is not None else 0
     return Explanation(
-        f"Step {step.key} is ready since {since} and in queue {step.queue} behind {waiting} other steps, for "
-        f"{served.listening} workers.",
+        f"Step {step.key} is ready since {since} and in queue {step.queue} behind {counted(waiting, 'other step')}, "
+        f"for {counted(served.listening, 'worker')}.{'' if served.same else _unproven(row)}",
         "orchestrator worker ls",
+    )
+
+
+def _unproven(row: RunRow) -> str:
+    """A worker reads a version when it meets it, and only then knows whether its code fits."""
+    return (
+        f" No worker's own code has version {row.manifest_hash[:12]} of the flow, which the run is pinned to; the "
+        "first that takes the step sees whether its code fits."
     )
 
 
@@ -186,10 +196,17 @@ def _how_to_keep(ledger: Ledger, row: RunRow, step: StepRow) -> str:
     """What helps when the step was removed from the code."""
     try:
         current = ledger.plan(reads.flow(ledger, row.flow).manifest_hash)
+        with ledger.auto() as tx:
+            version = definitions.version(tx, row.flow, row.manifest_hash)
     except (NotFound, ManifestUnreadable):
         return ""
     if any(one.task == step.task for node in current.nodes.values() for one in (node, node.body) if one is not None):
         return ""
+    if version is not None and not version.superseded:  # it stands beside the current one
+        return (
+            f" Version {row.manifest_hash[:12]} of the flow, which the run is pinned to, was never the current one, "
+            f"and the current one has no step of type `{step.type}`: start a worker of the code that has it."
+        )
     return (
         f" The current version of the flow has no step of type `{step.type}` any more: keep its function, and name it "
         f"in `@flow(retired=[{step.type}])`, or start a worker of the code that has it."

@@ -95,12 +95,14 @@ SELECT c.renewed_at, c.expires_at, w.seen_at FROM flow_step_claims c LEFT JOIN f
 
 -- name: servers_of
 -- Does:  how many live workers have a handler that takes steps of this version, and how many of them listen to its queue.
--- In:    task, queue, pair (task@manifest hash), ttl
--- Out:   `refused` says why, by the id of the worker, where its code does not fit
+-- In:    task, queue, pair (task@manifest hash), flow, hash, ttl
+-- Out:   `same`: those of them whose code has this very version; `refused` says why, by the id of the worker, where its code does
+--        not fit
 SELECT count(*) FILTER (WHERE %(task)s = ANY (handlers)) AS with_handler,
        count(*) FILTER (WHERE %(task)s = ANY (handlers) AND NOT jsonb_exists(refuses, %(pair)s)) AS able,
        count(*) FILTER (WHERE %(task)s = ANY (handlers) AND NOT jsonb_exists(refuses, %(pair)s) AND %(queue)s = ANY (queues))
          AS listening,
+       count(*) FILTER (WHERE %(task)s = ANY (handlers) AND versions->>%(flow)s = %(hash)s AND %(queue)s = ANY (queues)) AS same,
        count(*) AS live,
        json_object_agg(id, refuses->>%(pair)s) FILTER (WHERE jsonb_exists(refuses, %(pair)s)) AS refused
   FROM flow_workers WHERE seen_at > flow_now() - %(ttl)s;
