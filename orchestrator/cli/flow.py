@@ -232,3 +232,17 @@ def disable(
     with connected() as client:
         client.call(switch.disable, flow, by or user(), reason)
     print(f"{flow}  disabled")
+
+
+@verb(app, "delete")
+def delete(
+    flow: FlowName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    by: Who = None,
+) -> None:
+    """Remove a flow that the code does not have any more; its runs that ended can be read as before."""
+    if not yes:
+        typer.confirm(f"Delete flow {flow} with its schedules?", abort=True, err=True)
+    with connected() as client:
+        client.delete_flow(flow, by=by)
+    print(f"{flow}  deleted")

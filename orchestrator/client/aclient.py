@@ -197,6 +197,10 @@ class AsyncClient:
         """As `Client.flow_events`."""
         return await self.thread(self.sync.flow_events, flow, after=after, limit=limit)
 
+    async def delete_flow(self, flow: Flow[..., Any] | str, *, by: str | None = None) -> None:
+        """As `Client.delete_flow`."""
+        await self.thread(self.sync.delete_flow, flow, by=by)
+
     async def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
         """As `Client.schedules`."""
         return await self.thread(self.sync.schedules, flow)

@@ -8,12 +8,12 @@ from uuid import UUID
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.client.access import Access
-from orchestrator.client.run_handle import RunHandle, at_least_one, known, whoami
+from orchestrator.client.run_handle import RunHandle, at_least_one, known, user, whoami
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.core.facts import Started, StartRequest
 from orchestrator.core.states import RunStatus
 from orchestrator.core.values import dumps
-from orchestrator.engine.flows import register
+from orchestrator.engine.flows import delete_flow, register
 from orchestrator.engine.runs import start_run
 from orchestrator.errors import UsageError
 from orchestrator.ledger import listing, reads
@@ -210,6 +210,16 @@ class Client(Access):
             FlowNotFound: no such flow is registered.
         """
         return self.call(reads.flow_events, flow_name(flow), after, limit)
+
+    def delete_flow(self, flow: Flow[..., Any] | str, *, by: str | None = None) -> None:
+        """Remove a flow that the code does not have any more, with its schedules. Its runs that ended can be read as
+        before.
+
+        Raises:
+            FlowNotFound: no such flow is registered.
+            Conflict: open runs, schedules that fire, or live workers with its code need it.
+        """
+        self.call(delete_flow.delete, flow_name(flow), by or user(), self.settings.worker_ttl)
 
     def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
         """The schedules of a flow, or of all: by flow and key, also those that the code does not have any more.

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from orchestrator.core.manifest import FORMAT, Manifest
-from orchestrator.core.schedule_ids import flow_id
+from orchestrator.core.schedule_ids import flow_id, schedule_id
 from orchestrator.core.suggest import closest
 from orchestrator.errors import FlowNotFound, ManifestInvalid, ManifestUnreadable, NotFound
 from orchestrator.ledger.rows import one, run
@@ -54,6 +54,36 @@ def _unreadable(manifest_hash: str, why: str) -> ManifestUnreadable:
 def unreadable(tx: Connection) -> list[str]:
     """The hashes of versions that only a newer release can read: their runs are left to it."""
     return [row.hash for row in run(tx, "unreadable", format=FORMAT)]
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """What needs a flow: open runs, schedules that fire, backfills that go on, and live workers with its code."""
+
+    open_runs: int
+    schedules: tuple[str, ...]
+    backfills: int
+    workers: tuple[str, ...]
+
+
+def holders(tx: Connection, flow: str, worker_ttl: timedelta) -> Holders | None:
+    """What needs the flow, which the caller holds; None when there is no such flow."""
+    row = one(tx, "holders", flow=flow, ttl=worker_ttl)
+    return row and Holders(row.open_runs, tuple(row.schedules), row.backfills, tuple(row.workers))
+
+
+def forget(tx: Connection, flow: str, by: str) -> None:
+    """Remove the flow and its schedules. Its versions stay for the runs that it had."""
+    ids = [schedule_id(flow, row.trigger_key) for row in run(tx, "schedules_of", flow=flow)]
+    run(tx, "forget_schedules", flow=flow, event_ids=ids)
+    run(tx, "forget_flow", flow=flow, by=by, event_id=flow_id(flow))
+
+
+def drop_forgotten(tx: Connection) -> int:
+    """Remove versions of flows that were deleted a day ago and have no runs any more; how many."""
+    rows = run(tx, "drop_forgotten").all()
+    run(tx, "drop_events", ids=[flow_id(row.flow) for row in rows])
+    return len(rows)
 
 
 def version(tx: Connection, flow: str, manifest_hash: str) -> Version | None:
@@ -119,3 +149,8 @@ def unknown_flow(tx: Connection, flow: str) -> FlowNotFound:
 def names(tx: Connection) -> list[str]:
     """Every flow, for suggestions."""
     return [row.name for row in run(tx, "flow_names")]
+
+
+def names_ever(tx: Connection) -> list[str]:
+    """Every flow that has versions, also those that were deleted."""
+    return [row.flow for row in run(tx, "flow_names_ever")]

@@ -247,3 +247,13 @@ def test_check_says_that_the_code_was_superseded(cli: Cli, stack: Client, releas
     checked = cli("flow", "check", "--flows", releases["old"], "--strict", "-o", "json", code=1)
     assert checked.json[0]["state"] == "superseded"
     assert "`orchestrator flow deploy shop`" in checked.err
+
+
+def test_delete_asks_and_names_what_needs_the_flow(cli: Cli, stack: Client) -> None:
+    run = stack.start(hello, name="you")
+    assert "1 run of it is open" in cli("flow", "delete", "hello", "--yes", code=7).err
+    run.cancel("not needed")
+    assert cli("flow", "delete", "hello", "--yes", "--as", "ann").out == "hello  deleted\n"
+    assert [row["name"] for row in cli("flow", "ls", "-o", "json").json] == ["fan"]
+    assert cli("run", "show", str(run.id), "-o", "json").json["status"] == "cancelled"
+    assert "did you mean" not in cli("flow", "delete", "hello", "--yes", code=3).err

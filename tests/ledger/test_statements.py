@@ -100,6 +100,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "runs_ending": {"ending": "abcd"},
     "end_sessions": {"names": ["a session"]},
     **{name: {"id": "h/1/r"} for name in ("seen", "gone", "refuse", "wake")},
+    "forget_schedules": {"event_ids": [SOME_ID]},
+    "drop_events": {"ids": [SOME_ID]},
     "hello": {"id": "h/1/r", "versions": "{}"},
 }
 HOT = (

@@ -1,4 +1,4 @@
-"""Removes expired idempotency keys and, if a retention is set, runs and ticks of long ago."""
+"""Removes expired idempotency keys, what is left of deleted flows and, if a retention is set, what is older."""
 
 from typing import Final
 
@@ -35,4 +35,5 @@ class Tidy:
         if self._keys or self._runs or self._ticks:
             log.info("ledger.tidied", extra={"keys": self._keys, "runs": self._runs, "ticks": self._ticks})
             self._keys = self._runs = self._ticks = 0
+        retention.forgotten_flows(ledger)
         return Swept()

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from orchestrator.ledger import retention
+from orchestrator.ledger import definitions, retention
 from orchestrator.ledger.tx import Ledger
 
 KEYS = 1000
@@ -23,6 +23,11 @@ def runs(ledger: Ledger, ttl: timedelta, page: int = RUNS, steps: int = STEPS) -
     A run whose idempotency key has not expired stays: the key promises its id.
     """
     return ledger.retry(lambda tx: retention.drop_runs(tx, ttl, page, steps))
+
+
+def forgotten_flows(ledger: Ledger) -> int:
+    """Remove the versions of flows that were deleted a day ago and have no runs any more, with the flows' events."""
+    return ledger.retry(definitions.drop_forgotten)
 
 
 def ticks(ledger: Ledger, ttl: timedelta, page: int = TICKS) -> int:

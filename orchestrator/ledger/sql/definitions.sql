@@ -67,3 +67,59 @@ SELECT name FROM changed;
 
 -- name: flow_names
 SELECT name FROM flow_definitions ORDER BY name;
+
+-- name: flow_names_ever
+SELECT DISTINCT flow FROM flow_definition_versions;
+
+-- name: holders
+-- Does:  what needs a flow. A worker of an earlier release does not say which flows its code has, but which tasks.
+-- In:    flow, ttl (of workers)
+-- Out:   one row; none = no such flow
+-- Time:  flow_now()
+SELECT (SELECT count(*) FROM flow_runs r WHERE r.flow = d.name AND r.ended_at IS NULL) AS open_runs,
+       ARRAY(SELECT trigger_key FROM flow_schedule_states s
+              WHERE s.flow = d.name AND s.active AND s.paused_at IS NULL AND d.enabled ORDER BY trigger_key) AS schedules,
+       (SELECT count(*) FROM flow_schedule_backfills b WHERE b.flow = d.name AND b.ended_at IS NULL) AS backfills,
+       ARRAY(SELECT id FROM flow_workers w
+              WHERE w.seen_at > flow_now() - %(ttl)s AND w.stopping_at IS NULL
+                AND (jsonb_exists(w.versions, d.name)
+                     OR w.versions = '{}' AND EXISTS (SELECT FROM unnest(w.handlers) AS h WHERE starts_with(h, d.name || '.')))
+              ORDER BY id) AS workers
+  FROM flow_definitions d WHERE d.name = %(flow)s;
+
+-- name: schedules_of
+SELECT trigger_key FROM flow_schedule_states WHERE flow = %(flow)s;
+
+-- name: forget_schedules
+-- Does:  removes the schedules of a flow with their events. Their ticks go with their runs, or when they are old.
+-- In:    flow, event_ids (of the schedules' own events)
+-- Locks: the caller holds the flow and the schedules
+WITH events AS (
+  DELETE FROM flow_events WHERE run_id = ANY (%(event_ids)s::uuid[])
+)
+DELETE FROM flow_schedule_states WHERE flow = %(flow)s;
+
+-- name: forget_flow
+-- Does:  the flow is not registered any more. Its versions stay, superseded: a start that read the flow before may still commit.
+-- In:    flow, by, event_id (of the flow's own events)
+-- Locks: the caller holds the flow
+WITH versions AS (
+  UPDATE flow_definition_versions SET superseded_at = flow_now() WHERE flow = %(flow)s
+), event AS (
+  INSERT INTO flow_events (run_id, type, facts)
+  VALUES (%(event_id)s, 'flow.deleted', json_build_object('flow', %(flow)s::text, 'by', %(by)s::text))
+)
+DELETE FROM flow_definitions WHERE name = %(flow)s;
+
+-- name: drop_forgotten
+-- Does:  removes the versions of flows that were deleted a day ago and have no runs any more.
+-- Out:   the flow of each
+-- Time:  flow_now()        Index: ix_flow_runs_flow_id
+DELETE FROM flow_definition_versions v
+ WHERE NOT EXISTS (SELECT FROM flow_definitions d WHERE d.name = v.flow)
+   AND NOT EXISTS (SELECT FROM flow_runs r WHERE r.flow = v.flow)
+   AND v.superseded_at < (SELECT flow_now() - interval '1 day')
+RETURNING v.flow;
+
+-- name: drop_events
+DELETE FROM flow_events WHERE run_id = ANY (%(ids)s::uuid[]);
