@@ -57,7 +57,9 @@ ALLOWED: Final[dict[str, set[str]]] = {
     | {"orchestrator.workers.run.held_lease", "orchestrator.workers.run.outage"},
     "orchestrator.workers.run.loop": OBSERVE | {"orchestrator.workers.run.held_lease"},
     "orchestrator.workers.run.versions": LEDGER | AUTHORING,
-    "orchestrator.workers.run.hand_over": DELIVERY | AUTHORING | {"orchestrator.workers.run.versions"},
+    "orchestrator.workers.run.hand_over": DELIVERY
+    | AUTHORING
+    | {"orchestrator.workers.run.outage", "orchestrator.workers.run.versions"},
     "orchestrator.workers.state": WORKERS
     | {f"orchestrator.workers.run.{name}" for name in ("hand_over", "heartbeat", "held_lease", "loop", "versions")},
     "orchestrator.workers.run": RUN,
