@@ -89,7 +89,7 @@ class _Four:
         self._processes = [worker(self._settings, ground.folder, queue, queue, 2) for queue in ("default", "other")]
         self._client = Client(self._settings)
         for process in self._processes:
-            process.wait_ready(lambda: len(reads.workers(self._client.ledger)) == 4)
+            process.wait_ready(lambda: len(reads.workers.every(self._client.ledger)) == 4)
 
     def chains(self, count: int) -> None:
         inputs = [{"value": value} for value in range(count)]

@@ -49,7 +49,7 @@ def backlog(database_url: str, broker_url: str, folder: Path, sizes: Sizes, say:
     )
     try:
         with Client(settings) as client:
-            process.wait_ready(lambda: bool(reads.workers(client.ledger)))
+            process.wait_ready(lambda: bool(reads.workers.every(client.ledger)))
             took_s = _start(client, sizes.backlog, say)
             _watch(client, sizes.backlog_s, say)
             process.pause()

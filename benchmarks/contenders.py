@@ -82,7 +82,7 @@ class Ours:
         self._servers = servers
         self._process = worker(settings, folder, re.sub(r"\W+", "-", name))
         self.client = Client(settings)
-        self._process.wait_ready(lambda: bool(reads.workers(self.client.ledger)))
+        self._process.wait_ready(lambda: bool(reads.workers.every(self.client.ledger)))
         self._open: list[Any] = []
 
     def chains(self, count: int) -> None:

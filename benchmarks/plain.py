@@ -33,7 +33,7 @@ class Dev:
         self._process = Process("dev", ["-m", "orchestrator", "dev", "--flows", "benchmarks.flows"], {}, place)
         self._process.wait_ready(lambda: find_running(place) is not None)
         self._client = Client(settings_here({}, place))
-        self._process.wait_ready(lambda: bool(reads.workers(self._client.ledger)))
+        self._process.wait_ready(lambda: bool(reads.workers.every(self._client.ledger)))
 
     def plain(self, count: int) -> None:
         one_by_one(count, lambda value: self._client.start(flows.chain, value=value), succeeded)

@@ -70,7 +70,7 @@ class Reconciler:
 
     def _ask_the_time(self) -> None:
         before = monotonic()
-        now = reads.now(self._ledger)
+        now = reads.clock.now(self._ledger)
         self._clock.tell(now, (before + monotonic()) / 2)
 
     def _compare(self) -> None:

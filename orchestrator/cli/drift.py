@@ -60,7 +60,7 @@ def _compare(client: "Client", flow: "Flow[..., Any]") -> Drift:
 
     manifest = flow.manifest
     try:
-        versions = client.call(reads.versions, flow.name)
+        versions = client.call(reads.flows.versions, flow.name)
     except FlowNotFound:
         return _row(manifest, "new", 0)
     current = next(row.hash for row in versions if row.current)
@@ -99,7 +99,7 @@ def _stranded(client: "Client", flow: "Flow[..., Any]") -> list[Stranded]:
     from orchestrator.ledger.tx import Ledger
 
     found = []
-    for (version, key), runs in sorted(client.call(reads.open_steps, flow.name).items()):
+    for (version, key), runs in sorted(client.call(reads.flows.open_steps, flow.name).items()):
         if version == flow.manifest.hash:
             continue
         try:

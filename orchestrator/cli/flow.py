@@ -12,7 +12,7 @@ from orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from orchestrator.client import Client
     from orchestrator.core.manifest import Manifest
-    from orchestrator.ledger.reads import FlowRow
+    from orchestrator.ledger.reads.rows import FlowRow
 
 app = group("Flows: list, draw, check, enable, disable.")
 
@@ -23,7 +23,7 @@ def ls(output: Output = None) -> None:
     from orchestrator.ledger import reads
 
     with connected() as client:
-        rows = client.call(reads.flows)
+        rows = client.call(reads.flows.every)
     listing(
         rows,
         {
@@ -79,7 +79,7 @@ def _current(client: "Client", flow: str) -> "tuple[FlowRow, Manifest]":
     from orchestrator.ledger import reads
     from orchestrator.ledger.tx import Ledger
 
-    row = client.call(reads.flow, flow)
+    row = client.call(reads.flows.get, flow)
     return row, client.call(Ledger.manifest, row.manifest_hash)
 
 
@@ -115,7 +115,7 @@ def versions(flow: FlowName, output: Output = None) -> None:
     from orchestrator.ledger import reads
 
     with connected() as client:
-        rows = client.call(reads.versions, flow)
+        rows = client.call(reads.flows.versions, flow)
     listing(
         rows,
         {

@@ -87,7 +87,7 @@ def _manifest(client: "Client", flow: str) -> Any:
     from orchestrator.ledger import reads
     from orchestrator.ledger.tx import Ledger
 
-    return client.call(Ledger.manifest, client.call(reads.flow, flow).manifest_hash)
+    return client.call(Ledger.manifest, client.call(reads.flows.get, flow).manifest_hash)
 
 
 def _finish(handle: "RunHandle[Any]", limit: float | None, output: Format | None) -> None:

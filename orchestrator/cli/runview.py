@@ -21,7 +21,7 @@ from orchestrator.cli.render import (
 
 if TYPE_CHECKING:
     from orchestrator.client import RunHandle
-    from orchestrator.ledger.reads import EventRow, RunRow, StepRow
+    from orchestrator.ledger.reads.rows import EventRow, RunRow, StepRow
 
 EVENT_COLUMNS: Final[Mapping[str, Callable[["EventRow"], object]]] = {
     "id": lambda row: row.id,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from orchestrator.client import RunHandle
-    from orchestrator.ledger.reads import AttemptRow, StepRow
+    from orchestrator.ledger.reads.rows import AttemptRow, StepRow
 
 ATTEMPTS: Final = 5
 """Attempts that are shown."""

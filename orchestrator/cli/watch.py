@@ -19,7 +19,7 @@ from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 
 if TYPE_CHECKING:
     from orchestrator.client import RunHandle
-    from orchestrator.ledger.reads import RunRow, StepRow
+    from orchestrator.ledger.reads.rows import RunRow, StepRow
 
 _PAUSE_S: Final = 0.25
 _QUIET_S: Final = 1.0
@@ -82,7 +82,7 @@ def _over(status: RunStatus, ends: float | None) -> bool:
 
 
 def _live(handle: "RunHandle[Any]", console: Console, ends: float | None) -> RunStatus:
-    from orchestrator.ledger.reads import FOLD
+    from orchestrator.ledger.reads.steps import FOLD
 
     fold = max(4, min(FOLD, console.height - 12))
     with Live(console=console, refresh_per_second=4, vertical_overflow="ellipsis") as live:

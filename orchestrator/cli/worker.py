@@ -60,8 +60,8 @@ def ls(output: Output = None) -> None:
     from orchestrator.ledger import reads
 
     with connected() as client:
-        rows = client.call(reads.workers, client.settings.worker_ttl)
-        current = client.call(reads.current_versions)
+        rows = client.call(reads.workers.every, client.settings.worker_ttl)
+        current = client.call(reads.flows.current_versions)
     listing(
         rows,
         {

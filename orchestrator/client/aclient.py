@@ -23,7 +23,8 @@ from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.errors import Unavailable
 from orchestrator.ledger.borrowed import Borrowed
-from orchestrator.ledger.reads import FOLD, PAGE, AttemptRow, EventRow, RunRow, StepRow
+from orchestrator.ledger.reads.rows import AttemptRow, EventRow, RunRow, StepRow
+from orchestrator.ledger.reads.steps import FOLD, PAGE
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.settings import Settings
 

@@ -18,7 +18,7 @@ from orchestrator.engine.runs import start_run
 from orchestrator.errors import UsageError
 from orchestrator.ledger import listing, reads
 from orchestrator.ledger.borrowed import Borrowed
-from orchestrator.ledger.reads import EventRow, RunRow
+from orchestrator.ledger.reads.rows import EventRow, RunRow
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.settings import Settings
 
@@ -191,7 +191,7 @@ class Client(Access):
             RunNotFound: there is none.
             Conflict: several runs fit.
         """
-        return RunHandle(self, self.call(reads.find_run, str(run_id)), flow)
+        return RunHandle(self, self.call(reads.runs.find, str(run_id)), flow)
 
     def is_unserved(self, flow: Flow[..., Any] | str) -> bool:
         """Whether no live worker has a step of the flow, so that its runs wait.
@@ -200,7 +200,7 @@ class Client(Access):
             FlowNotFound: no such flow is registered.
         """
         name = flow.name if isinstance(flow, Flow) else flow
-        return self.call(reads.is_unserved, name, self.settings.worker_ttl)
+        return self.call(reads.flows.is_unserved, name, self.settings.worker_ttl)
 
     def flow_events(self, flow: Flow[..., Any] | str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """What happened to a flow itself: starts that were refused, and who switched it; in order, from the event after
@@ -209,7 +209,7 @@ class Client(Access):
         Raises:
             FlowNotFound: no such flow is registered.
         """
-        return self.call(reads.flow_events, flow_name(flow), after, limit)
+        return self.call(reads.events.of_flow, flow_name(flow), after, limit)
 
     def delete_flow(self, flow: Flow[..., Any] | str, *, by: str | None = None) -> None:
         """Remove a flow that the code does not have any more, with its schedules. Its runs that ended can be read as

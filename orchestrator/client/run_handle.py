@@ -25,7 +25,7 @@ from orchestrator.engine.runs.advice import advice
 from orchestrator.engine.steps import retry_step
 from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
 from orchestrator.ledger import reads
-from orchestrator.ledger.reads import AttemptRow, EventRow, RunRow, StepRow
+from orchestrator.ledger.reads.rows import AttemptRow, EventRow, RunRow, StepRow
 
 R = TypeVar("R")
 
@@ -71,15 +71,15 @@ class RunHandle(Generic[R]):
 
     def row(self) -> RunRow:
         """Everything the ledger says of the run itself."""
-        return self.client.call(reads.get_run, self.id)
+        return self.client.call(reads.runs.get, self.id)
 
     def status(self) -> RunStatus:
         """Where the run stands now."""
-        return self.client.call(reads.run_status, self.id)
+        return self.client.call(reads.runs.status, self.id)
 
     def final_status(self) -> RunStatus | None:
         """How it ended; None while it goes on. Cheaper than `status`."""
-        return self.client.call(reads.final_status, self.id)
+        return self.client.call(reads.runs.final_status, self.id)
 
     def wait(self, timeout: Timeout = None) -> RunStatus:
         """Until the run has ended; its final status. `timeout` in seconds, or as `"5m"`. Outages of the database are
@@ -116,7 +116,7 @@ class RunHandle(Generic[R]):
         if status is not RunStatus.SUCCEEDED:
             row = self.row()
             raise ended(row, self.client.call(advice, row).sentence)
-        value = self.client.call(reads.result, self.id)
+        value = self.client.call(reads.runs.result, self.id)
         return cast(R, value) if self._flow is None else self._flow.decode_output(value)
 
     def final(self, status: RunStatus, timeout: float | None) -> RunStatus:
@@ -135,8 +135,8 @@ class RunHandle(Generic[R]):
         loop: str | None = None,
         status: StepStatus | str | None = None,
         after: str | None = None,
-        limit: int = reads.PAGE,
-        fold: int = reads.FOLD,
+        limit: int = reads.steps.PAGE,
+        fold: int = reads.steps.FOLD,
     ) -> list[StepRow]:
         """A page of its steps, in the manifest's order: loops with the counts of their children, followed by these if
         they are at most `fold`. With `loop`, a page of that loop's children. `after` is the key of the last row before
@@ -147,7 +147,7 @@ class RunHandle(Generic[R]):
         """
         wanted = None if status is None else known(StepStatus, status)
         return self.client.call(
-            reads.steps, self.id, loop=loop, status=wanted, after=after, limit=at_least_one(limit), fold=fold
+            reads.steps.page, self.id, loop=loop, status=wanted, after=after, limit=at_least_one(limit), fold=fold
         )
 
     def all_steps(self) -> Iterator[StepRow]:
@@ -169,7 +169,7 @@ class RunHandle(Generic[R]):
         Raises:
             StepNotFound: it has no such step.
         """
-        return self.client.call(reads.step, self.id, key)
+        return self.client.call(reads.steps.get, self.id, key)
 
     def attempts(self, step: str, *, before: int | None = None, limit: int = 50) -> list[AttemptRow]:
         """The last attempts of a step, or the last ones before attempt `before`: the oldest first. Each has its owner,
@@ -178,7 +178,7 @@ class RunHandle(Generic[R]):
         Raises:
             StepNotFound: it has no such step.
         """
-        return self.client.call(reads.attempts, self.id, step, before, at_least_one(limit))
+        return self.client.call(reads.steps.attempts, self.id, step, before, at_least_one(limit))
 
     def output(self, step: str) -> JsonValue:
         """What a step returned, as JSON.
@@ -186,11 +186,11 @@ class RunHandle(Generic[R]):
         Raises:
             StepNotFound: there is no such step, or it has not succeeded.
         """
-        return self.client.call(reads.output, self.id, step)
+        return self.client.call(reads.steps.output, self.id, step)
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """A page of its history, in order, from the event after `after`."""
-        return self.client.call(reads.events, self.id, after, at_least_one(limit))
+        return self.client.call(reads.events.of_run, self.id, after, at_least_one(limit))
 
     def all_events(self, *, after: int = 0) -> Iterator[EventRow]:
         """Its history from the event after `after`, a page at a time."""

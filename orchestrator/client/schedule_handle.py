@@ -20,7 +20,7 @@ from orchestrator.engine.schedules import operate as acts
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.errors import ScheduleNotFound, UsageError
 from orchestrator.ledger import definitions, reads, schedules
-from orchestrator.ledger.reads import EventRow
+from orchestrator.ledger.reads.rows import EventRow
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.ledger.tx import Ledger
 
@@ -83,7 +83,7 @@ class ScheduleHandle:
     def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """Who changed it and when, and what it missed, in order, from the event after `after`."""
         self.row()
-        return self.client.call(reads.events, schedule_id(self.flow, self.key), after, limit)
+        return self.client.call(reads.events.of_run, schedule_id(self.flow, self.key), after, limit)
 
     def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """Fire no more, until it is resumed. Survives restarts and deploys.

@@ -9,11 +9,11 @@ def workers(ground: Ground) -> list[Finding]:
     """Some are there, and messages reach them."""
     if ground.ledger is None or not ground.is_migrated:
         return []
-    live = [row for row in reads.workers(ground.ledger, ground.settings.worker_ttl) if row.live]
+    live = [row for row in reads.workers.every(ground.ledger, ground.settings.worker_ttl) if row.live]
     if not live:
         fix = "start one: `orchestrator worker --flows MODULE`."
         return [warned("workers", "no live worker", fix)]
-    now, ttl = reads.now(ground.ledger), ground.settings.worker_ttl
+    now, ttl = reads.clock.now(ground.ledger), ground.settings.worker_ttl
     # The probe takes a turn through the queue, so it may be older than a heartbeat.
     deaf = [row.id for row in live if row.consumed_at is None or now - row.consumed_at > 2 * ttl]
     if deaf:
@@ -26,7 +26,7 @@ def unserved(ground: Ground) -> list[Finding]:
     """Every ready step has a live worker that can run it."""
     if ground.ledger is None or not ground.is_migrated:
         return []
-    rows = reads.unserved(ground.ledger, ground.settings.worker_ttl)
+    rows = reads.workers.unserved(ground.ledger, ground.settings.worker_ttl)
     if not rows:
         return [passed("queues", "every ready step has a live worker")]
     return [

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Select, Text, and_, func, literal, not_, o
 
 from orchestrator.core.states import RunStatus
 from orchestrator.ledger import definitions
-from orchestrator.ledger.reads import STATUS, RunRow, parked, run_row, runs
+from orchestrator.ledger.reads.rows import RunRow
+from orchestrator.ledger.reads.runs import STATUS, parked, row_of, selected
 from orchestrator.ledger.rows import run
 from orchestrator.ledger.schema import flow_runs
 from orchestrator.ledger.tx import Ledger
@@ -45,13 +46,13 @@ def list_runs(
     Raises:
         FlowNotFound: no run fits, and the flow is not registered.
     """
-    query = _where(runs(inputs=inputs), wanted)
+    query = _where(selected(inputs=inputs), wanted)
     query = query.order_by(flow_runs.c.id.desc()).limit(limit)
     if after is not None:
         query = query.where(flow_runs.c.id < after)
     with ledger.tx() as tx:
         run(tx, "plan_for_these")
-        rows = [run_row(row) for row in tx.execute(query)]
+        rows = [row_of(row) for row in tx.execute(query)]
         if not rows and wanted.flow is not None and wanted.flow not in definitions.names(tx):
             raise definitions.unknown_flow(tx, wanted.flow)
     return rows

@@ -338,7 +338,7 @@ def test_a_flow_object_runs_its_own_version_and_replaces_none(client: Client) ->
     own = client.start(branch, number="1")
     assert [step.key for step in own.steps()] == ["take", "pack"]
     assert [step.key for step in client.start("shop", number="2").steps()] == ["take"]
-    assert reads.flow(client.ledger, "shop").manifest_hash == deployed.manifest.hash
+    assert reads.flows.get(client.ledger, "shop").manifest_hash == deployed.manifest.hash
     assert client.flow_events("shop") == []
     register.register(client.ledger, branch.manifest)
     assert [step.key for step in client.start(deployed, number="3").steps()] == ["take"]

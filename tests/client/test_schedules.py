@@ -80,7 +80,7 @@ def test_each_act_is_an_event_with_the_actor(flows: Client) -> None:
     handle.set_cron("0 8 * * *", by="cleo")
     handle.reset(by="dan")
     handle.trigger(by="eve")
-    events = flows.call(reads.events, schedule_id("report", "nightly"))
+    events = flows.call(reads.events.of_run, schedule_id("report", "nightly"))
     actors = [(event.type, event.facts["actor"]) for event in events if event.type != "schedule.registered"]  # type: ignore[index,call-overload]
     assert actors == [
         ("schedule.paused", "ann"),

@@ -121,14 +121,14 @@ def run_to_the_end(release: str, settings: Settings, ledger: Ledger, folder: Pat
     source.write_text(text + BY_HAND)
     worker = WorkerProcess(settings, str(source), folder, env={}, name="new", pool="threads", concurrency=4)
     with running(worker):
-        eventually(lambda: all(reads.run_status(ledger, run_id) in FINAL_RUN for run_id in wanted), timeout=60)
+        eventually(lambda: all(reads.runs.status(ledger, run_id) in FINAL_RUN for run_id in wanted), timeout=60)
     for run_id, one in wanted.items():
-        row = reads.get_run(ledger, run_id)
+        row = reads.runs.get(ledger, run_id)
         assert row.status == one["status"], (one["what"], row.error)
         if row.status == "succeeded":
-            assert reads.result(ledger, run_id) == one["result"], one["what"]
-    assert not reads.flow(ledger, "planned").enabled
-    assert [one.ordinal for one in reads.versions(ledger, "line")] == [1]
+            assert reads.runs.result(ledger, run_id) == one["result"], one["what"]
+    assert not reads.flows.get(ledger, "planned").enabled
+    assert [one.ordinal for one in reads.flows.versions(ledger, "line")] == [1]
     check_keys(ledger, wanted)
 
 

@@ -75,11 +75,11 @@ def test_runs_that_ended_are_read_as_before_and_the_last_one_takes_the_versions_
     run_id = lab.start()
     lab.drain(run_id)
     delete(lab)
-    assert reads.flows(lab.ledger) == []
-    assert reads.get_run(lab.ledger, run_id).version == "1"
-    assert [step.key for step in reads.steps(lab.ledger, run_id)] == ["a"]
-    assert reads.result(lab.ledger, run_id) == "a"
-    (event,) = [one for one in reads.flow_events(lab.ledger, "demo") if one.type == "flow.deleted"]
+    assert reads.flows.every(lab.ledger) == []
+    assert reads.runs.get(lab.ledger, run_id).version == "1"
+    assert [step.key for step in reads.steps.page(lab.ledger, run_id)] == ["a"]
+    assert reads.runs.result(lab.ledger, run_id) == "a"
+    (event,) = [one for one in reads.events.of_flow(lab.ledger, "demo") if one.type == "flow.deleted"]
     assert event.facts == {"flow": "demo", "by": "ann"}
     lab.forward(2 * DAY)
     assert retention.forgotten_flows(lab.ledger) == 0
@@ -101,13 +101,13 @@ def test_a_start_that_read_the_flow_before_still_has_its_version(lab: Lab) -> No
 def test_code_that_has_it_registers_it_anew(lab: Lab) -> None:
     """As the first version of a flow, with its schedules."""
     minutely(lab)
-    manifest = lab.ledger.manifest(reads.flow(lab.ledger, "demo").manifest_hash)
+    manifest = lab.ledger.manifest(reads.flows.get(lab.ledger, "demo").manifest_hash)
     switch.disable(lab.ledger, "demo", "ann")
     delete(lab)
     assert lab.rows("SELECT * FROM flow_schedule_states") == []
-    assert reads.events(lab.ledger, schedule_id("demo", "m")) == []
+    assert reads.events.of_run(lab.ledger, schedule_id("demo", "m")) == []
     assert register.register(lab.ledger, manifest).current
-    assert reads.flow(lab.ledger, "demo").enabled
+    assert reads.flows.get(lab.ledger, "demo").enabled
     at(lab, NOON + 2 * MINUTE)
     assert len(fire(lab).started) == 1
     (row,) = lab.rows("SELECT id FROM flow_runs")

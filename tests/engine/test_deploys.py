@@ -64,7 +64,7 @@ def test_deploys_have_a_limit_of_their_own(lab: Lab) -> None:
     reason = "its worker was told to stop, and ended before it, 3 times; the last was h/1/2/7"
     assert lab.step(run_id, "a")["reason"] == reason
     assert [status for _, status in lab.attempts(run_id, "a")] == ["released"] * 3
-    error = reads.get_run(lab.ledger, run_id).error
+    error = reads.runs.get(lab.ledger, run_id).error
     assert error is not None
     assert error["type"] == "WorkerLost"
 

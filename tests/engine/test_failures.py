@@ -44,7 +44,7 @@ def test_back_off_is_a_row_that_is_never_due_early(lab: Lab) -> None:
     assert lab.status(run_id) is RunStatus.RUNNING
     assert lab.fail(lease).run_status is RunStatus.FAILED
     assert lab.attempts(run_id, "a") == [(1, "failed"), (2, "failed"), (3, "failed")]
-    assert reads.get_run(lab.ledger, run_id).error == {"step": "a", "type": "ValueError", "message": "boom"}
+    assert reads.runs.get(lab.ledger, run_id).error == {"step": "a", "type": "ValueError", "message": "boom"}
 
 
 def test_success_after_a_retry(lab: Lab) -> None:
@@ -78,7 +78,7 @@ def test_long_tracebacks_keep_their_end(lab: Lab) -> None:
     """The cause stands at the end."""
     run_id = lab.run({"a": call()})
     lab.do_fail(run_id, "a", error=StepError("E", "m", "x" * 50_000 + "CAUSE"))
-    (attempt,) = reads.attempts(lab.ledger, run_id, "a")
+    (attempt,) = reads.steps.attempts(lab.ledger, run_id, "a")
     assert attempt.error_traceback is not None
     assert len(attempt.error_traceback) < 20_000
     assert attempt.error_traceback.endswith("CAUSE")
@@ -101,7 +101,7 @@ def test_a_crash_charges_no_retry_but_has_its_own_budget(lab: Lab) -> None:
     assert lab.statuses(run_id) == {"a": "failed", "b": "skipped"}
     assert lab.step(run_id, "a")["reason"] == "its worker was lost 4 times while it ran; the last was w3"
     assert lab.attempts(run_id, "a") == [(n, "crashed") for n in (1, 2, 3, 4)]
-    error = reads.get_run(lab.ledger, run_id).error
+    error = reads.runs.get(lab.ledger, run_id).error
     assert error is not None
     assert error["type"] == "WorkerLost"
     assert lab.step(run_id, "a")["failures"] == 0
@@ -182,7 +182,7 @@ def test_skips_travel_with_their_reasons(lab: Lab) -> None:
     lab.do_fail(run_id, "a")
     assert lab.status(run_id) is RunStatus.RUNNING
     assert lab.do(run_id, "d").run_status is RunStatus.FAILED
-    reasons = {step.key: step.reason for step in reads.steps(lab.ledger, run_id) if step.status == "skipped"}
+    reasons = {step.key: step.reason for step in reads.steps.page(lab.ledger, run_id) if step.status == "skipped"}
     assert reasons == {
         "b": "a failed, `run_after` asks for succeeded",
         "c": "b was skipped, `run_after` asks for succeeded",
@@ -197,7 +197,7 @@ def test_a_handled_failure_does_not_fail_the_run(lab: Lab) -> None:
     assert keys(lab.do_fail(run_id, "a").dispatches) == ["rescue"]
     assert lab.do(run_id, "rescue").run_status is RunStatus.SUCCEEDED
     assert lab.statuses(run_id) == {"a": "failed", "b": "skipped", "rescue": "succeeded"}
-    assert reads.get_run(lab.ledger, run_id).error is None
+    assert reads.runs.get(lab.ledger, run_id).error is None
 
 
 def test_a_failure_whose_handler_is_skipped_fails_the_run(lab: Lab) -> None:
@@ -206,7 +206,7 @@ def test_a_failure_whose_handler_is_skipped_fails_the_run(lab: Lab) -> None:
     lab.do_fail(run_id, "a")
     assert lab.do(run_id, "b").run_status is RunStatus.FAILED
     assert lab.statuses(run_id) == {"a": "failed", "b": "succeeded", "rescue": "skipped"}
-    assert reads.get_run(lab.ledger, run_id).error == {"step": "a", "type": "ValueError", "message": "boom"}
+    assert reads.runs.get(lab.ledger, run_id).error == {"step": "a", "type": "ValueError", "message": "boom"}
 
 
 def test_one_handler_that_runs_is_enough(lab: Lab) -> None:
@@ -235,7 +235,7 @@ def test_a_loop_whose_handler_is_skipped_says_so(lab: Lab) -> None:
     rescue = call(run_after={"a": ["failed"], "b": ["failed"]})
     run_id = lab.run({"a": loop("@triggerBody()"), "b": call(), "rescue": rescue}, body={"no": "list"})
     assert lab.do(run_id, "b").run_status is RunStatus.FAILED
-    error = reads.get_run(lab.ledger, run_id).error
+    error = reads.runs.get(lab.ledger, run_id).error
     assert error is not None
     assert (error["step"], error["type"]) == ("a", "LoopFailed")
 
@@ -278,7 +278,7 @@ def test_the_first_unhandled_failure_explains_the_run(lab: Lab) -> None:
     lab.do(run_id, "rescue")
     lab.do_fail(run_id, "b", error=StepError("E", "first"))
     lab.do_fail(run_id, "c", error=StepError("E", "second"))
-    assert reads.get_run(lab.ledger, run_id).error == {"step": "b", "type": "E", "message": "first"}
+    assert reads.runs.get(lab.ledger, run_id).error == {"step": "b", "type": "E", "message": "first"}
 
 
 @pytest.mark.parametrize("last_fails", [False, True])
@@ -303,7 +303,7 @@ def test_a_loop_names_its_first_failed_item(lab: Lab, last_fails: bool) -> None:
     }
     assert lab.step(run_id, "each")["reason"] == message
     assert lab.status(run_id) is RunStatus.FAILED
-    assert reads.get_run(lab.ledger, run_id).error == {"step": "each.0.do", "type": "LoopFailed", "message": message}
+    assert reads.runs.get(lab.ledger, run_id).error == {"step": "each.0.do", "type": "LoopFailed", "message": message}
 
 
 def test_children_retry_inside_their_window(lab: Lab) -> None:
@@ -372,7 +372,7 @@ def test_deadline_ends_the_run_timed_out(lab: Lab) -> None:
     assert sweep.deadlines(lab.ledger, GRACE).changed == 0
     assert lab.statuses(run_id) == {"a": "running", "b": "cancelled", "c": "cancelled"}
     assert lab.done(a).run_status is RunStatus.TIMED_OUT
-    row = reads.get_run(lab.ledger, run_id)
+    row = reads.runs.get(lab.ledger, run_id)
     assert row.error == {"type": "timed_out", "message": "the run passed its deadline", "by": None}
     assert "run.deadline_passed" in lab.events(run_id)
 

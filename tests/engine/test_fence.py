@@ -56,7 +56,7 @@ def test_what_is_stale_writes_nothing(lab: Lab, shape: str) -> None:
         finish_step.settled(lab.ledger, first)
     assert lab.snapshot() == before
     lab.done(second, "mine")
-    assert reads.output(lab.ledger, run_id, key) == "mine"
+    assert reads.steps.output(lab.ledger, run_id, key) == "mine"
     lab.drain(run_id)
 
 
@@ -102,7 +102,7 @@ def test_the_fence_is_what_refuses(unaudited_lab: Lab, monkeypatch: pytest.Monke
     first = lab.take(run_id, key)
     lose(lab, first)
     lab.done(first, "late")
-    assert reads.output(lab.ledger, run_id, key) == "late"
+    assert reads.steps.output(lab.ledger, run_id, key) == "late"
 
 
 def test_versions_rise_whatever_ends_a_claim(lab: Lab) -> None:
@@ -148,7 +148,7 @@ def test_renewals_prolong_and_carry_progress(lab: Lab) -> None:
     renewals = renew.renew(lab.ledger, beats, LEASE)
     assert {(each.step_key, each.alive, each.cancel) for each in renewals} == {("a", True, False), ("b", True, False)}
     renew.renew(lab.ledger, [LeaseBeat(run_id, "a", a.fence)], LEASE)
-    progress = {step.key: step.progress for step in reads.steps(lab.ledger, run_id)}
+    progress = {step.key: step.progress for step in reads.steps.page(lab.ledger, run_id)}
     assert progress == {"a": {"done": 1, "total": 9}, "b": None}
     lab.forward(20)
     assert sweep.expired(lab.ledger, crash_limit=3).changed == 0
@@ -252,7 +252,7 @@ def test_settled_tells_what_the_lost_answer_said(lab: Lab, shape: str, chain: bo
             assert answer is not None
         else:
             answer = lab.done(lease, "out", chain=chain)
-        assert reads.output(lab.ledger, run_id, key) == "out"
+        assert reads.steps.output(lab.ledger, run_id, key) == "out"
         answers.append((facts(answer)[0], keys(answer.dispatches), answer.run_status))
         lab.done(other)
     assert answers[0] == answers[1]

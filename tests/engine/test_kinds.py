@@ -17,7 +17,7 @@ def test_steps_tell_their_kind(lab: Lab, before: bool) -> None:
     run_id = lab.run({"a": call(), "each": loop([1, 2]), "b": after("each")})
     if before:
         lab.execute(FORGET)
-    kinds = {step.key: step.kind for step in reads.steps(lab.ledger, run_id)}
+    kinds = {step.key: step.kind for step in reads.steps.page(lab.ledger, run_id)}
     assert kinds.pop("each") is StepKind.LOOP
     assert set(kinds.values()) == {StepKind.TASK}
     assert len(kinds) == 4

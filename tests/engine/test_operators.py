@@ -34,7 +34,7 @@ def test_cancel_of_a_run_that_no_handler_works_for(lab: Lab) -> None:
     assert cancel(lab, run_id) is RunStatus.CANCELLED
     assert set(lab.statuses(run_id).values()) == {"cancelled"}
     assert cancel(lab, run_id) is RunStatus.CANCELLED
-    row = reads.get_run(lab.ledger, run_id)
+    row = reads.runs.get(lab.ledger, run_id)
     assert row.cancel_reason == "enough"
     assert row.error == {"type": "cancelled", "message": "enough", "by": "ann"}
     lab.forward(10)
@@ -56,10 +56,10 @@ def test_a_running_handler_may_finish_within_the_grace(lab: Lab) -> None:
     (renewal,) = renew.renew(lab.ledger, [LeaseBeat(run_id, "a", a.fence)], LEASE)
     assert (renewal.alive, renewal.cancel) == (True, True)
     assert lab.done(a, "kept", chain=True).run_status is None
-    assert reads.output(lab.ledger, run_id, "a") == "kept"
+    assert reads.steps.output(lab.ledger, run_id, "a") == "kept"
     assert lab.fail(c).run_status is RunStatus.CANCELLED
     assert lab.statuses(run_id) == {"a": "succeeded", "b": "cancelled", "c": "cancelled"}
-    assert reads.get_run(lab.ledger, run_id).error == {"type": "cancelled", "message": "enough", "by": "ann"}
+    assert reads.runs.get(lab.ledger, run_id).error == {"type": "cancelled", "message": "enough", "by": "ann"}
 
 
 def test_a_handler_that_goes_on_is_ended_after_the_grace(lab: Lab) -> None:
@@ -133,12 +133,12 @@ def test_a_run_is_pinned_to_the_manifest_it_started_with(lab: Lab) -> None:
     new = lab.start()
     assert lab.drain(old, chain=True) == ["a", "b"]
     assert lab.drain(new, chain=True) == ["a", "c"]
-    assert reads.result(lab.ledger, old) == "b"
-    assert reads.result(lab.ledger, new) == {"new": "c"}
-    assert (reads.get_run(lab.ledger, old).version, reads.get_run(lab.ledger, new).version) == ("1", "2")
+    assert reads.runs.result(lab.ledger, old) == "b"
+    assert reads.runs.result(lab.ledger, new) == {"new": "c"}
+    assert (reads.runs.get(lab.ledger, old).version, reads.runs.get(lab.ledger, new).version) == ("1", "2")
     assert lab.step(new, "a")["task"] == "demo.other"
     register.register(lab.ledger, manifest)
-    (row,) = reads.flows(lab.ledger)
+    (row,) = reads.flows.every(lab.ledger)
     assert (row.version, row.manifest_hash, row.open_runs) == ("2", manifest.hash, 0)
     assert len(lab.rows("SELECT 1 FROM flow_definition_versions")) == 2
 
@@ -170,7 +170,7 @@ def test_what_a_disabled_flow_refused_can_be_listed_and_does_not_grow(lab: Lab) 
                 lab.start()
         lab.forward(timedelta(minutes=61) * (hour == 0))
     switch.enable(lab.ledger, "demo", "bob")
-    found = reads.flow_events(lab.ledger, "demo")
+    found = reads.events.of_flow(lab.ledger, "demo")
     assert [event.type for event in found] == [
         "flow.disabled",
         "trigger.rejected_disabled",
@@ -178,9 +178,9 @@ def test_what_a_disabled_flow_refused_can_be_listed_and_does_not_grow(lab: Lab) 
         "flow.enabled",
     ]
     assert [event.facts["count"] for event in found[1:3] if isinstance(event.facts, dict)] == [30, 30]
-    assert reads.flow_events(lab.ledger, "demo", after=found[2].id) == found[3:]
+    assert reads.events.of_flow(lab.ledger, "demo", after=found[2].id) == found[3:]
     with pytest.raises(FlowNotFound, match="did you mean `demo`"):
-        reads.flow_events(lab.ledger, "demmo")
+        reads.events.of_flow(lab.ledger, "demmo")
 
 
 def test_a_process_that_has_cached_the_flow_notices_the_switch(lab: Lab) -> None:

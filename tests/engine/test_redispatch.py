@@ -102,11 +102,11 @@ def test_steps_nobody_can_run_stay_and_are_visible(lab: Lab) -> None:
     hello(lab, "demo.work")
     lab.forward(10)
     assert lost(lab) == []
-    (row,) = reads.unserved(lab.ledger)
+    (row,) = reads.workers.unserved(lab.ledger)
     assert (row.task, row.queue, row.ready) == ("demo.new_step", "default", 1)
     hello(lab, "demo.new_step")
     assert lost(lab) == ["a"]
-    assert reads.unserved(lab.ledger) == []
+    assert reads.workers.unserved(lab.ledger) == []
 
 
 def test_dead_workers_do_not_count(lab: Lab) -> None:

@@ -53,7 +53,7 @@ def test_a_run_that_ended_long_ago_leaves_nothing(lab: Lab) -> None:
     assert rows_of(lab, run_id) == {}
     assert rows_of(lab, young) == before
     with pytest.raises(RunNotFound):
-        reads.get_run(lab.ledger, run_id)
+        reads.runs.get(lab.ledger, run_id)
     assert retention.runs(lab.ledger, MONTH) == 0
 
 

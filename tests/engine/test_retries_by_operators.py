@@ -46,9 +46,9 @@ def test_retry_of_a_failed_step_takes_along_what_was_skipped(lab: Lab, key: str 
     assert lab.drain(run_id) == ["b", "c", "d"]
     assert lab.status(run_id) is RunStatus.SUCCEEDED
     assert [attempt for attempt, _ in lab.attempts(run_id, "b")] == [1, 2, 3, 4]
-    row = reads.get_run(lab.ledger, run_id)
+    row = reads.runs.get(lab.ledger, run_id)
     assert (row.epoch, row.error) == (2, None)
-    (event,) = [event for event in reads.events(lab.ledger, run_id) if event.type == "run.retried"]
+    (event,) = [event for event in reads.events.of_run(lab.ledger, run_id) if event.type == "run.retried"]
     assert event.facts == {"by": "ann", "epoch": 2, "steps": ["b"]}
 
 
@@ -92,7 +92,7 @@ def test_retry_of_failed_children(lab: Lab, key: str | None, window: int | None)
     else:
         assert [*sorted(ran[:-1]), ran[-1]] == [*expected, "join"]  # ready in one statement, so in any order
     assert lab.status(run_id) is RunStatus.SUCCEEDED
-    assert reads.output(lab.ledger, run_id, "each") == ["each.0.do", "new", "each.2.do", "new"]
+    assert reads.steps.output(lab.ledger, run_id, "each") == ["each.0.do", "new", "each.2.do", "new"]
 
 
 def test_the_search_for_the_next_retried_child_goes_on_where_it_was(lab: Lab) -> None:
@@ -123,7 +123,7 @@ def test_retry_of_a_child_of_a_loop_that_still_runs(lab: Lab, window: int | None
         lab.do(run_id, ready[-1])
         lab.audit()
     assert lab.status(run_id) is RunStatus.SUCCEEDED
-    assert reads.output(lab.ledger, run_id, "each") == [f"each.{n}.do" for n in range(4)]
+    assert reads.steps.output(lab.ledger, run_id, "each") == [f"each.{n}.do" for n in range(4)]
 
 
 def test_retry_of_everything_takes_failed_children_of_open_loops(lab: Lab) -> None:
@@ -185,7 +185,7 @@ def test_retry_of_a_loop_whose_children_had_all_succeeded(lab: Lab) -> None:
     lab.done(lease, "out")
     assert lab.statuses(run_id) == {"each": "cancelled", "each.0.do": "succeeded", "end": "cancelled"}
     assert again(lab, run_id) == ["end"]
-    assert reads.output(lab.ledger, run_id, "each") == ["out"]
+    assert reads.steps.output(lab.ledger, run_id, "each") == ["out"]
     lab.do(run_id, "end")
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 

@@ -34,7 +34,7 @@ def test_chain_passes_outputs_on(lab: Lab, chain: bool) -> None:
     assert lab.drain(run_id, work, chain=chain) == ["a", "b", "c"]
     assert seen == {"a": {"x": 1}, "b": {"x": 2, "fixed": "@a"}, "c": {"x": 3, "y": [2]}}
     assert lab.status(run_id) is RunStatus.SUCCEEDED
-    assert reads.result(lab.ledger, run_id) == {"all": [4, 2]}
+    assert reads.runs.result(lab.ledger, run_id) == {"all": [4, 2]}
     dispatched = sum("dispatched" in event for event in lab.events(run_id))
     assert dispatched == (1 if chain else 3)  # `a` has two successors, but only `b` may go
 
@@ -118,7 +118,7 @@ def test_a_loop_over_no_list_fails_and_says_so(lab: Lab, value: Any, kind: str, 
     run_id = lab.start(body={"v": [value]})
     assert lab.statuses(run_id) == {"each": "failed", "join": "skipped"}
     assert lab.status(run_id) is RunStatus.FAILED
-    error = reads.get_run(lab.ledger, run_id).error
+    error = reads.runs.get(lab.ledger, run_id).error
     assert error == {
         "step": "each",
         "type": "LoopFailed",
@@ -190,7 +190,7 @@ def test_a_flow_without_steps_succeeds_at_once(lab: Lab) -> None:
     """Nothing to do is done; the audit and the controls say so too."""
     run_id = lab.run({}, output={"x": "@triggerBody().x"}, body={"x": 5}, deadline="PT1S")
     assert lab.status(run_id) is RunStatus.SUCCEEDED
-    assert reads.result(lab.ledger, run_id) == {"x": 5}
+    assert reads.runs.result(lab.ledger, run_id) == {"x": 5}
     assert lab.events(run_id) == ["run.accepted", "run.succeeded"]
 
 
@@ -205,7 +205,7 @@ def test_two_loops_one_after_the_other(lab: Lab) -> None:
         output="@steps('two').output",
     )
     lab.drain(run_id, lambda lease: lab.inputs(lease)["item"] * 2, chain=True)
-    assert reads.result(lab.ledger, run_id) == [4, 8, 12]
+    assert reads.runs.result(lab.ledger, run_id) == [4, 8, 12]
 
 
 def test_a_loops_body_may_read_steps_and_the_trigger(lab: Lab) -> None:

@@ -46,7 +46,7 @@ def test_a_start_gives_the_dispatches_to_publish(lab: Lab) -> None:
     }
     rows = lab.rows("SELECT step_key, dispatch_no, task, queue, priority FROM flow_step_dispatches")
     assert {tuple(row.values()) for row in rows} == found
-    assert reads.get_run(lab.ledger, started.run_id).tags == ("x",)
+    assert reads.runs.get(lab.ledger, started.run_id).tags == ("x",)
 
 
 def test_the_same_key_gives_the_same_run(lab: Lab) -> None:
@@ -200,11 +200,11 @@ def test_a_deploy_between_two_starts_is_noticed(lab: Lab) -> None:
     other = Ledger.connect(lab.url)
     try:
         other_lab_manifest = lab.flow({"b": call()}, version="2")
-        lab.ledger.current["demo"] = reads.get_run(lab.ledger, first).manifest_hash
+        lab.ledger.current["demo"] = reads.runs.get(lab.ledger, first).manifest_hash
         second = lab.start()
     finally:
         other.close()
-    assert reads.get_run(lab.ledger, second).manifest_hash == other_lab_manifest.hash
+    assert reads.runs.get(lab.ledger, second).manifest_hash == other_lab_manifest.hash
     assert lab.ready(second) == ["b"]
     lab.do(first, "a")
     lab.do(second, "b")
@@ -231,14 +231,14 @@ def test_runs_are_found_by_prefix_and_listed(lab: Lab) -> None:
     assert [row.id for row in listing.list_runs(lab.ledger, RunFilter(status=RunStatus.SUCCEEDED))] == [ids[0]]
     assert [row.id for row in listing.list_runs(lab.ledger, RunFilter(tag="red"))] == [ids[2], ids[0]]
     for run_id in ids:
-        assert reads.find_run(lab.ledger, str(run_id)) == run_id
-        assert reads.find_run(lab.ledger, str(run_id)[:-2]) == run_id
-        assert reads.find_run(lab.ledger, str(run_id)[-8:]) == run_id
+        assert reads.runs.find(lab.ledger, str(run_id)) == run_id
+        assert reads.runs.find(lab.ledger, str(run_id)[:-2]) == run_id
+        assert reads.runs.find(lab.ledger, str(run_id)[-8:]) == run_id
     with pytest.raises(OrchestratorError, match="fits several runs"):
-        reads.find_run(lab.ledger, str(ids[0])[:6])
+        reads.runs.find(lab.ledger, str(ids[0])[:6])
     for wrong in ("zzzz", "12", "ffffffff-ffff"):
         with pytest.raises(OrchestratorError, match=r"No run|not a run id"):
-            reads.find_run(lab.ledger, wrong)
+            reads.runs.find(lab.ledger, wrong)
 
 
 def test_steps_fold_big_loops(lab: Lab) -> None:
@@ -246,11 +246,11 @@ def test_steps_fold_big_loops(lab: Lab) -> None:
     lab.flow({"each": loop("@triggerBody().items"), "two": loop([1, 2])})
     run_id = lab.start(body={"items": list(range(5))})
     lab.do(run_id, "each.0.do")
-    folded = {step.key: step for step in reads.steps(lab.ledger, run_id, fold=3)}
+    folded = {step.key: step for step in reads.steps.page(lab.ledger, run_id, fold=3)}
     assert list(folded) == ["each", "two", "two.0.do", "two.1.do"]
     assert folded["each"].children == {"ready": 4, "succeeded": 1}
     assert (folded["each"].children_total, folded["each"].children_open) == (5, 4)
-    assert len(reads.steps(lab.ledger, run_id)) == 9
+    assert len(reads.steps.page(lab.ledger, run_id)) == 9
 
 
 def test_steps_come_in_pages(lab: Lab) -> None:
@@ -260,7 +260,7 @@ def test_steps_come_in_pages(lab: Lab) -> None:
     lab.do(run_id, "each.3.do", "each.11.do", "each.20.do")
 
     def keys(**page: Any) -> list[str]:
-        return [step.key for step in reads.steps(lab.ledger, run_id, **page)]
+        return [step.key for step in reads.steps.page(lab.ledger, run_id, **page)]
 
     assert keys(limit=2) == ["a", "each"]
     assert keys(after="each", limit=1) == ["b"]
@@ -297,7 +297,7 @@ def test_the_same_request_is_the_same_after_a_deploy_that_adds_a_default(lab: La
     assert start(lab, asked) == [Started(first.run_id, False, ())]
     pair = start(lab, asked, StartRequest("demo", '{"number": "18"}', key="order-18"))
     assert [one.created for one in pair] == [False, True]
-    assert reads.get_run(lab.ledger, pair[1].run_id).body == {"number": "18", "region": "eu"}
+    assert reads.runs.get(lab.ledger, pair[1].run_id).body == {"number": "18", "region": "eu"}
     with pytest.raises(IdempotencyConflict, match=str(first.run_id)):
         start(lab, StartRequest("demo", '{"number": "17", "region": "us"}', key="order-17"))
     with pytest.raises(IdempotencyConflict):

@@ -39,7 +39,7 @@ def hello(lab: Lab, *tasks: str) -> None:
 
 
 def current(lab: Lab) -> str:
-    return reads.flow(lab.ledger, "shop").manifest_hash
+    return reads.flows.get(lab.ledger, "shop").manifest_hash
 
 
 def rule(lab: Lab) -> str:
@@ -53,7 +53,7 @@ def test_a_worker_of_a_new_version_makes_it_current(lab: Lab) -> None:
     assert (first.ordinal, first.current, first.changed, first.before) == (1, True, True, None)
     assert (second.ordinal, second.current, second.changed, second.before) == (2, True, True, 1)
     assert (current(lab), rule(lab)) == (NEW.hash, "0 9 * * *")
-    (event,) = reads.flow_events(lab.ledger, "shop")
+    (event,) = reads.events.of_flow(lab.ledger, "shop")
     facts = {"flow": "shop", "by": "w2", "version": "1", "hash": NEW.hash[:12], "ordinal": 2, "before": 1}
     assert (event.type, event.facts) == ("flow.current", facts)
 
@@ -64,7 +64,7 @@ def test_an_old_worker_that_starts_again_changes_nothing(lab: Lab) -> None:
         done = register.register(lab.ledger, manifest)
     assert (done.ordinal, done.current, done.changed, done.current_ordinal) == (1, False, False, 2)
     assert (current(lab), rule(lab)) == (NEW.hash, "0 9 * * *")
-    assert len(reads.flow_events(lab.ledger, "shop")) == 1
+    assert len(reads.events.of_flow(lab.ledger, "shop")) == 1
 
 
 def test_going_back_is_an_act_of_its_own(lab: Lab) -> None:
@@ -76,7 +76,7 @@ def test_going_back_is_an_act_of_its_own(lab: Lab) -> None:
     assert not register.register(lab.ledger, NEW).current, "the version that was taken back stays back"
     assert register.deploy(lab.ledger, NEW, "ann").changed
     assert not register.deploy(lab.ledger, NEW, "ann").changed
-    assert [event.facts["by"] for event in reads.flow_events(lab.ledger, "shop")] == ["somebody", "ann", "ann"]  # type: ignore[index, call-overload]
+    assert [event.facts["by"] for event in reads.events.of_flow(lab.ledger, "shop")] == ["somebody", "ann", "ann"]  # type: ignore[index, call-overload]
     with pytest.raises(NotFound, match="has no version 7"):
         register.deploy_version(lab.ledger, "shop", 7, "ann")
     with pytest.raises(FlowNotFound, match="did you mean `shop`"):
@@ -120,7 +120,7 @@ def test_a_pinned_start_has_its_own_version_and_leaves_the_others_theirs(lab: La
 
 
 def keys(lab: Lab, run_id: UUID) -> list[str]:
-    return [step.key for step in reads.steps(lab.ledger, run_id)]
+    return [step.key for step in reads.steps.page(lab.ledger, run_id)]
 
 
 def test_versions_that_an_older_release_keeps_are_counted_on(lab: Lab) -> None:

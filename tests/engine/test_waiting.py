@@ -21,7 +21,7 @@ def test_the_run_waits_only_while_nothing_else_moves(lab: Lab, other: dict[str, 
     assert lab.status(run_id) is RunStatus.RUNNING
     lab.done(b)
     assert lab.status(run_id) is RunStatus.WAITING
-    assert reads.get_run(lab.ledger, run_id).status is RunStatus.WAITING
+    assert reads.runs.get(lab.ledger, run_id).status is RunStatus.WAITING
     lab.forward(2)
     sweep.due(lab.ledger)
     assert lab.status(run_id) is RunStatus.RUNNING

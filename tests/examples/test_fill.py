@@ -24,8 +24,8 @@ def test_a_ledger_is_filled_with_runs_like_real_ones(
     assert by_status == {"succeeded": 394, "failed": 5, "cancelled": 5, "timed_out": 0}
     assert len({row.key for row in rows}) == 42
     for row in (rows[10], next(row for row in rows if row.status == "failed")):
-        assert len(reads.steps(ledger, row.id)) == 5
-        kinds = [event.type for event in reads.events(ledger, row.id)]
+        assert len(reads.steps.page(ledger, row.id)) == 5
+        kinds = [event.type for event in reads.events.of_run(ledger, row.id)]
         assert (kinds[0], kinds[-1]) == ("run.accepted", f"run.{row.status}")
         assert kinds.count("step.started") == 5
     assert retention.runs(ledger, rows[0].created_at - rows[200].created_at, page=10) == 10

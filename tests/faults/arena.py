@@ -150,13 +150,14 @@ class Arena:
 
     def ended(self, run_id: UUID, timeout: float = PAUSE_S) -> RunStatus:
         def check() -> RunStatus | None:
-            status = self.patient(lambda: reads.run_status(self.ledger, run_id))
+            status = self.patient(lambda: reads.runs.status(self.ledger, run_id))
             return status if status in FINAL_RUN else None
 
         try:
             return eventually(check, timeout=timeout, message=f"run {run_id} ends") or RunStatus.PENDING
         except AssertionError as exc:
-            steps = [(row.key, str(row.status), row.owner) for row in reads.steps(self.ledger, run_id, fold=10_000)]
+            rows = reads.steps.page(self.ledger, run_id, fold=10_000)
+            steps = [(row.key, str(row.status), row.owner) for row in rows]
             raise AssertionError(f"{exc}\n{steps}\n{self.log()}") from None
 
     def patient(self, read: Callable[[], T]) -> T | None:
@@ -196,7 +197,7 @@ class Arena:
 
     def check(self, run_id: UUID, **expected: Any) -> None:
         """The run ended as it would have without the fault. See `judge` for what may be expected."""
-        assert self.ended(run_id) is RunStatus.SUCCEEDED, (reads.get_run(self.ledger, run_id), self.log())
+        assert self.ended(run_id) is RunStatus.SUCCEEDED, (reads.runs.get(self.ledger, run_id), self.log())
         self.judge(run_id, **expected)
         self.seen.append((run_id, expected))
 
@@ -205,13 +206,13 @@ class Arena:
 
         `crashed`: attempts that were lost with their process. `paused`: executions of a step may overlap.
         """
-        assert reads.result(self.ledger, run_id) == RESULT
-        steps = reads.steps(self.ledger, run_id, fold=10_000)
+        assert reads.runs.result(self.ledger, run_id) == RESULT
+        steps = reads.steps.page(self.ledger, run_id, fold=10_000)
         assert {step.key: str(step.status) for step in steps} == dict.fromkeys(STEPS, "succeeded")
         handled = {step.key for step in steps if step.type is not None}
         lost = 0
         for key in handled:
-            outcomes = Counter(one.status for one in reads.attempts(self.ledger, run_id, key))
+            outcomes = Counter(one.status for one in reads.steps.attempts(self.ledger, run_id, key))
             lost += outcomes["crashed"]
             assert outcomes["succeeded"] == 1, (key, outcomes)
             assert set(outcomes) <= {"succeeded", "crashed", *(["failed"] if key == "flaky" else [])}, (key, outcomes)
@@ -222,7 +223,7 @@ class Arena:
 
     def _judge_events(self, run_id: UUID) -> None:
         """Each step was completed once, the loop opened once, the run ended once."""
-        events = Counter((event.type, event.step_key) for event in reads.events(self.ledger, run_id))
+        events = Counter((event.type, event.step_key) for event in reads.events.of_run(self.ledger, run_id))
         for key in STEPS:
             assert events["step.succeeded", key] == 1, (key, events)
         for once in (("run.accepted", None), ("run.started", None), ("run.succeeded", None), ("step.expanded", "part")):
@@ -231,7 +232,7 @@ class Arena:
     def _judge_effects(self, run_id: UUID, handled: set[str], paused: bool) -> None:
         lines = self.lines(run_id)
         attempts = {
-            (key, one.attempt): one.status for key in handled for one in reads.attempts(self.ledger, run_id, key)
+            (key, one.attempt): one.status for key in handled for one in reads.steps.attempts(self.ledger, run_id, key)
         }
         starts = Counter((line.step_key, line.attempt) for line in lines if line.kind == "start")
         ends = Counter((line.step_key, line.attempt) for line in lines if line.kind == "end")

@@ -82,7 +82,7 @@ def test_killed_while_a_fan_out_of_a_thousand_is_half_inserted(field: Arena) -> 
     run_id = field.start("wide", width=1000)
     field.struck("expand.inserted")
     assert field.ended(run_id) is RunStatus.SUCCEEDED
-    assert reads.result(field.ledger, run_id) == sum(n * n for n in range(1000))
+    assert reads.runs.result(field.ledger, run_id) == sum(n * n for n in range(1000))
     starts = Counter(line.step_key for line in field.lines(run_id) if line.kind == "start")
     assert len(starts) == 1002
     assert [key for key, count in starts.items() if count > 1] == ["first"]

@@ -182,7 +182,9 @@ def test_an_old_release_costs_no_step_of_a_new_one(field: Arena) -> None:
     (fancy,) = field.start_many("release", 1, n=1)
     field.worker(flows=old)
     steps = eventually(
-        lambda: [step for step in reads.steps(field.ledger, fancy) if step.key == "fancy" and step.status == "ready"],
+        lambda: [
+            step for step in reads.steps.page(field.ledger, fancy) if step.key == "fancy" and step.status == "ready"
+        ],
         timeout=30,
     )
     assert steps
@@ -191,15 +193,15 @@ def test_an_old_release_costs_no_step_of_a_new_one(field: Arena) -> None:
         timeout=30,
         message="the worker of the new release is forgotten",
     )
-    assert reads.flow(field.ledger, "release").version == "2"
+    assert reads.flows.get(field.ledger, "release").version == "2"
     assert field.ended(pinned) is RunStatus.SUCCEEDED
-    assert reads.result(field.ledger, pinned) == 3
+    assert reads.runs.result(field.ledger, pinned) == 3
     field.worker(flows=new)
     assert field.ended(fancy) is RunStatus.SUCCEEDED
-    assert reads.result(field.ledger, fancy) == 200
-    assert [one.status for one in reads.attempts(field.ledger, fancy, "fancy")] == ["succeeded"]
+    assert reads.runs.result(field.ledger, fancy) == 200
+    assert [one.status for one in reads.steps.attempts(field.ledger, fancy, "fancy")] == ["succeeded"]
     (again,) = field.start_many("release", 1, n=1)
-    assert reads.flow(field.ledger, "release").version == "2"
+    assert reads.flows.get(field.ledger, "release").version == "2"
     assert field.ended(again) is RunStatus.SUCCEEDED
 
 

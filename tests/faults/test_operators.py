@@ -31,7 +31,7 @@ def cancel(field: Arena, run_id: UUID, grace_s: float = 30.0) -> RunStatus:
 
 
 def statuses(field: Arena, run_id: UUID) -> dict[str, str]:
-    return {step.key: str(step.status) for step in reads.steps(field.ledger, run_id)}
+    return {step.key: str(step.status) for step in reads.steps.page(field.ledger, run_id)}
 
 
 @pytest.mark.parametrize("point", ["handler.before", "handler.middle", "handler.after", "finish.before"])
@@ -46,7 +46,7 @@ def test_cancel_while_a_worker_is_about_to_report(field: Arena, point: str) -> N
     go_on(pid)
     assert field.ended(run_id) is RunStatus.CANCELLED
     assert statuses(field, run_id)["lone"] in {"succeeded", "cancelled"}
-    assert len(reads.attempts(field.ledger, run_id, "lone")) == 1
+    assert len(reads.steps.attempts(field.ledger, run_id, "lone")) == 1
 
 
 def test_cancel_while_a_worker_holds_a_chained_claim(field: Arena) -> None:
@@ -80,7 +80,7 @@ def test_retry_while_a_sibling_is_about_to_report(field: Arena) -> None:
     eventually(lambda: statuses(field, run_id)["right"] == "succeeded", timeout=30)
     go_on(pid)
     assert field.ended(run_id) is RunStatus.SUCCEEDED
-    assert reads.result(field.ledger, run_id) == [1, 2]
+    assert reads.runs.result(field.ledger, run_id) == [1, 2]
     assert len(field.lines(run_id)) == 6
 
 
@@ -94,5 +94,5 @@ def test_retry_after_a_cancel_beside_a_stale_worker(field: Arena) -> None:
     assert field.ended(run_id) is RunStatus.SUCCEEDED
     go_on(pid)
     field.check(field.start())
-    outcomes = [one.status for one in reads.attempts(field.ledger, run_id, "lone")]
+    outcomes = [one.status for one in reads.steps.attempts(field.ledger, run_id, "lone")]
     assert outcomes == ["cancelled", "succeeded"]

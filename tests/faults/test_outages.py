@@ -131,7 +131,7 @@ def test_a_client_that_starts_while_redis_is_down_is_not_refused(field: Arena, o
     body = json.dumps({"plan": {}})
     (started,) = start_run.start(field.ledger, [StartRequest("single", body)])
     assert not field.publisher.publish(started.dispatches)
-    assert reads.run_status(field.ledger, started.run_id) is RunStatus.PENDING
+    assert reads.runs.status(field.ledger, started.run_id) is RunStatus.PENDING
     own_broker.embedded.start()
     field.worker()
     assert field.ended(started.run_id) is RunStatus.SUCCEEDED

@@ -146,8 +146,8 @@ def test_a_worker_that_cannot_renew_stops_by_its_own_clock(field: Arena) -> None
     eventually(lambda: [line for line in field.lines(run_id) if line.kind == "cancelled"], timeout=30)
     nemesis.clear(field.faults)
     assert any("lease.fenced" in worker.log() for worker in field.workers)
-    eventually(lambda: len(reads.attempts(field.ledger, run_id, "heeding")) == 2, timeout=30)
-    first, second = reads.attempts(field.ledger, run_id, "heeding")
+    eventually(lambda: len(reads.steps.attempts(field.ledger, run_id, "heeding")) == 2, timeout=30)
+    first, second = reads.steps.attempts(field.ledger, run_id, "heeding")
     assert (first.status, second.status) == ("crashed", "running")
     cancel_run.cancel(field.ledger, run_id, by="test", reason="seen enough", grace=timedelta(seconds=5))
     assert field.ended(run_id) is RunStatus.CANCELLED
@@ -158,7 +158,7 @@ def test_a_sleeping_transaction_does_not_stand_in_the_way_of_the_next_attempt(fi
     run_id = field.start("unique", plan={"pay_once": "handler.middle=stop"})
     pid = field.struck("handler.middle")
     assert field.ended(run_id) is RunStatus.SUCCEEDED
-    assert [one.status for one in reads.attempts(field.ledger, run_id, "pay_once")] == ["crashed", "succeeded"]
+    assert [one.status for one in reads.steps.attempts(field.ledger, run_id, "pay_once")] == ["crashed", "succeeded"]
     wake(field, pid, "step.stale")
     rows = field.rows("SELECT attempt FROM test_unique_payments WHERE key = %s", f"{run_id}:pay_once")
     assert [row["attempt"] for row in rows] == [2]

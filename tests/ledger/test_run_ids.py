@@ -77,7 +77,7 @@ def test_a_beginning_is_looked_up_by_key(many: Lab, mode: str, beginning: str, r
 def test_part_of_an_id_finds_its_run(unaudited_lab: Lab) -> None:
     """Dashes and capitals do not matter; two that fit are named, the newest first; none and nonsense are not found."""
     one, two = insert(unaudited_lab, [0xAABEEF, 0xBBBEEF])
-    find = reads.find_run
+    find = reads.runs.find
     for text in (str(one), one.hex, one.hex[:12], str(one)[:13], str(one)[-6:].upper(), str(one)[-17:], one.hex[-17:]):
         assert find(unaudited_lab.ledger, text) == one, text
     with pytest.raises(Conflict, match=f"{two}, {one}"):

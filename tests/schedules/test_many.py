@@ -50,7 +50,7 @@ def decided_by(ground: Field) -> dict[str, int]:
 
 
 def minute_of(ground: Field, ahead_s: float) -> datetime:
-    now = reads.now(ground.ledger)
+    now = reads.clock.now(ground.ledger)
     return (now + timedelta(seconds=ahead_s)).replace(microsecond=0)
 
 

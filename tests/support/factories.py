@@ -191,7 +191,7 @@ class Lab:
         return {row["step_key"]: row["status"] for row in found}
 
     def status(self, run_id: UUID) -> RunStatus:
-        return reads.run_status(self.ledger, run_id)
+        return reads.runs.status(self.ledger, run_id)
 
     def step(self, run_id: UUID, key: str) -> dict[str, Any]:
         """A step's whole row."""
@@ -210,11 +210,11 @@ class Lab:
 
     def events(self, run_id: UUID) -> list[str]:
         """`type` or `type step`, in order."""
-        return [f"{e.type} {e.step_key}" if e.step_key else e.type for e in reads.events(self.ledger, run_id)]
+        return [f"{e.type} {e.step_key}" if e.step_key else e.type for e in reads.events.of_run(self.ledger, run_id)]
 
     def attempts(self, run_id: UUID, key: str) -> list[tuple[int, str]]:
         """Number and status of each attempt."""
-        return [(row.attempt, row.status) for row in reads.attempts(self.ledger, run_id, key)]
+        return [(row.attempt, row.status) for row in reads.steps.attempts(self.ledger, run_id, key)]
 
     def snapshot(self) -> dict[str, list[str]]:
         """Every row but counters of suppressed messages: equal before and after what may write nothing."""
@@ -241,7 +241,7 @@ class Lab:
         )
 
     def now(self) -> datetime:
-        return reads.now(self.ledger)
+        return reads.clock.now(self.ledger)
 
     # ---- locks ----
 

@@ -28,7 +28,7 @@ def minutes(*counts: float) -> list[datetime]:
 
 def facts(lab: Lab, number: int = -1, key: str = "m") -> Any:
     """What an event of the schedule says."""
-    return reads.events(lab.ledger, schedule_id("demo", key))[number].facts
+    return reads.events.of_run(lab.ledger, schedule_id("demo", key))[number].facts
 
 
 def at(lab: Lab, time: datetime) -> None:
@@ -78,7 +78,7 @@ def outcomes(lab: Lab, key: str = "m", flow: str = "demo") -> list[tuple[float, 
 
 def events(lab: Lab, key: str = "m", flow: str = "demo") -> list[str]:
     """Types, without `schedule.`."""
-    return [event.type.removeprefix("schedule.") for event in reads.events(lab.ledger, schedule_id(flow, key))]
+    return [event.type.removeprefix("schedule.") for event in reads.events.of_run(lab.ledger, schedule_id(flow, key))]
 
 
 def end_runs(lab: Lab, run_ids: Iterable[UUID]) -> None:

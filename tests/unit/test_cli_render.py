@@ -11,7 +11,7 @@ from rich.console import Console
 from orchestrator.cli import inputs, render, runview, watch
 from orchestrator.cli.inputs import types_of
 from orchestrator.core.states import RunStatus, StepKind, StepStatus
-from orchestrator.ledger.reads import RunRow, StepRow
+from orchestrator.ledger.reads.rows import RunRow, StepRow
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STEP = StepRow(

@@ -48,7 +48,7 @@ class Bench:
         return [run.run_id for run in started]
 
     def status(self, run_id: UUID) -> RunStatus:
-        return reads.run_status(self.ledger, run_id)
+        return reads.runs.status(self.ledger, run_id)
 
     def ended(self, run_id: UUID, timeout: float = 60.0) -> RunStatus:
         def check() -> RunStatus | None:
@@ -59,14 +59,14 @@ class Bench:
             return eventually(check, timeout=timeout, message=f"run {run_id} ends") or RunStatus.PENDING
         except AssertionError as exc:
             tails = "\n".join(worker.tail() for worker in self.workers)
-            raise AssertionError(f"{exc}\n{reads.steps(self.ledger, run_id)}\n{tails}") from None
+            raise AssertionError(f"{exc}\n{reads.steps.page(self.ledger, run_id)}\n{tails}") from None
 
     def result(self, run_id: UUID) -> Any:
-        assert self.ended(run_id) is RunStatus.SUCCEEDED, reads.get_run(self.ledger, run_id)
-        return reads.result(self.ledger, run_id)
+        assert self.ended(run_id) is RunStatus.SUCCEEDED, reads.runs.get(self.ledger, run_id)
+        return reads.runs.result(self.ledger, run_id)
 
     def attempts(self, run_id: UUID, step_key: str) -> list[Any]:
-        return list(reads.attempts(self.ledger, run_id, step_key))
+        return list(reads.steps.attempts(self.ledger, run_id, step_key))
 
     def ran_once_per_attempt(self, run_ids: Sequence[UUID], lost: int = 0) -> None:
         """The runs succeed, and each attempt began its handler once: at most once if it was lost with its worker, which
@@ -74,7 +74,7 @@ class Bench:
         ended: dict[tuple[str, str, int], str] = {}
         for run_id in run_ids:
             assert self.ended(run_id) is RunStatus.SUCCEEDED
-            for step in reads.steps(self.ledger, run_id, fold=10_000):
+            for step in reads.steps.page(self.ledger, run_id, fold=10_000):
                 ended |= {(str(run_id), step.key, one.attempt): one.status for one in self.attempts(run_id, step.key)}
         assert set(ended.values()) <= {"succeeded", "crashed"}
         assert list(ended.values()).count("crashed") <= lost

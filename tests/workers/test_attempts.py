@@ -51,7 +51,7 @@ def ended(bench: Bench, run_id: UUID, key: str) -> list[tuple[str, str | None]]:
 
 
 def error_of(bench: Bench, run_id: UUID) -> dict[str, Any]:
-    error = reads.get_run(bench.ledger, run_id).error
+    error = reads.runs.get(bench.ledger, run_id).error
     assert isinstance(error, dict)
     return error
 
@@ -123,7 +123,7 @@ def test_another_databases_error_is_the_handlers_own(bench: Bench, start: Start,
     """SQLite's errors have the classes of a lost connection; the step keeps its message and its retries."""
     process = start()
     run_id = bench.start(name)
-    eventually(lambda: [one for one in reads.steps(bench.ledger, run_id) if one.status == "waiting"])
+    eventually(lambda: [one for one in reads.steps.page(bench.ledger, run_id) if one.status == "waiting"])
     assert ended(bench, run_id, name) == [("failed", "sqlalchemy.exc.OperationalError")]
     (attempt,) = bench.attempts(run_id, name)
     assert "no such table" in attempt.error_message

@@ -54,12 +54,12 @@ def narrow(db_url: str) -> Iterator[Ledger]:
     made.close()
 
 
-def refused() -> Refused:
-    return Refused(Dispatch(uuid4(), "a", 1, "flow.a", "default", 5), "it does not fit", "0" * 64)
+def refused(version: str = "0" * 64) -> Refused:
+    return Refused(Dispatch(uuid4(), "a", 1, "flow.a", "default", 5), "it does not fit", version)
 
 
 def noted(ledger: Ledger, one: Refused) -> bool:
-    return any(one.key in worker.refuses for worker in reads.workers(ledger, TTL))
+    return any(one.key in worker.refuses for worker in reads.workers.every(ledger, TTL))
 
 
 def test_it_goes_on_after_its_pool_had_no_connection_for_it(
@@ -84,11 +84,11 @@ def test_it_outlives_an_error_that_nobody_thought_of(
     """A worker's time to live that is not a length of time stands for it."""
     wrong: timedelta = "soon"  # type: ignore[assignment]
     hand_over = HandOver(ledger, Publisher(None, settings, ledger), WORKER, wrong)
-    first, second = refused(), refused()
+    first, second = refused(), refused("1" * 64)
     with caplog.at_level(logging.WARNING, "orchestrator"):
         hand_over.give(first)
         eventually(lambda: any(record.message == "hand_over.failed" for record in caplog.records))
         hand_over._worker_ttl = TTL
-        hand_over.give(Refused(second.dispatch, second.why, "1" * 64))
-        eventually(lambda: any("1" * 64 in key for worker in reads.workers(ledger, TTL) for key in worker.refuses))
+        hand_over.give(second)
+        eventually(lambda: noted(ledger, second))
     hand_over.close()

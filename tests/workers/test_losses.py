@@ -121,7 +121,7 @@ def test_committed_but_unpublished_steps_are_published_by_a_keeper(bench: Bench,
 
 def test_duplicates_are_suppressed(bench: Bench, worker: Start) -> None:
     run_id = bench.start("chain", publish=False, n=1)
-    step = reads.steps(bench.ledger, run_id)[0]
+    step = reads.steps.page(bench.ledger, run_id)[0]
     task = "chain.add"
     dispatch = Dispatch(run_id, step.key, 1, task, "default", 5)
     bench.publisher.publish([dispatch] * 5)
@@ -145,7 +145,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(bench: Bench
     worker(pool=pool, concurrency=4, settings=settings)
     assert bench.result(run_id) == list(range(30))
     assert len(bench.effects("start")) == 30
-    attempts = {one.attempts for one in reads.steps(bench.ledger, run_id, fold=10_000) if one.loop_key}
+    attempts = {one.attempts for one in reads.steps.page(bench.ledger, run_id, fold=10_000) if one.loop_key}
     assert attempts == {1}
 
 
@@ -211,12 +211,12 @@ def test_a_worker_without_the_handler_costs_nothing(
 
 def test_the_probe_comes_back_and_the_registry_says_so(bench: Bench, worker: Start) -> None:
     process = worker(pool="prefork", concurrency=1)
-    row = eventually(lambda: next((one for one in reads.workers(bench.ledger) if one.consumed_at), None))
+    row = eventually(lambda: next((one for one in reads.workers.every(bench.ledger) if one.consumed_at), None))
     assert row is not None
     assert "chain.add" in row.handlers
     process.term()
     assert process.wait() == 0
-    assert reads.workers(bench.ledger) == []
+    assert reads.workers.every(bench.ledger) == []
     with redis.Redis.from_url(bench.settings.require_broker_url()) as client:
         assert list(client.scan_iter("*probe*")) == []
 
@@ -256,7 +256,7 @@ def test_a_run_ends_the_same_when_a_child_dies_at(bench: Bench, worker: Start, p
     assert bench.result(run_id) == 20
     assert bench.result(second) == 28
     assert (bench.folder / point).exists()
-    for step in reads.steps(bench.ledger, run_id, fold=10_000):
+    for step in reads.steps.page(bench.ledger, run_id, fold=10_000):
         statuses = [one.status for one in bench.attempts(run_id, step.key)]
         assert statuses.count("succeeded") == 1
 

@@ -26,7 +26,7 @@ def test_a_chain_runs_in_one_worker_without_a_trip_through_redis(bench: Bench, w
     assert bench.result(run_id) == 20
     keys = [line[2] for line in bench.effects("start", run_id)]
     assert len(keys) == 5 == len(set(keys))
-    assert len(reads.attempts(bench.ledger, run_id, keys[0])) == 1
+    assert len(reads.steps.attempts(bench.ledger, run_id, keys[0])) == 1
     assert bench.effects("start", run_id)[0][4] == bench.effects("start", run_id)[-1][4]
 
 
@@ -93,7 +93,7 @@ def test_a_running_step_learns_of_a_cancel(bench: Bench, worker: Start, pool: st
     worker(pool=pool)
     run_id = bench.start("patient")
     eventually(lambda: bench.effects("start", run_id))
-    eventually(lambda: reads.steps(bench.ledger, run_id)[0].progress, message="progress arrives")
+    eventually(lambda: reads.steps.page(bench.ledger, run_id)[0].progress, message="progress arrives")
     cancel_run.cancel(bench.ledger, run_id, by="test", reason="enough", grace=bench.settings.cancel_grace)
     eventually(lambda: bench.effects("cancelled", run_id))
     assert bench.ended(run_id) is RunStatus.CANCELLED

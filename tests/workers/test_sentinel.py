@@ -67,7 +67,7 @@ def is_survived(bench: Bench, process: WorkerProcess, fail_over: Callable[[], li
     before = bench.start("slows", items=list(range(16)), seconds=0.2)
     eventually(lambda: len(bench.effects("end")) >= 3)
     between = fail_over()
-    since = reads.now(bench.ledger)
+    since = reads.clock.now(bench.ledger)
     eventually(lambda: takes(bench.publisher), message="the publisher finds it")
     after = bench.start_many("chain", [{"n": 1}] * 5)
     for run_id in (*between, *after):
@@ -76,7 +76,7 @@ def is_survived(bench: Bench, process: WorkerProcess, fail_over: Callable[[], li
     assert len(bench.effects("start")) == 16 + 5 * len(between) + 5 * len(after)
 
     def consumes() -> bool:
-        return any(row.consumed_at and row.consumed_at > since for row in reads.workers(bench.ledger))
+        return any(row.consumed_at and row.consumed_at > since for row in reads.workers.every(bench.ledger))
 
     eventually(consumes, message="the probe finds it")
     assert about_broker(bench.settings)[0] == "pass"

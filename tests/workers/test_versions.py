@@ -54,7 +54,7 @@ def module(folder: Path, name: str, text: str) -> str:
 
 def newer_run(bench: Bench, db_url: str, **fields: Any) -> UUID:
     """A run of `chain` that is pinned to a manifest of a newer release: one field more."""
-    hash_ = reads.flow(bench.ledger, "chain").manifest_hash
+    hash_ = reads.flows.get(bench.ledger, "chain").manifest_hash
     run_id = bench.start("chain", publish=False, n=1)
     with psycopg.connect(db_url, autocommit=True) as connection:
         connection.execute(
@@ -115,7 +115,7 @@ def test_a_step_that_no_worker_accepts_waits_and_says_why(bench: Bench, worker: 
     ttl = bench.settings.worker_ttl
     eventually(lambda: why in explain.explain(bench.ledger, run, "send", ttl).sentence)
     eventually(lambda: "it waits in the ledger" in made.log())
-    (row,) = [one for one in reads.workers(bench.ledger, ttl) if one.live]
+    (row,) = [one for one in reads.workers.every(bench.ledger, ttl) if one.live]
     assert list(row.refuses.values()) == ["its parameter `subject` is not given"]
     assert bench.attempts(run, "send") == []
     fits = NEW.replace("subject: str)", 'subject: str = "your order")')
@@ -178,9 +178,9 @@ def test_a_worker_whose_code_is_not_current_says_so(bench: Bench, worker: Make) 
     again = worker(flows=old, pool="threads")
     assert "flow.not_current" in again.log()
     assert "orchestrator flow deploy mailing" in again.log()
-    versions = {row.versions["mailing"] for row in reads.workers(bench.ledger)}
+    versions = {row.versions["mailing"] for row in reads.workers.every(bench.ledger)}
     assert len(versions) == 2
-    assert reads.flow(bench.ledger, "mailing").manifest_hash in versions
+    assert reads.flows.get(bench.ledger, "mailing").manifest_hash in versions
 
 
 REMOVED = """
@@ -231,7 +231,7 @@ def test_a_worker_of_dev_makes_its_code_current_whatever_was_before(bench: Bench
     }
     for name in ("old_mail", "new_mail", "old_mail"):
         start.prepare(settings, flows[name])
-    current = reads.flow(bench.ledger, "mailing")
+    current = reads.flows.get(bench.ledger, "mailing")
     assert current.manifest_hash == flows["new_mail"]["mailing"].manifest.hash
     start.prepare(settings.model_copy(update={"deploy_at_start": True}), flows["old_mail"])
-    assert reads.flow(bench.ledger, "mailing").manifest_hash == flows["old_mail"]["mailing"].manifest.hash
+    assert reads.flows.get(bench.ledger, "mailing").manifest_hash == flows["old_mail"]["mailing"].manifest.hash

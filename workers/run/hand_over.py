@@ -41,7 +41,7 @@ class Refused:
         task = self.dispatch.task
         return task if self.version is None else pair(task, self.version)
 
-    def fits(self, worker: reads.WorkerRow) -> bool:
+    def fits(self, worker: reads.rows.WorkerRow) -> bool:
         """Whether that worker takes it, as far as the registry knows."""
         one = self.dispatch
         return one.task in worker.handlers and one.queue in worker.queues and self.key not in worker.refuses
@@ -90,7 +90,7 @@ class HandOver:
             return
         for key, why in {one.key: one.why for one in taken if one.version is not None}.items():
             workers.refuse(self._ledger, self._worker_id, key, why)
-        live = [worker for worker in reads.workers(self._ledger, self._worker_ttl) if worker.live]
+        live = [worker for worker in reads.workers.every(self._ledger, self._worker_ttl) if worker.live]
         elsewhere = [one.dispatch for one in taken if any(one.fits(worker) for worker in live)]
         for one in taken:
             self._say(one, elsewhere=one.dispatch in elsewhere)

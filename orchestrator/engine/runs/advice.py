@@ -4,7 +4,7 @@ from orchestrator.core.facts import Explanation
 from orchestrator.core.reopen import compensated
 from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.ledger import controls
-from orchestrator.ledger.reads import RunRow
+from orchestrator.ledger.reads.rows import RunRow
 from orchestrator.ledger.tx import Ledger
 
 _NEVER = frozenset({"InputInvalid"})

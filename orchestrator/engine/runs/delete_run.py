@@ -15,9 +15,9 @@ def delete(ledger: Ledger, run_id: UUID, *, by: str) -> None:
         RunNotFound: no such run.
         Conflict: it has not ended.
     """
-    row = reads.get_run(ledger, run_id)
+    row = reads.runs.get(ledger, run_id)
     if not ledger.retry(lambda tx: retention.drop_run(tx, run_id, row.flow, by)):
-        status = reads.run_status(ledger, run_id)
+        status = reads.runs.status(ledger, run_id)
         raise Conflict(
             f"Run {run_id} is {status}, and only a run that has ended can be deleted. "
             f"Fix: wait for its end, or `orchestrator run cancel {run_id}`.",

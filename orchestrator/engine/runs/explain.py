@@ -15,24 +15,24 @@ from orchestrator.core.wording import counted
 from orchestrator.engine.runs.advice import advice
 from orchestrator.errors import ManifestUnreadable, NotFound
 from orchestrator.ledger import definitions, reads
-from orchestrator.ledger.reads import RunRow, StepRow
+from orchestrator.ledger.reads.rows import RunRow, StepRow
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
 
 
 def explain(
-    ledger: Ledger, run_id: UUID, step_key: str | None = None, worker_ttl: timedelta = reads.WORKER_TTL
+    ledger: Ledger, run_id: UUID, step_key: str | None = None, worker_ttl: timedelta = reads.workers.TTL
 ) -> Explanation:
     """What the run (or one step of it) waits for, since when, and the next command.
 
     Raises:
         RunNotFound, StepNotFound: no such run or step.
     """
-    row = reads.get_run(ledger, run_id)
+    row = reads.runs.get(ledger, run_id)
     try:
         if step_key is None:
             return _run(ledger, row, worker_ttl)
-        return _step(ledger, row, reads.step(ledger, run_id, step_key), reads.now(ledger), worker_ttl)
+        return _step(ledger, row, reads.steps.get(ledger, run_id, step_key), reads.clock.now(ledger), worker_ttl)
     except ManifestUnreadable as exc:
         sentence = f"Run {row.id} is {row.status}. More is not known here: {exc.message.partition(' Fix: ')[0]}"
         return Explanation(sentence, "orchestrator worker ls")
@@ -41,7 +41,7 @@ def explain(
 def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
     if row.status in FINAL_RUN:
         return _ended(ledger, row)
-    now = reads.now(ledger)
+    now = reads.clock.now(ledger)
     steps = [step for step in _every(ledger, row.id) if step.status not in FINAL_STEP]
     if row.cancel_requested_at is not None:
         left = [step.key for step in steps if step.status is StepStatus.RUNNING]
@@ -67,7 +67,7 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
 def _every(ledger: Ledger, run_id: UUID) -> Iterator[StepRow]:
     """The steps of the manifest, with the children of small loops."""
     after = None
-    while page := reads.steps(ledger, run_id, after=after):
+    while page := reads.steps.page(ledger, run_id, after=after):
         yield from page
         after = [step.key for step in page if step.loop_key is None][-1]
 
@@ -185,7 +185,7 @@ def _loop(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
     """How far it is, and what the first item that is not done waits for."""
     total, left = step.children_total or 0, step.children_open or 0
     sentence = f"Loop {step.key} has {total - left} of {total} items done, {step.children_failed or 0} failed."
-    child = reads.first_open_child(ledger, row.id, step.key)
+    child = reads.steps.first_open_child(ledger, row.id, step.key)
     if child is None:
         return Explanation(sentence, f"orchestrator run watch {row.id}")
     first = _step(ledger, row, child, now, worker_ttl)
@@ -195,7 +195,7 @@ def _loop(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
 def _how_to_keep(ledger: Ledger, row: RunRow, step: StepRow) -> str:
     """What helps when the step was removed from the code."""
     try:
-        current = ledger.plan(reads.flow(ledger, row.flow).manifest_hash)
+        current = ledger.plan(reads.flows.get(ledger, row.flow).manifest_hash)
         with ledger.auto() as tx:
             version = definitions.version(tx, row.flow, row.manifest_hash)
     except (NotFound, ManifestUnreadable):

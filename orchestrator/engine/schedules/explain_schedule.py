@@ -27,7 +27,7 @@ def explain(
     flow: str,
     key: str,
     *,
-    worker_ttl: timedelta = reads.WORKER_TTL,
+    worker_ttl: timedelta = reads.workers.TTL,
     watchdog: timedelta = timedelta(seconds=10),
 ) -> Explanation:
     """What the schedule did last, what stands in its way, and its next fire. `watchdog` is the longest that a tick
@@ -100,7 +100,7 @@ class _Story:
         return self._waits(row.next_tick_at)
 
     def _disabled(self) -> Explanation:
-        flow = reads.flow(self.ledger, self.row.flow)
+        flow = reads.flows.get(self.ledger, self.row.flow)
         by = f" by {flow.switched_by}" if flow.switched_by else ""
         why = f" ({flow.switch_reason})" if flow.switch_reason else ""
         return Explanation(
@@ -133,7 +133,7 @@ class _Story:
     def _overdue(self, due: datetime) -> Explanation:
         """A tick is due and nobody has decided it."""
         since = f"Schedule {self.name} is due since {self._at(due)}, {_length(self.now - due)} ago, and has not fired: "
-        live = [worker for worker in reads.workers(self.ledger, self.worker_ttl) if worker.live]
+        live = [worker for worker in reads.workers.every(self.ledger, self.worker_ttl) if worker.live]
         if not live:
             return Explanation(
                 f"{since}no worker is live, and workers decide ticks; the first one that starts decides it.",

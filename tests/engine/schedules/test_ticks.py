@@ -268,7 +268,7 @@ def test_overlap_cancel_ends_the_runs_before(lab: Lab) -> None:
     first, second, third = overlap_case(lab, "cancel")
     assert outcomes(lab) == [(1, "started"), (2, "started"), (3, "started")]
     assert [lab.status(run_id) for run_id in (first, *second.started)] == [RunStatus.CANCELLED] * 2
-    assert reads.get_run(lab.ledger, first).cancel_reason == "the next tick of its schedule came"
+    assert reads.runs.get(lab.ledger, first).cancel_reason == "the next tick of its schedule came"
     end_runs(lab, third.started)
     assert lab.status(third.started[0]) is RunStatus.SUCCEEDED
 
@@ -433,8 +433,8 @@ def test_a_run_knows_the_time_it_was_scheduled_for(lab: Lab) -> None:
     with lab.ledger.tx() as tx:
         assert schedules.scheduled_for(tx, run_id) == NOON + MINUTE
         assert schedules.scheduled_for(tx, by_hand) is None
-    assert reads.get_run(lab.ledger, run_id).scheduled_for == NOON + MINUTE
-    assert reads.get_run(lab.ledger, by_hand).scheduled_for is None
+    assert reads.runs.get(lab.ledger, run_id).scheduled_for == NOON + MINUTE
+    assert reads.runs.get(lab.ledger, by_hand).scheduled_for is None
 
 
 def test_scheduled_times_are_aware(lab: Lab) -> None:

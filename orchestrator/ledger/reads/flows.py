@@ -1,0 +1,64 @@
+"""Registered flows and their versions."""
+
+from datetime import timedelta
+
+from orchestrator.ledger import definitions
+from orchestrator.ledger.reads import workers
+from orchestrator.ledger.reads.rows import FlowRow, VersionRow
+from orchestrator.ledger.rows import one, run
+from orchestrator.ledger.tx import Ledger
+
+
+def every(ledger: Ledger) -> list[FlowRow]:
+    """Every registered flow."""
+    with ledger.auto() as tx:
+        return [FlowRow(*tuple(row)) for row in run(tx, "flows", name=None)]
+
+
+def get(ledger: Ledger, name: str) -> FlowRow:
+    """
+    Raises:
+        FlowNotFound: with the nearest name there is.
+    """
+    with ledger.auto() as tx:
+        row = one(tx, "flows", name=name)
+        if row is None:
+            raise definitions.unknown_flow(tx, name)
+    return FlowRow(*tuple(row))
+
+
+def is_unserved(ledger: Ledger, name: str, ttl: timedelta = workers.TTL) -> bool:
+    """Whether no live worker has a handler of the flow's current version.
+
+    Raises:
+        FlowNotFound: no such flow.
+    """
+    plan = ledger.plan(get(ledger, name).manifest_hash)
+    nodes = [node.body or node for node in plan.nodes.values()]
+    handlers = {handler for worker in workers.every(ledger, ttl) if worker.live for handler in worker.handlers}
+    return not handlers & {node.task for node in nodes}
+
+
+def versions(ledger: Ledger, flow: str) -> list[VersionRow]:
+    """The versions of a flow in their order.
+
+    Raises:
+        FlowNotFound: with the nearest name there is.
+    """
+    with ledger.auto() as tx:
+        found = [VersionRow(*tuple(row)) for row in run(tx, "versions", flow=flow)]
+        if not found:
+            raise definitions.unknown_flow(tx, flow)
+    return found
+
+
+def current_versions(ledger: Ledger) -> dict[str, str]:
+    """By flow, the hash of its current version."""
+    with ledger.auto() as tx:
+        return {row.name: row.manifest_hash for row in run(tx, "current_versions")}
+
+
+def open_steps(ledger: Ledger, flow: str) -> dict[tuple[str, str], int]:
+    """How many open runs have yet to end a step, by version (manifest hash) and step."""
+    with ledger.auto() as tx:
+        return {(row.manifest_hash, row.step_key): row.runs for row in run(tx, "open_steps", flow=flow)}

@@ -1,0 +1,170 @@
+"""What a row of a list is, as people and clients see it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from orchestrator.core.schedule_ids import schedule_name
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run. `error` says why it failed: step, type, message. `key` is the idempotency key, or the key of the schedule
+    that started it; then `scheduled_for` is the time that the schedule meant."""
+
+    id: UUID
+    flow: str
+    version: str
+    manifest_hash: str
+    status: RunStatus
+    tags: tuple[str, ...]
+    trigger: str
+    key: str | None
+    body: JsonValue
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: dict[str, JsonValue] | None
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
+    deadline: datetime | None
+    epoch: int
+    scheduled_for: datetime | None = None
+    ordinal: int | None = None
+    """Of the version that it is pinned to."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in FINAL_RUN
+
+    @property
+    def schedule(self) -> str | None:
+        """`flow/key` of the schedule that started it."""
+        return schedule_name(self.flow, self.key) if self.scheduled_for is not None and self.key else None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A step. A loop has no type, and counts its children by status. `worked` is the time of its attempts, without the
+    pauses between them; it is None for a loop and before the first attempt. `since`: when it came to its status."""
+
+    key: str
+    kind: StepKind
+    type: str | None
+    task: str | None
+    loop_key: str | None
+    loop_index: int | None
+    status: StepStatus
+    reason: str | None
+    attempts: int
+    queue: str
+    due_at: datetime | None
+    ready_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    children_total: int | None
+    children_open: int | None
+    children_failed: int | None
+    children: dict[str, int] | None
+    progress: dict[str, JsonValue] | None
+    error: dict[str, JsonValue] | None
+    owner: str | None
+    worked: timedelta | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An entry of the audit."""
+
+    id: int
+    at: datetime
+    type: str
+    step_key: str | None
+    attempt: int | None
+    facts: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One attempt of a step."""
+
+    attempt: int
+    version: int
+    owner: str
+    status: str
+    error_type: str | None
+    error_message: str | None
+    error_traceback: str | None
+    inputs: JsonValue
+    queue_wait: timedelta | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRow:
+    """A registered flow at its current version."""
+
+    name: str
+    version: str
+    manifest_hash: str
+    enabled: bool
+    updated_at: datetime
+    switched_by: str | None
+    switch_reason: str | None
+    open_runs: int
+    ordinal: int | None = None
+    """Of the current version."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version of a flow. `ordinal` is null until a release that counts has seen it."""
+
+    ordinal: int | None
+    hash: str
+    version: str
+    format: int
+    created_at: datetime
+    registered_by: str | None
+    superseded_at: datetime | None
+    current: bool
+    open_runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker process; `live` when it was seen lately."""
+
+    id: str
+    host: str
+    pid: int
+    pool: str
+    concurrency: int
+    prefetch: int
+    queues: tuple[str, ...]
+    handlers: tuple[str, ...]
+    release: str
+    started_at: datetime
+    seen_at: datetime
+    consumed_at: datetime | None
+    live: bool
+    versions: Mapping[str, str]
+    """By flow, the manifest hash of its code."""
+    refuses: Mapping[str, str]
+    """By task@manifest hash, why it takes no such step."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnservedRow:
+    """A task with ready steps that no live worker can run."""
+
+    task: str
+    queue: str
+    ready: int
+    since: datetime

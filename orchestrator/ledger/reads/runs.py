@@ -1,0 +1,172 @@
+"""Runs: by id, by a part of it, how they stand, what they returned."""
+
+import shlex
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, null, select, type_coerce
+
+from orchestrator.core.expressions import Scope, references, resolve
+from orchestrator.core.planner import Plan
+from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.errors import Conflict, RunNotFound
+from orchestrator.ledger import claims
+from orchestrator.ledger.reads.rows import RunRow
+from orchestrator.ledger.rows import one, run
+from orchestrator.ledger.schema import flow_definition_versions, flow_run_controls, flow_runs
+from orchestrator.ledger.tx import Ledger
+
+PART_MIN = 4
+"""Digits of a run id that are enough to look for it; `ix_flow_runs_ending` holds as many."""
+_ZEROS = "0" * 32
+STATUS: Any = type_coerce(flow_runs.c.status, Text())
+"""A domain compares as the text it is made of."""
+
+
+def parked() -> ColumnElement[bool]:
+    """Whether a run only waits."""
+    return and_(RunStatus.RUNNING.value == STATUS, func.flow_parked(flow_runs.c.id))
+
+
+def selected(*, inputs: bool = True) -> Select[Any]:
+    """What a row of a run is made of; without `inputs` the body stays in the ledger."""
+    run_, control, version = flow_runs.c, flow_run_controls.c, flow_definition_versions.c
+    return (
+        select(
+            *(run_[name] for name in ("id", "flow", "manifest_hash", "tags", "trigger_type", "trigger_key")),
+            case((parked(), RunStatus.WAITING.value), else_=STATUS).label("status"),
+            run_.trigger_body if inputs else null().label("trigger_body"),
+            *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch", "scheduled_for")),
+            version.version,
+            version.ordinal,
+            control.cancel_requested_at,
+            control.cancel_reason,
+            control.deadline,
+        )
+        .join(flow_definition_versions, version.hash == run_.manifest_hash)
+        .outerjoin(flow_run_controls, and_(control.run_id == run_.id, run_.controlled))
+    )
+
+
+def row_of(row: Row[Any]) -> RunRow:
+    """A row of `selected`."""
+    return RunRow(
+        id=row.id,
+        flow=row.flow,
+        version=row.version,
+        manifest_hash=row.manifest_hash,
+        status=RunStatus(row.status),
+        tags=tuple(row.tags),
+        trigger=row.trigger_type,
+        key=row.trigger_key,
+        body=row.trigger_body,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        error=row.error,
+        cancel_requested_at=row.cancel_requested_at,
+        cancel_reason=row.cancel_reason,
+        deadline=row.deadline,
+        epoch=row.epoch,
+        ordinal=row.ordinal,
+        scheduled_for=row.scheduled_for,
+    )
+
+
+def _no_run(run_id: object) -> RunNotFound:
+    return RunNotFound(f"No run {run_id}. Fix: `orchestrator run ls` lists them.", run_id=str(run_id))
+
+
+def find(ledger: Ledger, part: str) -> UUID:
+    """The run whose id begins with `part`, or else ends with it: ids of one hour begin alike. Four digits or more.
+
+    Raises:
+        RunNotFound: none does.
+        Conflict: several do; they are named.
+    """
+    wanted = part.strip().lower()
+    digits = wanted.replace("-", "")
+    if not PART_MIN <= len(digits) <= len(_ZEROS) or not set(digits) <= set("0123456789abcdef"):
+        raise RunNotFound(
+            f"{part!r} is not a run id. Fix: give the last characters of one, at least {PART_MIN}; "
+            f"`orchestrator run ls --key {shlex.quote(part)}` finds a run by its idempotency key.",
+            run_id=part,
+        )
+    with ledger.auto() as tx:
+        low, high = digits + _ZEROS[len(digits) :], digits + "f" * (len(_ZEROS) - len(digits))
+        found = [row.id for row in run(tx, "runs_beginning", low=low, high=high)]
+        if not found:
+            found = [row.id for row in run(tx, "runs_ending", ending=digits)]
+    if not found:
+        raise _no_run(part)
+    if len(found) > 1:
+        shown = ", ".join(str(run_id) for run_id in found)
+        raise Conflict(
+            f"{part} fits several runs: {shown}. Fix: give the last characters; the first ones are a clock.",
+            run_id=part,
+        )
+    run_id: UUID = found[0]
+    return run_id
+
+
+def get(ledger: Ledger, run_id: UUID) -> RunRow:
+    """
+    Raises:
+        RunNotFound: no such run.
+    """
+    with ledger.auto() as tx:
+        row = tx.execute(selected().where(flow_runs.c.id == run_id)).first()
+    if row is None:
+        raise _no_run(run_id)
+    return row_of(row)
+
+
+def status(ledger: Ledger, run_id: UUID) -> RunStatus:
+    """The status alone.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    return _status(ledger, run_id, "shown_status")
+
+
+def final_status(ledger: Ledger, run_id: UUID) -> RunStatus | None:
+    """How the run ended, or None: for whoever asks again and again, one look-up by key.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    status = _status(ledger, run_id, "run_status")
+    return status if status in FINAL_RUN else None
+
+
+def _status(ledger: Ledger, run_id: UUID, statement: str) -> RunStatus:
+    with ledger.auto() as tx:
+        row = one(tx, statement, run_id=run_id)
+    if row is None:
+        raise _no_run(run_id)
+    return RunStatus(row.status)
+
+
+def plan_of(ledger: Ledger, run_id: UUID) -> Plan:
+    """The graph of the version that it is pinned to.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    with ledger.auto() as tx:
+        row = one(tx, "manifest_of", run_id=run_id)
+    if row is None:
+        raise _no_run(run_id)
+    return ledger.plan(row.manifest_hash)
+
+
+def result(ledger: Ledger, run_id: UUID) -> JsonValue:
+    """The run's output: what the flow returns, with the references resolved from the steps' outputs."""
+    row = get(ledger, run_id)
+    expression = ledger.manifest(row.manifest_hash).output
+    keys = sorted({ref.key for ref in references(expression) if ref.key is not None})
+    with ledger.auto() as tx:
+        outputs = claims.outputs(tx, run_id, keys) if keys else {}
+    return resolve(expression, Scope(trigger=row.body, outputs=outputs))
