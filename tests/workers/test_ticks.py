@@ -1,8 +1,9 @@
 """The keeper's loop of ticks: it takes what beats announce in batches, and forgets none."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from threading import Event
 from time import monotonic
 from typing import Any
 
@@ -12,12 +13,14 @@ import redis
 from celery import Celery
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.core.facts import Dispatch
+from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.engine import faults
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.schedules.message import Hint, send
 from orchestrator.settings import Settings
 from orchestrator.workers.app.celery_app import make_app
+from orchestrator.workers.keeper.duty import loop_of
+from orchestrator.workers.keeper.leader import Leader
 from orchestrator.workers.keeper.ticks import Ticks
 from orchestrator.workers.state import state_of
 from tests.support.factories import Lab
@@ -64,7 +67,7 @@ def keeper(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep
     app = make_app(settings, {})
     state = state_of(app)
     url = settings.require_database_url().replace("+psycopg", "")
-    made = Keeper(settings, app, Lab(url, Ledger.connect(url, name="lab")), Ticks(state, lambda: False))
+    made = Keeper(settings, app, Lab(url, Ledger.connect(url, name="lab")), Ticks(state, Event()))
     publisher = state.runtime().publisher
     original = publisher.publish
 
@@ -102,6 +105,26 @@ def test_what_is_announced_together_is_decided_and_published_in_batches(keeper: 
     keeper.take(lambda: row(keeper.lab, "k119").doubles)
     assert {row(keeper.lab, f"k{number}").doubles for number in range(120)} == {1}
     assert keeper.messages() == 120
+
+
+def test_a_worker_that_stops_takes_no_ticks_and_does_not_spin(keeper: Keeper) -> None:
+    """A warm shutdown may take as long as its longest step."""
+    state = state_of(keeper.app)
+    state.shared.stop()
+    calls = 0
+    original = keeper.ticks.take
+
+    def take() -> Swept:
+        nonlocal calls
+        calls += 1
+        return original()
+
+    loop = loop_of(replace(keeper.ticks.announced(), page=take), state, Leader(state))
+    loop.start()
+    loop.join(0.5)
+    loop.end()
+    loop.join(5)
+    assert 1 <= calls <= 2
 
 
 def test_a_hint_that_nobody_can_ask_for_stops_none_of_the_others(keeper: Keeper) -> None:

@@ -60,7 +60,7 @@ class Keeper:
         self._leader = Leader(state)
         self._drain = Drain(state)
         self._ended = threading.Event()
-        ticks = Ticks(state, self._ended.is_set)
+        ticks = Ticks(state, self._ended)
         solo = worker.pool_cls.__module__.endswith("solo")  # consumes nothing while a step runs
         self._duties: list[Duty] = [
             # The cluster's

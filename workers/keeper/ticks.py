@@ -1,10 +1,10 @@
 """The keeper's part in schedules: it asks the ledger what is due, when a beat says so, and also when none does."""
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from threading import Event
 from time import monotonic
 from typing import Final
 
@@ -36,7 +36,7 @@ class _Asked:
 class Ticks:
     """Three duties, of a thread each: ticks that a beat announces, those that nobody announced, queued ones."""
 
-    def __init__(self, state: WorkerState, ended: Callable[[], bool]) -> None:
+    def __init__(self, state: WorkerState, ended: Event) -> None:
         self._state = state
         self._ended = ended
         self._inbox = Inbox(state.app)
@@ -63,7 +63,8 @@ class Ticks:
         """Fire what beats announce. What cannot be fired now stays here; the watchdog would fire it too."""
         if self._state.stopping:
             self._inbox.close()
-            return Swept(next_s=_WAIT_S)
+            self._ended.wait(_WAIT_S)
+            return Swept()
         self._fire_all()
         soonest = min((at for at, _, _ in self._early), default=monotonic() + _WAIT_S)
         for hint in self._inbox.take(max(0.001, soonest - monotonic())):
@@ -105,7 +106,7 @@ class Ticks:
         """Hints leave when something came of them. Whatever raises keeps all that are left."""
         self._take_early()
         size = tick.BATCH
-        while self._hints and not self._ended():
+        while self._hints and not self._ended.is_set():
             asked = dict(islice(self._hints.items(), size))
             try:
                 self._fire(asked)
