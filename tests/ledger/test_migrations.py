@@ -20,7 +20,8 @@ from orchestrator.errors import SchemaBehind
 from orchestrator.ledger import migrate
 from orchestrator.ledger.schema import FUNCTIONS, metadata
 from orchestrator.ledger.tx import normal_url
-from tests.support.race import race
+from tests.support.eventually import eventually
+from tests.support.race import Later, race
 
 CATALOG = {
     "columns": """SELECT table_name, column_name, data_type, udt_name, is_nullable, column_default, collation_name,
@@ -167,6 +168,20 @@ def test_a_newer_schema_is_left_alone(db_url: str) -> None:
     migrate.upgrade(db_url)
     assert migrate.sql(db_url) == "-- The schema is up to date.\n"
     assert migrate.current(db_url) == "9999"
+
+
+def test_a_process_that_waited_for_a_newer_release_to_migrate_leaves_its_schema_alone(empty_db_url: str) -> None:
+    """Both found an old schema and met at the lock: what the winner made is looked at again."""
+    with psycopg.connect(empty_db_url.replace("+psycopg", ""), autocommit=True) as newer:
+        newer.execute("SELECT pg_advisory_lock(%s)", [migrate.LOCK])
+        older = Later(lambda: migrate.upgrade(empty_db_url))
+        waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+        eventually(lambda: newer.execute(waits).fetchall())
+        newer.execute("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)")
+        newer.execute("INSERT INTO alembic_version VALUES ('9999')")
+        newer.execute("SELECT pg_advisory_unlock(%s)", [migrate.LOCK])
+        older.result()
+    assert migrate.current(empty_db_url) == "9999"
 
 
 def test_the_clock_is_the_databases_own(db_url: str) -> None:
