@@ -9,6 +9,8 @@ from orchestrator.core.states import FINAL_STEP, StepStatus
 
 FOLLOWS = frozenset({StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.BLOCKED})
 """States of a step that a retry upstream takes along."""
+_EFFECTIVE = frozenset({StepStatus.SUCCEEDED, StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING})
+"""States of a step whose effects are there, or may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,8 @@ class Reset:
     waits: Mapping[str, tuple[int, int]]
     impossible: frozenset[str]
     sinks_open: int
-    failures: int
+    failed: tuple[str, ...]
+    """Steps that stay failed, with nothing that handles it: the run fails whatever comes of the others."""
 
 
 def reopen(
@@ -57,21 +60,22 @@ def reopen(
         waits=waits,
         impossible=frozenset(impossible & set(seeds)),
         sinks_open=sum(_ends_loose(plan, key, blocked) for key in waits.keys() | still_open),
-        failures=sum(plan.unhandled(key, after) for key in states),
+        failed=tuple(key for key in states if plan.unhandled(key, after)),
     )
 
 
-def compensated(plan: Plan, states: Mapping[str, StepStatus], again: Collection[str]) -> list[str]:
-    """Steps that run only when one of `again` has failed, and succeeded: what they did (a refund, say) is done."""
-    return [
-        key
+def compensated(plan: Plan, states: Mapping[str, StepStatus], again: Collection[str]) -> dict[str, StepStatus]:
+    """Steps that run only when one of `again` has failed, and succeeded or may still: what they do (a refund, say) is
+    done, or on its way."""
+    return {
+        key: status
         for key, status in states.items()
-        if status is StepStatus.SUCCEEDED
+        if status in _EFFECTIVE
         and any(
             before in again and StepStatus.FAILED in accepted and StepStatus.SUCCEEDED not in accepted
             for before, accepted in plan.nodes[key].definition.run_after.items()
         )
-    ]
+    }
 
 
 def _ends_loose(plan: Plan, key: str, blocked: Collection[str]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch, Lease
@@ -93,9 +94,20 @@ def opened_loops(tx: Connection, run_id: UUID) -> frozenset[str]:
     return frozenset(row.loop_key for row in run(tx, "opened_loops", run_id=run_id))
 
 
-def reopen_run(tx: Connection, run_id: UUID, *, sinks_open: int, failures: int, by: str, steps: Sequence[str]) -> None:
-    """A new epoch."""
-    run(tx, "reopen_run", run_id=run_id, sinks_open=sinks_open, failures=failures, by=by, steps=json.dumps(list(steps)))
+def reopen_run(
+    tx: Connection, run_id: UUID, *, sinks_open: int, failures: int, error: JsonValue, by: str, steps: Sequence[str]
+) -> None:
+    """A new epoch. `failures` that stay as they are, and the `error` of the first of them."""
+    run(
+        tx,
+        "reopen_run",
+        run_id=run_id,
+        sinks_open=sinks_open,
+        failures=failures,
+        error=error and json.dumps(error),
+        by=by,
+        steps=json.dumps(list(steps)),
+    )
 
 
 def failures(tx: Connection, run_id: UUID, step_key: str) -> int:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.core.facts import StepError
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import cancel_run
 from orchestrator.engine.steps import retry_step
@@ -62,6 +63,38 @@ def test_retry_while_other_steps_still_run(lab: Lab) -> None:
     lab.done(b)
     assert lab.drain(run_id) == ["a", "join", "last"]
     assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_failure_that_is_not_retried_stays_the_reason(lab: Lab) -> None:
+    """Of two steps that failed one runs again: the run still fails, and still says why."""
+    run_id = lab.run({"a": call(), "b": call(), "c": call()})
+    lab.do(run_id, "c")
+    for key in ("a", "b"):
+        lab.do_fail(run_id, key, error=StepError("ValueError", f"{key} is wrong"))
+    assert again(lab, run_id, "a") == ["a"]
+    assert (reads.get_run(lab.ledger, run_id).error or {})["message"] == "b is wrong"
+    lab.do(run_id, "a")
+    row = reads.get_run(lab.ledger, run_id)
+    assert (row.status, row.error) == (
+        RunStatus.FAILED,
+        {"step": "b", "type": "ValueError", "message": "b is wrong"},
+    )
+    assert again(lab, run_id) == ["b"]
+    assert reads.get_run(lab.ledger, run_id).error is None
+
+
+@pytest.mark.parametrize("status", ["ready", "running", "waiting"])
+def test_a_step_is_not_run_again_while_another_makes_up_for_its_failure(lab: Lab, status: str) -> None:
+    """The refund is on its way: shipped now, the goods would be paid back."""
+    run_id = lab.run({"ship": call(), "refund": call(run_after={"ship": ["failed"]}, retry=retry(2))})
+    lab.do_fail(run_id, "ship")
+    lease = lab.take(run_id, "refund") if status != "ready" else None
+    if lease is not None and status == "waiting":
+        lab.fail(lease)
+    assert lab.statuses(run_id)["refund"] == status
+    with pytest.raises(Conflict, match=rf"refund makes up for the failure and is {status}.*Fix: .*--force"):
+        again(lab, run_id, "ship")
+    assert keys(retry_step.retry(lab.ledger, run_id, "ship", by="op", force=True)) == ["ship"]
 
 
 @pytest.mark.parametrize("key", ["each.1.do", "each", None])

@@ -29,8 +29,8 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force:
 
     Attempts are counted on, retries anew. What succeeded is not run again. A deadline that has passed is dropped.
 
-    A step that made up for a failure (a refund) and succeeded is not taken back: what it answered runs again with
-    `force` only.
+    A step that makes up for a failure (a refund), and succeeded or is on its way, is not taken back: what it answers
+    runs again with `force` only.
 
     Raises:
         RunNotFound, StepNotFound: no such run or step.
@@ -55,7 +55,8 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force:
             tx,
             run_id,
             sinks_open=reset.sinks_open,
-            failures=reset.failures,
+            failures=len(reset.failed),
+            error=graph.failure(tx, run_id, reset.failed[0]) if reset.failed else None,
             by=by,
             steps=[step_key] if step_key else sorted(seeds | {key for key, failed in children.items() if failed}),
         )
@@ -74,14 +75,17 @@ def _check_run(run: LockedRun) -> None:
         _refuse(run.id, "it is being stopped, and handlers of it still run; wait until it has ended")
 
 
-def _check_uncompensated(run_id: UUID, done: Sequence[str]) -> None:
-    if done:
+def _check_uncompensated(run_id: UUID, found: Mapping[str, StepStatus]) -> None:
+    force = "if what failed must run again all the same, add --force (in Python: force=True)"
+    if done := [key for key, status in found.items() if status is StepStatus.SUCCEEDED]:
         _refuse(
             run_id,
             f"step {' and '.join(done)} ran because of the failure and succeeded, and a retry does not take that back",
-            "if its work is still wanted, start a new run; if what failed must run again all the same, add --force "
-            f"(in Python: force=True); `orchestrator run show {run_id}` shows it",
+            f"if its work is still wanted, start a new run; {force}; `orchestrator run show {run_id}` shows it",
         )
+    for key, status in found.items():
+        why = f"step {key} makes up for the failure and is {status}, and a retry does not take that back"
+        _refuse(run_id, why, f"let it end, and see `orchestrator run show {run_id}`; {force}")
 
 
 def _check_possible(

@@ -118,10 +118,10 @@ RETURNING c.width, l.children_open, c.moving;
 UPDATE flow_steps SET children_next = %(pointer)s WHERE run_id = %(run_id)s AND step_key = %(loop_key)s;
 
 -- name: reopen_run
--- In:    run_id, sinks_open, failures, by
+-- In:    run_id, sinks_open, failures, error (JSON: of the first of these, or null), by, steps (JSON)
 WITH run AS (
   UPDATE flow_runs
-     SET status = 'running', halt = NULL, ended_at = NULL, error = NULL, epoch = epoch + 1, sinks_open = %(sinks_open)s,
+     SET status = 'running', halt = NULL, ended_at = NULL, error = %(error)s::json, epoch = epoch + 1, sinks_open = %(sinks_open)s,
          failures = %(failures)s
    WHERE id = %(run_id)s
   RETURNING id, epoch
