@@ -1,7 +1,7 @@
-"""What a flow body may hold. It is run to see its graph, so whatever the graph cannot show is refused.
+"""What a flow body may contain. It is run to see its graph, so whatever a graph cannot show is refused.
 
-The source is read where it is there: by the body, by the functions it calls, and by every function through which a step
-was called. An interactive session or `exec` has no source; then only what placeholders notice is refused.
+Where there is source, it is read: that of the body, of the functions it calls, and of every function through which a
+step was called. An interactive session or `exec` has none; then only what placeholders notice is refused.
 """
 
 import ast
@@ -29,7 +29,7 @@ _REFUSED: Final[dict[type[ast.AST], tuple[str, str, str]]] = {
         (ast.Try, ast.TryStar),
         (
             "try",
-            f"{_NOT_RUN}, so nothing of one would ever be caught",
+            f"{_NOT_RUN}, so no error of one would ever be caught",
             "catch the error in the step itself; a step that runs after another one failed is written in a manifest "
             "(`run_after` with `failed`)",
         ),
@@ -79,7 +79,7 @@ class _Function:
 
     @cached_property
     def _assigned(self) -> list[tuple[list[ast.expr], ast.expr]]:
-        """What is given names, with what."""
+        """Every assignment: its targets, and its value."""
         found: list[tuple[list[ast.expr], ast.expr]] = []
         for part in parts(self.source.node.body):
             if isinstance(part, ast.Assign):
@@ -92,13 +92,13 @@ class _Function:
 
     @cached_property
     def _renamed(self) -> dict[str, ast.expr]:
-        """The function's own names that are given something once."""
+        """The function's own names that are assigned exactly once."""
         single = [(to[0].id, value) for to, value in self._assigned if len(to) == 1 and isinstance(to[0], ast.Name)]
         times = Counter(name for targets, _ in self._assigned for target in targets for name in _names(target))
         return {name: value for name, value in single if times[name] == 1 and name not in _names(value)}
 
     def step_of(self, callee: ast.expr, around: frozenset[str] = frozenset()) -> object:
-        """The step (or `each`) that a call calls, also with options and under a name of the function's own."""
+        """The step (or `each`) behind a call, also with options or under a local name."""
         if isinstance(callee, ast.Call) and isinstance(callee.func, ast.Attribute) and callee.func.attr == "options":
             return self.step_of(callee.func.value, around)
         if isinstance(callee, ast.Name) and callee.id in self._renamed and callee.id not in around:
@@ -108,7 +108,7 @@ class _Function:
 
     @cached_property
     def without_value(self) -> frozenset[str]:
-        """Names that stand for what only a run has: parameters, results of steps, and what is made of them."""
+        """Names whose values only a run has: parameters, results of steps, and whatever is computed from them."""
         found = set(self.waiting)
         before = -1
         while len(found) > before:
@@ -132,7 +132,7 @@ class Body:
     def __init__(self, fn: FunctionType, flow: str) -> None:
         """
         Raises:
-            AuthoringError: the body, or a function it calls, holds what no graph can show.
+            AuthoringError: the body, or a function it calls, contains something that no graph can show.
         """
         self._fn = inspect.unwrap(fn)
         self._flow = flow
@@ -158,7 +158,7 @@ class Body:
         """Note every call on the way to a step, and check the functions in between.
 
         Raises:
-            AuthoringError: one of them holds what no graph can show.
+            AuthoringError: one of them contains something that no graph can show.
         """
         while frame is not None and is_user_code(frame):
             self._reached.add(self._position(frame))
@@ -169,7 +169,7 @@ class Body:
     def require_reached(self) -> None:
         """
         Raises:
-            AuthoringError: the source calls a step at a place that the trace never came to.
+            AuthoringError: the source calls a step at a place that the trace never reached.
         """
         if any(None in position for position in self._reached):
             return  # Python was told to leave positions out (`-X no_debug_ranges`)
@@ -178,8 +178,8 @@ class Body:
                 file, _, line = place.rpartition(":")
                 raise AuthoringError(
                     f"{place}: the body of flow `{self._flow}` calls `{name}` here, and no step was recorded for it: "
-                    "the body goes one way, once, when it is registered. Fix: call it on that way and decide in a "
-                    "step what to do, or remove the call.",
+                    "the body runs once, along one path, when it is registered. Fix: call it on that path and decide "
+                    "in a step what to do, or remove the call.",
                     place=place,
                     file=file,
                     line=int(line),
@@ -226,19 +226,19 @@ class Body:
                     function.refuse(part, problem, found.fix)
 
     def _check_shape(self, function: _Function) -> None:
-        """Of a function that calls steps: only what a graph can show."""
+        """A function that calls steps may contain only what a graph can show."""
         for part in parts(function.source.node.body):
             if type(part) in _REFUSED:
                 what, why, fix = _REFUSED[type(part)]
                 function.refuse(part, f"holds a `{what}`: {why}", fix)
             if isinstance(part, ast.If | ast.IfExp) and not any(isinstance(one, ast.Name) for one in parts(part.test)):
-                function.refuse(part, "holds an `if` that is always or never so", "keep the part that is meant")
+                function.refuse(part, "holds an `if` that is always or never true", "keep the part that is meant")
             self._require_value(function, part)
             if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
                 self._refuse_hidden(function, part)
 
     def _require_value(self, function: _Function, part: ast.AST) -> None:
-        """`x is None` is False for what has no value yet, and cannot notice that it was asked."""
+        """`x is None` is False for a placeholder, which cannot notice that it was asked."""
         if isinstance(part, ast.Compare) and any(isinstance(one, ast.Is | ast.IsNot) for one in part.ops):
             asked = [part.left, *part.comparators]
         elif isinstance(part, ast.Call) and any(function.source.value(part.func) is one for one in _BLIND):
@@ -246,7 +246,7 @@ class Body:
         else:
             return
         if any(function.waits(one) for one in asked):
-            function.refuse(part, f"asks `{ast.unparse(part)}` of what has no value yet", _DECIDE)
+            function.refuse(part, f"asks `{ast.unparse(part)}` of something that has no value yet", _DECIDE)
 
     def _refuse_hidden(self, function: _Function, scope: ast.AST) -> None:
         for part in parts(list(ast.iter_child_nodes(scope)), inner=True):
@@ -271,7 +271,7 @@ class Body:
         return (called for call in function.calls if (called := self._called_by(function, call)) is not None)
 
     def _called_by(self, function: _Function, call: ast.Call) -> "_Called | None":
-        """The function of the user's that a call calls."""
+        """The user's function behind a call."""
         fn = function_of(function.source.value(call.func))
         if fn is None or not self._is_users(fn.__code__, fn.__module__):
             return None
@@ -318,5 +318,5 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _place(file: str, call: ast.Call) -> _Position:
-    """Where a call ends: no two calls end at one place, and Python knows the same of a call that is running."""
+    """Where a call ends: no two calls end at the same place, and Python reports that place for a call in progress."""
     return file, call.end_lineno, call.end_col_offset

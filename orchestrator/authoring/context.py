@@ -107,20 +107,20 @@ class Context:
         """Report how far the step is. Cheap: only the last report before a heartbeat is kept.
 
         Raises:
-            TypeError: `done` or `total` is not an int or a float, or `note` is not a text.
+            TypeError: `done` or `total` is not an int or a float, or `note` is not a string.
             ValueError: a number is not finite.
         """
         _check_number("done", done)
         if total is not None:
             _check_number("total", total)
         if note is not None and not isinstance(note, str):
-            raise TypeError(f"ctx.progress: note is a {type(note).__name__}. Fix: give a text, such as `str(note)`.")
+            raise TypeError(f"ctx.progress: note is a {type(note).__name__}. Fix: give a string, such as `str(note)`.")
         short = note.replace("\x00", "")[:_NOTE_LIMIT] if note else None
         self.signals.progress = Progress(done, total, short)
 
 
 def _check_number(name: str, value: object) -> None:
-    """JSON holds no other numbers: a Decimal, an integer of numpy or a NaN would be lost later, where nobody looks."""
+    """JSON has no other numbers: a Decimal, a numpy integer or a NaN would be lost later, where nobody looks."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(
             f"ctx.progress: {name} is a {type(value).__name__}. Fix: give an int or a float, such as `float({name})`."

@@ -69,9 +69,9 @@ def _is_same(one: Flow[Any, Any], other: Flow[Any, Any]) -> bool:
 
 def _load_module(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise DiscoveryError(f"{name!r} is no module name. Fix: give `package.module` or a path that ends in .py.")
+        raise DiscoveryError(f"{name!r} is not a module name. Fix: give `package.module` or a path that ends in .py.")
     _put_on_path(Path.cwd())
-    with _told(name, Path.cwd()):
+    with _explained(name, Path.cwd()):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as exc:
@@ -89,7 +89,7 @@ def _hint(name: str) -> str:
 
 
 def _load_file(path: Path) -> ModuleType:
-    """Import a file under a name made of its path, the same in every process, so that its classes can be pickled."""
+    """Import a file under a name derived from its path: the same in every process, so its classes can be pickled."""
     full = path.resolve()
     if not full.is_file():
         raise DiscoveryError(f"There is no file {path}. Fix: check the path; here is {Path.cwd()}.", module=str(path))
@@ -99,11 +99,11 @@ def _load_file(path: Path) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, full)
     if spec is None or spec.loader is None:
-        raise DiscoveryError(f"{path} is no Python file. Fix: give a path that ends in .py.", module=str(path))
+        raise DiscoveryError(f"{path} is not a Python file. Fix: give a path that ends in .py.", module=str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: annotations and pickles look it up
     try:
-        with _told(str(path), full.parent):
+        with _explained(str(path), full.parent):
             spec.loader.exec_module(module)
     except DiscoveryError:
         del sys.modules[name]
@@ -112,7 +112,7 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _put_on_path(folder: Path) -> None:
-    """After what is installed: a project's own `queue.py` may not take the place of what libraries import."""
+    """Behind the installed packages: a project's own `queue.py` must not shadow what libraries import."""
     if str(folder) in sys.path:
         return
     installed = set(sysconfig.get_paths().values())
@@ -121,8 +121,8 @@ def _put_on_path(folder: Path) -> None:
 
 
 @contextmanager
-def _told(name: str, folder: Path) -> Iterator[None]:
-    """Whatever goes wrong while a module is loaded is about the user's own line; `sys.exit` does not end us."""
+def _explained(name: str, folder: Path) -> Iterator[None]:
+    """Report whatever goes wrong while a module is loaded with the user's own line; `sys.exit` does not end us."""
     try:
         yield
     except DiscoveryError:
@@ -141,9 +141,9 @@ def _import_failed(name: str, exc: Exception, folder: Path) -> DiscoveryError:
         where = "" if isinstance(exc, AuthoringError) else f" at {_place(exc)}"
         return DiscoveryError(f"{name} cannot be loaded{where}: {exc.message}", module=name)
     place = _place(exc)
-    if place is None:  # none of its lines was run: it is no text, not UTF-8, or may not be read
+    if place is None:  # none of its lines ran: it is not text, not UTF-8, or not readable
         message = f"{name} cannot be read as Python: {type(exc).__name__}: {exc}"
-        return DiscoveryError(f"{message}. Fix: give a text file of Python that may be read.", module=name)
+        return DiscoveryError(f"{message}. Fix: give a readable text file of Python code.", module=name)
     fix = _fix(name, exc, folder)
     return DiscoveryError(
         as_written(f"{name} cannot be loaded: {type(exc).__name__}: {exc} at {place}. Fix: {fix}"), module=name
@@ -171,7 +171,7 @@ def _dotted(file: Path) -> str:
 
 
 def _hidden(folder: Path, module: object) -> str | None:
-    """What to do about a module of the project that nobody can import, for it has the name of another one."""
+    """What to do about a module of the project that an installed module of the same name hides."""
     if not isinstance(module, ModuleType) or getattr(module, "__file__", None) is None:
         return None
     top = module.__name__.partition(".")[0]
@@ -193,7 +193,7 @@ def _place(exc: BaseException) -> str | None:
 def _from_entry_points() -> Iterator[list[Flow[Any, Any]]]:
     """An entry point names a flow, a list of flows, or a module that holds flows."""
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        with _told(f"The entry point `{point.name} = {point.value}`", Path.cwd()):
+        with _explained(f"The entry point `{point.name} = {point.value}`", Path.cwd()):
             value = point.load()
         yield _flows_in(value, f"{point.name} = {point.value}")
 

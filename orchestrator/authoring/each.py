@@ -33,7 +33,7 @@ def each(
         AuthoringError: outside a flow body, or an argument does not fit.
     """
     if not isinstance(step, Step):
-        refuse("`each` got something that is no step", "decorate the function with `@step`, and do not call it here")
+        refuse("`each` got something that is not a step", "decorate the function with `@step`, and do not call it here")
     tracer = current()
     if tracer is None:
         refuse("`each` works in a flow body only", f"write `[{step.type}.fn(x) for x in items]`")

@@ -44,7 +44,7 @@ class Flow(Generic[P, R]):
         self.manifest = manifest
         self.handlers: Mapping[str, AnyStep] = MappingProxyType({**handlers, **retired})  # step type -> step
         self.retired: Mapping[str, AnyStep] = MappingProxyType(dict(retired))
-        """Those that only runs of older versions have."""
+        """Steps that only runs of older versions have."""
         self.signature = signature
 
     @property
@@ -56,15 +56,15 @@ class Flow(Generic[P, R]):
         """The function as it was written.
 
         Raises:
-            AttributeError: the flow was made of a manifest.
+            AttributeError: the flow was made from a manifest.
         """
         if self.signature is None:
-            raise AttributeError(f"flow {self.name!r} was made of a manifest and has no function")
+            raise AttributeError(f"flow {self.name!r} was made from a manifest and has no function")
         return cast(Callable[P, R], self.signature.fn)
 
     @property
     def place(self) -> str | None:
-        """`file:line` of the function, None for a flow made of a manifest."""
+        """`file:line` of the function, None for a flow made from a manifest."""
         return self.signature.place if self.signature is not None else None
 
     def __repr__(self) -> str:
@@ -72,7 +72,7 @@ class Flow(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         if current() is not None:
-            refuse(f"flow `{self.name}` was called in a flow body", "call its steps; flows inside flows do not exist")
+            refuse(f"flow `{self.name}` was called in a flow body", "call its steps; a flow cannot contain a flow")
         refuse(
             f"flow `{self.name}` was called like a function",
             f"start a run with `Client.start({self.name}, …)`; `{self.name}.fn` is the plain function",
@@ -171,7 +171,7 @@ AnyFlow = Flow[..., Any]
 
 
 def _inputs_problems(manifest: Manifest, handlers: Mapping[str, AnyStep]) -> list[Problem]:
-    """Inputs of steps that their handlers do not take, or miss."""
+    """Inputs that a step's handler does not take, and inputs it needs and does not get."""
     found = []
     plain = [(f"steps.{key}", one) for key, one in manifest.steps.items()]
     inner = [(f"{place}.steps.{key}", child) for place, one in plain for key, child in one.steps.items()]
@@ -199,7 +199,7 @@ class FlowDecorator:
     def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]:
         """
         Raises:
-            AuthoringError: the body does what a placeholder cannot do, or an option cannot be.
+            AuthoringError: the body does what a placeholder cannot do, or an option is invalid.
         """
         name = self._fields.get("name", getattr(fn, "__name__", "flow"))
         signature = Signature(fn, f"flow `{name}`")
@@ -244,7 +244,7 @@ def _traced(signature: Signature, name: str) -> tuple[Tracer, JsonValue]:
     """The graph of the body, which must be the same the second time.
 
     Raises:
-        AuthoringError: the body holds what no graph can show, or gives another graph each time.
+        AuthoringError: the body contains something that no graph can show, or gives another graph each time.
     """
     if current() is not None:
         signature.fail("is defined in the body of another flow", "define it at the top of a module")
@@ -351,7 +351,9 @@ def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
         raise AuthoringError(f"{caller()}: `@flow` has no option `{unknown[0]}`. Fix: {hint}", place=caller())
     tags = fields.get("tags")
     if isinstance(tags, str):
-        raise AuthoringError(f"{caller()}: `tags={tags!r}` is one text. Fix: write `tags=[{tags!r}]`.", place=caller())
+        raise AuthoringError(
+            f"{caller()}: `tags={tags!r}` is a single string. Fix: write `tags=[{tags!r}]`.", place=caller()
+        )
     if tags is not None:
         fields["tags"] = tuple(tags)
     decorator = FlowDecorator(fields)

@@ -1,4 +1,4 @@
-"""What a flow body may not read: it would be read once, at registration, and be another value in each process."""
+"""What a flow body may not read: it would be read once, at registration, and differ in each process."""
 
 import os
 from types import BuiltinFunctionType, MethodType, ModuleType

@@ -66,7 +66,7 @@ def element(kind: Any) -> Any:
     """The type of the items of a list type; Any when it is not known.
 
     Raises:
-        NoMember: it is no list.
+        NoMember: it is not a list.
     """
     return _in_union(kind, _element, Member((), Any)).kind
 
@@ -111,7 +111,7 @@ def _bare(kind: Any) -> Any:
 
 
 def stream_in(kind: Any, around: frozenset[str] = frozenset()) -> Any:
-    """The first part of a type that can be read only once, such as an Iterator; None without any."""
+    """The first part of a type that can be read only once, such as an Iterator; None if there is none."""
     kind = _bare(kind)
     owner = get_origin(kind) or kind
     if any(owner is one for one in _STREAMS):
@@ -207,4 +207,4 @@ def _element(kind: Any) -> Member:
             return Member((), args[0] if same else Any)
         if issubclass(owner, _LISTS) or owner in _OPEN_LISTS:
             return Member((), args[0] if args else Any)
-    raise NoMember(f"a {show(kind)} is no list", "give a list")
+    raise NoMember(f"a {show(kind)} is not a list", "give a list")

@@ -16,7 +16,7 @@ _QUEUE: Final[TypeAdapter[str]] = TypeAdapter(QueueName)
 
 
 class BadOption(ValueError):
-    """An option that cannot be; the message reads well after the name of the function."""
+    """An invalid option; the message reads well after the name of the function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class StepOptions:
         """With those that are given (not None) replaced.
 
         Raises:
-            BadOption: an unknown name or a value that cannot be.
+            BadOption: an unknown name or an invalid value.
         """
         known = {field.name for field in fields(self)}
         checked = {}
@@ -128,7 +128,7 @@ def _key(name: str, value: object) -> str:
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise BadOption(f"has `{name}={value!r}`; give a text")
+        raise BadOption(f"has `{name}={value!r}`; give a string")
     return value
 
 

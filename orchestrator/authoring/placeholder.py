@@ -63,7 +63,7 @@ class Placeholder:
     def __repr__(self) -> str:
         node = self._orchestrator_node
         if node.owner.tracing and is_user_code(sys._getframe(1)):  # f"{x!r}", str([x]): no value would be in the text
-            refuse(f"{node.label} was made into a text", _TEXT)
+            refuse(f"{node.label} was turned into text", _TEXT)
         return f"<placeholder {node.ref}>"
 
     @property  # type: ignore[misc]
@@ -106,8 +106,8 @@ _REFUSED: Final[dict[str, tuple[str, str]]] = {
     **dict.fromkeys(("__iter__", "__next__", "__reversed__"), ("was used in a loop, an unpacking or `*`", _LOOP)),
     **dict.fromkeys(("__aiter__", "__anext__"), ("was used in an `async for`", _LOOP)),
     **dict.fromkeys(("__len__", "__length_hint__"), ("was measured with `len`", _COUNT)),
-    **dict.fromkeys(("__str__", "__format__", "__bytes__", "__fspath__"), ("was made into a text", _TEXT)),
-    **dict.fromkeys(("__int__", "__float__", "__complex__", "__index__"), ("was made into a number", _COUNT)),
+    **dict.fromkeys(("__str__", "__format__", "__bytes__", "__fspath__"), ("was turned into text", _TEXT)),
+    **dict.fromkeys(("__int__", "__float__", "__complex__", "__index__"), ("was turned into a number", _COUNT)),
     **dict.fromkeys(("__hash__",), ("was put in a set or used as a key", "use a list, or do it in a step")),
     **dict.fromkeys(("__call__",), ("was called", "call it in a step; only fields and items can be passed on")),
     **dict.fromkeys(

@@ -85,10 +85,10 @@ def add_all(flow: AnyFlow, schedules: Iterable[Schedule | Cron | Every], place: 
     """The schedules of `@flow(schedules=[…])`.
 
     Raises:
-        AuthoringError: one of them cannot be.
+        AuthoringError: one of them is invalid.
     """
     if isinstance(schedules, Schedule | Cron | Every | str):
-        _fail(place, f"`schedules={schedules!r:.60}` is no list", "write `schedules=[…]`")
+        _fail(place, f"`schedules={schedules!r:.60}` is not a list", "write `schedules=[…]`")
     for one in schedules:
         _add(flow, one if isinstance(one, Schedule) else Schedule(one), place)
 
@@ -97,7 +97,7 @@ def _add(flow: AnyFlow, given: Schedule, place: str) -> Schedule:
     rule: object = given.rule  # code without a type checker may give anything
     if not isinstance(rule, Cron | Every):
         shown = f'`Cron("{rule}")`' if isinstance(rule, str) else '`Cron("0 7 * * *")` or `Every("15m")`'
-        _fail(place, f"{rule!r:.60} is no rule of a schedule of flow `{flow.name}`", f"write {shown}")
+        _fail(place, f"{rule!r:.60} is not a rule for a schedule of flow `{flow.name}`", f"write {shown}")
     triggers = flow.manifest.triggers
     key = given.key if given.key is not None else _free_key(given.rule, triggers)
     if key in triggers:

@@ -1,4 +1,4 @@
-"""What a user's function takes and returns, and the way of both to JSON."""
+"""What a user's function takes and returns, and how both become JSON."""
 
 import inspect
 import typing
@@ -28,12 +28,12 @@ class Signature:
     def __init__(self, fn: Callable[..., Any], what: str) -> None:
         """
         Raises:
-            AuthoringError: `fn` is no plain function, or takes `*args`, `**kwargs` or positional-only parameters.
+            AuthoringError: `fn` is not a plain function, or takes `*args`, `**kwargs` or positional-only parameters.
         """
         self.fn = fn
         self.what = what  # such as "step `fetch`"
         if not inspect.isfunction(fn):
-            raise AuthoringError(f"{self.what}: {fn!r} is no function. Fix: decorate a `def` or `async def`.")
+            raise AuthoringError(f"{self.what}: {fn!r} is not a function. Fix: decorate a `def` or `async def`.")
         self.place = place_of(fn)
         self._locals = _locals_of_caller() if "<locals>" in fn.__qualname__ else None
         self._all = inspect.signature(fn)

@@ -36,11 +36,11 @@ F = TypeVar("F", bound=Callable[..., Any], default=Any)
 Length: TypeAlias = str | int | float | timedelta
 """A duration: `"30s"`, `"5m"`, a number of seconds, a timedelta."""
 BackoffLike: TypeAlias = str | Sequence[Length] | Backoff
-"""`"1s..5m"` (exponential, full jitter), or the pauses one after the other."""
+"""`"1s..5m"` (exponential, full jitter), or a list of the pauses in turn."""
 
 
 def _known_only(options: Callable[..., Any]) -> Callable[..., Any]:
-    """An unknown option is told with the known ones; Python's own error names none."""
+    """Reports an unknown option together with the known ones, which Python's own error does not name."""
     known = inspect.signature(options).parameters.keys() - {"self"}
 
     @functools.wraps(options)
@@ -113,7 +113,7 @@ class Step(Generic[P, R, F]):
         `after` holds results of steps (or their keys) that must have succeeded first.
 
         Raises:
-            AuthoringError: an option cannot be.
+            AuthoringError: an option is invalid.
         """
         given = {"retries": retries, "backoff": backoff, "timeout": timeout, "queue_timeout": queue_timeout}
         other = copy.copy(self)
@@ -233,12 +233,12 @@ class OpenStep(Step[Concatenate[object, P], R, F]):
 
 def _listed(after: Iterable[object]) -> tuple[object, ...]:
     if not isinstance(after, list | tuple):
-        refuse("`after` is no list", "write `after=[…]`")
+        refuse("`after` is not a list", "write `after=[…]`")
     return tuple(after)
 
 
 class StepDecorator:
-    """`@step` or `@step(retries=3, backoff="1s..5m", …)`: makes a step of a typed function."""
+    """`@step` or `@step(retries=3, backoff="1s..5m", …)`: makes a step from a typed function."""
 
     def __init__(self, given: dict[str, Any]) -> None:
         self._given = given  # checked with the function, so that an error names its line
@@ -286,7 +286,7 @@ class StepDecorator:
     def __call__(self, fn: Any = None, /, **given: Any) -> Any:
         """
         Raises:
-            AuthoringError: the function or an option cannot be; file and line of the function are named.
+            AuthoringError: the function cannot be a step, or an option is invalid; it names the line.
         """
         options = {**self._given, **given}
         if fn is None:

@@ -24,7 +24,7 @@ def current() -> "Tracer | None":
 
 
 class Way(Protocol):
-    """Whoever watches how the body comes to its steps."""
+    """Watches how the body reaches its steps."""
 
     def step_called(self, frame: FrameType | None) -> None:
         """`frame` is the user's that called the step."""
@@ -88,5 +88,5 @@ class Tracer:
             refuse(f"`after` holds a {type(one).__name__}", "give the results of steps, such as `after=[checked]`")
         node = node_of(one)
         if node.owner is not self or node.ref.key is None:
-            refuse(f"`after` holds {node.label}, which is no step of this flow", "give the result of a step")
+            refuse(f"`after` holds {node.label}, which is not a step of this flow", "give the result of a step")
         return node.ref.key

@@ -280,7 +280,7 @@ def _requests(
     tags: Sequence[str],
 ) -> list[StartRequest]:
     if isinstance(tags, str):
-        raise UsageError(f"tags={tags!r} is one text. Fix: write tags=[{tags!r}].")
+        raise UsageError(f"tags={tags!r} is a single string. Fix: write tags=[{tags!r}].")
     name = flow_name(flow)
     _texts("A tag", tags)
     given: Sequence[object] = keys or ()

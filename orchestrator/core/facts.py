@@ -87,7 +87,7 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class UnknownVersion:
-    """Nothing was claimed: the run is of a version that the caller did not offer to take steps of."""
+    """Nothing was claimed: the run is of a version whose steps the caller did not offer to take."""
 
     manifest_hash: str
 
@@ -206,7 +206,7 @@ class WorkerInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     """By flow, the manifest hash of its code."""
     refuses: Mapping[str, str] = field(default_factory=dict)
-    """By task@manifest hash, why it takes no such step."""
+    """By task@manifest hash, why it does not take such steps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,8 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
-"""The newest format that this release reads. What a new construct needs is written with a higher one, and only that:
-workers of the release before go on with all else."""
+"""The newest format that this release reads. Only a manifest that needs a newer construct has a higher one: workers of
+the previous release go on with everything else."""
 
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
 Priority = Annotated[int, Field(ge=0, le=9)]
@@ -166,7 +166,7 @@ _ANY_INPUT: dict[str, JsonValue] = {"type": "object"}
 
 
 class Manifest(_Part):
-    """A whole flow. A wrong one cannot be made: every problem is listed in one ManifestInvalid."""
+    """A whole flow. An invalid one cannot be made: every problem is listed in one ManifestInvalid."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$")]
     version: Annotated[str, Field(min_length=1, max_length=100)] = "1"
@@ -251,7 +251,7 @@ def _further_problems(data: dict[str, Any], exc: ValidationError, wrong: list[Pr
     """Problems of the graph that remain when every field with a wrong value is left out."""
     pruned = manifest_checks.without_wrong_fields(data, [error["loc"] for error in exc.errors(include_url=False)])
     places = [problem.place for problem in wrong]
-    if pruned == data:  # the wrong thing has no place, such as a name that is no text
+    if pruned == data:  # the wrong thing has no place, such as a name that is not text
         return []
     try:
         Manifest(**pruned)

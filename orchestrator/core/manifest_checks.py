@@ -100,7 +100,9 @@ def _loop_field_problems(place: str, loop: "StepDef") -> Iterator[Problem]:
     elif not isinstance(loop.for_each, list) and not is_expression(loop.for_each):
         yield Problem(f"{place}.for_each", "neither a list nor a reference to one", "such as `@steps('list').output`")
     if len(loop.steps) != 1:
-        yield Problem(f"{place}.steps", f"a loop has exactly one step, here are {len(loop.steps)}", "do it in one step")
+        yield Problem(
+            f"{place}.steps", f"a loop has exactly one step, this one has {len(loop.steps)}", "do it in one step"
+        )
     for name in ("type", "inputs", "retry", "timeout", "transactional"):
         if getattr(loop, name):
             yield Problem(f"{place}.{name}", f"a loop has no `{name}`", f"move it to the step in `{place}.steps`")

@@ -17,7 +17,7 @@ TRIGGER: Final = "@"
 SEPARATOR: Final = "\x1f"
 DEFAULT_PRIORITY: Final = 5
 WINDOW: Final = 256
-"""Children of a loop without `concurrency` that are let in at once; each that ends lets in the next, mostly without
+"""How many children of a loop without `concurrency` are let in at once; each that ends lets in the next, mostly without
 a message."""
 
 
@@ -99,7 +99,7 @@ class Plan:
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Plan":
-        """Compile `manifest`, which validation has found right."""
+        """Compile `manifest`, which validation has accepted."""
         edges: dict[str, list[Edge]] = {key: [] for key in manifest.steps}
         for key, step in manifest.steps.items():
             for predecessor, accepted in step.run_after.items():

@@ -1,4 +1,4 @@
-"""JSON values held against JSON Schema (draft 2020-12): one validator, one wording, wherever an input is checked."""
+"""JSON values checked against JSON Schema (draft 2020-12): one validator, one wording, wherever an input is checked."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from orchestrator.errors import ManifestInvalid
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """What does not fit: where in the value, and why. A missing or unknown name is told with the path of its holder."""
+    """What does not fit: where in the value, and why. A missing or unknown name has the path of its object."""
 
     path: tuple[str | int, ...]
     message: str
@@ -22,7 +22,7 @@ class Misfit:
 
 
 def misfits(schema: str, value: Any) -> Iterator[Misfit]:
-    """Everything that does not fit, in no particular order. `schema` is its JSON text, by which the validator is kept.
+    """Everything that does not fit, in no particular order. `schema` is JSON text, the key of the cached validator.
 
     Raises:
         ManifestInvalid: this is not a schema, or it refers to what is not in it: nothing is fetched.

@@ -13,7 +13,7 @@ class RunStatus(StrEnum):
 
     PENDING = "pending"  # accepted and durable; no step was claimed yet
     RUNNING = "running"  # at least one step was claimed
-    WAITING = "waiting"  # only parked work is left (timers, signals): stored as RUNNING, told when it is read
+    WAITING = "waiting"  # only parked work is left (timers, signals): stored as RUNNING, worked out when read
     SUCCEEDED = "succeeded"  # every step ended, none failed
     FAILED = "failed"  # every step ended, at least one failed
     CANCELLED = "cancelled"  # stopped on request

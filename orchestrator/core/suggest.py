@@ -12,7 +12,7 @@ def closest(word: str, options: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """`did you mean `x`?`, or the (first ten) options when nothing is alike, or an empty text without options."""
+    """`did you mean `x`?`, or the (first ten) options when nothing is alike, or an empty string without options."""
     names = sorted(options)
     match = closest(word, names)
     if match is not None:

@@ -9,13 +9,13 @@ from typing import Final, Literal
 from orchestrator.core.timing import Timing
 
 Missed = Literal["skip", "latest", "all", "none"]
-"""What is made up for. `none`, of a schedule that is being stopped: nothing at all."""
+"""Which missed ticks are made up for. `none` is for a schedule that is being stopped: nothing at all."""
 Outcome = Literal["started", "queued", "skipped"]
 
 GRACE: Final = timedelta(seconds=60)
-"""A tick decided within so much of its time was not missed."""
+"""A tick decided within this much of its time was not missed."""
 AT_ONCE: Final = 100
-"""Ticks that `all` starts in one transaction; then the next goes on."""
+"""How many ticks `all` starts in one transaction; the next transaction goes on from there."""
 COUNTED: Final = 1_000_000
 """Missed ticks are counted up to here."""
 _SECOND: Final = timedelta(seconds=1)
@@ -134,7 +134,7 @@ class _Asked:
 def outcomes(
     times: Sequence[datetime], overlap: Literal["allow", "skip", "queue", "cancel"], *, busy: bool
 ) -> list[Outcome]:
-    """What becomes of each due time beside the schedule's open runs (`busy`), and of those before it."""
+    """What becomes of each due time, in order. `busy`: the schedule already has an open run."""
     if overlap == "allow" or not times:
         return ["started"] * len(times)
     if overlap == "cancel":

@@ -66,7 +66,7 @@ class CronTrigger(ScheduleOptions):
 
 
 class EveryTrigger(ScheduleOptions):
-    """Started at a fixed distance."""
+    """Started at fixed intervals."""
 
     type: Literal["every"]
     interval: Interval
@@ -100,7 +100,7 @@ def schedule_def(definition: Mapping[str, Any]) -> ScheduleDef:
     """A stored definition as a trigger.
 
     Raises:
-        pydantic.ValidationError: it is none, or this machine's zone database lacks its zone.
+        pydantic.ValidationError: it is not one, or this machine's zone database lacks its zone.
     """
     return _SCHEDULE.validate_python(definition)
 
@@ -109,7 +109,7 @@ def overridden(trigger: ScheduleDef, expression: str | None, zone: str | None) -
     """The trigger with an operator's expression, zone or both; an interval becomes a cron rule with its options.
 
     Raises:
-        ScheduleInvalid: no such expression or zone.
+        ScheduleInvalid: the expression or the zone is invalid.
     """
     if expression is None and (zone is None or isinstance(trigger, EveryTrigger)):
         return trigger

@@ -1,6 +1,6 @@
 """Values as JSON text: what the ledger stores, and back, exactly.
 
-Refused, with the path of the value, before anything is written: NaN and the infinities, NUL in a text (PostgreSQL
+Refused, with the path of the value, before anything is written: NaN and the infinities, NUL in a string (PostgreSQL
 cannot hold it), lone surrogates (UTF-8 cannot), and objects that JSON has no form for.
 """
 
@@ -133,7 +133,7 @@ class Refused:
 
 
 def _refused(value: object, *, plain: bool, path: PathParts = (), around: frozenset[int] = _NONE) -> Iterator[Refused]:
-    """PrefetchGuard in `value` that are refused, in order."""
+    """Every part of `value` that is refused, in order."""
     if isinstance(value, dict | list | tuple) or (isinstance(value, set | frozenset) and not plain):
         if id(value) in around:
             yield Refused(path, "a structure that holds itself")
@@ -292,7 +292,7 @@ class Codec(Generic[T]):
         )
 
     def _may_lose(self, value: object, text: str) -> bool:
-        """Whether something in it may have fields that are not declared. No class has a subclass: nothing has."""
+        """Whether some object in it may have undeclared fields. Only an instance of a subclass can have any."""
         if not any(type.__subclasses__(one) for one in self._classes):
             return False
         try:
@@ -365,7 +365,7 @@ def _first_extra(narrow: object, wide: object, path: PathParts = ()) -> PathPart
 
 
 def explain(error: ValidationError) -> tuple[str, str]:
-    """The path of the first thing that does not fit, and a text that names all (at most ten)."""
+    """The path of the first thing that does not fit, and a message that names all (at most ten)."""
     details = error.errors(include_url=False, include_context=False)
     lines = []
     for detail in details[:10]:

@@ -554,13 +554,13 @@ def test_the_item_goes_to_the_first_parameter_that_is_not_fixed():
     [
         (lambda n: each(load, "abc"), "is a str"),
         (lambda n: each(load, 5), "is a int"),
-        (lambda n: each(load, n), "is no list"),
+        (lambda n: each(load, n), "is not a list"),
         (lambda n: each(load, ["x"]), "valid integer"),
         (lambda n: each(load, [1], nte="x"), "did you mean `note`?"),
         (lambda n: each(load, [1], order_id=1, note="x"), "no parameter left"),
         (lambda n: each(save, [1]), "missing a required argument: 'total'"),
         (lambda n: each(load, [1], concurrency=0), "concurrency=0"),
-        (lambda n: each(load.fn, [1]), "is no step"),
+        (lambda n: each(load.fn, [1]), "is not a step"),
         (lambda n: each(load, [1], key="a b"), "a key has 1 to 100"),
     ],
 )

@@ -158,7 +158,7 @@ def test_attributes_and_items_extend_the_path(use, path):
         (lambda x: x.by_name.get, "has no fields"),
         (lambda x: x.bag[0], "has no order"),
         (lambda x: x.text.upper(), "a str has no fields"),
-        (lambda x: x.text[0], "is no list"),
+        (lambda x: x.text[0], "is not a list"),
         (lambda x: x.root[0], "has fields, not items"),
     ],
 )

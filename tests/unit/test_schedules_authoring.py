@@ -230,11 +230,11 @@ def test_jitter_of_an_interval_stays_below_it():
     [
         (
             lambda f: schedule(f, "0 7 * * *"),
-            'is no rule of a schedule of flow `plain`. Fix: write `Cron("0 7 * * *")`.',
+            'is not a rule for a schedule of flow `plain`. Fix: write `Cron("0 7 * * *")`.',
         ),
-        (lambda f: schedule(f, None), "None is no rule"),
+        (lambda f: schedule(f, None), "None is not a rule"),
         (lambda f: schedule(f.fn, Cron("@daily")), "`schedule` takes a flow, not <function"),
-        (lambda f: flow(schedules=Cron("@daily"))(f.fn), "is no list. Fix: write `schedules=[…]`."),
+        (lambda f: flow(schedules=Cron("@daily"))(f.fn), "is not a list. Fix: write `schedules=[…]`."),
         (lambda f: flow(schedules=["@daily"])(f.fn), 'Fix: write `Cron("@daily")`.'),
         (lambda f: flow(schedules=[Every("1m"), Schedule(Every("2m"), key="every")])(f.fn), "has a trigger `every`"),
     ],

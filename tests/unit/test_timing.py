@@ -230,9 +230,9 @@ def test_jitter_is_drawn_once_for_all_and_spreads():
         ("0 0 30 2 *", "never fires: no month of `2` has a day `30`"),
         ("0 0 31 4,6,9,11 *", "never fires: no month of `4,6,9,11` has a day `31`"),
         ("0 0 */15 2 MON#5", "never fires: no date has this day of the month and of the week"),
-        ("@dayly", "is no known name. Fix: did you mean `@daily`?"),
-        ("@reboot", "is no known name. Fix: use one of"),
-        ("@every 5m", 'is no known name. Fix: write `Every("5m")`'),
+        ("@dayly", "is not a known name. Fix: did you mean `@daily`?"),
+        ("@reboot", "is not a known name. Fix: use one of"),
+        ("@every 5m", 'is not a known name. Fix: write `Every("5m")`'),
         ("0 7 * * " + "1," * 400 + "1", "characters. Fix: write at most 500"),
     ],
 )

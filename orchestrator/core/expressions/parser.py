@@ -93,7 +93,7 @@ class _Parser:
         while self.peek().kind != "end":
             token = self.take()
             if token.text in {".", "?."}:
-                path.append(self.expect("name", "a name; other texts go in brackets: `['a b']`").text)
+                path.append(self.expect("name", "a name; any other text goes in brackets: `['a b']`").text)
             elif token.text in {"[", "?["}:
                 path.append(self.item())
                 self.mark("]")
@@ -144,7 +144,7 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
             bad = len(text) - len(text[at:].lstrip())
-            _fail(text, bad, f"{text[bad : bad + 10]!r} cannot be read", "write names, quoted texts or whole numbers.")
+            _fail(text, bad, f"{text[bad : bad + 10]!r} cannot be read", "write names, quoted text or whole numbers.")
         tokens.append(_Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
         at = match.end()
     return tokens

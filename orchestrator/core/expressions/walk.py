@@ -11,7 +11,7 @@ from orchestrator.errors import ExpressionInvalid
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A reference (or why it is none) and its path in the structure."""
+    """A reference (or why it is not one) and its path in the structure."""
 
     path: tuple[str | int, ...]
     ref: Ref | ExpressionInvalid

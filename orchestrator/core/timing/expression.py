@@ -1,4 +1,4 @@
-"""Cron expressions on wall time: what is one, why one is not, and the next match. Zones are not known here."""
+"""Cron expressions on wall time: what is valid, why something is not, and the next match. Zones are not known here."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -34,7 +34,7 @@ def parse(expression: str) -> CronSim:
     """The parsed expression, shared: never advance it, `first_after` takes a copy.
 
     Raises:
-        ScheduleInvalid: it is none, or can never match.
+        ScheduleInvalid: it is not one, or can never match.
     """
     if len(expression) > _LONGEST:
         raise _invalid(expression[:40] + "…", f"has {len(expression)} characters", f"write at most {_LONGEST}.")
@@ -90,7 +90,7 @@ def _named(expression: str) -> str:
         match = closest(expression, NAMES)
         every = expression.lower().startswith("@every")
         hint = 'write `Every("5m")`.' if every else f"did you mean `{match}`?" if match else f"use one of {_names()}."
-        raise _invalid(expression, "is no known name", hint)
+        raise _invalid(expression, "is not a known name", hint)
     return found
 
 

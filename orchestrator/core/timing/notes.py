@@ -58,7 +58,7 @@ def _notes(rule: Cron, since: datetime, at: datetime) -> Iterator[str]:
 
 
 def _gap(rule: Cron, start: datetime, end: datetime, *, fires_there: bool) -> Iterator[str]:
-    """What becomes of the walls in [start, end) that the expression names and the zone leaves out."""
+    """What becomes of the wall times in [start, end) that the expression names and the zone leaves out."""
     walls = list(_walls(rule, start, end))
     if not walls:
         return

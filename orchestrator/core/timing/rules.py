@@ -22,7 +22,7 @@ _NAIVE_EPOCH: Final = _EPOCH.replace(tzinfo=None)
 _NEARBY: Final = timedelta(days=2)
 """Farther than any clock was ever set back or forward."""
 _MANY: Final = 24
-"""Fires of a day from which on counting by days is quicker."""
+"""From this many fires a day on, counting by days is quicker."""
 
 
 def _known_zone(name: str) -> str:
@@ -40,9 +40,9 @@ def parse_instant(value: object) -> datetime:
     """An aware datetime, or its ISO 8601 text with an offset, as UTC.
 
     Raises:
-        ScheduleInvalid: it is none, has no offset, or lies before 1970.
+        ScheduleInvalid: it is not a point in time, has no offset, or lies before 1970.
     """
-    fix = "write an aware datetime, or a text such as `2026-01-31T07:00:00+01:00` or `2026-01-31T06:00:00Z`."
+    fix = "write an aware datetime, or a string such as `2026-01-31T07:00:00+01:00` or `2026-01-31T06:00:00Z`."
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else value
         if not isinstance(found, datetime):
@@ -119,7 +119,7 @@ class Cron(_Rule):
     def __init__(self, expression: str, tz: str = "UTC", *, gap: Gap = "auto", fold: Fold = "auto") -> None:
         """
         Raises:
-            ScheduleInvalid: no such zone, no expression, or one that never fires.
+            ScheduleInvalid: the zone is unknown, the expression is invalid, or it never fires.
         """
         super().__init__(expression=expression, tz=tz, gap=gap, fold=fold)
 
@@ -194,7 +194,7 @@ def _clock_rules(expression: str, gap: Gap, fold: Fold) -> tuple[bool, str]:
 
 
 class Every(_Rule):
-    """A fixed distance, counted from `anchor` (1970 when there is none): no drift, the same in every process.
+    """A fixed interval, counted from `anchor` (1970 when there is none): no drift, the same in every process.
 
     The anchor sets the phase only; what fires before it too is held back with `start`.
     """
