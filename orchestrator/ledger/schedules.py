@@ -90,6 +90,8 @@ class ScheduleRow(_Defined):
     flow_enabled: bool
     now: datetime
     open_runs: int = 0
+    readable: bool = True
+    """Whether this release can read the current version of its flow, where that was asked."""
 
     @property
     def live(self) -> bool:
@@ -227,6 +229,11 @@ def due(tx: Connection, late: timedelta, page: int) -> list[ScheduleRow]:
     return [_schedule(row) for row in run(tx, "due_schedules", late=late, format=FORMAT, page=page)]
 
 
+def left_to_newer(tx: Connection, late: timedelta) -> bool:
+    """Whether schedules, queued ticks or backfills wait for a newer release."""
+    return bool(run(tx, "left_to_newer", late=late, format=FORMAT).scalar_one())
+
+
 def next_tick(tx: Connection) -> float | None:
     """Seconds until the next tick is due."""
     row = one(tx, "next_tick")
@@ -241,7 +248,7 @@ def find(tx: Connection, flow: str, key: str) -> ScheduleRow | None:
 def named(tx: Connection, ids: Iterable[ScheduleId]) -> list[ScheduleRow]:
     """Those of these schedules that there are, without their open runs, in any order."""
     flows, keys = columns(ids)
-    return [_schedule(row) for row in run(tx, "named_schedules", flows=flows, keys=keys)]
+    return [_schedule(row) for row in run(tx, "named_schedules", flows=flows, keys=keys, format=FORMAT)]
 
 
 def columns(ids: Iterable[ScheduleId]) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from orchestrator.core.manifest import FORMAT
 from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.core.timing import Timing
 from orchestrator.ledger import graph
@@ -167,7 +168,7 @@ def any_waits(tx: Connection) -> bool:
 
 def startable(tx: Connection, page: int) -> Sequence[Row[Any]]:
     """Queued ticks whose run before has ended."""
-    return run(tx, "startable_ticks", page=page).all()
+    return run(tx, "startable_ticks", page=page, format=FORMAT).all()
 
 
 def start_queued(tx: Connection, flow: str, key: str, at: datetime, run_id: UUID) -> bool:
@@ -195,7 +196,7 @@ def add_manual(tx: Connection, flow: str, key: str, at: datetime, run_id: UUID) 
 
 def open_backfills(tx: Connection, page: int) -> Sequence[Row[Any]]:
     """Backfills that have room for a run, or have ended."""
-    return run(tx, "open_backfills", page=page).all()
+    return run(tx, "open_backfills", page=page, format=FORMAT).all()
 
 
 def backfill(tx: Connection, id: UUID) -> Row[Any] | None:

@@ -1,5 +1,6 @@
 """Who owns a definition: workers go forward, clients stand beside, operators go back."""
 
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,8 @@ from orchestrator.core.states import StepStatus
 from orchestrator.engine import workers
 from orchestrator.engine.flows import register, switch
 from orchestrator.engine.runs import explain, start_run
-from orchestrator.engine.schedules import tick
+from orchestrator.engine.schedules import operate, tick
+from orchestrator.engine.schedules.fired import Fired
 from orchestrator.engine.steps import claim_step
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.errors import FlowDisabled, FlowNotFound, ManifestUnreadable, NotFound
@@ -246,16 +248,55 @@ def test_explain_tells_apart_who_fits_who_may_fit_and_a_version_that_was_never_c
     assert "has no step of type `work` any more" in said(ours)
 
 
-def test_a_schedule_of_a_newer_version_is_left_to_a_newer_release(unaudited_lab: Lab) -> None:
-    """Neither decided nor failed nor postponed, and in nobody's way."""
-    lab = unaudited_lab
+def newer_is_due(lab: Lab) -> datetime:
+    """A newer release has made its version current; a time of its schedule has come."""
     register.register(lab.ledger, OLD)
     lab.execute("UPDATE flow_definitions SET manifest_hash = %s", newer(lab))
     lab.execute(
-        "UPDATE flow_schedule_states SET next_tick_at = flow_now() - interval '1 min',"
-        " due_at = flow_now() - interval '1 min'"
+        "UPDATE flow_schedule_states SET next_tick_at = date_trunc('second', flow_now() - interval '1 min'),"
+        " due_at = date_trunc('second', flow_now() - interval '1 min')"
     )
+    (row,) = lab.rows("SELECT next_tick_at FROM flow_schedule_states")
+    due: datetime = row["next_tick_at"]
+    return due
+
+
+def test_a_schedule_of_a_newer_version_is_left_to_a_newer_release(
+    unaudited_lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither decided nor failed nor postponed, and in nobody's way; whoever leads is told that somebody else should.
+    A beat's hint may reach any worker."""
+    lab = unaudited_lab
+    due = newer_is_due(lab)
     before = lab.rows("SELECT * FROM flow_schedule_states")
-    assert tick.fire(lab.ledger, by="watchdog").decided == 0
+    fired = tick.fire(lab.ledger, by="watchdog")
+    assert (fired.decided, fired.more, fired.unreadable) == (0, False, True)
+    assert tick.decide_announced(lab.ledger, {("shop", "daily"): due}, by="beat").fired == Fired()
     assert lab.rows("SELECT * FROM flow_schedule_states") == before
     assert lab.rows("SELECT * FROM flow_schedule_ticks") == []
+    assert caplog.records == []
+    lab.execute("UPDATE flow_schedule_states SET due_at = flow_now() + interval '1 h'")
+    assert tick.fire(lab.ledger, by="watchdog") == Fired()
+
+
+@pytest.mark.parametrize("waits", ["queued", "backfill"])
+def test_what_waits_for_a_newer_release_fails_nowhere(
+    unaudited_lab: Lab, waits: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tick that is queued behind a run, and the times of a backfill: they were an error in each sweep."""
+    lab = unaudited_lab
+    register.register(lab.ledger, OLD)
+    if waits == "queued":
+        lab.execute(
+            "INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, by)"
+            " VALUES ('shop', 'daily', date_trunc('second', flow_now()), 'cron', 'queued', 'beat')"
+        )
+    else:
+        now = lab.now().replace(microsecond=0)
+        operate.backfill(lab.ledger, "shop", "daily", now - timedelta(days=3), now, by="ann")
+    lab.execute("UPDATE flow_definitions SET manifest_hash = %s", newer(lab))
+    assert tick.waiting(lab.ledger) == Fired()
+    assert tick.fire(lab.ledger, by="watchdog").unreadable
+    assert caplog.records == []
+    lab.execute("UPDATE flow_definitions SET manifest_hash = %s", OLD.hash)
+    assert tick.waiting(lab.ledger).decided == 1

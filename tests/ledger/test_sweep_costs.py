@@ -65,6 +65,7 @@ def later(_lab: Lab) -> Iterator[Lab]:
         "past_queue_deadline",
         "drop_keys",
         "due_schedules",
+        "left_to_newer",
         "next_tick",
         "overrun",
         "startable_ticks",

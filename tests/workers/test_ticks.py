@@ -185,3 +185,13 @@ def test_a_hint_that_comes_a_little_early_is_asked_again(keeper: Keeper) -> None
     keeper.take(lambda: keeper.decided() == 3)
     assert keeper.messages() == 3
     assert {row(keeper.lab, f"k{number}").doubles for number in range(3)} == {0}
+
+
+def test_what_a_newer_release_has_to_do_asks_for_another_leader_once_a_minute(keeper: Keeper) -> None:
+    """There may be no worker of it yet: the others do not pass the lead on and on."""
+    due(keeper, 1)
+    keeper.lab.forward(keeper.settings.tick_grace)
+    keeper.lab.execute("UPDATE flow_definition_versions SET format = 99")
+    assert [keeper.ticks.watch().unreadable for _ in range(3)] == [True, False, False]
+    keeper.lab.execute("UPDATE flow_definition_versions SET format = 1")
+    assert keeper.ticks.watch().changed == 1

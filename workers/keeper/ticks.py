@@ -23,6 +23,8 @@ _WAIT_S: Final = 1.0
 _BACKLOG: Final = 10_000
 _EARLY_S: Final = 0.5
 _EARLY_TRIES: Final = 5
+_RESIGN_S: Final = 60.0
+"""What only a newer release can read asks for another leader so often: there may be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Ticks:
         self._hints: dict[ScheduleId, _Asked] = {}
         self._early: deque[tuple[float, ScheduleId, _Asked]] = deque(maxlen=_BACKLOG)
         """With the moment to ask again."""
+        self._resign_at = 0.0
         self._late = 0
         self._count = 0
 
@@ -79,7 +82,10 @@ class Ticks:
         self._count += fired.decided
         if not fired.more:
             self._say()
-        return Swept(fired.decided, fired.dispatches, more=fired.more)
+        resigns = fired.unreadable and monotonic() >= self._resign_at
+        if resigns:
+            self._resign_at = monotonic() + _RESIGN_S
+        return Swept(fired.decided, fired.dispatches, more=fired.more, unreadable=resigns)
 
     def _say(self) -> None:
         if self._count and not self._late:

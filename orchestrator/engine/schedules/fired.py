@@ -10,7 +10,7 @@ from orchestrator.ledger.schedules import ScheduleId
 @dataclass(frozen=True, slots=True)
 class Fired:
     """What ticks led to; the dispatches are for the caller to publish. `more`: call again. `unfinished`: schedules of
-    which more ticks are due than one transaction starts."""
+    which more ticks are due than one transaction starts. `unreadable`: others wait for a newer release."""
 
     decided: int = 0
     started: tuple[UUID, ...] = ()
@@ -18,6 +18,7 @@ class Fired:
     doubles: int = 0
     more: bool = False
     unfinished: tuple[ScheduleId, ...] = ()
+    unreadable: bool = False
 
     def __add__(self, other: "Fired") -> "Fired":
         return Fired(
@@ -27,4 +28,5 @@ class Fired:
             self.doubles + other.doubles,
             self.more or other.more,
             self.unfinished + other.unfinished,
+            self.unreadable or other.unreadable,
         )

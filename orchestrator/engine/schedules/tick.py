@@ -68,14 +68,15 @@ def fire(ledger: Ledger, *, by: str, late: timedelta = _ZERO, page: int = 100) -
     """
     with ledger.auto() as tx:
         rows = schedules.due(tx, late, page)
+        unreadable = schedules.left_to_newer(tx, late)
     random.shuffle(rows)  # keepers that read the same page meet less often
     done = _fire_rows(ledger, rows, by)
-    return _all_of(done) + Fired(more=len(rows) == page and done.progress)
+    return _all_of(done) + Fired(more=len(rows) == page and done.progress, unreadable=unreadable)
 
 
 def decide_announced(ledger: Ledger, hints: Mapping[ScheduleId, datetime | None], *, by: str) -> AnnouncedResult:
     """Decide what is due of the schedules that a ticker names. A hint is the scheduled time it means, if it means one;
-    the hint of a time that was decided before is counted as a double.
+    the hint of a time that was decided before is counted as a double. What only a newer release can read is left to it.
 
     Give at most `BATCH`: publish, then ask again, without a time, for those that are `unfinished`. As with `fire`,
     anybody may call.
@@ -84,7 +85,7 @@ def decide_announced(ledger: Ledger, hints: Mapping[ScheduleId, datetime | None]
         DBAPIError: nothing came of any of them.
     """
     with ledger.auto() as tx:
-        rows = [row for row in schedules.named(tx, hints) if row.live]
+        rows = [row for row in schedules.named(tx, hints) if row.live and row.readable]
     done = _fire_rows(ledger, [row for row in rows if row.is_due], by)
     if done.error is not None and not done.progress:
         raise done.error

@@ -7,6 +7,10 @@ s.flow, s.trigger_key, s.active, s.definition, s.expression, s.zone, s.overridde
 s.pause_reason, s.last_tick_at, s.next_tick_at, s.due_at, s.version, s.fired, s.missed, s.skipped, s.doubles, s.error, s.error_at,
 d.enabled AS flow_enabled, (SELECT flow_now()) AS now
 
+-- part: read_here
+-- Whether this release can read the current version of flow `d`: what only a newer one can is left to it.
+NOT EXISTS (SELECT FROM flow_definition_versions v WHERE v.hash = d.manifest_hash AND v.format > %(format)s)
+
 -- name: due_schedules
 -- Does:  a page of schedules whose next tick is due, the longest first. Those of flows whose current version only a newer
 --        release can read are left to it.
@@ -15,8 +19,20 @@ d.enabled AS flow_enabled, (SELECT flow_now()) AS now
 SELECT /*+ schedule_columns */
   FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
  WHERE s.active AND s.paused_at IS NULL AND s.due_at IS NOT NULL AND s.due_at <= (SELECT flow_now() - %(late)s) AND d.enabled
-   AND NOT EXISTS (SELECT FROM flow_definition_versions v WHERE v.hash = d.manifest_hash AND v.format > %(format)s)
+   AND /*+ read_here */
  ORDER BY s.due_at LIMIT %(page)s;
+
+-- name: left_to_newer
+-- Does:  whether anything is due, queued or to be backfilled of a flow whose current version only a newer release can read.
+-- In:    late, format
+-- Time:  flow_now()        Index: ix_flow_schedule_states_due, ix_flow_schedule_ticks_queued, ix_flow_schedule_backfills_open
+SELECT EXISTS (SELECT FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
+                WHERE s.active AND s.paused_at IS NULL AND s.due_at IS NOT NULL AND s.due_at <= (SELECT flow_now() - %(late)s)
+                  AND d.enabled AND NOT /*+ read_here */)
+    OR EXISTS (SELECT FROM flow_schedule_ticks t JOIN flow_definitions d ON d.name = t.flow
+                WHERE t.outcome = 'queued' AND d.enabled AND NOT /*+ read_here */)
+    OR EXISTS (SELECT FROM flow_schedule_backfills b JOIN flow_definitions d ON d.name = b.flow
+                WHERE b.ended_at IS NULL AND d.enabled AND NOT /*+ read_here */) AS found;
 
 -- name: next_tick
 -- Does:  seconds until the next tick is due; null when none is.
@@ -27,8 +43,8 @@ SELECT EXTRACT(epoch FROM (SELECT due_at FROM flow_schedule_states
 
 -- name: named_schedules
 -- Does:  schedules by name; one that there is not is left out.
--- In:    flows, keys (each pair once)
-SELECT /*+ schedule_columns */
+-- In:    flows, keys (each pair once), format
+SELECT /*+ schedule_columns */, /*+ read_here */ AS readable
   FROM unnest(%(flows)s::text[], %(keys)s::text[]) AS u(flow, trigger_key)
   JOIN flow_schedule_states s USING (flow, trigger_key) JOIN flow_definitions d ON d.name = s.flow;
 

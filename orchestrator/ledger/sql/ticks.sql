@@ -140,13 +140,13 @@ SELECT EXISTS (SELECT FROM flow_schedule_ticks WHERE outcome = 'queued')
 
 -- name: startable_ticks
 -- Does:  a page of queued ticks whose run before has ended.
--- In:    page
+-- In:    page, format
 -- Index: ix_flow_schedule_ticks_queued
 SELECT t.flow, t.trigger_key, t.scheduled_at
   FROM flow_schedule_ticks t
  WHERE t.outcome = 'queued'
    AND (SELECT r.ended_at IS NULL FROM flow_runs r WHERE r.id = t.waits_for) IS NOT TRUE
-   AND (SELECT d.enabled FROM flow_definitions d WHERE d.name = t.flow)
+   AND (SELECT d.enabled AND /*+ read_here */ FROM flow_definitions d WHERE d.name = t.flow)
    AND (SELECT s.active AND s.paused_at IS NULL FROM flow_schedule_states s WHERE s.flow = t.flow AND s.trigger_key = t.trigger_key)
  ORDER BY t.flow, t.trigger_key LIMIT %(page)s;
 
@@ -172,7 +172,7 @@ UPDATE flow_schedule_ticks SET waits_for = %(run_id)s
 
 -- name: open_backfills
 -- Does:  a page of backfills that have room for a run, or have ended.
--- In:    page
+-- In:    page, format
 -- Index: ix_flow_schedule_backfills_open
 SELECT b.id, b.flow, b.trigger_key
   FROM flow_schedule_backfills b
@@ -182,7 +182,7 @@ SELECT b.id, b.flow, b.trigger_key
         OR cardinality(b.running) = 0
         OR EXISTS (SELECT FROM unnest(b.running) AS u(id)
                     WHERE (SELECT r.ended_at IS NULL FROM flow_runs r WHERE r.id = u.id) IS NOT TRUE))
-   AND (SELECT d.enabled FROM flow_definitions d WHERE d.name = b.flow)
+   AND (SELECT d.enabled AND /*+ read_here */ FROM flow_definitions d WHERE d.name = b.flow)
  ORDER BY b.id LIMIT %(page)s;
 
 -- name: backfill

@@ -124,7 +124,7 @@ def test_a_batch_starts_a_flows_runs_with_one_statement(lab: Lab, asked: list[st
     committed = passes("tick.committed")
     fired = fire(lab)
     assert (fired.decided, len(set(fired.started)), len(fired.dispatches)) == (50, 50, 50)
-    assert asked == ["due_schedules", "hold_undecided", "decide", "start", "start"]
+    assert asked == ["due_schedules", "left_to_newer", "hold_undecided", "decide", "start", "start"]
     assert len(committed) == 1
 
 
