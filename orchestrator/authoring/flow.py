@@ -16,11 +16,11 @@ from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.step import AnyStep, Length, Step
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.authoring.where import caller, place_in
+from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.manifest_checks import Problem
-from orchestrator.core.schemas import misfit
 from orchestrator.core.suggest import closest, did_you_mean
-from orchestrator.core.values import dumps, explain, show_path
+from orchestrator.core.values import dumps, explain
 from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Flow(Generic[P, R]):
         self.retired: Mapping[str, AnyStep] = MappingProxyType(dict(retired))
         """Steps that only runs of older versions have."""
         self.signature = signature
+        self._inputs = Inputs(manifest.name, manifest.input_schema)
 
     @property
     def name(self) -> str:
@@ -139,11 +140,7 @@ class Flow(Generic[P, R]):
             text = dumps(values)
         except ValueRefused as exc:
             raise self._bad_input(exc.message.partition(" Fix: ")[0].rstrip("."), "replace it.", exc.path) from exc
-        error = misfit(json.dumps(self.manifest.input_schema, sort_keys=True), json.loads(text))
-        if error is not None:
-            path = show_path(error.path)
-            problem = f"{path}: {error.message}" if path else error.message
-            raise self._bad_input(problem, "see the flow's input_schema.", path)
+        self._inputs.check(json.loads(text))
         return text
 
     def _bad_input(self, problem: str, fix: str, path: str) -> InputInvalid:

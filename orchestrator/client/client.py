@@ -242,9 +242,9 @@ class Client(Access):
         """Repeated after a lost connection only where keys make that harmless."""
         if connection is not None:
             return start_run.start_borrowed(self.ledger, connection, page)  # its errors are the caller's own
-        again = all(request.key is not None for request in page)
-        call = self.call if again else self.call_once
-        return call(start_run.start, page)
+        if all(request.key is not None for request in page):
+            return self.call(lambda ledger: start_run.start(ledger, page))
+        return self.call_once(lambda ledger: start_run.start(ledger, page))
 
     def _register(self, flow: Flow[..., Any]) -> None:
         """Its version is kept, for the runs that are pinned to it. It is current only if the flow had none."""
@@ -290,8 +290,10 @@ def _requests(
     each_key = keys if keys is not None else [None] * len(inputs)
     bodies = [flow.encode_given(_mapping(one)) if isinstance(flow, Flow) else dumps(_mapping(one)) for one in inputs]
     version = flow.manifest.hash if isinstance(flow, Flow) else None
-    pairs = zip(bodies, each_key, strict=True)
-    return [StartRequest(name, body, key, tuple(tags), version=version) for body, key in pairs]
+    return [
+        StartRequest(name, body, key, tuple(tags), version=version, checked=version is not None)
+        for body, key in zip(bodies, each_key, strict=True)
+    ]
 
 
 def flow_name(flow: object) -> str:

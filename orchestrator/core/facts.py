@@ -40,6 +40,8 @@ class StartRequest:
     """The key of the schedule that starts it."""
     version: str | None = None
     """The hash of the flow's version to run; None: the current one."""
+    checked: bool = False
+    """Whether the body is known to fit this `version`: the code of the flow wrote it."""
 
 
 @dataclass(frozen=True, slots=True)

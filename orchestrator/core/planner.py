@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from orchestrator.core.expressions import references
+from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, Retry, StepDef
 from orchestrator.core.states import StepKind, StepStatus
 
@@ -133,9 +134,9 @@ class Plan:
         return not self.nodes or any(node.is_loop for node in self.roots())
 
     @cached_property
-    def input_schema(self) -> str:
-        """The JSON Schema of the input, as text (a cache key for validators)."""
-        return json.dumps(self.manifest.input_schema, sort_keys=True)
+    def inputs(self) -> Inputs:
+        """What a run's input has to be."""
+        return Inputs(self.manifest.name, self.manifest.input_schema)
 
     @cached_property
     def rows(self) -> str:

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from orchestrator.core.facts import StartRequest
+from orchestrator.core.inputs import Input
 from orchestrator.core.planner import Plan, seconds
 from orchestrator.core.schedule_ids import flow_id
 from orchestrator.ledger.rows import hot, one, run
@@ -19,50 +21,46 @@ REFUSALS = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A trigger with the id its run will have. `body` and `headers` are JSON text."""
+    """A request with the id its run will have, its checked input, its and its flow's tags, and what tells it from
+    another request with the same key."""
 
     id: UUID
-    body: str
-    key: str | None
-    digest: str | None
+    request: StartRequest
+    input: Input
     tags: tuple[str, ...]
-    trigger: str
-    headers: str | None
-    scheduled_for: datetime | None = None
-    schedule: str | None = None
-    given: str = ""
-    """The body without the defaults."""
+    digest: str | None
 
     def as_json(self) -> str:
-        """An element of the start statement's `requests`; the body is pasted in, not parsed again."""
-        facts: dict[str, Any] = {
-            "id": str(self.id),
-            "key": self.key,
-            "digest": self.digest,
-            "tags": list(self.tags),
-            "trigger": self.trigger,
-        }
-        if self.scheduled_for is not None:
-            facts |= {"scheduled": self.scheduled_for.isoformat(), "schedule": self.schedule}
-        head = json.dumps(facts)[:-1]
-        return f'{head}, "body": {self.body}, "headers": {self.headers or "null"}}}'
+        """An element of the start statement's `requests`. What is already JSON is pasted in, not parsed again."""
+        request = self.request
+        facts: dict[str, Any] = {"id": str(self.id), "tags": self.tags, "trigger": request.trigger}
+        if request.key is not None:
+            facts |= {"key": request.key, "digest": self.digest}
+        if request.schedule is not None:
+            facts["schedule"] = request.schedule
+        if request.scheduled_for is not None:
+            facts["scheduled"] = request.scheduled_for.isoformat()
+        headers = f', "headers": {request.headers}' if request.headers is not None else ""
+        return f'{json.dumps(facts)[:-1]}, "body": {self.input.text}{headers}}}'
 
 
-def start(tx: Connection, flow: str, plan: Plan, new: Sequence[NewRun], ttl: timedelta, *, pinned: bool) -> set[UUID]:
-    """Insert the runs; the ids of those that were created. None, when the plan is not current and not `pinned`."""
-    rows = hot(
-        tx,
-        "start",
-        flow=flow,
-        hash=plan.manifest.hash,
-        pinned=pinned,
-        requests=f"[{', '.join(each.as_json() for each in new)}]",
-        rows=plan.rows,
-        sinks=plan.sinks,
-        ttl=ttl,
-        deadline=seconds(plan.manifest.deadline),
-    )
-    return {row.id for row in rows if row.id is not None}
+def start(tx: Connection, plan: Plan, new: Sequence[NewRun], *, pinned: bool) -> dict[UUID, UUID]:
+    """Insert the runs. For each its id and that of the run that stands for it: another one, if its key was taken.
+    Nothing, when the flow is disabled, or the plan is not current and not `pinned`."""
+    manifest = plan.manifest
+    given = {
+        "flow": manifest.name,
+        "hash": manifest.hash,
+        "pinned": pinned,
+        "requests": f"[{', '.join(each.as_json() for each in new)}]",
+        "rows": plan.rows,
+        "sinks": plan.sinks,
+    }
+    if manifest.deadline is None and all(each.request.key is None for each in new):
+        rows = hot(tx, "start", **given)
+    else:
+        rows = hot(tx, "start_keyed", **given, ttl=manifest.idempotency_ttl, deadline=seconds(manifest.deadline))
+    return {row.id: row.run_id for row in rows}
 
 
 def definition(tx: Connection, flow: str) -> Row[Any] | None:
@@ -70,14 +68,8 @@ def definition(tx: Connection, flow: str) -> Row[Any] | None:
     return one(tx, "definition", flow=flow)
 
 
-def holders(tx: Connection, flow: str, keys: Sequence[str]) -> dict[str, tuple[UUID, str]]:
-    """Run id and request hash by idempotency key."""
-    rows = run(tx, "keys", flow=flow, keys=list(keys))
-    return {row.key: (row.run_id, row.request_hash) for row in rows}
-
-
 def first_requests(tx: Connection, flow: str, keys: Sequence[str]) -> dict[str, Row[Any]]:
-    """By idempotency key: the run that holds it, its request hash, manifest hash and body (JSON text)."""
+    """By idempotency key: the run that holds it, its request hash, manifest hash and body."""
     return {row.key: row for row in run(tx, "first_requests", flow=flow, keys=list(keys))}
 
 

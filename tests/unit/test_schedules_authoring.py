@@ -147,7 +147,7 @@ def test_a_flow_made_of_a_manifest_is_scheduled_too():
     data = Flow.from_manifest(Manifest(name="data", steps={}, input_schema=schema), steps=[])
     schedule(data, Every("1h"), input={"n": 3})
     assert stored(data)["every"] == {"type": "every", "interval": "PT1H", "input": {"n": 3}}
-    with pytest.raises(AuthoringError, match='does not fit: n: "x" is not of type "integer"'):
+    with pytest.raises(AuthoringError, match='does not fit at `n`: "x" is not of type "integer"'):
         schedule(data, Every("2h"), input={"n": "x"})
 
 

@@ -44,7 +44,7 @@ WRITERS: dict[str, Moves] = {
 """What each statement does to a step that is there."""
 STAYS = {"finish_mid": {"blocked"}, "predecessors_ended": {"blocked"}}
 """Statuses that a statement may write to a step that has them already."""
-MAKERS = {"start": {"blocked", "ready"}, "expand": {"blocked", "ready"}}
+MAKERS = {name: {"blocked", "ready"} for name in ("start", "start_keyed", "expand")}
 """What the steps that a statement inserts begin as."""
 
 
@@ -139,7 +139,7 @@ def test_nobody_makes_a_step_ready_by_hand() -> None:
             assert "queued = TRUE" not in assigned, name
 
 
-@pytest.mark.parametrize("name", ["start", "claim", "finish_mid", "finish_child", "finish_sink"])
+@pytest.mark.parametrize("name", ["start", "start_keyed", "claim", "finish_mid", "finish_child", "finish_sink"])
 def test_the_driver_reads_a_statement_of_the_hot_path_once(name: str) -> None:
     """It keeps the places of the parameters of short texts only; a longer one costs 0.1 ms more each time."""
     assert len(statements.sql(name).encode()) < MAX_CACHED_STATEMENT_LENGTH

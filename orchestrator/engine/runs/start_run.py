@@ -1,11 +1,7 @@
 """Accept triggers: accepted means durable."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
-from functools import lru_cache
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -16,9 +12,8 @@ from uuid_utils.compat import uuid7
 
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Started, StartRequest
+from orchestrator.core.inputs import Inputs, canonical
 from orchestrator.core.planner import Plan
-from orchestrator.core.schemas import misfit
-from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
@@ -26,7 +21,6 @@ from orchestrator.errors import (
     Conflict,
     FlowDisabled,
     IdempotencyConflict,
-    InputInvalid,
     ManifestUnreadable,
     NotFound,
     UsageError,
@@ -41,8 +35,8 @@ TRIES = 3
 KEY_LENGTH = 255
 
 
-def start(ledger: Ledger, requests: Sequence[StartRequest], *, key_ttl: timedelta | None = None) -> list[Started]:
-    """Start one run per request, all or none; in one commit and, for one flow, one round trip.
+def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[Started]:
+    """Start one run per request, all or none; for one flow in one statement, which is a commit of its own.
 
     A request whose idempotency key was used with the same body gives the first run (`created` False). The same is what
     gives the first run's body when it is filled with the defaults of then: a deploy that adds one changes no request.
@@ -52,18 +46,16 @@ def start(ledger: Ledger, requests: Sequence[StartRequest], *, key_ttl: timedelt
         InputInvalid: a body does not fit the flow's input schema.
         IdempotencyConflict: a key was used with another body.
     """
+    if not requests:
+        return []
     fp("start.before")
-    for request in requests:
-        _check_texts(request)
-    started: dict[int, Started] = {}
-    groups = _by_version(requests)
-    if len(groups) == 1:
-        target, places = groups[0]
-        started = _start_flow(ledger, None, target, requests, places, key_ttl)
-    elif groups:
-        started = ledger.retry(lambda tx: _start_all(ledger, tx, groups, requests, key_ttl))
+    batches = _batches(requests)
+    if len(batches) == 1:
+        started = _start_alone(ledger, batches[0])
+    else:
+        started = ledger.retry(lambda tx: _start_all(ledger, tx, batches))
     fp("start.committed")
-    return [started[place] for place in range(len(requests))]
+    return started
 
 
 def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -> list[Started]:
@@ -74,10 +66,7 @@ def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -
 
     Raises: as `start`.
     """
-    for request in requests:
-        _check_texts(request)
-    started = _start_all(ledger, tx, _by_version(requests), requests, None)
-    return [started[place] for place in range(len(requests))]
+    return _start_all(ledger, tx, _batches(requests))
 
 
 def start_borrowed(ledger: Ledger, connection: Borrowed, requests: Sequence[StartRequest]) -> list[Started]:
@@ -96,259 +85,188 @@ def start_borrowed(ledger: Ledger, connection: Borrowed, requests: Sequence[Star
         ) from exc
 
 
-_Target = tuple[str, str]
-"""A flow, and the hash of the version that is asked for; empty: the current one."""
+# ---- batches: requests for one version of one flow -------------------------------------------------------------
 
 
-def _target(request: StartRequest) -> _Target:
-    return request.flow, request.version or ""
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """`places`: where its requests stand among all. An empty `version` is the current one."""
+
+    flow: str
+    version: str
+    requests: list[StartRequest]
+    places: list[int]
 
 
-def _by_version(requests: Sequence[StartRequest]) -> list[tuple[_Target, list[int]]]:
-    """The places of the requests, by what they start."""
-    ordered = sorted(range(len(requests)), key=lambda place: _target(requests[place]))
-    return [(target, list(places)) for target, places in groupby(ordered, key=lambda place: _target(requests[place]))]
+def _batches(requests: Sequence[StartRequest]) -> list[_Batch]:
+    """In the order of their flows, so that two starts of the same flows take turns."""
+    found: dict[tuple[str, str], _Batch] = {}
+    for place, request in enumerate(requests):
+        _check_texts(request)
+        target = request.flow, request.version or ""
+        batch = found.setdefault(target, _Batch(*target, [], []))
+        batch.requests.append(request)
+        batch.places.append(place)
+    return [found[target] for target in sorted(found)]
 
 
-def _start_all(
-    ledger: Ledger,
-    tx: Connection,
-    groups: list[tuple[_Target, list[int]]],
-    requests: Sequence[StartRequest],
-    key_ttl: timedelta | None,
-) -> dict[int, Started]:
-    started: dict[int, Started] = {}
-    for target, places in groups:
-        started |= _start_flow(ledger, tx, target, requests, places, key_ttl)
-    return started
+def _start_all(ledger: Ledger, tx: Connection, batches: Sequence[_Batch]) -> list[Started]:
+    """The answers in the order of the requests."""
+    answers = [(batch.places, _start_within(ledger, tx, batch)) for batch in batches]
+    by_place = {place: one for places, started in answers for place, one in zip(places, started, strict=True)}
+    return [by_place[place] for place in sorted(by_place)]
 
 
-def _start_flow(
-    ledger: Ledger,
-    tx: Connection | None,
-    target: _Target,
-    requests: Sequence[StartRequest],
-    places: list[int],
-    key_ttl: timedelta | None,
-) -> dict[int, Started]:
-    flow, pinned = target
-    current = ledger.current.get(flow)
+def _start_alone(ledger: Ledger, batch: _Batch) -> list[Started]:
+    """Hopeful: whether a taken key belongs to the same request is only asked when the statement refuses it."""
     digests: dict[str, str] = {}
-    for _ in range(TRIES):
-        if current is None:
-            current = ledger.current[flow] = _enabled_hash(ledger, flow)
-        plan = ledger.plan(pinned or current)
-        for place in places:
-            _check_body(plan, requests[place].body)
-        new = {place: _new_run(plan, requests[place], digests) for place in places}
-        if tx is not None and not digests:  # a clash would end the caller's transaction, so it is asked before
-            digests = _digests_of_same_requests(ledger, tx, flow, list(new.values()))
-            new = {place: _new_run(plan, requests[place], digests) for place in places} if digests else new
-        unique = _one_per_key(flow, new.values())
+    for plan in _plans(ledger, batch):
+        new = _new_runs(plan, batch, digests)
         try:
-            created = _insert(ledger, tx, plan, unique, key_ttl, pinned=bool(pinned))
-        except _Clash:
-            with ledger.auto() as auto:
-                digests |= _digests_of_same_requests(ledger, auto, flow, unique)
+            started = _commit(ledger, plan, batch, new)
+        except DBAPIError as exc:
+            if refusal(exc) is None:
+                raise
+            with ledger.auto() as tx:
+                digests |= _digests_of_same_requests(ledger, tx, batch, new)
             continue
-        if created is not None:
-            return _answer(ledger, tx, flow, plan, new, *created)
-        ledger.current.pop(flow, None)
-        current = None
-    raise Conflict(f"Flow {flow} changes its definition faster than it can be started. Fix: try again.", flow=flow)
+        if started is not None:
+            return started
+    raise _moving(batch)
 
 
-class _Clash(Exception):
-    """Nothing was written: a key belongs to a request with another digest."""
+def _commit(ledger: Ledger, plan: Plan, batch: _Batch, new: Sequence[NewRun]) -> list[Started] | None:
+    commit = ledger.retry if plan.goes_on_at_start else ledger.once
+    return commit(lambda tx: _insert(ledger, tx, plan, batch, new))
 
 
-def _insert(
-    ledger: Ledger,
-    tx: Connection | None,
-    plan: Plan,
-    new: Sequence[NewRun],
-    key_ttl: timedelta | None,
-    *,
-    pinned: bool,
-) -> tuple[set[UUID], tuple[Dispatch, ...]] | None:
-    """The created runs, and what opening their first loops dispatched; None when the flow is not at this version any
-    more, or disabled.
+def _start_within(ledger: Ledger, tx: Connection, batch: _Batch) -> list[Started]:
+    """Careful: a key that the statement refuses would end the caller's transaction, so it is asked before."""
+    for plan in _plans(ledger, batch):
+        new = _new_runs(plan, batch, {})
+        if digests := _digests_of_same_requests(ledger, tx, batch, new):
+            new = _new_runs(plan, batch, digests)
+        if (started := _insert(ledger, tx, plan, batch, new)) is not None:
+            return started
+    raise _moving(batch)
+
+
+def _plans(ledger: Ledger, batch: _Batch) -> Iterator[Plan]:
+    """What to start with: first what this process believes, then what the ledger says.
 
     Raises:
-        _Clash: outside the caller's transaction, which could not go on.
+        FlowNotFound, FlowDisabled: it takes no starts.
     """
-    flow, ttl = plan.manifest.name, key_ttl or plan.manifest.idempotency_ttl
+    for attempt in range(TRIES):
+        if attempt or not (batch.version or batch.flow in ledger.current):
+            ledger.current[batch.flow] = _enabled_hash(ledger, batch.flow)
+        yield ledger.plan(batch.version or ledger.current[batch.flow])
 
-    def work(connection: Connection) -> tuple[set[UUID], tuple[Dispatch, ...]]:
-        ids = starts.start(connection, flow, plan, new, ttl, pinned=pinned)
-        opened: list[Dispatch] = []
-        if plan.goes_on_at_start:
-            for run_id in sorted(ids):
-                opened += advance.begin(HeldRun.lock(ledger, connection, run_id)).dispatches
-        return ids, tuple(opened)
 
-    try:
-        if tx is not None:
-            ids, opened = work(tx)
-        elif plan.goes_on_at_start:
-            ids, opened = ledger.retry(work)
-        else:
-            with ledger.auto() as auto:
-                ids, opened = work(auto)
-    except DBAPIError as exc:
-        if refusal(exc) is None:
-            raise
-        if tx is not None:
-            raise
-        raise _Clash from exc
-    keyless = any(each.key is None for each in new)
-    if not ids and (keyless or not _takes_starts(ledger, plan, pinned=pinned)):
+def _moving(batch: _Batch) -> Conflict:
+    return Conflict(
+        f"Flow {batch.flow} changes its definition faster than it can be started. Fix: try again.", flow=batch.flow
+    )
+
+
+# ---- one batch -------------------------------------------------------------------------------------------------
+
+
+def _insert(ledger: Ledger, tx: Connection, plan: Plan, batch: _Batch, new: Sequence[NewRun]) -> list[Started] | None:
+    """None: the flow is not at this version any more, or disabled; nothing was written."""
+    unique = _one_per_key(batch, new)
+    run_ids = starts.start(tx, plan, list(unique.values()), pinned=bool(batch.version))
+    if not run_ids:
         return None
-    return ids, opened
+    created = {one.id for one in unique.values() if run_ids[one.id] == one.id}
+    opened: dict[UUID, tuple[Dispatch, ...]] = {}
+    if plan.goes_on_at_start:
+        opened = {run_id: advance.begin(HeldRun.lock(ledger, tx, run_id)).dispatches for run_id in sorted(created)}
+    return [
+        Started(one.id, True, _first_steps(plan, one.id) + opened.get(one.id, ()))
+        if one.id in created
+        else Started(run_ids[unique[one.request.key or one.id].id], False, ())
+        for one in new
+    ]
 
 
-def _digests_of_same_requests(ledger: Ledger, tx: Connection, flow: str, new: Sequence[NewRun]) -> dict[str, str]:
+def _first_steps(plan: Plan, run_id: UUID) -> tuple[Dispatch, ...]:
+    """What the statement dispatched."""
+    return tuple(
+        Dispatch(run_id, node.key, 1, node.task or "", node.queue, node.priority)
+        for node in plan.roots()
+        if not node.is_loop
+    )
+
+
+def _new_runs(plan: Plan, batch: _Batch, digests: Mapping[str, str]) -> list[NewRun]:
+    """`digests`: of keys whose request is known to be the same as the first one."""
+    return [_new_run(plan, request, digests) for request in batch.requests]
+
+
+def _new_run(plan: Plan, request: StartRequest, digests: Mapping[str, str]) -> NewRun:
+    read = plan.inputs.accept if request.checked else plan.inputs.read
+    given = read(request.body)
+    tags = tuple(dict.fromkeys((*plan.manifest.tags, *request.tags)))
+    digest = None
+    if request.key is not None:
+        digest = digests.get(request.key) or given.digest
+    return NewRun(request.run_id or uuid7(), request, given, tags, digest)
+
+
+def _one_per_key(batch: _Batch, new: Sequence[NewRun]) -> dict[str | UUID, NewRun]:
+    """By key, or by id without one: the first request of each. The statement may not meet a key twice."""
+    unique: dict[str | UUID, NewRun] = {}
+    for each in new:
+        if unique.setdefault(each.request.key or each.id, each).digest != each.digest:
+            raise _conflict(batch, each, "is given twice in one call, with different inputs")
+    return unique
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------
+
+
+def _digests_of_same_requests(
+    ledger: Ledger, tx: Connection, batch: _Batch, new: Sequence[NewRun]
+) -> Mapping[str, str]:
     """By key, the digest that stands in the ledger, where it differs and yet the request is the same.
 
     Raises:
         IdempotencyConflict: one is another request.
     """
-    keys = [each.key for each in new if each.key is not None]
-    found = starts.first_requests(tx, flow, keys) if keys else {}
+    keys = [each.request.key for each in new if each.request.key is not None]
+    found = starts.first_requests(tx, batch.flow, keys) if keys else {}
     same: dict[str, str] = {}
     for each in new:
-        first = found.get(each.key or "")
-        if each.key is None or first is None or first.request_hash == each.digest:
-            continue  # it expired in between
-        if not _is_same(ledger, first, each.given):
+        first = found.get(each.request.key or "")
+        if first is None or first.request_hash == each.digest:
+            continue
+        if not _is_same(ledger, first, each):
             why = f"belongs to run {first.run_id}, which was started with another input"
-            raise _conflict(flow, each, why, first.run_id)
-        same[each.key] = first.request_hash
+            raise _conflict(batch, each, why, first.run_id)
+        same[first.key] = first.request_hash
     return same
 
 
-def _is_same(ledger: Ledger, first: Row[Any], given: str) -> bool:
-    """Whether `given`, filled with the defaults of the first run's version, is what that run was started with."""
+def _is_same(ledger: Ledger, first: Row[Any], new: NewRun) -> bool:
+    """Whether it, filled with the defaults of the first run's version, is what that run was started with."""
     try:
-        plan = ledger.plan(first.manifest_hash)
+        inputs = ledger.plan(first.manifest_hash).inputs
     except (NotFound, ManifestUnreadable):
-        return _canonical(given) == _canonical(first.body)
-    return _canonical(_with_defaults(plan, given)) == _canonical(first.body)
+        inputs = Inputs(new.request.flow, {})
+    return inputs.accept(new.input.given).canonical == canonical(first.body)
 
 
-def _conflict(flow: str, new: NewRun, why: str, run_id: UUID | None = None) -> IdempotencyConflict:
+def _conflict(batch: _Batch, new: NewRun, why: str, run_id: UUID | None = None) -> IdempotencyConflict:
     return IdempotencyConflict(
-        f"Idempotency key {new.key!r} of flow {flow} {why}. Fix: use a new key for a new request.",
-        flow=flow,
-        key=new.key,
+        f"Idempotency key {new.request.key!r} of flow {batch.flow} {why}. Fix: use a new key for a new request.",
+        flow=batch.flow,
+        key=new.request.key,
         run_id=run_id and str(run_id),
     )
 
 
-def _takes_starts(ledger: Ledger, plan: Plan, *, pinned: bool) -> bool:
-    with ledger.auto() as tx:
-        row = starts.definition(tx, plan.manifest.name)
-    return row is not None and row.enabled and (pinned or row.manifest_hash == plan.manifest.hash)
-
-
-def _answer(
-    ledger: Ledger,
-    tx: Connection | None,
-    flow: str,
-    plan: Plan,
-    new: dict[int, NewRun],
-    created: set[UUID],
-    opened: tuple[Dispatch, ...],
-) -> dict[int, Started]:
-    known = {each.key for each in new.values() if each.key is not None and each.id not in created}
-    holders: dict[str, tuple[UUID, str]] = {}
-    if known:
-        if tx is not None:
-            holders = starts.holders(tx, flow, sorted(known))
-        else:
-            with ledger.auto() as auto:
-                holders = starts.holders(auto, flow, sorted(known))
-    return {place: _one_answer(flow, plan, each, created, opened, holders) for place, each in new.items()}
-
-
-def _one_answer(
-    flow: str,
-    plan: Plan,
-    new: NewRun,
-    created: set[UUID],
-    opened: tuple[Dispatch, ...],
-    holders: dict[str, tuple[UUID, str]],
-) -> Started:
-    if new.id in created:
-        first = tuple(
-            Dispatch(new.id, node.key, 1, node.task or "", node.queue, node.priority)
-            for node in plan.roots()
-            if not node.is_loop
-        )
-        return Started(new.id, True, first + tuple(each for each in opened if each.run_id == new.id))
-    assert new.key is not None
-    run_id, _ = holders[new.key]
-    return Started(run_id, False, ())
-
-
-def _new_run(plan: Plan, request: StartRequest, digests: Mapping[str, str]) -> NewRun:
-    """`digests`: of keys whose request is known to be the same as the first one."""
-    tags = tuple(dict.fromkeys((*plan.manifest.tags, *request.tags)))
-    body = _with_defaults(plan, request.body)
-    digest = None
-    if request.key is not None:
-        digest = digests.get(request.key) or hashlib.sha256(_canonical(body).encode()).hexdigest()
-    run_id = request.run_id or uuid7()
-    return NewRun(
-        run_id,
-        body,
-        request.key,
-        digest,
-        tags,
-        request.trigger,
-        request.headers,
-        scheduled_for=request.scheduled_for,
-        schedule=request.schedule,
-        given=request.body,
-    )
-
-
-def _canonical(body: str) -> str:
-    return json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
-
-
-def _with_defaults(plan: Plan, body: str) -> str:
-    """The checked body with the defaults of what it leaves out, so that steps find every parameter.
-
-    They are put at the end of the text: what was given is stored to the last digit.
-    """
-    defaults = _defaults(plan.input_schema)
-    given = json.loads(body) if defaults else None
-    missing = {name: value for name, value in defaults.items() if isinstance(given, dict) and name not in given}
-    if not missing:
-        return body
-    added = json.dumps(missing, ensure_ascii=False)
-    return f"{body.rstrip()[:-1]}, {added[1:]}" if given else added
-
-
-@lru_cache(maxsize=256)
-def _defaults(schema: str) -> dict[str, Any]:
-    properties = json.loads(schema).get("properties")
-    parts = properties.items() if isinstance(properties, dict) else ()
-    return {name: part["default"] for name, part in parts if isinstance(part, dict) and "default" in part}
-
-
-def _one_per_key(flow: str, new: Iterable[NewRun]) -> list[NewRun]:
-    """The first request of each key: the statement may not meet a key twice."""
-    first: dict[str, NewRun] = {}
-    unique = []
-    for each in new:
-        same = each if each.key is None else first.setdefault(each.key, each)
-        if same.digest != each.digest:
-            raise _conflict(flow, each, "is given twice in one call, with different inputs")
-        if same is each:
-            unique.append(each)
-    return unique
+# ---- what is refused -------------------------------------------------------------------------------------------
 
 
 def _check_texts(request: StartRequest) -> None:
@@ -380,46 +298,3 @@ def _enabled_hash(ledger: Ledger, flow: str) -> str:
                 flow=flow,
             )
         raise definitions.unknown_flow(tx, flow)
-
-
-def _check_body(plan: Plan, body: str) -> None:
-    try:
-        value: Any = json.loads(body, parse_constant=_not_json)
-    except ValueError as exc:
-        raise InputInvalid(
-            f"The input of {plan.manifest.name} is not JSON: {exc}. Fix: send a JSON object.", path=""
-        ) from exc
-    refused = values.refusal(value) if values.suspect(body) else None
-    if refused is not None:
-        raise InputInvalid(
-            f"The input of flow {plan.manifest.name} holds at `{refused.place}` {refused.problem}, which cannot be "
-            "stored. Fix: replace or remove it.",
-            flow=plan.manifest.name,
-            path=refused.place,
-        )
-    error = misfit(plan.input_schema, value)
-    if error is not None:
-        path = values.show_path(error.path)
-        unknown = "" if path else _unknown(plan.manifest.input_schema, value)
-        raise InputInvalid(
-            f"The input of flow {plan.manifest.name} does not fit{f' at `{path}`' if path else ''}: "
-            f"{unknown or f'{error.message}.'} Fix: see "
-            f"`orchestrator flow show {plan.manifest.name}` for what it takes.",
-            flow=plan.manifest.name,
-            path=path,
-        )
-
-
-def _unknown(schema: Mapping[str, Any], value: object) -> str:
-    """The first parameter that a flow does not have: more likely a slip than the one that is then missing."""
-    known = schema.get("properties", {})
-    if not isinstance(value, dict) or not isinstance(known, dict) or schema.get("additionalProperties") is not False:
-        return ""
-    found = next((name for name in value if name not in known), None)
-    if found is None:
-        return ""
-    return f"unknown input `{found}`; {did_you_mean(found, known) or 'it takes none.'}"
-
-
-def _not_json(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON number")

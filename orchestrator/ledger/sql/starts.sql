@@ -1,38 +1,24 @@
--- name: start
--- Does:  accepts triggers of one flow: keys, runs, their first step rows, dispatches and events, in one commit.
--- In:    flow, hash (the manifest the caller planned with), pinned (bool: to that version, current or not), requests and rows (JSON arrays), sinks, ttl, deadline
--- Out:   the ids of the runs that were created; a request with a key that is taken gives none; a row with a null id if there
---        is nothing else. No id at all although there were requests without keys: the flow is disabled or at another hash.
--- Refuses: a key that was taken with another request. Taken keys are written (unchanged), because reading them would miss
---        one that was committed after this statement's snapshot.
--- Locks: the idempotency keys, in their order: two batches with the same keys take turns
-WITH definition AS MATERIALIZED (
-  SELECT name FROM flow_definitions WHERE name = %(flow)s AND enabled AND (manifest_hash = %(hash)s
-         OR %(pinned)s AND EXISTS (SELECT FROM flow_definition_versions WHERE hash = %(hash)s))
-), request AS MATERIALIZED (
-  SELECT q.* FROM definition,
+-- part: asked
+-- The requests; none when the flow is not known, disabled, or at another hash. A fact that a start may bring along travels in the
+-- JSON of its request: it is one column here and one of the run.
+-- In:    keys (their columns); parameters: flow, hash, pinned, requests
+request AS MATERIALIZED (
+  SELECT q.* FROM flow_definitions AS d,
          json_to_recordset(%(requests)s::json)
-           AS q(id uuid, key text, digest text, body json, headers json, tags text[], trigger text, scheduled timestamptz,
-                schedule text)
-), keyed AS (
-  INSERT INTO flow_idempotency_keys AS k (flow, key, run_id, request_hash, expires_at)
-  SELECT %(flow)s, key, id, digest, flow_now() + %(ttl)s FROM request WHERE key IS NOT NULL ORDER BY key
-  ON CONFLICT (flow, key) DO UPDATE
-     SET run_id = CASE WHEN k.expires_at < flow_now() THEN excluded.run_id ELSE k.run_id END,
-         request_hash = CASE WHEN k.expires_at < flow_now() THEN excluded.request_hash ELSE k.request_hash END,
-         created_at = CASE WHEN k.expires_at < flow_now() THEN flow_now() ELSE k.created_at END,
-         expires_at = CASE WHEN k.expires_at < flow_now() THEN excluded.expires_at ELSE k.expires_at END
-  RETURNING k.key, k.run_id, k.request_hash
-), clash AS (
-  SELECT flow_refuse('a key belongs to another request') AS refused
-    FROM keyed JOIN request USING (key) WHERE keyed.request_hash <> request.digest
-), run AS (
+           AS q(id uuid, {keys} body json, headers json, tags text[], trigger text, scheduled timestamptz, schedule text)
+   WHERE d.name = %(flow)s AND d.enabled AND (d.manifest_hash = %(hash)s
+         OR %(pinned)s AND EXISTS (SELECT FROM flow_definition_versions WHERE hash = %(hash)s))
+)
+
+-- part: begun
+-- The runs, their first step rows, dispatches and events.
+-- In:    key (what the trigger is known by), controlled, which (of the requests); parameters: flow, hash, sinks, rows
+run AS (
   INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_type, trigger_key, trigger_body, trigger_headers, tags,
                          sinks_open, controlled, scheduled_for)
-  SELECT id, %(flow)s, %(hash)s, 'pending', trigger, COALESCE(key, schedule), body, headers, tags, %(sinks)s,
-         %(deadline)s::interval IS NOT NULL, scheduled
+  SELECT id, %(flow)s, %(hash)s, 'pending', trigger, {key}, body, headers, tags, %(sinks)s, {controlled}, scheduled
     FROM request
-   WHERE key IS NULL OR id IN (SELECT run_id FROM keyed)
+   {which}
   RETURNING id
 ), step AS (
   INSERT INTO flow_steps (run_id, step_key, position, kind, type, task, deps_open, queue, priority, timeout, queue_timeout, needs,
@@ -47,17 +33,51 @@ WITH definition AS MATERIALIZED (
   RETURNING run_id, step_key, status, dispatch_no, task, queue, priority
 ), dispatch AS (
   /*+ dispatched of=step WHERE status = 'ready' */
-), control AS (
-  INSERT INTO flow_run_controls (run_id, deadline)
-  SELECT id, flow_now() + %(deadline)s::interval FROM run WHERE %(deadline)s::interval IS NOT NULL
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key)
   SELECT id, 'run.accepted', NULL FROM run
   UNION ALL
   SELECT run_id, 'step.dispatched', step_key FROM step WHERE status = 'ready'
 )
-SELECT run.id, clashes.n AS clashes
-  FROM (SELECT count(refused) AS n FROM clash) AS clashes LEFT JOIN run ON TRUE;
+
+-- name: start
+-- Does:  accepts triggers of one flow without keys and without a deadline: runs, their first step rows, dispatches and events, in
+--        one commit.
+-- In:    flow, hash (the manifest the caller planned with), pinned (bool: to that version, current or not), requests and rows (JSON
+--        arrays), sinks
+-- Out:   the ids of the runs, each twice. None: the flow does not take starts at this hash.
+WITH /*+ asked keys= */, /*+ begun key=schedule; controlled=FALSE; which= */
+SELECT id, id AS run_id FROM run;
+
+-- name: start_keyed
+-- Does:  as `start`, with idempotency keys, and a deadline.
+-- In:    as `start`; ttl (of the keys), deadline (of the runs)
+-- Out:   for each request its id and that of the run that its key stands for: the same, if it was created. None: the flow does not
+--        take starts at this hash.
+-- Refuses: a key that was taken with another request. Taken keys are written (unchanged), because reading them would miss
+--        one that was committed after this statement's snapshot.
+-- Locks: the idempotency keys, in their order: two batches with the same keys take turns
+WITH /*+ asked keys=key text, digest text, */, keyed AS (
+  INSERT INTO flow_idempotency_keys AS k (flow, key, run_id, request_hash, expires_at)
+  SELECT %(flow)s, key, id, digest, flow_now() + %(ttl)s FROM request WHERE key IS NOT NULL ORDER BY key
+  ON CONFLICT (flow, key) DO UPDATE
+     SET run_id = CASE WHEN k.expires_at < flow_now() THEN excluded.run_id ELSE k.run_id END,
+         request_hash = CASE WHEN k.expires_at < flow_now() THEN excluded.request_hash ELSE k.request_hash END,
+         created_at = CASE WHEN k.expires_at < flow_now() THEN flow_now() ELSE k.created_at END,
+         expires_at = CASE WHEN k.expires_at < flow_now() THEN excluded.expires_at ELSE k.expires_at END
+  RETURNING k.key, k.run_id, k.request_hash
+), clash AS (
+  SELECT flow_refuse('a key belongs to another request') AS refused
+    FROM keyed JOIN request USING (key) WHERE keyed.request_hash <> request.digest
+), /*+ begun
+  key=COALESCE(key, schedule);
+  controlled=%(deadline)s::interval IS NOT NULL;
+  which=WHERE key IS NULL OR id IN (SELECT run_id FROM keyed) */, control AS (
+  INSERT INTO flow_run_controls (run_id, deadline)
+  SELECT id, flow_now() + %(deadline)s::interval FROM run WHERE %(deadline)s::interval IS NOT NULL
+)
+SELECT request.id, COALESCE(keyed.run_id, request.id) AS run_id, clashes.n AS clashes
+  FROM (SELECT count(refused) AS n FROM clash) AS clashes, request LEFT JOIN keyed USING (key);
 
 -- name: definition
 -- Does:  what a start needs to know of a flow.
@@ -85,10 +105,6 @@ SELECT %(id)s, 'trigger.rejected_disabled', json_build_object('flow', %(flow)s::
 
 -- name: first_requests
 -- Does:  what the runs that hold these idempotency keys were started with.
-SELECT k.key, k.run_id, k.request_hash, r.manifest_hash, r.trigger_body::text AS body
+SELECT k.key, k.run_id, k.request_hash, r.manifest_hash, r.trigger_body AS body
   FROM flow_idempotency_keys k JOIN flow_runs r ON r.id = k.run_id
  WHERE k.flow = %(flow)s AND k.key = ANY (%(keys)s) AND k.expires_at >= flow_now();
-
--- name: keys
--- Does:  which runs hold these idempotency keys.
-SELECT key, run_id, request_hash FROM flow_idempotency_keys WHERE flow = %(flow)s AND key = ANY (%(keys)s);
