@@ -202,13 +202,14 @@ class DiscoveryError(UsageError):
 
 
 class DurationInvalid(UsageError, ValueError):
-    """A text or number is not a length of time; a ValueError too, so pydantic collects it."""
+    """A string or number is not a length of time; a ValueError too, so pydantic collects it."""
 
     code = "duration"
 
 
 class ScheduleInvalid(UsageError, ValueError):
-    """A cron expression, zone, interval or bound of a schedule cannot be; a ValueError too, so pydantic collects it."""
+    """A cron expression, zone, interval or bound of a schedule is invalid; a ValueError too, so pydantic collects
+    it."""
 
     code = "schedule_invalid"
 

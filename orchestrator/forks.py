@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 
 class Forked(Protocol):
-    """What must not share what it has with the parent."""
+    """Something whose sockets, threads or locks must not be shared with the parent."""
 
     def after_fork(self) -> None:
         """Forget what the parent opened, its threads and locks included. Must not block, and must not close anything:

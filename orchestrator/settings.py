@@ -35,7 +35,7 @@ _SECRET_QUERY: Final = re.compile(r"((?:^|&)[^=&]*(?:pass|secret|token)[^=&]*=)[
 
 
 def mask_url(url: str) -> str:
-    """`url` without its passwords, fit for a message. Text that is no URL becomes `***` altogether."""
+    """`url` without its passwords, fit for a message. Text that is not a URL becomes `***` altogether."""
     return ";".join(_mask_one(part) for part in url.split(";"))
 
 
@@ -203,9 +203,9 @@ class Settings(BaseModel):
     crash_limit: Count = Field(default=3, ge=0, le=1000)
     """Re-runs of one step after its process died that are not charged as attempts."""
     deploy_limit: Count = Field(default=100, ge=0, le=100_000)
-    """Re-runs of one step whose worker was told to stop and ended before it; they are no crashes."""
+    """Re-runs of one step whose worker was told to stop and ended before the step did; they do not count as crashes."""
     retention: Duration | None = None
-    """Runs that ended so long ago are removed with their steps, outputs and events; never when it is not set."""
+    """Runs that ended this long ago are removed with their steps, outputs and events; never when it is not set."""
 
     migrate: Flag = True
     deploy_at_start: Flag = False

@@ -23,7 +23,7 @@ from typing import Any, Final
 from examples.package_audit.flow import package_audit
 from examples.package_audit.report import table
 from orchestrator import Client, OrchestratorError, Settings
-from orchestrator.dev.place import clean_up_predecessor
+from orchestrator.dev.data_dir import clean_up_predecessor
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAM: Final = (sys.executable, "-m", "orchestrator")

@@ -14,7 +14,7 @@ app = group("The schema of the ledger.")
 
 @contextmanager
 def _database() -> Iterator[str]:
-    """Its URL; an error that it cannot be reached becomes ours."""
+    """The URL of the database; a failure to reach it becomes an error of ours."""
     from sqlalchemy.exc import DBAPIError
 
     from orchestrator.servers.diagnosis import explained
@@ -28,7 +28,7 @@ def _database() -> Iterator[str]:
 
 @verb(app, "upgrade")
 def upgrade() -> None:
-    """Bring the schema to this release. Does nothing when it is there."""
+    """Bring the schema to this release. Does nothing when it is there already."""
     from orchestrator.ledger import migrate
 
     with _database() as url:
@@ -42,7 +42,7 @@ def upgrade() -> None:
 
 @verb(app, "current")
 def current(output: Output = None) -> None:
-    """Print the revision of the schema, and that which this release needs."""
+    """Print the revision of the schema, and the one that this release needs."""
     from orchestrator.ledger import migrate
 
     with _database() as url:
@@ -59,7 +59,7 @@ def current(output: Output = None) -> None:
 
 @verb(app, "sql")
 def sql(
-    whole: Annotated[bool, typer.Option("--all", help="From an empty database, without asking yours.")] = False,
+    whole: Annotated[bool, typer.Option("--all", help="From an empty database, without looking at yours.")] = False,
 ) -> None:
     """Print the SQL that `db upgrade` would run, for a DBA."""
     from orchestrator.ledger import migrate

@@ -6,7 +6,7 @@ import typer
 
 from orchestrator.cli import drift, graph, runview
 from orchestrator.cli.options import After, FlowName, FlowSources, Most, Output, Who, connected, group, load, verb
-from orchestrator.cli.render import Format, facts, listing, note, numbered, print_json, table, told
+from orchestrator.cli.render import Format, facts, listing, note, numbered, print_json, say_if_more, table
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def events(flow: FlowName, after: After = 0, limit: Most = 1000, output: Output 
     with connected() as client:
         rows = client.flow_events(flow, after=after, limit=limit)
         listing(rows, runview.OWN_EVENT_COLUMNS, output, empty="Nothing happened to the flow after that event.")
-        told(rows, limit, lambda last: client.flow_events(flow, after=last, limit=1))
+        say_if_more(rows, limit, lambda last: client.flow_events(flow, after=last, limit=1))
 
 
 @verb(app, "graph")
@@ -141,9 +141,9 @@ def deploy(
     flows: FlowSources = None,
     by: Who = None,
 ) -> None:
-    """Make a version of a flow the current one, also one that was superseded: a roll-back.
+    """Make a version of a flow the current one, even one that was superseded: a roll-back.
 
-    Starts by name and schedules have it from then on; runs in flight keep theirs.
+    Starts by name and schedules use it from then on; runs in flight keep theirs.
     """
     from orchestrator.client.run_handle import whoami
     from orchestrator.engine.flows import register
@@ -172,7 +172,10 @@ def _loaded(flow: str, flows: str | None) -> "Manifest":
 def check(
     flows: FlowSources = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 when open runs need what the code lacks, or it is superseded.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 1 when open runs need what the code lacks, or its version was superseded."
+        ),
     ] = False,
     output: Output = None,
 ) -> None:

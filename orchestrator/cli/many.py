@@ -26,7 +26,7 @@ def named(words: Sequence[str]) -> list[str]:
     """The runs that a command was given. Nothing is done before all of them look like one.
 
     Raises:
-        UsageError: a word is no id.
+        UsageError: a word is not an id.
     """
     found = [name for word in words for name in (_read() if word == "-" else [word])]
     if len(found) > 1:
@@ -47,15 +47,15 @@ def _read() -> Iterator[str]:
             except (ValueError, KeyError) as exc:
                 raise UsageError(
                     f"Line {number} of stdin is not a JSON object with an `id`. "
-                    "Fix: `orchestrator run ls -o jsonl` writes such."
+                    "Fix: `orchestrator run ls -o jsonl` writes such lines."
                 ) from exc
         elif word:
             yield word.split()[0]
 
 
 def operate(words: Sequence[str], output: Format | None, done: str, act: Callable[[str], Mapping[str, object]]) -> None:
-    """Do `act` for each run and print what it gives. With one run its error ends the command; of many, each refusal is
-    one line, the others go on, and the first refusal gives the exit code."""
+    """Do `act` for each run and print what it gives. With one run its error ends the command; with many, each refusal
+    is one line, the others go on, and the first refusal gives the exit code."""
     names = named(words)
     if len(names) == 1:
         _print([act(names[0])], output, alone=True)

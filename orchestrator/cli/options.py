@@ -33,7 +33,7 @@ Who = Annotated[
     str | None, typer.Option("--as", metavar="NAME", help="Who does this, for the record; else your login.")
 ]
 After = Annotated[int, typer.Option(min=0, help="Only events with a greater id.")]
-Most = Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")]
+Most = Annotated[int, typer.Option(min=1, max=100_000, help="At most this many.")]
 Since = Annotated[
     str | None, typer.Option(metavar="TIME", help="Only from this time on: 2h for two hours ago, or 2026-11-01T07:00.")
 ]

@@ -84,17 +84,17 @@ def of(shown: int, total: int, noun: str, more: str) -> str:
     return f"{shown:,} of {many} {noun} are shown. See more: {more}."
 
 
-def told(rows: Sequence[Any], limit: int, more: Callable[[int], Sequence[object]]) -> None:
-    """Say that a page of events is not all, if `more`, asked with the id of the last one, gives any."""
+def say_if_more(rows: Sequence[Any], limit: int, more: Callable[[int], Sequence[object]]) -> None:
+    """Say that a page of events is not all, if `more`, called with the id of the last one, gives any."""
     if len(rows) == limit and more(rows[-1].id):
-        note(f"{limit:,} events are shown, and there are more. See on: --after {rows[-1].id}.")
+        note(f"{limit:,} events are shown, and there are more. Continue with --after {rows[-1].id}.")
 
 
 def pages(
     items: Iterable[Any], columns: COLUMNS, output: Format | None, *, empty: str, page: int = 1000
 ) -> tuple[int, int]:
-    """Many things as they come, a page at a time; how many there were, and the id of the last one. One JSON text holds
-    them all."""
+    """Print many things as they come, a page at a time; as `json`, all of them are one document. Returns how many there
+    were, and the id of the last one."""
     left, count, last = iter(items), 0, 0
     if output is Format.JSON:
         found = list(left)
@@ -131,7 +131,7 @@ def _columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def facts(pairs: Mapping[str, object]) -> None:
-    """The header of one thing: its name and value a line; what is None or empty is left out."""
+    """The header of one thing: a name and a value per line; what is None or empty is left out."""
     table(["", ""], [(f"{name}:", value) for name, value in pairs.items() if value not in (None, "", (), [])])
 
 
@@ -196,5 +196,5 @@ def error_line(error: Mapping[str, object] | None) -> str:
 
 
 def numbered(ordinal: int | None, manifest_hash: str) -> str:
-    """A version as lists show it: its ordinal and the begin of its hash."""
+    """A version as lists show it: its ordinal and the beginning of its hash."""
     return f"{'?' if ordinal is None else ordinal}:{manifest_hash[:8]}"

@@ -113,7 +113,7 @@ def ls(
     error: Annotated[str | None, typer.Option(help="Only runs with this text in their error.")] = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
     after: Annotated[str | None, typer.Option(metavar="ID", help="Only runs older than this one.")] = None,
     inputs: Annotated[bool, typer.Option("--inputs", help="With -o json: the inputs too.")] = False,
     output: Output = None,
@@ -129,7 +129,7 @@ def ls(
         plain = [{name: value for name, value in asdict(row).items() if inputs or name != "body"} for row in rows]
         print_json(plain, lines=output is Format.JSONL)
     else:
-        empty = "No run fits. Start one with `orchestrator run start FLOW`."
+        empty = "No run matches. Start one with `orchestrator run start FLOW`."
         listing(rows, runview.RUN_COLUMNS, output, empty=empty)
     if len(rows) == limit and total > len(rows):
         note(of(len(rows), total, "runs", f"--after {short(rows[-1].id)}, or --limit"))
@@ -198,7 +198,7 @@ def result(
 def events(
     run: RunId,
     after: After = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many; else all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many; else all.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     output: Output = None,
 ) -> None:
@@ -211,7 +211,7 @@ def events(
         rows = islice(handle.all_events(after=after), limit)
         count, last = pages(rows, runview.EVENT_COLUMNS, output, empty="Nothing happened after that event.")
         if count == limit and handle.events(after=last, limit=1):
-            note(f"{count} events are shown, and there are more. See on: --after {last}.")
+            note(f"{count} events are shown, and there are more. Continue with --after {last}.")
 
 
 @verb(app, "cancel")
@@ -221,7 +221,7 @@ def cancel(
     by: Who = None,
     output: Output = None,
 ) -> None:
-    """Ask runs to stop: nothing of them starts any more, and running steps are told."""
+    """Ask runs to stop: no step of theirs starts any more, and running ones are told to stop."""
     with connected() as client:
         left: list[RunStatus] = []
 
@@ -242,7 +242,7 @@ def retry(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of one run and print the result.")] = False,
     timeout: Timeout = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also where a step has made up for the failure (a refund) and succeeded.")
+        bool, typer.Option("--force", help="Also where a step that makes up for the failure (a refund) has succeeded.")
     ] = False,
     by: Who = None,
     output: Output = None,

@@ -81,7 +81,7 @@ def steps(handle: "RunHandle[Any]", status: str | None, *, whole: bool) -> "list
 
 
 def header(run: "RunRow") -> dict[str, object]:
-    """What is said of the run itself."""
+    """The facts about the run itself."""
     took_ = between(run.started_at, run.ended_at)
     cancel = f"requested {ago(run.cancel_requested_at)}: {run.cancel_reason}" if run.cancel_requested_at else None
     return {
@@ -112,7 +112,7 @@ def label(step: "StepRow") -> str:
 
 
 def took(step: "StepRow") -> str:
-    """How long its attempts took together: pauses between them are no work. A loop's is that of the clock."""
+    """How long its attempts took together, without the pauses between them; for a loop, the time from start to end."""
     span = between(step.started_at, step.ended_at) if step.worked is None else step.worked
     return "" if span is None else length(span)
 
@@ -152,6 +152,6 @@ def pairs(value: object) -> str:
 
 
 def brief(value: object, most: int) -> str:
-    """JSON, cut."""
+    """JSON, cut short."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli import runview, scheduleview
 from orchestrator.cli.options import After, Most, Output, Who, connected, group, verb
-from orchestrator.cli.render import Format, listing, note, print_json, short, table, told
+from orchestrator.cli.render import Format, listing, note, print_json, say_if_more, short, table
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def preview(
 @verb(app, "pause")
 def pause(
     name: Name,
-    reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for others to read.")] = "",
     by: Who = None,
     output: Output = None,
 ) -> None:
@@ -138,7 +138,7 @@ def set_cron(
 
 @verb(app, "reset")
 def reset(name: Name, by: Who = None, output: Output = None) -> None:
-    """Take the override away: the rule of the code again."""
+    """Remove the override: the rule of the code applies again."""
     with connected() as client:
         handle = client.schedule(name)
         handle.reset(by=by)
@@ -160,9 +160,9 @@ def backfill(
     since: Annotated[
         str | None, typer.Option("--from", metavar="TIME", help="The first time, such as 2026-11-01.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Up to here, and not at it.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before this time.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the times, start nothing.")] = False,
-    max_parallel: Annotated[int, typer.Option(min=1, max=1000, help="Runs open at once.")] = 1,
+    max_parallel: Annotated[int, typer.Option(min=1, max=1000, help="How many of its runs may be open at once.")] = 1,
     reverse: Annotated[bool, typer.Option("--reverse", help="The newest first.")] = False,
     cancel: Annotated[str | None, typer.Option(metavar="ID", help="Start no more runs of this backfill.")] = None,
     by: Who = None,
@@ -192,7 +192,7 @@ def backfill(
         taken = f"; {made.taken} more have a run" if made.taken else ""
         note(f"{_counted(len(made.times), 'run')} would be started, {max_parallel} at a time{taken}.")
     elif made.id is None:
-        note(f"Nothing to start. Of that span, so many times have a run already: {made.taken}.")
+        note(f"Nothing to start: of that span, {_counted(made.taken, 'time')} have a run already.")
     else:
         print(made.id)
         note(f"{_counted(len(made.times), 'run')}, {max_parallel} at a time; workers start them.")
@@ -225,7 +225,7 @@ def _id(text: str) -> UUID:
 @verb(app, "history")
 def history(
     name: Name,
-    limit: Annotated[int, typer.Option(min=1, max=9_999, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=9_999, help="At most this many.")] = 50,
     output: Output = None,
 ) -> None:
     """What became of each time, newest first."""
@@ -257,4 +257,4 @@ def events(name: Name, after: After = 0, limit: Most = 1000, output: Output = No
         handle = client.schedule(name)
         rows = handle.events(after=after, limit=limit)
         listing(rows, runview.OWN_EVENT_COLUMNS, output, empty="Nothing happened after that event.")
-        told(rows, limit, lambda last: handle.events(after=last, limit=1))
+        say_if_more(rows, limit, lambda last: handle.events(after=last, limit=1))

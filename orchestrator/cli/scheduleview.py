@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def plain(row: "ScheduleRow") -> dict[str, Any]:
-    """For JSON: the row, and what is made of it."""
+    """For JSON: the row, and what follows from it."""
     return {**asdict(row), "rule": _rule(row), "overridden": is_overridden(row), "state": state(row)}
 
 

@@ -49,7 +49,7 @@ def follow(handle: "RunHandle[Any]", timeout_s: float | None) -> RunStatus:
 
 
 def wait(handle: "RunHandle[Any]", timeout_s: float | None) -> RunStatus:
-    """Wait for the end; who waits for long is told on stderr what goes on."""
+    """Wait for the end; when that takes long, stderr says what is going on."""
     from orchestrator.errors import WaitTimeout
 
     began = time.monotonic()
@@ -157,7 +157,7 @@ def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO) -> RunStat
 
 
 def _since(run: "RunRow", changes: Sequence[datetime], *, first: bool) -> datetime | None:
-    """When the run got its status. The ledger knows the start and the end; in between, it is what its steps make it."""
+    """When the run got its status. The ledger knows the start and the end; in between, its steps decide."""
     if run.ended_at is not None:
         return max([run.ended_at, *changes])
     if first and run.status is not RunStatus.WAITING:
@@ -172,8 +172,8 @@ def _state(step: "StepRow") -> str:
 
 
 def _change(seen: dict[str, str], name: str, since: datetime | None, state: str) -> tuple[datetime, str] | None:
-    """What changed, and when: a new status has its own time, progress is news of now. Steps that were blocked from the
-    start are no news."""
+    """What changed, and when: a new status has its own time, progress that of now. That a step is blocked from the
+    start is not worth a line."""
     known = seen.get(name)
     if known == state or (known is None and state == "blocked"):
         return None

@@ -81,7 +81,7 @@ def ls(output: Output = None) -> None:
 
 
 def _code(versions: Mapping[str, str], current: Mapping[str, str]) -> str:
-    """Whether its code is what new runs have."""
+    """Whether its code is the version that new runs get."""
     behind = [f"{flow} {hash[:8]}" for flow, hash in sorted(versions.items()) if current.get(flow) != hash]
     return f"not current: {', '.join(behind)}" if behind else "current" if versions else ""
 
@@ -109,7 +109,7 @@ def flower(
     ] = None,
     url_prefix: Annotated[str | None, typer.Option(help="Path under which a proxy serves it.")] = None,
 ) -> None:
-    """Look into the queues with Flower: read-only, and without events.
+    """Look at the queues with Flower: read-only, and without events.
 
     Needs ORCHESTRATOR_BROKER_URL.
     """

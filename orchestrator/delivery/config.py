@@ -1,4 +1,4 @@
-"""The Celery configuration that everybody needs who talks to the broker: ours, safe, JSON only."""
+"""The Celery configuration of everything that talks to the broker: ours, safe, JSON only."""
 
 from typing import Any
 

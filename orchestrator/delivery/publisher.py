@@ -22,7 +22,7 @@ from orchestrator.settings import Settings
 
 _BATCH: Final = 1000
 _REST_S: Final = 2.0
-"""After a failure nothing is tried for so long, so that steps do not wait for a dead broker one by one."""
+"""After a failure nothing is tried for this long, so that steps do not wait for a dead broker one by one."""
 _CONFIRM_S: Final = 0.5
 _CONNECTIONS: Final = 10
 
@@ -33,7 +33,7 @@ class Publisher:
     def __init__(self, app: Celery | None, settings: Settings, ledger: Ledger) -> None:
         """Without an app it makes one that can send and nothing else."""
         self._app = app if app is not None else sending_app(settings)
-        # What they import is imported here and not by the first who sends: a fork in the middle of an import leaves the
+        # What they import is imported here and not by the first to send: a fork in the middle of an import leaves the
         # child with half a module.
         self._app.connection_for_write()
         self._app.amqp.Producer  # noqa: B018

@@ -1,7 +1,7 @@
 """`orchestrator dev`: the whole stack on one machine, for one developer.
 
 options.py     what the command line gives
-place.py       the data directory: lock, state file, what a killed predecessor left
+data_dir.py    the data directory: lock, state file, what a killed predecessor left
 stack.py       the two servers, ours or the user's
 children.py    one worker or Flower process
 output.py      the ready block; everything else, line by line, on stderr

@@ -1,4 +1,4 @@
-"""The flows that `orchestrator dev` serves, loaded before anything is started: a mistake is told at once."""
+"""The flows that `orchestrator dev` serves, loaded before anything is started: a mistake is reported at once."""
 
 import json
 import subprocess
@@ -12,7 +12,8 @@ from orchestrator.errors import DiscoveryError
 def names(sources: tuple[str, ...], env: Mapping[str, str], here: Path) -> tuple[str, ...] | None:
     """The names of the flows; None when only a worker can tell, for a module may want the servers when it is loaded.
 
-    In a process of its own: what a user's module does while it is loaded (end, crash, start threads) is not done to us.
+    In a process of its own: whatever a user's module does while it is loaded (end, crash, start threads) does not
+    happen to us.
 
     Raises:
         DiscoveryError: a flow cannot be loaded.

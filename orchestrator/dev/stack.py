@@ -66,7 +66,8 @@ class Stack:
             _check_broker(self.settings)
 
     def revive(self) -> None:
-        """Start a server that ended, with its data, on its port. A failure is said and tried again by the next call."""
+        """Start a server that ended, with its data, on its port. A failure is reported, and tried again by the next
+        call."""
         for server in self.servers:
             if server.is_running():
                 continue

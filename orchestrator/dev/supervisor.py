@@ -17,7 +17,7 @@ from typing import Final
 
 import psycopg
 
-from orchestrator.dev import flows, output, place
+from orchestrator.dev import data_dir, flows, output
 from orchestrator.dev.children import Child, Role
 from orchestrator.dev.options import DevOptions
 from orchestrator.dev.output import Lines
@@ -94,7 +94,7 @@ def run_dev(options: DevOptions, env: Mapping[str, str] | None = None) -> int:
     env = os.environ if env is None else env
     settings = Settings.from_env(env)
     folder = (options.data_dir or Path.cwd() / DATA_DIR).absolute()
-    with place.held(folder), Signals().caught() as signals:
+    with data_dir.locked(folder), Signals().caught() as signals:
         lines = Lines()
         try:
             return Supervisor(options, settings, env, folder, signals, lines).run()
@@ -143,7 +143,7 @@ class Supervisor:
         return 0
 
     def _start(self) -> None:
-        place.clean_up_predecessor(self.folder, self.lines.say)
+        data_dir.clean_up_predecessor(self.folder, self.lines.say)
         found = flows.names(self.flows, self.env, Path.cwd())
         self.stack.start()
         if self.migrate:
@@ -189,8 +189,8 @@ class Supervisor:
             variable("database_url"): self.stack.database_url,
             variable("broker_url"): self.stack.broker_url,
             variable("flows"): ",".join(self.flows),
-            variable("deploy_at_start"): "true",  # who edits back and forth wants what the file says
-            place.MARK: self.token,
+            variable("deploy_at_start"): "true",  # someone who edits back and forth wants what the file says
+            data_dir.MARK: self.token,
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -202,9 +202,9 @@ class Supervisor:
                     f"Port {wanted} for Flower is taken by another program. Fix: choose another --port-base."
                 )
             return wanted
-        remembered = place.remembered_port(self.folder, "flower")
+        remembered = data_dir.remembered_port(self.folder, "flower")
         port = remembered if remembered and is_free(remembered) else free_port()
-        place.remember_port(self.folder, "flower", port)
+        data_dir.remember_port(self.folder, "flower", port)
         return port
 
     def _write_state(self) -> DevState:
@@ -312,10 +312,10 @@ class Supervisor:
             self.signals.wait(_TICK_S)
 
     def _stop(self) -> None:
-        """Workers get time to finish what they run; a second signal ends the patience."""
+        """Workers get time to finish what they run; a second signal ends the wait."""
         running = [child for child in self._children if child.is_running()]
         if running:
-            self.lines.say("stopping; press Ctrl-C again to wait for nothing")
+            self.lines.say("stopping; press Ctrl-C again to stop without waiting")
         asked = self.signals.stops
         for child in running:
             child.send(signal.SIGTERM)
@@ -325,9 +325,9 @@ class Supervisor:
         for child in running:
             child.send(signal.SIGKILL)
             child.finish()
-        place.end_marked(self.token, patience_s=0.5 if self.signals.stops > 1 else 2.0)
+        data_dir.end_marked(self.token, patience_s=0.5 if self.signals.stops > 1 else 2.0)
         self.stack.stop(immediate=self.signals.stops > 1)
-        place.forget(self.folder)
+        data_dir.forget(self.folder)
         self.lines.say("stopped")
 
     def _still_running(self, deadline: float) -> bool:

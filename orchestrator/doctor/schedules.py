@@ -41,7 +41,7 @@ def late(ground: Ground) -> list[Finding]:
     if not found:
         return [passed("schedules", f"{len(live)} active, none is late")]
     first = min(found, key=lambda row: row.due_at or row.now)
-    said = f"{len(found)} of {len(live)} are late; {first.name} is due since {first.due_at:%Y-%m-%d %H:%M:%S} UTC"
+    said = f"{len(found)} of {len(live)} are late; {first.name} has been due since {first.due_at:%Y-%m-%d %H:%M:%S} UTC"
     return [failed("schedules", said, "start a worker: `orchestrator worker --flows MODULE`; any of them fires all.")]
 
 

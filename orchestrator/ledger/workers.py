@@ -17,7 +17,7 @@ def hello(tx: Connection, info: WorkerInfo) -> None:
 
 
 def refuse(tx: Connection, worker_id: str, pair: str, why: str) -> None:
-    """Note that the worker takes no such step."""
+    """Note that the worker does not take such steps."""
     run(tx, "refuse", id=worker_id, pair=pair, why=why)
 
 

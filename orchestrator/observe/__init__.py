@@ -1,1 +1,1 @@
-"""What happened, told to those who watch: log lines."""
+"""What happened, for those who watch: log lines."""

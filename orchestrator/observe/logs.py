@@ -60,7 +60,7 @@ def setup(level: int | str) -> None:
 
 def revive() -> None:
     """Let our loggers and Celery's speak again: a module of flows that calls `dictConfig` disables every logger that
-    exists, unless it knows to say otherwise."""
+    exists, unless it says otherwise."""
     for name, logger in logging.root.manager.loggerDict.items():
         if name.partition(".")[0] in _SPEAKING and isinstance(logger, logging.Logger):
             logger.disabled = False

@@ -1,4 +1,4 @@
-"""How Redis or Valkey is reached, said once for workers, publishers, Flower, `doctor` and `dev`."""
+"""How Redis or Valkey is reached, written once for workers, publishers, Flower, `doctor` and `dev`."""
 
 import logging
 import ssl

@@ -36,7 +36,7 @@ _BROKER: Final = (
     ),
     (
         r"(?i)certificate.required|handshake.failure|alert.unknown.ca|alert.bad.certificate",
-        f"""it wants a certificate of ours: {_BROKER_SSL}='{{"ssl_certfile": "/path/us.pem", """
+        f"""it wants a client certificate: {_BROKER_SSL}='{{"ssl_certfile": "/path/us.pem", """
         """"ssl_keyfile": "/path/us.key", "ssl_ca_certs": "/path/ca.pem"}'.""",
     ),
     (
@@ -73,7 +73,7 @@ _HINTS: Final = (
     (r"No master found", _SENTINEL),
     (
         r"Connection closed by server|Connection reset|unexpected eof|EOF occurred",
-        f"correct {_BROKER_URL}. A server that wants TLS (rediss://), or a certificate of ours (ssl_certfile and "
+        f"correct {_BROKER_URL}. A server that wants TLS (rediss://), or a client certificate (ssl_certfile and "
         f"ssl_keyfile in {_BROKER_SSL}), closes connections like this.",
     ),
     (
@@ -92,7 +92,7 @@ _DATABASE: Final = (
     ),
     (
         r"certificate required|requires a valid client certificate|certificate file|private key file",
-        f"it wants a certificate of ours: ?sslcert=/path/us.pem&sslkey=/path/us.key in {_DATABASE_URL}.",
+        f"it wants a client certificate: ?sslcert=/path/us.pem&sslkey=/path/us.key in {_DATABASE_URL}.",
     ),
     (
         r"does not support SSL|did not request SSL|no encryption",
@@ -131,7 +131,7 @@ def broker_fix(reason: str) -> str:
 
 
 def broker_refuses(reason: str) -> bool:
-    """Whether it answers and will not have us: waiting does not help."""
+    """Whether it answers and refuses us: waiting does not help."""
     return _first(reason, _BROKER) is not None
 
 
@@ -141,7 +141,7 @@ def database_fix(reason: str) -> str:
 
 
 def database_refuses(reason: str) -> bool:
-    """Whether it answers and will not have us: waiting does not help."""
+    """Whether it answers and refuses us: waiting does not help."""
     return _first(reason, _DATABASE) is not None
 
 
@@ -155,7 +155,7 @@ def one_line(error: BaseException | str) -> str:
 
 
 def explained(exc: DBAPIError, url: str) -> OrchestratorError:
-    """What a person reads instead of the error of the driver, which spells out our SQL."""
+    """What a person reads instead of the driver's error, which spells out our SQL."""
     state = getattr(exc.orig, "sqlstate", None) or ""
     reason = one_line(exc.orig or exc)
     if state in _LIMITS:

@@ -18,7 +18,7 @@ _INHERITED: Final = ("master_name", "sentinel_kwargs", "health_check_interval")
 
 
 def prefix(settings: Settings) -> str:
-    """Before every key of RedBeat's."""
+    """What every key of RedBeat begins with."""
     return f"{settings.key_prefix}redbeat:"
 
 
@@ -71,7 +71,7 @@ def client(settings: Settings) -> "redis.Redis":
     kwargs = {"decode_responses": True, "retry": Retry(NoBackoff(), 1), **(_tls(settings, found) or {})}
     try:
         made = _watched(found, {**kwargs, **given}) if found.startswith("sentinel") else _plain(found, kwargs | given)
-        made.connection_pool.make_connection()  # tells what it does not take; opens nothing
+        made.connection_pool.make_connection()  # complains of unknown options; opens nothing
     except (TypeError, ValueError, AttributeError) as exc:
         field = variable("redbeat_options" if settings.redbeat_options else "broker_transport_options")
         raise SettingsInvalid(
@@ -109,7 +109,7 @@ def _watched(found: str, kwargs: dict[str, Any]) -> "redis.Redis":
 
 
 def check(settings: Settings) -> None:
-    """Ask for an answer.
+    """Check that it answers.
 
     Raises:
         SettingsInvalid: a file of the TLS options cannot be read, or an option is unknown.

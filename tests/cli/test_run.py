@@ -157,7 +157,7 @@ def test_ls_lists_the_newest_first(cli: Cli, stack: Client) -> None:
 
 def test_an_empty_list_leaves_stdout_empty(cli: Cli, stack: Client) -> None:
     said = cli("run", "ls")
-    assert (said.out, "No run fits" in said.err) == ("", True)
+    assert (said.out, "No run matches" in said.err) == ("", True)
     assert cli("run", "ls", "-o", "json").json == []
 
 
@@ -365,7 +365,7 @@ def test_events_are_never_cut_silently(cli: Cli, stack: Client) -> None:
     assert cli("run", "events", str(run)).out.count(" test") == 2500
     assert len(cli("run", "events", str(run), "-o", "json").json) == 2502
     said = cli("run", "events", str(run), "--limit", "2")
-    assert "there are more. See on: --after" in said.err
+    assert "there are more. Continue with --after" in said.err
     play.finish_hello(stack.ledger, run)
     assert "run.succeeded" in cli("run", "events", str(run), "--follow").out
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from orchestrator.dev.place import MARK
+from orchestrator.dev.data_dir import MARK
 from orchestrator.servers.embedded.discovery import DevState
 
 ROOT = Path(__file__).parents[2]

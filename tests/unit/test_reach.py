@@ -20,9 +20,9 @@ from orchestrator.servers.diagnosis import broker_fix, broker_refuses, database_
         ),
         (
             "Error while reading from h:1 : (1, '[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)')",
-            "it wants a certificate of ours",
+            "it wants a client certificate",
         ),
-        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert", "it wants a certificate of ours"),
+        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert", "it wants a client certificate"),
         ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", "it does not speak TLS"),
         ("invalid username-password pair or user is disabled.", "correct the password"),
         ("Authentication required.", "correct the password"),

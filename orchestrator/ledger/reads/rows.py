@@ -157,7 +157,7 @@ class WorkerRow:
     versions: Mapping[str, str]
     """By flow, the manifest hash of its code."""
     refuses: Mapping[str, str]
-    """By task@manifest hash, why it takes no such step."""
+    """By task@manifest hash, why it does not take such steps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Where and as whom PostgreSQL runs; it refuses to run as root.
 
-A normal user runs it as himself. Root runs it in a user namespace (the server sees an unprivileged id, the files stay
-root's); where the kernel or a container forbids that, as the account `nobody`, from places that account can reach.
+A normal user runs it as themselves. Root runs it in a user namespace (the server sees an unprivileged id, the files
+stay root's); where the kernel or a container forbids that, as the account `nobody`, from places that account can reach.
 """
 
 import hashlib
@@ -99,7 +99,7 @@ def _try(candidate: Placement, env: Mapping[str, str]) -> str | None:
 
 
 def give(folder: Path, candidate: Placement) -> None:
-    """Make `folder` and put it into the hands of the account that the server runs as. Only root changes owners."""
+    """Make `folder` and give it to the account that the server runs as. Only root changes owners."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.geteuid() != 0:
         return

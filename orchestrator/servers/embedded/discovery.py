@@ -32,7 +32,7 @@ class DevState:
 
     pid: int
     started: str
-    """Start mark of `pid`, see `orchestrator.embedded.process`."""
+    """Start mark of `pid`, see `orchestrator.servers.embedded.process`."""
     token: str
     """In the environment of every process that this `dev` started, except its servers."""
     data_dir: str

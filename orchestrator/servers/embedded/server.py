@@ -53,7 +53,7 @@ class Record:
 
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a disk without room says, a quota that is used up, and a limit of this process."""
+"""The errors of a full disk, of a used-up quota, and of this process's own limit."""
 
 
 def write_private(path: Path, text: str) -> None:

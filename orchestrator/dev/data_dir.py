@@ -21,11 +21,11 @@ MARK: Final = "FLOW_ORCHESTRATOR_DEV"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Make the data directory and hold it; the kernel lets go of it however we end.
+def locked(folder: Path) -> Iterator[None]:
+    """Make the data directory and lock it; the kernel releases the lock however we end.
 
     Raises:
-        DevRunning: another `dev` holds it.
+        DevRunning: another `dev` has locked it.
         DevFailed: it cannot be made or written.
     """
     try:
