@@ -6,7 +6,7 @@ run or schedule, 5 cancelled, 6 timed out waiting, 7 conflict, 130 interrupted.
 
 import signal
 import sys
-from typing import Final
+from typing import Any, Final, NoReturn
 
 import typer
 
@@ -46,7 +46,7 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 def main() -> None:
     """The console script. Every error of ours is one or two lines and an exit code, never a traceback."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except OrchestratorError as exc:
         _end(str(exc), exc.exit_code)
     except KeyboardInterrupt:
@@ -58,10 +58,24 @@ def main() -> None:
             raise
         where = f" ({exc.filename})" if exc.filename else ""
         _end(f"{exc.strerror}{where}. Fix: make room there, and try again.", 1)
+    except typer.Abort:
+        _end("aborted: nothing was done", 1)
     except Exception as exc:
+        if hasattr(exc, "format_message"):  # of the parser; its class has no public name
+            _of_usage(exc)
         if not type(exc).__module__.startswith("sqlalchemy."):
             raise
         _end(_of_database(exc), 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _of_usage(exc: Any) -> NoReturn:
+    """In one line, as every other error; a group without a command shows its help."""
+    if not str(exc.format_message()) or type(exc).__name__ == "NoArgsIsHelpError":
+        exc.show()
+        sys.exit(exc.exit_code)
+    command = exc.ctx.command_path if getattr(exc, "ctx", None) is not None else "orchestrator"
+    _end(f"{exc.format_message().rstrip('.')}. Fix: see `{command} --help`. [usage]", exc.exit_code)
 
 
 def _of_database(exc: Exception) -> str:
@@ -76,6 +90,6 @@ def _of_database(exc: Exception) -> str:
     return f"{one_line(exc)}. Fix: act on this message."
 
 
-def _end(message: str, code: int) -> None:
+def _end(message: str, code: int) -> NoReturn:
     print(f"error: {''.join(c if c.isprintable() or c == _LINE else ' ' for c in message)}", file=sys.stderr)
     sys.exit(code)

@@ -4,9 +4,12 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from orchestrator.errors import InputInvalid, UsageError
+
+_BEGINS: Final = ("[", "{", '"')
+"""What was to be JSON, and no text that somebody left unquoted."""
 
 
 def read(source: str | None, pairs: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -14,7 +17,7 @@ def read(source: str | None, pairs: Sequence[str], schema: Mapping[str, Any]) ->
 
     Raises:
         UsageError: a file cannot be read, or a pair has no `=`.
-        InputInvalid: it is not a JSON object.
+        InputInvalid: it is not a JSON object, or the value of a pair was to be JSON and is not.
     """
     given = {} if source is None else _object(*_text(source))
     return {**given, **dict(_pair(pair, schema) for pair in pairs)}
@@ -67,7 +70,13 @@ def _pair(pair: str, schema: Mapping[str, Any]) -> tuple[str, Any]:
         return key, text
     try:
         value = json.loads(text, parse_constant=_no_number)
-    except ValueError:
+    except ValueError as exc:
+        if kinds and "string" not in kinds and text[:1] in _BEGINS:
+            reason = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
+            raise InputInvalid(
+                f"-i {key} is not JSON: {reason}, in {text!r}. Fix: correct it; in a shell, quote it: -i '{key}=…'.",
+                path=key,
+            ) from exc
         return key, text
     return key, text if "string" in kinds and not _fits(value, kinds) else value
 

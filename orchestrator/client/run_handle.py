@@ -21,7 +21,7 @@ from orchestrator.core.release import release
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.runs import cancel_run, delete_run, explain
-from orchestrator.engine.runs.advice import advice
+from orchestrator.engine.runs.advice import advice, told
 from orchestrator.engine.steps import retry_step
 from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
 from orchestrator.ledger import reads
@@ -280,5 +280,5 @@ def ended(run: RunRow, fix: str) -> RunFailed | RunCancelled:
         return RunCancelled(f"{name} was cancelled{by}: {error.get('message')}. Fix: {fix}", **facts)
     if run.status is RunStatus.TIMED_OUT:
         return RunTimedOut(f"{name} passed its deadline, {run.deadline}. Fix: {fix}", **facts)
-    what = f"{error.get('type', 'error')}: {error.get('message', 'unknown')}"
-    return RunFailed(f"{name} failed at step {error.get('step', '?')}: {what.rstrip('.')}. Fix: {fix}", **facts)
+    what = f"{error.get('type', 'error')}: {told(error)[0]}"
+    return RunFailed(f"{name} failed at step {error.get('step', '?')}: {what}. Fix: {fix}", **facts)

@@ -1,8 +1,10 @@
 """Checks of the workers, as the ledger sees them."""
 
+from orchestrator.core.wording import counted
 from orchestrator.doctor.findings import Finding, failed, passed, warned
 from orchestrator.doctor.ground import Ground
 from orchestrator.ledger import reads
+from orchestrator.ledger.reads.rows import UnservedRow
 
 
 def workers(ground: Ground) -> list[Finding]:
@@ -29,15 +31,32 @@ def unserved(ground: Ground) -> list[Finding]:
     rows = reads.workers.unserved(ground.ledger, ground.settings.worker_ttl)
     if not rows:
         return [passed("queues", "every ready step has a live worker")]
-    return [
-        failed(
-            "queues",
-            f"{row.ready} ready steps since {row.since:%Y-%m-%d %H:%M:%S} UTC, and no live worker has handler "
-            f"{row.task} on queue {row.queue}",
-            f"start a worker with this flow: `orchestrator worker --flows MODULE --queues {row.queue}`.",
+    return [finding for row in rows for finding in _of_task(row)]
+
+
+def _of_task(row: UnservedRow) -> list[Finding]:
+    """One for what nobody has, one for what everybody refuses."""
+    since, found = f"since {row.since:%Y-%m-%d %H:%M:%S} UTC", []
+    refused = row.refused
+    if missing := row.ready - row.refused:
+        found.append(
+            failed(
+                "queues",
+                f"{counted(missing, 'ready step')} {since}, and no live worker has handler {row.task} on queue "
+                f"{row.queue}",
+                f"start a worker with this flow: `orchestrator worker --flows MODULE --queues {row.queue}`.",
+            )
         )
-        for row in rows
-    ]
+    if refused:
+        found.append(
+            failed(
+                "queues",
+                f"{counted(refused, 'ready step')} {since} of versions that no live worker's handler {row.task} fits",
+                "start a worker of code that fits; `orchestrator run explain ID` says what does not, and `orchestrator "
+                "worker ls` who refuses.",
+            )
+        )
+    return found
 
 
 CHECKS = (workers, unserved)

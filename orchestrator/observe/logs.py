@@ -32,12 +32,27 @@ class LineFormatter(logging.Formatter):
     """`2026-01-31 12:00:00,123 INFO step.succeeded code=2001 run_id=… flow=… step_key=… attempt=1`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        facts = [f"{key}={_short(value)}" for key, value in record.__dict__.items() if key not in _STANDARD]
-        if not facts:
-            return line
-        head, newline, rest = line.partition("\n")
-        return f"{head} {' '.join(facts)}{newline}{rest}"
+        return _with_facts(super().format(record), record)
+
+
+class _Plain(logging.Formatter):
+    """A formatter of the program around us, with the facts behind our own lines: a plain one shows none of them."""
+
+    def __init__(self, theirs: logging.Formatter | None) -> None:
+        super().__init__()
+        self._theirs = theirs or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = self._theirs.format(record)
+        return _with_facts(line, record) if record.name.partition(".")[0] == "orchestrator" else line
+
+
+def _with_facts(line: str, record: logging.LogRecord) -> str:
+    facts = [f"{key}={_short(value)}" for key, value in record.__dict__.items() if key not in _STANDARD]
+    if not facts:
+        return line
+    head, newline, rest = line.partition("\n")
+    return f"{head} {' '.join(facts)}{newline}{rest}"
 
 
 def _short(value: object) -> str:
@@ -46,16 +61,24 @@ def _short(value: object) -> str:
 
 
 def setup(level: int | str) -> None:
-    """Log to stderr, unless the program around us has set up the root logger already."""
+    """Log to stderr, unless the program around us has set up the root logger already; its plain formatters show our
+    facts then. A formatter of another class, or one that names them itself, is left as it is."""
     root = logging.getLogger()
     if not root.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s [%(process)d] %(message)s"))
         root.addHandler(handler)
         root.setLevel(level)
+    for one in root.handlers:
+        if type(one.formatter) in (type(None), logging.Formatter) and not _names_facts(one.formatter):
+            one.setFormatter(_Plain(one.formatter))
     for name in _NOISY:  # they repeat, with less, what our own lines say
         logging.getLogger(name).setLevel(logging.WARNING)
     revive()
+
+
+def _names_facts(formatter: logging.Formatter | None) -> bool:
+    return "run_id" in (getattr(formatter, "_fmt", None) or "")
 
 
 def revive() -> None:

@@ -106,6 +106,11 @@ _DATABASE: Final = (
 # Up, and has no session for us at the moment: worth waiting for.
 _SESSIONS: Final = (
     (
+        r"received \d+ results from command",
+        f"try again. A pooler passed on that PostgreSQL had ended the session: it was stopped, or a transaction of "
+        f"ours did nothing for longer than {_STATEMENT_TIMEOUT}.",
+    ),
+    (
         r"no session was free",
         "give the pooler as many sessions as all workers and clients want at the same time (PgBouncer: "
         "`default_pool_size`).",

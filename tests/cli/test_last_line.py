@@ -14,7 +14,7 @@ from tests.support.small_flows import hello
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException) -> str:
-    def app() -> None:
+    def app(**options: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "app", app)

@@ -234,6 +234,29 @@ def test_cancel_and_retry_of_a_finished_run_are_conflicts(cli: Cli, stack: Clien
     assert counted() == before
 
 
+def test_what_the_parser_refuses_is_one_line_too(cli: Cli) -> None:
+    """With the command that shows how it is called; no usage text above it."""
+    for arguments, said in (
+        (["run", "ls", "--limit", "0"], "Invalid value for '--limit'"),
+        (["run", "ls", "--nope"], "No such option: --nope"),
+        (["run", "show"], "Missing argument"),
+        (["rum"], "No such command 'rum'"),
+    ):
+        err = cli(*arguments, code=2).err
+        assert err.startswith(f"error: {said}")
+        assert re.search(r"Fix: see `orchestrator( run \w+)? --help`\. \[usage\]\n$", err)
+        assert err.count("\n") == 1
+    assert cli("run", code=2).err or cli("run", code=None).out
+
+
+def test_a_step_where_whole_runs_are_asked_for_is_told_so(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    for verb in ("cancel", "delete"):
+        more = ["--yes"] if verb == "delete" else []
+        err = cli("run", verb, f"{run}/greet", *more, code=3).err
+        assert f"names a step, and this takes whole runs. Fix: leave /greet out: {run}." in err
+
+
 def test_retry_of_an_unknown_step_names_those_there_are(cli: Cli, stack: Client, counted: Counted) -> None:
     run = started(cli)
     play.fail(stack.ledger, run, "greet")

@@ -437,10 +437,18 @@ def test_a_retry_is_advised_only_where_it_helps(lab: Lab) -> None:
     # What the refund answered stays as it is, so nothing is shipped here.
     assert keys(retry_step.retry(lab.ledger, run_id, "end", by="op")) == ["end"]
     wrong = lab.run({"a": call()})
-    lab.do_fail(wrong, "a", error=StepError("InputInvalid", "amount: no number"))
+    lab.do_fail(wrong, "a", error=StepError("orchestrator.errors.InputInvalid", "amount: no number"))
     said = explain.explain(lab.ledger, wrong)
     assert "does not change" in said.sentence
     assert said.command == f"orchestrator run show {wrong}/a"
+    bad = lab.start()
+    text = "The result does not fit: it is a set. Fix: change the result or the annotation at m.py:3. [output_invalid]"
+    lab.do_fail(bad, "a", error=StepError("orchestrator.errors.OutputInvalid", text))
+    said = explain.explain(lab.ledger, bad)
+    assert said.sentence.endswith(
+        "The result does not fit: it is a set. Fix: change the result or the annotation at m.py:3, then "
+        f"`orchestrator run retry {bad}` runs it again."
+    )
     plain = lab.start()
     lab.do_fail(plain, "a")
     assert explain.explain(lab.ledger, plain).command == f"orchestrator run retry {plain}"

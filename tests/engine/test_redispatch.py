@@ -103,10 +103,14 @@ def test_steps_nobody_can_run_stay_and_are_visible(lab: Lab) -> None:
     lab.forward(10)
     assert lost(lab) == []
     (row,) = reads.workers.unserved(lab.ledger)
-    assert (row.task, row.queue, row.ready) == ("demo.new_step", "default", 1)
+    assert (row.task, row.queue, row.ready, row.refused) == ("demo.new_step", "default", 1, 0)
     hello(lab, "demo.new_step")
     assert lost(lab) == ["a"]
     assert reads.workers.unserved(lab.ledger) == []
+    hash_ = reads.flows.get(lab.ledger, "demo").manifest_hash
+    workers.refuse(lab.ledger, "h/1/r", f"demo.new_step@{hash_}", "it does not fit")
+    (row,) = reads.workers.unserved(lab.ledger)
+    assert (row.task, row.ready, row.refused) == ("demo.new_step", 1, 1)
 
 
 def test_dead_workers_do_not_count(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from orchestrator.cli import inputs, render, runview, watch
 from orchestrator.cli.inputs import types_of
 from orchestrator.core.states import RunStatus, StepKind, StepStatus
+from orchestrator.errors import InputInvalid
 from orchestrator.ledger.reads.rows import RunRow, StepRow
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -137,6 +138,14 @@ def test_types_of_a_schema() -> None:
 def test_a_parameter_is_json_where_that_fits_its_type(type_: object, text: str, value: object) -> None:
     schema = {"properties": {"it": {"type": type_}}}
     assert inputs.read(None, [f"it={text}"], schema) == {"it": value}
+
+
+@pytest.mark.parametrize("text", ["[", '{"a": 1', '"open'])
+def test_broken_json_is_told_as_such(text: str) -> None:
+    """It was to be JSON, and is not a text of the wrong type."""
+    schema = {"properties": {"lines": {"type": "array"}}}
+    with pytest.raises(InputInvalid, match=r"-i lines is not JSON: .* Fix: correct it; in a shell, quote it"):
+        inputs.read(None, [f"lines={text}"], schema)
 
 
 class _Watched:

@@ -329,6 +329,9 @@ def test_a_module_of_flows_that_configures_logging_does_not_silence_the_worker(
     process = worker_of(bench, flows=str(Path(FLOWS).with_name("flows_logging.py")), pool=pool)
     assert bench.ended(bench.start("talking")) is RunStatus.FAILED
     eventually(lambda: "run.ended" in process.log())
-    assert "charged" in process.log()
-    assert "step.failed" in process.log()
+    (charged,) = [line for line in process.log().splitlines() if line.startswith("charged")]
+    for fact in ("run_id=", "flow=talking", "step_key=talk", "order=42"):
+        assert fact in charged
+    (failed,) = [line for line in process.log().splitlines() if line.startswith("step.failed")]
+    assert "flow=talking step_key=talk attempt=1" in failed
     assert 'raise ValueError("to see whether the failure is logged")' in process.log()

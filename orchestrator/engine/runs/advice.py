@@ -1,5 +1,9 @@
 """What to do about a run that did not succeed. A retry is advised only where it can help and does no harm."""
 
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
 from orchestrator.core.facts import Explanation
 from orchestrator.core.reopen import compensated
 from orchestrator.core.states import RunStatus, StepStatus
@@ -7,8 +11,11 @@ from orchestrator.ledger import controls
 from orchestrator.ledger.reads.rows import RunRow
 from orchestrator.ledger.tx import Ledger
 
-_NEVER = frozenset({"InputInvalid"})
+_OURS: Final = "orchestrator.errors."
+_NEVER: Final = frozenset({f"{_OURS}InputInvalid"})
 """Errors of values that a retry finds as they were."""
+_CODE: Final = re.compile(r"\s*\[\w+\]$")
+"""Behind the message of an error of ours."""
 
 
 def advice(ledger: Ledger, row: RunRow) -> Explanation:
@@ -31,7 +38,17 @@ def advice(ledger: Ledger, row: RunRow) -> Explanation:
             f"`{look}`, and start a new run with another input.",
             look,
         )
-    return Explanation(f"correct the cause, then `{retry}` runs it again.", retry)
+    cause = told(error)[1] or "correct the cause"
+    return Explanation(f"{cause}, then `{retry}` runs it again.", retry)
+
+
+def told(error: Mapping[str, Any]) -> tuple[str, str | None]:
+    """What a run's error says; and apart from that, as it comes last, the fix that an error of ours names."""
+    message = str(error.get("message", "unknown"))
+    if not str(error.get("type", "")).startswith(_OURS):
+        return message.rstrip("."), None
+    what, _, fix = _CODE.sub("", message).partition(" Fix: ")
+    return what.rstrip("."), fix.rstrip(".") or None
 
 
 def _compensated(ledger: Ledger, row: RunRow) -> str:

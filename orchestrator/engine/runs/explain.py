@@ -12,7 +12,7 @@ from orchestrator.core.facts import Explanation
 from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
 from orchestrator.core.wording import counted
-from orchestrator.engine.runs.advice import advice
+from orchestrator.engine.runs.advice import advice, told
 from orchestrator.errors import ManifestUnreadable, NotFound
 from orchestrator.ledger import definitions, reads
 from orchestrator.ledger.reads.rows import RunRow, StepRow
@@ -77,11 +77,11 @@ def _ended(ledger: Ledger, row: RunRow) -> Explanation:
     if row.error is not None:
         where = f" at step {row.error['step']}" if "step" in row.error else ""
         kind = f"{row.error.get('type')}: " if row.status is RunStatus.FAILED else ""
-        sentence += f"{where}, because {kind}{row.error.get('message')}"
+        sentence += f"{where}, because {kind}{told(row.error)[0]}"
     if row.status is RunStatus.SUCCEEDED:
         return Explanation(sentence + ".", f"orchestrator run result {row.id}")
-    told = advice(ledger, row)
-    return Explanation(f"{sentence.rstrip('.')}. Fix: {told.sentence}", told.command)
+    fix = advice(ledger, row)
+    return Explanation(f"{sentence.rstrip('.')}. Fix: {fix.sentence}", fix.command)
 
 
 def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl: timedelta) -> Explanation:

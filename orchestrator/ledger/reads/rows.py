@@ -162,9 +162,10 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class UnservedRow:
-    """A task with ready steps that no live worker can run."""
+    """A task with ready steps that no live worker takes; `refused` of them by every worker that has the handler."""
 
     task: str
     queue: str
     ready: int
     since: datetime
+    refused: int

@@ -85,6 +85,11 @@ def find(ledger: Ledger, part: str) -> UUID:
         RunNotFound: none does.
         Conflict: several do; they are named.
     """
+    whole, slash, step = part.strip().partition("/")
+    if slash:
+        raise RunNotFound(
+            f"{part!r} names a step, and this takes whole runs. Fix: leave /{step} out: {whole}.", run_id=part
+        )
     wanted = part.strip().lower()
     digits = wanted.replace("-", "")
     if not PART_MIN <= len(digits) <= len(_ZEROS) or not set(digits) <= set("0123456789abcdef"):

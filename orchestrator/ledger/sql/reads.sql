@@ -145,13 +145,21 @@ SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, st
        seen_at > flow_now() - %(ttl)s AS live, versions, refuses FROM flow_workers ORDER BY host, pid;
 
 -- name: unserved
--- Does:  tasks with ready steps that no live worker has.
-SELECT s.task, s.queue, count(*) AS ready, min(s.ready_at) AS since
-  FROM flow_steps s
+-- Does:  tasks with ready steps that no live worker takes: none has the handler on that queue, or all that have it refuse the
+--        version. Which version a step is of is looked up only where a worker refuses some.
+-- Out:   `refused`: how many of them are refused by every worker that has the handler
+WITH live AS MATERIALIZED (
+  SELECT handlers, queues, refuses FROM flow_workers WHERE seen_at > flow_now() - %(ttl)s
+)
+SELECT s.task, s.queue, count(*) AS ready, min(s.ready_at) AS since, count(*) FILTER (WHERE has.handler) AS refused
+  FROM flow_steps s,
+       LATERAL (SELECT EXISTS (SELECT FROM live w WHERE s.task = ANY (w.handlers) AND s.queue = ANY (w.queues)) AS handler) AS has
  WHERE s.queued
-   AND NOT EXISTS (SELECT FROM flow_workers w WHERE w.seen_at > flow_now() - %(ttl)s AND s.task = ANY (w.handlers)
-                      AND s.queue = ANY (w.queues))
- GROUP BY s.task, s.queue ORDER BY s.task;
+   AND NOT EXISTS (SELECT FROM live w WHERE s.task = ANY (w.handlers) AND s.queue = ANY (w.queues)
+                      AND CASE WHEN w.refuses = '{}' THEN TRUE
+                               ELSE NOT jsonb_exists(w.refuses, s.task || '@' || (SELECT manifest_hash FROM flow_runs
+                                                                                   WHERE id = s.run_id)) END)
+ GROUP BY s.task, s.queue ORDER BY s.task, s.queue;
 
 -- name: now
 SELECT flow_now() AS now;
