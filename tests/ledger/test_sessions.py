@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.errors import FlowNotFound, PoolerUnfit
+from orchestrator.errors import FlowNotFound, PoolerUnfit, Unavailable
 from orchestrator.ledger import migrate, session
 from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.servers.diagnosis import explained
 from tests.support.bouncer import bouncer
 from tests.support.eventually import eventually
 
@@ -96,6 +97,23 @@ def test_a_process_that_sleeps_in_a_transaction_behind_a_pooler_loses_it(db_url:
         eventually(lambda: admin.execute(held).fetchone() is None, message="the lock is let go")
         with pytest.raises(DBAPIError):
             asleep.exec_driver_sql("SELECT 1")
+        ledger.close()
+
+
+def test_a_commit_that_comes_too_late_is_told_in_our_words_behind_a_pooler(db_url: str, tmp_path: Path) -> None:
+    """The driver gets two answers at once and calls that an internal error; whether it was committed is not known."""
+    with bouncer(db_url, tmp_path, "session") as url, psycopg.connect(db_url, autocommit=True) as admin:
+        ledger = ledger_at(url)
+        asleep = ledger.engine.connect()
+        asleep.exec_driver_sql("LOCK TABLE flow_runs")
+        held = "SELECT 1 FROM pg_locks WHERE relation = 'flow_runs'::regclass AND mode = 'AccessExclusiveLock'"
+        eventually(lambda: admin.execute(held).fetchone() is None, message="the lock is let go")
+        with pytest.raises(DBAPIError) as caught:
+            asleep.commit()
+        assert is_disconnect(caught.value)
+        said = explained(caught.value, url)
+        assert isinstance(said, Unavailable)
+        assert "Fix: try again. A pooler passed on that PostgreSQL had ended the session" in said.message
         ledger.close()
 
 
