@@ -41,13 +41,12 @@ SELECT s.step_key, /*+ kind */ AS kind, s.type, s.task, s.loop_key, s.loop_index
        CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
        CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,
        a.error_type, a.error_message, a.started_at AS tried_at, a.ended_at AS tried_until,
-       (SELECT sum(COALESCE(w.ended_at, flow_now()) - w.started_at) FROM flow_step_attempts w
-         WHERE w.run_id = %(run_id)s AND w.step_key = s.step_key) AS worked
+       (SELECT sum(COALESCE(w.ended_at, flow_now()) - w.started_at) FROM /*+ attempts_of step=s.step_key */ AS w) AS worked
   FROM flow_steps s
   LEFT JOIN LATERAL (SELECT expires_at, progress, owner FROM flow_step_claims
                       WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS c ON TRUE
-  LEFT JOIN LATERAL (SELECT error_type, error_message, started_at, ended_at FROM flow_step_attempts
-                      WHERE run_id = %(run_id)s AND step_key = s.step_key AND attempt = s.attempts OFFSET 0) AS a ON TRUE
+  LEFT JOIN LATERAL (SELECT error_type, error_message, started_at, ended_at FROM /*+ attempts_of step=s.step_key */ AS t
+                      WHERE attempt = s.attempts OFFSET 0) AS a ON TRUE
  WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s);
 
 -- name: count_children
@@ -74,8 +73,8 @@ SELECT id, at, type, step_key, attempt, facts FROM flow_events
 -- Does:  the last attempts of a step, the newest first.
 -- In:    run_id, step_key, before (an attempt's number; null: all), limit
 SELECT attempt, version, owner, status, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at
-  FROM flow_step_attempts
- WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND attempt < COALESCE(%(before)s::int, 2147483647)
+  FROM /*+ attempts_of step=%(step_key)s */ AS a
+ WHERE attempt < COALESCE(%(before)s::int, 2147483647)
  ORDER BY attempt DESC LIMIT %(limit)s;
 
 -- name: deploys_of

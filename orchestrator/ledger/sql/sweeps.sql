@@ -13,13 +13,15 @@ EXISTS (SELECT FROM flow_workers w WHERE w.id = substring(c.owner FROM '^(.*)/')
 -- deploy.
 ended AS (
   /*+ claim_ended from=FROM lost; which=c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version */
+), tried AS (
+  SELECT ended.*, lost.deploy, s.ready_at
+    FROM ended JOIN lost USING (run_id, step_key),
+         LATERAL (SELECT ready_at FROM flow_steps WHERE run_id = ended.run_id AND step_key = ended.step_key OFFSET 0) AS s
 ), attempt AS (
-  UPDATE flow_step_attempts a
-     SET status = CASE WHEN lost.deploy THEN 'released' ELSE 'crashed' END, ended_at = flow_now(), error_type = 'WorkerLost',
-         error_message = CASE WHEN lost.deploy THEN 'its worker was told to stop, and ended before it'
-                              ELSE 'the worker died, or could not renew its lease' END
-    FROM ended JOIN lost USING (run_id, step_key)
-   WHERE a.run_id = ended.run_id AND a.step_key = ended.step_key AND a.attempt = ended.attempt
+  /*+ attempt_ended of=tried; status=CASE WHEN deploy THEN 'released' ELSE 'crashed' END; columns=error_type, error_message;
+    values='WorkerLost', CASE WHEN deploy THEN 'its worker was told to stop, and ended before it'
+                              ELSE 'the worker died, or could not renew its lease' END */
+  /*+ or_written_before */
 ), step AS (
   UPDATE flow_steps s
      SET (/*+ ready_columns */) = (/*+ made_ready when=TRUE; otherwise=NULL; number=s.dispatch_no; limit=s.queue_timeout */),
