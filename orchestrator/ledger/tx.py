@@ -17,6 +17,7 @@ from orchestrator import forks
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.planner import Plan
 from orchestrator.ledger import session
+from orchestrator.ledger.rows import ESSENTIAL
 from orchestrator.ledger.session import Sessions
 from orchestrator.ledger.value_cache import ValueCache
 
@@ -78,9 +79,11 @@ class Ledger:
     Connections are made on first use and belong to the process that made them: a forked child starts with none.
     """
 
-    def __init__(self, url: URL, *, pool_size: int, statement_timeout: timedelta, name: str) -> None:
+    def __init__(self, url: URL, *, pool_size: int, statement_timeout: timedelta, name: str, essential: bool) -> None:
         self._url = url
         self._pool_size = pool_size
+        self.essential = essential
+        """Whether it keeps no events that can be derived."""
         limit_ms = int(statement_timeout.total_seconds() * 1000)
         self.idle_limit = f"{limit_ms}ms"
         """How long a transaction may do nothing: a process that sleeps in one holds locks that others wait for."""
@@ -121,9 +124,12 @@ class Ledger:
         pool_size: int = 5,
         statement_timeout: timedelta = timedelta(seconds=5),
         name: str = "orchestrator",
+        essential: bool = False,
     ) -> "Ledger":
-        """A ledger over `url`; nothing is opened yet."""
-        return cls(normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name)
+        """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived."""
+        return cls(
+            normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name, essential=essential
+        )
 
     @property
     def engine(self) -> Engine:
@@ -144,6 +150,7 @@ class Ledger:
             pool_recycle=1800,
             use_native_hstore=False,  # else each engine asks for the type, three statements
             connect_args=self._options,
+            execution_options={ESSENTIAL: True} if self.essential else {},
         )
         self._sessions.used_by(made)
         event.listen(made, "checkin", _returned)

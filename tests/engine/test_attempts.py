@@ -9,10 +9,10 @@ import pytest
 
 from orchestrator.core.facts import Lease, StepError
 from orchestrator.engine.runs import cancel_run
-from orchestrator.engine.steps import release
+from orchestrator.engine.steps import finish_step, release
 from orchestrator.engine.sweeps import sweep
 from orchestrator.ledger import reads
-from orchestrator.ledger.reads import AttemptRow
+from orchestrator.ledger.reads.rows import AttemptRow
 from tests.support.factories import LEASE, Lab, after, call, loop, retry
 
 SHAPES: dict[str, tuple[dict[str, Any], str]] = {
@@ -54,7 +54,7 @@ def written(lab: Lab) -> list[dict[str, Any]]:
 
 
 def only(lab: Lab, run_id: UUID, key: str) -> AttemptRow:
-    (found,) = reads.attempts(lab.ledger, run_id, key)
+    (found,) = reads.steps.attempts(lab.ledger, run_id, key)
     return found
 
 
@@ -99,10 +99,21 @@ def test_a_step_that_is_handed_on_waited_for_nobody(lab: Lab) -> None:
     assert [row["queue_wait"] for row in written(lab) if row["step_key"] == "b"] == [timedelta()]
 
 
+def test_each_of_the_steps_that_run_has_its_own(lab: Lab) -> None:
+    run_id = lab.run({"a": call(), "b": call()})
+    leases = [lab.take(run_id, "a", owner="w1"), lab.take(run_id, "b", owner="w2")]
+    lab.forward(10)
+    assert [only(lab, run_id, key).owner for key in ("a", "b")] == ["w1", "w2"]
+    steps = [reads.steps.get(lab.ledger, run_id, key) for key in ("a", "b")]
+    assert [step.since for step in steps] == [only(lab, run_id, key).started_at for key in ("a", "b")]
+    assert all(step.worked is not None and step.worked < timedelta(seconds=15) for step in steps)
+    assert [finish_step.settled(lab.ledger, lease) for lease in leases] == [None, None]
+
+
 def test_what_is_given_back_unstarted_leaves_no_attempt(lab: Lab) -> None:
     run_id = lab.run({"a": call()})
     release.release(lab.ledger, lab.take(run_id, "a"))
-    assert reads.attempts(lab.ledger, run_id, "a") == []
+    assert reads.steps.attempts(lab.ledger, run_id, "a") == []
     lab.do(run_id, "a")
     assert lab.attempts(run_id, "a") == [(1, "succeeded")]
 
@@ -116,7 +127,7 @@ def test_the_time_that_a_step_worked_counts_the_running_attempt(lab: Lab) -> Non
     sweep.due(lab.ledger)
     second = lab.take(run_id, "a")
     lab.forward(20)
-    step = reads.step(lab.ledger, run_id, "a")
+    step = reads.steps.get(lab.ledger, run_id, "a")
     assert step.worked is not None
     assert timedelta(seconds=30) <= step.worked < timedelta(seconds=40)
     assert step.since == only_running(lab, run_id).started_at
@@ -125,7 +136,7 @@ def test_the_time_that_a_step_worked_counts_the_running_attempt(lab: Lab) -> Non
 
 
 def only_running(lab: Lab, run_id: UUID) -> AttemptRow:
-    (found,) = [row for row in reads.attempts(lab.ledger, run_id, "a") if row.status == "running"]
+    (found,) = [row for row in reads.steps.attempts(lab.ledger, run_id, "a") if row.status == "running"]
     return found
 
 

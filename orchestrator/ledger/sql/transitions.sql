@@ -1,5 +1,7 @@
 -- Each move of a step, a claim or a run is written here once, as a part of every statement that makes it. What a feature adds to a
 -- move, it adds here. Nothing is added to `finish_mid` and `finish_child` but through these parts.
+-- What stands in [[ ]], in any statement, writes events that `whole_history` can derive. It is left out where only essential ones
+-- are kept.
 
 -- part: ready_columns
 status, queued, dispatch_no, ready_at, queue_deadline
@@ -51,9 +53,9 @@ c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.version = %(version)s 
 
 -- part: attempt_ended
 -- The attempt of a claim that ended, written once. A step that was handed on was never READY, and waited for nobody.
--- In:    of (claims that ended, with the `ready_at` of their steps), status, columns and values (what else is known of it)
+-- In:    of (claims that ended, with the `ready_at` of their steps), at, status, columns and values (what else is known of it)
 INSERT INTO flow_step_attempts (run_id, step_key, attempt, version, owner, started_at, queue_wait, ended_at, status, {columns})
-SELECT run_id, step_key, attempt, version, owner, claimed_at, COALESCE(claimed_at - ready_at, '0'), flow_now(), {status}, {values}
+SELECT run_id, step_key, attempt, version, owner, claimed_at, COALESCE(claimed_at - ready_at, '0'), {at}, {status}, {values}
   FROM {of}
 
 -- part: or_written_before
@@ -68,9 +70,9 @@ ON CONFLICT (run_id, step_key, attempt) DO UPDATE
 (SELECT attempt, version, owner, status::text, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at
    FROM flow_step_attempts WHERE run_id = %(run_id)s AND step_key = {step} AND ended_at IS NOT NULL
   UNION ALL
- SELECT c.attempt, c.version, c.owner, 'running', NULL, NULL, NULL, NULL, COALESCE(c.claimed_at - s.ready_at, '0'), c.claimed_at, NULL
-   FROM flow_step_claims c JOIN flow_steps s USING (run_id, step_key)
-  WHERE c.run_id = %(run_id)s AND c.step_key = {step} AND c.expires_at IS NOT NULL)
+ SELECT held.attempt, version, owner, 'running', NULL, NULL, NULL, NULL, COALESCE(claimed_at - own.ready_at, '0'), claimed_at, NULL
+   FROM flow_step_claims held JOIN flow_steps own USING (run_id, step_key)
+  WHERE run_id = %(run_id)s AND step_key = {step} AND expires_at IS NOT NULL)
 
 -- part: run_ended
 -- What hangs on the end of a run.
