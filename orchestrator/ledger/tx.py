@@ -144,6 +144,7 @@ class Ledger:
     def _create(self) -> Engine:
         made = create_engine(
             self._url,
+            isolation_level="AUTOCOMMIT",  # most is one statement: whoever wants a transaction says so
             pool_size=self._pool_size,
             max_overflow=20,
             pool_pre_ping=False,
@@ -167,10 +168,14 @@ class Ledger:
         self.values = ValueCache()
         self._sessions.after_fork()
 
+    def opened(self) -> Connection:
+        """A connection that begins a transaction with its first statement, for the caller to close."""
+        return self.engine.connect().execution_options(isolation_level="READ COMMITTED")
+
     @contextmanager
     def tx(self) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back on an exception."""
-        with self.engine.begin() as connection:
+        with self.opened() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -226,7 +231,7 @@ class Ledger:
 
     @contextmanager
     def auto(self) -> Iterator[Connection]:
-        """This thread's own connection in AUTOCOMMIT: each statement is one commit and one round trip."""
+        """This thread's own connection: each statement is one commit and one round trip."""
         connection = self._of_thread()
         try:
             yield connection
@@ -244,7 +249,7 @@ class Ledger:
             if monotonic() - self._local.used < session.IDLE_S or session.quiet(_driver(connection)):
                 return connection
             self._drop(connection)
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
         self._local.connection, self._local.used = connection, monotonic()
         self._of_threads.add(connection)
         return connection
@@ -281,8 +286,8 @@ class Ledger:
     def _load(self, manifest_hash: str) -> Manifest:
         from orchestrator.ledger import definitions
 
-        with self.engine.connect() as connection:
-            return definitions.load(connection, manifest_hash)
+        with self.auto() as tx:  # a roll-back at its end would make the driver forget every prepared statement
+            return definitions.load(tx, manifest_hash)
 
     def close(self) -> None:
         """Close every connection of this process, also those of threads that ended without giving theirs back."""
