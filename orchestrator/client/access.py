@@ -36,7 +36,6 @@ class Access:
             settings.require_database_url(),
             pool_size=settings.database_pool_size,
             statement_timeout=settings.statement_timeout,
-            essential=settings.events == "essential",
             name="orchestrator client",
         )
         self._sender: Sender | None = None

@@ -17,7 +17,6 @@ from orchestrator import forks
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.planner import Plan
 from orchestrator.ledger import session
-from orchestrator.ledger.rows import ESSENTIAL
 from orchestrator.ledger.session import Sessions
 from orchestrator.ledger.value_cache import ValueCache
 
@@ -79,11 +78,9 @@ class Ledger:
     Connections are made on first use and belong to the process that made them: a forked child starts with none.
     """
 
-    def __init__(self, url: URL, *, pool_size: int, statement_timeout: timedelta, name: str, essential: bool) -> None:
+    def __init__(self, url: URL, *, pool_size: int, statement_timeout: timedelta, name: str) -> None:
         self._url = url
         self._pool_size = pool_size
-        self.essential = essential
-        """Whether it keeps no events that can be derived."""
         limit_ms = int(statement_timeout.total_seconds() * 1000)
         self.idle_limit = f"{limit_ms}ms"
         """How long a transaction may do nothing: a process that sleeps in one holds locks that others wait for."""
@@ -124,12 +121,9 @@ class Ledger:
         pool_size: int = 5,
         statement_timeout: timedelta = timedelta(seconds=5),
         name: str = "orchestrator",
-        essential: bool = False,
     ) -> "Ledger":
-        """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived."""
-        return cls(
-            normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name, essential=essential
-        )
+        """A ledger over `url`; nothing is opened yet."""
+        return cls(normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name)
 
     @property
     def engine(self) -> Engine:
@@ -144,14 +138,12 @@ class Ledger:
     def _create(self) -> Engine:
         made = create_engine(
             self._url,
-            isolation_level="AUTOCOMMIT",  # most is one statement: whoever wants a transaction says so
             pool_size=self._pool_size,
             max_overflow=20,
             pool_pre_ping=False,
             pool_recycle=1800,
             use_native_hstore=False,  # else each engine asks for the type, three statements
             connect_args=self._options,
-            execution_options={ESSENTIAL: True} if self.essential else {},
         )
         self._sessions.used_by(made)
         event.listen(made, "checkin", _returned)
@@ -168,14 +160,10 @@ class Ledger:
         self.values = ValueCache()
         self._sessions.after_fork()
 
-    def opened(self) -> Connection:
-        """A connection that begins a transaction with its first statement, for the caller to close."""
-        return self.engine.connect().execution_options(isolation_level="READ COMMITTED")
-
     @contextmanager
     def tx(self) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back on an exception."""
-        with self.opened() as connection, connection.begin():
+        with self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -231,7 +219,7 @@ class Ledger:
 
     @contextmanager
     def auto(self) -> Iterator[Connection]:
-        """This thread's own connection: each statement is one commit and one round trip."""
+        """This thread's own connection in AUTOCOMMIT: each statement is one commit and one round trip."""
         connection = self._of_thread()
         try:
             yield connection
@@ -249,7 +237,7 @@ class Ledger:
             if monotonic() - self._local.used < session.IDLE_S or session.quiet(_driver(connection)):
                 return connection
             self._drop(connection)
-        connection = engine.connect()
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._local.connection, self._local.used = connection, monotonic()
         self._of_threads.add(connection)
         return connection
@@ -286,8 +274,8 @@ class Ledger:
     def _load(self, manifest_hash: str) -> Manifest:
         from orchestrator.ledger import definitions
 
-        with self.auto() as tx:  # a roll-back at its end would make the driver forget every prepared statement
-            return definitions.load(tx, manifest_hash)
+        with self.engine.connect() as connection:
+            return definitions.load(connection, manifest_hash)
 
     def close(self) -> None:
         """Close every connection of this process, also those of threads that ended without giving theirs back."""

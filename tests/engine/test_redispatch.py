@@ -140,17 +140,6 @@ def test_confirm_notes_the_first_message_only(lab: Lab) -> None:
     redispatch.confirm(lab.ledger, [])
 
 
-def test_a_dispatch_that_was_claimed_needs_no_confirmation(lab: Lab) -> None:
-    """Most are, by the time that the confirmation comes: a row is not written for nothing."""
-    lab.flow({"a": call(), "b": call()})
-    run_id = lab.start()
-    sent = published(lab)
-    lab.take(run_id, "a")
-    redispatch.confirm(lab.ledger, sent)
-    rows = lab.rows("SELECT step_key, publish_count FROM flow_step_dispatches ORDER BY step_key")
-    assert [tuple(row.values()) for row in rows] == [("a", 0), ("b", 1)]
-
-
 @pytest.mark.parametrize("status", ["claimed", "done", "waiting"])
 def test_what_is_not_ready_is_not_lost(lab: Lab, status: str) -> None:
     """Only a READY step needs a message."""
@@ -178,11 +167,24 @@ def came(lab: Lab, name: str, *tasks: str, refuses: dict[str, str] | None = None
             return sorted(found)
 
 
+def test_who_comes_first_leaves_the_queue_as_it_is(lab: Lab) -> None:
+    """Nobody put a message aside: a backlog that lies in Redis is not sent once more by each restart."""
+    run_id = lab.run({"a": call("x"), "b": call("x")})
+    assert came(lab, "1", "demo.x") == []
+    lab.forward(31)  # it was killed
+    assert came(lab, "2", "demo.x") == []
+    workers.gone(lab.ledger, "h/1/r")
+    workers.gone(lab.ledger, "h/2/r")
+    assert came(lab, "3", "demo.x") == []
+    lab.do(run_id, "a")
+
+
 def test_who_comes_wakes_what_waited_for_its_code(lab: Lab) -> None:
     """Once, whoever asks again and however many come at once; never what another worker fits, or it refuses itself."""
     manifest = lab.flow({"a": call("x"), "b": call("x"), "c": call("x"), "d": call("y"), "e": call("z", queue="gpu")})
     run_id = lab.start()
     pair = f"demo.x@{manifest.hash}"
+    assert came(lab, "0", "demo.other") == []
     assert came(lab, "1", "demo.y") == ["d"]  # published long ago, as far as anybody knows
     redispatch.confirm(lab.ledger, published(lab))
     assert came(lab, "2", "demo.x", "demo.y", refuses={pair: "it does not fit"}) == []

@@ -279,6 +279,26 @@ def test_a_schedule_of_a_newer_version_is_left_to_a_newer_release(
     assert tick.fire(lab.ledger, by="watchdog") == Fired()
 
 
+def test_a_tick_is_left_to_the_release_that_registers_while_it_is_decided(
+    unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule was read before, and its start finds a version that it cannot read: that is no failure of it."""
+    lab = unaudited_lab
+    register.register(lab.ledger, OLD)
+    past = "flow_now() - interval '1 min'"
+    lab.execute(f"UPDATE flow_schedule_states SET next_tick_at = {past}, due_at = {past}")
+    before = lab.rows("SELECT * FROM flow_schedule_states")
+    original = tick.carry_out
+
+    def late(*given: Any) -> Fired:
+        lab.execute("UPDATE flow_definitions SET manifest_hash = %s", newer(lab))
+        return original(*given)
+
+    monkeypatch.setattr(tick, "carry_out", late)
+    assert tick.fire(lab.ledger, by="watchdog").decided == 0
+    assert lab.rows("SELECT * FROM flow_schedule_states") == before
+
+
 @pytest.mark.parametrize("waits", ["queued", "backfill"])
 def test_what_waits_for_a_newer_release_fails_nowhere(
     unaudited_lab: Lab, waits: str, caplog: pytest.LogCaptureFixture

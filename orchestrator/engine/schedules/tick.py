@@ -196,10 +196,17 @@ def _decide(ledger: Ledger, found: Sequence[DueSchedule], by: str) -> Fired | No
     except Exception as exc:
         if len(found) > 1:
             raise
-        _postpone(ledger, found[0][0], exc)
+        if not (isinstance(exc, ManifestUnreadable) and _is_newer(ledger, found[0][0])):
+            _postpone(ledger, found[0][0], exc)
         return None
     fp("tick.committed")
     return fired
+
+
+def _is_newer(ledger: Ledger, row: ScheduleRow) -> bool:
+    """Whether a newer release registered its version of the flow since the schedule was read."""
+    with ledger.auto() as tx:
+        return any(not now.readable for now in schedules.named(tx, [row.id]))
 
 
 def _postpone(ledger: Ledger, row: ScheduleRow, exc: Exception) -> None:

@@ -65,7 +65,7 @@ RETURNING d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority;
 
 -- name: wake
 -- Does:  what waits for code that a worker has just brought is to be published again: ready steps that no worker fits that came
---        before it. Of workers that come together the first one does it. What was published since it came is left out, so it is
+--        before it, on queues where one that does not fit may have put a message aside. Of workers that come together the first one does it. What was published since it came is left out, so it is
 --        asked again until nothing is left. The oldest `window` steps of each of its queues are looked at.
 -- In:    id (of the worker), page, window, worker_ttl
 -- Out:   the dispatches
@@ -74,9 +74,9 @@ RETURNING d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority;
 WITH me AS MATERIALIZED (
   SELECT started_at, queues, handlers, refuses FROM flow_workers WHERE id = %(id)s
 ), earlier AS MATERIALIZED (
-  SELECT w.queues, w.handlers, w.refuses
+  SELECT w.queues, w.handlers, w.refuses, w.seen_at > flow_now() - %(worker_ttl)s AND w.stopping_at IS NULL AS live
     FROM flow_workers w, me
-   WHERE w.seen_at > flow_now() - %(worker_ttl)s AND w.stopping_at IS NULL AND (w.started_at, w.id) < (me.started_at, %(id)s)
+   WHERE (w.started_at, w.id) < (me.started_at, %(id)s)
 ), page AS MATERIALIZED (
   SELECT d.run_id, d.step_key, d.dispatch_no
     FROM me, unnest(me.queues) AS q(queue),
@@ -85,8 +85,9 @@ WITH me AS MATERIALIZED (
          LATERAL (SELECT s.task || '@' || manifest_hash AS pair FROM flow_runs WHERE id = s.run_id OFFSET 0) AS r,
          flow_step_dispatches d
    WHERE s.task = ANY (me.handlers) AND NOT jsonb_exists(me.refuses, r.pair)
-     AND NOT EXISTS (SELECT FROM earlier e
-                      WHERE s.task = ANY (e.handlers) AND q.queue = ANY (e.queues) AND NOT jsonb_exists(e.refuses, r.pair))
+     AND (SELECT bool_or(NOT fits) AND bool_and(NOT (fits AND e.live))
+            FROM earlier e, LATERAL (SELECT s.task = ANY (e.handlers) AND NOT jsonb_exists(e.refuses, r.pair) AS fits) AS one
+           WHERE q.queue = ANY (e.queues))
      AND d.run_id = s.run_id AND d.step_key = s.step_key AND d.dispatch_no = s.dispatch_no
      AND COALESCE(d.published_at, d.created_at) < me.started_at
    LIMIT %(page)s
@@ -99,10 +100,9 @@ UPDATE flow_step_dispatches d
 RETURNING d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority;
 
 -- name: confirm
--- Does:  notes that the broker took the first message of each dispatch that is still waiting to be claimed: nobody asks about others.
+-- Does:  notes that the broker took the first message of each dispatch.
 -- In:    run_ids, step_keys, numbers
 UPDATE flow_step_dispatches d
    SET published_at = flow_now(), publish_count = 1
   FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(numbers)s::int[]) AS t(run_id, step_key, number)
-  JOIN flow_steps s ON s.run_id = t.run_id AND s.step_key = t.step_key AND s.dispatch_no = t.number AND s.queued
  WHERE d.run_id = t.run_id AND d.step_key = t.step_key AND d.dispatch_no = t.number AND d.published_at IS NULL;
