@@ -205,6 +205,35 @@ def test_a_jump_of_the_clock_lets_a_late_worker_start_after_another_has_finished
     assert check(history).broken == {"I2"}, "what the judge lets pass"
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_stopping_worker_that_slept_gives_back_nothing_of_its_successor(
+    world: World, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    """It slept right after its claim. A release that asks for no version takes back the attempt of whoever works now.
+    No seed meets this moment: a deploy between a claim and a handler of a step that another has taken over."""
+    if broken:
+        mutants.apply("release without version", monkeypatch)
+    _started(world)
+    late, other = world.processes
+    world.deliver(0, late)
+    sleeper = late.children[0]
+    for _ in range(2):
+        world.go(sleeper)
+    assert sleeper.at == "reply", "its claim is committed"
+    world.jump(31)
+    world.duty(other, "expired")
+    world.finish(other.keepers[0])
+    world.deliver(0, other)
+    successor = other.children[0]
+    while successor.at != "handler":
+        world.go(successor)
+    world.shut_down(late)
+    world.finish(sleeper)
+    world.finish(successor)
+    world.drain()
+    assert {one.invariant for one in violations(history_of(world))} == ({"I2"} if broken else set())
+
+
 def test_who_takes_up_a_failure_stays_on_its_way_when_an_operator_retries_that(world: World) -> None:
     """`b` was dispatched for the failure of `a`; it runs, whatever becomes of `a` in the new epoch."""
     _started(world, a={"f": 1, "either": True})
