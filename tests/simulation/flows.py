@@ -8,7 +8,6 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from orchestrator import Context, Manifest, step
-from orchestrator.core.manifest import FORMAT
 from orchestrator.errors import ManifestInvalid
 from orchestrator.workers.state import AnyStep
 
@@ -43,26 +42,6 @@ def manifest(rng: random.Random, name: str) -> dict[str, Any]:
         with suppress(ManifestInvalid):  # a step that could never run
             Manifest(**found)
             return found
-
-
-class NewerManifest(Manifest):
-    """With something in it that the release before cannot read."""
-
-    @property
-    def format(self) -> int:
-        return FORMAT + 1
-
-
-def newer(manifest: dict[str, Any], *, readable: bool) -> Manifest:
-    """The next version of a flow: each step has one parameter more. `readable`: by the release before."""
-    steps = {key: _more(step_) for key, step_ in manifest["steps"].items()}
-    return (Manifest if readable else NewerManifest)(**{**manifest, "steps": steps})
-
-
-def _more(step_: dict[str, Any]) -> dict[str, Any]:
-    if "steps" in step_:
-        return {**step_, "steps": {key: _more(one) for key, one in step_["steps"].items()}}
-    return {**step_, "inputs": {**step_["inputs"], "more": "news"}}
 
 
 def _policy(rng: random.Random) -> dict[str, Any]:

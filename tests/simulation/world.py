@@ -30,6 +30,7 @@ from tests.simulation.processes import Broker, Code, Process, Sender, repeated
 from tests.simulation.stage import Actor, Order
 from tests.soak import strangers
 from tests.support.foreign import not_yet
+from tests.support.releases import newer
 
 DUTIES: Final = ("expired", "due", "deadlines", "queue_timeouts", "overruns", "redispatch", "refused")
 OWN: Final = frozenset({"overruns", "refused"})
@@ -58,9 +59,9 @@ class World:
         self.codes = [Code("older", arena.older, first, _by_task(first, flows.handlers(self._handle)))]
         """Of the releases, the newest last. A worker has any of them, as long as there is trouble."""
         if manifests is None:
-            second = [flows.newer(one, readable=n > 0) for n, one in enumerate(self.manifests)]
-            newer = _by_task(second, flows.newer_handlers(self._handle))
-            self.codes.append(Code("newer", arena.ledger, second, newer))
+            second = [newer(one, readable=n > 0) for n, one in enumerate(self.manifests)]
+            handlers = _by_task(second, flows.newer_handlers(self._handle))
+            self.codes.append(Code("newer", arena.ledger, second, handlers))
         self._shipped = self.codes
         """What a new worker may have."""
         for manifest in first:

@@ -1,5 +1,6 @@
 """The field of a soak: servers, links, workers that are started again when they die, and the record of it all."""
 
+import random
 import re
 import time
 from collections import Counter
@@ -20,7 +21,8 @@ from tests.proof.history import SECOND, Fault, History, Limits
 from tests.soak import flows, strangers
 from tests.soak.load import Load
 from tests.soak.operators import Operators
-from tests.soak.plans import plans, timed
+from tests.soak.plans import Plan, plans, timed
+from tests.soak.releases import RELEASES, VARIABLE, Release
 from tests.soak.wire import Wire
 from tests.support import bouncer, databases, nemesis, servers
 from tests.support.beat_process import ForkedBeat
@@ -45,6 +47,8 @@ class Post:
     postgres: Wire
     valkey: Wire
     settings: Settings
+    leads: bool = False
+    """Each new release comes here first, and a worker of the newest stays."""
     worker: Forked | None = None
     pids: set[int] = field(default_factory=set)
     """Every process that ever worked here."""
@@ -94,7 +98,11 @@ class Field:
     """Runs that must not be touched."""
     pooler_url: str | None = None
     """Of a PgBouncer in session mode, where this machine has one: every second worker comes through it."""
+    releases: Sequence[Release] = RELEASES[:1]
+    """Those that workers may be of in the end."""
     posts: list[Post] = field(default_factory=list)
+    posted: dict[int, Release] = field(default_factory=dict)
+    """By the process id of a worker's main process, all that ever were."""
     beats: list[BeatPost] = field(default_factory=list)
     operators: Operators | None = None
     loads: list[Load] = field(default_factory=list)
@@ -105,6 +113,8 @@ class Field:
     def __post_init__(self) -> None:
         self.client_wire = Wire(self.url)
         self.stack.callback(self.client_wire.close)
+        self._rollout = random.Random(f"rollout {self.seed}")
+        self._shipped = 0
 
     # ---- workers ----
 
@@ -116,7 +126,7 @@ class Field:
     def add_post(self, pool: str, concurrency: int) -> Post:
         """A worker with its own links to both servers."""
         url = self.url if len(self.posts) % 2 == 0 else self.pooler_url or self.url
-        post = Post(f"w{len(self.posts)}", pool, concurrency, *self._links(url))
+        post = Post(f"w{len(self.posts)}", pool, concurrency, *self._links(url), leads=len(self.posts) == 1)
         self.posts.append(post)
         self.start(post)
         return post
@@ -131,7 +141,7 @@ class Field:
 
     def start(self, post: Post) -> None:
         """A new worker at this post; it need not be ready yet."""
-        name = f"{post.name}.{len(post.logs)}"
+        name, release = f"{post.name}.{len(post.logs)}", self._release(post)
         made = Forked(
             self.nursery,
             post.settings,
@@ -140,11 +150,18 @@ class Field:
             pool=post.pool,
             concurrency=post.concurrency,
             name=name,
-            env=self.env,
+            env={**self.env, VARIABLE: release},
         )
         self.stack.callback(made.kill)
         post.worker = made.start(ready=False)
+        self.posted[made.pid] = release
         post.logs.append(made.log_file)
+
+    def _release(self, post: Post) -> Release:
+        """Of the next worker at this post."""
+        if post.leads and post.worker is not None:
+            self._shipped = min(self._shipped + 1, len(self.releases) - 1)
+        return self.releases[self._shipped if post.leads else self._rollout.randint(0, self._shipped)]
 
     def keep_up(self) -> None:
         """Start a worker, or a beat, wherever one has died."""
@@ -182,7 +199,8 @@ class Field:
         """Clients that start, cancel and retry until the load is closed; `flows`: only these."""
         settings = self.settings.model_copy(update={"database_url": SecretStr(_driver(self.client_wire.url))})
         chosen = [plan for plan in plans(self.seed) if not flows or plan.name in flows]
-        load = Load(settings, chosen, f"{self.seed}.{len(self.loads)}", wanted)
+        pinned = len(self.releases) > 1 and len(self.loads) % 2 == 1
+        load = Load(settings, chosen, f"{self.seed}.{len(self.loads)}", wanted, pinned=pinned)
         self.loads.append(load)
         load.start()
 
@@ -213,6 +231,11 @@ class Field:
         except psycopg.OperationalError:
             return -1
         return int(row[0]) if row else 0
+
+    @property
+    def plans(self) -> list[Plan]:
+        """All flows that its workers have."""
+        return [*plans(self.seed), *timed(int(self.env["SOAK_STEADY"]))]
 
     def history(self, limits: Limits) -> History:
         """All that was recorded. The workers are gone by then."""

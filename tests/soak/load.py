@@ -14,6 +14,7 @@ from orchestrator.errors import Conflict, IdempotencyConflict, OrchestratorError
 from orchestrator.settings import Settings
 from tests.proof.history import Call
 from tests.soak.plans import Plan
+from tests.soak.releases import flow_of
 
 _REMEMBERED: Final = 50
 
@@ -21,10 +22,14 @@ _REMEMBERED: Final = 50
 class Load(threading.Thread):
     """One client in a thread of its own. It keeps about `wanted` runs open."""
 
-    def __init__(self, settings: Settings, plans: Sequence[Plan], seed: str, wanted: int) -> None:
+    def __init__(
+        self, settings: Settings, plans: Sequence[Plan], seed: str, wanted: int, *, pinned: bool = False
+    ) -> None:
+        """`pinned`: it has the older release's flows, and goes by them."""
         super().__init__(name=f"load {seed}", daemon=True)
         self._client = Client(settings)
         self._plans = plans
+        self._flows = {plan.name: flow_of(plan, "older") if pinned else plan.name for plan in plans}
         self._rng = random.Random(f"load {seed}")
         self._seed = seed
         self._wanted = wanted
@@ -85,7 +90,7 @@ class Load(threading.Thread):
         keys = [self._new_key() for _ in bodies] if self._rng.random() < 0.5 else None
         begun = monotonic_ns()
         try:
-            handles = self._client.start_many(plan.name, bodies, keys)
+            handles = self._client.start_many(self._flows[plan.name], bodies, keys)
             told: list[str | None] = [str(handle.id) for handle in handles]
             reply: Literal["ok", "unknown"] = "ok"
         except Unavailable:
@@ -108,7 +113,7 @@ class Load(threading.Thread):
         run_id = None
         reply: Literal["ok", "refused", "unknown"] = "unknown"
         try:
-            run_id = str(self._client.start(plan.name, body, idempotency_key=key).id)
+            run_id = str(self._client.start(self._flows[plan.name], body, idempotency_key=key).id)
             reply = "ok"
         except IdempotencyConflict:
             reply = "refused"

@@ -5,6 +5,7 @@ import random
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -15,7 +16,7 @@ import pytest
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.tx import Ledger
 from tests.proof.checker import check
-from tests.soak import mutants
+from tests.soak import mutants, releases
 from tests.soak.faults import KINDS, Kind
 from tests.soak.field import Field, limits_of, open_field
 from tests.soak.nemesis import Nemesis
@@ -54,10 +55,17 @@ def soak(
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     rng = random.Random(f"soak {seed}")
     changes = {"ack_emulation": rng.random() < 0.3, **changes}
+    shipped = releases.RELEASES
     if mutant is not None:
-        steady, kinds, flows = 0, _kinds(mutant), mutants.LOADS.get(mutant, ())
+        steady, kinds, flows, shipped = 0, _kinds(mutant), mutants.LOADS.get(mutant, ()), shipped[:1]
     with TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-        with open_field(seed, Path(folder), steady=steady, **changes) as field, _broken(field, mutant):
+        with (
+            pytest.MonkeyPatch.context() as patched,
+            open_field(seed, Path(folder), steady=steady, **changes) as field,
+            _broken(field, mutant),
+        ):
+            field.releases = shipped
+            releases.read_newer(patched)
             _man(field, rng, schedules=steady > 0)
             for _ in range(clients):
                 field.open_load(FEW_RUNS if flows else OPEN_RUNS, flows)
@@ -70,6 +78,8 @@ def soak(
             history = field.history(limits_of(field.settings, liveness_s))
             clock.over("read")
         verdict = check(history)
+        trespasses = releases.trespasses(history, field.plans, field.posted)
+        verdict = replace(verdict, violations=(*verdict.violations, *trespasses))
         clock.over("check")
         outcome = Outcome(seed, minutes, history, verdict, clock.seconds)
         if keep is not None and not outcome.passed:

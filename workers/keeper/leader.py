@@ -100,7 +100,7 @@ class Leader:
         return self.ask_s
 
     def _take(self, ledger: Ledger) -> bool:
-        connection = ledger.opened()
+        connection = ledger.engine.connect()
         try:
             taken = workers.lead(connection, self.silent_s)
         except BaseException:
