@@ -312,3 +312,25 @@ def test_a_default_that_changed_changes_no_request(lab: Lab) -> None:
         assert start(lab, StartRequest("demo", same, key="k")) == [Started(first.run_id, False, ())]
     with pytest.raises(IdempotencyConflict):
         start(lab, StartRequest("demo", '{"number": "17", "region": "us"}', key="k"))
+
+
+def test_a_key_expires_for_the_whole_of_a_start_or_not_at_all(lab: Lab) -> None:
+    """The clock goes on within a statement: a run must not be left with the digest of another request."""
+    lab.flow({"a": call()}, idempotency_ttl="PT60S")
+    lab.execute("CREATE SEQUENCE calls")
+    for asked in range(12):
+        key = f"k{asked}"
+        lab.start(body={"n": 1}, key=key)
+        (row,) = lab.rows("SELECT expires_at FROM flow_idempotency_keys WHERE key = %s", key)
+        lab.execute("ALTER SEQUENCE calls RESTART")
+        lab.execute(
+            "CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
+            f" $$SELECT timestamptz '{row['expires_at'].isoformat()}' + (nextval('calls') - {asked}) * interval '1 s'$$"
+        )
+        try:
+            (started,) = start_run.start(lab.ledger, [StartRequest("demo", '{"n": 2}', key=key)])
+            assert started.created, asked
+        except IdempotencyConflict:
+            pass
+        lab.forward(0)
+    lab.execute("DROP SEQUENCE calls")

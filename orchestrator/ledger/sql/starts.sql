@@ -61,10 +61,11 @@ WITH /*+ asked keys=key text, digest text, */, keyed AS (
   INSERT INTO flow_idempotency_keys AS k (flow, key, run_id, request_hash, expires_at)
   SELECT %(flow)s, key, id, digest, flow_now() + %(ttl)s FROM request WHERE key IS NOT NULL ORDER BY key
   ON CONFLICT (flow, key) DO UPDATE
-     SET run_id = CASE WHEN k.expires_at < flow_now() THEN excluded.run_id ELSE k.run_id END,
-         request_hash = CASE WHEN k.expires_at < flow_now() THEN excluded.request_hash ELSE k.request_hash END,
-         created_at = CASE WHEN k.expires_at < flow_now() THEN flow_now() ELSE k.created_at END,
-         expires_at = CASE WHEN k.expires_at < flow_now() THEN excluded.expires_at ELSE k.expires_at END
+     SET (run_id, request_hash, created_at, expires_at) = (
+           SELECT CASE WHEN gone THEN excluded.run_id ELSE k.run_id END,
+                  CASE WHEN gone THEN excluded.request_hash ELSE k.request_hash END,
+                  CASE WHEN gone THEN flow_now() ELSE k.created_at END, CASE WHEN gone THEN excluded.expires_at ELSE k.expires_at END
+             FROM (SELECT k.expires_at < flow_now() AS gone) AS asked_once)
   RETURNING k.key, k.run_id, k.request_hash
 ), clash AS (
   SELECT flow_refuse('a key belongs to another request') AS refused
