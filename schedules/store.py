@@ -168,6 +168,7 @@ class Store:
             try:
                 definition, meta, version = answer
                 entry = LedgerEntry.read(self._app, definition, meta)
+                int(version)  # without one it cannot be moved on, and would be due for ever
                 read = Due(entry, version, entry.fire)
             except Exception:  # evicted, of another release, or not ours: none of that may stop the others
                 read = None
