@@ -22,11 +22,11 @@ def drop_ticks(tx: Connection, ttl: timedelta, page: int) -> int:
     return int(row.removed) if row else 0
 
 
-def drop_own_events(tx: Connection, ttl: timedelta) -> int:
+def drop_own_events(tx: Connection, ttl: timedelta, page: int) -> int:
     """Remove events of schedules and flows that are `ttl` old; how many."""
     ids = [schedule_id(row.flow, row.trigger_key) for row in run(tx, "schedule_names")]
     ids += [flow_id(flow) for flow in definitions.names_ever(tx)]
-    row = one(tx, "drop_own_events", ids=ids, ttl=ttl) if ids else None
+    row = one(tx, "drop_own_events", ids=ids, ttl=ttl, page=page) if ids else None
     return int(row.removed) if row else 0
 
 

@@ -236,6 +236,17 @@ def test_ticks_are_removed_in_pages(lab: Lab) -> None:
     assert [retention.ticks(lab.ledger, MONTH, page=3) for _ in range(3)] == [3, 3, 1]
 
 
+def test_events_of_schedules_are_removed_in_pages(lab: Lab) -> None:
+    """All at once they could take longer than a statement may, and none would ever go."""
+    minutely(lab)
+    for _ in range(4):
+        acts.pause(lab.ledger, "demo", "m", by="op")
+        acts.resume(lab.ledger, "demo", "m", by="op")
+    lab.forward(MONTH + MINUTE)
+    assert [retention.ticks(lab.ledger, MONTH, page=4) for _ in range(4)] == [4, 4, 1, 0]
+    assert events(lab) == []
+
+
 def test_events_of_flows_are_removed_when_they_are_old(lab: Lab) -> None:
     """Those that earlier releases wrote under ids of no run go too; those of runs stay with their run."""
     run_id = lab.run({"a": call(), "b": after("a")})

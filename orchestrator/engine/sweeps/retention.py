@@ -34,5 +34,5 @@ def ticks(ledger: Ledger, ttl: timedelta, page: int = TICKS) -> int:
     """Remove ticks that were decided `ttl` ago and started nothing (those of a run go with it), and events of schedules
     and flows that are as old."""
     removed = ledger.retry(lambda tx: retention.drop_ticks(tx, ttl, page))
-    removed = removed or ledger.retry(lambda tx: retention.drop_own_events(tx, ttl))
+    removed = removed or ledger.retry(lambda tx: retention.drop_own_events(tx, ttl, page))
     return removed or ledger.retry(lambda tx: retention.drop_stray_events(tx, ttl, page))

@@ -89,12 +89,14 @@ SELECT count(*) AS removed FROM gone;
 SELECT flow, trigger_key FROM flow_schedule_states;
 
 -- name: drop_own_events
--- Does:  removes old events of schedules and flows; those of runs go with their run.
--- In:    ids, ttl
+-- Does:  removes a page of old events of schedules and flows; those of runs go with their run.
+-- In:    ids, ttl, page
 -- Out:   how many
 -- Time:  flow_now()        Index: primary key
-WITH gone AS (
-  DELETE FROM flow_events WHERE run_id = ANY (%(ids)s::uuid[]) AND at < (SELECT flow_now() - %(ttl)s) RETURNING run_id
+WITH page AS MATERIALIZED (
+  SELECT e.run_id, e.id FROM flow_events e WHERE e.run_id = ANY (%(ids)s::uuid[]) AND e.at < (SELECT flow_now() - %(ttl)s) LIMIT %(page)s
+), gone AS (
+  DELETE FROM flow_events e USING page WHERE e.run_id = page.run_id AND e.id = page.id RETURNING e.run_id
 )
 SELECT count(*) AS removed FROM gone;
 
