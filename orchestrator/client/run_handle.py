@@ -146,9 +146,10 @@ class RunHandle(Generic[R]):
             StepNotFound: it has no such loop, or no step `after`.
         """
         wanted = None if status is None else known(StepStatus, status)
-        return self.client.call(
-            reads.steps.page, self.id, loop=loop, status=wanted, after=after, limit=at_least_one(limit), fold=fold
-        )
+        page = {"status": wanted, "after": after, "limit": at_least_one(limit)}
+        if loop is not None:
+            return self.client.call(reads.steps.children, self.id, loop, **page)
+        return self.client.call(reads.steps.page, self.id, fold=fold, **page)
 
     def all_steps(self) -> Iterator[StepRow]:
         """Every step, a page at a time; loops are followed by all of their children."""

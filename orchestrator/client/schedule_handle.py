@@ -22,6 +22,7 @@ from orchestrator.errors import ScheduleNotFound, UsageError
 from orchestrator.ledger import definitions, reads, schedules
 from orchestrator.ledger.reads.rows import EventRow
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
+from orchestrator.ledger.ticks import Span
 from orchestrator.ledger.tx import Ledger
 
 Moment = datetime | date | str
@@ -145,11 +146,8 @@ class ScheduleHandle:
             acts.backfill,
             self.flow,
             self.key,
-            moment(since, zone),
-            moment(until, zone),
+            Span(moment(since, zone), moment(until, zone), max_parallel, reverse),
             by=_who(by),
-            max_parallel=max_parallel,
-            reverse=reverse,
             dry_run=dry_run,
         )
 

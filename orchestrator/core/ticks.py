@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from orchestrator.core.timing import Timing
 
@@ -40,6 +40,13 @@ class Due:
         return max(decided)
 
 
+class MakesUp(NamedTuple):
+    """Which missed ticks are made up for, and how old they may be; None: as old as they are."""
+
+    missed: Missed
+    window: timedelta | None = None
+
+
 def due_at(timing: Timing, name: str, scheduled: datetime) -> datetime:
     """A scheduled time and its jitter."""
     return scheduled + timing.delay(name, scheduled)
@@ -50,15 +57,15 @@ def due(
     name: str,
     cursor: datetime | None,
     now: datetime,
+    makes_up: MakesUp,
     *,
-    missed: Missed,
-    window: timedelta | None,
     jittered: bool = True,
 ) -> Due | None:
     """Decide the ticks from `cursor` on that are due at `now`; None when none is.
 
     Without `jittered` a scheduled time is due at once: for a rule that is about to end.
     """
+    missed, window = makes_up
     asked = _Asked(timing, name, now, jittered)
     if cursor is None or not asked.is_due(cursor):
         return None

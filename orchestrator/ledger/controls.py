@@ -10,21 +10,32 @@ from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch, Lease
+from orchestrator.core.reopen import Reset
 from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.ledger.rows import dispatches, one, run
 
 
-def halt(tx: Connection, run_id: UUID, status: RunStatus, *, by: str | None, reason: str, grace: timedelta) -> None:
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """How a run is to end before its time, who said so and why, and how long its handlers may take to stop."""
+
+    status: RunStatus
+    by: str | None
+    reason: str
+    grace: timedelta
+
+
+def halt(tx: Connection, run_id: UUID, halt: Halt) -> None:
     """No claim is given after this commit; what is not running is cancelled."""
     run(
         tx,
         "halt",
         run_id=run_id,
-        halt=status.value,
-        by=by,
-        reason=reason,
-        grace=grace,
-        timed_out=status is RunStatus.TIMED_OUT,
+        halt=halt.status.value,
+        by=halt.by,
+        reason=halt.reason,
+        grace=halt.grace,
+        timed_out=halt.status is RunStatus.TIMED_OUT,
     )
 
 
@@ -94,16 +105,14 @@ def opened_loops(tx: Connection, run_id: UUID) -> frozenset[str]:
     return frozenset(row.loop_key for row in run(tx, "opened_loops", run_id=run_id))
 
 
-def reopen_run(
-    tx: Connection, run_id: UUID, *, sinks_open: int, failures: int, error: JsonValue, by: str, steps: Sequence[str]
-) -> None:
-    """A new epoch. `failures` that stay as they are, and the `error` of the first of them."""
+def reopen_run(tx: Connection, run_id: UUID, reset: Reset, *, error: JsonValue, by: str, steps: Sequence[str]) -> None:
+    """A new epoch. `error`: that of the first of the failures that stay as they are."""
     run(
         tx,
         "reopen_run",
         run_id=run_id,
-        sinks_open=sinks_open,
-        failures=failures,
+        sinks_open=reset.sinks_open,
+        failures=len(reset.failed),
         error=error and json.dumps(error),
         by=by,
         steps=json.dumps(list(steps)),

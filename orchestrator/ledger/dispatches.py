@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -24,15 +24,17 @@ def outstanding_in_all(tx: Connection) -> dict[tuple[str, int], int]:
     return outstanding(tx, most=None)
 
 
+class Patience(NamedTuple):
+    """How long a message is waited for: `after` its last publication, `unpublished_after` its commit when none is
+    known. A worker that was not seen for `worker_ttl` does not count."""
+
+    after: timedelta
+    unpublished_after: timedelta
+    worker_ttl: timedelta
+
+
 def lost(
-    tx: Connection,
-    queue: str,
-    priorities: Sequence[int],
-    missing: int,
-    *,
-    after: timedelta,
-    unpublished_after: timedelta,
-    worker_ttl: timedelta,
+    tx: Connection, queue: str, priorities: Sequence[int], missing: int, patience: Patience
 ) -> tuple[Dispatch, ...]:
     """The oldest dispatches of a list whose message is suspected lost, noted as published again."""
     rows = run(
@@ -42,9 +44,7 @@ def lost(
         priorities=list(priorities),
         missing=missing,
         window=WINDOW,
-        after=after,
-        unpublished_after=unpublished_after,
-        worker_ttl=worker_ttl,
+        **patience._asdict(),
     )
     return dispatches(rows.all())
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -218,33 +218,23 @@ def taken(tx: Connection, flow: str, key: str, since: datetime, until: datetime)
     return {row.scheduled_at for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is to be made up for: the times in [since, until), the newest first if `reverse`, so many runs at once."""
+
+    since: datetime
+    until: datetime
+    max_parallel: int = 1
+    reverse: bool = False
+
+
 def add_backfill(
-    tx: Connection,
-    id: UUID,
-    flow: str,
-    key: str,
-    span: tuple[datetime, datetime],
-    times: Sequence[datetime],
-    *,
-    max_parallel: int,
-    reverse: bool,
-    by: str,
+    tx: Connection, id: UUID, schedule: ScheduleId, span: Span, times: Sequence[datetime], *, by: str
 ) -> None:
     """A backfill with its pending ticks."""
-    names = {"flow": flow, "key": key}
-    since, until = span
-    run(
-        tx,
-        "add_backfill",
-        id=id,
-        since=since,
-        until=until,
-        max_parallel=max_parallel,
-        reverse=reverse,
-        by=by,
-        **names,
-    )
-    run(tx, "add_pending", id=id, by="operator", times=list(times), **names)
+    flow, key = schedule
+    run(tx, "add_backfill", id=id, flow=flow, key=key, by=by, **asdict(span))
+    run(tx, "add_pending", id=id, flow=flow, key=key, by="operator", times=list(times))
 
 
 def find_backfill(tx: Connection, id: UUID) -> Row[Any] | None:

@@ -13,6 +13,7 @@ from orchestrator.engine.schedules import operate
 from orchestrator.engine.sweeps import retention
 from orchestrator.errors import Conflict, FlowNotFound
 from orchestrator.ledger import reads
+from orchestrator.ledger.ticks import Span
 from tests.support.factories import Lab, call
 from tests.support.schedules import MINUTE, NOON, at, fire, minutely
 
@@ -38,7 +39,7 @@ def test_it_stays_as_long_as_something_needs_it_and_that_is_named(lab: Lab) -> N
     """Each with what to do about it: runs, schedules, backfills, workers."""
     minutely(lab)
     one, two = lab.start(), lab.start()
-    backfill = operate.backfill(lab.ledger, "demo", "m", NOON - 3 * MINUTE, NOON, by="ann")
+    backfill = operate.backfill(lab.ledger, "demo", "m", Span(NOON - 3 * MINUTE, NOON), by="ann")
     workers.hello(
         lab.ledger,
         WorkerInfo("h/1/r", "h", 1, "prefork", 4, 4, ("default",), ("demo.work",), "1", versions={"demo": "x"}),

@@ -289,7 +289,7 @@ def test_two_keepers_publish_a_lost_message_once(lab: Lab) -> None:
     lab.start(body={"items": list(range(50))})
     lab.forward(60)
     hello(lab, "demo.work")
-    found = lab.race(*(lambda: redispatch.lost(lab.ledger, "default", [5], 50, **AFTER) for _ in range(3)))
+    found = lab.race(*(lambda: redispatch.lost(lab.ledger, "default", [5], 50, AFTER) for _ in range(3)))
     numbers = [dispatch.step_key for each in found for dispatch in each]
     assert sorted(numbers) == sorted(f"each.{n}.do" for n in range(50))
 

@@ -9,13 +9,10 @@ from orchestrator.core.facts import Dispatch, WorkerInfo
 from orchestrator.engine import workers
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.ledger import reads
+from orchestrator.ledger.dispatches import Patience
 from tests.support.factories import Lab, call, keys, loop
 
-AFTER: dict[str, Any] = {
-    "after": timedelta(seconds=15),
-    "unpublished_after": timedelta(seconds=2),
-    "worker_ttl": timedelta(seconds=30),
-}
+AFTER = Patience(after=timedelta(seconds=15), unpublished_after=timedelta(seconds=2), worker_ttl=timedelta(seconds=30))
 
 
 def hello(lab: Lab, *tasks: str) -> None:
@@ -25,7 +22,7 @@ def hello(lab: Lab, *tasks: str) -> None:
 
 
 def lost(lab: Lab, missing: int = 100, queue: str = "default", priorities: tuple[int, ...] = (3, 4, 5)) -> list[str]:
-    return keys(redispatch.lost(lab.ledger, queue, priorities, missing, **AFTER))
+    return keys(redispatch.lost(lab.ledger, queue, priorities, missing, AFTER))
 
 
 def published(lab: Lab, *run_ids: Any) -> list[Dispatch]:
@@ -77,11 +74,11 @@ def test_only_the_missing_oldest_are_sent(lab: Lab) -> None:
     first = [lab.start() for _ in range(4)]
     hello(lab, "demo.work")
     lab.forward(10)
-    found = redispatch.lost(lab.ledger, "default", [5], 2, **AFTER)
+    found = redispatch.lost(lab.ledger, "default", [5], 2, AFTER)
     assert {dispatch.run_id for dispatch in found} == set(first[:2])
-    assert redispatch.lost(lab.ledger, "default", [5], 0, **AFTER) == ()
-    assert redispatch.lost(lab.ledger, "default", [5], -3, **AFTER) == ()
-    assert len(redispatch.lost(lab.ledger, "default", [5], 9, page=1, **AFTER)) == 1
+    assert redispatch.lost(lab.ledger, "default", [5], 0, AFTER) == ()
+    assert redispatch.lost(lab.ledger, "default", [5], -3, AFTER) == ()
+    assert len(redispatch.lost(lab.ledger, "default", [5], 9, AFTER, page=1)) == 1
 
 
 def test_other_lists_are_left_alone(lab: Lab) -> None:
@@ -161,7 +158,7 @@ def came(lab: Lab, name: str, *tasks: str, refuses: dict[str, str] | None = None
     workers.hello(lab.ledger, info)
     found: list[str] = []
     while True:
-        woken = redispatch.wake(lab.ledger, worker_id, AFTER["worker_ttl"], page=2)
+        woken = redispatch.wake(lab.ledger, worker_id, AFTER.worker_ttl, page=2)
         found += keys(woken.dispatches)
         if not woken.more:
             return sorted(found)

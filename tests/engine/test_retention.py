@@ -16,6 +16,7 @@ from orchestrator.engine.sweeps import retention
 from orchestrator.errors import FlowDisabled, RunNotFound
 from orchestrator.ledger import reads
 from orchestrator.ledger.schema import metadata
+from orchestrator.ledger.ticks import Span
 from tests.support.factories import Lab, after, call, loop
 from tests.support.schedules import MINUTELY, NOON, at, deploy, events, fire, minutely, outcomes
 
@@ -192,7 +193,7 @@ def test_ticks_go_with_their_runs_or_when_they_are_as_old(lab: Lab) -> None:
     (open_,) = fire(lab).started
     at(lab, NOON + 3 * MINUTE)
     fire(lab)
-    acts.backfill(lab.ledger, "demo", "m", NOON - 2 * MINUTE, NOON, by="op")
+    acts.backfill(lab.ledger, "demo", "m", Span(NOON - 2 * MINUTE, NOON), by="op")
     (done,) = tick.waiting(lab.ledger).started
     lab.do(done, "a")
     acts.pause(lab.ledger, "demo", "m", by="op")
@@ -215,10 +216,10 @@ def test_ticks_go_with_their_runs_or_when_they_are_as_old(lab: Lab) -> None:
 
 def test_old_backfills_go_and_open_ones_stay(lab: Lab) -> None:
     minutely(lab)
-    acts.backfill(lab.ledger, "demo", "m", NOON - 2 * MINUTE, NOON - MINUTE, by="op")
+    acts.backfill(lab.ledger, "demo", "m", Span(NOON - 2 * MINUTE, NOON - MINUTE), by="op")
     lab.do(*tick.waiting(lab.ledger).started, "a")
     tick.waiting(lab.ledger)
-    acts.backfill(lab.ledger, "demo", "m", NOON - MINUTE, NOON, by="op")
+    acts.backfill(lab.ledger, "demo", "m", Span(NOON - MINUTE, NOON), by="op")
     acts.pause(lab.ledger, "demo", "m", by="op")
     lab.forward(MONTH)
     retention.ticks(lab.ledger, MONTH)

@@ -258,7 +258,9 @@ def test_steps_come_in_pages(lab: Lab) -> None:
     run_id = lab.start(body={"items": list(range(25))})
     lab.do(run_id, "each.3.do", "each.11.do", "each.20.do")
 
-    def keys(**page: Any) -> list[str]:
+    def keys(loop: str | None = None, **page: Any) -> list[str]:
+        if loop is not None:
+            return [step.key for step in reads.steps.children(lab.ledger, run_id, loop, **page)]
         return [step.key for step in reads.steps.page(lab.ledger, run_id, **page)]
 
     assert keys(limit=2) == ["a", "each"]

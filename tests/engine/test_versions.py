@@ -18,6 +18,7 @@ from orchestrator.engine.steps import claim_step
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.errors import FlowDisabled, FlowNotFound, ManifestUnreadable, NotFound
 from orchestrator.ledger import reads
+from orchestrator.ledger.ticks import Span
 from orchestrator.ledger.tx import Ledger
 from tests.support.factories import LEASE, Lab, after, call
 from tests.support.race import race
@@ -313,7 +314,7 @@ def test_what_waits_for_a_newer_release_fails_nowhere(
         )
     else:
         now = lab.now().replace(microsecond=0)
-        operate.backfill(lab.ledger, "shop", "daily", now - timedelta(days=3), now, by="ann")
+        operate.backfill(lab.ledger, "shop", "daily", Span(now - timedelta(days=3), now), by="ann")
     lab.execute("UPDATE flow_definitions SET manifest_hash = %s", newer(lab))
     assert tick.waiting(lab.ledger) == Fired()
     assert tick.fire(lab.ledger, by="watchdog").unreadable

@@ -18,6 +18,7 @@ from orchestrator.engine import workers
 from orchestrator.engine.flows import register
 from orchestrator.engine.steps import release
 from orchestrator.engine.sweeps import redispatch, sweep
+from orchestrator.ledger.dispatches import Patience
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.workers.run import deliver
 from orchestrator.workers.state import AnyStep, task_name
@@ -376,9 +377,7 @@ class World:
                 queue,
                 [priority],
                 expected - depths.get((queue, priority), 0),
-                after=settings.redispatch_after,
-                unpublished_after=settings.redispatch_after,
-                worker_ttl=settings.worker_ttl,
+                Patience(settings.redispatch_after, settings.redispatch_after, settings.worker_ttl),
             )
         return tuple(found)
 

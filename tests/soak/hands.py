@@ -29,6 +29,7 @@ from orchestrator.engine.runs import start_run
 from orchestrator.engine.steps import claim_step, finish_step, renew
 from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.ledger import listing
+from orchestrator.ledger.dispatches import Patience
 from orchestrator.ledger.listing import RunFilter
 from orchestrator.ledger.tx import Ledger
 from tests.proof import recorder
@@ -129,7 +130,7 @@ class Hands:
         """A keeper's look at an empty queue."""
         after = timedelta(seconds=0.1)
         self.queue += redispatch.lost(
-            self.ledger, "default", list(range(10)), 10, after=after, unpublished_after=after, worker_ttl=LEASE * 60
+            self.ledger, "default", list(range(10)), 10, Patience(after, after, worker_ttl=LEASE * 60)
         )
 
     def open_runs(self) -> int:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core import ticks
+from orchestrator.core.ticks import MakesUp
 from orchestrator.core.timing import Cron, Every, Timing
 
 START = datetime(2030, 3, 30, 12, tzinfo=UTC)
@@ -64,7 +65,7 @@ def test_every_due_tick_is_started_or_counted_once(case: Any, missed: Any, jitte
     """The decision, against the list."""
     timing, cursor, now, window = case
     expected = due_times(timing, cursor, now, jittered=jittered)
-    due = ticks.due(timing, "f/k", cursor, now, missed=missed, window=window, jittered=jittered)
+    due = ticks.due(timing, "f/k", cursor, now, MakesUp(missed, window), jittered=jittered)
     if not expected:
         assert due is None
         return
@@ -92,7 +93,7 @@ def test_a_year_of_seconds_is_counted_and_found_at_once() -> None:
     """An outage costs no more for being long."""
     timing = Timing(Every("1s"))
     year = timedelta(days=365)
-    due = ticks.due(timing, "f/k", START, START + year, missed="latest", window=None)
+    due = ticks.due(timing, "f/k", START, START + year, MakesUp("latest"))
     assert due is not None
     assert due.times == (START + year,)
     assert due.missed == ticks.COUNTED
@@ -101,11 +102,11 @@ def test_a_year_of_seconds_is_counted_and_found_at_once() -> None:
 
 def test_an_end_is_an_end() -> None:
     timing = Timing(Every("1m"), end=START + timedelta(minutes=3))
-    due = ticks.due(timing, "f/k", START, START + timedelta(hours=1), missed="all", window=None)
+    due = ticks.due(timing, "f/k", START, START + timedelta(hours=1), MakesUp("all"))
     assert due is not None
     assert len(due.times) == 3
     assert (due.cursor, due.due_at) == (None, None)
-    assert ticks.due(timing, "f/k", None, START, missed="all", window=None) is None
+    assert ticks.due(timing, "f/k", None, START, MakesUp("all")) is None
 
 
 A, B, C = (START + timedelta(minutes=n) for n in range(3))

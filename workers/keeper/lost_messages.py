@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from orchestrator.core.facts import Swept
 from orchestrator.engine.sweeps import redispatch
+from orchestrator.ledger.dispatches import Patience
 from orchestrator.observe.logs import log
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
@@ -82,9 +83,11 @@ class LostMessages:
             queue,
             priorities,
             missing,
-            after=settings.redispatch_after,
-            unpublished_after=min(settings.sweep_interval, settings.redispatch_after),
-            worker_ttl=settings.worker_ttl,
+            Patience(
+                after=settings.redispatch_after,
+                unpublished_after=min(settings.sweep_interval, settings.redispatch_after),
+                worker_ttl=settings.worker_ttl,
+            ),
             page=_PAGE,
         )
         if lost:

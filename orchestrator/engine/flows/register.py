@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -122,11 +122,11 @@ def _replace(
 ) -> tuple[Dispatch, ...]:
     """Make the version current, and bring the schedules in line with it. The flow is held."""
     flow = manifest.name
-    wanted = {key: (one, _text(one)) for key, one in manifest.schedules.items()}
+    wanted = {key: _Wanted(key, one, _text(one)) for key, one in manifest.schedules.items()}
     ticks.hold_all(tx, flow)
     dispatches: tuple[Dispatch, ...] = ()
     for row in schedules.of_flow(tx, flow):
-        if row.active and row.trigger_key in wanted and _changes(row, wanted[row.trigger_key][1]):
+        if row.active and row.trigger_key in wanted and _changes(row, wanted[row.trigger_key]):
             dispatches += settle(ledger, tx, row, CODE)[1]
     become_current()
     rows = {row.trigger_key: row for row in schedules.of_flow(tx, flow)}
@@ -134,43 +134,49 @@ def _replace(
         if row.active and key not in wanted:
             _remove(tx, row, manifest)
     enabled, now = definitions.switch_and_time(tx, flow)
-    for key, (trigger, text) in sorted(wanted.items(), key=lambda item: item[0]):
+    for key, one in sorted(wanted.items()):
         if key not in rows:
-            _add(tx, manifest, key, trigger, text, now, enabled=enabled)
-        elif not rows[key].active or _changes(rows[key], text):
-            _change(tx, manifest, rows[key], trigger, text)
+            _add(tx, manifest, one, now, enabled=enabled)
+        elif not rows[key].active or _changes(rows[key], one):
+            _change(tx, manifest, rows[key], one)
     return dispatches
+
+
+class _Wanted(NamedTuple):
+    """A schedule of the manifest, and how the ledger keeps it."""
+
+    key: str
+    trigger: ScheduleDef
+    text: str
 
 
 def _text(trigger: ScheduleDef) -> str:
     return json.dumps(trigger.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)
 
 
-def _changes(row: ScheduleRow, text: str) -> bool:
-    return bool(row.definition != json.loads(text))
+def _changes(row: ScheduleRow, wanted: _Wanted) -> bool:
+    return bool(row.definition != json.loads(wanted.text))
 
 
-def _add(
-    tx: Connection, manifest: Manifest, key: str, trigger: ScheduleDef, text: str, now: datetime, *, enabled: bool
-) -> None:
-    stored = Stored(flow=manifest.name, key=key, active=True, definition=text)
-    stored = _paused(stored, now) if trigger.paused else stored
+def _add(tx: Connection, manifest: Manifest, wanted: _Wanted, now: datetime, *, enabled: bool) -> None:
+    stored = Stored(flow=manifest.name, key=wanted.key, active=True, definition=wanted.text)
+    stored = _paused(stored, now) if wanted.trigger.paused else stored
     ticks.put(tx, going_on(stored, now, enabled=enabled))
-    _event(tx, manifest, key, "registered", text)
+    _event(tx, manifest, wanted, "registered")
 
 
-def _change(tx: Connection, manifest: Manifest, row: ScheduleRow, trigger: ScheduleDef, text: str) -> None:
+def _change(tx: Connection, manifest: Manifest, row: ScheduleRow, wanted: _Wanted) -> None:
     """A pause of the code follows the code; one of an operator, and an operator's resume, stay until they change it."""
     was_paused, before = bool(row.definition.get("paused")), timing_of(row)
-    stored = replace(Stored.of(row), active=True, definition=text)
-    if trigger.paused and not was_paused and row.paused_at is None:
+    stored = replace(Stored.of(row), active=True, definition=wanted.text)
+    if wanted.trigger.paused and not was_paused and row.paused_at is None:
         stopped(tx, row, CODE)
         stored = _paused(stored, row.now)
-    elif was_paused and not trigger.paused and row.paused_by == CODE:
+    elif was_paused and not wanted.trigger.paused and row.paused_by == CODE:
         stored = replace(stored, paused_at=None, paused_by=None, pause_reason=None)
     goes_on = row.live and stored.paused_at is None and stored.timing() == before
     ticks.put(tx, stored if goes_on else going_on(stored, row.settled_until, enabled=row.flow_enabled))
-    _event(tx, manifest, row.trigger_key, "changed" if row.active else "registered", text)
+    _event(tx, manifest, wanted, "changed" if row.active else "registered")
 
 
 def _remove(tx: Connection, row: ScheduleRow, manifest: Manifest) -> None:
@@ -184,6 +190,6 @@ def _paused(stored: Stored, now: datetime) -> Stored:
     return replace(stored, paused_at=now, paused_by=CODE, pause_reason="`paused` in the code")
 
 
-def _event(tx: Connection, manifest: Manifest, key: str, type: str, text: str) -> None:
-    facts = {"version": manifest.version, "definition": json.loads(text)}
-    ticks.event(tx, manifest.name, key, type, actor=CODE, **facts)
+def _event(tx: Connection, manifest: Manifest, wanted: _Wanted, type: str) -> None:
+    facts = {"version": manifest.version, "definition": json.loads(wanted.text)}
+    ticks.event(tx, manifest.name, wanted.key, type, actor=CODE, **facts)

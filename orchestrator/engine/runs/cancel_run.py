@@ -8,6 +8,8 @@ from sqlalchemy import Connection
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.errors import Conflict
 from orchestrator.ledger import controls, graph
+from orchestrator.ledger.controls import Halt
+from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
 
 
@@ -38,16 +40,14 @@ def cancel_in(tx: Connection, run_id: UUID, *, by: str, reason: str, grace: time
             run_id=str(run_id),
             status=run.status.value,
         )
-    return stop(tx, run_id, RunStatus.CANCELLED, run.status, by=by, reason=reason, grace=grace)
+    return stop(tx, run, Halt(RunStatus.CANCELLED, by, reason, grace))
 
 
-def stop(
-    tx: Connection, run_id: UUID, halt: RunStatus, status: RunStatus, *, by: str | None, reason: str, grace: timedelta
-) -> RunStatus:
-    """Halt the locked run; it ends now if no handler is running."""
+def stop(tx: Connection, run: LockedRun, halt: Halt) -> RunStatus:
+    """Halt the run; it ends now if no handler is running."""
     graph.take_time(tx)
-    controls.halt(tx, run_id, halt, by=by, reason=reason, grace=grace)
-    if graph.any_claimed(tx, run_id):
-        return status
-    graph.end_run(tx, run_id, halt)
-    return halt
+    controls.halt(tx, run.id, halt)
+    if graph.any_claimed(tx, run.id):
+        return run.status
+    graph.end_run(tx, run.id, halt.status)
+    return halt.status

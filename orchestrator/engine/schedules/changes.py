@@ -48,10 +48,8 @@ def settle(ledger: Ledger, tx: Connection, row: ScheduleRow, by: str) -> tuple[S
     if not row.live or timing is None:
         return row, dispatches
     for _ in range(_PAGES):
-        trigger = row.trigger
-        due = rules.due(
-            timing, row.name, row.next_tick_at, row.now, missed=trigger.missed, window=trigger.window, jittered=False
-        )
+        makes_up = rules.MakesUp(row.trigger.missed, row.trigger.window)
+        due = rules.due(timing, row.name, row.next_tick_at, row.now, makes_up, jittered=False)
         if due is None:
             return row, dispatches
         dispatches += tick.carry_out(ledger, tx, [(row, due)], by).dispatches
@@ -64,7 +62,7 @@ def dismiss(tx: Connection, row: ScheduleRow, by: str) -> ScheduleRow:
     timing = timing_of(row)
     if timing is None:
         return row
-    due = rules.due(timing, row.name, row.next_tick_at, row.now, missed="none", window=None, jittered=False)
+    due = rules.due(timing, row.name, row.next_tick_at, row.now, rules.MakesUp("none"), jittered=False)
     if due is None:
         return row
     assert due.last_missed is not None

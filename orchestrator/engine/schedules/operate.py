@@ -1,7 +1,7 @@
 """What operators do to schedules. Each change is an event with the actor; a bad request writes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -19,7 +19,7 @@ from orchestrator.engine.schedules.changes import going_on, settle, stopped
 from orchestrator.errors import Conflict, FlowDisabled, ScheduleInvalid, ScheduleNotFound
 from orchestrator.ledger import schedules, ticks
 from orchestrator.ledger.schedules import ScheduleRow
-from orchestrator.ledger.ticks import Stored
+from orchestrator.ledger.ticks import Span, Stored
 from orchestrator.ledger.tx import Ledger
 
 MOST_TICKS: Final = 10_000
@@ -162,15 +162,12 @@ def backfill(
     ledger: Ledger,
     flow: str,
     key: str,
-    since: datetime,
-    until: datetime,
+    span: Span,
     *,
     by: str,
-    max_parallel: int = 1,
-    reverse: bool = False,
     dry_run: bool = False,
 ) -> Backfill:
-    """Note a run for every time in [since, until) that has none; `tick.waiting` starts them, in order.
+    """Note a run for every time of the span that has none; `tick.waiting` starts them, in order.
 
     Raises:
         FlowNotFound, ScheduleNotFound: there is none.
@@ -178,11 +175,12 @@ def backfill(
         Conflict: the current manifest does not have the schedule.
         ScheduleInvalid: the span is empty, in the future, or holds more than 10,000 times; nothing was written.
     """
-    since, until = _instant(since, "since"), _instant(until, "until")
+    since, until = _instant(span.since, "since"), _instant(span.until, "until")
+    span = replace(span, since=since, until=until)
     if not since < until:
         raise _refused("until", f"{until.isoformat()} is not after {since.isoformat()}", "swap them, or widen the span")
-    if not 1 <= max_parallel <= MOST_PARALLEL:
-        raise _refused("max_parallel", f"{max_parallel} runs at once", f"give 1 to {MOST_PARALLEL}")
+    if not 1 <= span.max_parallel <= MOST_PARALLEL:
+        raise _refused("max_parallel", f"{span.max_parallel} runs at once", f"give 1 to {MOST_PARALLEL}")
 
     def work(tx: Connection) -> Backfill:
         row = _of_current(_found(tx, flow, key) if dry_run else _held(tx, flow, key))
@@ -193,16 +191,15 @@ def backfill(
         due = _times(row, since, until)
         taken = ticks.taken(tx, flow, key, since, until)
         times = [at for at in due if at not in taken]
-        if reverse:
+        if span.reverse:
             times.reverse()
         new = None if dry_run or not times else uuid7()
         if new is not None:
-            ticks.add_backfill(
-                tx, new, flow, key, (since, until), times, max_parallel=max_parallel, reverse=reverse, by=by
-            )
+            ticks.add_backfill(tx, new, (flow, key), span, times, by=by)
             facts = {"since": since.isoformat(), "until": until.isoformat(), "ticks": len(times)}
             ticks.event(tx, flow, key, "backfill_started", actor=by, backfill=str(new), **facts)
-        return Backfill(new, flow, key, since, until, tuple(times), len(due) - len(times), max_parallel, reverse)
+        taken_count = len(due) - len(times)
+        return Backfill(id=new, flow=flow, key=key, times=tuple(times), taken=taken_count, **asdict(span))
 
     return ledger.retry(work)
 

@@ -158,7 +158,7 @@ def _judged(ledger: Ledger, rows: Sequence[ScheduleRow]) -> list[DueSchedule]:
     for row in rows:
         try:
             trigger, timing = row.trigger, row.timing()
-            due = rules.due(timing, row.name, row.next_tick_at, row.now, missed=trigger.missed, window=trigger.window)
+            due = rules.due(timing, row.name, row.next_tick_at, row.now, rules.MakesUp(trigger.missed, trigger.window))
         except Exception as exc:
             _postpone(ledger, row, exc)
             continue

@@ -54,8 +54,7 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force:
         controls.reopen_run(
             tx,
             run_id,
-            sinks_open=reset.sinks_open,
-            failures=len(reset.failed),
+            reset,
             error=graph.failure(tx, run_id, reset.failed[0]) if reset.failed else None,
             by=by,
             steps=[step_key] if step_key else sorted(seeds | {key for key, failed in children.items() if failed}),

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.ledger import dispatches
+from orchestrator.ledger.dispatches import Patience
 from orchestrator.ledger.tx import Ledger
 
 PAGE = 1000
@@ -32,28 +33,14 @@ def lost(
     queue: str,
     priorities: Sequence[int],
     missing: int,
-    *,
-    after: timedelta,
-    unpublished_after: timedelta,
-    worker_ttl: timedelta,
+    patience: Patience,
     page: int = PAGE,
 ) -> tuple[Dispatch, ...]:
-    """At most `missing` of the oldest dispatches of a list that were not claimed `after` their last message
-    (`unpublished_after` their commit, when no message is known), for tasks that a live worker has. Publish them
-    again."""
+    """At most `missing` of the oldest dispatches of a list that were waited for with `patience`, for tasks that a live
+    worker has. Publish them again."""
     if missing <= 0:
         return ()
-    return ledger.once(
-        lambda tx: dispatches.lost(
-            tx,
-            queue,
-            priorities,
-            min(missing, page),
-            after=after,
-            unpublished_after=unpublished_after,
-            worker_ttl=worker_ttl,
-        )
-    )
+    return ledger.once(lambda tx: dispatches.lost(tx, queue, priorities, min(missing, page), patience))
 
 
 def wake(ledger: Ledger, worker_id: str, worker_ttl: timedelta, page: int = PAGE) -> Swept:

@@ -18,6 +18,7 @@ from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.release import end_lost
 from orchestrator.engine.sweeps.walk import PAGE, Walk
 from orchestrator.ledger import graph, sweeps
+from orchestrator.ledger.controls import Halt
 from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
 
@@ -72,7 +73,7 @@ def _time_out(tx: Connection, run_id: UUID, grace: timedelta) -> tuple[Dispatch,
     # Asked again with the run held: nobody's page may end a run that its deadline does not.
     if run.status in FINAL_RUN or run.halt is not None or not sweeps.still_late(tx, run_id):
         return None
-    stop(tx, run_id, RunStatus.TIMED_OUT, run.status, by=None, reason="the run passed its deadline", grace=grace)
+    stop(tx, run, Halt(RunStatus.TIMED_OUT, None, "the run passed its deadline", grace))
     return ()
 
 

@@ -28,26 +28,18 @@ def page(
     ledger: Ledger,
     run_id: UUID,
     *,
-    loop: str | None = None,
     status: StepStatus | None = None,
     after: str | None = None,
     limit: int = PAGE,
     fold: int = FOLD,
 ) -> list[StepRow]:
     """A page of a run's steps, in the manifest's order, from the one after `after`; loops with the counts of their
-    children, and followed by them if they are at most `fold`. With `loop`: a page of that loop's children.
+    children, and followed by them if they are at most `fold`.
 
     Raises:
-        RunNotFound, StepNotFound: no such run, loop or step `after`.
+        RunNotFound, StepNotFound: no such run, or no step `after`.
     """
     plan = plan_of(ledger, run_id)
-    if loop is not None:
-        first = 0 if after is None else _index(run_id, loop, after) + 1
-        if status is None:
-            keys = _children(plan, run_id, loop, range(first, first + limit))
-        else:
-            keys = _with(ledger, run_id, loop, [status], first, limit)
-        return _rows(ledger, run_id, plan, keys)
     keys = _after(plan, run_id, after)
     rows = _rows(ledger, run_id, plan, keys[:limit] if status is None else keys)
     rows = [row for row in rows if status in (None, row.status)][:limit]
@@ -56,9 +48,32 @@ def page(
         for row in rows
         if row.children_total and row.children_total <= fold
     }
-    keys = [key for children in small.values() for key in children]
+    keys = [key for within in small.values() for key in within]
     below = {child.key: child for child in _rows(ledger, run_id, plan, keys)}
     return [one for row in rows for one in (row, *(below[key] for key in small.get(row.key, ()) if key in below))]
+
+
+def children(
+    ledger: Ledger,
+    run_id: UUID,
+    loop: str,
+    *,
+    status: StepStatus | None = None,
+    after: str | None = None,
+    limit: int = PAGE,
+) -> list[StepRow]:
+    """A page of a loop's children, from the one after `after`.
+
+    Raises:
+        RunNotFound, StepNotFound: no such run or loop, or no child `after`.
+    """
+    plan = plan_of(ledger, run_id)
+    first = 0 if after is None else _index(run_id, loop, after) + 1
+    if status is None:
+        keys = _children(plan, run_id, loop, range(first, first + limit))
+    else:
+        keys = _with(ledger, run_id, loop, [status], first, limit)
+    return _rows(ledger, run_id, plan, keys)
 
 
 def _after(plan: Plan, run_id: UUID, after: str | None) -> list[str]:

@@ -12,6 +12,7 @@ from orchestrator.engine.schedules import tick
 from orchestrator.engine.schedules.fired import Fired
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.errors import FlowDisabled, ScheduleInvalid, ScheduleNotFound
+from orchestrator.ledger.ticks import Span
 from tests.support.factories import Lab
 from tests.support.schedules import (
     MINUTE,
@@ -31,9 +32,9 @@ from tests.support.schedules import (
 pytestmark = pytest.mark.usefixtures("checked")
 
 
-def backfill(lab: Lab, since: float, until: float, **options: Any) -> Backfill:
-    start, end = minutes(since, until)
-    return acts.backfill(lab.ledger, "demo", "m", start, end, by="ann", **options)
+def backfill(lab: Lab, since: float, until: float, *, dry_run: bool = False, **options: Any) -> Backfill:
+    span = Span(*minutes(since, until), **options)
+    return acts.backfill(lab.ledger, "demo", "m", span, by="ann", dry_run=dry_run)
 
 
 def run_out(lab: Lab) -> list[list[float]]:
@@ -168,4 +169,4 @@ def test_a_wrong_backfill_is_refused(lab: Lab, since: float, until: float, optio
 def test_times_without_an_offset_are_refused(lab: Lab) -> None:
     minutely(lab)
     with pytest.raises(ScheduleInvalid, match="no offset"):
-        acts.backfill(lab.ledger, "demo", "m", datetime(2040, 1, 1), NOON, by="ann")  # noqa: DTZ001
+        acts.backfill(lab.ledger, "demo", "m", Span(datetime(2040, 1, 1), NOON), by="ann")  # noqa: DTZ001

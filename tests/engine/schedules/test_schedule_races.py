@@ -19,6 +19,7 @@ from orchestrator.engine.schedules import tick
 from orchestrator.engine.schedules.fired import Fired
 from orchestrator.errors import FlowDisabled
 from orchestrator.ledger import statements
+from orchestrator.ledger.ticks import Span
 from orchestrator.ledger.tx import Ledger
 from tests.support.eventually import eventually
 from tests.support.factories import Lab, call, mutate
@@ -167,7 +168,9 @@ def test_everything_at_once(lab: Lab) -> None:
         switch.enable(lab.ledger, "demo", "op")
 
     def backfilling(count: int) -> None:
-        acts.backfill(lab.ledger, "demo", "m", NOON - 5 * count * MINUTE, NOON - (5 * count - 1) * MINUTE, by="op")
+        acts.backfill(
+            lab.ledger, "demo", "m", Span(NOON - 5 * count * MINUTE, NOON - (5 * count - 1) * MINUTE), by="op"
+        )
         tick.waiting(lab.ledger)
 
     def clock() -> None:
@@ -210,7 +213,7 @@ def test_a_cancel_beside_the_end_of_the_run(lab: Lab) -> None:
 
 def test_two_keepers_advance_backfills_once(lab: Lab) -> None:
     minutely(lab)
-    acts.backfill(lab.ledger, "demo", "m", NOON - 30 * MINUTE, NOON, by="op", max_parallel=4)
+    acts.backfill(lab.ledger, "demo", "m", Span(NOON - 30 * MINUTE, NOON, max_parallel=4), by="op")
     opened = 0
     while True:
         done = lab.race(*[lambda: tick.waiting(lab.ledger)] * 3)

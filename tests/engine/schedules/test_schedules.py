@@ -9,6 +9,7 @@ from orchestrator.engine.schedules import operate as acts
 from orchestrator.engine.schedules import tick
 from orchestrator.engine.schedules.fired import Fired
 from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, ScheduleInvalid
+from orchestrator.ledger.ticks import Span
 from tests.support.factories import Lab, call
 from tests.support.schedules import (
     HOURLY,
@@ -111,7 +112,7 @@ def test_all_missed_ticks_of_an_old_rule_are_decided_with_a_bound(lab: Lab) -> N
 
 def test_a_removed_schedule_stops_and_comes_back_from_now(lab: Lab) -> None:
     minutely(lab, overlap="queue")
-    acts.backfill(lab.ledger, "demo", "m", NOON - 3 * MINUTE, NOON, by="op")
+    acts.backfill(lab.ledger, "demo", "m", Span(NOON - 3 * MINUTE, NOON), by="op")
     at(lab, NOON + MINUTE)
     (run_id,) = fire(lab).started
     at(lab, NOON + 2 * MINUTE)
