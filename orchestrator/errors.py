@@ -1,18 +1,44 @@
 """Every error of the product, in one tree. Each has a stable `code`, its facts as attributes, and survives pickling.
 
 OrchestratorError
-├── UsageError            what the caller gave does not fit (exit code 2)
-├── NotFound              unknown flow, run, step (exit code 3)
-├── Conflict              the state does not allow it (exit code 7)
-├── Unavailable           a server cannot be reached or is not ready
-├── TookTooLong           the database ended what took longer than it may
-├── DatabaseFailed        PostgreSQL could not do what was asked
-├── LeaseLost             another worker owns the step
-├── ManifestUnreadable    a newer release wrote it
-└── RunFailed, RunCancelled, WaitTimeout     how a waited-for run ended
+├── UsageError
+│   ├── InputInvalid
+│   ├── ManifestInvalid
+│   ├── AuthoringError
+│   ├── SettingsInvalid
+│   ├── DiscoveryError
+│   ├── DurationInvalid
+│   ├── ScheduleInvalid
+│   ├── ExpressionInvalid
+│   ├── ValueRefused
+│   └── NotTransactional
+├── NotFound
+│   ├── FlowNotFound
+│   ├── RunNotFound
+│   ├── StepNotFound
+│   └── ScheduleNotFound
+├── Conflict
+│   ├── FlowDisabled
+│   ├── IdempotencyConflict
+│   └── DevRunning
+├── Unavailable
+│   ├── SchemaBehind
+│   ├── PoolerUnfit
+│   ├── EmbeddedMissing
+│   ├── EmbeddedFailed
+│   └── DevFailed
+├── DatabaseFailed
+├── TookTooLong
+├── LeaseLost
+├── RunFailed
+│   └── RunTimedOut
+├── RunCancelled
+├── WaitTimeout
+├── OutputInvalid
+└── ManifestUnreadable
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -21,7 +47,8 @@ def _rebuild(cls: "type[OrchestratorError]", message: str, facts: Mapping[str, A
 
 
 class OrchestratorError(Exception):
-    """Base of all. `code` is stable; `facts` are also attributes."""
+    """Base of all. `code` is stable. `facts` are attributes too: each class declares its own; one that is not known in
+    a case has its default there."""
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
@@ -29,13 +56,8 @@ class OrchestratorError(Exception):
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
         self.message = message
-        self.facts = facts
-
-    def __getattr__(self, name: str) -> Any:
-        facts = self.__dict__.get("facts", {})
-        if name in facts:
-            return facts[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.facts: Mapping[str, Any] = facts
+        self.__dict__.update(facts)
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"
@@ -49,6 +71,9 @@ class UsageError(OrchestratorError):
 
     code = "usage"
     exit_code = 2
+    key: str | None = None
+    """An idempotency key."""
+    flow: str | None = None
 
 
 class NotFound(OrchestratorError):
@@ -60,20 +85,29 @@ class NotFound(OrchestratorError):
 
 class FlowNotFound(NotFound):
     code = "flow_not_found"
+    flow: str | None = None
 
 
 class RunNotFound(NotFound):
     code = "run_not_found"
+    run_id: str | None = None
+    """As it was asked for."""
 
 
 class StepNotFound(NotFound):
     code = "step_not_found"
+    step_key: str | None = None
 
 
 class ScheduleNotFound(NotFound):
     """The flow has no schedule of that key, or no backfill of that id."""
 
     code = "schedule_not_found"
+    flow: str | None = None
+    key: str | None = None
+    """Of the schedule."""
+    id: str | None = None
+    """Of a backfill."""
 
 
 class Conflict(OrchestratorError):
@@ -81,6 +115,12 @@ class Conflict(OrchestratorError):
 
     code = "conflict"
     exit_code = 7
+    flow: str | None = None
+    run_id: str | None = None
+    key: str | None = None
+    """Of a schedule, or the idempotency key."""
+    status: str | None = None
+    """Of the run."""
 
 
 class FlowDisabled(Conflict):
@@ -99,18 +139,27 @@ class Unavailable(OrchestratorError):
     """A server cannot be reached or is not ready."""
 
     code = "unavailable"
+    refused: bool = False
+    """It answers and will not have us: waiting does not help."""
+    fix: str | None = None
 
 
 class SchemaBehind(Unavailable):
     """The ledger's schema is older than this release needs."""
 
     code = "schema_behind"
+    found: str | None = None
+    """The revision that is there."""
+    needed: str | None = None
+    """The revision of this release."""
 
 
 class DatabaseFailed(OrchestratorError):
     """PostgreSQL answered, and could not do what was asked; nothing was written."""
 
     code = "database_failed"
+    sqlstate: str | None = None
+    """PostgreSQL's code."""
 
 
 class PoolerUnfit(Unavailable):
@@ -129,6 +178,10 @@ class LeaseLost(OrchestratorError):
     """Another worker owns the step, or it ended; nothing was written."""
 
     code = "lease_lost"
+    run_id: str | None = None
+    step_key: str | None = None
+    version: int | None = None
+    """The claim's fence."""
 
 
 class RunFailed(OrchestratorError):
@@ -136,6 +189,10 @@ class RunFailed(OrchestratorError):
 
     code = "run_failed"
     exit_code = 1
+    run_id: str | None = None
+    flow: str | None = None
+    step: str | None = None
+    """The key of the step that failed first."""
 
 
 class RunCancelled(OrchestratorError):
@@ -143,6 +200,9 @@ class RunCancelled(OrchestratorError):
 
     code = "run_cancelled"
     exit_code = 5
+    run_id: str | None = None
+    flow: str | None = None
+    step: str | None = None
 
 
 class RunTimedOut(RunFailed):
@@ -156,24 +216,34 @@ class WaitTimeout(OrchestratorError):
 
     code = "wait_timeout"
     exit_code = 6
+    run_id: str | None = None
 
 
 class InputInvalid(UsageError):
     """An input does not fit the flow or the step; `path` says where."""
 
     code = "input_invalid"
+    path: str | None = None
+    """Where in the input."""
+    step: str | None = None
 
 
 class OutputInvalid(OrchestratorError):
     """A step returned what its annotation does not allow, or what JSON cannot hold."""
 
     code = "output_invalid"
+    path: str | None = None
+    """Where in the result."""
+    step: str | None = None
+    flow: str | None = None
 
 
 class ManifestInvalid(UsageError):
     """The manifest has problems; all are listed."""
 
     code = "manifest_invalid"
+    problems: Sequence[Any] = ()
+    """All of them."""
 
 
 class ManifestUnreadable(OrchestratorError):
@@ -181,12 +251,17 @@ class ManifestUnreadable(OrchestratorError):
     others."""
 
     code = "manifest_unreadable"
+    manifest_hash: str | None = None
 
 
 class AuthoringError(UsageError):
     """A flow function does what a placeholder cannot do; file and line are named."""
 
     code = "authoring"
+    place: str | None = None
+    """File and line, for people."""
+    file: str | None = None
+    line: int | None = None
 
 
 class SettingsInvalid(UsageError):
@@ -199,12 +274,17 @@ class DiscoveryError(UsageError):
     """A module named in ORCHESTRATOR_FLOWS cannot be loaded."""
 
     code = "discovery"
+    module: str | None = None
+    origin: str | None = None
+    """Where the module's name was read."""
 
 
 class DurationInvalid(UsageError, ValueError):
     """A string or number is not a length of time; a ValueError too, so pydantic collects it."""
 
     code = "duration"
+    value: str | None = None
+    """As it was given."""
 
 
 class ScheduleInvalid(UsageError, ValueError):
@@ -212,18 +292,32 @@ class ScheduleInvalid(UsageError, ValueError):
     it."""
 
     code = "schedule_invalid"
+    place: str | None = None
+    """The schedule, or the argument."""
+    value: Any = None
+    """As it was given."""
+    count: int | None = None
+    """Times of the span."""
 
 
 class ExpressionInvalid(UsageError, ValueError):
     """A string that begins with "@" is not an expression; `position` counts characters from 0."""
 
     code = "expression"
+    expression: str | None = None
+    position: int | None = None
+    """Counted in characters, from 0."""
+    problem: str | None = None
+    fix: str | None = None
 
 
 class ValueRefused(UsageError, ValueError):
     """A value that JSON in the ledger cannot hold (NaN, NUL, a lone surrogate, a foreign object); `path` says where."""
 
     code = "value"
+    path: str = ""
+    """Where in the value."""
+    problem: str | None = None
 
 
 class EmbeddedMissing(Unavailable):
@@ -248,9 +342,12 @@ class DevRunning(Conflict):
     """Another `orchestrator dev` uses the data directory."""
 
     code = "dev_running"
+    pid: int | None = None
+    """Of the other one."""
 
 
 class NotTransactional(UsageError):
     """A step that is not transactional asked for the ledger's transaction."""
 
     code = "not_transactional"
+    step_key: str | None = None

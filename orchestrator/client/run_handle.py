@@ -146,10 +146,10 @@ class RunHandle(Generic[R]):
             StepNotFound: it has no such loop, or no step `after`.
         """
         wanted = None if status is None else known(StepStatus, status)
-        page = {"status": wanted, "after": after, "limit": at_least_one(limit)}
+        call, most = self.client.call, at_least_one(limit)
         if loop is not None:
-            return self.client.call(reads.steps.children, self.id, loop, **page)
-        return self.client.call(reads.steps.page, self.id, fold=fold, **page)
+            return call(reads.steps.children, self.id, loop, status=wanted, after=after, limit=most)
+        return call(reads.steps.page, self.id, status=wanted, after=after, limit=most, fold=fold)
 
     def all_steps(self) -> Iterator[StepRow]:
         """Every step, a page at a time; loops are followed by all of their children."""

@@ -1,0 +1,71 @@
+"""The asynchronous client keeps up with the other one: every method, every parameter."""
+
+import inspect
+from typing import Any
+
+import pytest
+
+from orchestrator.client import AsyncClient, Client
+from orchestrator.client.access import Access
+from orchestrator.client.aclient import AsyncRunHandle, AsyncScheduleHandle
+from orchestrator.client.run_handle import RunHandle
+from orchestrator.client.schedule_handle import ScheduleHandle
+
+OWN = {"call", "call_once", "publish", "sending", "after_fork"}
+"""What a client is made of; `AsyncClient` has the whole client as `sync`."""
+HALVES = {"outcome", "final", "final_status"}
+"""What `wait` and `result` are made of."""
+
+
+def methods(kind: type) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in inspect.getmembers(kind)
+        if not name.startswith("_") and callable(value) and name not in OWN | HALVES
+    }
+
+
+def parameters(method: Any) -> dict[str, tuple[Any, Any]]:
+    """Those that a caller may name, with kind and default; of an overloaded method those of its first overload."""
+    from typing import get_overloads
+
+    shown = (get_overloads(method) or [method])[0]
+    found = inspect.signature(shown).parameters.values()
+    return {one.name: (one.kind, one.default) for one in found if one.name != "self"}
+
+
+PAIRS = [(Client, AsyncClient), (RunHandle, AsyncRunHandle), (ScheduleHandle, AsyncScheduleHandle)]
+
+
+@pytest.mark.parametrize(("plain", "awaited"), PAIRS)
+def test_every_method_is_there_with_its_parameters(plain: type, awaited: type) -> None:
+    theirs = methods(awaited)
+    assert methods(plain).keys() - theirs.keys() == set()
+    differing = {
+        name: (parameters(method), parameters(theirs[name]))
+        for name, method in methods(plain).items()
+        if parameters(method) != parameters(theirs[name])
+    }
+    assert differing == {}
+
+
+@pytest.mark.parametrize(("plain", "awaited"), PAIRS)
+def test_every_method_that_asks_is_awaited(plain: type, awaited: type) -> None:
+    """But for those that return an iterator, which is asynchronous itself, and `from_env`."""
+    plainly = {
+        name
+        for name in methods(plain)
+        if not inspect.iscoroutinefunction(getattr(awaited, name)) and not name.startswith("all_")
+    }
+    assert plainly <= {"from_env"}
+
+
+@pytest.mark.parametrize(("plain", "awaited"), PAIRS)
+def test_every_public_attribute_is_there(plain: type, awaited: type) -> None:
+    """Properties, such as whether a run is new."""
+    found = {name for name, value in inspect.getmembers(plain) if isinstance(value, property) and name[0] != "_"}
+    assert {name for name in found if not hasattr(awaited, name)} <= {"dispatches"}
+
+
+def test_what_a_client_is_made_of_is_no_method_for_users() -> None:
+    assert {name for name in OWN if not hasattr(Access, name)} == set()
