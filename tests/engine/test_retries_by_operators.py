@@ -72,15 +72,15 @@ def test_a_failure_that_is_not_retried_stays_the_reason(lab: Lab) -> None:
     for key in ("a", "b"):
         lab.do_fail(run_id, key, error=StepError("ValueError", f"{key} is wrong"))
     assert again(lab, run_id, "a") == ["a"]
-    assert (reads.get_run(lab.ledger, run_id).error or {})["message"] == "b is wrong"
+    assert (reads.runs.get(lab.ledger, run_id).error or {})["message"] == "b is wrong"
     lab.do(run_id, "a")
-    row = reads.get_run(lab.ledger, run_id)
+    row = reads.runs.get(lab.ledger, run_id)
     assert (row.status, row.error) == (
         RunStatus.FAILED,
         {"step": "b", "type": "ValueError", "message": "b is wrong"},
     )
     assert again(lab, run_id) == ["b"]
-    assert reads.get_run(lab.ledger, run_id).error is None
+    assert reads.runs.get(lab.ledger, run_id).error is None
 
 
 @pytest.mark.parametrize("status", ["ready", "running", "waiting"])

@@ -104,8 +104,8 @@ def test_another_option_goes_on_with_the_same_cursor(lab: Lab) -> None:
 def test_all_missed_ticks_of_an_old_rule_are_decided_with_a_bound(lab: Lab) -> None:
     """A deploy after a day's outage of an `all`: a thousand start, the others are written down as missed."""
     at(lab, NOON)
-    deploy(lab, m={"type": "every", "interval": "PT1S", "missed": "all"})
-    at(lab, NOON + timedelta(seconds=1200))
+    deploy(lab, m={"type": "every", "interval": "PT60S", "missed": "all"})
+    at(lab, NOON + timedelta(minutes=1200))
     deploy(lab, m=HOURLY)
     assert (row(lab).fired, row(lab).missed) == (1000, 200)
 
