@@ -39,8 +39,6 @@ UPDATE flow_steps s SET run_id = new.id, status = CASE WHEN s.status = 'ready' T
 INSERT INTO flow_step_claims (run_id, step_key, owner, version, attempt, claimed_at, renewed_at, expires_at)
 SELECT run_id, step_key, '{_OWNER}', 1, 1, now(), now(), now() + interval '1 hour' FROM flow_steps
  WHERE status = 'running';
-INSERT INTO flow_step_attempts (run_id, step_key, attempt, version, owner)
-SELECT run_id, step_key, 1, 1, '{_OWNER}' FROM flow_steps WHERE status = 'running';
 UPDATE flow_runs r SET status = 'running', id = ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid
   FROM numbered WHERE numbered.id = r.id;
 """

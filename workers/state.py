@@ -146,6 +146,7 @@ class WorkerState:
             # A thread keeps one connection, and takes a second for a transaction; the keeper's loops come on top.
             pool_size=max(settings.database_pool_size, 2 * self.threads + 15),
             statement_timeout=settings.statement_timeout,
+            essential=settings.events == "essential",
             name=f"orchestrator {self.worker_id}",
         )
         for flow in self.flows.values():

@@ -36,6 +36,7 @@ class Access:
             settings.require_database_url(),
             pool_size=settings.database_pool_size,
             statement_timeout=settings.statement_timeout,
+            essential=settings.events == "essential",
             name="orchestrator client",
         )
         self._sender: Sender | None = None

@@ -140,8 +140,9 @@ class Plan:
 
     @cached_property
     def rows(self) -> str:
-        """The run's first step rows, as the JSON that the start statement expands."""
-        return json.dumps([_row(node) for node in self.nodes.values()])
+        """The run's first step rows, as the JSON that the start statement expands; what is not in a row is null."""
+        rows = [{k: v for k, v in _row(node).items() if v is not None} for node in self.nodes.values()]
+        return json.dumps(rows, separators=(",", ":"))
 
 
 def seconds(value: timedelta | None) -> str | None:

@@ -13,13 +13,20 @@ from orchestrator.core.facts import Dispatch
 from orchestrator.ledger.statements import sql
 
 _CURSOR: Final = "hot cursor"
+ESSENTIAL: Final = "essential events"
+"""The option of a connection that keeps no events that can be derived."""
 _encoded: Final = lru_cache(maxsize=64)(str.encode)
 """The driver encodes a statement's text anew each time, and looks it up by its bytes."""
 
 
+def text_of(tx: Connection, name: str) -> str:
+    """The statement as this connection's ledger wants it."""
+    return sql(name, essential=True) if ESSENTIAL in tx.get_execution_options() else sql(name)
+
+
 def run(tx: Connection, name: str, /, **parameters: Any) -> CursorResult[Any]:
     """The result of the statement `name`."""
-    return tx.exec_driver_sql(sql(name), parameters)
+    return tx.exec_driver_sql(text_of(tx, name), parameters)
 
 
 def one(tx: Connection, name: str, /, **parameters: Any) -> Row[Any] | None:
@@ -40,7 +47,7 @@ def hot(tx: Connection, name: str, /, **parameters: Any) -> list[Any]:
     cursor = proxied.info.get(_CURSOR)
     if cursor is None or cursor.connection is not driver:
         cursor = proxied.info[_CURSOR] = driver.cursor(row_factory=namedtuple_row)
-    statement = sql(name)
+    statement = text_of(tx, name)
     try:
         return cast(list[Any], cursor.execute(_encoded(statement), parameters).fetchall())
     except psycopg.Error as exc:

@@ -1,7 +1,7 @@
 """The hand-written statements of `sql/*.sql`, by name. Each has its contract on top, in the file.
 
 A part is text that several statements share. `/*+ part key=value; key=value */` stands for it, with its `{key}` places
-filled in; a value may hold another part.
+filled in; a value may hold another part. What stands in `[[ ]]` is left out where only essential events are kept.
 """
 
 import re
@@ -13,10 +13,11 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _PART = re.compile(r"^-- part: (\w+)$", re.MULTILINE)
 _PLACE = re.compile(r"/\*\+ (\w+)((?:(?!/\*\+|\*/).)*)\*/", re.DOTALL)
 """The innermost: one without another inside."""
+_DERIVABLE = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 
 
 @cache
-def _all() -> dict[str, str]:
+def _all(essential: bool) -> dict[str, str]:
     """Name to text, without comments and indentation, with the `/*+ part */` places filled in."""
     found: dict[str, str] = {}
     parts: dict[str, str] = {}
@@ -26,7 +27,11 @@ def _all() -> dict[str, str]:
             pieces = marker.split(text)[1:]
             for name, body in zip(pieces[::2], pieces[1::2], strict=True):
                 into[name] = re.split(r"^-- (?:name|part): ", body, maxsplit=1, flags=re.MULTILINE)[0]
-    return {name: _clean(_fill(body, parts)) for name, body in found.items()}
+    return {name: _clean(_kept(_fill(body, parts), essential)) for name, body in found.items()}
+
+
+def _kept(body: str, essential: bool) -> str:
+    return _DERIVABLE.sub("" if essential else r"\1", body)
 
 
 def _fill(body: str, parts: dict[str, str]) -> str:
@@ -50,11 +55,12 @@ def _clean(body: str) -> str:
     return "\n".join(line for line in lines if line).rstrip(";").strip()
 
 
-def sql(name: str) -> str:
-    """The statement of that name, with `%(parameter)s` places for psycopg."""
-    return _all()[name]
+def sql(name: str, *, essential: bool = False) -> str:
+    """The statement of that name, with `%(parameter)s` places for psycopg. `essential`: without events that can be
+    derived."""
+    return _all(essential)[name]
 
 
 def names() -> list[str]:
     """Every statement."""
-    return sorted(_all())
+    return sorted(_all(False))

@@ -17,6 +17,7 @@ from orchestrator import forks
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.planner import Plan
 from orchestrator.ledger import session
+from orchestrator.ledger.rows import ESSENTIAL
 from orchestrator.ledger.session import Sessions
 from orchestrator.ledger.value_cache import ValueCache
 
@@ -78,9 +79,11 @@ class Ledger:
     Connections are made on first use and belong to the process that made them: a forked child starts with none.
     """
 
-    def __init__(self, url: URL, *, pool_size: int, statement_timeout: timedelta, name: str) -> None:
+    def __init__(self, url: URL, *, pool_size: int, statement_timeout: timedelta, name: str, essential: bool) -> None:
         self._url = url
         self._pool_size = pool_size
+        self.essential = essential
+        """Whether it keeps no events that can be derived."""
         limit_ms = int(statement_timeout.total_seconds() * 1000)
         self.idle_limit = f"{limit_ms}ms"
         """How long a transaction may do nothing: a process that sleeps in one holds locks that others wait for."""
@@ -121,9 +124,12 @@ class Ledger:
         pool_size: int = 5,
         statement_timeout: timedelta = timedelta(seconds=5),
         name: str = "orchestrator",
+        essential: bool = False,
     ) -> "Ledger":
-        """A ledger over `url`; nothing is opened yet."""
-        return cls(normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name)
+        """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived."""
+        return cls(
+            normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name, essential=essential
+        )
 
     @property
     def engine(self) -> Engine:
@@ -138,12 +144,14 @@ class Ledger:
     def _create(self) -> Engine:
         made = create_engine(
             self._url,
+            isolation_level="AUTOCOMMIT",  # most is one statement: whoever wants a transaction says so
             pool_size=self._pool_size,
             max_overflow=20,
             pool_pre_ping=False,
             pool_recycle=1800,
             use_native_hstore=False,  # else each engine asks for the type, three statements
             connect_args=self._options,
+            execution_options={ESSENTIAL: True} if self.essential else {},
         )
         self._sessions.used_by(made)
         event.listen(made, "checkin", _returned)
@@ -160,10 +168,14 @@ class Ledger:
         self.values = ValueCache()
         self._sessions.after_fork()
 
+    def opened(self) -> Connection:
+        """A connection that begins a transaction with its first statement, for the caller to close."""
+        return self.engine.connect().execution_options(isolation_level="READ COMMITTED")
+
     @contextmanager
     def tx(self) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back on an exception."""
-        with self.engine.begin() as connection:
+        with self.opened() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -219,7 +231,7 @@ class Ledger:
 
     @contextmanager
     def auto(self) -> Iterator[Connection]:
-        """This thread's own connection in AUTOCOMMIT: each statement is one commit and one round trip."""
+        """This thread's own connection: each statement is one commit and one round trip."""
         connection = self._of_thread()
         try:
             yield connection
@@ -237,7 +249,7 @@ class Ledger:
             if monotonic() - self._local.used < session.IDLE_S or session.quiet(_driver(connection)):
                 return connection
             self._drop(connection)
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
         self._local.connection, self._local.used = connection, monotonic()
         self._of_threads.add(connection)
         return connection
@@ -274,8 +286,8 @@ class Ledger:
     def _load(self, manifest_hash: str) -> Manifest:
         from orchestrator.ledger import definitions
 
-        with self.engine.connect() as connection:
-            return definitions.load(connection, manifest_hash)
+        with self.auto() as tx:  # a roll-back at its end would make the driver forget every prepared statement
+            return definitions.load(tx, manifest_hash)
 
     def close(self) -> None:
         """Close every connection of this process, also those of threads that ended without giving theirs back."""

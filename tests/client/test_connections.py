@@ -1,5 +1,8 @@
 """What a client does with its connections."""
 
+import threading
+from typing import Any
+
 import psycopg
 import pytest
 from sqlalchemy import event
@@ -9,6 +12,7 @@ from orchestrator.client import Client
 from orchestrator.engine.flows import switch
 from orchestrator.errors import FlowDisabled, FlowNotFound, IdempotencyConflict, InputInvalid, OrchestratorError
 from orchestrator.ledger import session
+from orchestrator.ledger.statements import sql
 from tests.support.race import race
 
 
@@ -38,6 +42,27 @@ def test_a_refusal_costs_no_connection(client: Client) -> None:
     switch.disable(client.ledger, "plain", "me")
     refused(FlowDisabled, "plain", n=1)
     assert made == []
+
+
+def test_a_start_is_one_statement(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoded and checked once; with a key too, also when the key was used before."""
+    client.start(plain, n=0)
+    spoken: list[str] = []
+    original = psycopg.Cursor.execute
+
+    def execute(self: Any, query: Any, *args: Any, **options: Any) -> Any:
+        text = query.decode() if isinstance(query, bytes) else str(query)
+        if threading.current_thread() is threading.main_thread():
+            spoken.append(text)
+        return original(self, query, *args, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", execute)
+    client.start(plain, n=1)
+    first = client.start(plain, n=1, idempotency_key="k")
+    again = client.start(plain, n=1, idempotency_key="k")
+    assert (first.created, again.created, again.id) == (True, False, first.id)
+    client.start_many("plain", [{"n": n} for n in range(3)])
+    assert spoken == [sql("start"), sql("start_keyed"), sql("start_keyed"), sql("definition"), sql("start")]
 
 
 def test_a_start_without_a_key_works_after_idle_connections_were_ended(

@@ -137,6 +137,17 @@ def test_confirm_notes_the_first_message_only(lab: Lab) -> None:
     redispatch.confirm(lab.ledger, [])
 
 
+def test_a_dispatch_that_was_claimed_needs_no_confirmation(lab: Lab) -> None:
+    """Most are, by the time that the confirmation comes: a row is not written for nothing."""
+    lab.flow({"a": call(), "b": call()})
+    run_id = lab.start()
+    sent = published(lab)
+    lab.take(run_id, "a")
+    redispatch.confirm(lab.ledger, sent)
+    rows = lab.rows("SELECT step_key, publish_count FROM flow_step_dispatches ORDER BY step_key")
+    assert [tuple(row.values()) for row in rows] == [("a", 0), ("b", 1)]
+
+
 @pytest.mark.parametrize("status", ["claimed", "done", "waiting"])
 def test_what_is_not_ready_is_not_lost(lab: Lab, status: str) -> None:
     """Only a READY step needs a message."""

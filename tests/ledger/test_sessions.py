@@ -13,10 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import FlowNotFound, PoolerUnfit, Unavailable
 from orchestrator.ledger import migrate, session
+from orchestrator.ledger.rows import one
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.servers.diagnosis import explained
 from tests.support.bouncer import bouncer
 from tests.support.eventually import eventually
+from tests.support.factories import Lab, call
 
 LIMITS = {
     "statement_timeout": "2s",
@@ -90,7 +92,7 @@ def test_the_limits_hold_behind_a_pooler_in_session_mode(db_url: str, tmp_path: 
 def test_a_process_that_sleeps_in_a_transaction_behind_a_pooler_loses_it(db_url: str, tmp_path: Path) -> None:
     with bouncer(db_url, tmp_path, "session") as url, psycopg.connect(db_url, autocommit=True) as admin:
         ledger = ledger_at(url)
-        asleep = ledger.engine.connect()
+        asleep = ledger.opened()
         asleep.exec_driver_sql("LOCK TABLE flow_runs")
         held = "SELECT 1 FROM pg_locks WHERE relation = 'flow_runs'::regclass AND mode = 'AccessExclusiveLock'"
         assert admin.execute(held).fetchone()
@@ -180,6 +182,23 @@ def test_an_error_that_is_not_the_connections_costs_none(opened: Ledger) -> None
     with opened.auto() as tx:
         tx.exec_driver_sql("SELECT 1")
     assert len(made) == 1
+
+
+def test_reading_a_manifest_leaves_the_prepared_statements(lab: Lab) -> None:
+    """After a roll-back the driver forgets them all: each statement would be planned anew."""
+    manifest = lab.flow({"a": call()})
+    prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%%FROM flow_definitions%%'"
+    fresh = Ledger.connect(lab.url)
+    try:
+        with fresh.auto() as tx:
+            for _ in range(6):
+                one(tx, "definition", flow="demo")
+        fresh.release_thread()
+        assert fresh.plan(manifest.hash).manifest == manifest
+        with fresh.auto() as tx:
+            assert tx.exec_driver_sql(prepared).scalar() == 1
+    finally:
+        fresh.close()
 
 
 def test_a_connection_that_is_in_the_middle_of_something_is_not_kept(opened: Ledger) -> None:

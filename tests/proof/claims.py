@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.proof.attempts import ends, gives
 from tests.proof.history import Change, History, Place
 from tests.proof.verdict import Violation
 
@@ -34,7 +35,7 @@ def i3_one_completion(history: History) -> Iterator[Violation]:
             yield _wrong("I3", place, f"attempt {attempt} is completed twice", extra)
         for change in completions:
             ended = [one for one in history.at("flow_step_claims", place) if one.xid == change.xid]
-            if not any(_ends(one) and one.old["version"] == change.new["version"] for one in ended):
+            if not any((ends(one) or _passes(one)) and one.old["version"] == change.new["version"] for one in ended):
                 yield _wrong("I3", place, f"attempt {attempt} is completed without ending its own claim", change)
             if not _came_to_its_end(history, place, attempt, change.at):
                 yield _wrong("I3", place, f"attempt {attempt} is completed, and no handler of it had ended", change)
@@ -44,12 +45,9 @@ def i3_one_completion(history: History) -> Iterator[Violation]:
                 yield _wrong("I3", place, "the step succeeds without an attempt that did", change)
 
 
-def _ends(change: Change) -> bool:
-    return (
-        change.op == "update"
-        and "expires_at" in change.old
-        and ("expires_at" not in change.new or change.new["version"] != change.old["version"])
-    )
+def _passes(change: Change) -> bool:
+    """A live claim becomes another one."""
+    return change.op == "update" and gives(change) and "expires_at" in change.old
 
 
 def _came_to_its_end(history: History, place: Place, attempt: int, at: int) -> bool:
@@ -88,7 +86,14 @@ def i4_nothing_from_the_superseded(history: History) -> Iterator[Violation]:
 
 
 def i11_attempts_are_counted(history: History) -> Iterator[Violation]:
-    """I11: failures stay within the policy; the counter never falls but for a release; no back-off ends early."""
+    """I11: failures stay within the policy; the counter never falls but for a release; no back-off ends early; a claim
+    that ends leaves its attempt, or takes it back."""
+    for (run_id, step_key, attempt), changes in history.attempts():
+        for change in changes:
+            if change.op == "delete" and not _counted_down(history, (run_id, step_key), change.xid):
+                yield _wrong(
+                    "I11", (run_id, step_key), f"attempt {attempt} is over, and nothing is known of it", change
+                )
     for place in history.places("flow_steps"):
         for change in history.at("flow_steps", place):
             yield from _counter(history, place, change)
@@ -98,6 +103,13 @@ def i11_attempts_are_counted(history: History) -> Iterator[Violation]:
                     yield _wrong("I11", place, f"its back-off ends {early_ns / 1e6:.0f} ms early", change)
             if change.sets("status", "waiting"):
                 yield from _pause(history, place, change)
+
+
+def _counted_down(history: History, place: Place, xid: int) -> bool:
+    return any(
+        one.xid == xid and one.op == "update" and one.new.get("attempts", 0) < one.old.get("attempts", 0)
+        for one in history.at("flow_steps", place)
+    )
 
 
 def _counter(history: History, place: Place, change: Change) -> Iterator[Violation]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal
 
+from tests.proof.attempts import lives
+
 SECOND: Final = 1_000_000_000
 Row = Mapping[str, Any]
 Place = tuple[str, str]
@@ -219,17 +221,14 @@ class History:
 
     @cached_property
     def _attempts(self) -> Mapping[tuple[str, str, int], list[Change]]:
-        found: dict[tuple[str, str, int], list[Change]] = defaultdict(list)
-        for change in self.of("flow_step_attempts"):
-            found[change.run_id, change.step_key, change.row["attempt"]].append(change)
-        return found
+        return lives(self.changes)
 
     def attempt(self, run_id: str, step_key: str, number: int) -> list[Change]:
-        """The changes of one attempt's row, in order."""
+        """What became of one attempt, in order: see `lives`."""
         return self._attempts.get((run_id, step_key, number), [])
 
     def attempts(self) -> Iterator[tuple[tuple[str, str, int], list[Change]]]:
-        """Every attempt there was, with its changes."""
+        """Every attempt there was, with what became of it."""
         yield from self._attempts.items()
 
     def faults_between(self, from_ns: int, to_ns: int) -> list[Fault]:

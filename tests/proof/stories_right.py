@@ -2,7 +2,7 @@
 
 from tests.proof.history import SECOND, History
 from tests.proof.stories import opened, paying, right, taken_over
-from tests.proof.story import OTHER, Story, call, told
+from tests.proof.story import OTHER, RUN, Story, call, told
 
 
 @right
@@ -128,4 +128,27 @@ def a_message_waits_for_the_end_of_an_outage() -> History:
     story.tick(30)
     story.quiet.append((story.now, story.now + 20 * SECOND))
     story.do("a")
+    return story.end_run().history()
+
+
+@right
+def a_worker_of_the_release_before_writes_the_attempt_at_its_claim() -> History:
+    story = Story({"a": call()}).start()
+    story.claim("a")
+    story.tried("a", "running")
+    token = story.begin("a")
+    story.end(token)
+    story.finish("a", token)
+    return story.end_run().history()
+
+
+@right
+def an_attempt_is_given_back_before_its_handler() -> History:
+    story = Story({"a": call()}).start()
+    story.claim("a")
+    story.commit()
+    story.put("flow_step_claims", (RUN, "a"), expires_at=None)
+    story.set_step("a", attempts=0)
+    story._dispatch("a")
+    story.do("a", OTHER)
     return story.end_run().history()

@@ -106,7 +106,6 @@ def an_attempt_is_given_back_under_its_handler() -> History:
     story.begin("a")
     story.commit()
     story.put("flow_step_claims", (RUN, "a"), expires_at=None)
-    story.drop("flow_step_attempts", (RUN, "a", 1))
     story.set_step("a", attempts=0)
     story._dispatch("a")
     story.do("a", OTHER)
@@ -296,3 +295,15 @@ def a_poisonous_step_goes_on() -> History:
         story.fault("kill", 10)
         story.lose("a")
     return story.history()
+
+
+@wrong("I11")
+def a_lost_attempt_is_forgotten() -> History:
+    story = Story({"a": call()}).start()
+    story.claim("a")
+    story.fault("kill", 10)
+    story.commit()
+    story.put("flow_step_claims", (RUN, "a"), expires_at=None)
+    story._dispatch("a")
+    story.do("a", OTHER)
+    return story.end_run().history()

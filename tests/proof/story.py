@@ -135,15 +135,13 @@ class Story:
         self.messages.append(Message(RUN, key, self.step(key).get("dispatch_no", 1), CHILD, self.tick()))
 
     def claim(self, key: str, owner: str = OWNER, **changes: Any) -> None:
-        """A new claim: version, attempt, RUNNING."""
+        """A new claim: version, attempt, RUNNING. It is the running attempt."""
         self.commit()
         attempt = self.step(key)["attempts"] + 1
         version = self.claim_row(key).get("version", 0) + 1
         self.set_step(key, status="running", attempts=attempt)
         claim = {"owner": owner, "version": version, "attempt": attempt, "expires_at": self.now + LIMITS.lease_ns}
         self.put("flow_step_claims", (RUN, key), run_id=RUN, step_key=key, **{**claim, **changes})
-        facts = {"attempt": attempt, "version": version, "owner": owner, "status": "running"}
-        self.put("flow_step_attempts", (RUN, key, attempt), run_id=RUN, step_key=key, **facts)
 
     def begin(self, key: str, pid: int = CHILD, **changes: Any) -> str:
         """The handler's first line; its token."""
@@ -164,7 +162,12 @@ class Story:
     def over(self, key: str, status: str) -> None:
         """End the claim and the attempt, in the present transaction."""
         self.put("flow_step_claims", (RUN, key), expires_at=None)
-        self.put("flow_step_attempts", (RUN, key, self.step(key)["attempts"]), status=status)
+        self.tried(key, status)
+
+    def tried(self, key: str, status: str) -> None:
+        """The row of the claim's attempt."""
+        facts = {name: self.claim_row(key)[name] for name in ("attempt", "version", "owner")}
+        self.put("flow_step_attempts", (RUN, key, facts["attempt"]), run_id=RUN, step_key=key, status=status, **facts)
 
     def finish(self, key: str, token: str) -> None:
         """The completion."""

@@ -3,7 +3,9 @@
 import base64
 import json
 import uuid
+from typing import Any
 
+import pytest
 import redis
 from pydantic import SecretStr
 
@@ -37,6 +39,25 @@ def test_a_thousand_messages_are_a_handful_of_round_trips(bench: Bench) -> None:
     with client(bench) as connection:
         assert connection.llen("orchestrator:default\x06\x163") == 1001
     assert spent < 300  # the server reads one large pipeline in several pieces
+
+
+def test_messages_sent_one_by_one_share_a_redis_client(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kombu makes one for each, which costs nearly as much as all the rest of sending it."""
+    made: list[int] = []
+    original = redis.Redis.__init__
+
+    def init(self: Any, *args: Any, **options: Any) -> None:
+        made.append(1)
+        original(self, *args, **options)
+
+    monkeypatch.setattr(redis.Redis, "__init__", init)
+    for _ in range(10):
+        assert bench.publisher.publish(dispatches(1))
+    assert bench.publisher.publish(dispatches(20))
+    monkeypatch.undo()
+    with client(bench) as connection:
+        assert connection.llen("orchestrator:default\x06\x163") == 30
+    assert len(made) <= 2
 
 
 def test_a_message_holds_ids_and_a_short_label_only(bench: Bench) -> None:

@@ -100,7 +100,7 @@ class Leader:
         return self.ask_s
 
     def _take(self, ledger: Ledger) -> bool:
-        connection = ledger.engine.connect()
+        connection = ledger.opened()
         try:
             taken = workers.lead(connection, self.silent_s)
         except BaseException:

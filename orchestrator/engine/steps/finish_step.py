@@ -109,7 +109,8 @@ def _general(ledger: Ledger, completion: Completion, tx: Connection | None) -> F
         end = AttemptEnd("succeeded", inputs=done.inputs)
         graph.end_attempt(connection, held.id, lease.step_key, lease.attempt, end)
         graph.put_output(connection, held.id, lease.step_key, done.output)
-        graph.event(connection, held.id, "step.succeeded", lease.step_key, lease.attempt)
+        if not ledger.essential:
+            graph.event(connection, held.id, "step.succeeded", lease.step_key, lease.attempt)
         return advance.after(held, {lease.step_key: StepStatus.SUCCEEDED}, by=completion)
 
     if tx is None:

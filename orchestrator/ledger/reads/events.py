@@ -10,9 +10,9 @@ from orchestrator.ledger.tx import Ledger
 
 
 def of_run(ledger: Ledger, run_id: UUID, after: int = 0, limit: int = 1000) -> list[EventRow]:
-    """The audit of a run, in order, from the event after `after`."""
+    """The audit of a run, in order, from the event after `after`; with what was not kept because it can be derived."""
     with ledger.auto() as tx:
-        rows = run(tx, "events", run_id=run_id, after=after, limit=limit)
+        rows = run(tx, "whole_history" if ledger.essential else "events", run_id=run_id, after=after, limit=limit)
         return [EventRow(row.id, row.at, row.type, row.step_key, row.attempt, row.facts) for row in rows]
 
 

@@ -1,5 +1,5 @@
 -- name: claim
--- Does:  the one door into RUNNING for a dispatched step: new fence version, new attempt.
+-- Does:  the one door into RUNNING for a dispatched step: new fence version, new attempt, which is the claim itself.
 -- In:    run_id, step_key, number (dispatch), owner, lease_for (interval), accepted (manifest hashes; null: any)
 -- Out:   one row; none = the message is a duplicate or stale, the run is halted or over, or of a version that is not accepted
 --        What the step needs comes with it, but for large values: together they may be longer than a value may be, and many
@@ -18,7 +18,7 @@ WITH run AS MATERIALIZED (
     FROM run
    WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = 'ready' AND s.dispatch_no = %(number)s
   RETURNING s.*
-), /*+ claim_given of=step; wait=flow_now() - (SELECT ready_at FROM step) */, begun AS (
+), /*+ claim_given of=step */, begun AS (
   UPDATE flow_runs r
      SET status = 'running', started_at = COALESCE(r.started_at, flow_now())
     FROM claimed
@@ -27,8 +27,8 @@ WITH run AS MATERIALIZED (
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT %(run_id)s, 'run.started', NULL, NULL FROM begun
-  UNION ALL
-  SELECT %(run_id)s, 'step.started', %(step_key)s, claimed.attempt FROM claimed
+  [[UNION ALL
+  SELECT %(run_id)s, 'step.started', %(step_key)s, claimed.attempt FROM claimed]]
 )
 SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.priority, step.loop_index, step.item,
        claimed.version, claimed.attempt, claimed.expires_at, claimed.stop_at,

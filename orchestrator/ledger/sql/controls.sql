@@ -37,9 +37,6 @@ WITH run AS MATERIALIZED (
   SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
 ), fence AS (
   /*+ claim_ended from=FROM run; which=/*+ own_claim */ */
-), attempt AS (
-  DELETE FROM flow_step_attempts a USING fence
-   WHERE a.run_id = fence.run_id AND a.step_key = fence.step_key AND a.attempt = fence.attempt
 ), step AS (
   UPDATE flow_steps s
      SET (/*+ ready_columns */) = (/*+ made_ready when=TRUE; otherwise=NULL; number=s.dispatch_no; limit=s.queue_timeout */),

@@ -100,9 +100,10 @@ UPDATE flow_step_dispatches d
 RETURNING d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority;
 
 -- name: confirm
--- Does:  notes that the broker took the first message of each dispatch.
+-- Does:  notes that the broker took the first message of each dispatch that is still waiting to be claimed: nobody asks about others.
 -- In:    run_ids, step_keys, numbers
 UPDATE flow_step_dispatches d
    SET published_at = flow_now(), publish_count = 1
   FROM unnest(%(run_ids)s::uuid[], %(step_keys)s::text[], %(numbers)s::int[]) AS t(run_id, step_key, number)
+  JOIN flow_steps s ON s.run_id = t.run_id AND s.step_key = t.step_key AND s.dispatch_no = t.number AND s.queued
  WHERE d.run_id = t.run_id AND d.step_key = t.step_key AND d.dispatch_no = t.number AND d.published_at IS NULL;

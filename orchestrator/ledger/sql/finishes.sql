@@ -7,30 +7,27 @@ fence AS (
      SET status = 'succeeded', ended_at = flow_now()
     FROM fence
    WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = 'running'
-  RETURNING s.loop_key, fence.attempt
+  RETURNING fence.*, s.ready_at, s.ended_at
 ), output AS (
   INSERT INTO flow_outputs (run_id, step_key, output)
   SELECT %(run_id)s, %(step_key)s, %(output)s::json FROM done
   ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
 ), attempt AS (
-  UPDATE flow_step_attempts a
-     SET status = 'succeeded', ended_at = flow_now(), inputs = %(inputs)s::json
-    FROM done
-   WHERE a.run_id = %(run_id)s AND a.step_key = %(step_key)s AND a.attempt = done.attempt
+  /*+ attempt_ended of=done; at=ended_at; status='succeeded'; columns=inputs; values=%(inputs)s::json */
 )
 
 -- part: followed
 -- The next step's claim or dispatch, with its events. `next` holds the step after its counter went down.
-/*+ claim_given of=next WHERE status = 'running'; wait=interval '0' */, sent AS (
+/*+ claim_given of=next WHERE status = 'running' */, sent AS (
   /*+ dispatched of=next WHERE status = 'ready' */
-), event AS (
+)[[, event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done
   UNION ALL
   SELECT %(run_id)s, 'step.started', step_key, attempt FROM claimed
   UNION ALL
   SELECT %(run_id)s, 'step.dispatched', step_key, NULL FROM next WHERE status = 'ready'
-)
+)]]
 
 -- part: next_facts
 next.step_key AS next_key, next.status AS next_status, next.dispatch_no, next.task, next.queue, next.priority,
@@ -79,7 +76,7 @@ WITH run AS MATERIALIZED (
   RETURNING r.id, r.status, r.sinks_open, r.controlled
 ), ended AS (
   SELECT id, status, controlled FROM counted WHERE sinks_open = 0
-), /*+ run_ended of=ended; before=SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done UNION ALL */
+), /*+ run_ended of=ended; before=[[SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done UNION ALL]] */
 SELECT done.attempt, ended.status AS run_status FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN ended ON TRUE;
 
 -- name: finish_child
@@ -115,8 +112,8 @@ SELECT done.attempt, /*+ next_facts */,
 -- Does:  tells, after a commit whose outcome is unknown, whether this very attempt was recorded, and by whom.
 -- In:    run_id, step_key, attempt
 SELECT a.status, a.version, a.owner, r.status AS run_status
-  FROM flow_step_attempts a JOIN flow_runs r ON r.id = a.run_id
- WHERE a.run_id = %(run_id)s AND a.step_key = %(step_key)s AND a.attempt = %(attempt)s;
+  FROM /*+ attempts_of step=%(step_key)s */ AS a JOIN flow_runs r ON r.id = %(run_id)s
+ WHERE a.attempt = %(attempt)s;
 
 -- name: undelivered
 -- Does:  the dispatches that a finish whose outcome was unknown inserted, and that no message is known for: rows that the

@@ -22,11 +22,15 @@ SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, contr
   AND c.owner = COALESCE(%(owner)s, c.owner) AND (NOT %(expired)s OR c.expires_at < flow_now()) */;
 
 -- name: end_attempt
+-- Does:  writes down how the attempt of a claim ended, right after the claim.
 -- In:    run_id, step_key, attempt, status, error_type, error_message, error_traceback, inputs
-UPDATE flow_step_attempts
-   SET status = %(status)s, ended_at = flow_now(), error_type = %(error_type)s, error_message = %(error_message)s,
-       error_traceback = %(error_traceback)s, inputs = %(inputs)s::json
- WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND attempt = %(attempt)s;
+WITH ended AS MATERIALIZED (
+  SELECT c.*, s.ready_at FROM flow_step_claims c JOIN flow_steps s USING (run_id, step_key)
+   WHERE c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.attempt = %(attempt)s
+)
+/*+ attempt_ended of=ended; at=flow_now(); status=%(status)s; columns=error_type, error_message, error_traceback, inputs;
+  values=%(error_type)s, %(error_message)s, %(error_traceback)s, %(inputs)s::json */
+/*+ or_written_before */;
 
 -- name: end_step
 -- In:    run_id, step_key, status, reason, failed (0 or 1), crashed (0 or 1), from_states
@@ -60,9 +64,9 @@ WITH step AS (
   RETURNING run_id, step_key, dispatch_no, task, queue, priority
 ), dispatch AS (
   /*+ dispatched of=step */
-), event AS (
+)[[, event AS (
   INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step
-)
+)]]
 SELECT * FROM step;
 
 -- name: predecessors_ended
@@ -104,10 +108,10 @@ WITH next AS (
      SET status = 'running', ready_at = NULL, /*+ taken when=TRUE */
    WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = 'blocked'
   RETURNING s.*
-), /*+ claim_given of=next; wait=interval '0' */, event AS (
+), /*+ claim_given of=next */[[, event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT %(run_id)s, 'step.started', step_key, attempt FROM claimed
-)
+)]]
 SELECT /*+ next_facts */ FROM next LEFT JOIN claimed ON TRUE;
 
 -- name: take_time

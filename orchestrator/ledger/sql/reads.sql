@@ -41,13 +41,12 @@ SELECT s.step_key, /*+ kind */ AS kind, s.type, s.task, s.loop_key, s.loop_index
        CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
        CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,
        a.error_type, a.error_message, a.started_at AS tried_at, a.ended_at AS tried_until,
-       (SELECT sum(COALESCE(w.ended_at, flow_now()) - w.started_at) FROM flow_step_attempts w
-         WHERE w.run_id = %(run_id)s AND w.step_key = s.step_key) AS worked
+       (SELECT sum(COALESCE(w.ended_at, flow_now()) - w.started_at) FROM /*+ attempts_of step=s.step_key */ AS w) AS worked
   FROM flow_steps s
   LEFT JOIN LATERAL (SELECT expires_at, progress, owner FROM flow_step_claims
                       WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS c ON TRUE
-  LEFT JOIN LATERAL (SELECT error_type, error_message, started_at, ended_at FROM flow_step_attempts
-                      WHERE run_id = %(run_id)s AND step_key = s.step_key AND attempt = s.attempts OFFSET 0) AS a ON TRUE
+  LEFT JOIN LATERAL (SELECT error_type, error_message, started_at, ended_at FROM /*+ attempts_of step=s.step_key */ AS t
+                      WHERE attempt = s.attempts OFFSET 0) AS a ON TRUE
  WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s);
 
 -- name: count_children
@@ -70,12 +69,42 @@ SELECT step_key FROM flow_steps
 SELECT id, at, type, step_key, attempt, facts FROM flow_events
  WHERE run_id = %(run_id)s AND id > %(after)s ORDER BY id LIMIT %(limit)s;
 
+-- name: whole_history
+-- Does:  what `events` does where only essential ones are kept: starts, successes and dispatches that were not written are derived
+--        from attempts, claims and dispatches. A dispatch that was written is known by its moment: its event has no number. A run
+--        begins by the statement that claims its first step, a moment later.
+-- In:    run_id, after (an `id` of this statement), limit
+-- Out:   as `events`; `id` is the time in microseconds. Those of the last moment are never parted: a page may be longer.
+WITH told AS MATERIALIZED (
+  SELECT at, type, step_key, attempt, facts FROM flow_events WHERE run_id = %(run_id)s
+), known AS (
+  SELECT a.started_at AS at, 'step.started' AS type, s.step_key, a.attempt
+    FROM flow_steps s, LATERAL /*+ attempts_of step=s.step_key */ AS a WHERE s.run_id = %(run_id)s AND s.attempts > 0
+  UNION ALL
+  SELECT ended_at, 'step.succeeded', step_key, attempt
+    FROM flow_step_attempts WHERE run_id = %(run_id)s AND status = 'succeeded'
+  UNION ALL
+  SELECT created_at, 'step.dispatched', step_key, NULL FROM flow_step_dispatches WHERE run_id = %(run_id)s
+), moment AS (
+  SELECT (EXTRACT(epoch FROM at) * 1000000)::bigint AS id, at, type, step_key, attempt, facts
+    FROM (SELECT CASE WHEN type = 'run.started'
+                      THEN LEAST(at, (SELECT min(at) FROM known WHERE type = 'step.started') - interval '1 microsecond')
+                      ELSE at END AS at, type, step_key, attempt, facts FROM told
+          UNION ALL
+          SELECT at, type, step_key, attempt, NULL FROM known k
+           WHERE NOT EXISTS (SELECT FROM told t WHERE t.type = k.type AND t.step_key = k.step_key AND t.attempt = k.attempt)
+             AND NOT EXISTS (SELECT FROM told t
+                              WHERE k.attempt IS NULL AND t.type = k.type AND t.step_key = k.step_key
+                                AND t.at BETWEEN k.at - interval '1 second' AND k.at + interval '1 second')) AS h
+)
+SELECT id, at, type, step_key, attempt, facts FROM moment WHERE id > %(after)s ORDER BY id FETCH FIRST (%(limit)s) ROWS WITH TIES;
+
 -- name: attempts
 -- Does:  the last attempts of a step, the newest first.
 -- In:    run_id, step_key, before (an attempt's number; null: all), limit
 SELECT attempt, version, owner, status, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at
-  FROM flow_step_attempts
- WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND attempt < COALESCE(%(before)s::int, 2147483647)
+  FROM /*+ attempts_of step=%(step_key)s */ AS a
+ WHERE attempt < COALESCE(%(before)s::int, 2147483647)
  ORDER BY attempt DESC LIMIT %(limit)s;
 
 -- name: deploys_of

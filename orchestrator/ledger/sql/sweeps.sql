@@ -13,13 +13,15 @@ EXISTS (SELECT FROM flow_workers w WHERE w.id = substring(c.owner FROM '^(.*)/')
 -- deploy.
 ended AS (
   /*+ claim_ended from=FROM lost; which=c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version */
+), tried AS (
+  SELECT ended.*, lost.deploy, s.ready_at
+    FROM ended JOIN lost USING (run_id, step_key),
+         LATERAL (SELECT ready_at FROM flow_steps WHERE run_id = ended.run_id AND step_key = ended.step_key OFFSET 0) AS s
 ), attempt AS (
-  UPDATE flow_step_attempts a
-     SET status = CASE WHEN lost.deploy THEN 'released' ELSE 'crashed' END, ended_at = flow_now(), error_type = 'WorkerLost',
-         error_message = CASE WHEN lost.deploy THEN 'its worker was told to stop, and ended before it'
-                              ELSE 'the worker died, or could not renew its lease' END
-    FROM ended JOIN lost USING (run_id, step_key)
-   WHERE a.run_id = ended.run_id AND a.step_key = ended.step_key AND a.attempt = ended.attempt
+  /*+ attempt_ended of=tried; at=flow_now(); status=CASE WHEN deploy THEN 'released' ELSE 'crashed' END; columns=error_type, error_message;
+    values='WorkerLost', CASE WHEN deploy THEN 'its worker was told to stop, and ended before it'
+                              ELSE 'the worker died, or could not renew its lease' END */
+  /*+ or_written_before */
 ), step AS (
   UPDATE flow_steps s
      SET (/*+ ready_columns */) = (/*+ made_ready when=TRUE; otherwise=NULL; number=s.dispatch_no; limit=s.queue_timeout */),
@@ -32,8 +34,8 @@ ended AS (
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT run_id, CASE WHEN deploy THEN 'step.released' ELSE 'step.lease_expired' END, step_key, attempt FROM step
-  UNION ALL
-  SELECT run_id, 'step.dispatched', step_key, NULL FROM step
+  [[UNION ALL
+  SELECT run_id, 'step.dispatched', step_key, NULL FROM step]]
 )
 
 -- name: requeue_expired
@@ -134,9 +136,9 @@ WITH page AS MATERIALIZED (
   RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority
 ), dispatch AS (
   /*+ dispatched of=step */
-), event AS (
+)[[, event AS (
   INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step
-)
+)]]
 SELECT run_id, step_key, dispatch_no, task, queue, priority, NULL::float AS next_s FROM step
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL,

@@ -1,5 +1,7 @@
 -- Each move of a step, a claim or a run is written here once, as a part of every statement that makes it. What a feature adds to a
 -- move, it adds here. Nothing is added to `finish_mid` and `finish_child` but through these parts.
+-- What stands in [[ ]], in any statement, writes events that `whole_history` can derive. It is left out where only essential ones
+-- are kept.
 
 -- part: ready_columns
 status, queued, dispatch_no, ready_at, queue_deadline
@@ -22,9 +24,9 @@ SELECT run_id, step_key, dispatch_no, task, queue, priority FROM {of}
 attempts = s.attempts + ({when})::int, started_at = CASE WHEN {when} THEN COALESCE(s.started_at, flow_now()) ELSE s.started_at END
 
 -- part: claim_given
--- The claim of each step that was taken, at the next fence version, and its attempt. A step without a row in `claimed` has a live
--- claim of somebody else: the statement refuses that.
--- In:    of (those steps), wait (how long they were READY); parameters: run_id, owner, lease_for
+-- The claim of each step that was taken, at the next fence version. It is the running attempt: `attempt_ended` writes that down. A
+-- step without a row in `claimed` has a live claim of somebody else: the statement refuses that.
+-- In:    of (those steps); parameters: run_id, owner, lease_for
 claimed AS (
   INSERT INTO flow_step_claims AS c (run_id, step_key, owner, version, attempt, claimed_at, renewed_at, expires_at, stop_at)
   SELECT run_id, step_key, %(owner)s, 1, attempts, flow_now(), flow_now(), flow_now() + %(lease_for)s, flow_now() + timeout
@@ -34,9 +36,6 @@ claimed AS (
          renewed_at = excluded.renewed_at, expires_at = excluded.expires_at, stop_at = excluded.stop_at, progress = NULL
    WHERE c.expires_at IS NULL OR c.expires_at < flow_now()
   RETURNING c.step_key, c.version, c.attempt, c.expires_at, c.stop_at
-), tried AS (
-  INSERT INTO flow_step_attempts (run_id, step_key, attempt, version, owner, queue_wait)
-  SELECT %(run_id)s, step_key, attempt, version, %(owner)s, {wait} FROM claimed
 )
 
 -- part: claim_ended
@@ -46,11 +45,34 @@ UPDATE flow_step_claims c
    SET expires_at = NULL
  {from}
  WHERE {which} AND c.expires_at IS NOT NULL
-RETURNING c.run_id, c.step_key, c.attempt, c.version
+RETURNING c.run_id, c.step_key, c.attempt, c.version, c.owner, c.claimed_at
 
 -- part: own_claim
 -- The caller's own, at the version it was given.
 c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.version = %(version)s AND c.owner = %(owner)s
+
+-- part: attempt_ended
+-- The attempt of a claim that ended, written once. A step that was handed on was never READY, and waited for nobody.
+-- In:    of (claims that ended, with the `ready_at` of their steps), at, status, columns and values (what else is known of it)
+INSERT INTO flow_step_attempts (run_id, step_key, attempt, version, owner, started_at, queue_wait, ended_at, status, {columns})
+SELECT run_id, step_key, attempt, version, owner, claimed_at, COALESCE(claimed_at - ready_at, '0'), {at}, {status}, {values}
+  FROM {of}
+
+-- part: or_written_before
+-- For a claim of any owner: a worker of the release before wrote the attempt at the claim.
+ON CONFLICT (run_id, step_key, attempt) DO UPDATE
+   SET status = excluded.status, ended_at = excluded.ended_at, inputs = excluded.inputs, error_type = excluded.error_type,
+       error_message = excluded.error_message, error_traceback = excluded.error_traceback
+
+-- part: attempts_of
+-- The attempts of a step, the running one too: that is its live claim, whatever a worker of the release before wrote at it.
+-- In:    step (its key); parameter: run_id
+(SELECT attempt, version, owner, status::text, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at
+   FROM flow_step_attempts WHERE run_id = %(run_id)s AND step_key = {step} AND ended_at IS NOT NULL
+  UNION ALL
+ SELECT held.attempt, version, owner, 'running', NULL, NULL, NULL, NULL, COALESCE(claimed_at - own.ready_at, '0'), claimed_at, NULL
+   FROM flow_step_claims held JOIN flow_steps own USING (run_id, step_key)
+  WHERE run_id = %(run_id)s AND step_key = {step} AND expires_at IS NOT NULL)
 
 -- part: run_ended
 -- What hangs on the end of a run.
