@@ -8,7 +8,7 @@ _PATIENCE_S: Final = 10.0
 
 
 class LedgerClock:
-    """Follows the monotonic clock from the last time that the ledger told. Safe to use from several threads."""
+    """Follows the monotonic clock from the last time that the ledger gave. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._made = monotonic()
@@ -20,11 +20,11 @@ class LedgerClock:
 
     @property
     def is_set(self) -> bool:
-        """Whether `now` can be used: it was told, or we have waited for that for long enough."""
+        """Whether `now` can be used: the ledger gave its time, or we have waited long enough for it."""
         return self._told is not None or monotonic() - self._made > _PATIENCE_S
 
     def now(self) -> datetime:
-        """The ledger's time; before it was told, that of this host."""
+        """The ledger's time; until it is known, that of this host."""
         told = self._told
         if told is None:
             return datetime.now(UTC)

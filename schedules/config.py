@@ -9,7 +9,8 @@ from orchestrator.settings import Settings, mask_url
 def beat_config(settings: Settings) -> dict[str, Any]:
     """The part of `app.conf` that is about beat and RedBeat.
 
-    The URL has no password here, because Celery prints what it does not know; the scheduler makes its own client.
+    The URL has no password here, because Celery prints settings that it does not know; the scheduler makes its own
+    client.
     """
     return {
         "beat_scheduler": "orchestrator.schedules.beat:LedgerScheduler",

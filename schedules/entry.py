@@ -73,7 +73,7 @@ class TimedSchedule(BaseSchedule):  # type: ignore[misc]
 
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> Self:
-        """The same again."""
+        """Back from that form."""
         rule = (Cron if given["rule"] == "cron" else Every)(**given["of"])
         bounds = (datetime.fromisoformat(given[name]) if given[name] else None for name in ("start", "end"))
         return cls(Timing(rule, timedelta(seconds=given["jitter_s"]), *bounds), given["identity"])
@@ -91,7 +91,7 @@ class _Decoder(RedBeatJSONDecoder):  # type: ignore[misc]
 
 @lru_cache(maxsize=20_000)
 def _decoded(text: str) -> dict[str, Any]:
-    """Definitions change rarely, and each is read at every tick."""
+    """Cached: definitions change rarely, and each is read at every tick."""
     found: dict[str, Any] = json.loads(text, cls=_Decoder)
     return found
 
@@ -123,7 +123,7 @@ class LedgerEntry(RedBeatSchedulerEntry):  # type: ignore[misc]
         """
         found, known = dict(cls.decode_definition(definition)), cls.decode_meta(meta)
         if not isinstance(found["schedule"], TimedSchedule):
-            raise TypeError("it is no entry of ours")
+            raise TypeError("it is not an entry of ours")
         entry = cls(app=app, **found)
         entry.last_run_at = known["last_run_at"]
         entry.total_run_count = known.get("total_run_count") or 0

@@ -42,7 +42,7 @@ def send(app: Celery, hints: Sequence[Hint], key_prefix: str) -> None:
             with producer.batch(max_size=_BATCH):
                 for one in hints[start : start + _BATCH]:
                     _put(app, producer, one)
-        # By its full name: kombu adds the prefix to the commands that it uses itself, and to no others.
+        # By its full name: kombu adds the prefix only to the commands that it uses itself.
         producer.channel.client.ltrim(f"{key_prefix}{QUEUE}", 0, KEPT - 1)
 
 
@@ -67,15 +67,15 @@ def _put(app: Celery, producer: Any, one: Hint) -> None:
 
 
 class Inbox:
-    """Takes the messages of ticks from the broker, over a connection of its own: workers that are full of long steps
-    take none of the others."""
+    """Takes the messages of ticks from the broker, over a connection of its own: a worker that is full of long steps
+    takes no messages over the other one."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._connection: Any = None
 
     def take(self, wait_s: float, limit: int = 500) -> list[Hint]:
-        """Wait for a message, and take those behind it too. What is no tick is dropped.
+        """Wait for a message, and take those behind it too. Anything that is not a tick is dropped.
 
         Raises what the broker's client raises; the next call connects anew.
         """

@@ -57,7 +57,7 @@ def _put(row: MirrorRow, found: Found | None, now: datetime) -> Put | None:
     if found is None or found.version != row.version:
         return Put(row)
     assert row.due_at is not None
-    # A tick that is due was announced, or will be at once: then the entry is ahead of the ledger, rightly.
+    # A tick that is due was announced, or will be at once: the entry is then rightly ahead of the ledger.
     if row.due_at <= now or abs(found.score - row.due_at.timestamp()) <= _SAME_S:
         return None
     return Put(row, found.score)

@@ -68,7 +68,7 @@ return #KEYS - 2
 
 
 def _pages(items: Iterable[T]) -> Iterator[list[T]]:
-    """Scripts stop the server for as long as they run, and Lua counts its arguments."""
+    """A page at a time: scripts stop the server while they run, and Lua limits the number of arguments."""
     listed = list(items)
     for start in range(0, len(listed), _PAGE):
         yield listed[start : start + _PAGE]
@@ -178,7 +178,7 @@ class Store:
         """Store when these fire next.
 
         Raises:
-            LockLost: somebody else does.
+            LockLost: another beat has the lock.
         """
         for some in _pages(due):
             args = [part for one in some for part in (one.version, one.entry.meta, repr(one.entry.score))]
@@ -211,7 +211,7 @@ class Store:
         """Write what is new, remove what is gone.
 
         Raises:
-            LockLost: somebody else does.
+            LockLost: another beat has the lock.
         """
         for some in _pages(changes.puts):
             written = [one for put in some if (one := self._fields(put)) is not None]

@@ -29,7 +29,7 @@ class Shared:
         return self._memory[0] != 0
 
     def stop(self) -> None:
-        """Begin: nothing new is claimed from now on. Fit for a signal handler."""
+        """Begin it: nothing new is claimed from now on. Safe in a signal handler."""
         self._memory[0] = 1
 
     def enter(self, slot: int, pid: int, lease: Lease) -> None:

@@ -120,7 +120,8 @@ class WorkerState:
 
     @property
     def owner(self) -> str:
-        """Who claims: one name per thread of execution, so that a re-read claim is certainly one's own."""
+        """The name under which this thread claims: one per thread of execution, so that a re-read claim is surely its
+        own."""
         pid = os.getpid()
         if pid != self.main_pid:
             return f"{self.worker_id}/{pid}"
@@ -163,7 +164,7 @@ class WorkerState:
 
 
 def new_worker_id() -> str:
-    """host/pid/random: a restarted process, even one with the same pid, is somebody else."""
+    """host/pid/random: a restarted process, even one with the same pid, is a different worker."""
     return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 

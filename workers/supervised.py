@@ -38,11 +38,11 @@ class Supervised(threading.Thread):
         self._failures = 0
 
     def nudge(self) -> None:
-        """Do not wait for the pause to end."""
+        """End the pause now."""
         self._wake.set()
 
     def end(self) -> None:
-        """Stop after the call under way."""
+        """Stop after the current call."""
         self._ended = True
         self._wake.set()
 

@@ -1,4 +1,4 @@
-"""Going through many rows, a transaction for each or for some: what is wrong with one is in nobody's way."""
+"""Going through many rows, a transaction for each or for some: a bad row does not hold up the others."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -15,8 +15,8 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T, R]):
-    """How far it came. `done`: what came of each piece that made progress. `left`: what the loss of the database left
-    over; `error`: the last one that it gave."""
+    """How far it got. `done`: what came of each piece that made progress. `left`: what the loss of the database left
+    over; `error`: the last error of the database."""
 
     done: tuple[R, ...]
     left: tuple[T, ...] = ()
@@ -35,8 +35,8 @@ def run_batches(
 ) -> Batch[T, R]:
     """Do `work`, a transaction, for each piece; it gives None when that was no progress.
 
-    A piece that fails is done again in halves, down to the one row that is guilty, which `failed` is told. A lost
-    database ends it: what was committed is told.
+    A piece that fails is done again in halves, down to the one row that is to blame, for which `failed` is called. A
+    lost database ends it: what was committed is returned.
 
     Raises:
         DBAPIError: the database was lost before there was any progress.

@@ -1,4 +1,4 @@
-"""The worker registry: who is there, what they can run."""
+"""The worker registry: which workers there are, and what they can run."""
 
 from orchestrator.core.facts import WorkerInfo
 from orchestrator.ledger import workers
@@ -12,13 +12,13 @@ def hello(ledger: Ledger, info: WorkerInfo) -> None:
 
 def seen(ledger: Ledger, worker_id: str, *, consuming: bool, stopping: bool = False) -> bool:
     """It is still there; `consuming` when its probe came back, `stopping` when it was told to stop: what it leaves
-    behind then is no crash. False: say hello again."""
+    behind then does not count as a crash. False: say hello again."""
     with ledger.auto() as tx:
         return workers.seen(tx, worker_id, consuming=consuming, stopping=stopping)
 
 
 def refuse(ledger: Ledger, worker_id: str, pair: str, why: str) -> None:
-    """It takes no steps of a task in one version of its flow (`task@manifest hash`): its code does not fit."""
+    """It does not take steps of a task in one version of its flow (`task@manifest hash`): its code does not fit."""
     with ledger.auto() as tx:
         workers.refuse(tx, worker_id, pair, why)
 

@@ -11,7 +11,7 @@ from orchestrator.core.facts import Dispatch
 from orchestrator.ledger.rows import dispatches, one, run, under
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """How far a walk through rows in the order of their times has come."""
 
     at: str
@@ -34,7 +34,7 @@ class LossLimits(NamedTuple):
         return bool(row.deploys >= self.deploy_limit if row.deploy else row.crashes >= self.crash_limit)
 
 
-START: Final = Place("-infinity", UUID(int=0), "")
+START: Final = Position("-infinity", UUID(int=0), "")
 
 
 def requeue_expired(tx: Connection, page: int, limits: LossLimits) -> Sequence[Row[Any]]:
@@ -42,9 +42,9 @@ def requeue_expired(tx: Connection, page: int, limits: LossLimits) -> Sequence[R
     return run(tx, "requeue_expired", page=page, **limits._asdict()).all()
 
 
-def expired(tx: Connection, page: int, place: Place, limits: LossLimits) -> Sequence[Row[Any]]:
+def expired(tx: Connection, page: int, position: Position, limits: LossLimits) -> Sequence[Row[Any]]:
     """Claims whose lease ran out, of steps that may not run again."""
-    return run(tx, "expired", page=page, **limits._asdict(), **place.values()).all()
+    return run(tx, "expired", page=page, **limits._asdict(), **position.values()).all()
 
 
 def held_by(tx: Connection, owner: str, page: int, *, stopping: bool) -> Sequence[Row[Any]]:
@@ -88,9 +88,9 @@ def due(tx: Connection, page: int) -> tuple[tuple[Dispatch, ...], float | None]:
     return dispatches([tuple(row)[:6] for row in found]), last.next_s
 
 
-def past_deadline(tx: Connection, page: int, place: Place) -> Sequence[Row[Any]]:
+def past_deadline(tx: Connection, page: int, position: Position) -> Sequence[Row[Any]]:
     """Open runs past their deadline that nothing stopped yet."""
-    return run(tx, "past_deadline", page=page, **place.values()).all()
+    return run(tx, "past_deadline", page=page, **position.values()).all()
 
 
 def still_late(tx: Connection, run_id: UUID) -> bool:
@@ -98,9 +98,9 @@ def still_late(tx: Connection, run_id: UUID) -> bool:
     return one(tx, "still_late", run_id=run_id) is not None
 
 
-def past_queue_deadline(tx: Connection, page: int, place: Place) -> Sequence[Row[Any]]:
+def past_queue_deadline(tx: Connection, page: int, position: Position) -> Sequence[Row[Any]]:
     """Ready steps that nobody claimed in time."""
-    return run(tx, "past_queue_deadline", page=page, **place.values()).all()
+    return run(tx, "past_queue_deadline", page=page, **position.values()).all()
 
 
 def still_ready(tx: Connection, run_id: UUID, step_key: str, number: int) -> Row[Any] | None:
@@ -108,6 +108,6 @@ def still_ready(tx: Connection, run_id: UUID, step_key: str, number: int) -> Row
     return one(tx, "still_ready", run_id=run_id, step_key=step_key, number=number)
 
 
-def overrun(tx: Connection, owner: str, page: int, place: Place) -> Sequence[Row[Any]]:
+def overrun(tx: Connection, owner: str, page: int, position: Position) -> Sequence[Row[Any]]:
     """Live claims of a worker past their step timeout or their run's grace."""
-    return run(tx, "overrun", owner=owner, prefix=under(owner), page=page, **place.values()).all()
+    return run(tx, "overrun", owner=owner, prefix=under(owner), page=page, **position.values()).all()

@@ -68,7 +68,7 @@ def test_the_tour_goes_as_it_is_written(shop: Path, dev: Dev) -> None:
     watching = given(shop, line("orchestrator run watch"), run_id=run_id)
     explain = line("orchestrator run explain")
     sentence = eventually(
-        lambda: re.match(r"Step charge runs since .*", said(given(shop, explain, run_id=run_id))), timeout=60
+        lambda: re.match(r"Step charge has been running for .*", said(given(shop, explain, run_id=run_id))), timeout=60
     )
     assert "attempt 1" in sentence[0]
     (pid,) = dev.info["pids"]["workers"]

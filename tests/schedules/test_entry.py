@@ -88,5 +88,5 @@ def test_what_is_not_ours_is_refused(app: App) -> None:
     definition = json.dumps(
         {"name": "a", "task": "b", "schedule": {"__type__": "interval", "every": 5, "relative": False}}
     )
-    with pytest.raises(TypeError, match="no entry of ours"):
+    with pytest.raises(TypeError, match="not an entry of ours"):
         LedgerEntry.read(app, definition, None)

@@ -63,7 +63,7 @@ def make_app(settings: Settings, flows: Mapping[str, AnyFlow] | None = None) -> 
 
 
 def add_flows(app: Celery, flows: Mapping[str, AnyFlow]) -> None:
-    """Register a task per step type, and consume the queues these flows name."""
+    """Register a task per step type, and consume the queues that these flows name."""
     state = state_of(app)
     state.flows = dict(flows)
     register(app, flows.values())
@@ -115,14 +115,14 @@ def _before_start(sender: Any = None, **_: Any) -> None:
         StepTask.send_events = True
     os.register_at_fork(after_in_child=_forget_signals)
     state = state_of(sender.app)
-    logs.setup(getattr(sender, "loglevel", None) or "INFO")  # Celery does so later, and what follows has things to say
+    logs.setup(getattr(sender, "loglevel", None) or "INFO")  # Celery does so later, and what follows logs already
     with exit_with_message():
         prepare(state.settings, state.flows, state.worker_id)
     _introduce(sender, state)
 
 
 def _forget_signals() -> None:
-    """A process that a handler forks is no worker: with the worker's own handlers, SIGTERM would not end it, and
+    """A process that a handler forks is not a worker: with the worker's own handlers, SIGTERM would not end it, and
     `multiprocessing` waits for that. Pool children set up their own afterwards."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if callable(signal.getsignal(number)):
@@ -193,7 +193,7 @@ def default_app() -> Celery:
     if not _started_by_celery():
         return make_app(Settings.from_env(os.environ))
     with exit_with_message():
-        if "flower" in sys.argv:  # its own defaults switch events on in every worker, and let anybody stop one
+        if "flower" in sys.argv:  # Flower's own defaults switch events on in every worker, and let anybody stop one
             for name, value in FLOWER_DEFAULTS.items():
                 os.environ.setdefault(f"FLOWER_{name.upper()}", value)
         return make_app(Settings.from_env(os.environ))

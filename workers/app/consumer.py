@@ -36,7 +36,7 @@ class StepConsumer(Consumer):  # type: ignore[misc]
 
     def on_close(self) -> None:
         """The connection was lost, or the worker stops. After a loss Celery drops what it took and did not start:
-        nobody may give that back at the end, when other messages have long done its work."""
+        that must not be given back at the end, when other messages have long done its work."""
         super().on_close()
         state = state_of(self.app)
         if not state.stopping:
@@ -44,7 +44,7 @@ class StepConsumer(Consumer):  # type: ignore[misc]
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
         """A step whose handler this worker does not have, or somebody else's message. Celery would drop it, again and
-        again, while a worker that has the handler waits beside."""
+        again, while a worker that has the handler sits idle."""
         task = message.headers.get("task")
         try:
             args, _, _ = message.decode()

@@ -1,4 +1,4 @@
-"""How a program of ours ends when it cannot start."""
+"""How one of our programs ends when it cannot start."""
 
 import sys
 from types import TracebackType

@@ -1,4 +1,4 @@
-"""The places a worker has for messages it took from Redis: none is lost with a connection."""
+"""The prefetch slots of a worker, for messages that it took from Redis: none is lost with a connection."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,9 +23,9 @@ class PrefetchGuard(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def keep(qos: Any) -> None:
-    """From now on a message whose acknowledgement fails gives up its place all the same.
+    """From now on a message whose acknowledgement fails gives up its slot all the same.
 
-    With acknowledgements emulated, kombu goes on counting it. A worker that lost as many as it has places takes nothing
+    With acknowledgements emulated, kombu goes on counting it. A worker that lost as many as it has slots takes nothing
     more, for ever: it asks Redis for nothing, so it does not see that the connection is gone, and it looks busy. The
     message may come once more; the claim suppresses it.
 
@@ -51,7 +51,7 @@ def _freeing(qos: Any, act: Callable[..., None]) -> Callable[..., None]:
 
 
 def _while_it_works(qos: Any) -> Callable[[], list[tuple[BaseException, Any]]]:
-    """`restore_unacked` that gives up at the first failure, and has nothing to say to who writes the file."""
+    """`restore_unacked` that gives up at the first failure, and leaves kombu nothing to write to its file."""
 
     def restore() -> list[tuple[BaseException, Any]]:
         qos._flush()

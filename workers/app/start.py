@@ -31,7 +31,7 @@ def prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str = "
     """Migrate (or check) the schema and register the flows. Waits up to a minute for the database.
 
     Raises:
-        Unavailable: the database stayed away, is too old or behind; or it, or the broker, will not have us.
+        Unavailable: the database stayed away, is too old or behind; or it, or the broker, refuses us.
         SettingsInvalid: a file of the broker's TLS options cannot be read.
     """
     _check_broker(settings)

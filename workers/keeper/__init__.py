@@ -1,1 +1,1 @@
-"""What a worker's main process does beside consuming: it moves what nobody moves."""
+"""What a worker's main process does besides consuming: it moves what nobody else moves."""

@@ -1,4 +1,4 @@
-"""The pool children of a worker, seen from its main process: who died, and whom to end."""
+"""The pool children of a worker, seen from its main process: which have died, and which to end."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ def _is_dead(pid: int) -> bool:
 def _kill_with_programs(pid: int) -> None:
     """End a child and every process below it: a program that a handler waits for would go on, beside its next attempt.
 
-    The child is stopped first, so that it starts nothing more. A program that has left for init is not found.
+    The child is stopped first, so that it starts nothing more. A program that was re-parented to init is not found.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         child = psutil.Process(pid)

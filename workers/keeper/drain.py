@@ -22,7 +22,7 @@ class Drain:
         threading.Thread(target=self._run, name="keeper-drain", daemon=True).start()
 
     def begin(self) -> None:
-        """Fit for a signal handler."""
+        """Safe in a signal handler."""
         self._begun.set()
 
     def end(self) -> None:

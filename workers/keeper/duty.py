@@ -11,7 +11,7 @@ from orchestrator.workers.state import WorkerState
 from orchestrator.workers.supervised import Idle, Supervised
 
 REST_S: Final = 0.1
-"""Between two full pages: a large clean-up leaves room for work."""
+"""The pause between two full pages: a large clean-up leaves room for work."""
 _SOON_S: Final = 0.01
 
 
@@ -24,7 +24,7 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """One line of the keeper's table. `page` does a page of work and tells what it changed; it is called every
+    """One line of the keeper's table. `page` does a page of work and says what it changed; it is called every
     `every_s`, sooner when it says that more is to do. `failed` hears that it raised, `close` that the worker ended."""
 
     name: str
@@ -36,7 +36,7 @@ class Duty:
 
 
 def loop_of(duty: Duty, state: WorkerState, leader: Leader) -> Supervised:
-    """The thread that does it for ever, through every outage."""
+    """The thread that does the duty for ever, through every outage."""
 
     def turn() -> float:
         if duty.scope is Scope.CLUSTER and not leader.leads:

@@ -1,4 +1,4 @@
-"""Steps of workers that died or fell silent are ready again."""
+"""Steps of workers that died or fell silent become ready again."""
 
 from orchestrator.core.facts import Swept
 from orchestrator.engine.sweeps import sweep

@@ -1,4 +1,4 @@
-"""The keeper: threads in a worker's main process that move what nobody moves.
+"""The keeper: threads in a worker's main process that move what nobody else moves.
 
 A table of duties, each in a file of its own. Those of the cluster are done by one worker, the leader; any other one may
 take over at any moment.
@@ -30,8 +30,8 @@ _JOIN_S: Final = 3.0
 
 class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Starts the keeper once, after the pool and the beat of `-B` were forked: a fork copies the locks that threads of
-    the keeper hold at that moment, and nobody in the child lets them go. A lost broker connection is none of its
-    concern."""
+    the keeper hold at that moment, and nobody in the child releases them. A lost broker connection does not concern
+    it."""
 
     requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
 
@@ -48,7 +48,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         state.keeper.start()
 
     def stop(self, worker: Any) -> None:
-        """It goes on while the pool drains; `Keeper.stop` is called when the worker has ended."""
+        """The keeper goes on while the pool drains; `Keeper.stop` is called when the worker has ended."""
 
 
 class Keeper:

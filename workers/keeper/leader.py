@@ -17,7 +17,7 @@ from orchestrator.observe.logs import log
 from orchestrator.workers.state import WorkerState
 
 _TERM_S: Final = 60.0
-"""A transaction older than this is taken for a forgotten one by whoever watches the database."""
+"""Whoever watches the database takes a transaction older than this for a forgotten one."""
 
 
 class Leader:
@@ -32,15 +32,15 @@ class Leader:
         self._until = 0.0
         self._resigned = False
         self.answered = False
-        """Whether the ledger said last who leads: while it is away nobody knows."""
+        """Whether the ledger's last answer said who leads: while it is away, nobody knows."""
 
     @property
     def leads(self) -> bool:
-        """By this process's own clock: who slept does not."""
+        """By this process's own clock: a process that slept does not lead."""
         return monotonic() < self._until
 
     def resign(self) -> None:
-        """Somebody else should have a look. This worker goes on until somebody does."""
+        """Let another worker lead. This one goes on until one does."""
         self._resigned = True
 
     def turn(self) -> float:
@@ -71,7 +71,7 @@ class Leader:
 
     def _turn(self, ledger: Ledger) -> float:
         if self._held is None:
-            with ledger.auto() as tx:  # a single statement, for most ask in vain
+            with ledger.auto() as tx:  # a single statement, since most workers ask in vain
                 free = workers.lead(tx, self.silent_s)
             return self._begin(ledger) if free else self._stand_by()
         if self._resigned:

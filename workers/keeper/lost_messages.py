@@ -12,10 +12,10 @@ from orchestrator.workers.state import WorkerState
 
 _PAGE: Final = 500
 _ROUNDS: Final = 20
-"""At most so many pages of one list in one go: ten thousand messages; the rest follows in the next sweep."""
+"""At most this many pages of one list in one go: ten thousand messages; the rest follows in the next sweep."""
 _RECOUNT_S: Final = 600.0
-"""A list that holds as many messages as are counted keeps its workers busy. Whether a longer one lacks some takes a
-count of the whole backlog, and is asked so often; the longest patience for a message is as long."""
+"""A list that holds as many messages as are counted keeps its workers busy. To see whether a longer one lacks some
+takes a count of the whole backlog, which is made this often; the longest wait for a lost message is as long."""
 
 
 class LostMessages:
@@ -39,7 +39,7 @@ class LostMessages:
         depths = self._depths(self._queues | set(self._state.app.amqp.queues.consume_from))
         ledger = self._state.runtime().ledger
         outstanding = redispatch.outstanding(ledger)
-        self._queues = {queue for queue, _ in outstanding}  # one of another flow's is measured from the next sweep on
+        self._queues = {queue for queue, _ in outstanding}  # another flow's queue is measured from the next sweep on
         lists = self._lists(outstanding)
         if self._recount <= monotonic() and any(
             key in depths and redispatch.WINDOW <= expected <= depths[key] for (_, key), (_, expected) in lists.items()
@@ -67,7 +67,7 @@ class LostMessages:
 
     def _send_again(self, queue: str, priorities: list[int], missing: int) -> None:
         for _ in range(_ROUNDS):
-            # A page counts as sent, which doubles the outage for it, so it is not taken when it cannot be sent.
+            # A page counts as sent once it is taken, and would wait as long again: none is taken that cannot be sent.
             if missing <= 0 or self._state.runtime().publisher.resting:
                 return
             sent = self._page(queue, priorities, min(missing, _PAGE))

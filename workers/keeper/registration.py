@@ -43,7 +43,7 @@ class Registration:
         return woken
 
     def duty(self) -> Duty:
-        """Three times in the time after which it counts as dead, and when it is told to stop."""
+        """Three times within the time after which it counts as dead, and when it is told to stop."""
         every_s = self._state.settings.worker_ttl.total_seconds() / 3
         return Duty("register", Scope.WORKER, every_s, self.page, failed=self._greet_again, close=self._leave)
 

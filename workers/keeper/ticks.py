@@ -29,7 +29,7 @@ _RESIGN_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """The time that a beat means, if it is still of interest, and how often the hint came a little too early."""
+    """The time that a beat announced, if it still matters, and how often the hint came a little too early."""
 
     planned: datetime | None
     tries: int = 0
@@ -59,7 +59,7 @@ class Ticks:
         return Duty("watchdog", Scope.CLUSTER, every_s, self.watch)
 
     def queued(self) -> Duty:
-        """What waits for a run to end: seldom asked for while nothing does."""
+        """Ticks that wait for a run to end: asked for less often while there are none."""
         return Duty("queued", Scope.CLUSTER, self._state.settings.sweep_interval.total_seconds(), self.start_queued)
 
     def take(self) -> Swept:
@@ -109,7 +109,7 @@ class Ticks:
     # ----
 
     def _fire_all(self) -> None:
-        """Hints leave when something came of them. Whatever raises keeps all that are left."""
+        """A hint is dropped once something came of it. An error keeps all that are left."""
         self._take_early()
         size = tick.BATCH
         while self._hints and not self._ended.is_set():
@@ -122,7 +122,7 @@ class Ticks:
                 if len(asked) > 1:
                     size = len(asked) // 2
                     continue
-                # Nothing that is wrong with one schedule may hold up the others; the watchdog comes to it as well.
+                # One bad schedule must not hold up the others; the watchdog gets to it as well.
                 ((flow, key),) = asked
                 reason = one_line(f"{type(exc).__name__}: {exc}")
                 log.error("tick.failed", extra={"flow": flow, "key": key, "error": reason[:300]})

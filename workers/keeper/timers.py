@@ -1,4 +1,4 @@
-"""Steps whose back-off is over are ready again."""
+"""Steps whose back-off is over become ready again."""
 
 from orchestrator.engine.sweeps import sweep
 from orchestrator.workers.keeper.duty import Duty, Scope

@@ -1,4 +1,4 @@
-"""Several worker processes under one parent: the way to use more than one core for the consuming side."""
+"""Several worker processes under one parent: how to use more than one core for consuming."""
 
 import ctypes
 import os

@@ -1,1 +1,1 @@
-"""Definitions: who registers one, and whether it takes triggers."""
+"""Definitions: registering them, and whether they take triggers."""

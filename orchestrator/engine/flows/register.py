@@ -1,4 +1,4 @@
-"""Who owns a definition: workers make a new version current, clients keep theirs beside it, operators go back.
+"""Who decides a flow's version: workers make a new one current, clients keep theirs beside it, operators go back.
 
 Every version is kept for ever and has an ordinal per flow. A version that was superseded is made current again by
 `deploy` only: an old worker that starts again, or one on somebody's laptop, changes nothing.
@@ -29,7 +29,7 @@ from orchestrator.ledger.tx import Ledger
 log = logging.getLogger(__name__)
 
 CODE: Final = "code"
-"""Who changes a schedule by deploying, and pauses it by `paused: true`."""
+"""The actor when the code changes a schedule, or pauses it by `paused: true`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def register(ledger: Ledger, manifest: Manifest, by: str = "somebody") -> Regist
     """A worker has this version: it is the current one from now on, unless another version superseded it before.
 
     Runs in flight keep the version they started with. Where the rule of a schedule changed, what was due by the old one
-    is decided first. The dispatches of that may be published; a keeper would too.
+    is decided first. The dispatches of that may be published at once; a keeper would do it too.
     """
     return _register(ledger, manifest, by, lambda version: not version.superseded)
 

@@ -13,13 +13,13 @@ from orchestrator.ledger.tx import Ledger
 
 _OURS: Final = "orchestrator.errors."
 _NEVER: Final = frozenset({f"{_OURS}InputInvalid"})
-"""Errors of values that a retry finds as they were."""
+"""Errors about values that a retry would find unchanged."""
 _CODE: Final = re.compile(r"\s*\[\w+\]$")
 """Behind the message of an error of ours."""
 
 
 def advice(ledger: Ledger, row: RunRow) -> Explanation:
-    """The fix for a run that ended otherwise than well, and the command for it, if one helps."""
+    """The fix for a run that did not succeed, and the command for it, if one helps."""
     retry, show = f"orchestrator run retry {row.id}", f"orchestrator run show {row.id}"
     if done := _compensated(ledger, row):
         return Explanation(

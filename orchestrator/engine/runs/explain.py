@@ -129,19 +129,17 @@ def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanat
 
 
 def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime, worker_ttl: timedelta) -> Explanation:
-    since = _ago(step.ready_at, now)
+    ready = f"Step {step.key} has been ready for {_for(step.ready_at, now)}"
     with ledger.auto() as tx:
         version = {"flow": row.flow, "hash": row.manifest_hash, "pair": f"{step.task}@{row.manifest_hash}"}
         served = one(tx, "servers_of", task=step.task, queue=step.queue, **version, ttl=worker_ttl)
         sent = one(tx, "dispatch_facts", run_id=row.id, step_key=step.key)
         ahead = one(tx, "ahead", queue=step.queue, priority=node.priority, ready_at=step.ready_at)
     if served is None or not served.live:
-        return Explanation(
-            f"Step {step.key} is ready since {since}, but no worker is live.", "orchestrator worker --flows YOUR_MODULE"
-        )
+        return Explanation(f"{ready}, but no worker is live.", "orchestrator worker --flows YOUR_MODULE")
     if not served.with_handler:
         return Explanation(
-            f"Step {step.key} is ready since {since}, but no live worker has handler {step.task}; it stays "
+            f"{ready}, but no live worker has handler {step.task}; it stays "
             f"until one has.{_how_to_keep(ledger, row, step)}",
             "orchestrator worker ls",
         )
@@ -149,25 +147,24 @@ def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime
         worker, why = next(iter(served.refused.items()))
         more = f" (and {len(served.refused) - 1} more)" if len(served.refused) > 1 else ""
         return Explanation(
-            f"Step {step.key} is ready since {since}, but no live worker's code fits version "
+            f"{ready}, but no live worker's code fits version "
             f"{row.manifest_hash[:12]} of the flow: {worker}{more} refuses it, because {why}. It stays "
             f"until one accepts it, and costs no attempt.",
             "orchestrator worker ls",
         )
     if not served.listening:
         return Explanation(
-            f"Step {step.key} is ready since {since}, but no live worker with handler {step.task} listens to queue "
-            f"{step.queue}.",
+            f"{ready}, but no live worker with handler {step.task} listens to queue {step.queue}.",
             f"orchestrator worker --queues {step.queue}",
         )
     if sent is not None and sent.published_at is None:
         return Explanation(
-            f"Step {step.key} is ready since {since}; its message has not reached the broker yet, a keeper sends it.",
+            f"{ready}; its message has not reached the broker yet, a keeper sends it.",
             "orchestrator doctor",
         )
     waiting = ahead.ahead if ahead is not None else 0
     return Explanation(
-        f"Step {step.key} is ready since {since} and in queue {step.queue} behind {counted(waiting, 'other step')}, "
+        f"{ready} and in queue {step.queue} behind {counted(waiting, 'other step')}, "
         f"for {counted(served.listening, 'worker')}.{'' if served.same else _unproven(row)}",
         "orchestrator worker ls",
     )
@@ -220,8 +217,8 @@ def _running(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Expla
         return Explanation(silent, f"orchestrator run watch {row.id}")
     at = f" at {_progress(step)}" if step.progress else ""
     return Explanation(
-        f"Step {step.key} runs since {_ago(step.since, now)}{at} on {step.owner or 'a worker that was lost'}, "
-        f"attempt {step.attempts}{_heard(lease, now)}.",
+        f"Step {step.key} has been running for {_for(step.since, now)}{at} "
+        f"on {step.owner or 'a worker that was lost'}, attempt {step.attempts}{_heard(lease, now)}.",
         f"orchestrator run watch {row.id}",
     )
 
@@ -268,6 +265,10 @@ def _progress(step: StepRow) -> str:
 
 def _ago(at: datetime | None, now: datetime) -> str:
     return "an unknown time" if at is None else f"{_length(now - at)} ago"
+
+
+def _for(since: datetime | None, now: datetime) -> str:
+    return "an unknown time" if since is None else _length(now - since)
 
 
 def _in(at: datetime | None, now: datetime) -> str:

@@ -1,7 +1,7 @@
 """How a schedule changes: what is due is decided first, then the cursor goes on from now. For callers that hold it.
 
 What was due before a rule changed belongs to the old rule. What was due before a schedule stopped is written down as
-missed, and not started behind the back of who stopped it.
+missed, and not started behind the back of whoever stopped it.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ from orchestrator.ledger.ticks import Stored
 from orchestrator.ledger.tx import Ledger
 
 _PAGES: Final = 10
-"""Of ticks that `missed: all` starts before a rule changes; what is left then is missed."""
+"""At most this many pages of ticks are started by `missed: all` before a rule changes; the rest is missed."""
 
 
 def again(tx: Connection, row: ScheduleRow) -> ScheduleRow:

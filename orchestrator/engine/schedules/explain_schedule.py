@@ -18,7 +18,7 @@ from orchestrator.ledger.schedules import ScheduleRow, TickRow
 from orchestrator.ledger.tx import Ledger
 
 _LATE: Final = timedelta(seconds=1)
-"""A tick that is due for less is simply about to be decided."""
+"""A tick that has been due for less than this is simply about to be decided."""
 _LOOK_BACK: Final = 50
 
 
@@ -43,7 +43,7 @@ def explain(
         timing = readable(row)
     except ScheduleInvalid as exc:
         return Explanation(exc.message, f"orchestrator schedule history {row.name}")
-    return _Story(ledger, row, timing, ticks, worker_ttl, watchdog).told()
+    return _Story(ledger, row, timing, ticks, worker_ttl, watchdog).explanation()
 
 
 def readable(row: ScheduleRow) -> Timing:
@@ -81,7 +81,7 @@ class _Story:
         self.now, self.name = row.now, row.name
         self.zone = zone_of(timing.rule)
 
-    def told(self) -> Explanation:
+    def explanation(self) -> Explanation:
         row = self.row
         if not row.active:
             return Explanation(
@@ -132,7 +132,10 @@ class _Story:
 
     def _overdue(self, due: datetime) -> Explanation:
         """A tick is due and nobody has decided it."""
-        since = f"Schedule {self.name} is due since {self._at(due)}, {_length(self.now - due)} ago, and has not fired: "
+        since = (
+            f"Schedule {self.name} has been due since {self._at(due)}, {_length(self.now - due)} ago, "
+            "and has not fired: "
+        )
         live = [worker for worker in reads.workers.every(self.ledger, self.worker_ttl) if worker.live]
         if not live:
             return Explanation(
@@ -141,7 +144,8 @@ class _Story:
             )
         if self.now - due <= 2 * self.watchdog:
             return Explanation(
-                f"{since}the beat did not tell in time; a worker decides it within {format_duration(self.watchdog)}.",
+                f"{since}the beat did not announce it in time; "
+                f"a worker decides it within {format_duration(self.watchdog)}.",
                 f"orchestrator schedule history {self.name}",
             )
         many = len(live) != 1
@@ -166,7 +170,7 @@ class _Story:
     def _before(self) -> tuple[str, str]:
         """What became of the last tick."""
         history = f"orchestrator schedule history {self.name}"
-        if self.row.error is not None:  # the next that starts takes it away
+        if self.row.error is not None:  # the next tick that starts clears it
             error = self.row.error
             why = f"{error.get('type', 'an error')}: {error.get('message', 'unknown')}"
             return f"did not fire at its last time, because {why}", history

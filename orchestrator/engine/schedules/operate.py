@@ -23,7 +23,7 @@ from orchestrator.ledger.ticks import Span, Stored
 from orchestrator.ledger.tx import Ledger
 
 MOST_TICKS: Final = 10_000
-"""Of a backfill."""
+"""The most ticks of one backfill."""
 MOST_PARALLEL: Final = 1_000
 _SECOND: Final = timedelta(seconds=1)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -36,10 +36,10 @@ from orchestrator.ledger.tx import Ledger, is_disconnect
 log = logging.getLogger(__name__)
 
 BATCH: Final = 50
-"""Schedules of one transaction, or runs that they start: who pauses one of them waits for all, and what dies with them
-in hand leaves all of them to a watchdog."""
+"""Schedules of one transaction, or runs that they start: whoever pauses one of them waits for all, and a process that
+dies with them leaves all of them to a watchdog."""
 CANCEL_GRACE: Final = timedelta(seconds=10)
-"""For the handlers of a run that `overlap: cancel` ends."""
+"""Time that the handlers of a run have when `overlap: cancel` ends it."""
 POSTPONED: Final = timedelta(seconds=30)
 _ZERO: Final = timedelta(0)
 
@@ -63,8 +63,8 @@ def fire(ledger: Ledger, *, by: str, late: timedelta = _ZERO, page: int = 100) -
     """Decide the ticks that are due (`due_at <= flow_now() - late`), at most of `page` schedules: publish, then call
     again while `more`.
 
-    Any number of processes may call at once, as often as they like. A schedule whose tick cannot be decided is in
-    nobody's way.
+    Any number of processes may call at once, as often as they like. A schedule whose tick cannot be decided does not
+    hold up the others.
     """
     with ledger.auto() as tx:
         rows = schedules.due(tx, late, page)
@@ -153,7 +153,7 @@ def _fire_rows(ledger: Ledger, rows: Sequence[ScheduleRow], by: str) -> Batch[Du
 
 
 def _judged(ledger: Ledger, rows: Sequence[ScheduleRow]) -> list[DueSchedule]:
-    """What is due. Of a schedule that cannot be read nothing is; it is postponed."""
+    """What is due. A schedule that cannot be read has nothing due; it is postponed."""
     found = []
     for row in rows:
         try:
@@ -275,13 +275,13 @@ def _cancel(tx: Connection, runs: Mapping[UUID, ScheduleRow]) -> None:
 
 def _start(ledger: Ledger, tx: Connection, starts: Sequence[_Start], by: str, trigger: str = "cron") -> Fired:
     """Start the runs. If those of a single schedule are refused, its ticks have failed, and the rest of the transaction
-    stands; of several it is not known whose is to blame."""
+    stands; with several schedules nobody knows which is to blame."""
     if not starts:
         return Fired()
     try:
         started = start_run.start_in(ledger, tx, [request(row, at, run_id, trigger) for row, at, run_id in starts])
     except ManifestUnreadable:
-        raise  # a newer release starts it: its tick has not failed
+        raise  # a newer release will start it: its tick has not failed
     except OrchestratorError as exc:
         row = starts[0][0]
         if any(other.id != row.id for other, _, _ in starts):

@@ -51,6 +51,6 @@ def wake(ledger: Ledger, worker_id: str, worker_ttl: timedelta, page: int = PAGE
 
 
 def confirm(ledger: Ledger, published: Sequence[Dispatch]) -> None:
-    """Note that the broker took the messages. Lazy: nothing depends on it but patience and people."""
+    """Note that the broker took the messages. Lazy: nothing depends on it but how long we wait, and what people see."""
     if published:
         ledger.once(lambda tx: dispatches.confirm(tx, published))

@@ -9,7 +9,7 @@ KEYS = 1000
 RUNS = 500
 TICKS = 1000
 STEPS = 5000
-"""A page of runs ends with the one that brings it to so many steps: one large run is still one page."""
+"""A page of runs ends with the one that brings it to this many steps: one large run is still one page."""
 
 
 def keys(ledger: Ledger, page: int = KEYS) -> int:
@@ -32,7 +32,7 @@ def forgotten_flows(ledger: Ledger) -> int:
 
 def ticks(ledger: Ledger, ttl: timedelta, page: int = TICKS) -> int:
     """Remove ticks that were decided `ttl` ago and started nothing (those of a run go with it), and events of schedules
-    and flows that are as old."""
+    and flows of the same age."""
     removed = ledger.retry(lambda tx: retention.drop_ticks(tx, ttl, page))
     removed = removed or ledger.retry(lambda tx: retention.drop_own_events(tx, ttl, page))
     return removed or ledger.retry(lambda tx: retention.drop_stray_events(tx, ttl, page))

@@ -27,8 +27,8 @@ def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: 
     """Steps whose lease ran out are READY again. Recovery only re-queues.
 
     Those of halted runs are ended, and so are steps that were lost more than `crash_limit` times, or `deploy_limit`
-    times with a worker that was told to stop. The transaction in which a lost attempt still holds what it wrote is
-    ended too: its process may be asleep, not dead.
+    times with a worker that was told to stop. The transaction that a lost attempt left open is ended too: its process
+    may be asleep, not dead.
     """
     walk, limits = walk or Walk(), LossLimits(crash_limit, deploy_limit)
     lost = ledger.once(lambda tx: sweeps.requeue_expired(tx, walk.page, limits))
@@ -36,7 +36,7 @@ def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: 
         fp("sweep.committed")
         ledger.once(lambda tx: sweeps.end_sessions(tx, lost))
     again = tuple(Dispatch(*tuple(row)[:6]) for row in lost)
-    # The others are looked for on the last page only: on each they would be looked for among all that are left.
+    # The others are looked for on the last page only: on each page it would mean a look at all that are left.
     if len(lost) == walk.page:
         return Swept(len(lost), again, more=True)
     ended = _lost_for_good(ledger, limits, walk)
@@ -45,7 +45,7 @@ def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: 
 
 def _lost_for_good(ledger: Ledger, limits: LossLimits, walk: Walk) -> Swept:
     with ledger.auto() as tx:
-        rows = sweeps.expired(tx, walk.page, walk.place, limits)
+        rows = sweeps.expired(tx, walk.page, walk.position, limits)
     if rows:
         fp("sweep.selected")
     swept = walk.go(rows, lambda row: end_lost(ledger, row))
@@ -64,7 +64,7 @@ def deadlines(ledger: Ledger, grace: timedelta, walk: Walk | None = None) -> Swe
     """Runs past their deadline are halted like cancelled ones, and end TIMED_OUT."""
     walk = walk or Walk()
     with ledger.auto() as tx:
-        rows = sweeps.past_deadline(tx, walk.page, walk.place)
+        rows = sweeps.past_deadline(tx, walk.page, walk.position)
     return walk.go(rows, lambda row: ledger.retry(lambda tx: _time_out(tx, row.run_id, grace)))
 
 
@@ -81,7 +81,7 @@ def queue_timeouts(ledger: Ledger, walk: Walk | None = None) -> Swept:
     """Steps that waited in their queue longer than `queue_timeout` fail."""
     walk = walk or Walk()
     with ledger.auto() as tx:
-        rows = sweeps.past_queue_deadline(tx, walk.page, walk.place)
+        rows = sweeps.past_queue_deadline(tx, walk.page, walk.position)
     return walk.go(rows, lambda row: ledger.retry(lambda tx: _queue_timeout(ledger, tx, row)))
 
 
@@ -104,7 +104,7 @@ def overruns(ledger: Ledger, owner_prefix: str, walk: Walk | None = None) -> lis
     """
     walk = walk or Walk()
     with ledger.auto() as tx:
-        rows = sweeps.overrun(tx, owner_prefix, walk.page, walk.place)
+        rows = sweeps.overrun(tx, owner_prefix, walk.page, walk.position)
     found: list[Overrun] = []
 
     def work(row: Row[Any]) -> tuple[Dispatch, ...] | None:

@@ -1,4 +1,4 @@
-"""A keeper's way through the rows that are due: what cannot be done is passed by, and rests."""
+"""A keeper's way through the rows that are due: one that cannot be done is skipped, and rests."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from sqlalchemy import Row
 from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.engine.batches import run_batches
 from orchestrator.errors import ManifestUnreadable
-from orchestrator.ledger.sweeps import START, Place
+from orchestrator.ledger.sweeps import START, Position
 
 PAGE: Final = 500
 _REST: Final = timedelta(seconds=15)
 _LONGEST: Final = 8
-"""A row that fails again and again rests for at most so many times `rest`."""
+"""A row that fails again and again rests for at most this many times `rest`."""
 _REMEMBERED: Final = 50_000
 log = logging.getLogger(__name__)
 
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 class Walk:
     """Page after page in the order of their times, and again from the first one behind the last.
 
-    A full page of rows that nobody can do keeps nobody from those behind it: the next page begins there. A row that
-    failed rests, longer each time, and an error is logged once: what is wrong with 500 rows costs no 500 transactions
-    and tracebacks in every sweep. Kept by one thread, from call to call.
+    A full page of rows that nobody can do does not block those behind it: the next page begins there. A row that failed
+    rests, longer each time, and an error is logged once: 500 bad rows do not cost 500 transactions and tracebacks in
+    every sweep. Kept by one thread, from call to call.
     """
 
     def __init__(self, page: int = PAGE, rest: timedelta = _REST) -> None:
         self.page = page
-        self.place: Place = START
+        self.position: Position = START
         self._rest_s = rest.total_seconds()
         self._failed: dict[tuple[UUID, str], tuple[float, float]] = {}
         """By row: until when it rests, and for how long."""
@@ -55,7 +55,7 @@ class Walk:
         batch = run_batches(awake, lambda piece: self._one(piece[0], work), failed)
         full = len(rows) >= self.page
         if not batch.left:
-            self.place = Place(rows[-1].at, rows[-1].run_id, rows[-1].step_key) if full else START
+            self.position = Position(rows[-1].at, rows[-1].run_id, rows[-1].step_key) if full else START
         dispatches = tuple(dispatch for each in batch.done for dispatch in each)
         return Swept(len(batch.done), dispatches, more=full and batch.progress, unreadable=unreadable)
 

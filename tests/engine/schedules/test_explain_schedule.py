@@ -144,14 +144,14 @@ def test_one_that_is_due_and_nobody_decides(lab: Lab) -> None:
     lab.forward(timedelta(seconds=4))
     found = told(lab)
     assert found.sentence == (
-        f"Schedule demo/k is due since {utc(hour)}, 5 s ago, and has not fired: no worker is live, and workers decide "
-        "ticks; the first one that starts decides it."
+        f"Schedule demo/k has been due since {utc(hour)}, 5 s ago, and has not fired: no worker is live, and workers "
+        "decide ticks; the first one that starts decides it."
     )
     assert found.command == "orchestrator worker --flows YOUR_MODULE"
     work = WorkerInfo("w1", "host", 1, "threads", 1, 1, ("default",), ("demo.work",), "1")
     with lab.ledger.tx() as tx:
         workers.hello(tx, work)
-    assert "the beat did not tell in time; a worker decides it within 10s." in told(lab).sentence
+    assert "the beat did not announce it in time; a worker decides it within 10s." in told(lab).sentence
     lab.forward(timedelta(seconds=25))
     found = told(lab)
     assert "1 worker is live and has not decided it" in found.sentence
