@@ -74,7 +74,7 @@ def holders(tx: Connection, flow: str, worker_ttl: timedelta) -> Holders | None:
 
 def forget(tx: Connection, flow: str, by: str) -> None:
     """Remove the flow and its schedules. Its versions stay for the runs that it had."""
-    ids = [schedule_id(flow, row.trigger_key) for row in run(tx, "schedules_of", flow=flow)]
+    ids = [schedule_id(flow, row.trigger_key) for row in run(tx, "schedule_keys", flow=flow)]
     run(tx, "forget_schedules", flow=flow, event_ids=ids)
     run(tx, "forget_flow", flow=flow, by=by, event_id=flow_id(flow))
 

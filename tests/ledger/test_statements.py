@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -189,6 +190,15 @@ def parameters(name: str) -> dict[str, Any]:
     wanted = set(re.findall(r"%\((\w+)\)s", statements.sql(name)))
     given = {**VALUES, **SPECIAL.get(name, {})}
     return {key: given.get(key, "a") for key in wanted}
+
+
+def test_every_name_is_given_once() -> None:
+    """The second statement of a name would silently take the place of the first."""
+    folder = files("orchestrator.ledger").joinpath("sql")
+    texts = [file.read_text(encoding="utf-8") for file in folder.iterdir()]
+    for marker in ("name", "part"):
+        given = [name for text in texts for name in re.findall(rf"^-- {marker}: (\w+)$", text, re.MULTILINE)]
+        assert sorted(given) == sorted(set(given))
 
 
 LEAVES_OUT_EVENTS = [

@@ -87,9 +87,6 @@ SELECT (SELECT count(*) FROM flow_runs r WHERE r.flow = d.name AND r.ended_at IS
               ORDER BY id) AS workers
   FROM flow_definitions d WHERE d.name = %(flow)s;
 
--- name: schedules_of
-SELECT trigger_key FROM flow_schedule_states WHERE flow = %(flow)s;
-
 -- name: forget_schedules
 -- Does:  removes the schedules of a flow with their events. Their ticks go with their runs, or when they are old.
 -- In:    flow, event_ids (of the schedules' own events)
