@@ -137,6 +137,13 @@ flow_runs = Table(
     # Ids are shown, and asked for, by their end. Its last two bytes find 15 runs among a million, in a third of the
     # room that all digits take. Either costs a start 2 to 3 µs of CPU: 4 % of a single one, 10 % of one among 500.
     Index("ix_flow_runs_ending", text("substring(uuid_send(id), 15)")),
+    # Neither column is ever updated, so updates of a run stay HOT; a start without a key is not in it. Without it, a
+    # search for a key reads every run: 0.7 s for a million.
+    Index(
+        "ix_flow_runs_key",
+        "trigger_key",
+        postgresql_where=text("trigger_key IS NOT NULL AND scheduled_for IS NULL"),
+    ),
     Index("ix_flow_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     **HOT,
 )

@@ -49,6 +49,8 @@ def many(_lab: Lab) -> Iterator[Lab]:
         ({"status": RunStatus.FAILED, "flow": "idle"}, 0),
         ({"flow": "idle"}, 0),
         ({"error": "no such error"}, 0),
+        ({"key": "no such key"}, 0),
+        ({"key": "no such key", "flow": "idle"}, 0),
         ({"error": "BOOM"}, 1),
         ({"status": RunStatus.FAILED, "tag": "common"}, 1),
     ],
