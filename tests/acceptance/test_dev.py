@@ -21,6 +21,7 @@ from tests.support.eventually import eventually
 pytestmark = pytest.mark.timeout(300)
 
 FLOWS = """
+import os
 import time
 from orchestrator import flow, step
 
@@ -44,6 +45,15 @@ def doze(seconds: float) -> float:
 @flow(name="slow")
 def slow(seconds: float) -> float:
     return doze(seconds)
+
+@step
+def hold(gate: str) -> None:
+    while not os.path.exists(gate):
+        time.sleep(0.1)
+
+@flow(name="held")
+def held(gate: str) -> None:
+    return hold(gate)
 """
 
 
@@ -121,6 +131,31 @@ def test_a_second_signal_does_not_wait_for_a_running_step(project: Path) -> None
         eventually(lambda: "stopping" in dev.messages)
         assert dev.stop(signal.SIGINT) == 0
         assert alive(everyone) == set()
+
+
+@pytest.mark.slow
+def test_a_deploy_that_kills_costs_no_crash(project: Path) -> None:
+    """SIGTERM, and SIGKILL in the middle of a long step: the attempt is released, and the run goes on."""
+    with (
+        running(project, ORCHESTRATOR_CRASH_LIMIT="0") as dev,
+        psycopg.connect(dev.info["database_url"], autocommit=True) as connection,
+    ):
+
+        def found(query: str) -> list[str]:
+            return [str(row[0]) for row in connection.execute(query).fetchall()]
+
+        gate = project / "gate"
+        started = orchestrator(project, "run", "start", "held", "-i", f"gate={gate}")
+        assert started.returncode == 0, started.stderr
+        eventually(lambda: found("SELECT step_key FROM flow_steps WHERE status = 'running'"), message="it runs")
+        (worker,) = dev.info["pids"]["workers"]
+        os.kill(worker, signal.SIGTERM)
+        eventually(lambda: found("SELECT id FROM flow_workers WHERE stopping_at IS NOT NULL"), message="it stops")
+        assert alive({worker}), "it waits for its step"
+        os.kill(worker, signal.SIGKILL)
+        gate.touch()
+        eventually(lambda: found("SELECT status FROM flow_runs") == ["succeeded"], timeout=150, message="it goes on")
+        assert found("SELECT status FROM flow_step_attempts ORDER BY attempt") == ["released", "succeeded"]
 
 
 @pytest.mark.slow

@@ -52,6 +52,18 @@ def foreign(ctx: Context) -> None:
     ask_another_database()
 
 
+@step
+def fail_late(ctx: Context) -> None:
+    Path(os.environ["TEST_GATE"] + f".begun{ctx.attempt}").touch()
+    wait_for_the_gate()
+    raise ValueError("late")
+
+
+@flow(name="failing_late")
+def failing_late() -> None:
+    return fail_late()
+
+
 @flow(name="foreign")
 def foreign_flow() -> None:
     return foreign()

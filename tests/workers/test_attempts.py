@@ -240,6 +240,42 @@ def test_what_the_ledger_refuses_is_one_failed_attempt_with_the_cause(bench: Ben
     assert "[SQL" not in attempt.error_message
 
 
+def test_a_stopping_worker_that_cannot_record_a_failure_counts_as_deploys_do(
+    bench: Bench, start: Start, gate: Path
+) -> None:
+    """The settings say how many of them a step may see."""
+    with bench.ledger.auto() as tx:
+        tx.exec_driver_sql(REFUSE_FAILURES)
+    run_id = bench.start("failing_late")
+    for attempt in (1, 2):
+        made = start(crash_limit=0, deploy_limit=1)
+        eventually(Path(f"{gate}.begun{attempt}").exists, message="the handler begins")
+        made.term()
+        eventually(lambda: "Warm shutdown" in made.log(), message="it stops")  # noqa: B023
+        eventually(lambda: _told(bench), message="the ledger knows that it stops")
+        gate.touch()
+        assert made.wait() == 0
+        assert "step.unrecorded" in made.log()
+        gate.unlink()
+    assert bench.ended(run_id) is RunStatus.FAILED
+    assert error_of(bench, run_id)["type"] == "WorkerLost"
+    assert [status for status, _ in ended(bench, run_id, "fail_late")] == ["released", "released"]
+
+
+REFUSE_FAILURES = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no failures here'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON flow_step_attempts FOR EACH ROW WHEN (NEW.status = 'failed')
+  EXECUTE FUNCTION refuse();
+"""
+
+
+def _told(bench: Bench) -> int:
+    """How often a worker told the ledger that it stops."""
+    with bench.ledger.auto() as tx:
+        query = "SELECT count(*) FROM flow_workers WHERE stopping_at IS NOT NULL"
+        return int(tx.exec_driver_sql(query).scalar_one())
+
+
 @pytest.mark.parametrize(("what", "kind"), [("nan", "ValueError"), ("decimal", "TypeError"), ("set", "TypeError")])
 def test_progress_that_json_cannot_hold_is_refused_in_the_handler(
     bench: Bench, start: Start, what: str, kind: str
