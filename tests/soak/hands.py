@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from orchestrator.core.facts import (
     Chain,
     Claimant,
@@ -99,11 +101,11 @@ class Hands:
         )
         return token
 
-    def finish(self, lease: Lease, token: str, **options: Any) -> Finished:
+    def finish(self, lease: Lease, token: str, *, chain: Chain | None = None, tx: Connection | None = None) -> Finished:
         """The handler's last line, and the completion."""
         recorder.write_line(str(self.log), kind="end", token=token)
         output = json.dumps({"token": token})
-        finished = finish_step.finish(self.ledger, lease, Success(output, **options))
+        finished = finish_step.finish(self.ledger, lease, Success(output, chain=chain), tx)
         self.queue += finished.dispatches
         return finished
 
