@@ -45,15 +45,6 @@ class StartRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """`created` is False when the idempotency key had already started this run."""
-
-    run_id: UUID
-    created: bool
-    dispatches: tuple[Dispatch, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Lease:
     """A live claim: the right to run one attempt and to record its outcome, until `expires_at` unless renewed."""
 
@@ -71,6 +62,10 @@ class Lease:
     expires_at: datetime
     stop_at: datetime | None
     transactional: bool
+    trigger: str = "manual"
+    """What started the run."""
+    queue_wait_s: float = 0.0
+    """For how long the step had been ready; nothing for one of a chain."""
     index: int | None = None
     item: JsonValue = None
     known: dict[str, JsonValue] = field(default_factory=dict)
@@ -128,19 +123,47 @@ class Failure:
 
     error: StepError
     retryable: bool = True
-    status: Literal["failed", "timed_out", "cancelled"] = "failed"
+    status: Literal["failed", "timed_out", "cancelled", "crashed", "released"] = "failed"
     inputs: str | None = None
     jitter: float = 0.5
     delay: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class StepOf:
+    """A step that nobody here holds a lease on. None: `type`, for a loop; `attempt`, where none was made; and what was
+    not read."""
+
+    run_id: UUID
+    flow: str
+    trigger: str | None
+    step_key: str
+    type: str | None
+    queue: str
+    attempt: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """What a recorded outcome led to. `next` is claimed already; `run_status` is set when the run ended."""
+    """What a recorded outcome led to. `next` is claimed already; `run_status` is set when the run ended, `attempt` when
+    an attempt was recorded otherwise than asked; `skipped` are steps that can never run any more."""
 
     next: Lease | None = None
     dispatches: tuple[Dispatch, ...] = ()
     run_status: RunStatus | None = None
+    attempt: str | None = None
+    skipped: tuple[StepOf, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """`created` is False when the idempotency key had already started this run."""
+
+    run_id: UUID
+    created: bool
+    dispatches: tuple[Dispatch, ...]
+    opened: Finished | None = None
+    """What opening its first loops led to."""
 
 
 @dataclass(frozen=True, slots=True)

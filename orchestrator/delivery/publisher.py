@@ -12,12 +12,14 @@ from kombu.pools import ProducerPool
 
 from orchestrator import forks
 from orchestrator.core.facts import Dispatch
+from orchestrator.core.happened import Dispatched
 from orchestrator.delivery import message
 from orchestrator.delivery.config import sending_app
 from orchestrator.engine.faults import fp
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.ledger.tx import Ledger
-from orchestrator.observe.logs import DISPATCHED, about_dispatch, log
+from orchestrator.observe.logs import log
+from orchestrator.observe.observer import tell
 from orchestrator.servers.diagnosis import one_line
 from orchestrator.settings import Settings
 
@@ -69,8 +71,9 @@ class Publisher:
         """Whether nothing would be sent at the moment, because sending failed just now."""
         return monotonic() < self._rest_until
 
-    def publish(self, dispatches: Sequence[Dispatch]) -> bool:
-        """Send these; whether that worked. Never raises for a broken broker: the keeper sends what was not sent."""
+    def publish(self, dispatches: Sequence[Dispatch], *, again: bool = False) -> bool:
+        """Send these; whether that worked. Never raises for a broken broker: the keeper sends what was not sent.
+        `again`: they were sent before, and may be lost."""
         if not dispatches:
             return True
         forks.notice()
@@ -87,9 +90,9 @@ class Publisher:
             return False
         fp("publish.after")
         self._confirmer.add(dispatches)
-        if log.isEnabledFor(10):
-            for one in dispatches:
-                log.debug("step.dispatched", extra=about_dispatch(one, DISPATCHED, queue=one.queue))
+        lag_s = monotonic() - began
+        for one in dispatches:
+            tell(Dispatched(one, lag_s, again))
         return True
 
     def close(self) -> None:

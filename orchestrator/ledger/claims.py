@@ -55,6 +55,8 @@ def as_lease(row: Any, run_id: UUID, step_key: str, owner: str, *, transactional
         expires_at=row.expires_at,
         stop_at=row.stop_at,
         transactional=transactional,
+        trigger=row.trigger_type,
+        queue_wait_s=row.queue_wait_s,
         index=row.loop_index,
         item=row.item,
         known=known,
@@ -78,6 +80,7 @@ def following(row: Any, before: Lease, node: Node, output: JsonValue) -> Lease:
         expires_at=row.expires_at,
         stop_at=row.stop_at,
         transactional=node.definition.transactional,
+        trigger=before.trigger,
         index=row.loop_index,
         item=row.item,
         # No child reads another: carrying their outputs along would cost a long loop n x n.

@@ -33,6 +33,8 @@ class LockedRun:
     epoch: int
     sinks_open: int
     failures: int
+    trigger: str
+    """What started it."""
 
 
 def lock(tx: Connection, run_id: UUID, *, against_claims: bool = False) -> LockedRun:
@@ -46,7 +48,15 @@ def lock(tx: Connection, run_id: UUID, *, against_claims: bool = False) -> Locke
         raise RunNotFound(f"No run {run_id}. Fix: `orchestrator run ls` lists them.", run_id=str(run_id))
     halt = RunStatus(row.halt) if row.halt else None
     return LockedRun(
-        row.id, row.flow, row.manifest_hash, RunStatus(row.status), halt, row.epoch, row.sinks_open, row.failures
+        row.id,
+        row.flow,
+        row.manifest_hash,
+        RunStatus(row.status),
+        halt,
+        row.epoch,
+        row.sinks_open,
+        row.failures,
+        row.trigger_type,
     )
 
 

@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
-from orchestrator.core.facts import Dispatch, Lease
+from orchestrator.core.facts import Dispatch
+from orchestrator.core.happened import Step
 
 log = logging.getLogger("orchestrator.worker")
 
@@ -14,6 +15,7 @@ RUN_ENDED: Final = 1001
 STEP_STARTED: Final = 2000
 STEP_SUCCEEDED: Final = 2001
 STEP_FAILED: Final = 2002
+STEP_SKIPPED: Final = 2003
 DISPATCHED: Final = 3000
 SUPPRESSED: Final = 3001
 STALE: Final = 3002
@@ -89,12 +91,11 @@ def revive() -> None:
             logger.disabled = False
 
 
-def with_traceback(level: int, event: str, facts: Mapping[str, Any], text: str | None) -> None:
-    """A line with a traceback that is text already, cut and safe to print; every formatter shows it."""
-    if not log.isEnabledFor(level):
-        return
+def line(level: int, event: str, facts: Mapping[str, Any], traceback: str | None = None) -> None:
+    """A line of ours. The traceback is text already, cut and safe to print; every formatter shows it. Whoever puts
+    facts together asks before whether anybody wants them."""
     record = log.makeRecord(log.name, level, __file__, 0, event, (), None, extra=facts)
-    record.exc_text = text
+    record.exc_text = traceback
     log.handle(record)
 
 
@@ -109,14 +110,14 @@ def quiet_warnings() -> None:
     warnings.filterwarnings("ignore", message="(?s).*superuser privileges", category=Warning)
 
 
-def about(lease: Lease, code: int, **facts: object) -> Mapping[str, Any]:
+def about(step: Step, code: int, **facts: object) -> Mapping[str, Any]:
     """The facts every line about an attempt carries."""
     return {
         "code": code,
-        "run_id": lease.run_id,
-        "flow": lease.flow,
-        "step_key": lease.step_key,
-        "attempt": lease.attempt,
+        "run_id": step.run_id,
+        "flow": step.flow,
+        "step_key": step.step_key,
+        "attempt": step.attempt,
         **facts,
     }
 

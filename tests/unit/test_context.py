@@ -61,7 +61,7 @@ def test_our_loggers_speak_again_after_a_dict_config_that_disabled_them() -> Non
 
 def test_a_traceback_that_is_text_is_shown_below_its_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="orchestrator.worker"):
-        logs.with_traceback(logging.WARNING, "step.failed", {"code": 2002}, "Traceback: the end")
+        logs.line(logging.WARNING, "step.failed", {"code": 2002}, "Traceback: the end")
     (record,) = caplog.records
     assert logs.LineFormatter("%(message)s").format(record) == "step.failed code=2002\nTraceback: the end"
 

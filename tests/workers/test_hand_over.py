@@ -14,7 +14,7 @@ from orchestrator.engine import workers
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
-from orchestrator.workers.run.hand_over import HandOver, Refused
+from orchestrator.workers.run.hand_over import HandOver, Unfit
 from tests.support.eventually import eventually
 
 TTL = timedelta(seconds=60)
@@ -54,11 +54,11 @@ def narrow(db_url: str) -> Iterator[Ledger]:
     made.close()
 
 
-def refused(version: str = "0" * 64) -> Refused:
-    return Refused(Dispatch(uuid4(), "a", 1, "flow.a", "default", 5), "it does not fit", version)
+def refused(version: str = "0" * 64) -> Unfit:
+    return Unfit(Dispatch(uuid4(), "a", 1, "flow.a", "default", 5), "it does not fit", version)
 
 
-def noted(ledger: Ledger, one: Refused) -> bool:
+def noted(ledger: Ledger, one: Unfit) -> bool:
     return any(one.key in worker.refuses for worker in reads.workers.every(ledger, TTL))
 
 

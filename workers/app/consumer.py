@@ -9,7 +9,7 @@ from celery.worker.state import maybe_shutdown
 from orchestrator.delivery.message import read
 from orchestrator.observe.logs import log
 from orchestrator.servers.diagnosis import broker_fix, one_line
-from orchestrator.workers.run.hand_over import Refused
+from orchestrator.workers.run.hand_over import Unfit
 from orchestrator.workers.state import state_of
 
 _PAUSE_S: Final = 5.0
@@ -53,5 +53,5 @@ class StepConsumer(Consumer):  # type: ignore[misc]
         except Exception as error:
             log.error("message.unknown", extra={"task": task, "error": type(error).__name__})
         else:
-            state_of(self.app).runtime().hand_over.give(Refused(dispatch, "this worker has no such handler"))
+            state_of(self.app).runtime().hand_over.give(Unfit(dispatch, "this worker has no such handler"))
         message.reject_log_error(log, self.connection_errors)

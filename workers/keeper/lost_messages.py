@@ -92,7 +92,7 @@ class LostMessages:
         )
         if lost:
             log.info("dispatch.again", extra={"queue": queue, "count": len(lost)})
-            runtime.publisher.publish(lost)
+            runtime.publisher.publish(lost, again=True)
         return len(lost)
 
     def _channel(self) -> Any:

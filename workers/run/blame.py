@@ -1,37 +1,70 @@
-"""Whose failure it was: said where it happens, because an exception's class does not tell."""
+"""Whose failure it was: said by the stage in which it happened, because an exception's class does not tell. Another
+database's errors have the same classes as ours."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.workers.run.outage import GaveUp
+from orchestrator.errors import LeaseLost
+from orchestrator.ledger.tx import is_broken, is_disconnect
+from orchestrator.workers.run.attempt import Attempt
+from orchestrator.workers.run.outage import GaveUp, passing
 
 
-class HandlerFailed(Exception):
-    """The handler raised `error`, or its inputs or its result do not fit: its own failure, its own retries."""
+class Blamed(Exception):
+    """A stage failed with `error`; the class says whose failure that is."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(error)
         self.error = error
 
 
-class TransactionLost(Exception):
+class HandlerFailed(Blamed):
+    """The handler raised, or its inputs or its result do not fit: its own failure, its own retries."""
+
+
+class Unrecordable(Blamed):
+    """The ledger answers, and will not give the inputs or not take the result."""
+
+
+class TransactionLost(Blamed):
     """The ledger's transaction of a transactional step ended before its commit, or nobody knows whether it was
-    committed; `error` is what we were told. No failure of the handler. `charged`: its connection was lost, for which
-    the handler may be the reason, so that it must not go on for ever."""
+    committed. No failure of the handler. `charged`: its connection was lost, for which the handler may be the reason,
+    so that it must not go on for ever."""
 
     def __init__(self, error: BaseException, *, charged: bool) -> None:
         super().__init__(error)
-        self.error = error
         self.charged = charged
 
 
-@contextmanager
-def handler_fails() -> Iterator[None]:
-    """Whatever the block raises, SystemExit and KeyboardInterrupt too, is the handler's. Not so when it asked for what
-    the ledger holds and the ledger stayed away."""
-    try:
-        yield
-    except GaveUp:
-        raise
-    except BaseException as exc:
-        raise HandlerFailed(exc) from exc
+class LostBeforeStart(Exception):
+    """Somebody else may have the step; its handler was not called."""
+
+
+def ours(attempt: Attempt, exc: BaseException) -> BaseException:
+    """In a stage that asks the ledger: what is said of the lease or the outage is passed on."""
+    if isinstance(exc, Blamed | LostBeforeStart | LeaseLost | GaveUp) or not isinstance(exc, Exception):
+        return exc
+    return Unrecordable(exc)
+
+
+def handlers(attempt: Attempt, exc: BaseException) -> BaseException:
+    """In the handler's own code: all of it, SystemExit and KeyboardInterrupt too. Not so a cold shutdown, what the
+    handler asked of a ledger that stayed away, and what the loss of its transaction made it raise."""
+    if isinstance(exc, GaveUp) or (isinstance(exc, SystemExit) and attempt.worker.stopping):
+        return exc
+    if attempt.tx is not None and is_broken(attempt.tx):
+        return TransactionLost(exc, charged=True)
+    return HandlerFailed(exc)
+
+
+def transactions(attempt: Attempt, exc: BaseException) -> BaseException:
+    """Between the handler's return and the commit of its transaction."""
+    if isinstance(exc, SQLAlchemyError) and passing(exc):
+        return TransactionLost(exc, charged=is_disconnect(exc))
+    return ours(attempt, exc)
+
+
+def commits(attempt: Attempt, exc: BaseException) -> BaseException:
+    """At the commit, which also checks constraints of the handler's tables."""
+    if isinstance(exc, SQLAlchemyError) and not passing(exc):
+        return HandlerFailed(exc)
+    return transactions(attempt, exc)

@@ -6,11 +6,14 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.core.facts import Claimant, Dispatch, UnknownVersion
+from orchestrator.core.happened import Refused
 from orchestrator.engine.steps import claim_step, release
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, SUPPRESSED, about, about_dispatch, log
+from orchestrator.observe.observer import tell
+from orchestrator.workers.run import pipeline
 from orchestrator.workers.run.attempt import Attempt
-from orchestrator.workers.run.hand_over import Refused
+from orchestrator.workers.run.hand_over import Unfit
 from orchestrator.workers.run.held_lease import HeldLease
 from orchestrator.workers.run.outage import GaveUp, Outage, passing
 from orchestrator.workers.run.versions import pair
@@ -31,10 +34,11 @@ def deliver(state: WorkerState, dispatch: Dispatch) -> None:
         log.error("claim.gave_up", extra=about_dispatch(dispatch, SUPPRESSED, reason="database away"))
         return
     if held is None:
-        log.info("step.duplicate", extra=about_dispatch(dispatch, SUPPRESSED))
+        flow = dispatch.task.rpartition(".")[0]
+        tell(Refused("message", "duplicate", flow, dispatch.run_id, dispatch.step_key, dispatch.number))
     elif isinstance(held, UnknownVersion):
         why = state.versions.refused.get(pair(dispatch.task, held.manifest_hash), "the version has no such step")
-        state.runtime().hand_over.give(Refused(dispatch, why, held.manifest_hash))
+        state.runtime().hand_over.give(Unfit(dispatch, why, held.manifest_hash))
     else:
         _work(state, held)
 
@@ -57,7 +61,7 @@ def _work(state: WorkerState, first: HeldLease) -> None:
             give_back(state, held)
             return
         try:
-            following = attempt.run()
+            following = pipeline.run(attempt)
         except GaveUp as exc:
             log.warning("step.not_started", extra=about(held.lease, STALE, doing=str(exc), reason="database away"))
             give_back(state, held)

@@ -13,11 +13,13 @@ from time import monotonic
 from typing import Final
 
 from orchestrator.core.facts import Dispatch
+from orchestrator.core.happened import Refused
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.engine import workers
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import SUPPRESSED, about_dispatch, log
+from orchestrator.observe.observer import tell
 from orchestrator.workers.run.outage import event_of, passing, reason
 from orchestrator.workers.run.versions import pair
 
@@ -27,7 +29,7 @@ _SAY_AGAIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Unfit:
     """A dispatch, why this code does not take it, and of which version of its flow it is; None: its handler is not here
     at all, so its version was not asked for."""
 
@@ -55,15 +57,17 @@ class HandOver:
         self._worker_ttl = worker_ttl
         self._publisher = publisher
         self._worker_id = worker_id
-        self._held: deque[Refused] = deque(maxlen=_HELD)
+        self._held: deque[Unfit] = deque(maxlen=_HELD)
         self._said: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
-    def give(self, refused: Refused) -> None:
+    def give(self, unfit: Unfit) -> None:
         """What this code does not take. Its dispatch stays in the ledger, whatever becomes of it here."""
-        self._held.append(refused)
+        one = unfit.dispatch
+        tell(Refused("version", unfit.why, one.task.rpartition(".")[0], one.run_id, one.step_key, one.number))
+        self._held.append(unfit)
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hand-over", daemon=True)
@@ -96,7 +100,7 @@ class HandOver:
             self._say(one, elsewhere=one.dispatch in elsewhere)
         self._publisher.publish(elsewhere)
 
-    def _say(self, one: Refused, *, elsewhere: bool) -> None:
+    def _say(self, one: Unfit, *, elsewhere: bool) -> None:
         if monotonic() - self._said.get(one.key, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
             return
         self._said[one.key] = monotonic()

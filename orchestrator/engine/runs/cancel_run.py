@@ -5,12 +5,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from orchestrator.core.happened import Ended, RunOf
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.errors import Conflict
 from orchestrator.ledger import controls, graph
 from orchestrator.ledger.controls import Halt
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import tell
 
 
 def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedelta) -> RunStatus:
@@ -24,12 +26,22 @@ def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedel
         RunNotFound: no such run.
         Conflict: the run ended otherwise.
     """
+    ended: list[Ended] = []
 
-    return ledger.retry(lambda tx: cancel_in(tx, run_id, by=by, reason=reason, grace=grace))
+    def work(tx: Connection) -> RunStatus:
+        ended.clear()
+        return cancel_in(tx, run_id, by=by, reason=reason, grace=grace, ended=ended)
+
+    status = ledger.retry(work)
+    for fact in ended:
+        tell(fact)
+    return status
 
 
-def cancel_in(tx: Connection, run_id: UUID, *, by: str, reason: str, grace: timedelta) -> RunStatus:
-    """Like `cancel`, as part of the caller's transaction."""
+def cancel_in(
+    tx: Connection, run_id: UUID, *, by: str, reason: str, grace: timedelta, ended: list[Ended] | None = None
+) -> RunStatus:
+    """Like `cancel`, as part of the caller's transaction, who tells of what has `ended` when that is committed."""
     run = graph.lock(tx, run_id, against_claims=True)
     if run.status is RunStatus.CANCELLED or (run.halt is not None and run.status not in FINAL_RUN):
         return run.status
@@ -40,7 +52,10 @@ def cancel_in(tx: Connection, run_id: UUID, *, by: str, reason: str, grace: time
             run_id=str(run_id),
             status=run.status.value,
         )
-    return stop(tx, run, Halt(RunStatus.CANCELLED, by, reason, grace))
+    status = stop(tx, run, Halt(RunStatus.CANCELLED, by, reason, grace))
+    if ended is not None and status in FINAL_RUN:
+        ended.append(Ended(RunOf(run.id, run.flow, run.trigger), status))
+    return status
 
 
 def stop(tx: Connection, run: LockedRun, halt: Halt) -> RunStatus:

@@ -11,24 +11,28 @@ from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
 
 from orchestrator.core import values
-from orchestrator.core.facts import Dispatch, Started, StartRequest
+from orchestrator.core.facts import Dispatch, Finished, Started, StartRequest
+from orchestrator.core.happened import Refused, RunOf
 from orchestrator.core.inputs import Inputs, canonical
 from orchestrator.core.planner import Plan
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.engine.steps.telling import tell_followed
 from orchestrator.errors import (
     Conflict,
     FlowDisabled,
     IdempotencyConflict,
     ManifestUnreadable,
     NotFound,
+    OrchestratorError,
     UsageError,
 )
 from orchestrator.ledger import definitions, starts
 from orchestrator.ledger.borrowed import Borrowed, borrowed
 from orchestrator.ledger.starts import NewRun
 from orchestrator.ledger.tx import Ledger, refusal
+from orchestrator.observe.observer import tell
 
 TRIES = 3
 """A start plans with the flow's current manifest; a deploy in between makes it plan again."""
@@ -49,12 +53,20 @@ def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[Started]:
     if not requests:
         return []
     fp("start.before")
-    batches = _batches(requests)
-    if len(batches) == 1:
-        started = _start_alone(ledger, batches[0])
-    else:
-        started = ledger.retry(lambda tx: _start_all(ledger, tx, batches))
+    try:
+        batches = _batches(requests)
+        if len(batches) == 1:
+            started = _start_alone(ledger, batches[0])
+        else:
+            started = ledger.retry(lambda tx: _start_all(ledger, tx, batches))
+    except OrchestratorError as exc:
+        for flow in {request.flow for request in requests}:
+            tell(Refused("start", exc.code, flow))
+        raise
     fp("start.committed")
+    for request, one in zip(requests, started, strict=True):
+        if one.opened is not None:
+            tell_followed(RunOf(one.run_id, request.flow, request.trigger), one.opened)
     return started
 
 
@@ -179,15 +191,19 @@ def _insert(ledger: Ledger, tx: Connection, plan: Plan, batch: _Batch, new: Sequ
     if not run_ids:
         return None
     created = {one.id for one in unique.values() if run_ids[one.id] == one.id}
-    opened: dict[UUID, tuple[Dispatch, ...]] = {}
+    opened: dict[UUID, Finished] = {}
     if plan.goes_on_at_start:
-        opened = {run_id: advance.begin(HeldRun.lock(ledger, tx, run_id)).dispatches for run_id in sorted(created)}
+        opened = {run_id: advance.begin(HeldRun.lock(ledger, tx, run_id)) for run_id in sorted(created)}
     return [
-        Started(one.id, True, _first_steps(plan, one.id) + opened.get(one.id, ()))
+        _started(plan, one.id, opened.get(one.id))
         if one.id in created
         else Started(run_ids[unique[one.request.key or one.id].id], False, ())
         for one in new
     ]
+
+
+def _started(plan: Plan, run_id: UUID, opened: Finished | None) -> Started:
+    return Started(run_id, True, _first_steps(plan, run_id) + (opened.dispatches if opened else ()), opened)
 
 
 def _first_steps(plan: Plan, run_id: UUID) -> tuple[Dispatch, ...]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from orchestrator.core.facts import Dispatch
+from orchestrator.core.happened import Ended
 from orchestrator.ledger.schedules import ScheduleId
 
 
@@ -19,6 +20,8 @@ class Fired:
     more: bool = False
     unfinished: tuple[ScheduleId, ...] = ()
     unreadable: bool = False
+    ended: tuple[Ended, ...] = ()
+    """Runs that were cancelled for them, and had nothing that ran: to be told after the commit."""
 
     def __add__(self, other: "Fired") -> "Fired":
         return Fired(
@@ -29,4 +32,5 @@ class Fired:
             self.more or other.more,
             self.unfinished + other.unfinished,
             self.unreadable or other.unreadable,
+            self.ended + other.ended,
         )

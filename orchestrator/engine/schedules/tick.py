@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 
 from orchestrator.core import ticks as rules
 from orchestrator.core.facts import StartRequest
+from orchestrator.core.happened import Ended, RunOf
 from orchestrator.core.ticks import Due
 from orchestrator.engine.batches import Batch, run_batches
 from orchestrator.engine.faults import fp
@@ -32,6 +33,7 @@ from orchestrator.ledger import schedules, ticks
 from orchestrator.ledger.schedules import ScheduleId, ScheduleRow
 from orchestrator.ledger.ticks import NOTHING_OPEN, Decision, NewTick, OpenRuns
 from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.observe.observer import tell
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +201,13 @@ def _decide(ledger: Ledger, found: Sequence[DueSchedule], by: str) -> Fired | No
         if not (isinstance(exc, ManifestUnreadable) and _is_newer(ledger, found[0][0])):
             _postpone(ledger, found[0][0], exc)
         return None
+    return _committed(fired)
+
+
+def _committed(fired: Fired | None) -> Fired | None:
     fp("tick.committed")
+    for fact in fired.ended if fired is not None else ():
+        tell(fact)
     return fired
 
 
@@ -241,11 +249,11 @@ def carry_out(ledger: Ledger, tx: Connection, found: Sequence[DueSchedule], by: 
         for tick in decision.ticks
         if tick.run_id is not None and (*row.id, tick.at) in recorded
     ]
-    _cancel(
+    ended = _cancel(
         tx, {run_id: row for row, _, _ in starts if row.trigger.overlap == "cancel" for run_id in open_[row.id].run_ids}
     )
     unfinished = tuple(row.id for row, due in found if due.due_at is not None and due.due_at <= row.now)
-    fired = Fired(decided=len(recorded), more=bool(unfinished), unfinished=unfinished)
+    fired = Fired(decided=len(recorded), more=bool(unfinished), unfinished=unfinished, ended=ended)
     fired += _start(ledger, tx, starts, by)
     fp("tick.decided")
     return fired
@@ -265,12 +273,13 @@ def _decision(row: ScheduleRow, due: Due, open_: OpenRuns) -> Decision:
     return Decision(row.id, new, last=due.last, cursor=due.cursor, due=due.due_at)
 
 
-def _cancel(tx: Connection, runs: Mapping[UUID, ScheduleRow]) -> None:
+def _cancel(tx: Connection, runs: Mapping[UUID, ScheduleRow]) -> tuple[Ended, ...]:
+    ended: list[Ended] = []
     for run_id, row in sorted(runs.items(), key=lambda item: item[0]):
         with suppress(Conflict, RunNotFound):  # it ended meanwhile
-            cancel_in(
-                tx, run_id, by=f"schedule {row.name}", reason="the next tick of its schedule came", grace=CANCEL_GRACE
-            )
+            why = "the next tick of its schedule came"
+            cancel_in(tx, run_id, by=f"schedule {row.name}", reason=why, grace=CANCEL_GRACE, ended=ended)
+    return tuple(ended)
 
 
 def _start(ledger: Ledger, tx: Connection, starts: Sequence[_Start], by: str, trigger: str = "cron") -> Fired:
@@ -291,6 +300,11 @@ def _start(ledger: Ledger, tx: Connection, starts: Sequence[_Start], by: str, tr
     return Fired(
         started=tuple(one.run_id for one in started),
         dispatches=tuple(dispatch for one in started for dispatch in one.dispatches),
+        ended=tuple(
+            Ended(RunOf(one.run_id, row.flow, trigger), one.opened.run_status)
+            for one, (row, _, _) in zip(started, starts, strict=True)
+            if one.opened is not None and one.opened.run_status is not None
+        ),
     )
 
 
@@ -325,9 +339,7 @@ def _start_queued(ledger: Ledger, queued: Row[Any]) -> Fired | None:
         fp("tick.decided")
         return fired + Fired(decided=1)
 
-    fired = ledger.retry(work)
-    fp("tick.committed")
-    return fired
+    return _committed(ledger.retry(work))
 
 
 def _go_on(ledger: Ledger, open_: Row[Any]) -> Fired | None:
@@ -345,9 +357,7 @@ def _go_on(ledger: Ledger, open_: Row[Any]) -> Fired | None:
         fp("tick.decided")
         return fired + Fired(decided=len(starts))
 
-    fired = ledger.retry(work)
-    fp("tick.committed")
-    return fired
+    return _committed(ledger.retry(work))
 
 
 def _held(tx: Connection, row: Row[Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.facts import Dispatch, Finished, Lease, Success
+from orchestrator.core.facts import Dispatch, Finished, Lease, StepOf, Success
 from orchestrator.core.planner import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
@@ -82,6 +82,7 @@ class _Wave:
     freed: list[str] = field(default_factory=list)
     """Steps with a handler that wait for nothing any more."""
     dispatches: list[Dispatch] = field(default_factory=list)
+    skipped: list[StepOf] = field(default_factory=list)
     sinks: int = 0
     failures: int = 0
     error: JsonValue = None
@@ -124,7 +125,7 @@ def _run_out(wave: _Wave, by: Completion | None = None) -> Finished:
         generation, wave.ended = wave.ended, []
         _generation_ended(wave, generation)
     following = _hand_on(wave, by)
-    return replace(_settle(wave), next=following)
+    return replace(_settle(wave), next=following, skipped=tuple(wave.skipped))
 
 
 def _generation_ended(wave: _Wave, ended: Sequence[_End]) -> None:
@@ -137,6 +138,7 @@ def _generation_ended(wave: _Wave, ended: Sequence[_End]) -> None:
     skipped = [key for key, row in waiting.items() if row.status == StepStatus.SKIPPED]
     _count_failures(wave, dict.fromkeys(_asked_for_failure(wave, skipped)))
     wave.ended += [_End(key, StepStatus.SKIPPED) for key in skipped]
+    wave.skipped += [wave.held.step(key) for key in skipped]
     for key in (key for key, row in waiting.items() if row.status == StepStatus.BLOCKED and row.deps_open == 0):
         _go(wave, wave.held.plan.nodes[key])
     for end in ended:

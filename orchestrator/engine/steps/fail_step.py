@@ -88,4 +88,4 @@ def cancelled(held: HeldRun, step_key: str, attempt: int | None) -> Finished:
     """The step was running when its run was halted."""
     graph.end_step(held.tx, held.id, step_key, StepEvent.CANCEL, reason=f"the run was {held.run.halt}")
     graph.event(held.tx, held.id, "step.cancelled", step_key, attempt)
-    return advance.after(held, {step_key: StepStatus.CANCELLED})
+    return replace(advance.after(held, {step_key: StepStatus.CANCELLED}), attempt="cancelled")

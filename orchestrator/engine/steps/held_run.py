@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from orchestrator.core.facts import StepOf
 from orchestrator.core.planner import Plan
 from orchestrator.ledger import graph
 from orchestrator.ledger.graph import LockedRun
@@ -30,6 +31,12 @@ class HeldRun:
     @property
     def id(self) -> UUID:
         return self.run.id
+
+    def step(self, step_key: str, attempt: int | None = None) -> StepOf:
+        """A step of it, for observers."""
+        node = self.plan.node(step_key)
+        run = self.run
+        return StepOf(run.id, run.flow, run.trigger, step_key, node.definition.type, node.queue, attempt)
 
     @property
     def plan(self) -> Plan:

@@ -2,20 +2,24 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.facts import Dispatch, Finished, Lease, StepError
+from orchestrator.core.facts import Dispatch, Failure, Finished, Lease, StepError
+from orchestrator.core.happened import Failed
 from orchestrator.core.states import StepEvent
 from orchestrator.engine.batches import run_batches
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance, fail_step
 from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.engine.steps.telling import EndedByUs, step_of, tell_ended
 from orchestrator.ledger import controls, graph, sweeps
 from orchestrator.ledger.graph import AttemptEnd
 from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import tell
 
 PAGE = 500
 log = logging.getLogger(__name__)
@@ -26,17 +30,21 @@ def release(ledger: Ledger, lease: Lease) -> tuple[Dispatch, ...]:
     halted."""
     found = ledger.retry(lambda tx: controls.release(tx, lease))
     if not found:
-        ledger.retry(lambda tx: _cancel(ledger, tx, lease))
+        ended = ledger.retry(lambda tx: _cancel(ledger, tx, lease))
+        if ended is not None:
+            tell_ended(ended)
     return found
 
 
-def _cancel(ledger: Ledger, tx: Connection, lease: Lease) -> None:
+def _cancel(ledger: Ledger, tx: Connection, lease: Lease) -> EndedByUs | None:
     """Nobody may claim a step of a halted run: given back, it would keep the run open for ever."""
     held = HeldRun.lock(ledger, tx, lease.run_id)
     if held.run.halt is None or graph.end_claim(tx, held.id, lease.step_key, lease.fence, lease.owner) is None:
-        return
+        return None
     graph.end_attempt(tx, held.id, lease.step_key, lease.attempt, AttemptEnd("cancelled"))
-    fail_step.cancelled(held, lease.step_key, lease.attempt)
+    finished = fail_step.cancelled(held, lease.step_key, lease.attempt)
+    failure = Failure(StepError("Cancelled", f"the run was {held.run.halt}"), status="cancelled")
+    return EndedByUs(held.step(lease.step_key, lease.attempt), failure, finished)
 
 
 def undone(ledger: Ledger, lease: Lease, error: StepError, *, crash_limit: int | None) -> Finished:
@@ -89,8 +97,18 @@ def _recover(ledger: Ledger, rows: Sequence[Row[Any]], limits: LossLimits) -> tu
     plain = [row for row in rows if not (row.halted or limits.reached(row))]
     again = ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain)) if plain else ()
     fp("sweep.committed")
+    _tell_lost(plain, again)
     ended = run_batches([[row] for row in last], lambda piece: end_lost(ledger, piece[0], dead=True), _failed)
     return again + tuple(dispatch for each in ended.done for dispatch in each), len(again) + len(ended.done)
+
+
+def _tell_lost(rows: Sequence[Row[Any]], again: Sequence[Dispatch]) -> None:
+    """Each attempt whose step is READY again."""
+    lost = {(row.run_id, row.step_key): row for row in rows}
+    for one in again:
+        row = lost[one.run_id, one.step_key]
+        failure = _loss(row)
+        tell(Failed(step_of(one, row.attempt), failure, failure.status))
 
 
 def _failed(row: Row[Any], exc: Exception) -> None:
@@ -105,19 +123,25 @@ def end_lost(ledger: Ledger, row: Row[Any], *, dead: bool = False) -> tuple[Disp
     The write quotes the version its row was read at and, unless the owner is known to be `dead`, asks again whether the
     lease ran out: a worker that renewed meanwhile keeps its step.
     """
-    return ledger.retry(lambda tx: _end(ledger, tx, row, dead=dead))
+    ended = ledger.retry(lambda tx: _end(ledger, tx, row, dead=dead))
+    return None if ended is None else tell_ended(ended)
 
 
-def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> tuple[Dispatch, ...] | None:
+def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> EndedByUs | None:
     held = HeldRun.lock(ledger, tx, row.run_id)
     if graph.end_claim(tx, row.run_id, row.step_key, row.version, expired=not dead) is None:
         return None
-    error = StepError("WorkerLost", _why(row))
-    end = AttemptEnd("released" if row.deploy else "crashed", error)
-    graph.end_attempt(tx, held.id, row.step_key, row.attempt, end)
+    failure = _loss(row)
+    graph.end_attempt(tx, held.id, row.step_key, row.attempt, AttemptEnd(failure.status, failure.error))
     if held.run.halt is not None:
-        return fail_step.cancelled(held, row.step_key, row.attempt).dispatches
-    return fail_step.failed(held, row.step_key, row.attempt, error, crashed=not row.deploy).dispatches
+        finished = replace(fail_step.cancelled(held, row.step_key, row.attempt), attempt=None)
+    else:
+        finished = fail_step.failed(held, row.step_key, row.attempt, failure.error, crashed=not row.deploy)
+    return EndedByUs(held.step(row.step_key, row.attempt), failure, finished)
+
+
+def _loss(row: Row[Any]) -> Failure:
+    return Failure(StepError("WorkerLost", _why(row)), status="released" if row.deploy else "crashed")
 
 
 def _why(row: Row[Any]) -> str:

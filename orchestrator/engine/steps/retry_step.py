@@ -7,12 +7,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from orchestrator.core.facts import Dispatch
+from orchestrator.core.facts import Dispatch, Finished
+from orchestrator.core.happened import RunOf
 from orchestrator.core.planner import WINDOW, Node, Plan
 from orchestrator.core.reopen import Reset, compensated, reopen
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.engine.steps.telling import tell_followed
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import controls, graph
 from orchestrator.ledger.controls import Reopened
@@ -38,7 +40,7 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force:
             either. Of two operators at once, one gets this.
     """
 
-    def work(tx: Connection) -> tuple[Dispatch, ...]:
+    def work(tx: Connection) -> tuple[RunOf, Finished]:
         run = graph.lock(tx, run_id, against_claims=True)
         _check_run(run)
         graph.take_time(tx)
@@ -60,11 +62,12 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force:
             steps=[step_key] if step_key else sorted(seeds | {key for key, failed in children.items() if failed}),
         )
         again = HeldRun(ledger, tx, replace(run, status=RunStatus.RUNNING, halt=None))
-        return _reset(
-            again, reset, {key: children.get(key, []) for key in opened & (reset.waits.keys() | children.keys())}
-        )
+        reopened = {key: children.get(key, []) for key in opened & (reset.waits.keys() | children.keys())}
+        return RunOf(run.id, run.flow, run.trigger), _reset(again, reset, reopened)
 
-    return ledger.retry(work)
+    run, again = ledger.retry(work)
+    tell_followed(run, again)
+    return again.dispatches
 
 
 def _check_run(run: LockedRun) -> None:
@@ -132,7 +135,7 @@ def _children(
     }
 
 
-def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]]) -> tuple[Dispatch, ...]:
+def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]]) -> Finished:
     """`reopened`: loops that have their children, with those of them to run again."""
     tx, plan = held.tx, held.plan
     controls.reset_blocked(tx, held.id, reset.waits)
@@ -145,7 +148,8 @@ def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]]) -> tu
     free = [plan.nodes[key] for key, wait in reset.waits.items() if wait == (0, 0) and key not in reopened]
     dispatches += graph.ready(tx, held.id, [node.key for node in free if not node.is_loop], StepEvent.UNBLOCK)
     loops = [node for node in free if node.is_loop]
-    return (*dispatches, *advance.open_loops(held, loops, full).dispatches)
+    opened = advance.open_loops(held, loops, full)
+    return replace(opened, dispatches=(*dispatches, *opened.dispatches))
 
 
 def _reopen_loop(tx: Connection, loop: Node, run_id: UUID, failed: list[str]) -> tuple[tuple[Dispatch, ...], bool]:

@@ -3,24 +3,30 @@
 import random
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.durations import format_duration
 from orchestrator.core.facts import Dispatch, Failure, Overrun, StepError, Swept
+from orchestrator.core.happened import Ended, Failed, RunOf
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs.cancel_run import stop
 from orchestrator.engine.steps import fail_step
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.release import end_lost
+from orchestrator.engine.steps.telling import EndedByUs, step_of, tell_ended
 from orchestrator.engine.sweeps.walk import PAGE, Walk
 from orchestrator.ledger import graph, sweeps
 from orchestrator.ledger.controls import Halt
+from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import tell
+
+_EXPIRED: Final = Failure(StepError("LeaseExpired", "its lease ran out"), status="crashed")
 
 
 def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: Walk | None = None) -> Swept:
@@ -36,6 +42,8 @@ def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: 
         fp("sweep.committed")
         ledger.once(lambda tx: sweeps.end_sessions(tx, lost))
     again = tuple(Dispatch(*tuple(row)[:6]) for row in lost)
+    for one in again:
+        tell(Failed(step_of(one), _EXPIRED, _EXPIRED.status))
     # The others are looked for on the last page only: on each page it would mean a look at all that are left.
     if len(lost) == walk.page:
         return Swept(len(lost), again, more=True)
@@ -65,16 +73,25 @@ def deadlines(ledger: Ledger, grace: timedelta, walk: Walk | None = None) -> Swe
     walk = walk or Walk()
     with ledger.auto() as tx:
         rows = sweeps.past_deadline(tx, walk.page, walk.position)
-    return walk.go(rows, lambda row: ledger.retry(lambda tx: _time_out(tx, row.run_id, grace)))
+
+    def work(row: Row[Any]) -> tuple[Dispatch, ...] | None:
+        halted = ledger.retry(lambda tx: _time_out(tx, row.run_id, grace))
+        if halted is None:
+            return None
+        run, status = halted
+        if status in FINAL_RUN:
+            tell(Ended(RunOf(run.id, run.flow, run.trigger), status))
+        return ()
+
+    return walk.go(rows, work)
 
 
-def _time_out(tx: Connection, run_id: UUID, grace: timedelta) -> tuple[Dispatch, ...] | None:
+def _time_out(tx: Connection, run_id: UUID, grace: timedelta) -> tuple[LockedRun, RunStatus] | None:
     run = graph.lock(tx, run_id, against_claims=True)
     # Asked again with the run held: nobody's page may end a run that its deadline does not.
     if run.status in FINAL_RUN or run.halt is not None or not sweeps.still_late(tx, run_id):
         return None
-    stop(tx, run, Halt(RunStatus.TIMED_OUT, None, "the run passed its deadline", grace))
-    return ()
+    return run, stop(tx, run, Halt(RunStatus.TIMED_OUT, None, "the run passed its deadline", grace))
 
 
 def queue_timeouts(ledger: Ledger, walk: Walk | None = None) -> Swept:
@@ -82,10 +99,15 @@ def queue_timeouts(ledger: Ledger, walk: Walk | None = None) -> Swept:
     walk = walk or Walk()
     with ledger.auto() as tx:
         rows = sweeps.past_queue_deadline(tx, walk.page, walk.position)
-    return walk.go(rows, lambda row: ledger.retry(lambda tx: _queue_timeout(ledger, tx, row)))
+
+    def work(row: Row[Any]) -> tuple[Dispatch, ...] | None:
+        ended = ledger.retry(lambda tx: _queue_timeout(ledger, tx, row))
+        return None if ended is None else tell_ended(ended)
+
+    return walk.go(rows, work)
 
 
-def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Dispatch, ...] | None:
+def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> EndedByUs | None:
     held = HeldRun.lock(ledger, tx, row.run_id)
     found = sweeps.still_ready(tx, row.run_id, row.step_key, row.dispatch_no)
     if found is None or held.run.halt is not None:
@@ -93,7 +115,8 @@ def _queue_timeout(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[Dispa
     error = StepError(
         "QueueTimeout", f"no worker claimed it within its queue_timeout of {format_duration(found.queue_timeout)}", None
     )
-    return fail_step.failed(held, row.step_key, None, error, by=StepEvent.QUEUE_TIMEOUT).dispatches
+    finished = fail_step.failed(held, row.step_key, None, error, by=StepEvent.QUEUE_TIMEOUT)
+    return EndedByUs(held.step(row.step_key), Failure(error), finished)
 
 
 def overruns(ledger: Ledger, owner_prefix: str, walk: Walk | None = None) -> list[Overrun]:
@@ -108,22 +131,23 @@ def overruns(ledger: Ledger, owner_prefix: str, walk: Walk | None = None) -> lis
     found: list[Overrun] = []
 
     def work(row: Row[Any]) -> tuple[Dispatch, ...] | None:
-        overrun = ledger.retry(lambda tx: _stop(ledger, tx, row))
-        if overrun is None:
+        stopped = ledger.retry(lambda tx: _stop(ledger, tx, row))
+        if stopped is None:
             return None
-        found.append(overrun)
-        return overrun.dispatches
+        dispatches = tell_ended(stopped)
+        why: Literal["timeout", "cancel"] = "timeout" if row.timed_out else "cancel"
+        found.append(Overrun(row.run_id, row.step_key, row.version, row.owner, why, dispatches))
+        return dispatches
 
     walk.go(rows, work)
     return found
 
 
-def _stop(ledger: Ledger, tx: Connection, row: Row[Any]) -> Overrun | None:
+def _stop(ledger: Ledger, tx: Connection, row: Row[Any]) -> EndedByUs | None:
     held = HeldRun.lock(ledger, tx, row.run_id)
     attempt = graph.end_claim(tx, row.run_id, row.step_key, row.version)
     if attempt is None:
         return None
-    why: Literal["timeout", "cancel"] = "timeout" if row.timed_out else "cancel"
     limit = held.plan.node(row.step_key).definition.timeout
     error = (
         StepError("StepTimeout", f"it ran longer than its timeout of {limit and format_duration(limit)}", None)
@@ -132,4 +156,4 @@ def _stop(ledger: Ledger, tx: Connection, row: Row[Any]) -> Overrun | None:
     )
     failure = Failure(error, status="timed_out" if row.timed_out else "cancelled", jitter=random.random())
     finished = fail_step.ended_badly(held, row.step_key, attempt, failure)
-    return Overrun(row.run_id, row.step_key, row.version, row.owner, why, finished.dispatches)
+    return EndedByUs(held.step(row.step_key, attempt), failure, finished)

@@ -5,13 +5,13 @@
 -- name: lock_run
 -- Does:  locks a run for changes of its graph. First lock of every general path.
 -- Locks: run FOR NO KEY UPDATE (claims go on)
-SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, controlled
+SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, controlled, trigger_type
   FROM flow_runs WHERE id = %(run_id)s FOR NO KEY UPDATE;
 
 -- name: lock_run_against_claims
 -- Does:  locks a run so that claims under way are waited for, and later ones see what this transaction writes.
 -- Locks: run FOR UPDATE
-SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, controlled
+SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, controlled, trigger_type
   FROM flow_runs WHERE id = %(run_id)s FOR UPDATE;
 
 -- name: end_claim

@@ -1,0 +1,120 @@
+"""What observers are told: facts that a commit made true. No behaviour."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+from uuid import UUID
+
+from orchestrator.core.facts import Dispatch, Failure
+from orchestrator.core.states import RunStatus
+
+
+class Run(Protocol):
+    """Of which run, and what started that; None, it was not read."""
+
+    @property
+    def run_id(self) -> UUID: ...
+    @property
+    def flow(self) -> str: ...
+    @property
+    def trigger(self) -> str | None: ...
+
+
+class Step(Run, Protocol):
+    """Of which step. A `Lease` is one, a `StepOf` another."""
+
+    @property
+    def step_key(self) -> str: ...
+    @property
+    def type(self) -> str | None: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def attempt(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunOf:
+    """A run, of no step in particular."""
+
+    run_id: UUID
+    flow: str
+    trigger: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An attempt was claimed by this process, after `queue_wait_s` in which its step was ready. It may still be given
+    back before its handler is called; then nothing else is told of it."""
+
+    told: ClassVar = "started"
+    step: Step
+    queue_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The output was recorded, `took_s` after the attempt began here."""
+
+    told: ClassVar = "succeeded"
+    step: Step
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt was recorded with this status: failed, timed_out, cancelled, crashed or released. Whether its step
+    goes on is told by what follows. `took_s` is None where another process than the one that ran it recorded that."""
+
+    told: ClassVar = "failed"
+    step: Step
+    failure: Failure
+    status: str
+    took_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The step can never run any more."""
+
+    told: ClassVar = "skipped"
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """Its message was sent, `lag_s` after the sender was asked to. `again`: an earlier one may be lost."""
+
+    told: ClassVar = "dispatched"
+    dispatch: Dispatch
+    lag_s: float
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something that somebody asked for was not done: a start, a message that found nothing to claim, a version whose
+    steps this code does not run, a result that came too late."""
+
+    told: ClassVar = "refused"
+    what: Literal["start", "message", "version", "result"]
+    reason: str
+    flow: str
+    run_id: UUID | None = None
+    step_key: str | None = None
+    number: int | None = None
+    """Of a message: its dispatch."""
+    attempt: int | None = None
+    """Of a result: its attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The run ended. `by`: the attempt with which it did; None, when nothing of it ran any more."""
+
+    told: ClassVar = "ended"
+    run: Run
+    status: RunStatus
+    by: Step | None = None
+
+
+Fact = Started | Succeeded | Failed | Skipped | Dispatched | Refused | Ended

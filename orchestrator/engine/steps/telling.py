@@ -1,0 +1,37 @@
+"""Tell observers what an outcome led to. For whoever committed it, after that."""
+
+from dataclasses import dataclass
+
+from orchestrator.core.facts import Dispatch, Failure, Finished, StepOf
+from orchestrator.core.happened import Ended, Failed, Run, Skipped, Step
+from orchestrator.observe.observer import tell
+
+
+@dataclass(frozen=True, slots=True)
+class EndedByUs:
+    """An attempt, or the wait for one, that somebody else than its worker ended."""
+
+    step: StepOf
+    failure: Failure
+    finished: Finished
+
+
+def tell_ended(ended: EndedByUs) -> tuple[Dispatch, ...]:
+    """With what followed; the dispatches are for the caller to publish."""
+    tell(Failed(ended.step, ended.failure, ended.finished.attempt or ended.failure.status))
+    tell_followed(ended.step, ended.finished)
+    return ended.finished.dispatches
+
+
+def tell_followed(run: Run, finished: Finished, by: Step | None = None) -> None:
+    """The steps that were skipped, and the end of the run."""
+    for step in finished.skipped:
+        tell(Skipped(step))
+    if finished.run_status is not None:
+        tell(Ended(run, finished.run_status, by))
+
+
+def step_of(dispatch: Dispatch, attempt: int | None = None) -> StepOf:
+    """The step of a dispatch: what started its run was not read."""
+    flow, _, kind = dispatch.task.rpartition(".")
+    return StepOf(dispatch.run_id, flow, None, dispatch.step_key, kind, dispatch.queue, attempt)

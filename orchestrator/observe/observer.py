@@ -1,0 +1,64 @@
+"""The observer port: what happened, told after the commit that made it true and never inside a transaction."""
+
+import logging
+from typing import Protocol
+
+from orchestrator.core.happened import Dispatched, Ended, Fact, Failed, Refused, Skipped, Started, Succeeded
+from orchestrator.observe.lines import LogLines
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Called in the thread in which it happened, so it has to be quick; several threads may call at once. What it
+    raises harms nobody, and is logged once for each of its methods."""
+
+    def started(self, fact: Started) -> None:
+        """An attempt was claimed."""
+
+    def succeeded(self, fact: Succeeded) -> None:
+        """An attempt succeeded."""
+
+    def failed(self, fact: Failed) -> None:
+        """An attempt failed, was lost, or its step was not claimed in time."""
+
+    def skipped(self, fact: Skipped) -> None:
+        """A step can never run."""
+
+    def dispatched(self, fact: Dispatched) -> None:
+        """A message was sent."""
+
+    def refused(self, fact: Refused) -> None:
+        """A start, a message or a result was refused."""
+
+    def ended(self, fact: Ended) -> None:
+        """A run ended."""
+
+
+_observers: tuple[Observer, ...] = (LogLines(),)
+_broken: set[tuple[int, str]] = set()
+
+
+def listen(observer: Observer) -> None:
+    """From now on it is told what happens in this process, and in those that this one forks."""
+    global _observers
+    _observers = (*_observers, observer)
+
+
+def unlisten(observer: Observer) -> None:
+    """It is told nothing any more."""
+    global _observers
+    _observers = tuple(one for one in _observers if one is not observer)
+
+
+def tell(fact: Fact) -> None:
+    """To whoever listens. Call it after the commit."""
+    for observer in _observers:
+        try:
+            getattr(observer, fact.told)(fact)
+        except Exception:
+            which = (id(observer), fact.told)
+            if which not in _broken:
+                _broken.add(which)
+                name = f"{type(observer).__name__}.{fact.told}"
+                log.warning("observer.failed", extra={"observer": name}, exc_info=True)

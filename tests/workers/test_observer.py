@@ -1,0 +1,213 @@
+"""What observers are told, beside what the ledger holds; in this process, with a real ledger and broker."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import pytest
+
+from orchestrator.core.facts import Claimant, Dispatch, StartRequest
+from orchestrator.core.happened import Dispatched, Ended, Fact, Failed, Refused, Skipped, Started, Succeeded
+from orchestrator.core.states import FINAL_RUN
+from orchestrator.engine.flows import register, switch
+from orchestrator.engine.runs import cancel_run, start_run
+from orchestrator.engine.steps import claim_step, release
+from orchestrator.engine.sweeps import sweep
+from orchestrator.errors import FlowDisabled
+from orchestrator.ledger import reads
+from orchestrator.observe import observer
+from orchestrator.workers.app.celery_app import make_app
+from orchestrator.workers.run.deliver import deliver
+from orchestrator.workers.state import WorkerState, state_of
+from tests.workers import flows_observed
+from tests.workers.conftest import Bench
+
+F = TypeVar("F", bound=Fact)
+FLOWS = {value.name: value for value in vars(flows_observed).values() if type(value).__name__ == "Flow"}
+
+
+class Notes:
+    """Keeps every fact."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in {"started", "succeeded", "failed", "skipped", "dispatched", "refused", "ended"}:
+            raise AttributeError(name)
+        return self.facts.append
+
+    def of(self, kind: type[F]) -> list[F]:
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+
+@pytest.fixture
+def notes() -> Iterator[Notes]:
+    made = Notes()
+    observer.listen(made)
+    yield made
+    observer.unlisten(made)
+
+
+@pytest.fixture
+def state(bench: Bench) -> Iterator[WorkerState]:
+    made = state_of(make_app(bench.settings, FLOWS))
+    for one in FLOWS.values():
+        register.register(bench.ledger, one.manifest)
+    yield made
+    made.close()
+
+
+def start(bench: Bench, state: WorkerState, flow: str, **body: Any) -> UUID:
+    (run,) = start_run.start(bench.ledger, [StartRequest(flow, json.dumps(body), trigger="test")])
+    state.runtime().publisher.publish(run.dispatches)
+    return run.run_id
+
+
+def work(bench: Bench, state: WorkerState, notes: Notes, run_id: UUID) -> None:
+    """Deliver what was dispatched until the run has ended."""
+    done: set[Dispatch] = set()
+    while reads.runs.status(bench.ledger, run_id) not in FINAL_RUN:
+        waiting = [fact.dispatch for fact in notes.of(Dispatched) if fact.dispatch not in done]
+        for one in waiting:
+            done.add(one)
+            deliver(state, one)
+        if not waiting:
+            state.runtime().publisher.publish(sweep.due(bench.ledger).dispatches)
+
+
+def rows(bench: Bench, statement: str, run_id: UUID) -> list[tuple[Any, ...]]:
+    with bench.ledger.auto() as tx:
+        return [tuple(row) for row in tx.exec_driver_sql(statement, (run_id,))]
+
+
+def agree(bench: Bench, notes: Notes, run_id: UUID) -> None:
+    """The facts of this run are those of the ledger, in an order in which they can have happened."""
+    mine = [fact for fact in notes.facts if not isinstance(fact, Refused | Dispatched)]
+    attempts = rows(bench, "SELECT step_key, attempt, status FROM flow_step_attempts WHERE run_id = %s", run_id)
+    ended = [(one.step.step_key, one.step.attempt, "succeeded") for one in notes.of(Succeeded)]
+    ended += [(one.step.step_key, one.step.attempt, one.status) for one in notes.of(Failed)]
+    assert Counter(ended) == Counter(attempts)
+    assert {(key, number) for key, number, _ in attempts} == {
+        (one.step.step_key, one.step.attempt) for one in notes.of(Started)
+    }
+    skipped = rows(bench, "SELECT step_key FROM flow_steps WHERE run_id = %s AND status = 'skipped'", run_id)
+    assert sorted(one.step.step_key for one in notes.of(Skipped)) == sorted(key for (key,) in skipped)
+    sent = rows(bench, "SELECT step_key, dispatch_no FROM flow_step_dispatches WHERE run_id = %s", run_id)
+    assert Counter((one.dispatch.step_key, one.dispatch.number) for one in notes.of(Dispatched)) == Counter(sent)
+    ((flow, status, trigger),) = rows(bench, "SELECT flow, status, trigger_type FROM flow_runs WHERE id = %s", run_id)
+    (end,) = notes.of(Ended)
+    assert mine[-1] is end
+    assert (end.run.run_id, end.run.flow, end.status, end.run.trigger) == (run_id, flow, status, trigger)
+    for fact in mine[:-1]:
+        step = fact.step  # type: ignore[union-attr]
+        assert (step.run_id, step.flow, step.trigger, step.queue) == (run_id, flow, trigger, "default")
+    for key, number, _ in attempts:
+        places = [
+            place
+            for place, fact in enumerate(mine[:-1])
+            if (fact.step.step_key, fact.step.attempt) == (key, number)  # type: ignore[union-attr]
+        ]
+        assert [isinstance(mine[place], Started) for place in places] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("flow", "body", "wrong"),
+    [
+        ("observed_chain", {"n": 1}, ()),
+        ("observed_retry", {"n": 1}, ("shaky",)),
+        ("observed_skip", {"n": 1}, ()),
+        ("observed_loop", {"items": [1, 2, 3]}, ()),
+        ("observed_loop", {"items": []}, ()),
+        ("observed_tx", {"n": 1}, ()),
+    ],
+)
+def test_what_is_told_is_what_the_ledger_holds(
+    bench: Bench, state: WorkerState, notes: Notes, flow: str, body: dict[str, Any], wrong: tuple[str, ...]
+) -> None:
+    flows_observed.GO_WRONG.update(wrong)
+    run_id = start(bench, state, flow, **body)
+    work(bench, state, notes, run_id)
+    agree(bench, notes, run_id)
+
+
+def test_facts_say_how_long_and_why(bench: Bench, state: WorkerState, notes: Notes) -> None:
+    """What metrics and spans need."""
+    flows_observed.GO_WRONG.add("shaky")
+    run_id = start(bench, state, "observed_retry", n=1)
+    work(bench, state, notes, run_id)
+    first, *_ = notes.of(Started)
+    assert 0 <= first.queue_wait_s < 60
+    (failed,) = notes.of(Failed)
+    assert (failed.status, failed.failure.error.type, failed.failure.retryable) == ("failed", "ValueError", True)
+    assert failed.step.type == "shaky"
+    assert failed.took_s is not None
+    assert all(0 <= one.took_s < 60 for one in notes.of(Succeeded))
+    assert all(0 <= one.lag_s < 60 and not one.again for one in notes.of(Dispatched))
+
+
+def test_a_cancelled_run_that_nothing_runs_of_is_told(bench: Bench, state: WorkerState, notes: Notes) -> None:
+    run_id = start(bench, state, "observed_chain", n=1)
+    for _ in range(2):  # the second finds it ended
+        cancel_run.cancel(bench.ledger, run_id, by="test", reason="enough", grace=timedelta(seconds=1))
+    (end,) = notes.of(Ended)
+    assert (end.run.run_id, end.run.flow, end.status, end.by) == (run_id, "observed_chain", "cancelled", None)
+
+
+def test_what_others_end_is_told(bench: Bench, state: WorkerState, notes: Notes) -> None:
+    """A worker that is dead tells nothing, so whoever ends its claims does."""
+    lost = start(bench, state, "observed_chain", n=1)
+    (first,) = notes.of(Dispatched)
+    claimant = Claimant("gone/1/x", timedelta(seconds=60))
+    for number in (1, 2):
+        assert claim_step.claim(bench.ledger, lost, first.dispatch.step_key, number, claimant)
+        release.end_owned(bench.ledger, "gone/1/x", crash_limit=1)
+    assert [(one.status, one.step.attempt, one.took_s) for one in notes.of(Failed)] == [
+        ("crashed", 1, None),
+        ("crashed", 2, None),
+    ]
+    assert len(notes.of(Skipped)) == 2
+    (end,) = notes.of(Ended)
+    assert end.status == "failed"
+
+
+def test_refusals_are_told(bench: Bench, state: WorkerState, notes: Notes) -> None:
+    """A start of a disabled flow, and a message that finds nothing to claim."""
+    run_id = start(bench, state, "observed_chain", n=1)
+    work(bench, state, notes, run_id)
+    deliver(state, notes.of(Dispatched)[0].dispatch)
+    switch.disable(bench.ledger, "observed_chain", by="test")
+    bench.ledger.current.clear()
+    with pytest.raises(FlowDisabled):
+        start(bench, state, "observed_chain", n=1)
+    message, refused = notes.of(Refused)
+    assert (message.what, message.flow, message.run_id, message.number) == ("message", "observed_chain", run_id, 1)
+    assert (refused.what, refused.flow, refused.reason) == ("start", "observed_chain", "flow_disabled")
+
+
+def test_an_observer_that_raises_harms_nothing(
+    bench: Bench, state: WorkerState, notes: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it raises is logged once for each of its methods."""
+
+    class Broken(Notes):
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    broken = Broken()
+    observer.listen(broken)
+    try:
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                notes.facts.clear()
+                run_id = start(bench, state, "observed_chain", n=1)
+                work(bench, state, notes, run_id)
+                assert reads.runs.status(bench.ledger, run_id) == "succeeded"
+    finally:
+        observer.unlisten(broken)
+    said = Counter(record.observer for record in caplog.records if record.message == "observer.failed")  # type: ignore[attr-defined]
+    assert said == {f"Broken.{name}": 1 for name in ("started", "succeeded", "dispatched", "ended")}

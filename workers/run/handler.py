@@ -1,0 +1,107 @@
+"""From the stored inputs to the result as text: the stages around the handler."""
+
+import os
+from concurrent.futures import CancelledError
+from datetime import datetime
+from time import monotonic
+
+from orchestrator.authoring.context import Context
+from orchestrator.engine.faults import fp
+from orchestrator.engine.steps import claim_step, finish_step
+from orchestrator.errors import LeaseLost
+from orchestrator.ledger import schedules
+from orchestrator.workers.run.attempt import Attempt
+from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart
+from orchestrator.workers.run.outage import retry_through_outage
+
+
+def read_inputs(attempt: Attempt) -> None:
+    """Every reference is resolved."""
+    attempt.inputs = retry_through_outage(
+        attempt.outage(), "read inputs", lambda: claim_step.inputs(attempt.ledger, attempt.lease)
+    )
+    fp("handler.before")
+
+
+def decode(attempt: Attempt) -> None:
+    """Into what the handler's parameters say."""
+    attempt.kwargs = attempt.step.decode_inputs(attempt.inputs or "{}")
+
+
+def guard(attempt: Attempt) -> None:
+    """The last look before the handler: this process may have slept past its lease.
+
+    Raises:
+        LostBeforeStart: somebody else may have the step.
+        HandlerFailed: its run was halted.
+    """
+    held, heartbeat = attempt.held, attempt.runtime.heartbeat
+    if held.lost or not heartbeat.trusted(held):
+        held.lost = False
+        if not retry_through_outage(attempt.outage(), "confirm the lease", lambda: heartbeat.confirm(held)):
+            raise LostBeforeStart
+    if held.halted:
+        raise HandlerFailed(CancelledError())
+
+
+def call(attempt: Attempt) -> None:
+    """Whatever it raises, at whatever depth, is the handler's own."""
+    attempt.called = True
+    step, kwargs, worker = attempt.step, attempt.kwargs, attempt.worker
+    if step.context_param is not None:
+        kwargs[step.context_param] = _context(attempt)
+    if worker.prefork:
+        worker.shared.enter(worker.slot, os.getpid(), attempt.lease)
+    try:
+        if step.is_async:
+            attempt.value = attempt.runtime.loop.run(step.fn(**kwargs), attempt.held, _time_left_s(attempt))
+        else:
+            attempt.value = step.fn(**kwargs)
+    finally:
+        if worker.prefork:
+            worker.shared.leave(worker.slot)
+
+
+def encode(attempt: Attempt) -> None:
+    """
+    Raises:
+        OutputInvalid: it cannot be a result.
+    """
+    attempt.output = attempt.step.encode_output(attempt.value)
+    finish_step.check_size(attempt.output)
+
+
+def still_ours(attempt: Attempt) -> None:
+    """
+    Raises:
+        LeaseLost: the handler was told to stop because its lease ran out.
+    """
+    fp("handler.after")
+    attempt.held.recording = True
+    if attempt.held.lost and (attempt.step.is_async or attempt.step.context_param is not None):
+        raise LeaseLost("The handler was told to stop because its lease ran out: what it returned may be half of it.")
+
+
+def _context(attempt: Attempt) -> Context:
+    lease = attempt.lease
+
+    def scheduled_for() -> datetime | None:
+        """Asked by a handler, from whatever thread it runs in: with a connection of the pool, not the thread's own."""
+
+        def ask() -> datetime | None:
+            with attempt.ledger.tx() as tx:
+                return schedules.scheduled_for(tx, lease.run_id)
+
+        return retry_through_outage(attempt.outage(), "read the scheduled time", ask)
+
+    about = (str(lease.run_id), lease.step_key, lease.attempt, lease.stop_at, attempt.held.signals, attempt.tx)
+    return Context(*about, scheduled_for=scheduled_for)
+
+
+def _time_left_s(attempt: Attempt) -> float | None:
+    """Until the step's timeout. Both times are the database's, and were `lease` apart from the claim."""
+    lease = attempt.lease
+    if lease.stop_at is None:
+        return None
+    allowed = (lease.stop_at - lease.expires_at) + attempt.worker.settings.lease
+    return max(0.0, allowed.total_seconds() - (monotonic() - attempt.began))

@@ -1,0 +1,138 @@
+"""Recording how an attempt ended, through outages of the ledger."""
+
+import logging
+import random
+from asyncio import CancelledError as AsyncCancelled
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from time import monotonic
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator.authoring.retry_after import RetryAfter
+from orchestrator.core.facts import Failure, Finished, StepError, Success
+from orchestrator.engine.steps import fail_step, finish_step, release
+from orchestrator.engine.steps.kept import kept_traceback
+from orchestrator.errors import InputInvalid, LeaseLost, OutputInvalid
+from orchestrator.observe.logs import STALE, about, line, log
+from orchestrator.workers.run.attempt import Attempt
+from orchestrator.workers.run.errors_text import named, said, step_error
+from orchestrator.workers.run.held_lease import StepTimedOut
+from orchestrator.workers.run.outage import GaveUp, passing, retry_through_outage
+
+_UNTOLD = StepError("NotRecorded", "the attempt failed, and its error could not be recorded; the worker's log has it")
+
+
+def success(attempt: Attempt) -> None:
+    """One commit, asked for until its outcome is known.
+
+    Raises:
+        LeaseLost: another worker owns the step, or it was ended.
+        GaveUp: the ledger stayed away.
+    """
+    ledger, lease, outage = attempt.ledger, attempt.lease, attempt.outage(2)
+    first = monotonic()
+    while True:
+        try:
+            attempt.asked = first
+            if outage.tried:
+                attempt.finished = finish_step.settled(ledger, lease)
+                if attempt.finished is not None:
+                    return
+            attempt.asked = monotonic()
+            done = Success(attempt.output, attempt.inputs, attempt.chain)
+            attempt.finished = finish_step.finish(ledger, lease, done)
+            return
+        except LeaseLost:
+            if not outage.tried:
+                raise
+            # A commit still under way when we re-read may have landed since.
+            attempt.asked = first
+            attempt.finished = retry_through_outage(outage, "finish", lambda: finish_step.settled(ledger, lease))
+            if attempt.finished is None:
+                raise
+            return
+        except SQLAlchemyError as exc:
+            if not passing(exc):
+                raise
+            outage.wait(exc, "finish")
+
+
+def failed(attempt: Attempt, exc: BaseException) -> None:
+    """The handler's own failure.
+
+    Raises:
+        LeaseLost: another worker owns the step, or it was ended.
+        GaveUp: the ledger stayed away.
+    """
+    if attempt.held.lost:
+        raise LeaseLost("The lease ran out while the handler was interrupted.") from exc
+    never: tuple[type[BaseException], ...] = (InputInvalid, OutputInvalid, *attempt.step.never_retry)
+    failure = Failure(
+        step_error(exc, _halt_reason(attempt, exc)),
+        retryable=not isinstance(exc, never),
+        status="timed_out" if isinstance(exc, StepTimedOut) else "failed",
+        delay=exc.delay if isinstance(exc, RetryAfter) else None,
+    )
+    _record(attempt, failure)
+
+
+def unrecordable(attempt: Attempt, exc: BaseException) -> None:
+    """An attempt that failed, with what the ledger said. A result is not made again: it would be refused again, and the
+    handler's effects are there."""
+    cause = getattr(exc, "orig", None) or exc
+    what = "result of the step could not be recorded" if attempt.called else "inputs of the step could not be read"
+    error = step_error(cause, f"the {what}: {named(cause)}: {said(cause)}")
+    _record(attempt, Failure(error, retryable=not attempt.called))
+
+
+def _halt_reason(attempt: Attempt, exc: BaseException) -> str | None:
+    if isinstance(exc, StepTimedOut):
+        return "The step took longer than its timeout."
+    if isinstance(exc, CancelledError | AsyncCancelled):
+        if attempt.held.halted:
+            return "The step was cancelled."
+        return None if exc.args else "Something that the step awaited was cancelled; the step was not."
+    return None
+
+
+def _record(attempt: Attempt, failure: Failure) -> None:
+    """With its inputs; if the ledger does not take that, without them and its error; else as lost with its worker."""
+    kept = replace(failure.error, traceback=kept_traceback(failure.error.traceback))
+    attempt.failure = failure = replace(failure, error=kept, inputs=attempt.inputs, jitter=random.random())
+    for told in (failure, replace(failure, error=_UNTOLD, inputs=None)):
+        try:
+            attempt.finished = _recorded(attempt, told)
+            attempt.asked = monotonic()
+            return
+        except (LeaseLost, GaveUp):
+            raise
+        except Exception:
+            log.exception("step.unrecorded", extra=about(attempt.lease, STALE, doing="fail"))
+    settings = attempt.worker.settings
+    crashes, deploys = settings.crash_limit, settings.deploy_limit
+    lost = release.end_owned(attempt.ledger, attempt.lease.owner, crash_limit=crashes, deploy_limit=deploys)
+    attempt.finished = Finished(dispatches=lost, attempt="crashed")
+    log_unrecorded(attempt, reason="given up as lost")
+
+
+def _recorded(attempt: Attempt, failure: Failure) -> Finished:
+    outage = attempt.outage(2)
+
+    def record() -> Finished:
+        try:
+            return fail_step.fail(attempt.ledger, attempt.lease, failure)
+        except LeaseLost:
+            if outage.tried:  # the first try was recorded, or the keeper ended the claim: both are final
+                return Finished()
+            raise
+
+    return retry_through_outage(outage, "fail", record)
+
+
+def log_unrecorded(attempt: Attempt, **facts: object) -> None:
+    """What the ledger does not have, the log has: with the traceback of the failure, if it was one."""
+    error = attempt.failure.error if attempt.failure is not None else None
+    told = {} if error is None else {"error": f"{error.type}: {error.message}"[:300]}
+    whole = about(attempt.lease, STALE, **facts, **told)
+    line(logging.ERROR, "step.unrecorded", whole, error.traceback if error is not None else None)
