@@ -226,7 +226,7 @@ def test_what_the_ledger_refuses_is_one_failed_attempt_with_the_cause(bench: Ben
         if how == "failure":  # not even the error can be stored, but for the plain one
             tx.execute(
                 text(
-                    "CREATE TRIGGER refuse BEFORE UPDATE ON flow_step_attempts FOR EACH ROW"
+                    "CREATE TRIGGER refuse BEFORE INSERT ON flow_step_attempts FOR EACH ROW"
                     " WHEN (NEW.error_message LIKE '%too large%') EXECUTE FUNCTION refuse()"
                 )
             )
