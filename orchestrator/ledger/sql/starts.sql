@@ -36,8 +36,8 @@ run AS (
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key)
   SELECT id, 'run.accepted', NULL FROM run
-  UNION ALL
-  SELECT run_id, 'step.dispatched', step_key FROM step WHERE status = 'ready'
+  [[UNION ALL
+  SELECT run_id, 'step.dispatched', step_key FROM step WHERE status = 'ready']]
 )
 
 -- name: start
