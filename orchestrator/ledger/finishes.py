@@ -1,4 +1,4 @@
-"""Completions on the hot path: one statement each, refused as a whole when the case is not theirs."""
+"""Completions. Those on the hot path are one statement each, refused as a whole when the case is not theirs."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -25,6 +25,11 @@ def sink(tx: Connection, lease: Lease, done: Success) -> Any | None:
 def child(tx: Connection, lease: Lease, node: Node, done: Success) -> Any | None:
     """A child of a loop that is not the last; None when nothing was written."""
     return _recorded(tx, "finish_child", lease, done, loop_key=node.loop, body_key=node.key, **_chain(done.chain))
+
+
+def general(tx: Connection, lease: Lease, done: Success) -> Any | None:
+    """Any step, by a caller who holds the run; None when nothing was written."""
+    return _recorded(tx, "finish_general", lease, done)
 
 
 def _chain(chain: Chain | None) -> dict[str, Any]:

@@ -120,11 +120,6 @@ def end_step(
     return found is not None
 
 
-def put_output(tx: Connection, run_id: UUID, step_key: str, output: str) -> None:
-    """Store an output (JSON text)."""
-    run(tx, "put_output", run_id=run_id, step_key=step_key, output=output)
-
-
 def park(tx: Connection, run_id: UUID, step_key: str, delay: timedelta) -> datetime | None:
     """RUNNING to WAITING; the due time, or None when the step was not running."""
     row = one(tx, "park", run_id=run_id, step_key=step_key, delay=delay, from_states=sources(StepEvent.BACK_OFF))
@@ -258,7 +253,7 @@ def waiting_children(tx: Connection, run_id: UUID, loop: Node, count: int, start
 
 
 def collect(tx: Connection, run_id: UUID, loop_key: str) -> bool:
-    """Store the ordered list of the children's outputs as the loop's own; False when it is longer than OUTPUT_LIMIT."""
+    """End the loop with the ordered list of its children's outputs; False when that is longer than OUTPUT_LIMIT."""
     return one(tx, "collect", run_id=run_id, loop_key=loop_key, limit_bytes=OUTPUT_LIMIT) is not None
 
 

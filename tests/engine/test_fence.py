@@ -92,7 +92,7 @@ def test_another_owner_may_not_quote_the_version(lab: Lab, shape: str) -> None:
 def test_the_fence_is_what_refuses(unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     """Without the version in the statement, the stale result is taken: the tests above would see it."""
     lab = unaudited_lab
-    names = {"mid": "finish_mid", "sink": "finish_sink", "child": "finish_child", "general": "end_claim"}
+    names = {"mid": "finish_mid", "sink": "finish_sink", "child": "finish_child", "general": "finish_general"}
     text = statements.sql(names[shape])
     unfenced = re.sub(r"\sAND (c\.)?version = %\(version\)s", "", text)
     unfenced = re.sub(r"\sAND (c\.)?owner = (%\(owner\)s|COALESCE\(%\(owner\)s, c.owner\))", "", unfenced)

@@ -120,6 +120,7 @@ HOT = (
     "confirm",
     "lock_run",
     "end_claim",
+    "finish_general",
     "end_attempt",
     "end_step",
     "ready",
@@ -224,7 +225,6 @@ def test_every_statement_runs_against_the_schema(lab: Lab, name: str, essential:
             "collect",
             "event",
             "halt",
-            "put_output",
             "put_schedule",
         }:
             lab.connection.execute(text, parameters(name))

@@ -25,6 +25,8 @@ WRITERS: dict[str, Moves] = {
     "finish_mid": FINISHED | HANDED_ON,
     "finish_child": FINISHED | HANDED_ON,
     "finish_sink": FINISHED,
+    "finish_general": FINISHED,
+    "collect": FINISHED,
     "ready": every(E.UNBLOCK),
     "release": every(E.RELEASE),
     "requeue_expired": every(E.LEASE_EXPIRE),

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.core.facts import Finished, Lease, Success
 from orchestrator.core.planner import Node, Path
-from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance, claim_step
 from orchestrator.engine.steps.advance import Completion
@@ -16,7 +16,7 @@ from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.kept import kept_inputs
 from orchestrator.errors import OutputInvalid
 from orchestrator.ledger import finishes, graph
-from orchestrator.ledger.graph import OUTPUT_LIMIT, AttemptEnd
+from orchestrator.ledger.graph import OUTPUT_LIMIT
 from orchestrator.ledger.tx import Ledger, refusal
 
 LARGE_OUTPUT: Final = 8_000_000
@@ -103,14 +103,8 @@ def _general(ledger: Ledger, completion: Completion, tx: Connection | None) -> F
         if len(done.output) >= LARGE_OUTPUT:
             graph.take_time(connection)
         held = HeldRun.lock(ledger, connection, lease.run_id)
-        advance.fence(connection, lease)
-        if not graph.end_step(connection, held.id, lease.step_key, StepEvent.SUCCEED):
+        if finishes.general(connection, lease, done) is None:
             raise advance.lost(lease)
-        end = AttemptEnd("succeeded", inputs=done.inputs)
-        graph.end_attempt(connection, held.id, lease.step_key, lease.attempt, end)
-        graph.put_output(connection, held.id, lease.step_key, done.output)
-        if not ledger.essential:
-            graph.event(connection, held.id, "step.succeeded", lease.step_key, lease.attempt)
         return advance.after(held, {lease.step_key: StepStatus.SUCCEEDED}, by=completion)
 
     if tx is None:

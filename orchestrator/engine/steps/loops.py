@@ -62,8 +62,6 @@ def open_loop(tx: Connection, run_id: UUID, node: Node, items: Items) -> LoopCha
     dispatches = graph.expand(tx, run_id, node, items)
     if length == 0:
         graph.collect(tx, run_id, node.key)
-        graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED)
-        graph.event(tx, run_id, "step.succeeded", node.key)
         return LoopChange(ended=StepStatus.SUCCEEDED)
     return LoopChange(dispatches=dispatches)
 
@@ -81,8 +79,6 @@ def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopCha
     if not failed:
         if not graph.collect(tx, run_id, node.key):
             return _failed(tx, run_id, node, _TOO_LARGE)
-        graph.end_step(tx, run_id, node.key, StepEvent.SUCCEED)
-        graph.event(tx, run_id, "step.succeeded", node.key)
         return LoopChange(ended=StepStatus.SUCCEEDED)
     first = graph.first_failure(tx, run_id, node.key)
     why = (first.error_message or first.reason) if first is not None else "it was cancelled"

@@ -59,6 +59,17 @@ SELECT done.attempt, /*+ next_facts */,
             WHEN done.attempt IS NOT NULL AND next.step_key IS NULL THEN flow_refuse('successor does not wait') END AS unmet
   FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN next ON TRUE LEFT JOIN claimed ON TRUE;
 
+-- name: finish_general
+-- Does:  records a success on the general path: the caller holds the run, and looks at what follows in later statements.
+-- In:    run_id, step_key, version, owner, output, inputs
+-- Out:   one row; attempt is null when nothing was written: stale
+-- Locks: own claim, own step
+WITH run AS (SELECT), /*+ recorded */[[, event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt)
+  SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done
+)]]
+SELECT done.attempt FROM (SELECT) AS one LEFT JOIN done ON TRUE;
+
 -- name: finish_sink
 -- Does:  records a success of a step without successors; ends the run when it was the last.
 -- In:    run_id, step_key, version, owner, output, inputs

@@ -41,10 +41,6 @@ UPDATE flow_steps
  WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = ANY (%(from_states)s)
 RETURNING step_key;
 
--- name: put_output
-INSERT INTO flow_outputs (run_id, step_key, output) VALUES (%(run_id)s, %(step_key)s, %(output)s::json)
-ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now();
-
 -- name: park
 -- Does:  RUNNING to WAITING until a due time.
 -- In:    run_id, step_key, delay, from_states
@@ -199,11 +195,11 @@ WITH RECURSIVE child AS (
 SELECT step_key FROM found ORDER BY loop_index;
 
 -- name: collect
--- Does:  a loop's output: the ordered list of its children's, unless it is longer than a value may be. Replaced when the loop
---        is run again. How long it is, is counted only when what is stored leaves room for doubt: no compression saves more
+-- Does:  ends a loop with its output: the ordered list of its children's, unless that is longer than a value may be. Replaced when
+--        the loop is run again. How long it is, is counted only when what is stored leaves room for doubt: no compression saves more
 --        than 255 of 256 bytes.
 -- In:    run_id, loop_key, limit_bytes
--- Out:   one row; none = the list is too long
+-- Out:   one row; none = the list is too long, and nothing was written
 WITH child AS MATERIALIZED (
   SELECT s.loop_index, o.output
     FROM flow_steps s,
@@ -212,12 +208,19 @@ WITH child AS MATERIALIZED (
 ), length AS (
   SELECT CASE WHEN (SELECT sum(pg_column_size(output)) FROM child) * 256 > %(limit_bytes)s::bigint
               THEN (SELECT sum(octet_length(output::text) + 2) FROM child) END AS bytes
+), put AS (
+  INSERT INTO flow_outputs (run_id, step_key, output)
+  SELECT %(run_id)s, %(loop_key)s::text, COALESCE((SELECT json_agg(output ORDER BY loop_index) FROM child), '[]')
+    FROM length WHERE COALESCE(bytes, 0) <= %(limit_bytes)s::bigint
+  ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
+  RETURNING step_key
+), ended AS (
+  UPDATE flow_steps SET status = 'succeeded', ended_at = flow_now()
+    FROM put WHERE run_id = %(run_id)s AND flow_steps.step_key = %(loop_key)s::text AND status = 'running'
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key) SELECT %(run_id)s, 'step.succeeded', step_key FROM put
 )
-INSERT INTO flow_outputs (run_id, step_key, output)
-SELECT %(run_id)s, %(loop_key)s::text, COALESCE((SELECT json_agg(output ORDER BY loop_index) FROM child), '[]')
-  FROM length WHERE COALESCE(bytes, 0) <= %(limit_bytes)s::bigint
-ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
-RETURNING step_key;
+SELECT step_key FROM put;
 
 -- name: failure
 -- Does:  why a step failed last, as its run shows it. A loop says only the reason.
