@@ -1,7 +1,8 @@
 """Worker processes."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 
 from sqlalchemy import Connection
 
@@ -31,9 +32,18 @@ def gone(tx: Connection, worker_id: str) -> None:
     run(tx, "gone", id=worker_id, prefix=under(worker_id))
 
 
-def lead(tx: Connection, silent_s: float) -> bool:
-    """Whether this transaction leads the keepers until it ends, which it does after `silent_s` without a statement."""
-    return bool(run(tx, "lead", silent=f"{round(silent_s * 1000)}ms").one().leads)
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """`taken`: this transaction leads the keepers until it ends. `workers`: how many live ones there are."""
+
+    taken: bool
+    workers: int
+
+
+def lead(tx: Connection, silent_s: float, worker_ttl: timedelta) -> Lead:
+    """Try to lead. Then the transaction ends after `silent_s` without a statement."""
+    row = run(tx, "lead", silent=f"{round(silent_s * 1000)}ms", ttl=worker_ttl).one()
+    return Lead(row.leads, row.workers)
 
 
 def still_leads(tx: Connection) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
+from statistics import mean
 
 import pytest
 
@@ -11,6 +13,8 @@ from orchestrator.workers.keeper.leader import Leader
 from orchestrator.workers.state import state_of
 from tests.support.eventually import eventually
 from tests.workers.conftest import Bench
+
+TTL = timedelta(seconds=30)
 
 
 @pytest.fixture
@@ -92,9 +96,29 @@ def test_who_steps_back_goes_on_until_somebody_else_leads(leader: Callable[[], L
 def test_the_lock_ends_with_its_transaction(bench: Bench) -> None:
     """A session's lock could stay behind on a pooler's connection, and nobody would lead again."""
     with bench.ledger.tx() as tx:
-        assert workers.lead(tx, 10)
+        assert workers.lead(tx, 10, TTL).taken
         with bench.ledger.auto() as beside:
-            assert not workers.lead(beside, 10)
+            assert not workers.lead(beside, 10, TTL).taken
     with bench.ledger.auto() as after:
-        assert workers.lead(after, 10)
-        assert workers.lead(after, 10)
+        assert workers.lead(after, 10, TTL).taken
+        assert workers.lead(after, 10, TTL).taken
+
+
+@pytest.mark.parametrize(("others", "turns"), [(1, 1), (3, 3), (19, 4)])
+def test_those_who_stand_by_take_turns(bench: Bench, leader: Callable[[], Leader], others: int, turns: int) -> None:
+    """However many they are, the lock is asked for by one of them soon, and by each within a bounded time."""
+    with bench.ledger.tx() as tx:
+        for number in range(others + 1):
+            tx.exec_driver_sql(
+                "INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release)"
+                f" VALUES ('h/{number}/x', 'h', {number}, 'threads', 1, 1, '{{}}', '{{}}', '1')"
+            )
+    first, second = leader(), leader()
+    pauses = []
+    for _ in range(100):
+        first.turn()
+        pauses.append(second.turn() / second.ask_s)
+    assert first.leads
+    assert not second.leads
+    assert turns / 2 <= min(pauses) <= max(pauses) <= 1.5 * turns
+    assert mean(pauses) == pytest.approx(turns, rel=0.15)

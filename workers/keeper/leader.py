@@ -6,6 +6,7 @@ behind every kind of pooler, where a session's lock may stay behind on a connect
 Two leaders for a moment do no harm: every duty is safe beside itself.
 """
 
+import random
 from time import monotonic
 from typing import Final
 
@@ -19,6 +20,9 @@ from orchestrator.workers.state import WorkerState
 _TERM_S: Final = 60.0
 """Whoever watches the database takes a transaction older than this for a forgotten one."""
 
+_TURNS: Final = 4
+"""So often `ask_s` at most, on average, lies between two questions of one worker, however many there are."""
+
 
 class Leader:
     """Whether this worker does the duties of the cluster. `turn` is called by one thread; `leads` is for all."""
@@ -31,6 +35,7 @@ class Leader:
         self._since = 0.0
         self._until = 0.0
         self._resigned = False
+        self._others = 1
         self.answered = False
         """Whether the ledger's last answer said who leads: while it is away, nobody knows."""
 
@@ -72,7 +77,7 @@ class Leader:
     def _turn(self, ledger: Ledger) -> float:
         if self._held is None:
             with ledger.auto() as tx:  # a single statement, since most workers ask in vain
-                free = workers.lead(tx, self.silent_s)
+                free = self._asked(tx)
             return self._begin(ledger) if free else self._stand_by()
         if self._resigned:
             self._resigned = False
@@ -95,14 +100,22 @@ class Leader:
         self._since, self._until = asked, asked + self.silent_s
         return 2 * self.ask_s
 
+    def _asked(self, tx: Connection) -> bool:
+        found = workers.lead(tx, self.silent_s, self._state.settings.worker_ttl)
+        self._others = found.workers - 1
+        return found.taken
+
     def _stand_by(self) -> float:
+        """One of the others asks every `ask_s`, more or less; each of them that often where they are few."""
         self._until = 0.0
-        return self.ask_s
+        if self._others < 2:
+            return self.ask_s
+        return self.ask_s * min(self._others, _TURNS) * random.uniform(0.5, 1.5)
 
     def _take(self, ledger: Ledger) -> bool:
         connection = ledger.opened()
         try:
-            taken = workers.lead(connection, self.silent_s)
+            taken = self._asked(connection)
         except BaseException:
             connection.invalidate()
             connection.close()

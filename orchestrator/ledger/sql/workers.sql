@@ -28,10 +28,11 @@ DELETE FROM flow_workers
 
 -- name: lead
 -- Does:  tries to lead the keepers until the transaction ends. PostgreSQL ends it when its process falls silent.
--- In:    silent (how long it may say nothing, as a setting)
--- Out:   leads
+-- In:    silent (how long it may say nothing, as a setting), ttl
+-- Out:   leads; workers, how many live ones there are to ask this
 SELECT set_config('idle_in_transaction_session_timeout', %(silent)s, TRUE),
-       pg_try_advisory_xact_lock(hashtext('orchestrator'), hashtext('keeper')) AS leads;
+       pg_try_advisory_xact_lock(hashtext('orchestrator'), hashtext('keeper')) AS leads,
+       (SELECT count(*) FROM flow_workers WHERE seen_at > flow_now() - %(ttl)s) AS workers;
 
 -- name: still_leads
 SELECT TRUE;
