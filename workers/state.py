@@ -14,6 +14,7 @@ from celery.concurrency import get_implementation
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
+from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
@@ -47,10 +48,12 @@ class Runtime:
     heartbeat: Heartbeat
     loop: Loop
     hand_over: HandOver
+    hints: EndHints
 
     def close(self) -> None:
         self.hand_over.close()
         self.publisher.close()
+        self.hints.close()
         self.heartbeat.close()
         self.ledger.close()
 
@@ -150,11 +153,13 @@ class WorkerState:
             essential=settings.events == "essential",
             name=f"orchestrator {self.worker_id}",
         )
+        hints = EndHints(settings)
+        ledger.ended = hints.tell
         for flow in self.flows.values():
             ledger.know(flow.manifest)
         publisher = Publisher(self.app, settings, ledger)
         hand_over = HandOver(ledger, publisher, self.worker_id, settings.worker_ttl)
-        return Runtime(ledger, publisher, Heartbeat(settings), Loop(), hand_over)
+        return Runtime(ledger, publisher, Heartbeat(settings), Loop(), hand_over, hints)
 
     def close(self) -> None:
         """Close what this process opened."""

@@ -3,17 +3,23 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
+from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator import forks
+from orchestrator.client.watcher import CLOSED, Watcher
 from orchestrator.core.facts import Dispatch
+from orchestrator.core.states import RunStatus
+from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.delivery.sender import Sender
 from orchestrator.errors import Unavailable, UsageError
+from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from orchestrator.servers.diagnosis import explained
 from orchestrator.servers.here import settings_here
@@ -21,6 +27,45 @@ from orchestrator.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def asked(
+    ledger: Ledger,
+    settings: Settings,
+    ask: Callable[Concatenate[Ledger, P], T],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """See `Access.call`."""
+    try:
+        return asked_once(ledger, settings, ask, *args, **kwargs)
+    except Unavailable as exc:
+        if not isinstance(exc.__cause__, DBAPIError) or not exc.__cause__.connection_invalidated:
+            raise
+        return asked_once(ledger, settings, ask, *args, **kwargs)
+
+
+def asked_once(
+    ledger: Ledger,
+    settings: Settings,
+    ask: Callable[Concatenate[Ledger, P], T],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """See `Access.call_once`."""
+    try:
+        return ask(ledger, *args, **kwargs)
+    except DBAPIError as exc:
+        raise explained(exc, settings.require_database_url()) from exc
+    finally:
+        ledger.release_thread()  # a program with many threads must not keep a connection in each
+
+
+def _statuses(ledger: Ledger, settings: Settings, run_ids: Sequence[UUID]) -> Mapping[UUID, RunStatus]:
+    """For the watcher, which must not hold the client: one that is dropped unclosed is gone at once."""
+    return asked(ledger, settings, reads.runs.statuses, run_ids)
 
 
 class Access:
@@ -40,6 +85,10 @@ class Access:
             name="orchestrator client",
         )
         self._sender: Sender | None = None
+        self._hints = EndHints(settings)
+        self.ledger.ended = self._hints.tell
+        self.watcher = Watcher(settings, partial(_statuses, self.ledger, settings))
+        """Tells when runs have ended."""
         self._lock = threading.Lock()
         self._closed = False
         forks.watch(self)
@@ -68,9 +117,11 @@ class Access:
     def close(self) -> None:
         """Confirm what was published, and close every connection. Nothing may be asked afterwards."""
         self._closed = True
+        self.watcher.close()
         sender, self._sender = self._sender, None
         if sender is not None:
             sender.close()
+        self._hints.close()
         self.ledger.close()
 
     def call(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,23 +130,17 @@ class Access:
         Raises:
             Unavailable: the database cannot be reached, or has no schema.
         """
-        try:
-            return self.call_once(ask, *args, **kwargs)
-        except Unavailable as exc:
-            if not isinstance(exc.__cause__, DBAPIError) or not exc.__cause__.connection_invalidated:
-                raise
-            return self.call_once(ask, *args, **kwargs)
+        self._open()
+        return asked(self.ledger, self.settings, ask, *args, **kwargs)
 
     def call_once(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `call`, for what may not be repeated."""
+        self._open()
+        return asked_once(self.ledger, self.settings, ask, *args, **kwargs)
+
+    def _open(self) -> None:
         if self._closed:
-            raise UsageError("This client is closed. Fix: make another one, or close it later.")
-        try:
-            return ask(self.ledger, *args, **kwargs)
-        except DBAPIError as exc:
-            raise explained(exc, self.settings.require_database_url()) from exc
-        finally:
-            self.ledger.release_thread()  # a program with many threads must not keep a connection in each
+            raise UsageError(CLOSED)
 
     def publish(self, dispatches: Sequence[Dispatch]) -> None:
         """Send what was committed; a keeper sends what this cannot."""

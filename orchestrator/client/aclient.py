@@ -1,7 +1,6 @@
 """`AsyncClient`: the client for asyncio programs. A thin shell: every call runs the sync one in a thread."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,13 +14,12 @@ from pydantic import JsonValue
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.client import Client, Wanted
-from orchestrator.client.run_handle import OUTAGE_S, RunHandle, Timeout, pauses, seconds
+from orchestrator.client.run_handle import RunHandle, Timeout, seconds
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
 from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
-from orchestrator.errors import Unavailable
 from orchestrator.ledger.borrowed import Borrowed
 from orchestrator.ledger.reads.rows import AttemptRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.reads.steps import FOLD, PAGE
@@ -232,18 +230,13 @@ class AsyncRunHandle(Generic[R]):
         return await self.client.thread(self.sync.status)
 
     async def wait(self, timeout: Timeout = None) -> RunStatus:
-        """As `RunHandle.wait`; holds no thread between two looks, so many may wait, and a wait can be cancelled."""
-        answered, limit_s = time.monotonic(), seconds(timeout)
-        for pause in pauses(limit_s, self.sync.known_since):
-            try:
-                if (status := await self.client.thread(self.sync.final_status)) is not None:
-                    return status
-                answered = time.monotonic()
-            except Unavailable:
-                if time.monotonic() - answered > OUTAGE_S:
-                    raise
-            await asyncio.sleep(pause)
-        return self.sync.final(await self.status(), limit_s)
+        """As `RunHandle.wait`; holds no thread, so many may wait, and a wait can be cancelled."""
+        limit_s = seconds(timeout)
+        end = asyncio.wrap_future(self.sync.end())
+        try:
+            return await asyncio.wait_for(end, limit_s)
+        except TimeoutError:
+            return self.sync.final(await self.status(), limit_s)
 
     async def result(self, timeout: Timeout = None) -> R:
         """As `RunHandle.result`."""

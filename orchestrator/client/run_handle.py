@@ -1,11 +1,11 @@
 """One run, as a program sees it."""
 
 import getpass
-import math
 import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar, cast
@@ -31,25 +31,13 @@ R = TypeVar("R")
 
 Timeout = float | str | timedelta | None
 """A length of time as everywhere: seconds, a text such as `5m`, or a timedelta. None: for ever."""
-OUTAGE_S: Final = 30.0
-"""How long a wait goes on when the database is away."""
-_SHARE: Final = 24
-"""A run is looked at again after a twenty-fourth of the time it is known for: its end is seen at most so much late."""
-_SHORTEST_S: Final = 0.001
-_LONGEST_S: Final = 0.5
+_LOOK_S: Final = 0.01
+"""Whoever waits for a run that is known for so long looks first: it may have ended."""
 
 
 def seconds(timeout: Timeout) -> float | None:
     """A length of time in seconds; None: for ever."""
     return None if timeout is None else parse_duration(timeout).total_seconds()
-
-
-def pauses(timeout_s: float | None, since: float) -> Iterator[float]:
-    """Seconds to sleep between looks at a run known `since` (of the monotonic clock): from 1 ms to 500 ms, until
-    `timeout_s` is over (None: never)."""
-    ends = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    while (now := time.monotonic()) < ends:
-        yield min(max((now - since) / _SHARE, _SHORTEST_S), _LONGEST_S, ends - now)
 
 
 class RunHandle(Generic[R]):
@@ -89,17 +77,27 @@ class RunHandle(Generic[R]):
             WaitTimeout: it has not ended; it goes on.
             DurationInvalid: `timeout` is no length of time.
         """
-        answered, limit_s = time.monotonic(), seconds(timeout)
-        for pause in pauses(limit_s, self.known_since):
-            try:
-                if (status := self.final_status()) is not None:
-                    return status
-                answered = time.monotonic()
-            except Unavailable:
-                if time.monotonic() - answered > OUTAGE_S:
-                    raise
-            time.sleep(pause)
-        return self.final(self.status(), limit_s)
+        limit_s = seconds(timeout)
+        if limit_s != 0 and time.monotonic() - self.known_since > _LOOK_S and (status := self._seen()) is not None:
+            return status
+        end = self.end()
+        try:
+            return end.result(limit_s)
+        except TimeoutError:
+            return self.final(self.status(), limit_s)
+        finally:
+            end.cancel()
+
+    def _seen(self) -> RunStatus | None:
+        try:
+            return self.final_status()
+        except Unavailable:  # it is waited for
+            return None
+
+    def end(self) -> "Future[RunStatus]":
+        """Its final status, once it has ended. Cancel it to wait no more."""
+        (end,) = self.client.watcher.ended([self.id], known_since=self.known_since)
+        return end
 
     def result(self, timeout: Timeout = None) -> R:
         """What the flow returned, once the run has ended; typed when the handle knows the flow.

@@ -7,6 +7,8 @@ from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Chain, Dispatch, Lease, Success
 from orchestrator.core.planner import Node
+from orchestrator.core.states import FINAL_RUN
+from orchestrator.ledger import ends
 from orchestrator.ledger.rows import dispatches, hot, one, run
 
 NO_LEASE: Final = timedelta(0)
@@ -19,7 +21,10 @@ def mid(tx: Connection, lease: Lease, node: Node, done: Success) -> Any | None:
 
 def sink(tx: Connection, lease: Lease, done: Success) -> Any | None:
     """A step without successors; None when nothing was written."""
-    return _recorded(tx, "finish_sink", lease, done)
+    row = _recorded(tx, "finish_sink", lease, done)
+    if row is not None and row.run_status is not None:
+        ends.note(tx, lease.run_id)
+    return row
 
 
 def child(tx: Connection, lease: Lease, node: Node, done: Success) -> Any | None:
@@ -59,8 +64,12 @@ def dispatch_of(row: Any, lease: Lease) -> tuple[Dispatch, ...]:
 
 
 def recorded(tx: Connection, lease: Lease) -> Row[Any] | None:
-    """Status and fence of the lease's attempt, as committed."""
-    return one(tx, "recorded", run_id=lease.run_id, step_key=lease.step_key, attempt=lease.attempt)
+    """Status and fence of the lease's attempt, as committed; and whether the run has ended, which nobody may have been
+    told."""
+    row = one(tx, "recorded", run_id=lease.run_id, step_key=lease.step_key, attempt=lease.attempt)
+    if row is not None and row.run_status in FINAL_RUN:
+        ends.note(tx, lease.run_id)
+    return row
 
 
 def undelivered(tx: Connection, lease: Lease) -> tuple[Dispatch, ...]:

@@ -15,6 +15,7 @@ from orchestrator.core.facts import Dispatch, StepError
 from orchestrator.core.planner import Node, seconds
 from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus, run_sources, sources, target
 from orchestrator.errors import RunNotFound
+from orchestrator.ledger import ends
 from orchestrator.ledger.rows import dispatches, one, run
 
 OUTPUT_LIMIT: Final = 1_000_000_000
@@ -287,6 +288,7 @@ _ENDS = {
 def end_run(tx: Connection, run_id: UUID, status: RunStatus, error: JsonValue = None) -> None:
     """Move the run to a final state."""
     run(tx, "end_run", run_id=run_id, status=status.value, error=_json(error), from_states=run_sources(_ENDS[status]))
+    ends.note(tx, run_id)
 
 
 def any_claimed(tx: Connection, run_id: UUID) -> bool:

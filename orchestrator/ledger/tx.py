@@ -1,11 +1,12 @@
 """Connections and transactions of one process. Every statement of the product runs through a `Ledger`."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from time import monotonic
 from typing import Any, Final, TypeVar
+from uuid import UUID
 from weakref import WeakSet
 
 import psycopg
@@ -16,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 from orchestrator import forks
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.planner import Plan
-from orchestrator.ledger import session
+from orchestrator.ledger import ends, session
 from orchestrator.ledger.rows import ESSENTIAL
 from orchestrator.ledger.session import Sessions
 from orchestrator.ledger.value_cache import ValueCache
@@ -115,6 +116,8 @@ class Ledger:
         self.values = ValueCache()
         self.current: dict[str, str] = {}
         """Flow to manifest hash as this process saw it last; the start statement checks it."""
+        self.ended: Callable[[Sequence[UUID]], None] | None = None
+        """Told which runs ended, after each commit in which any did. Must not raise."""
 
     @classmethod
     def connect(
@@ -160,7 +163,7 @@ class Ledger:
 
     def after_fork(self) -> None:
         """See `forks.Forked`: the sockets are the parent's."""
-        forks.inherited(self._engine, self._local, self._of_threads)
+        forks.inherited(self._engine, self._local, list(self._of_threads))
         self._lock = threading.Lock()
         self._local = threading.local()
         self._of_threads = WeakSet()
@@ -175,8 +178,15 @@ class Ledger:
     @contextmanager
     def tx(self) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back on an exception."""
-        with self.opened() as connection, connection.begin():
-            yield connection
+        with self.opened() as connection:
+            noted = ends.begin(connection)
+            with connection.begin():
+                yield connection
+        self._tell(noted)
+
+    def _tell(self, ended: Sequence[UUID]) -> None:
+        if ended and self.ended is not None:
+            self.ended(ended)
 
     @contextmanager
     def patient_tx(self, name: str) -> Iterator[Connection]:
@@ -233,6 +243,7 @@ class Ledger:
     def auto(self) -> Iterator[Connection]:
         """This thread's own connection: each statement is one commit and one round trip."""
         connection = self._of_thread()
+        noted = ends.begin(connection)
         try:
             yield connection
         except BaseException:
@@ -241,6 +252,7 @@ class Ledger:
             raise
         finally:
             self._local.used = monotonic()
+        self._tell(noted)
 
     def _of_thread(self) -> Connection:
         engine = self.engine

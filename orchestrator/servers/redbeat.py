@@ -1,20 +1,15 @@
 """How RedBeat's Redis is reached: the broker's, unless ORCHESTRATOR_REDBEAT_URL names another."""
 
-from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from orchestrator.errors import SettingsInvalid, Unavailable
-from orchestrator.servers.broker import check_files, readable, sentinel_timeouts, tls
+from orchestrator.servers.broker import check_files, readable, tls
 from orchestrator.servers.diagnosis import broker_fix, broker_refuses, one_line
+from orchestrator.servers.redis_client import made, one_place, shared_options
 from orchestrator.settings import Settings, mask_url, variable
-
-_SENTINEL_PORT: Final = 26379
-_INHERITED: Final = ("master_name", "sentinel_kwargs", "health_check_interval")
 
 
 def prefix(settings: Settings) -> str:
@@ -33,19 +28,14 @@ def url(settings: Settings) -> str:
         found = settings.redbeat_url.get_secret_value()
     else:
         found = settings.require_broker_url()
-    if found.startswith("sentinel"):
-        return found
-    found = found.split(";")[0]  # kombu goes on to the next when the first is away; entries live in one place
-    return found.replace("redis://", "rediss://", 1) if _tls(settings, found) else found
+    return one_place(found, _tls(settings, found))
 
 
 def options(settings: Settings) -> dict[str, Any]:
     """What the client is made with, `master_name` and `sentinel_kwargs` included. The user's options win."""
     given = dict(settings.redbeat_options)
     if settings.redbeat_url is None:
-        broker = settings.broker_transport_options
-        inherited = {name: value for name, value in broker.items() if name in _INHERITED or name.startswith("socket_")}
-        given = {**inherited, **given}
+        given = {**shared_options(settings), **given}
     return {
         "socket_keepalive": True,
         "socket_timeout": 5,  # less than the lock, so that a dead connection is noticed before it is lost
@@ -68,44 +58,16 @@ def client(settings: Settings) -> "redis.Redis":
         SettingsInvalid: an option is unknown to the client.
     """
     found, given = url(settings), options(settings)
-    kwargs = {"decode_responses": True, "retry": Retry(NoBackoff(), 1), **(_tls(settings, found) or {})}
     try:
-        made = _watched(found, {**kwargs, **given}) if found.startswith("sentinel") else _plain(found, kwargs | given)
-        made.connection_pool.make_connection()  # complains of unknown options; opens nothing
+        made_client = made(found, {**(_tls(settings, found) or {}), **given})
+        made_client.connection_pool.make_connection()  # complains of unknown options; opens nothing
     except (TypeError, ValueError, AttributeError) as exc:
         field = variable("redbeat_options" if settings.redbeat_options else "broker_transport_options")
         raise SettingsInvalid(
             f"{field} does not fit RedBeat's Redis client: {one_line(exc)}. Fix: write options of redis-py, such as "
             f'{{"socket_timeout": 5}}.'
         ) from exc
-    return made
-
-
-def _plain(found: str, kwargs: dict[str, Any]) -> "redis.Redis":
-    for name in ("master_name", "sentinel_kwargs"):
-        kwargs.pop(name, None)
-    return redis.Redis.from_url(found, **kwargs)
-
-
-def _watched(found: str, kwargs: dict[str, Any]) -> "redis.Redis":
-    parts = [urlsplit(part) for part in found.split(";")]
-    first = parts[0]
-    about_sentinels = {**sentinel_timeouts(), **(kwargs.pop("sentinel_kwargs", None) or {})}
-    name = kwargs.pop("master_name")
-    if "ssl_cert_reqs" in kwargs:
-        kwargs["ssl"] = True
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        [(part.hostname or "localhost", part.port or _SENTINEL_PORT) for part in parts],
-        sentinel_kwargs=about_sentinels,
-        **{
-            "db": int(first.path.strip("/") or 0),
-            "username": unquote(first.username) if first.username else None,
-            "password": unquote(first.password) if first.password else None,
-            **kwargs,
-        },
-    )
-    made: redis.Redis = sentinel.master_for(name)
-    return made
+    return made_client
 
 
 def check(settings: Settings) -> None:
@@ -119,9 +81,9 @@ def check(settings: Settings) -> None:
     query = dict(parse_qsl(urlsplit(url(settings)).query)) if settings.redbeat_url else {}
     readable({"redbeat_url": query, "redbeat_options": {**(own.get("sentinel_kwargs") or {}), **own}})
     check_files(settings)
-    made = client(settings)
+    asked = client(settings)
     try:
-        made.ping()
+        asked.ping()
     except (redis.RedisError, OSError) as exc:
         reason = one_line(exc)
         fix = broker_fix(reason)
@@ -134,4 +96,4 @@ def check(settings: Settings) -> None:
             refused=broker_refuses(reason),
         ) from exc
     finally:
-        made.close()
+        asked.close()

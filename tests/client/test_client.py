@@ -13,7 +13,6 @@ from pydantic import SecretStr
 
 from orchestrator import flow, step
 from orchestrator.client import Client
-from orchestrator.client.run_handle import pauses
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.flows import register
 from orchestrator.errors import (
@@ -145,17 +144,6 @@ def test_a_wait_that_is_over_says_how_to_go_on(client: Client) -> None:
     with pytest.raises(WaitTimeout, match=r"still pending after 0.2 s.*run explain"):
         run.wait(timeout=0.2)
     assert time.monotonic() - began >= 0.2
-
-
-def test_pauses_grow_with_the_time_a_run_is_known_for() -> None:
-    now = time.monotonic()
-    found = [next(pauses(None, now - age)) for age in (0, 0.01, 1, 5, 3600)]
-    assert found[:2] == [0.001, 0.001]
-    assert 1 / 24 <= found[2] < 0.1
-    assert 5 / 24 <= found[3] < 0.3
-    assert found[4] == 0.5
-    assert list(pauses(0, now)) == []
-    assert 0 < next(pauses(0.1, now - 3600)) <= 0.1
 
 
 def test_a_failed_run_names_the_step_its_error_and_the_command(client: Client) -> None:

@@ -1,6 +1,7 @@
 """Runs: by id, by a part of it, how they stand, what they returned."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.errors import Conflict, RunNotFound
 from orchestrator.ledger import claims
 from orchestrator.ledger.reads.rows import RunRow
-from orchestrator.ledger.rows import one, run
+from orchestrator.ledger.rows import hot, one, run
 from orchestrator.ledger.schema import flow_definition_versions, flow_run_controls, flow_runs
 from orchestrator.ledger.tx import Ledger
 
@@ -74,7 +75,8 @@ def row_of(row: Row[Any]) -> RunRow:
     )
 
 
-def _no_run(run_id: object) -> RunNotFound:
+def no_run(run_id: object) -> RunNotFound:
+    """The error for a run that does not exist."""
     return RunNotFound(f"No run {run_id}. Fix: `orchestrator run ls` lists them.", run_id=str(run_id))
 
 
@@ -104,7 +106,7 @@ def find(ledger: Ledger, part: str) -> UUID:
         if not found:
             found = [row.id for row in run(tx, "runs_ending", ending=digits)]
     if not found:
-        raise _no_run(part)
+        raise no_run(part)
     if len(found) > 1:
         shown = ", ".join(str(run_id) for run_id in found)
         raise Conflict(
@@ -123,7 +125,7 @@ def get(ledger: Ledger, run_id: UUID) -> RunRow:
     with ledger.auto() as tx:
         row = tx.execute(selected().where(flow_runs.c.id == run_id)).first()
     if row is None:
-        raise _no_run(run_id)
+        raise no_run(run_id)
     return row_of(row)
 
 
@@ -146,11 +148,17 @@ def final_status(ledger: Ledger, run_id: UUID) -> RunStatus | None:
     return status if status in FINAL_RUN else None
 
 
+def statuses(ledger: Ledger, run_ids: Sequence[UUID]) -> dict[UUID, RunStatus]:
+    """Where these runs stand, as stored, in one statement; a run that does not exist is left out."""
+    with ledger.auto() as tx:
+        return {row.id: RunStatus(row.status) for row in hot(tx, "run_statuses", run_ids=list(run_ids))}
+
+
 def _status(ledger: Ledger, run_id: UUID, statement: str) -> RunStatus:
     with ledger.auto() as tx:
         row = one(tx, statement, run_id=run_id)
     if row is None:
-        raise _no_run(run_id)
+        raise no_run(run_id)
     return RunStatus(row.status)
 
 
@@ -163,7 +171,7 @@ def plan_of(ledger: Ledger, run_id: UUID) -> Plan:
     with ledger.auto() as tx:
         row = one(tx, "manifest_of", run_id=run_id)
     if row is None:
-        raise _no_run(run_id)
+        raise no_run(run_id)
     return ledger.plan(row.manifest_hash)
 
 

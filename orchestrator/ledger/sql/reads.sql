@@ -2,6 +2,12 @@
 -- Does:  where a run stands, as stored: one look-up by key. `waiting` is stored as `running`.
 SELECT status FROM flow_runs WHERE id = %(run_id)s;
 
+-- name: run_statuses
+-- Does:  the same for several runs; a run that there is not has no row.
+-- In:    run_ids
+-- Index: primary key
+SELECT id, status FROM flow_runs WHERE id = ANY (%(run_ids)s);
+
 -- name: shown_status
 SELECT CASE WHEN status = 'running' AND flow_parked(id) THEN 'waiting' ELSE status END AS status
   FROM flow_runs WHERE id = %(run_id)s;

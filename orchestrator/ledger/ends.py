@@ -1,0 +1,23 @@
+"""Runs that end in a transaction are told of once it is committed: there, and nowhere else, whoever ended them."""
+
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+_KEY: Final = "orchestrator.ended"
+
+
+def begin(tx: Connection) -> list[UUID]:
+    """What `note` fills from now on, for whoever commits this transaction."""
+    noted: list[UUID] = []
+    tx.info[_KEY] = noted
+    return noted
+
+
+def note(tx: Connection, run_id: UUID) -> None:
+    """This run ends with the transaction. In a transaction that is the caller's own nobody is told: we do not see its
+    commit."""
+    noted: list[UUID] | None = tx.info.get(_KEY)
+    if noted is not None:
+        noted.append(run_id)
