@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -64,6 +66,7 @@ def wait(handle: "RunHandle[Any]", timeout_s: float | None) -> RunStatus:
 def follow_events(handle: "RunHandle[Any]", after: int, output: Format | None) -> None:
     """Print what happens until the run has ended and all was printed."""
     shown = Format.JSONL if output is Format.JSON else output
+    end = handle.end()
     while True:
         over = handle.final_status() is not None
         for event in handle.all_events(after=after):
@@ -74,7 +77,15 @@ def follow_events(handle: "RunHandle[Any]", after: int, output: Format | None) -
                 print("  ".join(text(cell(event)) for cell in runview.EVENT_COLUMNS.values()), flush=True)
         if over:
             return
-        time.sleep(_PAUSE_S)
+        _rest(end, _PAUSE_S)
+
+
+def _rest(end: "Future[RunStatus]", pause_s: float) -> None:
+    """Until there may be news; the end of the run is told at once."""
+    if end.done():  # it was, and the rows do not say so yet; or the database is away
+        time.sleep(pause_s)
+    else:
+        futures.wait([end], pause_s)
 
 
 def _over(status: RunStatus, ends: float | None) -> bool:
@@ -84,14 +95,14 @@ def _over(status: RunStatus, ends: float | None) -> bool:
 def _live(handle: "RunHandle[Any]", console: Console, ends: float | None) -> RunStatus:
     from orchestrator.ledger.reads.steps import FOLD
 
-    fold = max(4, min(FOLD, console.height - 12))
+    fold, end = max(4, min(FOLD, console.height - 12)), handle.end()
     with Live(console=console, refresh_per_second=4, vertical_overflow="ellipsis") as live:
         while True:
             run, steps = handle.row(), handle.steps(fold=fold)
             live.update(tree(run, steps))
             if _over(run.status, ends):
                 return run.status
-            time.sleep(_PAUSE_S)
+            _rest(end, _PAUSE_S)
 
 
 def tree(run: "RunRow", steps: "Sequence[StepRow]") -> Group:
@@ -141,6 +152,7 @@ def _reported(progress: Mapping[str, Any]) -> tuple[float, float] | None:
 def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO) -> RunStatus:
     """A line for each change, in the order of the changes, with the time of each."""
     seen: dict[str, str] = {}
+    end = handle.end()
     while True:
         began = time.monotonic()
         run, steps = handle.row(), handle.steps()
@@ -153,7 +165,7 @@ def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO) -> RunStat
             print(f"{moment(at)}  {text_}", file=file, flush=True)
         if _over(run.status, ends):
             return run.status
-        time.sleep(max(_PAUSE_S, spent))  # counting the children of a very wide loop takes its time
+        _rest(end, max(_PAUSE_S, spent))  # counting the children of a very wide loop takes its time
 
 
 def _since(run: "RunRow", changes: Sequence[datetime], *, first: bool) -> datetime | None:

@@ -131,7 +131,7 @@ class Subscriptions:
 
     def _silence_s(self) -> float:
         """How long nothing may come in before something is done about it."""
-        if self._connection is None or not self._wanted:
+        if self._connection is None or not (self._wanted or self._pinged_at):
             return math.inf
         until = self._heard_at + _QUIET_S if self._pinged_at is None else self._pinged_at + _ANSWER_S
         return until - monotonic()

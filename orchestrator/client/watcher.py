@@ -117,6 +117,7 @@ class Watcher:
             self._take(rounds, last=True)
         rounds.fail(failure)
         subscriptions.close()
+        self._line.let_go()
 
     def _take(self, rounds: Rounds, *, last: bool = False) -> bool:
         """Hand over who came and who left; False when this was the last time."""

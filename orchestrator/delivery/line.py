@@ -84,6 +84,13 @@ class Line:
         self._close(connection)
         self._failed(exc, worked=worked)
 
+    def let_go(self) -> None:
+        """It is not used for a while; another one is made when it is."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            self._close(connection)
+
     def close(self, patience_s: float = 0.0) -> None:
         """Nothing is made afterwards. What is on its way is waited for no longer than `patience_s`."""
         maker = self._maker
@@ -91,9 +98,7 @@ class Line:
             maker.join(patience_s)
         with self._lock:
             self._closed = True
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            self._close(connection)
+        self.let_go()
 
     def _make(self) -> None:
         try:
