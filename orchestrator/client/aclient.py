@@ -232,6 +232,8 @@ class AsyncRunHandle(Generic[R]):
     async def wait(self, timeout: Timeout = None) -> RunStatus:
         """As `RunHandle.wait`; holds no thread, so many may wait, and a wait can be cancelled."""
         limit_s = seconds(timeout)
+        if self.sync.is_old and (status := await self.client.thread(self.sync.seen)) is not None:
+            return status
         end = asyncio.wrap_future(self.sync.end())
         try:
             return await asyncio.wait_for(end, limit_s)

@@ -147,7 +147,8 @@ class Rounds:
     def _first(self, run: Awaited, now: float) -> float:
         """When a run is looked at that was not yet, or not since its channel stands."""
         if self._subscriptions.stands(run.id):
-            return max(now, run.known_since + _HEAD_START_S)
+            age = now - run.known_since
+            return now + (_HEAD_START_S - age if age < _HEAD_START_S else _ASKED.pause(age))
         return now + _PATIENCE_S if self._subscriptions.coming else now
 
     def _plan(self, run: Awaited, due: float) -> None:

@@ -78,7 +78,7 @@ class RunHandle(Generic[R]):
             DurationInvalid: `timeout` is no length of time.
         """
         limit_s = seconds(timeout)
-        if limit_s != 0 and time.monotonic() - self.known_since > _LOOK_S and (status := self._seen()) is not None:
+        if self.is_old and (status := self.seen()) is not None:
             return status
         end = self.end()
         try:
@@ -88,7 +88,13 @@ class RunHandle(Generic[R]):
         finally:
             end.cancel()
 
-    def _seen(self) -> RunStatus | None:
+    @property
+    def is_old(self) -> bool:
+        """Whether it may well have ended by now: then whoever waits looks first."""
+        return time.monotonic() - self.known_since > _LOOK_S
+
+    def seen(self) -> RunStatus | None:
+        """As `final_status`; None, too, while the database is away."""
         try:
             return self.final_status()
         except Unavailable:  # it is waited for

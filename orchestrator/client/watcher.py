@@ -56,7 +56,8 @@ class Watcher:
     def ended(self, run_ids: Sequence[UUID], *, known_since: float | None = None) -> list["Future[RunStatus]"]:
         """For each run a future: its final status, once it has ended. Cancel it to wait no more.
 
-        `known_since` (of the monotonic clock): where nothing is told, the ends of runs known for long are seen later.
+        `known_since` (of the monotonic clock): what nobody tells of a run that is known for long is seen later. Whoever
+        knows one for long looks first, for it may have ended: see `RunHandle.seen`.
         The futures raise RunNotFound, or Unavailable when the database was away for half a minute.
 
         Raises:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from orchestrator import Client, each, flow, step
-from orchestrator.core.facts import StepError
+from orchestrator.core.facts import Claimant, Lease, StepError, Success
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.engine.steps import claim_step, finish_step, release
 from orchestrator.engine.sweeps import sweep
@@ -71,9 +71,9 @@ def told(client: Client, db_url: str) -> Iterator[Told]:
     made.close()
 
 
-def claimed(ledger: Ledger, run_id: UUID, key: str = "one") -> claim_step.Lease:
-    lease = claim_step.claim(ledger, run_id, key, 1, "test/1/a", play.LEASE)
-    assert isinstance(lease, claim_step.Lease)
+def claimed(ledger: Ledger, run_id: UUID, key: str = "one") -> Lease:
+    lease = claim_step.claim(ledger, run_id, key, 1, Claimant("test/1/a", play.LEASE))
+    assert isinstance(lease, Lease)
     return lease
 
 
@@ -134,7 +134,7 @@ def test_a_transactional_step_tells_with_its_own_commit(client: Client, told: To
     run = client.start(short, n=1)
     lease = claimed(client.ledger, run.id)
     with client.ledger.patient_tx("test") as tx:
-        assert finish_step.finish(client.ledger, lease, "1", inputs=None, chain=None, tx=tx).run_status is not None
+        assert finish_step.finish(client.ledger, lease, Success("1"), tx).run_status is not None
         assert told == []
     assert told == [(run.id, "succeeded")]
 
@@ -145,7 +145,7 @@ def test_a_transaction_that_is_undone_tells_nobody(client: Client, told: Told) -
 
     def give_up() -> None:
         with client.ledger.patient_tx("test") as tx:
-            finish_step.finish(client.ledger, lease, "1", inputs=None, chain=None, tx=tx)
+            finish_step.finish(client.ledger, lease, Success("1"), tx)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -158,7 +158,7 @@ def test_a_transaction_that_is_undone_tells_nobody(client: Client, told: Told) -
 def test_what_is_found_recorded_after_a_lost_reply_is_told(client: Client, told: Told) -> None:
     run = client.start(short, n=1)
     lease = claimed(client.ledger, run.id)
-    finish_step.finish(client.ledger, lease, "1", inputs=None, chain=None)
+    finish_step.finish(client.ledger, lease, Success("1"))
     told.clear()
     done = finish_step.settled(client.ledger, lease)
     assert done is not None
