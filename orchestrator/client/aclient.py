@@ -234,11 +234,14 @@ class AsyncRunHandle(Generic[R]):
         limit_s = seconds(timeout)
         if self.sync.is_old and (status := await self.client.thread(self.sync.seen)) is not None:
             return status
-        end = asyncio.wrap_future(self.sync.end())
         try:
-            return await asyncio.wait_for(end, limit_s)
+            return await asyncio.wait_for(self.end(), limit_s)
         except TimeoutError:
             return self.sync.final(await self.status(), limit_s)
+
+    def end(self) -> "asyncio.Future[RunStatus]":
+        """As `RunHandle.end`, for `asyncio.wait` and `as_completed`."""
+        return asyncio.wrap_future(self.sync.end())
 
     async def result(self, timeout: Timeout = None) -> R:
         """As `RunHandle.result`."""
