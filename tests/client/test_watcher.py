@@ -100,7 +100,6 @@ def test_the_end_of_a_run_is_told(
     run = client.start(hello, name="you")
     end = run.end()
     eventually(lambda: looks and listeners(settings, run.id) == 1)
-    time.sleep(0.1)
     play.finish_hello(other.ledger, run.id)
     assert end.result(10) is SUCCEEDED
     assert len(looks) <= 3
