@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.client import Client, Wanted
-from orchestrator.client.run_handle import RunHandle, Timeout, seconds
+from orchestrator.client.run_handle import RunHandle, Timeout, is_old, seconds, seen
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
 from orchestrator.core.states import RunStatus, StepStatus
@@ -232,7 +232,7 @@ class AsyncRunHandle(Generic[R]):
     async def wait(self, timeout: Timeout = None) -> RunStatus:
         """As `RunHandle.wait`; holds no thread, so many may wait, and a wait can be cancelled."""
         limit_s = seconds(timeout)
-        if self.sync.is_old and (status := await self.client.thread(self.sync.seen)) is not None:
+        if is_old(self.sync) and (status := await self.client.thread(seen, self.sync)) is not None:
             return status
         try:
             return await asyncio.wait_for(self.end(), limit_s)

@@ -78,7 +78,7 @@ class RunHandle(Generic[R]):
             DurationInvalid: `timeout` is no length of time.
         """
         limit_s = seconds(timeout)
-        if self.is_old and (status := self.seen()) is not None:
+        if is_old(self) and (status := seen(self)) is not None:
             return status
         end = self.end()
         try:
@@ -87,18 +87,6 @@ class RunHandle(Generic[R]):
             return self.final(self.status(), limit_s)
         finally:
             end.cancel()
-
-    @property
-    def is_old(self) -> bool:
-        """Whether it may well have ended by now: then whoever waits looks first."""
-        return time.monotonic() - self.known_since > _LOOK_S
-
-    def seen(self) -> RunStatus | None:
-        """As `final_status`; None, too, while the database is away."""
-        try:
-            return self.final_status()
-        except Unavailable:  # it is waited for
-            return None
 
     def end(self) -> "Future[RunStatus]":
         """Its final status, once it has ended. Cancel it to wait no more."""
@@ -233,6 +221,19 @@ class RunHandle(Generic[R]):
                 refund) has succeeded, which a retry does not take back.
         """
         self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user(), force=force))
+
+
+def is_old(handle: RunHandle[Any]) -> bool:
+    """Whether the run may well have ended by now: then whoever waits looks first."""
+    return time.monotonic() - handle.known_since > _LOOK_S
+
+
+def seen(handle: RunHandle[Any]) -> RunStatus | None:
+    """As `final_status`; None, too, while the database is away."""
+    try:
+        return handle.final_status()
+    except Unavailable:  # it is waited for
+        return None
 
 
 S = TypeVar("S", bound=StrEnum)

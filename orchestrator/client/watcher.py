@@ -57,7 +57,7 @@ class Watcher:
         """For each run a future: its final status, once it has ended. Cancel it to wait no more.
 
         `known_since` (of the monotonic clock): what nobody tells of a run that is known for long is seen later. Whoever
-        knows one for long looks first, for it may have ended: see `RunHandle.seen`.
+        knows one for long looks first, for it may have ended: see `run_handle.seen`.
         The futures raise RunNotFound, or Unavailable when the database was away for half a minute.
 
         Raises:
