@@ -95,14 +95,15 @@ def names() -> list[str]:
 def test_the_end_of_a_run_is_told(
     client: Client, other: Client, looks: Looks, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One look when its channel stands, one when the hint comes. On a slow machine one before the channel stands."""
+    """One look when its channel stands, one when the hint comes; one may be under way that was due before it stood."""
     monkeypatch.setattr(rounds, "_TOLD", rounds._Pace(1.5, 600, 600))  # nobody looks of his own accord
     run = client.start(hello, name="you")
     end = run.end()
-    eventually(lambda: looks and listeners(settings, run.id) == 1)
+    eventually(lambda: listeners(settings, run.id) == 1)
+    before = len(looks)
     play.finish_hello(other.ledger, run.id)
     assert end.result(10) is SUCCEEDED
-    assert len(looks) <= 3
+    assert len(looks) - before <= 3
 
 
 def test_a_young_run_costs_a_look_or_two(client: Client, other: Client, looks: Looks) -> None:
