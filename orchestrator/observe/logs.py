@@ -33,6 +33,17 @@ _SPEAKING: Final = frozenset({"orchestrator", "celery", "kombu"})
 class LineFormatter(logging.Formatter):
     """`2026-01-31 12:00:00,123 INFO step.succeeded code=2001 run_id=… flow=… step_key=… attempt=1`."""
 
+    _second: tuple[int, str] = (-1, "")
+    """The last second that was written, as text: its local time is worked out once, not for each line."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        second = int(record.created)
+        known, text = self._second
+        if known != second:
+            text = super().formatTime(record, "%Y-%m-%d %H:%M:%S")
+            self._second = second, text
+        return f"{text},{int(record.msecs):03d}"
+
     def format(self, record: logging.LogRecord) -> str:
         return _with_facts(super().format(record), record)
 
