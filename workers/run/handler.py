@@ -1,11 +1,12 @@
 """From the stored inputs to the result as text: the stages around the handler."""
 
+import logging
 import os
 from concurrent.futures import CancelledError
 from datetime import datetime
 from time import monotonic
 
-from orchestrator.authoring.context import Context
+from orchestrator.authoring.context import Context, StepLog
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import claim_step, finish_step
 from orchestrator.errors import LeaseLost
@@ -95,7 +96,8 @@ def _context(attempt: Attempt) -> Context:
         return retry_through_outage(attempt.outage(), "read the scheduled time", ask)
 
     about = (str(lease.run_id), lease.step_key, lease.attempt, lease.stop_at, attempt.held.signals, attempt.tx)
-    return Context(*about, scheduled_for=scheduled_for)
+    facts = {"run_id": about[0], "flow": lease.flow, "step_key": lease.step_key, "attempt": lease.attempt}
+    return Context(*about, StepLog(logging.getLogger("orchestrator.step"), facts), scheduled_for)
 
 
 def _time_left_s(attempt: Attempt) -> float | None:
