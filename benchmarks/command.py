@@ -51,7 +51,7 @@ def names_of(given: str, known: Iterable[str], what: str) -> tuple[str, ...]:
 def _file(given: str) -> Path:
     path = Path(given)
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{given} is no file in a folder that exists")
+        raise argparse.ArgumentTypeError(f"{given} is not a file in a folder that exists")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Who is measured: this orchestrator and bare Celery, behind the same few methods."""
+"""What is measured: this orchestrator and bare Celery, behind the same few methods."""
 
 import re
 import time

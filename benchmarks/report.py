@@ -29,7 +29,7 @@ class Result:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     names: tuple[str, ...] = ()
-    """Who is compared, if not everybody."""
+    """The contenders that are compared, if not all."""
 
 
 def markdown(results: Sequence[Result], names: Sequence[str], took_s: float) -> str:

@@ -100,7 +100,7 @@ class Samples:
         self.notes: list[str] = []
 
     def rounds(self, count: int, measure: Callable[[Contender], dict[str, float]], budget_s: float = math.inf) -> None:
-        """Measure everybody in turn, `count` times; who has spent `budget_s` is not asked again.
+        """Measure everybody in turn, `count` times; whoever has spent `budget_s` is not asked again.
 
         A contender whose work does not end loses the round and starts anew, and a note says so.
         """
@@ -134,7 +134,7 @@ class Samples:
 
 
 def chain(contenders: Sequence[Contender], sizes: Sizes, say: Say, title: str = "Chain of five, saturated") -> Result:
-    """Chains of five, as many as there is capacity for: throughput, and who spends what."""
+    """Chains of five, as many as there is capacity for: throughput, and what each process spends."""
     counts = {one.name: _calibrated(one, sizes.chain_s) for one in contenders}
 
     def measure(one: Contender) -> dict[str, float]:

@@ -66,7 +66,7 @@ def _peers(given: str) -> tuple[Peer, ...]:
 
 def _rounds(given: str) -> int:
     if not given.isdecimal() or not 1 <= int(given) <= _MOST_ROUNDS:
-        raise argparse.ArgumentTypeError(f"{given} is no number of rounds from 1 to {_MOST_ROUNDS}")
+        raise argparse.ArgumentTypeError(f"{given} is not a number of rounds from 1 to {_MOST_ROUNDS}")
     return int(given)
 
 
@@ -87,7 +87,7 @@ def run(sizes: Sizes, peers: Sequence[Peer], say: Say) -> str:
 
 
 def busy_note(load: float, cores: int) -> list[str]:
-    """Who has more threads gets more of a busy machine, so its speeds do not compare."""
+    """A contender with more threads gets more of a busy machine, so its speeds do not compare."""
     if load < cores * _BUSY:
         return []
     return [

@@ -94,7 +94,7 @@ class Driven:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise DriverFailed(f"The driver of {self.name} said {line[:200]!r}, which is no answer.")
+            raise DriverFailed(f"The driver of {self.name} said {line[:200]!r}, which is not an answer.")
         return answer
 
     def _do(self, what: str, count: int = 1) -> float:

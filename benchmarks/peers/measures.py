@@ -44,7 +44,7 @@ class Sizes:
     """Saturated chains are made to last about so long."""
     latencies: int = 40
     latency_s: float = 4.0
-    """Who is slow is asked for fewer, at least five."""
+    """A slow contender is asked for fewer, at least five."""
     fans: tuple[int, ...] = (10, 100, 1_000)
     fan_s: float = 1.5
     """A fan-out is repeated up to five times while it has taken less."""

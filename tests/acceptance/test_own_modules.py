@@ -84,7 +84,7 @@ class Project:
 
     @contextmanager
     def running(self, program: str, *arguments: str, **env: str) -> Iterator[Path]:
-        """One that runs until it is told to stop; gives the file of what it says."""
+        """One that runs until it is told to stop; gives the file with its output."""
         log = self.folder / f"{len(list(self.folder.glob('*.log')))}.log"
         with log.open("ab") as out:
             command = [str(self.bin / program), *arguments]

@@ -83,7 +83,7 @@ class Day:
         return told.fired
 
     def work(self) -> None:
-        """End the runs whose time is over or who are told to stop, start what waited for that, take what is ready."""
+        """End the runs whose time is over or that were told to stop, start what waited for that, take what is ready."""
         for until, lease in list(self.working.items()):
             if until <= self.lab.now() or self.lab.run_row(lease.run_id)["halt"] is not None:
                 self.lab.done(lease)

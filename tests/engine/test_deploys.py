@@ -1,4 +1,4 @@
-"""A worker that was told to stop and is killed before its step ends: released by a deploy, which is no crash."""
+"""A worker that was told to stop and is killed before its step ends: released by a deploy, which is not a crash."""
 
 from datetime import timedelta
 

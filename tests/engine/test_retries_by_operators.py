@@ -200,7 +200,7 @@ def test_retry_of_a_stopped_run_goes_on_where_it_was(lab: Lab, how: str) -> None
 
 
 def test_a_deadline_that_lies_ahead_still_holds_after_a_retry(lab: Lab) -> None:
-    """A new epoch is no new deadline."""
+    """A new epoch does not bring a new deadline."""
     run_id = lab.run({"a": call()}, deadline="PT60S")
     lab.do_fail(run_id, "a")
     again(lab, run_id)

@@ -127,7 +127,7 @@ def test_a_loop_over_no_list_fails_and_says_so(lab: Lab, value: Any, kind: str, 
 
 
 def test_a_loop_over_a_missing_path_fails(lab: Lab) -> None:
-    """Missing paths give null, and null is no list."""
+    """Missing paths give null, and null is not a list."""
     run_id = lab.run({"each": loop("@triggerBody().nothing.here")})
     assert lab.step(run_id, "each")["reason"] == "for_each of loop each gave null, not a list"
 

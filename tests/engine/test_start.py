@@ -211,7 +211,7 @@ def test_a_deploy_between_two_starts_is_noticed(lab: Lab) -> None:
 
 
 def test_nothing_to_start(lab: Lab) -> None:
-    """An empty call is no error."""
+    """An empty call is not an error."""
     assert start(lab) == []
 
 
@@ -290,7 +290,7 @@ def with_default(region: str) -> dict[str, Any]:
 
 
 def test_the_same_request_is_the_same_after_a_deploy_that_adds_a_default(lab: Lab) -> None:
-    """Who retries a request must not be told to use a new key: that would double the order."""
+    """A caller that retries a request must not be told to use a new key: that would double the order."""
     lab.flow({"a": call()}, input_schema=ORDER)
     asked = StartRequest("demo", '{"number": "17"}', key="order-17")
     (first,) = start(lab, asked)

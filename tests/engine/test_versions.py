@@ -265,8 +265,8 @@ def newer_is_due(lab: Lab) -> datetime:
 def test_a_schedule_of_a_newer_version_is_left_to_a_newer_release(
     unaudited_lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither decided nor failed nor postponed, and in nobody's way; whoever leads is told that somebody else should.
-    A beat's hint may reach any worker."""
+    """Neither decided nor failed nor postponed, and it does not hold up others; whoever leads is told that somebody
+    else should. A beat's hint may reach any worker."""
     lab = unaudited_lab
     due = newer_is_due(lab)
     before = lab.rows("SELECT * FROM flow_schedule_states")
@@ -283,7 +283,8 @@ def test_a_schedule_of_a_newer_version_is_left_to_a_newer_release(
 def test_a_tick_is_left_to_the_release_that_registers_while_it_is_decided(
     unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The schedule was read before, and its start finds a version that it cannot read: that is no failure of it."""
+    """The schedule was read before, and its start finds a version that it cannot read: that does not count as its
+    failure."""
     lab = unaudited_lab
     register.register(lab.ledger, OLD)
     past = "flow_now() - interval '1 min'"

@@ -30,7 +30,7 @@ def test_the_run_waits_only_while_nothing_else_moves(lab: Lab, other: dict[str, 
 
 
 def test_a_run_waits_when_every_child_of_its_loop_does(lab: Lab) -> None:
-    """An open loop is no work of its own."""
+    """An open loop does not count as work of its own."""
     run_id = lab.run({"each": loop([1, 2], body={"retry": retry(2)})})
     for key, status in (("each.0.do", RunStatus.RUNNING), ("each.1.do", RunStatus.WAITING)):
         lab.fail(lab.take(run_id, key))

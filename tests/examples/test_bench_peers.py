@@ -175,9 +175,9 @@ def test_ours_and_bare_celery_are_measured_by_the_same_code() -> None:
     [
         (["--only", "dboss"], "there is no peer 'dboss'; there are dbos, procrastinate, prefect, temporal"),
         (["--only", ","], "no peer is named"),
-        (["--rounds", "0"], "0 is no number of rounds from 1 to 50"),
-        (["--rounds", "two"], "two is no number of rounds"),
-        (["--output", "/nowhere/at/all.md"], "/nowhere/at/all.md is no file in a folder that exists"),
+        (["--rounds", "0"], "0 is not a number of rounds from 1 to 50"),
+        (["--rounds", "two"], "two is not a number of rounds"),
+        (["--output", "/nowhere/at/all.md"], "/nowhere/at/all.md is not a file in a folder that exists"),
         (["--slow"], "unrecognized arguments: --slow"),
     ],
 )

@@ -60,7 +60,7 @@ def test_ours_beside_itself_gives_its_figures() -> None:
             "history, finish, scale, costs, memory, schedules",
         ),
         (["--only", " , "], "no benchmark is named"),
-        (["--output", "/nowhere/at/all.md"], "/nowhere/at/all.md is no file in a folder that exists"),
+        (["--output", "/nowhere/at/all.md"], "/nowhere/at/all.md is not a file in a folder that exists"),
         (["--slow"], "unrecognized arguments: --slow"),
     ],
 )
@@ -91,7 +91,7 @@ def test_figures_are_medians_with_their_spread() -> None:
 
 
 def test_a_contender_without_a_figure_leaves_a_gap() -> None:
-    """A chord that did not end is no reason to lose the table."""
+    """A chord that did not end must not cost the table."""
     row = Row("speed, runs/s", {"ours": Figure.of([4.0]), "b": Figure.of([2.0])})
     text = markdown([Result("T", [row], ["a note"])], ["ours", "b", "c"], 60)
     assert "| speed, runs/s | 4.00 | 2.00 | **2.00** | – | – |" in text

@@ -232,7 +232,7 @@ def test_every_statement_runs_against_the_schema(lab: Lab, name: str, essential:
 
 @pytest.mark.parametrize("name", statements.names())
 def test_every_statement_is_asked_for(name: str) -> None:
-    """What nobody runs is no contract."""
+    """A statement that nobody runs has no contract worth checking."""
     from pathlib import Path
 
     import orchestrator

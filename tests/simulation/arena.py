@@ -81,7 +81,7 @@ class Arena:
         self.stage = Stage()
         self.ledger = self._ledger()
         self.older = self._ledger()
-        """Of processes of an older release: they were not told of what the newer one knows."""
+        """Of processes of an older release: they do not know what the newer one knows."""
         self.lab = Auditor(url, self.ledger)
         self.monotonic_s = 0.0
         """The clock of the workers' machine; a jump of the database's clock leaves it alone."""

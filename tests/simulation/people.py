@@ -55,7 +55,8 @@ class Asking:
 
 
 class People:
-    """Everybody who is no worker. Each request is an actor. `pins`: by flow, the version that older clients ask for."""
+    """Everybody who is not a worker. Each request is an actor. `pins`: by flow, the version that older clients ask
+    for."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class People:
 
     @property
     def runs(self) -> list[str]:
-        """Those that clients were told of."""
+        """Those that clients know of."""
         told = [call.run_id for call in self.calls if call.kind == "start" and call.reply == "ok" and call.run_id]
         return list(dict.fromkeys(told))
 

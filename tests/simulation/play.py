@@ -39,7 +39,7 @@ def play(arena: Arena, seed: int, steps: int) -> Played:
         _Player(world, seed).run(steps)
         world.drain()
         wrong += judge.wrong(world)
-    except Exception as exc:  # whatever it is, it is told with the trace that led to it
+    except Exception as exc:  # whatever it is, it is reported with the trace that led to it
         wrong.append(f"{type(exc).__name__}: {exc}")
     finally:
         world.close()

@@ -40,7 +40,7 @@ def main(options: Mapping[str, object]) -> int:
 
 
 def _shift(seconds: float) -> None:
-    """The beat's own idea of the time, before the ledger told it."""
+    """The beat's own idea of the time, before the ledger gave its own."""
 
     class Shifted(datetime):
         @classmethod

@@ -1,4 +1,4 @@
-"""JSON Schema: what does not fit is told with its place, and nothing is ever fetched."""
+"""JSON Schema: what does not fit is reported with its place, and nothing is ever fetched."""
 
 import json
 

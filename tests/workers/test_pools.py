@@ -79,7 +79,7 @@ def test_a_hung_async_step_is_cancelled_in_its_process(bench: Bench, worker: Sta
 
 
 def test_a_thread_that_overruns_is_reported_as_abandoned(bench: Bench, worker: Start) -> None:
-    """Threads cannot be ended: the claim is, and people are told."""
+    """Threads cannot be ended: the claim is, and the log says so."""
     process = worker(pool="threads", concurrency=2)
     run_id = bench.start("hang", seconds=3)
     assert bench.ended(run_id) is RunStatus.FAILED

@@ -289,7 +289,7 @@ def test_overlap_cancel_asks_a_running_handler_to_stop(lab: Lab) -> None:
 
 
 def test_an_input_that_fits_no_more_fails_its_tick_and_nobody_elses(lab: Lab) -> None:
-    """The reason is kept, told once, and forgotten when a tick starts."""
+    """The reason is kept, logged once, and forgotten when a tick starts."""
     at(lab, NOON)
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     fits = {**MINUTELY, "input": {"n": 1}}
