@@ -26,7 +26,7 @@ from orchestrator.ledger.reads.steps import FOLD, PAGE
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.settings import Settings
 
-if TYPE_CHECKING:  # it needs greenlet, which only those have who use it
+if TYPE_CHECKING:  # it needs greenlet, which only its users have installed
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 P = ParamSpec("P")

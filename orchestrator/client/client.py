@@ -171,7 +171,7 @@ class Client(Access):
         Without `inputs` the rows have no `body`: inputs may be large.
 
         Raises:
-            FlowNotFound: no run fits, and no such flow is registered.
+            FlowNotFound: no run matches, and no such flow is registered.
             UsageError: there is no such status, the limit is below 1, or a time has no zone.
         """
         return self.call(listing.list_runs, _filter(wanted), limit=at_least_one(limit), after=after, inputs=inputs)
@@ -189,7 +189,7 @@ class Client(Access):
 
         Raises:
             RunNotFound: there is none.
-            Conflict: several runs fit.
+            Conflict: several runs match.
         """
         return RunHandle(self, self.call(reads.runs.find, str(run_id)), flow)
 
@@ -318,7 +318,7 @@ def flow_name(flow: object) -> str:
 def _texts(what: str, given: Iterable[object]) -> None:
     for one in given:
         if not isinstance(one, str):
-            raise UsageError(f"{what} is a text, not {one!r}. Fix: give {str(one)!r}.")
+            raise UsageError(f"{what} is a string, not {one!r}. Fix: give {str(one)!r}.")
 
 
 def _mapping(given: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The rounds of a watcher: which of the runs that are waited for is looked at when, and what that tells whom."""
+"""The rounds of a watcher: which of the awaited runs are read from the ledger, when, and whose wait that ends."""
 
 import copy
 import heapq
@@ -17,27 +17,27 @@ from orchestrator.errors import Unavailable
 from orchestrator.ledger.reads.runs import no_run
 
 Look = Callable[[Sequence[UUID]], Mapping[UUID, RunStatus]]
-"""Where runs stand, in one statement; those that there are not are left out."""
+"""The statuses of runs, in one statement; unknown runs are left out."""
 
 OUTAGE_S: Final = 30.0
 """How long a wait goes on when the database is away."""
 _PAGE: Final = 1000
-"""Runs in one statement."""
+"""The most runs in one statement."""
 _HEAD_START_S: Final = 0.01
-"""A run so young is looked at a little later: its hint comes first."""
+"""A run younger than this is looked at a little later: its hint comes first."""
 _PATIENCE_S: Final = 0.05
-"""How long a channel may take to stand before the run is looked at without it."""
+"""How long a subscription may take before the run is looked at without it."""
 _LINGER_S: Final = 10.0
-"""Rounds go on for so long after the last wait: the next one finds its channel."""
+"""Rounds go on for this long after the last wait: the next one finds its connection."""
 _MISSED: Final = 2
-"""Ends in a row that nobody told of, from which on none is expected to be told."""
+"""After this many ends in a row without a hint, none is expected any more."""
 _EARLY: Final = 1000
-"""Hints that are kept for whoever comes next."""
+"""The most hints that are kept for runs whose wait begins later."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """A run is looked at again after this share of the time it is known for."""
+    """How often a run is looked at: again after this share of the time since it is known."""
 
     share: float
     shortest_s: float
@@ -48,9 +48,9 @@ class _Pace:
 
 
 _TOLD: Final = _Pace(1.5, 0.5, 5.0)
-"""Where ends are told: for hints that are lost."""
+"""Where hints come: for those that are lost."""
 _ASKED: Final = _Pace(1 / 24, 0.001, 0.5)
-"""Where none is: an end is seen at most so much late."""
+"""Where none come: an end is seen at most this share late."""
 _ALONG: Final = 0.25
 """Whoever is due within this share of a pause is looked at in the same statement."""
 
@@ -67,11 +67,11 @@ class Awaited:
     due: float = math.inf
     pause_s: float = _HEAD_START_S
     told: bool = False
-    """Whether it went on after its channel stood: the ledger need not be the first to tell of its end."""
+    """Whether it still ran when it was subscribed to: then a hint should come before the ledger is asked."""
 
 
 class Rounds:
-    """For one thread."""
+    """The runs that are awaited, and when each is looked at next. For one thread."""
 
     def __init__(self, subscriptions: Subscriptions, look: Look) -> None:
         self._subscriptions = subscriptions
@@ -112,7 +112,7 @@ class Rounds:
                 self._forget(run)
 
     def fail(self, exc: Exception) -> None:
-        """Tell everybody that nothing more will be told."""
+        """End every wait with this error."""
         for run in list(self._runs.values()):
             self._tell(run, exc)
 
@@ -145,7 +145,7 @@ class Rounds:
             del self._early[next(iter(self._early))]
 
     def _first(self, run: Awaited, now: float) -> float:
-        """When a run is looked at that was not yet, or not since its channel stands."""
+        """When to look first at a run, or first since it was subscribed to."""
         if self._subscriptions.stands(run.id):
             age = now - run.known_since
             return now + (_HEAD_START_S - age if age < _HEAD_START_S else _ASKED.pause(age))
@@ -196,7 +196,7 @@ class Rounds:
                 self._goes_on(run, now)
 
     def _count(self, run: Awaited, *, told: bool) -> None:
-        """An older release tells nobody, and a server that is paused passes nothing on."""
+        """Count ends that no hint came for: an older release sends none, and a paused server passes none on."""
         if told:
             self._missed = 0
         elif run.told:

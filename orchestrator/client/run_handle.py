@@ -30,9 +30,9 @@ from orchestrator.ledger.reads.rows import AttemptRow, EventRow, RunRow, StepRow
 R = TypeVar("R")
 
 Timeout = float | str | timedelta | None
-"""A length of time as everywhere: seconds, a text such as `5m`, or a timedelta. None: for ever."""
+"""A length of time as everywhere: seconds, a string such as `5m`, or a timedelta. None: for ever."""
 _LOOK_S: Final = 0.01
-"""Whoever waits for a run that is known for so long looks first: it may have ended."""
+"""Whoever waits for a run that has been known for this long looks first: it may have ended."""
 
 
 def seconds(timeout: Timeout) -> float | None:
@@ -75,7 +75,7 @@ class RunHandle(Generic[R]):
 
         Raises:
             WaitTimeout: it has not ended; it goes on.
-            DurationInvalid: `timeout` is no length of time.
+            DurationInvalid: `timeout` is not a length of time.
         """
         limit_s = seconds(timeout)
         if is_old(self) and (status := seen(self)) is not None:
@@ -264,7 +264,7 @@ def at_least_one(limit: int) -> int:
 
 
 def user() -> str:
-    """Who is at work here: the login name."""
+    """The login name, as the author of a change."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user id may have no name

@@ -28,7 +28,7 @@ from orchestrator.ledger.tx import Ledger
 Moment = datetime | date | str
 """An aware datetime, a day, or ISO 8601; without an offset it is read on the wall of the schedule's zone."""
 MOST: Final = 10_000
-"""Of a preview or a history, at once."""
+"""The longest preview or history."""
 
 
 class ScheduleHandle:
@@ -120,7 +120,7 @@ class ScheduleHandle:
         self.client.publish(due)
 
     def reset(self, *, by: str | None = None) -> None:
-        """The rule of the code again."""
+        """Go back to the rule of the code."""
         with self._reading():
             due = self.client.call(acts.reset, self.flow, self.key, by=_who(by))
         self.client.publish(due)
@@ -169,7 +169,7 @@ class ScheduleHandle:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """An act on a rule that this machine cannot read: the reason in our words."""
+        """Say in our words why this machine cannot read a rule."""
         try:
             yield
         except ValidationError:
@@ -196,7 +196,7 @@ def moment(given: Moment, zone: str) -> datetime:
     """An aware UTC datetime; without an offset `given` is what the wall of `zone` shows, the first time if twice.
 
     Raises:
-        UsageError: it is no date and time, or the wall never shows it.
+        UsageError: it is not a date and time, or the wall clock never shows it.
     """
     at = given if isinstance(given, datetime) else _parsed(str(given))
     try:

@@ -1,4 +1,4 @@
-"""The channels a watcher listens on: wanted for as long as somebody waits, whatever becomes of the connection."""
+"""The channels that a watcher subscribes to: for as long as somebody waits, whatever becomes of the connection."""
 
 import math
 import selectors
@@ -13,11 +13,11 @@ from uuid import UUID
 from orchestrator.delivery.line import ERRORS, Line
 
 _TIDY_S: Final = 1.0
-"""How often channels that nobody waits on are left."""
+"""How often channels that nobody waits on are unsubscribed from."""
 _QUIET_S: Final = 10.0
-"""A server that is silent for so long is asked for an answer,"""
+"""A server that is silent for this long is asked for an answer,"""
 _ANSWER_S: Final = 5.0
-"""and has so long to give one."""
+"""and has this long to give one."""
 
 
 @dataclass(slots=True)
@@ -27,9 +27,9 @@ class Heard:
     told: list[UUID] = field(default_factory=list)
     """Runs that may have ended."""
     stood: list[UUID] = field(default_factory=list)
-    """Runs whose end is told from now on."""
+    """Runs that are subscribed to from now on."""
     lost: bool = False
-    """Nothing is told any more, until channels stand again."""
+    """The connection was lost: no hints, until channels are subscribed to again."""
 
 
 class Subscriptions:
@@ -54,28 +54,28 @@ class Subscriptions:
         self._wanted.setdefault(self._channel(run_id), set()).add(run_id)
 
     def drop(self, run_id: UUID) -> None:
-        """Nobody waits for this run any more. Its channel is left some time later, with others."""
+        """Nobody waits for this run any more. Its channel is unsubscribed from some time later, with others."""
         self._wanted.get(self._channel(run_id), set()).discard(run_id)
 
     def stands(self, run_id: UUID) -> bool:
-        """Whether its end would be told."""
+        """Whether a hint of its end would arrive: its channel is subscribed to."""
         return self._channel(run_id) in self._standing
 
     @property
     def coming(self) -> bool:
-        """Whether what is wanted may be expected to stand within a moment."""
+        """Whether what is wanted will probably be subscribed to within a moment."""
         return self._connection is not None or self._line.coming
 
     def doubt(self) -> None:
-        """Something was not told: ask the server for an answer now."""
+        """A hint did not come: ask the server for an answer now."""
         self._heard_at = -math.inf
 
     def close(self) -> None:
-        """The connection stays the line's."""
+        """Stop listening; the connection belongs to the line, which keeps it."""
         self._selector.close()
 
     def hear(self, timeout_s: float) -> Heard:
-        """What comes in within so long; back at once when the bell rings."""
+        """What comes in within that time; back at once when the bell rings."""
         heard = Heard()
         try:
             self._renew(heard)

@@ -48,7 +48,7 @@ class Watcher:
         self._gone: list[tuple[UUID, Future[RunStatus]]] = []
 
     def after_fork(self) -> None:
-        """See `forks.Forked`: thread, sockets and those who wait are the parent's."""
+        """See `forks.Forked`: the thread, the sockets and the waits are the parent's."""
         forks.inherited(self._bell, self._come, self._gone)
         self._line.after_fork()
         self._begin()
@@ -56,8 +56,8 @@ class Watcher:
     def ended(self, run_ids: Sequence[UUID], *, known_since: float | None = None) -> list["Future[RunStatus]"]:
         """For each run a future: its final status, once it has ended. Cancel it to wait no more.
 
-        `known_since` (of the monotonic clock): what nobody tells of a run that is known for long is seen later. Whoever
-        knows one for long looks first, for it may have ended: see `run_handle.seen`.
+        `known_since` (of the monotonic clock): the longer a run is known, the less often it is looked at where no hints
+        come. Whoever has known one for long looks first, for it may have ended: see `run_handle.seen`.
         The futures raise RunNotFound, or Unavailable when the database was away for half a minute.
 
         Raises:
@@ -121,7 +121,7 @@ class Watcher:
         self._line.let_go()
 
     def _take(self, rounds: Rounds, *, last: bool = False) -> bool:
-        """Hand over who came and who left; False when this was the last time."""
+        """Hand over the waits that began and those that were given up; False when this was the last time."""
         with self._lock:
             come, self._come = self._come, []
             gone, self._gone = self._gone, []

@@ -1,4 +1,4 @@
-"""What observers are told: facts that a commit made true. No behaviour."""
+"""What observers are notified of: facts that a commit made true. No behaviour."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -9,7 +9,7 @@ from orchestrator.core.states import RunStatus
 
 
 class Run(Protocol):
-    """Of which run, and what started that; None, it was not read."""
+    """Which run, and what started it; None: that was not read."""
 
     @property
     def run_id(self) -> UUID: ...
@@ -20,7 +20,7 @@ class Run(Protocol):
 
 
 class Step(Run, Protocol):
-    """Of which step. A `Lease` is one, a `StepOf` another."""
+    """Which step. A `Lease` is one, a `StepOf` another."""
 
     @property
     def step_key(self) -> str: ...
@@ -44,7 +44,7 @@ class RunOf:
 @dataclass(frozen=True, slots=True)
 class Started:
     """An attempt was claimed by this process, after `queue_wait_s` in which its step was ready. It may still be given
-    back before its handler is called; then nothing else is told of it."""
+    back before its handler is called; then no other fact about it follows."""
 
     told: ClassVar = "started"
     step: Step
@@ -63,7 +63,7 @@ class Succeeded:
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The attempt was recorded with this status: failed, timed_out, cancelled, crashed or released. Whether its step
-    goes on is told by what follows. `took_s` is None where another process than the one that ran it recorded that."""
+    goes on shows in what follows. `took_s` is None where another process than the one that ran it recorded that."""
 
     told: ClassVar = "failed"
     step: Step
@@ -109,7 +109,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The run ended. `by`: the attempt with which it did; None, when nothing of it ran any more."""
+    """The run ended. `by`: the attempt with which it did; None when nothing of it was running any more."""
 
     told: ClassVar = "ended"
     run: Run

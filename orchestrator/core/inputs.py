@@ -1,4 +1,4 @@
-"""What a flow takes: an input is parsed once, held against the flow's schema once, and filled with its defaults."""
+"""What a flow takes: an input is parsed once, checked against the flow's schema once, and filled with its defaults."""
 
 import hashlib
 import json

@@ -14,22 +14,22 @@ from orchestrator.delivery.line import ERRORS, Line
 from orchestrator.settings import Settings
 
 _KEPT: Final = 1000
-"""Hints that wait for a connection; the oldest are dropped, for somebody looked by now."""
+"""Hints that wait for a connection; the oldest are dropped, since their waiters have looked by now."""
 _CLOSE_S: Final = 1.0
 
 
 def channel(settings: Settings, run_id: UUID) -> str:
-    """Where the end of this run is told."""
+    """The channel on which the end of this run is announced."""
     return f"{settings.key_prefix}ended:{run_id.hex}"
 
 
 def payload(run_id: UUID) -> str:
-    """What is told."""
+    """The message."""
     return run_id.hex
 
 
 class EndHints:
-    """Tells that runs ended. One per process; safe to use from several threads."""
+    """Announces that runs ended. One per process; safe to use from several threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class EndHints:
         self._flush()
 
     def close(self) -> None:
-        """Send what waits, if a connection comes soon; nothing may be told afterwards."""
+        """Send what waits, if a connection comes soon; nothing may be announced afterwards."""
         self._line.close(_CLOSE_S if self._unsent else 0.0)
 
     def _flush(self) -> None:
@@ -68,7 +68,7 @@ class EndHints:
                 self._line.lost(connection, exc)
 
     def _send(self, connection: Any) -> None:
-        """The answers of the messages before are read first: they tell of a connection that has ended."""
+        """The answers to earlier messages are read first: they show whether the connection has ended."""
         while connection.can_read(0):
             connection.read_response()
             self._line.works()

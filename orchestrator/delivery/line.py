@@ -1,4 +1,4 @@
-"""A connection to Redis for hints. Whoever uses it never waits for it: a thread of its own makes it."""
+"""A connection to Redis for hints. Nobody ever waits for it: a thread of its own makes it."""
 
 import threading
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _FIRST_REST_S: Final = 0.1
 _LONGEST_REST_S: Final = 10.0
 _OPTIONS: Final = {
     "socket_connect_timeout": 5,
-    "socket_timeout": 2,  # of a server that is paused: what is sent waits for so long, once its buffer is full
+    "socket_timeout": 2,  # how long a send to a paused server waits, once its buffer is full
     "socket_keepalive": True,
     "health_check_interval": 0,  # it would wait for an answer
     "protocol": 2,
@@ -75,7 +75,7 @@ class Line:
             log.info("hints.back")
 
     def lost(self, connection: Any, exc: BaseException) -> None:
-        """It failed its user, who uses it no more."""
+        """The connection failed; its user must not use it any more."""
         with self._lock:
             if self._connection is not connection:
                 return
@@ -120,7 +120,7 @@ class Line:
             self._ready()
 
     def _failed(self, exc: BaseException, *, worked: bool = False) -> None:
-        """One that `worked` is made again at once, without a word: a server may close what is idle."""
+        """One that `worked` is made again at once, without a log line: a server may close what is idle."""
         with self._lock:
             rest_s = 0.0 if worked else min(_FIRST_REST_S * 2**self._failures, _LONGEST_REST_S)
             self._again_at = monotonic() + rest_s

@@ -25,7 +25,7 @@ def _accepted(by: Claimant) -> list[str] | None:
 
 
 def suppressed(tx: Connection, run_id: UUID, step_key: str, number: int, by: Claimant) -> UnknownVersion | None:
-    """Count a message that found nothing to claim, unless it is one of another version: that is told."""
+    """Count a message that found nothing to claim, unless it is one of another version: then that is the answer."""
     row = one(tx, "suppressed", run_id=run_id, step_key=step_key, number=number, accepted=_accepted(by))
     return None if row is None or row.accepted else UnknownVersion(row.manifest_hash)
 

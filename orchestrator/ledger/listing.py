@@ -18,7 +18,8 @@ from orchestrator.ledger.tx import Ledger
 MANY = 10_000
 """A count ends here: counting a million runs to say that there are many is not worth it."""
 _SKEW = timedelta(hours=1)
-"""Ids begin with the clock of whoever started the run, `created_at` is the ledger's: so far apart they may be."""
+"""Ids begin with the clock of whoever started the run, `created_at` is the ledger's: this is how far apart they may
+be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def list_runs(
     """Runs, newest first. `after` is the last id of the page before; without `inputs` the bodies stay in the ledger.
 
     Raises:
-        FlowNotFound: no run fits, and the flow is not registered.
+        FlowNotFound: no run matches, and the flow is not registered.
     """
     query = _where(selected(inputs=inputs), wanted)
     query = query.order_by(flow_runs.c.id.desc()).limit(limit)
@@ -97,7 +98,7 @@ def _error_has(part: str) -> ColumnElement[bool]:
 
 
 def _unhappy() -> ColumnElement[bool]:
-    """What every run with an error fulfils: the condition of an index (`ix_flow_runs_unhappy`)."""
+    """What is true of every run with an error: the condition of an index (`ix_flow_runs_unhappy`)."""
     return or_(type_coerce(flow_runs.c.halt, Text).is_not(None), flow_runs.c.failures > 0)
 
 

@@ -58,7 +58,7 @@ def upgrade(url: str) -> None:
         guard.commit()
         try:
             if suffices(MigrationContext.configure(guard).get_current_revision()):
-                return  # who had the lock before may have been of a newer release, whose revisions are not known here
+                return  # whoever had the lock before may be of a newer release, whose revisions are not known here
             with engine.begin() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")

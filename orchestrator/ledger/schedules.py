@@ -146,7 +146,7 @@ class MirrorRow(_Defined):
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How late the last started ticks were decided, up to 1000 of them; None without any."""
+    """How late the last started ticks were decided, up to 1000 of them; None if there are none."""
 
     count: int
     p50: timedelta | None

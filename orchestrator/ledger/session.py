@@ -22,7 +22,7 @@ Connect = Callable[[], "psycopg.Connection[Any]"]
 PATIENCE_S: Final = 10.0
 """How long a new connection may wait for a session: a pooler accepts more connections than it has sessions."""
 IDLE_S: Final = 1.0
-"""A connection that did nothing for so long is looked at before it is used."""
+"""A connection that did nothing for this long is checked before it is used."""
 _POOLER: Final = (
     "use a pooler that keeps one session for each connection (PgBouncer: `pool_mode = session` for this database, and "
     "`server_reset_query = DISCARD ALL`), or connect to PostgreSQL directly."
@@ -101,7 +101,7 @@ def _unfit() -> PoolerUnfit:
 
 
 def ask(connection: "psycopg.Connection[Any]", statement: str) -> list[str]:
-    """The first row of a statement, as texts; no transaction is begun. It must be answered within `PATIENCE_S`."""
+    """The first row of a statement, as strings; no transaction is begun. It must be answered within `PATIENCE_S`."""
     driver = connection.pgconn
     driver.send_query(statement.encode())
     driver.flush()

@@ -74,7 +74,7 @@ class OpenRuns:
 
     @property
     def busy(self) -> bool:
-        """Whether a new tick has to mind any."""
+        """Whether the overlap policy has any of them to consider."""
         return bool(self.run_ids) or self.queued
 
 
@@ -111,7 +111,7 @@ def hold_all(tx: Connection, flow: str) -> None:
 
 
 def open_runs(tx: Connection, ids: Sequence[ScheduleId]) -> dict[ScheduleId, OpenRuns]:
-    """What is under way of each of these schedules."""
+    """What each of these schedules has under way."""
     found: dict[ScheduleId, OpenRuns] = dict.fromkeys(ids, NOTHING_OPEN)
     flows, keys = columns(ids)
     for row in run(tx, "open_runs", flows=flows, keys=keys):
@@ -143,7 +143,7 @@ def fail(tx: Connection, row: ScheduleRow, times: Sequence[datetime], error: Map
 
 
 def postpone(tx: Connection, row: ScheduleRow, error: Mapping[str, Any], delay: timedelta) -> None:
-    """Ask for a tick that cannot be decided later."""
+    """Put off a tick that cannot be decided."""
     run(
         tx,
         "postpone",

@@ -41,7 +41,7 @@ def is_disconnect(exc: BaseException) -> bool:
     if isinstance(exc.orig, lost) or exc.connection_invalidated:
         return True
     if isinstance(exc.orig, psycopg.InternalError) and exc.orig.sqlstate is None:
-        return True  # an answer too many: a pooler passed on why PostgreSQL had ended the session
+        return True  # a surplus answer: a pooler passed on why PostgreSQL had ended the session
     return isinstance(exc, OperationalError | InterfaceError) and getattr(exc.orig, "sqlstate", None) is None
 
 

@@ -22,7 +22,7 @@ class ValueCache:
         self._size = 0
 
     def get(self, key: Hashable, read: Callable[[], JsonValue]) -> JsonValue:
-        """The value of `key`; who asks while another thread reads it waits for that."""
+        """The value of `key`; whoever asks while another thread reads it waits for that."""
         with self._lock:
             found = self._held.get(key)
             if found is not None:

@@ -20,7 +20,7 @@ from orchestrator.observe.logs import (
 
 
 class LogLines:
-    """One line for each; nothing is put together for a level that is off."""
+    """One line per fact; no line is composed for a level that is off."""
 
     def started(self, fact: Started) -> None:
         if log.isEnabledFor(logging.DEBUG):
@@ -37,7 +37,7 @@ class LogLines:
         failure, error = fact.failure, fact.failure.error
         told = f"{error.type}: {error.message}"[:300]
         facts = about(fact.step, STEP_FAILED, error=told, retryable=failure.retryable)
-        # A step that asks for another time knows why; everything else that fails is told with its traceback.
+        # A step that asks for another time knows why; everything else that fails is logged with its traceback.
         line(logging.WARNING, "step.failed", facts, None if failure.delay is not None else error.traceback)
 
     def skipped(self, fact: Skipped) -> None:

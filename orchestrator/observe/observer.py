@@ -1,4 +1,4 @@
-"""The observer port: what happened, told after the commit that made it true and never inside a transaction."""
+"""The observer port: what happened, reported after the commit that made it true and never inside a transaction."""
 
 import logging
 from typing import Protocol
@@ -10,8 +10,8 @@ log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """Called in the thread in which it happened, so it has to be quick; several threads may call at once. What it
-    raises harms nobody, and is logged once for each of its methods."""
+    """Called in the thread in which it happened, so it has to be quick; several threads may call at once. An exception
+    that it raises does no harm, and is logged once for each of its methods."""
 
     def started(self, fact: Started) -> None:
         """An attempt was claimed."""
@@ -40,19 +40,19 @@ _broken: set[tuple[int, str]] = set()
 
 
 def listen(observer: Observer) -> None:
-    """From now on it is told what happens in this process, and in those that this one forks."""
+    """From now on it is notified of what happens in this process, and in those that this one forks."""
     global _observers
     _observers = (*_observers, observer)
 
 
 def unlisten(observer: Observer) -> None:
-    """It is told nothing any more."""
+    """It is not notified any more."""
     global _observers
     _observers = tuple(one for one in _observers if one is not observer)
 
 
 def tell(fact: Fact) -> None:
-    """To whoever listens. Call it after the commit."""
+    """Notify the observers that listen. Call it after the commit."""
     for observer in _observers:
         try:
             getattr(observer, fact.told)(fact)

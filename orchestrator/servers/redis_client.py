@@ -17,7 +17,7 @@ _SHARED: Final = ("master_name", "sentinel_kwargs", "health_check_interval")
 
 def one_place(url: str, options: dict[str, Any] | None) -> str:
     """One server, or Sentinels by `;`; with TLS `options` it begins with rediss. Of several servers the first: kombu
-    goes on to the next when it is away, and what is kept or told in Redis is in one place."""
+    goes on to the next when it is away, and what is kept or published in Redis is in one place."""
     if url.startswith("sentinel"):
         return url
     first = url.split(";")[0]

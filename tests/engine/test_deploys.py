@@ -61,7 +61,7 @@ def test_deploys_have_a_limit_of_their_own(lab: Lab) -> None:
         lab.forward(LEASE * 2)
         sweep.expired(lab.ledger, crash_limit=0, deploy_limit=2)
     assert lab.statuses(run_id) == {"a": "failed", "b": "skipped"}
-    reason = "its worker was told to stop, and ended before it, 3 times; the last was h/1/2/7"
+    reason = "its worker was told to stop, and ended before the step did, 3 times; the last was h/1/2/7"
     assert lab.step(run_id, "a")["reason"] == reason
     assert [status for _, status in lab.attempts(run_id, "a")] == ["released"] * 3
     error = reads.runs.get(lab.ledger, run_id).error

@@ -233,7 +233,7 @@ def test_runs_are_found_by_prefix_and_listed(lab: Lab) -> None:
         assert reads.runs.find(lab.ledger, str(run_id)) == run_id
         assert reads.runs.find(lab.ledger, str(run_id)[:-2]) == run_id
         assert reads.runs.find(lab.ledger, str(run_id)[-8:]) == run_id
-    with pytest.raises(OrchestratorError, match="fits several runs"):
+    with pytest.raises(OrchestratorError, match="matches several runs"):
         reads.runs.find(lab.ledger, str(ids[0])[:6])
     for wrong in ("zzzz", "12", "ffffffff-ffff"):
         with pytest.raises(OrchestratorError, match=r"No run|not a run id"):

@@ -19,7 +19,7 @@ def length_ns(text: str | None) -> int:
     if text is None:
         return 0
     match = _LENGTH.match(text)
-    assert match is not None, f"{text!r} is no length of time"
+    assert match is not None, f"{text!r} is not a length of time"
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return int((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * SECOND)
 

@@ -40,7 +40,7 @@ class Attempt:
     finished: Finished | None = None
     """What the recorded outcome led to; None, none was recorded."""
     asked: float = 0.0
-    """When that was asked for: from there on the lease of a chained step certainly runs."""
+    """When that was asked for: the lease of a chained step certainly runs from then on."""
     failure: Failure | None = None
     """How it failed, if it did."""
 
@@ -59,7 +59,7 @@ class Attempt:
         return self.worker.settings.lease.total_seconds()
 
     def outage(self, leases: int = 1) -> Outage:
-        """Patience with a ledger that is away, for so many leases."""
+        """Patience with a ledger that is away, for this many leases."""
         return Outage(leases * self.lease_s)
 
     @property

@@ -22,7 +22,7 @@ class HandlerFailed(Blamed):
 
 
 class Unrecordable(Blamed):
-    """The ledger answers, and will not give the inputs or not take the result."""
+    """The ledger answers, and refuses to give the inputs or to take the result."""
 
 
 class TransactionLost(Blamed):

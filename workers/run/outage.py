@@ -53,7 +53,7 @@ class Outage:
     def __init__(
         self, total_s: float, hurry: Callable[[], bool] = lambda: False, *, repeat_s: float = math.inf
     ) -> None:
-        """With `repeat_s` it says so again, for whoever waits and sees nothing else."""
+        """With `repeat_s` the log says so again, for whoever waits and sees nothing else."""
         self._until = monotonic() + total_s
         self._hurry = hurry
         self._pause = _FIRST_S

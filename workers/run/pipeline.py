@@ -115,7 +115,7 @@ def _refused(attempt: Attempt) -> None:
 
 
 def _follow(attempt: Attempt, finished: Finished) -> HeldLease | None:
-    """What the commit led to: told, published, and the next step if it is claimed already."""
+    """Report and publish what the commit led to; the next step, if it is claimed already."""
     took_s = monotonic() - attempt.began
     if attempt.failure is None:
         tell(Succeeded(attempt.lease, took_s))

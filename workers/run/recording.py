@@ -78,8 +78,8 @@ def failed(attempt: Attempt, exc: BaseException) -> None:
 
 
 def unrecordable(attempt: Attempt, exc: BaseException) -> None:
-    """An attempt that failed, with what the ledger said. A result is not made again: it would be refused again, and the
-    handler's effects are there."""
+    """An attempt that failed, with what the ledger said. The handler does not run again: its result would be refused
+    again, and its effects are there already."""
     cause = getattr(exc, "orig", None) or exc
     what = "result of the step could not be recorded" if attempt.called else "inputs of the step could not be read"
     error = step_error(cause, f"the {what}: {named(cause)}: {said(cause)}")

@@ -73,7 +73,7 @@ def commit(attempt: Attempt) -> None:
 
 
 def undone(attempt: Attempt, lost: TransactionLost) -> None:
-    """Committed or rolled back, nobody told us. If not committed, nothing of it happened: run it again."""
+    """Whether it was committed is not known. If not, nothing of it happened: run it again."""
     ledger, lease, outage = attempt.ledger, attempt.lease, attempt.outage(2)
     outage.wait(lost.error, "commit")
     attempt.asked = monotonic()

@@ -26,7 +26,7 @@ class Versions:
         self._accepted: dict[str, tuple[str, ...]] = {}
         self._tasks: dict[str, frozenset[str]] = {}
         self.refused: Mapping[str, str] = {}
-        """Why this code takes no such step, by task@manifest hash."""
+        """Why this code does not take such steps, by task@manifest hash."""
 
     def after_fork(self) -> None:
         """In a new pool child: a lock that another thread of the parent held is held by nobody here."""

@@ -13,7 +13,7 @@ from orchestrator.ledger.tx import Ledger
 
 
 def delete(ledger: Ledger, flow: str, by: str, worker_ttl: timedelta = reads.workers.TTL) -> None:
-    """The flow is not registered any more: no start, no schedule. Who removed it stays among its events.
+    """The flow is not registered any more: no start, no schedule. Its events keep who removed it.
 
     Runs that ended can be read as before: their versions are kept as long as the flow has runs. Code that has the flow
     registers it anew.

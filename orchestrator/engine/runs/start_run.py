@@ -42,8 +42,9 @@ KEY_LENGTH = 255
 def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[Started]:
     """Start one run per request, all or none; for one flow in one statement, which is a commit of its own.
 
-    A request whose idempotency key was used with the same body gives the first run (`created` False). The same is what
-    gives the first run's body when it is filled with the defaults of then: a deploy that adds one changes no request.
+    A request whose idempotency key was used with the same body gives the first run (`created` False). A body counts as
+    the same if it is the first run's once the defaults of that time are filled in: a deploy that adds a default does
+    not turn it into another request.
 
     Raises:
         FlowNotFound, FlowDisabled: nothing was started; the refusal of a disabled flow is recorded.

@@ -59,7 +59,7 @@ class Completion:
         return chain is not None and target.task in chain.handlers and same
 
     def taken(self, row: Any, target: Node) -> Lease:
-        """The lease on the next step, from the row that tells of its claim."""
+        """The lease on the next step, from the row of its claim."""
         return claims.following(row, self.lease, target, json.loads(self.success.output))
 
 
@@ -93,8 +93,8 @@ def after(
 ) -> Finished:
     """Advance the run past the steps that just ended; end it when nothing is left.
 
-    `error` explains the failure among `ended`, if there is one, to who reads the run. When exactly one step may go now
-    and may stay with the worker that is done, it is claimed in this transaction instead of dispatched.
+    `error` explains the failure among `ended`, if there is one, for whoever reads the run. When exactly one step may go
+    now and may stay with the worker that is done, it is claimed in this transaction instead of dispatched.
     """
     if held.run.halt is not None:
         return _halted(held)
@@ -148,7 +148,7 @@ def _generation_ended(wave: _Wave, ended: Sequence[_End]) -> None:
 
 
 def _counts(wave: _Wave, ended: Iterable[_End]) -> dict[str, Ended]:
-    """By step that waits: what it waits for no more."""
+    """By waiting step: how many of its predecessors ended, and how many of them otherwise than asked."""
     counts: dict[str, Ended] = {}
     for end in ended:
         for edge in wave.held.plan.nodes[end.key].edges:
@@ -238,6 +238,9 @@ def _next_child(held: HeldRun, loop: Node, index: int | None) -> list[str]:
 
 
 def _settle(wave: _Wave) -> Finished:
+    """Count off the sinks that ended, and end the run at zero. A step can only end after all of its predecessors, so
+    once every sink has ended, every step has; a step that nothing waits for any more (it was retried after its
+    successors had run) was counted as a sink when it was reopened."""
     dispatches = tuple(wave.dispatches)
     if not wave.sinks and not wave.failures:
         return Finished(dispatches=dispatches)

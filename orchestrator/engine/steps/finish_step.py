@@ -109,7 +109,7 @@ def _general(ledger: Ledger, completion: Completion, tx: Connection | None) -> F
 
     if tx is None:
         return ledger.retry(work)
-    with tx.begin_nested():  # the caller may try again, and his own statements stay
+    with tx.begin_nested():  # the caller may try again, and its own statements stay
         return work(tx)
 
 

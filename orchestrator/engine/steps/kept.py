@@ -1,4 +1,4 @@
-"""How much of an attempt the ledger keeps for who looks at it later, however the attempt ended."""
+"""How much of an attempt the ledger keeps for whoever looks at it later, however the attempt ended."""
 
 from typing import Final
 

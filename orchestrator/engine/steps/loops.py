@@ -54,7 +54,7 @@ def _scope(tx: Connection, run_id: UUID, refs: set[Ref]) -> Scope:
 
 
 def open_loop(tx: Connection, run_id: UUID, node: Node, items: Items) -> LoopChange:
-    """Insert the children and dispatch the first; a list that is none fails the loop, an empty one ends it."""
+    """Insert the children and dispatch the first; a value that is not a list fails the loop, an empty one ends it."""
     graph.take_time(tx)
     kind, length = _kind(tx, run_id, items)
     if length is None:

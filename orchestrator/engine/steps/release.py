@@ -146,5 +146,6 @@ def _loss(row: Row[Any]) -> Failure:
 
 def _why(row: Row[Any]) -> str:
     if row.deploy:
-        return f"its worker was told to stop, and ended before it, {row.deploys + 1} times; the last was {row.owner}"
+        times = f"{row.deploys + 1} times; the last was {row.owner}"
+        return f"its worker was told to stop, and ended before the step did, {times}"
     return f"its worker was lost {row.crashes + 1} times while it ran; the last was {row.owner}"

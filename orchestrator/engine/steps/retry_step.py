@@ -29,7 +29,8 @@ RESET = RETRYABLE | {StepStatus.SKIPPED}
 def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force: bool = False) -> tuple[Dispatch, ...]:
     """Run a failed or cancelled step again, or all of them, with everything that was skipped because of them.
 
-    Attempts are counted on, retries anew. What succeeded is not run again. A deadline that has passed is dropped.
+    Attempts are counted on from before, retries from zero. What succeeded is not run again. A deadline that has passed
+    is dropped.
 
     A step that makes up for a failure (a refund), and succeeded or is on its way, is not taken back: what it answers
     runs again with `force` only.
@@ -180,4 +181,4 @@ def _aim(tx: Connection, run_id: UUID, loop: Node, counted: Reopened, let_in: Se
 
 def _refuse(run_id: UUID, why: str, fix: str | None = None) -> NoReturn:
     fix = fix or f"see `orchestrator run show {run_id}`"
-    raise Conflict(f"Run {run_id} cannot be retried so: {why}. Fix: {fix}.", run_id=str(run_id))
+    raise Conflict(f"Run {run_id} cannot be retried like this: {why}. Fix: {fix}.", run_id=str(run_id))

@@ -1,4 +1,4 @@
-"""Tell observers what an outcome led to. For whoever committed it, after that."""
+"""Notify observers of what an outcome led to. To be called by whoever committed it, after the commit."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from orchestrator.observe.observer import tell
 
 @dataclass(frozen=True, slots=True)
 class EndedByUs:
-    """An attempt, or the wait for one, that somebody else than its worker ended."""
+    """An attempt, or the wait for one, that was ended by somebody other than its worker."""
 
     step: StepOf
     failure: Failure
@@ -17,7 +17,7 @@ class EndedByUs:
 
 
 def tell_ended(ended: EndedByUs) -> tuple[Dispatch, ...]:
-    """With what followed; the dispatches are for the caller to publish."""
+    """Also of what followed; the dispatches are for the caller to publish."""
     tell(Failed(ended.step, ended.failure, ended.finished.attempt or ended.failure.status))
     tell_followed(ended.step, ended.finished)
     return ended.finished.dispatches

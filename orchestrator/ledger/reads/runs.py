@@ -22,7 +22,7 @@ PART_MIN = 4
 """Digits of a run id that are enough to look for it; `ix_flow_runs_ending` holds as many."""
 _ZEROS = "0" * 32
 STATUS: Any = type_coerce(flow_runs.c.status, Text())
-"""A domain compares as the text it is made of."""
+"""A domain compares as its underlying text."""
 
 
 def parked() -> ColumnElement[bool]:
@@ -31,7 +31,7 @@ def parked() -> ColumnElement[bool]:
 
 
 def selected(*, inputs: bool = True) -> Select[Any]:
-    """What a row of a run is made of; without `inputs` the body stays in the ledger."""
+    """The columns of a run's row; without `inputs` the body stays in the ledger."""
     run_, control, version = flow_runs.c, flow_run_controls.c, flow_definition_versions.c
     return (
         select(
@@ -110,7 +110,7 @@ def find(ledger: Ledger, part: str) -> UUID:
     if len(found) > 1:
         shown = ", ".join(str(run_id) for run_id in found)
         raise Conflict(
-            f"{part} fits several runs: {shown}. Fix: give the last characters; the first ones are a clock.",
+            f"{part} matches several runs: {shown}. Fix: give the last characters; the first ones are a clock.",
             run_id=part,
         )
     run_id: UUID = found[0]

@@ -15,7 +15,7 @@ SELECT v.hash, v.ordinal, v.superseded_at IS NOT NULL AS superseded, d.manifest_
  WHERE d.name = %(flow)s;
 
 -- name: introduce
--- Does:  makes the first version of a flow that there is not yet. Two who do it at once meet here.
+-- Does:  makes the first version of a flow that there is not yet. Two that do it at once meet here.
 -- Out:   one row; none = there is the flow
 INSERT INTO flow_definitions (name, version, manifest_hash) VALUES (%(name)s, %(version)s, %(hash)s)
 ON CONFLICT (name) DO NOTHING RETURNING name;

@@ -23,7 +23,7 @@ SELECT l.queue, l.priority, c.ready
 
 -- name: lost
 -- Does:  the oldest ready steps of a list whose message is suspected lost, to be published again. Each publication doubles the
---        patience, up to ten minutes, so that a message a busy worker holds is hardly ever sent twice. Steps that no live worker
+--        wait, up to ten minutes, so that a message a busy worker holds is hardly ever sent twice. Steps that no live worker
 --        can run wait: a worker without the handler, or whose handler does not fit the version, would only drop it. Lists are first in, first out, so the oldest
 --        `window` steps of each priority are looked at, however long the backlog is.
 -- In:    queue, priorities, missing, window, after, unpublished_after, worker_ttl

@@ -14,7 +14,7 @@ NOT EXISTS (SELECT FROM flow_definition_versions v WHERE v.hash = d.manifest_has
 -- name: due_schedules
 -- Does:  a page of schedules whose next tick is due, the longest first. Those of flows whose current version only a newer
 --        release can read are left to it.
--- In:    late (only those due so long ago), format (the newest that this release reads), page
+-- In:    late (only those due this long ago), format (the newest that this release reads), page
 -- Time:  flow_now()        Index: ix_flow_schedule_states_due
 SELECT /*+ schedule_columns */
   FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow

@@ -19,7 +19,7 @@ ended AS (
          LATERAL (SELECT ready_at FROM flow_steps WHERE run_id = ended.run_id AND step_key = ended.step_key OFFSET 0) AS s
 ), attempt AS (
   /*+ attempt_ended of=tried; at=flow_now(); status=CASE WHEN deploy THEN 'released' ELSE 'crashed' END; columns=error_type, error_message;
-    values='WorkerLost', CASE WHEN deploy THEN 'its worker was told to stop, and ended before it'
+    values='WorkerLost', CASE WHEN deploy THEN 'its worker was told to stop, and ended before the step did'
                               ELSE 'the worker died, or could not renew its lease' END */
   /*+ or_written_before */
 ), step AS (

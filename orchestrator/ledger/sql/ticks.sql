@@ -112,7 +112,7 @@ SELECT %(event_id)s, 'schedule.failed', json_build_object('actor', %(by)s::text,
  WHERE %(is_new)s;
 
 -- name: postpone
--- Does:  after a tick that could not even be decided: it is asked for again later, so that it is in nobody's way.
+-- Does:  after a tick that could not even be decided: it is asked for again later, so that it does not hold up others.
 -- In:    flow, key, cursor, error (JSON), delay
 UPDATE flow_schedule_states SET due_at = flow_now() + %(delay)s, error = %(error)s::json, error_at = flow_now()
  WHERE flow = %(flow)s AND trigger_key = %(key)s AND active AND paused_at IS NULL AND next_tick_at = %(cursor)s;

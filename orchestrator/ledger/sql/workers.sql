@@ -20,7 +20,7 @@ UPDATE flow_workers
 RETURNING id;
 
 -- name: gone
--- Does:  forgets a worker that ended. One that left claims behind stays for a day: what became of them is told by it.
+-- Does:  forgets a worker that ended. One that left claims behind stays for a day: its row says what becomes of them.
 -- In:    id, prefix (id followed by '/%%')
 DELETE FROM flow_workers
  WHERE id = %(id)s
