@@ -140,7 +140,7 @@ class Unavailable(OrchestratorError):
 
     code = "unavailable"
     refused: bool = False
-    """It answers and will not have us: waiting does not help."""
+    """It answers and refuses us: waiting does not help."""
     fix: str | None = None
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 from orchestrator.errors import InputInvalid, UsageError
 
 _BEGINS: Final = ("[", "{", '"')
-"""What was to be JSON, and no text that somebody left unquoted."""
+"""What was meant to be JSON, and not text that somebody left unquoted."""
 
 
 def read(source: str | None, pairs: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ WINDOW: Final = 10_000
 
 
 def outstanding(tx: Connection, most: int | None) -> dict[tuple[str, int], int]:
-    """Ready steps by queue and priority; at most so many of each are counted, or all."""
+    """Ready steps by queue and priority; at most `most` of each are counted, or all."""
     return {(row.queue, row.priority): row.ready for row in run(tx, "outstanding", most=most)}
 
 
