@@ -53,7 +53,7 @@ _BLIND: Final = (type, callable, id)
 _Position = tuple[str, int | None, int | None]
 
 
-class _Site(NamedTuple):
+class _CallSite(NamedTuple):
     """A call that must lead to a step when the body is traced."""
 
     place: str
@@ -136,7 +136,7 @@ class Body:
         """
         self._fn = inspect.unwrap(fn)
         self._flow = flow
-        self._sites: dict[_Position, _Site] = {}
+        self._sites: dict[_Position, _CallSite] = {}
         self._reached: set[_Position] = set()
         self._positions: dict[CodeType, list[tuple[int | None, ...]]] = {}
         self._read: dict[CodeType, _Function | None] = {}
@@ -301,11 +301,11 @@ class Body:
             called is not None and called.code not in around and self._records(called.function, around | {called.code})
         )
 
-    def _steps_in(self, body: _Function) -> Iterator[tuple[ast.Call, _Site]]:
+    def _steps_in(self, body: _Function) -> Iterator[tuple[ast.Call, _CallSite]]:
         """Calls of steps, and of functions that call steps."""
         for call in body.calls:
             if self._leads_to_step(body, call):
-                yield call, _Site(f"{body.source.file}:{call.lineno}", ast.unparse(call.func))
+                yield call, _CallSite(f"{body.source.file}:{call.lineno}", ast.unparse(call.func))
 
 
 class _Called(NamedTuple):

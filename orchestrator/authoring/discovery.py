@@ -92,7 +92,8 @@ def _load_file(path: Path) -> ModuleType:
     """Import a file under a name derived from its path: the same in every process, so its classes can be pickled."""
     full = path.resolve()
     if not full.is_file():
-        raise DiscoveryError(f"There is no file {path}. Fix: check the path; here is {Path.cwd()}.", module=str(path))
+        fix = f"check the path; the current folder is {Path.cwd()}."
+        raise DiscoveryError(f"There is no file {path}. Fix: {fix}", module=str(path))
     _put_on_path(full.parent)
     name = module_name(full)
     if name in sys.modules:

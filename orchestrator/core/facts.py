@@ -65,7 +65,7 @@ class Lease:
     trigger: str = "manual"
     """What started the run."""
     queue_wait_s: float = 0.0
-    """For how long the step had been ready; nothing for one of a chain."""
+    """How long the step had been ready; zero for one of a chain."""
     index: int | None = None
     item: JsonValue = None
     known: dict[str, JsonValue] = field(default_factory=dict)
@@ -74,8 +74,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who would take a step, for how long, and of which versions (manifest hashes): those it has read and can run;
-    None, of all there are."""
+    """Whoever would take a step: for how long, and of which versions (manifest hashes): those it has read and can run;
+    None: of all there are."""
 
     owner: str
     lease: timedelta
@@ -109,7 +109,7 @@ class StepError:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """What a handler returned, and what it was given, as JSON texts; and what its worker would take next."""
+    """What a handler returned, and what it was given, both as JSON text; and what its worker would take next."""
 
     output: str
     inputs: str | None = None

@@ -307,7 +307,7 @@ class Supervisor:
                 if time.monotonic() - said_at > _FULL_AGAIN_S:
                     said_at = time.monotonic()
                     self.lines.say(
-                        f"{self.folder} cannot be written: {exc.strerror}. Fix: make room; this goes on then"
+                        f"{self.folder} cannot be written: {exc.strerror}. Fix: make room; `dev` then goes on by itself"
                     )
             self.signals.wait(_TICK_S)
 

@@ -54,7 +54,7 @@ def _savepoint(ledger: Ledger, tx: Connection) -> Iterator[None]:
     if driver.autocommit and status == TransactionStatus.IDLE:
         raise UsageError("`connection` commits each statement by itself. Fix: begin a transaction on it first.")
     if status == TransactionStatus.INERROR:
-        raise UsageError("The transaction of `connection` has failed. Fix: roll it back, and begin anew.")
+        raise UsageError("The transaction of `connection` has failed. Fix: roll it back, and begin again.")
     _check_database(ledger, tx)
     with tx.begin_nested():
         yield

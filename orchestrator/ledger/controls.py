@@ -80,7 +80,7 @@ def reset_loop(tx: Connection, run_id: UUID, loop_key: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """A loop's children, counted anew: all, those that are open, and those of them that its window let in."""
+    """A loop's children, counted again: all, those that are open, and those of them that its window let in."""
 
     width: int
     open: int
@@ -88,7 +88,7 @@ class Reopened:
 
 
 def reopen_loop(tx: Connection, run_id: UUID, loop_key: str, *, windowed: bool) -> Reopened:
-    """Count a loop's children anew. When they go through its window, the next child is looked up from now on."""
+    """Count a loop's children again. When they go through its window, the next child is looked up from now on."""
     pointer = -1 if windowed else None
     row = one(tx, "reopen_loop", run_id=run_id, loop_key=loop_key, pointer=pointer, keep=not windowed)
     assert row is not None

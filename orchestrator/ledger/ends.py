@@ -1,4 +1,4 @@
-"""Runs that end in a transaction are told of once it is committed: there, and nowhere else, whoever ended them."""
+"""Runs that end in a transaction are announced once it is committed: here, and nowhere else, whoever ended them."""
 
 from typing import Final
 from uuid import UUID

@@ -16,7 +16,7 @@ _CURSOR: Final = "hot cursor"
 ESSENTIAL: Final = "essential events"
 """The option of a connection that keeps no events that can be derived."""
 _encoded: Final = lru_cache(maxsize=64)(str.encode)
-"""The driver encodes a statement's text anew each time, and looks it up by its bytes."""
+"""Statements by their bytes: the driver looks them up so, and would encode the text each time."""
 
 
 def text_of(tx: Connection, name: str) -> str:

@@ -12,9 +12,9 @@ from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle
 
 OWN = {"call", "call_once", "publish", "sending", "after_fork"}
-"""What a client is made of; `AsyncClient` has the whole client as `sync`."""
+"""A client's attributes; `AsyncClient` has the whole client as `sync`."""
 HALVES = {"outcome", "final", "final_status"}
-"""What `wait` and `result` are made of."""
+"""What `wait` and `result` use inside."""
 
 
 def methods(kind: type) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows that nobody can do are in nobody's way: a page of them ends, the next one begins behind it, and they rest."""
+"""Rows that nobody can do hold up no others: a page of them ends, the next one begins behind it, and they rest."""
 
 import logging
 from collections.abc import Callable

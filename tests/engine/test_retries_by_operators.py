@@ -28,7 +28,7 @@ def again(lab: Lab, run_id: UUID, key: str | None = None) -> list[str]:
 
 @pytest.mark.parametrize("key", ["b", None])
 def test_retry_of_a_failed_step_takes_along_what_was_skipped(lab: Lab, key: str | None) -> None:
-    """What succeeded is not run again; attempts are counted on, retries anew; the run is in its next epoch."""
+    """What succeeded is not run again; attempts are counted on, retries from zero; the run is in its next epoch."""
     run_id = lab.run({"a": call(), "b": after("a", retry=retry(2)), "c": after("b"), "d": after("c"), "e": after("a")})
     lab.do(run_id, "a", "e")
     lab.fail(lab.take(run_id, "b"))

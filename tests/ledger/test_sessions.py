@@ -185,7 +185,7 @@ def test_an_error_that_is_not_the_connections_costs_none(opened: Ledger) -> None
 
 
 def test_reading_a_manifest_leaves_the_prepared_statements(lab: Lab) -> None:
-    """After a roll-back the driver forgets them all: each statement would be planned anew."""
+    """After a roll-back the driver forgets them all: each statement would be planned again."""
     manifest = lab.flow({"a": call()})
     prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%%FROM flow_definitions%%'"
     fresh = Ledger.connect(lab.url)

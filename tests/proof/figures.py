@@ -12,7 +12,7 @@ from tests.proof.liveness import waits
 from tests.proof.ticks import doubled, lags, lost
 
 OPERATORS: Final = "schedule"
-"""The kinds of what operators do begin with it; it is no fault, and stands in the log beside them."""
+"""The kinds of what operators do begin with it; they are not faults, and stand in the log beside them."""
 
 
 def quantile(values: Iterable[float], share: float) -> float:

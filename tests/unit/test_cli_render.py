@@ -1,6 +1,7 @@
 """How data looks on a terminal and in a pipe."""
 
 import io
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -153,6 +154,10 @@ class _Watched:
 
     def __init__(self, *looks: tuple[RunRow, StepRow]) -> None:
         self._looks = iter(looks)
+
+    def end(self) -> "Future[RunStatus]":
+        """No hint comes."""
+        return Future()
 
     def row(self) -> RunRow:
         self._run, self._step = next(self._looks)

@@ -49,7 +49,7 @@ def test_the_drawn_tree_is_whole() -> None:
 
 
 def test_every_fact_is_a_declared_attribute() -> None:
-    """So that `error.run_id` is seen by a type checker, and a fact that is not known is no AttributeError."""
+    """So that `error.run_id` is seen by a type checker, and a fact that is not known does not raise AttributeError."""
     assert [one for one in given() if one[2] not in declared(KINDS[one[1]])] == []
 
 

@@ -83,7 +83,7 @@ def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -
 
 
 def start_borrowed(ledger: Ledger, connection: Borrowed, requests: Sequence[StartRequest]) -> list[Started]:
-    """Like `start_in`, in a transaction of somebody who knows nothing of us: whatever is refused leaves it usable.
+    """Like `start_in`, in a transaction of code that knows nothing of us: whatever is refused leaves it usable.
 
     Raises: as `start`, and UsageError: the connection does not fit.
     """
@@ -131,7 +131,7 @@ def _start_all(ledger: Ledger, tx: Connection, batches: Sequence[_Batch]) -> lis
 
 
 def _start_alone(ledger: Ledger, batch: _Batch) -> list[Started]:
-    """Hopeful: whether a taken key belongs to the same request is only asked when the statement refuses it."""
+    """Optimistic: whether a taken key belongs to the same request is only asked when the statement refuses it."""
     digests: dict[str, str] = {}
     for plan in _plans(ledger, batch):
         new = _new_runs(plan, batch, digests)
@@ -154,7 +154,7 @@ def _commit(ledger: Ledger, plan: Plan, batch: _Batch, new: Sequence[NewRun]) ->
 
 
 def _start_within(ledger: Ledger, tx: Connection, batch: _Batch) -> list[Started]:
-    """Careful: a key that the statement refuses would end the caller's transaction, so it is asked before."""
+    """Pessimistic: a key that the statement refuses would end the caller's transaction, so it is asked before."""
     for plan in _plans(ledger, batch):
         new = _new_runs(plan, batch, {})
         if digests := _digests_of_same_requests(ledger, tx, batch, new):

@@ -84,7 +84,7 @@ def test_a_changed_rule_decides_what_was_due_by_the_old_one(lab: Lab) -> None:
 
 
 def test_a_jittered_tick_is_not_lost_with_its_rule(lab: Lab) -> None:
-    """It was scheduled, and its delay belongs to a rule that is no more."""
+    """It was scheduled, and its delay belongs to a rule that is gone."""
     minutely(lab, jitter="PT59S")
     at(lab, NOON + MINUTE)
     assert fire(lab).decided == 0

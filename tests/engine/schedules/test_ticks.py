@@ -69,7 +69,7 @@ def test_loops_and_defaults_start_as_in_any_run(lab: Lab) -> None:
 
 
 def test_the_time_counts_from_the_commit_of_the_due_time_not_before(lab: Lab) -> None:
-    """`late` leaves the first seconds to a beat; without a beat the watchdog is no later than that."""
+    """`late` leaves the first seconds to a beat; without a beat the watchdog comes no later than that."""
     minutely(lab)
     at(lab, NOON + MINUTE + timedelta(seconds=3))
     assert fire(lab, late=timedelta(seconds=5)) == Fired()
