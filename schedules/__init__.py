@@ -6,7 +6,7 @@ entry.py      a RedBeat entry whose schedule is ours
 store.py      RedBeat's keys in Redis
 mirror.py     what to change there (pure)
 reconcile.py  ledger to Redis, again and again
-config.py     how Celery is told of it
+config.py     how Celery gets to know it
 beat.py       the scheduler
 """
 

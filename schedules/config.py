@@ -1,4 +1,4 @@
-"""How Celery is told of our beat."""
+"""How Celery gets to know our beat."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a running step may ask and tell: the `Context` parameter."""
+"""What a running step may ask and report: the `Context` parameter."""
 
 import logging
 import math

@@ -81,7 +81,7 @@ def follow_events(handle: "RunHandle[Any]", after: int, output: Format | None) -
 
 
 def _rest(end: "Future[RunStatus]", pause_s: float) -> None:
-    """Until there may be news; the end of the run is told at once."""
+    """Until there may be news; the end of the run ends the pause at once."""
     if end.done():  # it was, and the rows do not say so yet; or the database is away
         time.sleep(pause_s)
     else:

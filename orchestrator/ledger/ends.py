@@ -16,7 +16,7 @@ def begin(tx: Connection) -> list[UUID]:
 
 
 def note(tx: Connection, run_id: UUID) -> None:
-    """This run ends with the transaction. In a transaction that is the caller's own nobody is told: we do not see its
+    """This run ends with the transaction. In a transaction of the caller's own it is not announced: we do not see its
     commit."""
     noted: list[UUID] | None = tx.info.get(_KEY)
     if noted is not None:

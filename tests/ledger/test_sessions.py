@@ -106,7 +106,7 @@ def test_a_commit_that_comes_too_late_is_told_in_our_words_behind_a_pooler(db_ur
     """The driver gets two answers at once and calls that an internal error; whether it was committed is not known."""
     with bouncer(db_url, tmp_path, "session") as url, psycopg.connect(db_url, autocommit=True) as admin:
         ledger = ledger_at(url)
-        asleep = ledger.engine.connect()
+        asleep = ledger.opened()
         asleep.exec_driver_sql("LOCK TABLE flow_runs")
         held = "SELECT 1 FROM pg_locks WHERE relation = 'flow_runs'::regclass AND mode = 'AccessExclusiveLock'"
         eventually(lambda: admin.execute(held).fetchone() is None, message="the lock is let go")

@@ -1,4 +1,4 @@
-"""Whose failure it was: said by the stage in which it happened, because an exception's class does not tell. Another
+"""Whose failure it was: said by the stage in which it happened, because an exception's class does not show it. Another
 database's errors have the same classes as ours."""
 
 from sqlalchemy.exc import SQLAlchemyError

@@ -119,7 +119,7 @@ class Heartbeat:
 
     def _heed(self, one: HeldLease, sent: float, answer: Renewal | None) -> None:
         if answer is None or not answer.alive:
-            if one.recording:  # the claim ended with the outcome, which is about to be told, or refused
+            if one.recording:  # the claim ended with the outcome, which is about to be reported, or refused
                 return
             if id(one) in self._held and not one.lost:
                 log.warning("lease.lost", extra=about(one.lease, STALE))

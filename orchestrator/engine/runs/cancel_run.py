@@ -41,7 +41,8 @@ def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedel
 def cancel_in(
     tx: Connection, run_id: UUID, *, by: str, reason: str, grace: timedelta, ended: list[Ended] | None = None
 ) -> RunStatus:
-    """Like `cancel`, as part of the caller's transaction, who tells of what has `ended` when that is committed."""
+    """Like `cancel`, as part of the caller's transaction; the caller reports what has `ended` once that is
+    committed."""
     run = graph.lock(tx, run_id, against_claims=True)
     if run.status is RunStatus.CANCELLED or (run.halt is not None and run.status not in FINAL_RUN):
         return run.status

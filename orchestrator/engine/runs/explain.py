@@ -224,7 +224,7 @@ def _running(ledger: Ledger, row: RunRow, step: StepRow, now: datetime) -> Expla
 
 
 def _with_deploys(ledger: Ledger, row: RunRow, step: StepRow, found: Explanation) -> Explanation:
-    """How often it was begun in vain, which no count of attempts tells."""
+    """How often it was begun in vain, which no count of attempts shows."""
     with ledger.auto() as tx:
         facts = one(tx, "deploys_of", run_id=row.id, step_key=step.key)
     if facts is None or not facts.deploys:

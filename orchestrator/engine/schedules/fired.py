@@ -21,7 +21,7 @@ class Fired:
     unfinished: tuple[ScheduleId, ...] = ()
     unreadable: bool = False
     ended: tuple[Ended, ...] = ()
-    """Runs that were cancelled for them, and had nothing that ran: to be told after the commit."""
+    """Runs that were cancelled for them, and had nothing running: to be reported after the commit."""
 
     def __add__(self, other: "Fired") -> "Fired":
         return Fired(

@@ -179,7 +179,7 @@ SELECT queue_timeout FROM flow_steps
 
 -- name: overrun
 -- Does:  live claims of one worker that are past their step timeout, or whose run was halted and the grace is over. Live claims
---        are many, and are read only while something is due, whoever has it: the earliest time of each kind tells.
+--        are many, and are read only while something is due, whoever has it: the earliest time of each kind shows that.
 -- In:    owner, prefix, page, begin, begin_run, begin_step
 -- Out:   at (stop_at, or the end of the grace), run_id, step_key, version, owner, timed_out
 -- Time:  flow_now()        Index: ix_flow_step_claims_stop, ix_flow_run_controls_grace, ix_flow_step_claims_live

@@ -28,7 +28,7 @@ class Pids:
 
 @dataclass(frozen=True)
 class DevState:
-    """What a running `orchestrator dev` tells others. The URLs hold passwords."""
+    """What a running `orchestrator dev` lets others know. The URLs hold passwords."""
 
     pid: int
     started: str

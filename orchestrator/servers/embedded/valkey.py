@@ -51,7 +51,7 @@ class EmbeddedValkey(EmbeddedServer):
             "appendonly": "yes" if self.durable else "no",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",  # an evicted key of a queue is a lost message
-            "set-proc-title": "no",  # the command line tells whose server this is
+            "set-proc-title": "no",  # the command line shows whose server this is
         }
         return "".join(f"{name} {value}\n" for name, value in settings.items())
 
