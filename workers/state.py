@@ -154,7 +154,7 @@ class WorkerState:
             name=f"orchestrator {self.worker_id}",
         )
         hints = EndHints(settings)
-        ledger.ended = hints.tell
+        ledger.ended = hints.announce
         for flow in self.flows.values():
             ledger.know(flow.manifest)
         publisher = Publisher(self.app, settings, ledger)

@@ -86,7 +86,7 @@ class Access:
         )
         self._sender: Sender | None = None
         self._hints = EndHints(settings)
-        self.ledger.ended = self._hints.tell
+        self.ledger.ended = self._hints.announce
         self.watcher = Watcher(settings, partial(_statuses, self.ledger, settings))
         """Tells when runs have ended."""
         self._lock = threading.Lock()

@@ -114,7 +114,7 @@ class Rounds:
     def fail(self, exc: Exception) -> None:
         """End every wait with this error."""
         for run in list(self._runs.values()):
-            self._tell(run, exc)
+            self._settle(run, exc)
 
     def turn(self) -> None:
         """Listen until something is to be done, and do it."""
@@ -179,7 +179,7 @@ class Rounds:
                 return
             except Exception as exc:
                 for run in page:
-                    self._tell(run, exc)
+                    self._settle(run, exc)
                 continue
             self._answered(page, found, hinted)
 
@@ -188,10 +188,10 @@ class Rounds:
         for run in page:
             status = found.get(run.id)
             if status is None:
-                self._tell(run, no_run(run.id))
+                self._settle(run, no_run(run.id))
             elif status in FINAL_RUN:
                 self._count(run, told=run.id in hinted)
-                self._tell(run, status)
+                self._settle(run, status)
             else:
                 self._goes_on(run, now)
 
@@ -219,11 +219,11 @@ class Rounds:
             if run.id not in self._runs:
                 continue
             if now - run.answered > OUTAGE_S:
-                self._tell(run, exc)
+                self._settle(run, exc)
             else:
                 self._again(run, now, _ASKED)
 
-    def _tell(self, run: Awaited, outcome: RunStatus | Exception) -> None:
+    def _settle(self, run: Awaited, outcome: RunStatus | Exception) -> None:
         self._forget(run)
         for future in run.futures:
             if not future.set_running_or_notify_cancel():

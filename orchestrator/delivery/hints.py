@@ -46,7 +46,7 @@ class EndHints:
         self._line.after_fork()
         self._begin()
 
-    def tell(self, run_ids: Sequence[UUID]) -> None:
+    def announce(self, run_ids: Sequence[UUID]) -> None:
         """These have ended, and that is committed. Never raises, and waits for no answer."""
         forks.notice()
         with self._guard:

@@ -19,7 +19,7 @@ from orchestrator.engine.faults import fp
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import log
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 from orchestrator.servers.diagnosis import one_line
 from orchestrator.settings import Settings
 
@@ -92,7 +92,7 @@ class Publisher:
         self._confirmer.add(dispatches)
         lag_s = monotonic() - began
         for one in dispatches:
-            tell(Dispatched(one, lag_s, again))
+            notify(Dispatched(one, lag_s, again))
         return True
 
     def close(self) -> None:

@@ -182,9 +182,9 @@ class Ledger:
             noted = ends.begin(connection)
             with connection.begin():
                 yield connection
-        self._tell(noted)
+        self._announce(noted)
 
-    def _tell(self, ended: Sequence[UUID]) -> None:
+    def _announce(self, ended: Sequence[UUID]) -> None:
         if ended and self.ended is not None:
             self.ended(ended)
 
@@ -252,7 +252,7 @@ class Ledger:
             raise
         finally:
             self._local.used = monotonic()
-        self._tell(noted)
+        self._announce(noted)
 
     def _of_thread(self) -> Connection:
         engine = self.engine

@@ -51,7 +51,7 @@ def unlisten(observer: Observer) -> None:
     _observers = tuple(one for one in _observers if one is not observer)
 
 
-def tell(fact: Fact) -> None:
+def notify(fact: Fact) -> None:
     """Notify the observers that listen. Call it after the commit."""
     for observer in _observers:
         try:

@@ -122,7 +122,7 @@ def test_a_hint_for_a_run_that_goes_on_is_ignored(client: Client, looks: Looks, 
     eventually(lambda: looks)
     before = len(looks)
     hints = EndHints(settings)
-    hints.tell([run.id, uuid4()])
+    hints.announce([run.id, uuid4()])
     eventually(lambda: len(looks) > before)
     assert not end.done()
     play.finish_hello(client.ledger, run.id)
@@ -155,7 +155,7 @@ def test_thousands_who_wait_are_served_by_a_few_statements(client: Client, looks
         connection.execute("UPDATE flow_runs SET status = 'succeeded', ended_at = now(), sinks_open = 0")
     hints = EndHints(settings)
     for first in range(0, 2000, 100):  # as many workers would
-        hints.tell([run.id for run in runs[first : first + 100]])
+        hints.announce([run.id for run in runs[first : first + 100]])
     done, left = wait(ends, 30)
     assert not left
     assert {end.result() for end in done} == {SUCCEEDED}

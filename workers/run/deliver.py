@@ -10,7 +10,7 @@ from orchestrator.core.happened import Refused
 from orchestrator.engine.steps import claim_step, release
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, SUPPRESSED, about, about_dispatch, log
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 from orchestrator.workers.run import pipeline
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.hand_over import Unfit
@@ -35,7 +35,7 @@ def deliver(state: WorkerState, dispatch: Dispatch) -> None:
         return
     if held is None:
         flow = dispatch.task.rpartition(".")[0]
-        tell(Refused("message", "duplicate", flow, dispatch.run_id, dispatch.step_key, dispatch.number))
+        notify(Refused("message", "duplicate", flow, dispatch.run_id, dispatch.step_key, dispatch.number))
     elif isinstance(held, UnknownVersion):
         why = state.versions.refused.get(pair(dispatch.task, held.manifest_hash), "the version has no such step")
         state.runtime().hand_over.give(Unfit(dispatch, why, held.manifest_hash))

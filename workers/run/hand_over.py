@@ -19,7 +19,7 @@ from orchestrator.engine import workers
 from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import SUPPRESSED, about_dispatch, log
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 from orchestrator.workers.run.outage import event_of, passing, reason
 from orchestrator.workers.run.versions import pair
 
@@ -66,7 +66,7 @@ class HandOver:
     def give(self, unfit: Unfit) -> None:
         """What this code does not take. Its dispatch stays in the ledger, whatever becomes of it here."""
         one = unfit.dispatch
-        tell(Refused("version", unfit.why, one.task.rpartition(".")[0], one.run_id, one.step_key, one.number))
+        notify(Refused("version", unfit.why, one.task.rpartition(".")[0], one.run_id, one.step_key, one.number))
         self._held.append(unfit)
         with self._lock:
             if self._thread is None:

@@ -5,7 +5,7 @@ inputs  read, decode
 guard   the last look before the handler
 handler call, encode
 record  one commit, the handler's own in a transactional step
-follow  publish, tell, and go on with the next step if it is ours already
+follow  publish, notify, and go on with the next step if it is ours already
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from typing import Final
 
 from orchestrator.core.facts import Finished
 from orchestrator.core.happened import Failed, Refused, Started, Succeeded
-from orchestrator.engine.steps.telling import tell_followed
+from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, about, log
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 from orchestrator.workers.run import blame, handler, recording, transactional
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart, TransactionLost, Unrecordable
@@ -61,7 +61,7 @@ def run(attempt: Attempt) -> HeldLease | None:
         GaveUp: the database stayed away, and the handler was not called.
     """
     heartbeat = attempt.runtime.heartbeat
-    tell(Started(attempt.lease, attempt.lease.queue_wait_s))
+    notify(Started(attempt.lease, attempt.lease.queue_wait_s))
     heartbeat.add(attempt.held)
     try:
         _record(attempt)
@@ -109,7 +109,7 @@ def _pass(attempt: Attempt, stages: tuple[Stage, ...]) -> None:
 def _refused(attempt: Attempt) -> None:
     lease = attempt.lease
     where = (lease.flow, lease.run_id, lease.step_key)
-    tell(Refused("result", "result dropped", *where, attempt=lease.attempt))
+    notify(Refused("result", "result dropped", *where, attempt=lease.attempt))
     if attempt.failure is not None:
         recording.log_unrecorded(attempt, reason="result dropped")
 
@@ -118,9 +118,9 @@ def _follow(attempt: Attempt, finished: Finished) -> HeldLease | None:
     """Report and publish what the commit led to; the next step, if it is claimed already."""
     took_s = monotonic() - attempt.began
     if attempt.failure is None:
-        tell(Succeeded(attempt.lease, took_s))
+        notify(Succeeded(attempt.lease, took_s))
     else:
-        tell(Failed(attempt.lease, attempt.failure, finished.attempt or attempt.failure.status, took_s))
+        notify(Failed(attempt.lease, attempt.failure, finished.attempt or attempt.failure.status, took_s))
     attempt.runtime.publisher.publish(finished.dispatches)
-    tell_followed(attempt.lease, finished, by=attempt.lease)
+    notify_followed(attempt.lease, finished, by=attempt.lease)
     return HeldLease(finished.next, attempt.asked) if finished.next is not None else None

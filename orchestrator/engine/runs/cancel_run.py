@@ -12,7 +12,7 @@ from orchestrator.ledger import controls, graph
 from orchestrator.ledger.controls import Halt
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 
 
 def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedelta) -> RunStatus:
@@ -34,7 +34,7 @@ def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedel
 
     status = ledger.retry(work)
     for fact in ended:
-        tell(fact)
+        notify(fact)
     return status
 
 

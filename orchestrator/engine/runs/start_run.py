@@ -18,7 +18,7 @@ from orchestrator.core.planner import Plan
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.engine.steps.telling import tell_followed
+from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import (
     Conflict,
     FlowDisabled,
@@ -32,7 +32,7 @@ from orchestrator.ledger import definitions, starts
 from orchestrator.ledger.borrowed import Borrowed, borrowed
 from orchestrator.ledger.starts import NewRun
 from orchestrator.ledger.tx import Ledger, refusal
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 
 TRIES = 3
 """A start plans with the flow's current manifest; a deploy in between makes it plan again."""
@@ -62,12 +62,12 @@ def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[Started]:
             started = ledger.retry(lambda tx: _start_all(ledger, tx, batches))
     except OrchestratorError as exc:
         for flow in {request.flow for request in requests}:
-            tell(Refused("start", exc.code, flow))
+            notify(Refused("start", exc.code, flow))
         raise
     fp("start.committed")
     for request, one in zip(requests, started, strict=True):
         if one.opened is not None:
-            tell_followed(RunOf(one.run_id, request.flow, request.trigger), one.opened)
+            notify_followed(RunOf(one.run_id, request.flow, request.trigger), one.opened)
     return started
 
 

@@ -33,7 +33,7 @@ from orchestrator.ledger import schedules, ticks
 from orchestrator.ledger.schedules import ScheduleId, ScheduleRow
 from orchestrator.ledger.ticks import NOTHING_OPEN, Decision, NewTick, OpenRuns
 from orchestrator.ledger.tx import Ledger, is_disconnect
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ def _decide(ledger: Ledger, found: Sequence[DueSchedule], by: str) -> Fired | No
 def _committed(fired: Fired | None) -> Fired | None:
     fp("tick.committed")
     for fact in fired.ended if fired is not None else ():
-        tell(fact)
+        notify(fact)
     return fired
 
 

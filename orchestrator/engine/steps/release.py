@@ -14,12 +14,12 @@ from orchestrator.engine.batches import run_batches
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance, fail_step
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.engine.steps.telling import EndedByUs, step_of, tell_ended
+from orchestrator.engine.steps.notifying import EndedByUs, notify_ended, step_of
 from orchestrator.ledger import controls, graph, sweeps
 from orchestrator.ledger.graph import AttemptEnd
 from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 
 PAGE = 500
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def release(ledger: Ledger, lease: Lease) -> tuple[Dispatch, ...]:
     if not found:
         ended = ledger.retry(lambda tx: _cancel(ledger, tx, lease))
         if ended is not None:
-            tell_ended(ended)
+            notify_ended(ended)
     return found
 
 
@@ -97,18 +97,18 @@ def _recover(ledger: Ledger, rows: Sequence[Row[Any]], limits: LossLimits) -> tu
     plain = [row for row in rows if not (row.halted or limits.reached(row))]
     again = ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain)) if plain else ()
     fp("sweep.committed")
-    _tell_lost(plain, again)
+    _notify_lost(plain, again)
     ended = run_batches([[row] for row in last], lambda piece: end_lost(ledger, piece[0], dead=True), _failed)
     return again + tuple(dispatch for each in ended.done for dispatch in each), len(again) + len(ended.done)
 
 
-def _tell_lost(rows: Sequence[Row[Any]], again: Sequence[Dispatch]) -> None:
+def _notify_lost(rows: Sequence[Row[Any]], again: Sequence[Dispatch]) -> None:
     """Each attempt whose step is READY again."""
     lost = {(row.run_id, row.step_key): row for row in rows}
     for one in again:
         row = lost[one.run_id, one.step_key]
         failure = _loss(row)
-        tell(Failed(step_of(one, row.attempt), failure, failure.status))
+        notify(Failed(step_of(one, row.attempt), failure, failure.status))
 
 
 def _failed(row: Row[Any], exc: Exception) -> None:
@@ -124,7 +124,7 @@ def end_lost(ledger: Ledger, row: Row[Any], *, dead: bool = False) -> tuple[Disp
     lease ran out: a worker that renewed meanwhile keeps its step.
     """
     ended = ledger.retry(lambda tx: _end(ledger, tx, row, dead=dead))
-    return None if ended is None else tell_ended(ended)
+    return None if ended is None else notify_ended(ended)
 
 
 def _end(ledger: Ledger, tx: Connection, row: Row[Any], *, dead: bool) -> EndedByUs | None:

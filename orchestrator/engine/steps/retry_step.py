@@ -14,7 +14,7 @@ from orchestrator.core.reopen import Reset, compensated, reopen
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.engine.steps.telling import tell_followed
+from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import controls, graph
 from orchestrator.ledger.controls import Reopened
@@ -67,7 +67,7 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force:
         return RunOf(run.id, run.flow, run.trigger), _reset(again, reset, reopened)
 
     run, again = ledger.retry(work)
-    tell_followed(run, again)
+    notify_followed(run, again)
     return again.dispatches
 
 

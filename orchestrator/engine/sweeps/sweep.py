@@ -16,15 +16,15 @@ from orchestrator.engine.faults import fp
 from orchestrator.engine.runs.cancel_run import stop
 from orchestrator.engine.steps import fail_step
 from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.engine.steps.notifying import EndedByUs, notify_ended, step_of
 from orchestrator.engine.steps.release import end_lost
-from orchestrator.engine.steps.telling import EndedByUs, step_of, tell_ended
 from orchestrator.engine.sweeps.walk import PAGE, Walk
 from orchestrator.ledger import graph, sweeps
 from orchestrator.ledger.controls import Halt
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 
 _EXPIRED: Final = Failure(StepError("LeaseExpired", "its lease ran out"), status="crashed")
 
@@ -43,7 +43,7 @@ def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: 
         ledger.once(lambda tx: sweeps.end_sessions(tx, lost))
     again = tuple(Dispatch(*tuple(row)[:6]) for row in lost)
     for one in again:
-        tell(Failed(step_of(one), _EXPIRED, _EXPIRED.status))
+        notify(Failed(step_of(one), _EXPIRED, _EXPIRED.status))
     # The others are looked for on the last page only: on each page it would mean a look at all that are left.
     if len(lost) == walk.page:
         return Swept(len(lost), again, more=True)
@@ -80,7 +80,7 @@ def deadlines(ledger: Ledger, grace: timedelta, walk: Walk | None = None) -> Swe
             return None
         run, status = halted
         if status in FINAL_RUN:
-            tell(Ended(RunOf(run.id, run.flow, run.trigger), status))
+            notify(Ended(RunOf(run.id, run.flow, run.trigger), status))
         return ()
 
     return walk.go(rows, work)
@@ -102,7 +102,7 @@ def queue_timeouts(ledger: Ledger, walk: Walk | None = None) -> Swept:
 
     def work(row: Row[Any]) -> tuple[Dispatch, ...] | None:
         ended = ledger.retry(lambda tx: _queue_timeout(ledger, tx, row))
-        return None if ended is None else tell_ended(ended)
+        return None if ended is None else notify_ended(ended)
 
     return walk.go(rows, work)
 
@@ -134,7 +134,7 @@ def overruns(ledger: Ledger, owner_prefix: str, walk: Walk | None = None) -> lis
         stopped = ledger.retry(lambda tx: _stop(ledger, tx, row))
         if stopped is None:
             return None
-        dispatches = tell_ended(stopped)
+        dispatches = notify_ended(stopped)
         why: Literal["timeout", "cancel"] = "timeout" if row.timed_out else "cancel"
         found.append(Overrun(row.run_id, row.step_key, row.version, row.owner, why, dispatches))
         return dispatches

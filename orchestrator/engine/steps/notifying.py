@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from orchestrator.core.facts import Dispatch, Failure, Finished, StepOf
 from orchestrator.core.happened import Ended, Failed, Run, Skipped, Step
-from orchestrator.observe.observer import tell
+from orchestrator.observe.observer import notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,19 +16,19 @@ class EndedByUs:
     finished: Finished
 
 
-def tell_ended(ended: EndedByUs) -> tuple[Dispatch, ...]:
+def notify_ended(ended: EndedByUs) -> tuple[Dispatch, ...]:
     """Also of what followed; the dispatches are for the caller to publish."""
-    tell(Failed(ended.step, ended.failure, ended.finished.attempt or ended.failure.status))
-    tell_followed(ended.step, ended.finished)
+    notify(Failed(ended.step, ended.failure, ended.finished.attempt or ended.failure.status))
+    notify_followed(ended.step, ended.finished)
     return ended.finished.dispatches
 
 
-def tell_followed(run: Run, finished: Finished, by: Step | None = None) -> None:
+def notify_followed(run: Run, finished: Finished, by: Step | None = None) -> None:
     """The steps that were skipped, and the end of the run."""
     for step in finished.skipped:
-        tell(Skipped(step))
+        notify(Skipped(step))
     if finished.run_status is not None:
-        tell(Ended(run, finished.run_status, by))
+        notify(Ended(run, finished.run_status, by))
 
 
 def step_of(dispatch: Dispatch, attempt: int | None = None) -> StepOf:
