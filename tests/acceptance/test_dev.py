@@ -87,7 +87,7 @@ def greeting(project: Path, name: str) -> str:
 def test_a_flow_runs_and_a_signal_stops_everything(project: Path, pool: str) -> None:
     with running(project, "--pool", pool, "--workers", "2") as dev:
         assert len(dev.info["pids"]["workers"]) == 2
-        assert dev.info["flows"] == ["hello", "slow"]
+        assert dev.info["flows"] == ["held", "hello", "slow"]
         assert "HELLO ADA" in greeting(project, "Ada")
         assert urllib.request.urlopen(dev.info["flower_url"], timeout=10).status == 200
         everyone = dev.everyone()

@@ -297,8 +297,10 @@ def test_a_restart_of_postgresql_is_waited_out(settings: Settings, tmp_path_fact
 # ---- who waits ----
 
 
-def test_a_wait_that_is_left_is_forgotten(client: Client, settings: Settings) -> None:
+def test_a_wait_that_is_left_is_forgotten(client: Client, settings: Settings, request: pytest.FixtureRequest) -> None:
     """By an interrupt, a timeout, or a task that was cancelled."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     run = client.start(hello, name="you")
     threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):

@@ -9,6 +9,7 @@ from celery import Celery
 
 from orchestrator.core.facts import Dispatch, WorkerInfo
 from orchestrator.core.manifest import Manifest
+from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.engine.sweeps.walk import Walk
@@ -122,7 +123,7 @@ class Process:
         self.pulse = Pulse(settings, code.ledger)
         sender = cast(Publisher, Sender(stage, code.ledger, broker))
         self.refusals = Refusals(code.ledger, sender, self.state.worker_id, settings.worker_ttl)
-        self.state.equip(Runtime(code.ledger, sender, self.pulse, Loop(), self.refusals), code)
+        self.state.equip(Runtime(code.ledger, sender, self.pulse, Loop(), self.refusals, cast(EndHints, None)), code)
         self.children: list[Actor] = []
         """Each at work on one message."""
         self.keepers: list[Actor] = []

@@ -86,8 +86,8 @@ def _leaps(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a decision the next time is left out."""
     original = rules.due
 
-    def due(timing: Any, name: str, cursor: Any, now: datetime, **options: Any) -> Any:
-        found = original(timing, name, cursor, now, **options)
+    def due(timing: Any, *given: Any, **options: Any) -> Any:
+        found = original(timing, *given, **options)
         if found is None or found.cursor is None:
             return found
         leapt = timing.after(found.cursor)
@@ -100,8 +100,9 @@ def _never_makes_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """`all` is `latest`."""
     original = rules.due
 
-    def due(*given: Any, missed: Any, **options: Any) -> Any:
-        return original(*given, missed="latest" if missed == "all" else missed, **options)
+    def due(timing: Any, name: str, cursor: Any, now: datetime, makes_up: rules.MakesUp, **options: Any) -> Any:
+        wrong = makes_up._replace(missed="latest") if makes_up.missed == "all" else makes_up
+        return original(timing, name, cursor, now, wrong, **options)
 
     monkeypatch.setattr(rules, "due", due)
 
@@ -148,8 +149,8 @@ def _early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ticks are decided five minutes ahead."""
     original = rules.due
 
-    def due(timing: Any, name: str, cursor: Any, now: datetime, **options: Any) -> Any:
-        return original(timing, name, cursor, now + timedelta(minutes=5), **options)
+    def due(timing: Any, name: str, cursor: Any, now: datetime, *given: Any, **options: Any) -> Any:
+        return original(timing, name, cursor, now + timedelta(minutes=5), *given, **options)
 
     monkeypatch.setattr(rules, "due", due)
 
