@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -13,6 +15,7 @@ from orchestrator.engine.runs.cancel_run import cancel
 from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.walk import Walk
 from orchestrator.ledger import sweeps
+from orchestrator.ledger.sweeps import START
 from tests.support.factories import LEASE, Lab, call
 
 PAGE = 20
@@ -90,9 +93,8 @@ def test_what_failed_rests(unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch) 
     assert len(asked) == 3 * PAGE
 
 
-def test_unreadable_runs_of_lost_workers_hold_up_nobody(unaudited_lab: Lab) -> None:
-    """A step that was lost too often is ended with its manifest; the others are ready again whatever stands before."""
-    lab = unaudited_lab
+def lost_behind_unreadable_runs(lab: Lab) -> tuple[UUID, UUID]:
+    """Two runs whose workers are lost, the second too often, behind a page of those that nobody can end."""
     lab.flow({"a": call()}, name="newer")
     for _ in range(PAGE):
         lab.take(lab.start("newer"), "a")
@@ -105,11 +107,37 @@ def test_unreadable_runs_of_lost_workers_hold_up_nobody(unaudited_lab: Lab) -> N
     lab.take(poison, "a")
     lab.execute("UPDATE flow_steps SET crashes = 9 WHERE run_id = %s", poison)
     lab.forward(LEASE * 2)
+    return healthy, poison
+
+
+def test_unreadable_runs_of_lost_workers_hold_up_nobody(unaudited_lab: Lab) -> None:
+    """A step that was lost too often is ended with its manifest; the others are ready again whatever stands before."""
+    lab = unaudited_lab
+    healthy, poison = lost_behind_unreadable_runs(lab)
     walk = Walk(PAGE)
     found = [sweep.expired(lab.ledger, crash_limit=3, walk=walk) for _ in range(2)]
     assert [one.changed for one in found] == [1, 1]
     assert lab.statuses(healthy) == {"a": "ready"}
     assert lab.status(poison) is RunStatus.FAILED
+
+
+def test_a_keeper_that_forgets_its_position_is_held_up(unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant of the test above: each page begins with the oldest rows, which nobody can do."""
+    lab = unaudited_lab
+    original = Walk.go
+
+    def go(walk: Walk, *given: Any) -> Swept:
+        try:
+            return original(walk, *given)
+        finally:
+            walk.position = START
+
+    monkeypatch.setattr(Walk, "go", go)
+    _, poison = lost_behind_unreadable_runs(lab)
+    walk = Walk(PAGE)
+    for _ in range(3):
+        sweep.expired(lab.ledger, crash_limit=3, walk=walk)
+    assert lab.status(poison) is not RunStatus.FAILED
 
 
 def test_a_bad_row_does_not_stop_its_page(unaudited_lab: Lab) -> None:

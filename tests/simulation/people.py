@@ -124,11 +124,11 @@ class People:
         self.actors.append(self._actor(f"cancel {self.short(run_id)}", act))
 
     def retry(self, run_id: str, step_key: str | None) -> None:
-        """An operator's."""
+        """An operator's, who insists on it where something made up for the failure."""
 
         def act() -> None:
             with Asking(self._arena, self.calls, "retry", run_id=run_id) as call:
-                dispatches = retry_step.retry(self._arena.ledger, UUID(run_id), step_key, by="op")
+                dispatches = retry_step.retry(self._arena.ledger, UUID(run_id), step_key, by="op", force=True)
             if call.reply == "ok":
                 self._sender.publish(dispatches)
 

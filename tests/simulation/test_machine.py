@@ -14,9 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from orchestrator.authoring.step import Step
 from orchestrator.engine.flows import register
-from orchestrator.engine.sweeps import walk
 from orchestrator.ledger import claims, statements
-from orchestrator.ledger.sweeps import START
 from tests.proof.checker import check
 from tests.simulation.arena import Arena, arena
 from tests.simulation.judge import history_of, violations
@@ -113,19 +111,6 @@ def _old_code_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(register, "register", register.deploy)
 
 
-def _bad_rows_are_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each page begins with the oldest rows, which nobody can do."""
-    original: Callable[..., Any] = walk.Walk.go
-
-    def go(self: walk.Walk, *given: Any) -> Any:
-        try:
-            return original(self, *given)
-        finally:
-            self.place = START
-
-    monkeypatch.setattr(walk.Walk, "go", go)
-
-
 BREAKS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "no fence": partial(mutants.apply, "no fence"),
     "no re-dispatch": partial(mutants.apply, "no re-dispatch"),
@@ -133,7 +118,6 @@ BREAKS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "any version is claimed": _any_version_is_claimed,
     "inputs are not asked": _inputs_are_not_asked,
     "old code comes back": _old_code_comes_back,
-    "bad rows are in the way": _bad_rows_are_in_the_way,
 }
 
 
@@ -146,7 +130,6 @@ BREAKS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
         ("any version is claimed", 0),
         ("inputs are not asked", 0),
         ("old code comes back", 1),
-        ("bad rows are in the way", 29),
     ],
 )
 def test_a_mutant_is_caught(made: Arena, monkeypatch: pytest.MonkeyPatch, name: str, seed: int) -> None:
