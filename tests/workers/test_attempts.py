@@ -118,6 +118,30 @@ def test_a_transaction_that_cannot_be_committed_any_more_is_run_again_uncharged(
         assert tx.execute(text("SELECT failures, crashes FROM flow_steps")).one() == (0, 0)
 
 
+def test_a_commit_that_never_gets_done_ends(bench: Bench, start: Start, gate: Path) -> None:
+    """A deferred trigger of the handler's own table takes longer than a statement may, each time. It ran for ever."""
+    with bench.ledger.tx() as tx:
+        tx.execute(text("CREATE TABLE test_bookings (key text, attempt int)"))
+        tx.execute(
+            text(
+                "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE EXCEPTION 'statement timeout' USING ERRCODE = '57014'; END $$"
+            )
+        )
+        tx.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON test_bookings DEFERRABLE INITIALLY DEFERRED"
+                " FOR EACH ROW EXECUTE FUNCTION linger()"
+            )
+        )
+    gate.touch()
+    start(crash_limit=1)
+    run_id = bench.start("booking")
+    assert bench.ended(run_id) is RunStatus.FAILED
+    assert ended(bench, run_id, "book") == [("crashed", "TransactionLost")] * 2
+    assert bookings(bench) == []
+
+
 @pytest.mark.parametrize("name", ["foreign", "foreign_plain"])
 def test_another_databases_error_is_the_handlers_own(bench: Bench, start: Start, name: str) -> None:
     """SQLite's errors have the classes of a lost connection; the step keeps its message and its retries."""

@@ -4,9 +4,9 @@ database's errors have the same classes as ours."""
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.errors import LeaseLost
-from orchestrator.ledger.tx import is_broken, is_disconnect
+from orchestrator.ledger.tx import is_broken, is_disconnect, sqlstate
 from orchestrator.workers.run.attempt import Attempt
-from orchestrator.workers.run.outage import GaveUp, passing
+from orchestrator.workers.run.outage import IN_THE_WAY, GaveUp, passing
 
 
 class Blamed(Exception):
@@ -64,7 +64,10 @@ def transactions(attempt: Attempt, exc: BaseException) -> BaseException:
 
 
 def commits(attempt: Attempt, exc: BaseException) -> BaseException:
-    """At the commit, which also checks constraints of the handler's tables."""
-    if isinstance(exc, SQLAlchemyError) and not passing(exc):
+    """At the commit, which also does what the handler's tables defer. If that takes too long, it may do so each time:
+    it is charged."""
+    if not isinstance(exc, SQLAlchemyError):
+        return ours(attempt, exc)
+    if not passing(exc):
         return HandlerFailed(exc)
-    return transactions(attempt, exc)
+    return TransactionLost(exc, charged=is_disconnect(exc) or sqlstate(exc) in IN_THE_WAY)
