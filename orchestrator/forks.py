@@ -4,6 +4,7 @@
 without them (uWSGI without `py-call-osafterfork`) is noticed by the process id, at the next use.
 """
 
+import encodings.idna  # noqa: F401  # by whom a host is looked up; a fork amid this import leaves the child without it
 import os
 from typing import Any, Final, Protocol
 from weakref import WeakSet

@@ -202,3 +202,10 @@ def test_a_server_that_loads_before_it_forks_sends_everything(
     assert done.stderr == ""
     assert json.loads(done.stdout) == [0, 0, 0]
     assert published("server") == (17, 17)
+
+
+def test_what_a_host_is_looked_up_with_is_imported_before_any_fork() -> None:
+    """A child that was forked while a thread of its parent imported it could connect to nothing."""
+    program = "import sys, orchestrator.forks; print('encodings.idna' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True\n"
