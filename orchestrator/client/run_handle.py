@@ -1,6 +1,7 @@
 """One run, as a program sees it."""
 
 import getpass
+import math
 import os
 import socket
 import time
@@ -33,6 +34,10 @@ Timeout = float | str | timedelta | None
 """A length of time as everywhere: seconds, a string such as `5m`, or a timedelta. None: for ever."""
 _LOOK_S: Final = 0.01
 """Whoever waits for a run that has been known for this long looks first: it may have ended."""
+_SHARE: Final = 1 / 24
+"""Then it looks again after this share of that time,"""
+_MOMENT_S: Final = 0.02
+"""but after so long at the latest; from then on it is told."""
 
 
 def seconds(timeout: Timeout) -> float | None:
@@ -78,15 +83,23 @@ class RunHandle(Generic[R]):
             DurationInvalid: `timeout` is not a length of time.
         """
         limit_s = seconds(timeout)
-        if is_old(self) and (status := seen(self)) is not None:
+        ends = math.inf if limit_s is None else time.monotonic() + limit_s
+        if is_old(self) and (status := seen(self) or self._seen_soon(ends)) is not None:
             return status
         end = self.end()
         try:
-            return end.result(limit_s)
+            return end.result(None if limit_s is None else max(0.0, ends - time.monotonic()))
         except TimeoutError:
             return self.final(self.status(), limit_s)
         finally:
             end.cancel()
+
+    def _seen_soon(self, ends: float) -> RunStatus | None:
+        """After a moment. Runs that were started together end one after the other: while this one is waited for, others
+        end, which are then looked at once and cost the watcher nothing."""
+        now = time.monotonic()
+        time.sleep(max(0.0, min((now - self.known_since) * _SHARE, _MOMENT_S, ends - now)))
+        return seen(self)
 
     def end(self) -> "Future[RunStatus]":
         """Its final status, once it has ended. Cancel it to wait no more."""
