@@ -201,10 +201,11 @@ class Arena:
         self.judge(run_id, **expected)
         self.seen.append((run_id, expected))
 
-    def judge(self, run_id: UUID, *, crashed: int | range = 0, paused: bool = False) -> None:
+    def judge(self, run_id: UUID, *, crashed: int | range = 0, stopped: bool = False, paused: bool = False) -> None:
         """Hold the ledger and the effects log of a `mix` against what they must say.
 
-        `crashed`: attempts that were lost with their process. `paused`: executions of a step may overlap.
+        `crashed`: attempts that were lost with their process; with `stopped` it may have been told to stop before, and
+        they are released then. `paused`: executions of a step may overlap.
         """
         assert reads.runs.result(self.ledger, run_id) == RESULT
         steps = reads.steps.page(self.ledger, run_id, fold=10_000)
@@ -213,9 +214,10 @@ class Arena:
         lost = 0
         for key in handled:
             outcomes = Counter(one.status for one in reads.steps.attempts(self.ledger, run_id, key))
-            lost += outcomes["crashed"]
+            lost += outcomes["crashed"] + outcomes["released"]
             assert outcomes["succeeded"] == 1, (key, outcomes)
-            assert set(outcomes) <= {"succeeded", "crashed", *(["failed"] if key == "flaky" else [])}, (key, outcomes)
+            may = {"succeeded", "crashed", *(["released"] if stopped else []), *(["failed"] if key == "flaky" else [])}
+            assert set(outcomes) <= may, (key, outcomes)
             assert outcomes["failed"] <= 1, (key, outcomes)
         assert lost in (crashed if isinstance(crashed, range) else (crashed,)), f"{lost} crashed\n{self.log()}"
         self._judge_events(run_id)

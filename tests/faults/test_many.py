@@ -207,7 +207,8 @@ def test_an_old_release_costs_no_step_of_a_new_one(field: Arena) -> None:
 
 @pytest.mark.slow
 def test_rolling_restarts_under_load(field: Arena) -> None:
-    """SIGTERM: running steps end, the rest is given back unharmed. SIGKILL soon after it: crashes, no losses."""
+    """SIGTERM: running steps end, the rest is given back unharmed. SIGKILL soon after it: what ran is released, or
+    crashed if the worker could not note its end any more; no losses."""
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -226,6 +227,6 @@ def test_rolling_restarts_under_load(field: Arena) -> None:
             else:
                 assert other.wait() == 0
     for run_id in runs:
-        field.check(run_id, crashed=range(3))
-    lost = field.rows("SELECT owner FROM flow_step_attempts WHERE status = 'crashed'")
+        field.check(run_id, crashed=range(3), stopped=True)
+    lost = field.rows("SELECT owner FROM flow_step_attempts WHERE status IN ('crashed', 'released')")
     assert len({row["owner"].rpartition("/")[0] for row in lost}) <= 1, "only the killed worker cost attempts"
