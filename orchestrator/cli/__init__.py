@@ -75,7 +75,9 @@ def _of_usage(exc: Any) -> NoReturn:
         exc.show()
         sys.exit(exc.exit_code)
     command = exc.ctx.command_path if getattr(exc, "ctx", None) is not None else "orchestrator"
-    _end(f"{exc.format_message().rstrip('.')}. Fix: see `{command} --help`. [usage]", exc.exit_code)
+    said = str(exc.format_message()).rstrip(".")
+    said += "" if said.endswith("?") else "."
+    _end(f"{said} Fix: see `{command} --help`. [usage]", exc.exit_code)
 
 
 def _of_database(exc: Exception) -> str:

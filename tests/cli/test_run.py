@@ -240,6 +240,7 @@ def test_what_the_parser_refuses_is_one_line_too(cli: Cli) -> None:
         (["run", "ls", "--limit", "0"], "Invalid value for '--limit'"),
         (["run", "ls", "--nope"], "No such option: --nope"),
         (["run", "show"], "Missing argument"),
+        (["run", "wait"], "No such command 'wait'. Did you mean 'watch'? Fix:"),
         (["rum"], "No such command 'rum'"),
     ):
         err = cli(*arguments, code=2).err
