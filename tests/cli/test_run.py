@@ -245,7 +245,7 @@ def test_what_the_parser_refuses_is_one_line_too(cli: Cli) -> None:
     ):
         err = cli(*arguments, code=2).err
         assert err.startswith(f"error: {said}")
-        assert re.search(r"Fix: see `[^`]*orchestrator( run \w+)? --help`\. \[usage\]\n$", err)
+        assert re.search(r"Fix: see `[^`]*orchestrator( \w+)* --help`\. \[usage\]\n$", err)
         assert err.count("\n") == 1
     assert cli("run", code=2).err or cli("run", code=None).out
 
