@@ -20,6 +20,8 @@ from tests.simulation.arena import Arena, arena
 from tests.simulation.judge import history_of, violations
 from tests.simulation.machine import Machine
 from tests.simulation.play import play
+from tests.simulation.processes import Process
+from tests.simulation.stage import Actor
 from tests.simulation.world import World
 from tests.soak import mutants
 from tests.support import factories
@@ -162,8 +164,9 @@ def _started(world: World, **fates: Any) -> None:
     world.finish(world.people.actors[0])
 
 
-def test_a_jump_of_the_clock_lets_a_late_worker_start_after_another_has_finished(world: World) -> None:
-    """Its own clock says that it still has the step. The handler runs again, at most that: its result is refused."""
+def _overslept(world: World) -> tuple[Process, Actor, Process]:
+    """A worker, its child that slept right after its claim for longer than its lease, and a worker that has the message
+    of the step since."""
     _started(world)
     late, other = world.processes
     world.deliver(0, late)
@@ -175,6 +178,12 @@ def test_a_jump_of_the_clock_lets_a_late_worker_start_after_another_has_finished
     world.duty(other, "expired")
     world.finish(other.keepers[0])
     world.deliver(0, other)
+    return late, sleeper, other
+
+
+def test_a_jump_of_the_clock_lets_a_late_worker_start_after_another_has_finished(world: World) -> None:
+    """Its own clock says that it still has the step. The handler runs again, at most that: its result is refused."""
+    _, sleeper, other = _overslept(world)
     world.finish(other.children[0])
     world.finish(sleeper)
     world.drain()
@@ -196,17 +205,7 @@ def test_a_stopping_worker_that_slept_gives_back_nothing_of_its_successor(
     No seed meets this moment: a deploy between a claim and a handler of a step that another has taken over."""
     if broken:
         mutants.apply("release without version", monkeypatch)
-    _started(world)
-    late, other = world.processes
-    world.deliver(0, late)
-    sleeper = late.children[0]
-    for _ in range(2):
-        world.go(sleeper)
-    assert sleeper.at == "reply", "its claim is committed"
-    world.jump(31)
-    world.duty(other, "expired")
-    world.finish(other.keepers[0])
-    world.deliver(0, other)
+    late, sleeper, other = _overslept(world)
     successor = other.children[0]
     while successor.at != "handler":
         world.go(successor)
