@@ -55,7 +55,10 @@ class EndHints:
 
     def close(self) -> None:
         """Send what waits, if a connection comes soon; nothing may be announced afterwards."""
-        self._line.close(_CLOSE_S if self._unsent else 0.0)
+        if self._unsent:
+            self._line.settle(_CLOSE_S)
+        with self._guard:  # nobody is sending
+            self._line.close()
 
     def _flush(self) -> None:
         connection = self._line.get()

@@ -42,6 +42,8 @@ class Line:
         self._client: Any = None
         self._connection: Any = None
         self._maker: threading.Thread | None = None
+        """The last one."""
+        self._connecting = False
         self._failures = 0
         """Since it last worked."""
         self._away = False
@@ -57,7 +59,9 @@ class Line:
     def get(self) -> Any | None:
         """The connection (redis-py's), if there is one; otherwise one is on its way, or rests after a failure."""
         with self._lock:
-            if self._connection is None and self._maker is None and not self._closed and monotonic() >= self._again_at:
+            rests = self._connecting or self._closed or monotonic() < self._again_at
+            if self._connection is None and not rests:
+                self._connecting = True
                 self._maker = threading.Thread(target=self._make, name="hints-connect", daemon=True)
                 self._maker.start()
             return self._connection
@@ -65,7 +69,7 @@ class Line:
     @property
     def coming(self) -> bool:
         """Whether one is being made, and nothing says that this will fail."""
-        return self._maker is not None and not self._failures
+        return self._connecting and not self._failures
 
     def works(self) -> None:
         """The server answered on it."""
@@ -91,33 +95,42 @@ class Line:
         if connection is not None:
             self._close(connection)
 
-    def close(self, patience_s: float = 0.0) -> None:
-        """Nothing is made afterwards. What is on its way is waited for no longer than `patience_s`."""
+    def settle(self, patience_s: float) -> None:
+        """Wait until a connection that is on its way is there, and `ready` was called, or the patience ends."""
         maker = self._maker
-        if maker is not None and patience_s:
+        if maker is not None:
             maker.join(patience_s)
+
+    def close(self) -> None:
+        """Nothing is made afterwards. For whoever uses the connection: nobody else may be using it now."""
         with self._lock:
             self._closed = True
         self.let_go()
 
     def _make(self) -> None:
         try:
+            made = self._connected()
+        finally:
+            with self._lock:
+                self._connecting = False
+        if made:
+            self._ready()
+
+    def _connected(self) -> bool:
+        try:
             client = broker_client(self._settings, **_OPTIONS)
             connection: Any = client.connection_pool.make_connection()
             connection.connect()
         except Exception as exc:  # also options that the client does not take: there are no hints, then
             self._failed(exc)
-            self._maker = None
-            return
+            return False
         with self._lock:
-            self._maker = None
             closed = self._closed
             if not closed:
                 self._client, self._connection = client, connection
         if closed:
             self._close(connection)
-        else:
-            self._ready()
+        return not closed
 
     def _failed(self, exc: BaseException, *, worked: bool = False) -> None:
         """One that `worked` is made again at once, without a log line: a server may close what is idle."""

@@ -130,6 +130,29 @@ def test_a_hint_for_a_run_that_goes_on_is_ignored(client: Client, looks: Looks, 
     hints.close()
 
 
+def test_nobody_loses_the_connection_while_sending(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that made the connection sends what waited for it; whoever closes meanwhile waits for that."""
+    sending, closing = threading.Event(), threading.Event()
+    can_read = redis.Connection.can_read
+
+    def slowly(self: redis.Connection, timeout: float = 0) -> bool:
+        sock = self._sock
+        sending.set()
+        assert closing.wait(10)
+        time.sleep(0.05)  # for the disconnection that must not come
+        answers: bool = can_read(self, timeout)
+        assert self._sock is sock, "disconnected, and connected once more"
+        return answers
+
+    monkeypatch.setattr(redis.Connection, "can_read", slowly)
+    hints = EndHints(settings)
+    hints.announce([uuid4()])
+    assert sending.wait(10)
+    closing.set()
+    hints.close()
+    eventually(lambda: "hints-connect" not in names())
+
+
 def test_a_run_that_had_ended_is_seen_at_once(client: Client) -> None:
     run = client.start(hello, name="you")
     play.finish_hello(client.ledger, run.id)
