@@ -10,6 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from orchestrator.servers.embedded import process
+from orchestrator.servers.embedded.process import Launch
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 _READY_S: Final = 60.0
 _STOP_S: Final = 40.0
@@ -20,22 +23,21 @@ class BenchFailed(Exception):
 
 
 class Process:
-    """A worker in a process group of its own, with a log of its own."""
+    """A worker in a process group of its own, with a log of its own. It stops when the benchmark dies (on Linux)."""
 
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
         self.name = name
         self.log_file = folder / f"{name}.log"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("ORCHESTRATOR_")}
         with self.log_file.open("ab") as log:
-            self._popen = subprocess.Popen(
-                [sys.executable, *command],
+            launch = Launch(
+                program=[sys.executable, *command],
+                folder=folder,
+                death_signal=signal.SIGTERM,
                 env={**inherited, **env, "PYTHONPATH": str(ROOT)},
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                umask_private=False,
             )
+            self._popen = process.start(launch, log)
 
     @property
     def pid(self) -> int:

@@ -11,6 +11,8 @@ from benchmarks.__main__ import ALONE, USUAL, main, run
 from benchmarks.figures import Figure, number, percentile, ratio
 from benchmarks.report import Result, Row, markdown
 from benchmarks.workloads import TINY, Samples
+from tests.support.eventually import eventually
+from tests.support.nursery import alive
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +81,26 @@ def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
     assert "--quick" in done.stdout
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from benchmarks.processes import Process
+
+print(Process("sleeper", ["-c", "import time; time.sleep(600)"], {}, Path(sys.argv[1])).pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells the child")
+def test_a_benchmark_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    """Not even one that leads a group of its own, such as `orchestrator dev`."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    pid = int(done.stdout)
+    eventually(lambda: not alive(pid))
 
 
 def test_figures_are_medians_with_their_spread() -> None:
