@@ -96,7 +96,7 @@ class Project:
             raise AssertionError(f"{exc}\n{log.read_text()}") from exc
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(60)
         assert "taken for another" not in log.read_text()
 
 

@@ -38,7 +38,7 @@ def test_many_waits_share_few_threads(settings: Settings) -> None:
     async def main() -> list[RunStatus]:
         async with AsyncClient(settings) as client:
             runs = await client.start_many(hello, [{"name": "you"}] * 60)
-            waits = [asyncio.create_task(run.wait(timeout=30)) for run in runs]
+            waits = [asyncio.create_task(run.wait(timeout=60)) for run in runs]
             await asyncio.sleep(0)
             for run in runs:
                 await run.cancel("enough", by="me")

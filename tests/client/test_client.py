@@ -269,7 +269,7 @@ def test_threads_do_not_keep_connections(client: Client) -> None:
 
     def look() -> None:
         seen.append(run.status())
-        together.wait(20)  # every thread is alive at once, and has looked
+        together.wait(60)  # every thread is alive at once, and has looked
 
     threads = [threading.Thread(target=look) for _ in range(40)]
     for thread in threads:

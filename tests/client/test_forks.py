@@ -101,7 +101,7 @@ def test_a_child_of_multiprocessing_starts_runs(settings: Settings, published: P
         start(client, "before")
         process = multiprocessing.get_context("fork").Process(target=lambda: (start(client, "child"), client.close()))
         process.start()
-        process.join(20)
+        process.join(60)
         assert process.exitcode == 0
         assert published("child") == (1, 1)
 
@@ -141,13 +141,13 @@ def test_locks_that_other_threads_hold_during_the_fork_do_not_hang_the_child(
                 for lock in locks:
                     stack.enter_context(lock)
                 taken.set()
-                let_go.wait(30)
+                let_go.wait(120)
 
         holder = threading.Thread(target=hold)
         holder.start()
         held.callback(holder.join)
         held.callback(let_go.set)
-        assert taken.wait(10)
+        assert taken.wait(60)
         assert in_child(lambda: (start(client, "child"), client.close())) == 0
         assert published("child") == (1, 1)
 

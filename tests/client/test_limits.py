@@ -31,7 +31,7 @@ def sleep_between_statements(tx: Connection, url: str) -> None:
 @pytest.mark.parametrize("sleep", [sleep_in_a_statement, sleep_between_statements])
 def test_what_took_too_long_is_told_as_that(settings: Settings, sleep: Callable[[Connection, str], None]) -> None:
     """With what to do about it; and the client goes on."""
-    limited = settings.model_copy(update={"statement_timeout": timedelta(seconds=0.5)})
+    limited = settings.model_copy(update={"statement_timeout": timedelta(seconds=1.5)})
     url = settings.require_database_url().replace("+psycopg", "", 1)
 
     def ask(ledger: Ledger) -> None:

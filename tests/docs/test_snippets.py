@@ -72,14 +72,14 @@ def test_the_snippets_run(folder: Path, settings: Settings) -> None:
     assert "21" in march  # weekdays of that March
     assert any(line.startswith("eu ") for line in march)
     with Client(settings) as client:
-        assert client.start("by_hand", urls=["a", "b"]).result(timeout=30) == {"first": "the page at the page at a"}
-        assert client.start("book", number="17").result(timeout=30) is None
+        assert client.start("by_hand", urls=["a", "b"]).result(timeout=60) == {"first": "the page at the page at a"}
+        assert client.start("book", number="17").result(timeout=60) is None
         letters = client.start("letters", url="u", addresses=["a", "b"])
-        assert letters.result(timeout=30) == 2
+        assert letters.result(timeout=60) == 2
         keys = {row.key: row.status for row in letters.steps()}
         assert keys["send.1.send"] is StepStatus.SUCCEEDED
         with _limited_server() as url:
-            assert client.start("loading", url=url).result(timeout=30) == "at last"
+            assert client.start("loading", url=url).result(timeout=60) == "at last"
 
 
 @contextmanager
@@ -150,9 +150,9 @@ def test_the_recipes_run(settings: Settings, db_url: str, jobs: str) -> None:
             names = {"approval", "limited", "transcribe"}
             eventually(lambda: {row.name for row in client.call(reads.flows.every)} >= names)
             runs = [client.start("approval", document=document) for document in ("yes", "no", "open")]
-            assert [run.result(timeout=30) for run in runs[:2]] == ["yes is out", "no was turned down"]
-            eventually(lambda: runs[2].status() == "waiting", timeout=30)
-            assert client.start("limited", question="why").result(timeout=30) == "the answer to why"
+            assert [run.result(timeout=60) for run in runs[:2]] == ["yes is out", "no was turned down"]
+            eventually(lambda: runs[2].status() == "waiting", timeout=60)
+            assert client.start("limited", question="why").result(timeout=60) == "the answer to why"
             heard = client.start("transcribe", server=jobs, audio="a.wav")
             assert heard.result(timeout=60) == "well"
         assert mine.execute("SELECT sum(taken) FROM calls").fetchone() == (1,)

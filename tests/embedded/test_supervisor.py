@@ -82,7 +82,7 @@ def test_the_next_dev_cleans_up_and_keeps_data_and_ports_when_dev_was_killed(tmp
 def test_a_second_dev_on_one_data_directory_is_refused(tmp_path: Path) -> None:
     with running(tmp_path / "data") as first:
         second = start(tmp_path / "data")
-        assert second.process.communicate(timeout=20) == ("", None)
+        assert second.process.communicate(timeout=60) == ("", None)
         assert second.process.returncode == 7
         assert f"(pid {first.process.pid}) uses {tmp_path / 'data'}" in first.messages
         assert alive(first.everyone())
@@ -99,7 +99,7 @@ def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_worker_that_cannot_start_stops_the_start_with_its_own_words(tmp_path: Path) -> None:
     dev = start(tmp_path / "data", STUB_FAIL="no module named shop")
-    assert dev.process.communicate(timeout=30) == ("", None)
+    assert dev.process.communicate(timeout=60) == ("", None)
     assert dev.process.returncode == 1
     assert "worker-1 ended with exit code 2 before it was ready" in dev.messages
     assert "no module named shop" in dev.messages.rpartition("before it was ready")[2]
@@ -107,7 +107,7 @@ def test_a_worker_that_cannot_start_stops_the_start_with_its_own_words(tmp_path:
 
 def test_wrong_settings_start_nothing(tmp_path: Path) -> None:
     dev = start(tmp_path / "data", ORCHESTRATOR_LEESE="3s")
-    assert dev.process.communicate(timeout=20) == ("", None)
+    assert dev.process.communicate(timeout=60) == ("", None)
     assert dev.process.returncode == 2
     assert "did you mean ORCHESTRATOR_LEASE?" in dev.messages
     assert not (tmp_path / "data").exists()
@@ -115,7 +115,7 @@ def test_wrong_settings_start_nothing(tmp_path: Path) -> None:
 
 def test_a_server_of_the_users_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
     dev = start(tmp_path / "data", ORCHESTRATOR_BROKER_URL="redis://:hunter2@127.0.0.1:1/0")
-    assert dev.process.communicate(timeout=30) == ("", None)
+    assert dev.process.communicate(timeout=60) == ("", None)
     assert dev.process.returncode == 1
     assert "redis://:***@127.0.0.1:1/0 does not answer" in dev.messages
     assert "hunter2" not in dev.messages

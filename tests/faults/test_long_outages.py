@@ -142,7 +142,7 @@ class Outage:
     def _long_step(self) -> UUID:
         """A step that runs longer than a lease, and has begun."""
         (run_id,) = self.arena.start_many("heedful", 1, seconds=1.5 * self.lease_s)
-        eventually(lambda: self.arena.lines(run_id), timeout=30)
+        eventually(lambda: self.arena.lines(run_id), timeout=60)
         return run_id
 
     def _go_without(self) -> None:

@@ -185,12 +185,12 @@ def test_an_old_release_costs_no_step_of_a_new_one(field: Arena) -> None:
         lambda: [
             step for step in reads.steps.page(field.ledger, fancy) if step.key == "fancy" and step.status == "ready"
         ],
-        timeout=30,
+        timeout=60,
     )
     assert steps
     eventually(
         lambda: "no live worker has handler release.fancy" in explain.explain(field.ledger, fancy, "fancy").sentence,
-        timeout=30,
+        timeout=60,
         message="the worker of the new release is forgotten",
     )
     assert reads.flows.get(field.ledger, "release").version == "2"

@@ -53,7 +53,7 @@ def test_cancel_while_a_worker_holds_a_chained_claim(field: Arena) -> None:
     """The claim was committed before the cancel: that step may still run, nothing after it does."""
     run_id = field.start(plan={"second": "finish.committed=stop"})
     pid = field.struck("finish.committed")
-    eventually(lambda: statuses(field, run_id)["total"] == "succeeded", timeout=30)
+    eventually(lambda: statuses(field, run_id)["total"] == "succeeded", timeout=60)
     cancel(field, run_id)
     go_on(pid)
     assert field.ended(run_id) is RunStatus.CANCELLED
@@ -75,9 +75,9 @@ def test_retry_while_a_sibling_is_about_to_report(field: Arena) -> None:
     """The operator opens a new epoch of the failed branch; the other branch's result belongs to it too."""
     run_id = field.start("fork", plan={"left": "finish.before=stop"})
     pid = field.struck("finish.before")
-    eventually(lambda: statuses(field, run_id)["right"] == "failed", timeout=30)
+    eventually(lambda: statuses(field, run_id)["right"] == "failed", timeout=60)
     field.publisher.publish(retry_step.retry(field.ledger, run_id, "right", by="op"))
-    eventually(lambda: statuses(field, run_id)["right"] == "succeeded", timeout=30)
+    eventually(lambda: statuses(field, run_id)["right"] == "succeeded", timeout=60)
     go_on(pid)
     assert field.ended(run_id) is RunStatus.SUCCEEDED
     assert reads.runs.result(field.ledger, run_id) == [1, 2]

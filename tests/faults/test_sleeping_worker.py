@@ -63,7 +63,7 @@ def wake(field: Arena, pid: int, says: str) -> None:
     before = count(field, pid, says)
     go_on(pid)
     if says:
-        eventually(lambda: count(field, pid, says) > before, timeout=30, message=f"{pid} says {says}")
+        eventually(lambda: count(field, pid, says) > before, timeout=60, message=f"{pid} says {says}")
 
 
 def count(field: Arena, pid: int, says: str) -> int:
@@ -143,10 +143,10 @@ def test_a_worker_that_cannot_renew_stops_by_its_own_clock(field: Arena) -> None
     """Cut off from the ledger it tells the handler before the lease is over; the other worker runs the step again."""
     field.order("renew.before", "always-raise")
     run_id = field.start("heedful", seconds=60.0)
-    eventually(lambda: [line for line in field.lines(run_id) if line.kind == "cancelled"], timeout=30)
+    eventually(lambda: [line for line in field.lines(run_id) if line.kind == "cancelled"], timeout=60)
     nemesis.clear(field.faults)
     assert any("lease.fenced" in worker.log() for worker in field.workers)
-    eventually(lambda: len(reads.steps.attempts(field.ledger, run_id, "heeding")) == 2, timeout=30)
+    eventually(lambda: len(reads.steps.attempts(field.ledger, run_id, "heeding")) == 2, timeout=60)
     first, second = reads.steps.attempts(field.ledger, run_id, "heeding")
     assert (first.status, second.status) == ("crashed", "running")
     cancel_run.cancel(field.ledger, run_id, by="test", reason="seen enough", grace=timedelta(seconds=5))

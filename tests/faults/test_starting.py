@@ -37,7 +37,7 @@ def client(field: Arena, key: str) -> str:
     log.write_text("")
     env = env_of(field.settings, **field.env)
     pid = field.nursery.fork("tests.faults.client:start", key, env=env, log=log, folder=field.folder)
-    eventually(lambda: not alive(pid), timeout=30)
+    eventually(lambda: not alive(pid), timeout=60)
     return log.read_text()
 
 

@@ -121,7 +121,7 @@ def test_a_tick_that_cannot_be_sent_is_sent_later(quick: Settings, field_of: Mak
     ground.wait_ticks(2, "e", by="beat")
     assert own_broker.embedded is not None
     own_broker.embedded.kill()
-    beat.wait_for("beat.failing", timeout=15)
+    beat.wait_for("beat.failing", timeout=60)
     ground.wait_ticks(3, "e", by="watchdog")
     own_broker.embedded.start()
     ground.wait_ticks(5, "e", by="beat")

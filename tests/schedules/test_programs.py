@@ -45,7 +45,7 @@ def test_a_beat_announces_until_it_is_told_to_stop(ground: Field, program: tuple
         assert verdict.right, verdict
     finally:
         beat.send_signal(signal.SIGTERM)
-        assert beat.wait(20) == 0
+        assert beat.wait(60) == 0
     text = log.read_text()
     assert "beat.leads" in text
     assert "beat.released" in text
@@ -70,7 +70,7 @@ def test_the_beat_inside_a_worker_does_the_same(ground: Field) -> None:
         ground.wait_ticks(3, "e", by="beat")
     finally:
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
     verdict = ground.verdict("e")
     assert verdict.right, verdict
 

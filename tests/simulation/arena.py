@@ -31,6 +31,8 @@ from tests.support.servers import Server
 
 EPOCH_NS: Final = 1_893_456_000 * SECOND
 """2030-01-01, where every history begins."""
+PATIENCE: Final = timedelta(minutes=10)
+"""Of a statement, by the real clock: how loaded the machine is must not show in a history."""
 CLOCK: Final = """
 CREATE SEQUENCE sim_clock;
 CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS
@@ -98,7 +100,7 @@ class Arena:
         faults.arm("handler.before", self._claimed)
 
     def _ledger(self) -> StagedLedger:
-        made = StagedLedger.connect(self.url, pool_size=90, statement_timeout=timedelta(seconds=20), name="simulation")
+        made = StagedLedger.connect(self.url, pool_size=90, statement_timeout=PATIENCE, name="simulation")
         assert isinstance(made, StagedLedger)
         made.stage = self.stage
         return made

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from orchestrator.ledger.tx import Ledger
 
 Order = Literal["go", "lose", "finish", "fail", "heed", "die"]
-_PATIENCE_S: Final = 60.0
+_PATIENCE_S: Final = 120.0
 
 
 class Died(BaseException):

@@ -23,7 +23,7 @@ from orchestrator.ledger.tx import Ledger
 _here = threading.local()
 PATIENCE_S: Final = 0.002
 """How long the scheduler waits for an actor before it asks whether a lock holds it up."""
-STUCK_S: Final = 30.0
+STUCK_S: Final = 120.0
 
 
 class SentHome(BaseException):
@@ -48,7 +48,7 @@ class Actor:
         with self.changed:
             self.state, self.at, self.pid = "gate", at, pid
             self.changed.notify_all()
-            came = self.changed.wait_for(lambda: self.sent_home or self.state == "running", timeout=60)
+            came = self.changed.wait_for(lambda: self.sent_home or self.state == "running", timeout=STUCK_S)
         if self.sent_home or not came:
             raise SentHome
 
@@ -120,7 +120,9 @@ class Theatre:
 
     def __post_init__(self) -> None:
         self._monitor = psycopg.connect(self.url, autocommit=True)
-        self.ledger = Ledger.connect(self.url, pool_size=8, statement_timeout=timedelta(seconds=20), name="theatre")
+        self.ledger = Ledger.connect(
+            self.url, pool_size=8, statement_timeout=timedelta(seconds=STUCK_S), name="theatre"
+        )
         self.ledger._options["cursor_factory"] = GatedCursor
         if self._monitor.info.parameter_status("is_superuser") == "on":  # then a deadlock costs no whole second
             self.ledger._options["options"] = "-c deadlock_timeout=50ms"

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 
 
-def in_child(work: Callable[[], object], *, timeout: float = 20.0) -> int | None:
+def in_child(work: Callable[[], object], *, timeout: float = 60.0) -> int | None:
     """The exit code of a forked child that does `work`; None: it did not come back, and was killed."""
     pid = os.fork()
     if pid == 0:

@@ -182,7 +182,7 @@ class Forked(WorkerProcess):
         """SIGKILL to the whole group, if there is one."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)
-        eventually(lambda: not self.alive, timeout=30)
+        eventually(lambda: not self.alive, timeout=60)
 
     def wait(self, timeout: float = 60.0) -> int:
         eventually(lambda: not self.alive, timeout=timeout, message="the worker ends")

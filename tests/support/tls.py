@@ -62,7 +62,7 @@ class TlsFront:
         self.shaken = self.refused = 0
         self._thread = threading.Thread(target=self._run, name="tls-front", daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     def url(self, scheme: str, host: str = "127.0.0.1", query: str = "") -> str:
         """The server's URL, by way of this front."""

@@ -39,7 +39,7 @@ def test_a_page_of_cancelled_runs_past_their_deadline(bench: Bench, worker: Call
     eventually(lambda: _halt(bench, late) == "timed_out", message="a deadline comes")
     eventually(
         lambda: [one.status for one in bench.attempts(lost, "a")] == ["crashed"],
-        timeout=20,
+        timeout=60,
         message="a lost step is ready again",
     )
 

@@ -53,7 +53,7 @@ def test_a_pool_child_killed_in_a_shutdown(bench: Bench, worker: Callable[..., W
         os.kill(child, signal.SIGKILL)
     eventually(
         lambda: [one.status for one in bench.attempts(run_id, "gated")] == ["released"],
-        timeout=20,
+        timeout=60,
         message="the attempt is released",
     )
     gate.touch()

@@ -16,6 +16,6 @@ def test_a_client_made_at_import_starts_runs_inside_steps(bench: Bench, worker: 
     worker(settings=settings, flows=str(Path(__file__).with_name("early_client.py")), pool=pool, concurrency=2)
     with Client(settings) as client:
         handles = [client.start("outer", n=n) for n in range(5)]
-        inner = [client.run(handle.result(timeout=20)) for handle in handles]
-        assert [run.result(timeout=20) for run in inner] == [1, 2, 3, 4, 5]
+        inner = [client.run(handle.result(timeout=60)) for handle in handles]
+        assert [run.result(timeout=60) for run in inner] == [1, 2, 3, 4, 5]
         assert [run.status for run in client.runs(tag="early")] == ["succeeded"]

@@ -12,7 +12,7 @@ from tests.support.servers import Server
 from tests.support.worker_process import WorkerProcess
 from tests.workers.conftest import Bench
 
-SECONDS = 20
+SECONDS = 8
 
 
 def _log(server: Server) -> Path:

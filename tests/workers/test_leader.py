@@ -53,7 +53,7 @@ def test_a_sleeping_leader_leads_no_longer(leader: Callable[[], Leader]) -> None
         other.turn()
         return other.leads
 
-    eventually(taken_over, timeout=30, message="the other leads")
+    eventually(taken_over, timeout=60, message="the other leads")
     assert not one.leads
     with pytest.raises(Exception, match=r"idle-in-transaction|closed"):
         one.turn()

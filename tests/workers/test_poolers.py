@@ -32,7 +32,7 @@ def test_runs_end_behind_a_pooler_in_session_mode(
         with Client(settings) as client:
             handles = [client.start(flows.chain, n=n) for n in range(20)]
             handles += [client.start(flows.payment, amount=n, fail_first=False) for n in range(5)]
-            assert {handle.wait(timeout=30) for handle in handles} == {RunStatus.SUCCEEDED}
+            assert {handle.wait(timeout=60) for handle in handles} == {RunStatus.SUCCEEDED}
         assert database_finding(settings).status is Status.PASS
         process.term()
         assert process.wait() == 0
@@ -44,7 +44,7 @@ def test_a_pooler_in_transaction_mode_ends_a_worker_at_once_with_the_fix(
     with bouncer(db_url, tmp_path, "transaction", options="ignore_startup_parameters = options\n") as url:
         settings = through(bench.settings, url)
         process = worker(settings=settings, ready=False, pool="threads", concurrency=1)
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=60) == 1
         assert "pool_mode = session" in process.log()
         assert "database.away" not in process.log()
         with Client(settings) as client, pytest.raises(PoolerUnfit) as caught:

@@ -126,4 +126,4 @@ def test_ctrl_c_ends_a_worker_with_0_when_nothing_is_left(worker: Callable[..., 
     started = worker(pool=pool)
     assert started.process is not None
     started.process.send_signal(signal.SIGINT)
-    assert started.process.wait(timeout=30) == 0
+    assert started.process.wait(timeout=60) == 0

@@ -19,7 +19,7 @@ def test_a_worker_stays_and_recovers(bench: Bench, worker: Start, pool: str) -> 
         assert bench.result(bench.start("chain", n=1)) == 20
         try:
             broker.config_set(*REFUSE)
-            eventually(lambda: "broker.refuses" in process.log(), timeout=30)
+            eventually(lambda: "broker.refuses" in process.log(), timeout=60)
             assert "it is up and refuses writes" in process.log()
             finding = next(one for one in examine(bench.settings) if one.check == "broker writes")
             assert finding.status is Status.FAIL

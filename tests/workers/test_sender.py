@@ -30,7 +30,7 @@ class Recorder:
         self.closed = False
 
     def publish(self, dispatches: Sequence[Dispatch]) -> bool:
-        self.gate.wait(10)
+        self.gate.wait(60)
         self.batches.append([one.number for one in dispatches])
         return True
 
@@ -67,7 +67,7 @@ def test_nobody_runs_far_ahead_of_a_slow_broker(monkeypatch: pytest.MonkeyPatch)
     ahead.join(0.2)
     assert ahead.is_alive()
     recorder.gate.set()
-    ahead.join(10)
+    ahead.join(60)
     sender.close()
     assert recorder.sent == list(range(20))
 

@@ -130,7 +130,7 @@ def test_code_that_fits_starts_what_waited_for_it(bench: Bench, worker: Make) ->
     worker(flows=module(bench.folder, "old_mail", OLD), queues=("elsewhere",)).kill()
     (run,) = bench.start_many("mailing", [{"to": "ann"}])
     made = worker(flows=module(bench.folder, "new_mail", NEW), pool="threads", settings=slow)
-    eventually(lambda: "it waits in the ledger" in made.log(), timeout=20)
+    eventually(lambda: "it waits in the ledger" in made.log(), timeout=60)
     fits = NEW.replace("subject: str)", 'subject: str = "your order")')
     worker(flows=module(bench.folder, "fitting_mail", fits), pool="threads", settings=slow)
     assert bench.result(run) == "new code sent your order to ann"

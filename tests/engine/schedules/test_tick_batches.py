@@ -245,7 +245,7 @@ def _collide(lab: Lab) -> tuple[list[Any], int]:
     """Four who have all read that forty are due, and then decide; and how many doubles the ledger counts."""
     names = keys(40)
     asking = [names, names[::-1], names[:30], names[10:]]
-    met = threading.Barrier(len(asking), timeout=30)
+    met = threading.Barrier(len(asking), timeout=60)
     faults.arm("tick.selected", met.wait)
     done = lab.race(*(lambda some=some: tell(lab, some) for some in asking))
     faults.disarm()
