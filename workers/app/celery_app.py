@@ -23,6 +23,7 @@ from kombu.utils.objects import cached_property
 
 from orchestrator.observe import logs
 from orchestrator.settings import Settings
+from orchestrator.workers.app import signals
 from orchestrator.workers.app.config import REMOTE_CONTROL, celery_config, queue, queues_of
 from orchestrator.workers.app.exit import exit_with_message
 from orchestrator.workers.app.prefetch import PrefetchGuard
@@ -113,20 +114,12 @@ def _before_start(sender: Any = None, **_: Any) -> None:
         del Panel.data[name]
     if getattr(sender, "task_events", False):
         StepTask.send_events = True
-    os.register_at_fork(after_in_child=_forget_signals)
+    signals.forget_in_children()
     state = state_of(sender.app)
     logs.setup(getattr(sender, "loglevel", None) or "INFO")  # Celery does so later, and what follows logs already
     with exit_with_message():
         prepare(state.settings, state.flows, state.worker_id)
     _introduce(sender, state)
-
-
-def _forget_signals() -> None:
-    """A process that a handler forks is not a worker: with the worker's own handlers, SIGTERM would not end it, and
-    `multiprocessing` waits for that. Pool children set up their own afterwards."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _introduce(worker: Any, state: WorkerState) -> None:
