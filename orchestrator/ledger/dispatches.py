@@ -1,7 +1,8 @@
 """Dispatch rows as an outbox: what should be in the broker, and what may have been lost there."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -33,20 +34,31 @@ class Patience(NamedTuple):
     worker_ttl: timedelta
 
 
-def lost(
-    tx: Connection, queue: str, priorities: Sequence[int], missing: int, patience: Patience
-) -> tuple[Dispatch, ...]:
-    """The oldest dispatches of a list whose message is suspected lost, noted as published again."""
-    rows = run(
-        tx,
-        "lost",
-        queue=queue,
-        priorities=list(priorities),
-        missing=missing,
-        window=WINDOW,
-        **patience._asdict(),
-    )
-    return dispatches(rows.all())
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A list that lacks `missing` messages, and how far it was searched: steps that became ready until `begin` were
+    looked at; None: none was."""
+
+    queue: str
+    priorities: Sequence[int]
+    missing: int
+    begin: datetime | None = None
+
+
+class Lost(NamedTuple):
+    """What a look at some of a list found: messages to send again; `begin` for the look at what is behind, None at the
+    end of the list."""
+
+    dispatches: tuple[Dispatch, ...] = ()
+    begin: datetime | None = None
+
+
+def lost(tx: Connection, search: Search, patience: Patience) -> Lost:
+    """The oldest dispatches, among the next `WINDOW` steps of a list, whose message is suspected lost, noted as
+    published again."""
+    asked = {**asdict(search), "priorities": list(search.priorities), **patience._asdict()}
+    *found, last = run(tx, "lost", window=WINDOW, **asked).all()
+    return Lost(dispatches([tuple(row)[:6] for row in found]), last.begin)
 
 
 def wake(tx: Connection, worker_id: str, page: int, worker_ttl: timedelta) -> tuple[Dispatch, ...]:

@@ -15,6 +15,7 @@ from orchestrator.engine.runs import cancel_run, start_run
 from orchestrator.engine.steps import claim_step, release, retry_step
 from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.ledger import statements
+from orchestrator.ledger.dispatches import Search
 from tests.engine.test_redispatch import AFTER, hello
 from tests.support.eventually import eventually
 from tests.support.factories import LEASE, Lab, after, call, keys, loop, mutate, retry
@@ -289,8 +290,8 @@ def test_two_keepers_publish_a_lost_message_once(lab: Lab) -> None:
     lab.start(body={"items": list(range(50))})
     lab.forward(60)
     hello(lab, "demo.work")
-    found = lab.race(*(lambda: redispatch.lost(lab.ledger, "default", [5], 50, AFTER) for _ in range(3)))
-    numbers = [dispatch.step_key for each in found for dispatch in each]
+    found = lab.race(*(lambda: redispatch.lost(lab.ledger, Search("default", [5], 50), AFTER) for _ in range(3)))
+    numbers = [dispatch.step_key for each in found for dispatch in each.dispatches]
     assert sorted(numbers) == sorted(f"each.{n}.do" for n in range(50))
 
 

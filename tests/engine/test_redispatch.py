@@ -9,7 +9,7 @@ from orchestrator.core.facts import Dispatch, WorkerInfo
 from orchestrator.engine import workers
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.ledger import reads
-from orchestrator.ledger.dispatches import Patience
+from orchestrator.ledger.dispatches import Lost, Patience, Search
 from tests.support.factories import Lab, call, keys, loop
 
 AFTER = Patience(after=timedelta(seconds=15), unpublished_after=timedelta(seconds=2), worker_ttl=timedelta(seconds=30))
@@ -22,7 +22,7 @@ def hello(lab: Lab, *tasks: str) -> None:
 
 
 def lost(lab: Lab, missing: int = 100, queue: str = "default", priorities: tuple[int, ...] = (3, 4, 5)) -> list[str]:
-    return keys(redispatch.lost(lab.ledger, queue, priorities, missing, AFTER))
+    return keys(redispatch.lost(lab.ledger, Search(queue, priorities, missing), AFTER).dispatches)
 
 
 def published(lab: Lab, *run_ids: Any) -> list[Dispatch]:
@@ -74,11 +74,11 @@ def test_only_the_missing_oldest_are_sent(lab: Lab) -> None:
     first = [lab.start() for _ in range(4)]
     hello(lab, "demo.work")
     lab.forward(10)
-    found = redispatch.lost(lab.ledger, "default", [5], 2, AFTER)
-    assert {dispatch.run_id for dispatch in found} == set(first[:2])
-    assert redispatch.lost(lab.ledger, "default", [5], 0, AFTER) == ()
-    assert redispatch.lost(lab.ledger, "default", [5], -3, AFTER) == ()
-    assert len(redispatch.lost(lab.ledger, "default", [5], 9, AFTER, page=1)) == 1
+    found = redispatch.lost(lab.ledger, Search("default", [5], 2), AFTER)
+    assert {dispatch.run_id for dispatch in found.dispatches} == set(first[:2])
+    assert redispatch.lost(lab.ledger, Search("default", [5], 0), AFTER) == Lost()
+    assert redispatch.lost(lab.ledger, Search("default", [5], -3), AFTER) == Lost()
+    assert len(redispatch.lost(lab.ledger, Search("default", [5], 9), AFTER, page=1).dispatches) == 1
 
 
 def test_other_lists_are_left_alone(lab: Lab) -> None:

@@ -18,7 +18,7 @@ from orchestrator.engine import workers
 from orchestrator.engine.flows import register
 from orchestrator.engine.steps import release
 from orchestrator.engine.sweeps import redispatch, sweep
-from orchestrator.ledger.dispatches import Patience
+from orchestrator.ledger.dispatches import Patience, Search
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.workers.run import deliver
 from orchestrator.workers.state import AnyStep, task_name
@@ -372,13 +372,9 @@ class World:
         found: list[Dispatch] = []
         depths = {name: len(messages) for name, messages in self.broker.items()}
         for (queue, priority), expected in sorted(redispatch.outstanding(ledger).items()):
-            found += redispatch.lost(
-                ledger,
-                queue,
-                [priority],
-                expected - depths.get((queue, priority), 0),
-                Patience(settings.redispatch_after, settings.redispatch_after, settings.worker_ttl),
-            )
+            search = Search(queue, [priority], expected - depths.get((queue, priority), 0))
+            patience = Patience(settings.redispatch_after, settings.redispatch_after, settings.worker_ttl)
+            found += redispatch.lost(ledger, search, patience).dispatches
         return tuple(found)
 
     # ---- what must hold ----

@@ -31,7 +31,7 @@ from orchestrator.engine.runs import start_run
 from orchestrator.engine.steps import claim_step, finish_step, renew
 from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.ledger import listing
-from orchestrator.ledger.dispatches import Patience
+from orchestrator.ledger.dispatches import Patience, Search
 from orchestrator.ledger.listing import RunFilter
 from orchestrator.ledger.tx import Ledger
 from tests.proof import recorder
@@ -131,9 +131,8 @@ class Hands:
     def send_again(self) -> None:
         """A keeper's look at an empty queue."""
         after = timedelta(seconds=0.1)
-        self.queue += redispatch.lost(
-            self.ledger, "default", list(range(10)), 10, Patience(after, after, worker_ttl=LEASE * 60)
-        )
+        patience = Patience(after, after, worker_ttl=LEASE * 60)
+        self.queue += redispatch.lost(self.ledger, Search("default", range(10), 10), patience).dispatches
 
     def open_runs(self) -> int:
         return len(listing.list_runs(self.ledger, RunFilter(status=RunStatus.RUNNING), limit=9)) + len(

@@ -1,13 +1,17 @@
 """What a keeper sends again, and what it leaves for later."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from orchestrator.core.facts import WorkerInfo
+from orchestrator.core.manifest import Manifest
 from orchestrator.engine import workers
+from orchestrator.engine.flows import register
 from orchestrator.engine.sweeps import redispatch
+from orchestrator.ledger import dispatches
 from orchestrator.workers.app.celery_app import make_app
 from orchestrator.workers.keeper.lost_messages import LostMessages
 from orchestrator.workers.state import state_of
@@ -80,3 +84,63 @@ def test_a_deep_list_is_counted_to_its_end_now_and_then(bench: Bench, monkeypatc
     finally:
         lost.close()
         state.close()
+
+
+def parked(bench: Bench, count: int) -> None:
+    """Ready steps that no worker has the code of."""
+    register.register(bench.ledger, Manifest(name="parked", steps={"a": {"type": "gone"}}))
+    for _ in range(count):
+        bench.start("parked", publish=False)
+
+
+@pytest.fixture
+def lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[LostMessages]:
+    """A look at three steps at a time."""
+    monkeypatch.setattr(redispatch, "WINDOW", 3)
+    monkeypatch.setattr(dispatches, "WINDOW", 3)
+    state = state_of(make_app(bench.settings, {"chain": flows.chain}))
+    made = LostMessages(state)
+    yield made
+    made.close()
+    state.close()
+
+
+def wait_ten_seconds(bench: Bench) -> None:
+    """Then a worker that has the chain comes."""
+    with bench.ledger.auto() as tx:
+        tx.exec_driver_sql(LATER)
+    info = WorkerInfo("host/1/ab", "host", 1, "threads", 1, 1, ("default",), ("chain.add",), "test")
+    workers.hello(bench.ledger, info)
+
+
+def test_what_nobody_can_run_hides_no_lost_message(bench: Bench, lost: LostMessages) -> None:
+    """Each sweep looks at a bounded part of the list, on from where the one before ended, and then from its beginning:
+    whatever is lost is found within one way through it."""
+    parked(bench, 5)
+    between = bench.start("chain", publish=False, n=1)
+    parked(bench, 5)
+    last = bench.start("chain", publish=False, n=1)
+    wait_ten_seconds(bench)
+    found = []
+    for _ in range(5):
+        lost.sweep()
+        found.append(tuple(_dispatch(bench, run_id).publish_count for run_id in (between, last)))
+    assert found == [(0, 0), (1, 0), (1, 0), (1, 1), (1, 1)]
+    assert not lost._searches, "the next sweep begins with the oldest"
+
+
+def test_a_search_of_a_deep_list_goes_on(bench: Bench, lost: LostMessages) -> None:
+    """How much it lacks is known once in ten minutes. The sweeps between them look for it to the end of the list."""
+    parked(bench, 7)
+    missing = bench.start("chain", publish=False, n=1)
+    bench.start_many("chain", [{"n": 1}] * 6)
+    bench.publisher.close()  # it has noted what it sent
+    wait_ten_seconds(bench)
+    key = lost._channel()._q_for_pri("default", 5)
+    for _ in range(3):
+        assert lost._channel().client.llen(key) >= redispatch.WINDOW, "the list is deep"
+        lost.sweep()
+    assert _dispatch(bench, missing).publish_count == 1
+    for _ in range(3):
+        lost.sweep()
+    assert not lost._searches, "it ends with the list"

@@ -5,11 +5,12 @@ missing, and the missing ones are the oldest.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.ledger import dispatches
-from orchestrator.ledger.dispatches import Patience
+from orchestrator.ledger.dispatches import Lost, Patience, Search
 from orchestrator.ledger.tx import Ledger
 
 PAGE = 1000
@@ -28,19 +29,13 @@ def outstanding_in_all(ledger: Ledger) -> dict[tuple[str, int], int]:
     return ledger.retry(dispatches.outstanding_in_all)
 
 
-def lost(
-    ledger: Ledger,
-    queue: str,
-    priorities: Sequence[int],
-    missing: int,
-    patience: Patience,
-    page: int = PAGE,
-) -> tuple[Dispatch, ...]:
+def lost(ledger: Ledger, search: Search, patience: Patience, page: int = PAGE) -> Lost:
     """At most `missing` of the oldest dispatches of a list that were waited for with `patience`, for tasks that a live
-    worker has. Publish them again."""
-    if missing <= 0:
-        return ()
-    return ledger.once(lambda tx: dispatches.lost(tx, queue, priorities, min(missing, page), patience))
+    worker has. Publish them again. `WINDOW` steps are looked at, whoever can run them; ask again for those behind."""
+    if search.missing <= 0:
+        return Lost()
+    asked = replace(search, missing=min(search.missing, page))
+    return ledger.once(lambda tx: dispatches.lost(tx, asked, patience))
 
 
 def wake(ledger: Ledger, worker_id: str, worker_ttl: timedelta, page: int = PAGE) -> Swept:

@@ -24,10 +24,11 @@ SELECT l.queue, l.priority, c.ready
 -- name: lost
 -- Does:  the oldest ready steps of a list whose message is suspected lost, to be published again. Each publication doubles the
 --        wait, up to ten minutes, so that a message a busy worker holds is hardly ever sent twice. Steps that no live worker
---        can run wait: a worker without the handler, or whose handler does not fit the version, would only drop it. Lists are first in, first out, so the oldest
---        `window` steps of each priority are looked at, however long the backlog is.
--- In:    queue, priorities, missing, window, after, unpublished_after, worker_ttl
--- Out:   the dispatches
+--        can run wait: a worker without the handler, or whose handler does not fit the version, would only drop it. Lists are first
+--        in, first out, so the oldest are looked at first: `window` steps of each priority that became ready after `begin`, whether
+--        or not anybody can run them, however long the backlog is.
+-- In:    queue, priorities, missing, window, begin (null: from the oldest one on), after, unpublished_after, worker_ttl
+-- Out:   the dispatches; then a row with `begin` alone, for the steps behind these; null when there are none
 -- Time:  flow_now()        Index: ix_flow_steps_ready
 WITH handler AS MATERIALIZED (
   SELECT DISTINCT unnest(handlers) AS task FROM flow_workers WHERE seen_at > flow_now() - %(worker_ttl)s
@@ -36,19 +37,23 @@ WITH handler AS MATERIALIZED (
     FROM (SELECT DISTINCT jsonb_object_keys(refuses) AS pair FROM flow_workers WHERE seen_at > flow_now() - %(worker_ttl)s) AS r
    WHERE NOT EXISTS (SELECT FROM flow_workers w WHERE w.seen_at > flow_now() - %(worker_ttl)s
                         AND left(pair, -65) = ANY (w.handlers) AND NOT jsonb_exists(w.refuses, pair))
+), oldest AS MATERIALIZED (
+  SELECT p.priority, s.*
+    FROM unnest(%(priorities)s::int[]) AS p(priority),
+         LATERAL (SELECT run_id, step_key, dispatch_no, task, ready_at FROM flow_steps
+                   WHERE queued AND queue = %(queue)s AND flow_steps.priority = p.priority
+                     AND ready_at > COALESCE(%(begin)s::timestamptz, '-infinity')
+                   ORDER BY ready_at FETCH FIRST (%(window)s) ROWS WITH TIES) AS s
 ), found AS MATERIALIZED (
   SELECT d.run_id, d.step_key, d.dispatch_no
-    FROM unnest(%(priorities)s::int[]) AS p(priority),
-         LATERAL (SELECT run_id, step_key, dispatch_no, ready_at FROM flow_steps
-                   WHERE queued AND queue = %(queue)s AND flow_steps.priority = p.priority
-                     AND task IN (SELECT task FROM handler)
-                     AND (task NOT IN (SELECT task FROM refused)
-                          OR NOT EXISTS (SELECT FROM refused f WHERE f.task = flow_steps.task
-                                            AND f.hash = (SELECT manifest_hash FROM flow_runs WHERE id = flow_steps.run_id)))
-                   ORDER BY ready_at LIMIT %(window)s) AS s,
-          LATERAL (SELECT * FROM flow_step_dispatches
+    FROM oldest s,
+         LATERAL (SELECT * FROM flow_step_dispatches
                    WHERE run_id = s.run_id AND step_key = s.step_key AND dispatch_no = s.dispatch_no OFFSET 0) AS d
-   WHERE /*+ overdue */
+   WHERE s.task = ANY (ARRAY(SELECT task FROM handler))  -- asked of each step before its dispatch is looked up
+     AND (NOT s.task = ANY (ARRAY(SELECT task FROM refused))
+          OR NOT EXISTS (SELECT FROM refused f WHERE f.task = s.task
+                            AND f.hash = (SELECT manifest_hash FROM flow_runs WHERE id = s.run_id)))
+     AND /*+ overdue */
    ORDER BY s.ready_at
    LIMIT %(missing)s
 ), page AS MATERIALIZED (
@@ -56,12 +61,17 @@ WITH handler AS MATERIALIZED (
     FROM found JOIN flow_step_dispatches d USING (run_id, step_key, dispatch_no)
    WHERE /*+ overdue */
      FOR NO KEY UPDATE OF d SKIP LOCKED
+), sent AS (
+  UPDATE flow_step_dispatches d
+     SET published_at = flow_now(), publish_count = d.publish_count + 1
+    FROM page
+   WHERE d.run_id = page.run_id AND d.step_key = page.step_key AND d.dispatch_no = page.dispatch_no
+  RETURNING d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority
 )
-UPDATE flow_step_dispatches d
-   SET published_at = flow_now(), publish_count = d.publish_count + 1
-  FROM page
- WHERE d.run_id = page.run_id AND d.step_key = page.step_key AND d.dispatch_no = page.dispatch_no
-RETURNING d.run_id, d.step_key, d.dispatch_no, d.task, d.queue, d.priority;
+SELECT run_id, step_key, dispatch_no, task, queue, priority, NULL::timestamptz AS begin FROM sent
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL,
+       (SELECT min(last) FROM (SELECT max(ready_at) AS last FROM oldest GROUP BY priority HAVING count(*) >= %(window)s) AS full_ones);
 
 -- name: wake
 -- Does:  what waits for code that a worker has just brought is to be published again: ready steps that no worker fits that came
