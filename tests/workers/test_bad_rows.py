@@ -48,3 +48,38 @@ def _halt(bench: Bench, run_id: UUID) -> str | None:
     with bench.ledger.auto() as tx:
         found: str | None = tx.exec_driver_sql("SELECT halt FROM flow_runs WHERE id = %(id)s", {"id": run_id}).scalar()
     return found
+
+
+NEWER = """
+UPDATE flow_definition_versions SET manifest = (manifest::jsonb || '{"newer": 1}')::json WHERE flow = 'newer';
+UPDATE flow_steps SET crashes = 99 WHERE task = 'newer.w';
+"""
+
+
+def test_a_page_of_expired_leases_that_nobody_can_end(bench: Bench, worker: Callable[..., WorkerProcess]) -> None:
+    """Their manifest is of a release that is not here, and their steps were lost too often to be run again. Each cost a
+    transaction that was rolled back, at every new leader, before the next lost step was looked for."""
+    claimed(bench.ledger, "newer", PAGE, timedelta(seconds=0.1))
+    with bench.ledger.auto() as tx:
+        tx.exec_driver_sql(NEWER)
+    made = worker(pool="threads", concurrency=1)
+    eventually(lambda: "manifest.unreadable" in made.log(), timeout=60, message="the keeper has met them")
+    before = _rolled_back(bench)
+    for _ in range(2):  # whoever leads by then
+        (lost,) = claimed(bench.ledger, "lost", 1, timedelta(seconds=1))
+        eventually(
+            lambda run_id=lost: [one.status for one in bench.attempts(run_id, "a")] == ["crashed"],  # type: ignore[misc]
+            timeout=60,
+            message="a lost step is ready again",
+        )
+    assert _rolled_back(bench) - before < 50, "none for each of them"
+    assert made.log().count("manifest.unreadable") == 1
+
+
+def _rolled_back(bench: Bench) -> int:
+    """Transactions of this database; sessions report theirs within a second or, at the latest, at their end."""
+    with bench.ledger.auto() as tx:
+        found: int = tx.exec_driver_sql(
+            "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+        ).scalar_one()
+    return found

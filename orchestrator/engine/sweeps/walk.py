@@ -19,23 +19,30 @@ _REST: Final = timedelta(seconds=15)
 _LONGEST: Final = 8
 """A row that fails again and again rests for at most this many times `rest`."""
 _REMEMBERED: Final = 50_000
+_Key = tuple[UUID, str] | str
+"""Of a row; or of a manifest: its hash."""
 log = logging.getLogger(__name__)
+
+
+def _keys(row: Row[Any]) -> tuple[_Key, _Key]:
+    return (row.run_id, row.step_key), row.manifest_hash
 
 
 class Walk:
     """Page after page in the order of their times, and again from the first one behind the last.
 
     A full page of rows that nobody can do does not block those behind it: the next page begins there. A row that failed
-    rests, longer each time, and an error is logged once: 500 bad rows do not cost 500 transactions and tracebacks in
-    every sweep. Kept by one thread, from call to call.
+    rests, longer each time, and so do all rows of a manifest that cannot be read, once one of them was tried; an error
+    is logged once: 500 bad rows do not cost 500 transactions and tracebacks in every sweep. Kept by one thread, from
+    call to call.
     """
 
     def __init__(self, page: int = PAGE, rest: timedelta = _REST) -> None:
         self.page = page
         self.position: Position = START
         self._rest_s = rest.total_seconds()
-        self._failed: dict[tuple[UUID, str], tuple[float, float]] = {}
-        """By row: until when it rests, and for how long."""
+        self._failed: dict[_Key, tuple[float, float]] = {}
+        """Until when it rests, and for how long."""
         self._said: set[str] = set()
 
     def go(self, rows: Sequence[Row[Any]], work: Callable[[Row[Any]], tuple[Dispatch, ...] | None]) -> Swept:
@@ -51,8 +58,7 @@ class Walk:
             unreadable = unreadable or isinstance(exc, ManifestUnreadable)
             self._fail(row, exc)
 
-        awake = [[row] for row in rows if not self._rests(row)]
-        batch = run_batches(awake, lambda piece: self._one(piece[0], work), failed)
+        batch = run_batches([[row] for row in rows], lambda piece: self._one(piece[0], work), failed)
         full = len(rows) >= self.page
         if not batch.left:
             self.position = Position(rows[-1].at, rows[-1].run_id, rows[-1].step_key) if full else START
@@ -62,18 +68,22 @@ class Walk:
     def _one(
         self, row: Row[Any], work: Callable[[Row[Any]], tuple[Dispatch, ...] | None]
     ) -> tuple[Dispatch, ...] | None:
+        if self._rests(row):
+            return None
         found = work(row)
-        self._failed.pop((row.run_id, row.step_key), None)
+        for key in _keys(row):
+            self._failed.pop(key, None)
         return found
 
     def _rests(self, row: Row[Any]) -> bool:
-        until, _ = self._failed.get((row.run_id, row.step_key), (0.0, 0.0))
-        return until > monotonic()
+        now = monotonic()
+        return any(self._failed[key][0] > now for key in _keys(row) if key in self._failed)
 
     def _fail(self, row: Row[Any], exc: Exception) -> None:
         if len(self._failed) >= _REMEMBERED:
             self._failed.clear()
-        key = (row.run_id, row.step_key)
+        own, manifest = _keys(row)
+        key = manifest if isinstance(exc, ManifestUnreadable) else own
         _, before = self._failed.get(key, (0.0, self._rest_s / 2))
         rest = min(2 * before, _LONGEST * self._rest_s)
         self._failed[key] = (monotonic() + rest, rest)

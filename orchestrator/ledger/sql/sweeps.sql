@@ -2,7 +2,8 @@
 -- what may change while it is read; it would be read from end to end. Expired claims are few, and a planner cannot know: LATERAL
 -- with OFFSET 0 looks their steps and runs up one by one, where a join may read all runs there ever were. A page of rows that
 -- are done one by one begins behind (`begin`, `begin_run`, `begin_step`), the last row of the page before it: rows that cannot
--- be done would come back as the first page for ever. Its `at` is text, which carries the time to the microsecond.
+-- be done would come back as the first page for ever. Its `at` is text, which carries the time to the microsecond. `manifest_hash`
+-- is that of a row whose manifest has to be read, so that one that cannot be read is tried once, not for each of its rows.
 
 -- part: deploy
 -- Whether the worker of claim `c` was told to stop: then nobody crashed. An owner is its worker's id and a name behind it.
@@ -63,13 +64,13 @@ SELECT run_id, step_key, dispatch_no, task, queue, priority, version FROM step;
 -- name: expired
 -- Does:  a page of claims whose lease ran out and whose step may not run again: its run is halted, or it was lost too often.
 -- In:    page, begin, begin_run, begin_step, crash_limit, deploy_limit
--- Out:   at, run_id, step_key, version, attempt, owner, crashes, deploys, deploy, halted
+-- Out:   at, run_id, step_key, version, attempt, owner, crashes, deploys, deploy, halted, manifest_hash
 -- Time:  flow_now()        Index: ix_flow_step_claims_live
-SELECT c.expires_at::text AS at, c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, s.deploys, w.deploy, r.halted
+SELECT c.expires_at::text AS at, c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, s.deploys, w.deploy, r.halted, r.manifest_hash
   FROM flow_step_claims c,
        LATERAL (SELECT crashes, deploys FROM flow_steps WHERE run_id = c.run_id AND step_key = c.step_key OFFSET 0) AS s,
        LATERAL (SELECT /*+ deploy */ AS deploy OFFSET 0) AS w,
-       LATERAL (SELECT halt IS NOT NULL AS halted FROM flow_runs WHERE id = c.run_id OFFSET 0) AS r
+       LATERAL (SELECT halt IS NOT NULL AS halted, manifest_hash FROM flow_runs WHERE id = c.run_id OFFSET 0) AS r
  WHERE c.expires_at IS NOT NULL AND c.expires_at < (SELECT flow_now()) AND (r.halted OR CASE WHEN w.deploy THEN s.deploys >= %(deploy_limit)s ELSE s.crashes >= %(crash_limit)s END)
    AND c.expires_at >= %(begin)s::timestamptz
    AND (c.expires_at, c.run_id, c.step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text)
@@ -147,9 +148,9 @@ SELECT NULL, NULL, NULL, NULL, NULL, NULL,
 -- name: past_deadline
 -- Does:  open runs past their deadline that nobody stopped yet.
 -- In:    page, begin, begin_run
--- Out:   at, run_id, step_key ('')
+-- Out:   at, run_id, step_key (''), manifest_hash (null)
 -- Time:  flow_now()        Index: ix_flow_run_controls_deadline
-SELECT deadline::text AS at, run_id, '' AS step_key FROM flow_run_controls
+SELECT deadline::text AS at, run_id, '' AS step_key, NULL AS manifest_hash FROM flow_run_controls
  WHERE NOT closed AND deadline IS NOT NULL AND timed_out_at IS NULL AND cancel_requested_at IS NULL
    AND deadline < (SELECT flow_now()) AND (deadline, run_id) > (%(begin)s::timestamptz, %(begin_run)s::uuid)
  ORDER BY deadline, run_id LIMIT %(page)s;
@@ -162,9 +163,11 @@ SELECT TRUE AS late FROM flow_run_controls
 -- name: past_queue_deadline
 -- Does:  ready steps that nobody claimed in time.
 -- In:    page, begin, begin_run, begin_step
--- Out:   at, run_id, step_key, dispatch_no
+-- Out:   at, run_id, step_key, dispatch_no, manifest_hash
 -- Time:  flow_now()        Index: ix_flow_steps_queue_deadline
-SELECT queue_deadline::text AS at, run_id, step_key, dispatch_no FROM flow_steps
+SELECT queue_deadline::text AS at, run_id, step_key, dispatch_no,
+       (SELECT manifest_hash FROM flow_runs r WHERE r.id = run_id) AS manifest_hash
+  FROM flow_steps
  WHERE queue_deadline < (SELECT flow_now())
    AND (queue_deadline, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text COLLATE "C")
  ORDER BY queue_deadline, run_id, step_key LIMIT %(page)s;
@@ -181,7 +184,7 @@ SELECT queue_timeout FROM flow_steps
 -- Does:  live claims of one worker that are past their step timeout, or whose run was halted and the grace is over. Live claims
 --        are many, and are read only while something is due, whoever has it: the earliest time of each kind shows that.
 -- In:    owner, prefix, page, begin, begin_run, begin_step
--- Out:   at (stop_at, or the end of the grace), run_id, step_key, version, owner, timed_out
+-- Out:   at (stop_at, or the end of the grace), run_id, step_key, version, owner, timed_out, manifest_hash
 -- Time:  flow_now()        Index: ix_flow_step_claims_stop, ix_flow_run_controls_grace, ix_flow_step_claims_live
 WITH halted AS MATERIALIZED (
   SELECT run_id, grace_ends_at FROM flow_run_controls
@@ -196,7 +199,9 @@ WITH halted AS MATERIALIZED (
     FROM flow_step_claims c JOIN halted h USING (run_id)
    WHERE c.expires_at IS NOT NULL AND (c.stop_at < (SELECT flow_now())) IS NOT TRUE AND (SELECT count(*) FROM halted) > 0
 )
-SELECT at::text AS at, run_id, step_key, version, owner, timed_out FROM found
+SELECT at::text AS at, run_id, step_key, version, owner, timed_out,
+       (SELECT manifest_hash FROM flow_runs r WHERE r.id = run_id) AS manifest_hash
+  FROM found
  WHERE (owner = %(owner)s OR owner LIKE %(prefix)s)
    AND (at, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text COLLATE "C")
  ORDER BY found.at, run_id, step_key LIMIT %(page)s;
