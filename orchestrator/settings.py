@@ -217,6 +217,9 @@ class Settings(BaseModel):
     statement_timeout: Duration = timedelta(seconds=5)
     """PostgreSQL ends a statement of the engine that takes longer."""
 
+    sim_database_url: Annotated[SecretStr, _secret(normalise_database_url)] | None = None
+    """A server where the test kit may make databases and drop them; without it, it starts one of its own."""
+
     key_prefix: str = Field(default="orchestrator:", max_length=64, pattern=r"^[A-Za-z0-9_.:-]*$")
     """Put before every key in Redis, so that several installations can share one server."""
     ack_emulation: Flag = False

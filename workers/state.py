@@ -91,6 +91,7 @@ class WorkerState:
         self.main_pid = os.getpid()
         self.shared = Shared()
         self.waiting = {}
+        self._threads = threading.local()
 
     def after_fork(self) -> None:
         """See `forks.Forked`: connections, threads and locks are the parent's."""
@@ -142,6 +143,10 @@ class WorkerState:
             with self._lock:
                 runtime = self._runtime = self._runtime or self._make()
         return runtime
+
+    def equip(self, runtime: Runtime) -> None:
+        """Have it use this instead of what it would make, where a worker is played."""
+        self._runtime = runtime
 
     def _make(self) -> Runtime:
         settings = self.settings

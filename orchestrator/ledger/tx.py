@@ -1,5 +1,6 @@
 """Connections and transactions of one process. Every statement of the product runs through a `Ledger`."""
 
+import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -118,6 +119,8 @@ class Ledger:
         """Flow to manifest hash as this process saw it last; the start statement checks it."""
         self.ended: Callable[[Sequence[UUID]], None] | None = None
         """Told which runs ended, after each commit in which any did. Must not raise."""
+        self.jitter: Callable[[], float] = random.random
+        """Which part of its longest pause a back-off takes, from 0 to 1. A played clock takes it whole."""
 
     @classmethod
     def connect(

@@ -62,7 +62,10 @@ def test_a_command_can_be_given_as_it_is_written(page: str, line: str) -> None:
 def test_other_lines_are_few_and_known() -> None:
     """So that no block hides a line that nobody checks."""
     others = {line for _, line in LINES if _words(line)[0] not in {"orchestrator", "make", "export"}}
-    assert others == {"kill -9 PID", "pip install '.[embedded]'"}
+    assert others == {
+        *("kill -9 PID", "pip install '.[embedded]'"),
+        *("pip install pytest", "pip install 'flow-orchestrator[embedded]' pytest", "pytest test_shop.py"),
+    }
     extras = tomllib.loads(pages.text_of("pyproject.toml"))["project"]["optional-dependencies"]
     assert "embedded" in extras
 

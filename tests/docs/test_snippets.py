@@ -18,13 +18,16 @@ import pytest
 from orchestrator import Client, Settings, StepStatus, flow, step
 from orchestrator.authoring.discovery import load_flows
 from orchestrator.ledger import reads
+from orchestrator.settings import variable
 from tests.docs import pages
 from tests.support.eventually import eventually
+from tests.support.servers import Server
 from tests.support.worker_process import WorkerProcess, env_of, running
 
 PYTHON = pages.blocks("python")
 SQL = pages.blocks("sql")
 FLOWS = ("letters", "books", "by_hand", "reports", "approval", "limited", "transcribe", "throttled")
+TESTS = ("test_orders.py", "test_late_letters.py", "test_shop.py")
 PROGRAMS = ("test_letters.py", "client_tour.py", "order_and_run.py", "mend_march.py")
 
 
@@ -80,6 +83,17 @@ def test_the_snippets_run(folder: Path, settings: Settings) -> None:
         assert keys["send.1.send"] is StepStatus.SUCCEEDED
         with _limited_server() as url:
             assert client.start("loading", url=url).result(timeout=60) == "at last"
+
+
+@pytest.mark.timeout(120)
+def test_the_tests_pass(folder: Path, pg_server: Server) -> None:
+    """Those of the pages, with the fixture that the installed package brings."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ORCHESTRATOR_", "PYTEST_"))}
+    env |= {variable("sim_database_url"): pg_server.admin_url, "PYTHONPATH": str(pages.ROOT)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 passed" in done.stdout
 
 
 @contextmanager

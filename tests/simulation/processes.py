@@ -14,9 +14,7 @@ from orchestrator.delivery.publisher import Publisher
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.engine.sweeps.walk import Walk
 from orchestrator.settings import Settings
-from orchestrator.workers.run.hand_over import HandOver, Refused
-from orchestrator.workers.run.heartbeat import Heartbeat
-from orchestrator.workers.run.held_lease import HeldLease
+from orchestrator.testing.worker import Pulse, Refusals
 from orchestrator.workers.run.loop import Loop
 from orchestrator.workers.state import AnyStep, Runtime, WorkerState
 from tests.simulation.stage import Actor, Stage, StagedLedger
@@ -50,30 +48,6 @@ class Sender:
         return True
 
 
-class Pulse(Heartbeat):
-    """The product's heartbeat; the simulation says when it beats."""
-
-    def __init__(self, settings: Settings, ledger: StagedLedger) -> None:
-        super().__init__(settings)
-        self._ledger = ledger
-
-    def add(self, held: HeldLease) -> None:
-        self._held[id(held)] = held
-
-    def beat(self) -> None:
-        self._beat()
-
-
-class Refusals(HandOver):
-    """The product's, without its thread: the simulation says when it hands on."""
-
-    def give(self, refused: Refused) -> None:
-        self._held.append(refused)
-
-    def hand_on(self) -> None:
-        self._hand_on()
-
-
 @dataclass(frozen=True)
 class Code:
     """What a release brings: its way to the ledger, its flows, and their handlers by task."""
@@ -98,12 +72,8 @@ class SimState(WorkerState):
         assert acting is not None
         return f"{self.worker_id}/{acting.pid}"
 
-    def runtime(self) -> Runtime:
-        assert self._runtime is not None
-        return self._runtime
-
-    def equip(self, runtime: Runtime, code: Code) -> None:
-        self._runtime = runtime
+    def learn(self, runtime: Runtime, code: Code) -> None:
+        self.equip(runtime)
         self.handlers = dict(code.handlers)
         for manifest in code.manifests:
             runtime.ledger.know(manifest)
@@ -123,7 +93,7 @@ class Process:
         self.pulse = Pulse(settings, code.ledger)
         sender = cast(Publisher, Sender(stage, code.ledger, broker))
         self.refusals = Refusals(code.ledger, sender, self.state.worker_id, settings.worker_ttl)
-        self.state.equip(Runtime(code.ledger, sender, self.pulse, Loop(), self.refusals, cast(EndHints, None)), code)
+        self.state.learn(Runtime(code.ledger, sender, self.pulse, Loop(), self.refusals, cast(EndHints, None)), code)
         self.children: list[Actor] = []
         """Each at work on one message."""
         self.keepers: list[Actor] = []

@@ -66,6 +66,8 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.workers.keeper": KEEPER,
     "orchestrator.workers.app": APP,
     "orchestrator.workers.process": APP | {"orchestrator.workers.process"},
+    # The pytest plugin stands apart: pytest loads it in every project, so it brings nothing until it is used.
+    "orchestrator.testing": APP | {"orchestrator.testing"},
     # Composition roots: they wire, and nobody imports them.
     "orchestrator.cli": TOOLS | {"orchestrator.cli", "orchestrator", "orchestrator.workers.process"},
     "orchestrator.celery": {"orchestrator.workers.app"},

@@ -1,7 +1,6 @@
 """Recording how an attempt ended, through outages of the ledger."""
 
 import logging
-import random
 from asyncio import CancelledError as AsyncCancelled
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -99,7 +98,7 @@ def _halt_reason(attempt: Attempt, exc: BaseException) -> str | None:
 def _record(attempt: Attempt, failure: Failure) -> None:
     """With its inputs; if the ledger does not take that, without them and its error; else as lost with its worker."""
     kept = replace(failure.error, traceback=kept_traceback(failure.error.traceback))
-    attempt.failure = failure = replace(failure, error=kept, inputs=attempt.inputs, jitter=random.random())
+    attempt.failure = failure = replace(failure, error=kept, inputs=attempt.inputs, jitter=attempt.ledger.jitter())
     for told in (failure, replace(failure, error=_UNTOLD, inputs=None)):
         try:
             attempt.finished = _recorded(attempt, told)

@@ -1,6 +1,5 @@
 """What keepers do for steps and runs, a page per call; a bad row stops neither its page nor the next one."""
 
-import random
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, Literal
@@ -154,6 +153,6 @@ def _stop(ledger: Ledger, tx: Connection, row: Row[Any]) -> EndedByUs | None:
         if row.timed_out
         else StepError("Cancelled", "it did not stop within the grace after the run was halted", None)
     )
-    failure = Failure(error, status="timed_out" if row.timed_out else "cancelled", jitter=random.random())
+    failure = Failure(error, status="timed_out" if row.timed_out else "cancelled", jitter=ledger.jitter())
     finished = fail_step.ended_badly(held, row.step_key, attempt, failure)
     return EndedByUs(held.step(row.step_key, attempt), failure, finished)

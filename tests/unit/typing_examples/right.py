@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from orchestrator import Context, Cron, Every, Flow, Manifest, Schedule, each, flow, schedule, step
+from orchestrator.testing import SimRun, World
 
 
 class Order(BaseModel):
@@ -121,3 +122,12 @@ async def outside() -> Decimal:
     assert_type(load(1), Order)
     await notify.fn(Context(), "hello")
     return await price.fn("x")
+
+
+def in_a_test(world: World) -> None:
+    world.fake(load, returns=Order(id=1, lines=[]))
+    world.fake(total, calls=lambda prices: Decimal(1), raises=[ValueError, ValueError("twice")])
+    world.fake(notify, raises=ValueError)
+    run = world.start(checkout, order_id=1)
+    assert_type(run, SimRun[Report])
+    assert_type(world.finish(run).result(), Report)

@@ -5,6 +5,7 @@ from decimal import Decimal
 from pydantic import BaseModel
 
 from orchestrator import Context, Cron, Every, Schedule, each, flow, schedule, step
+from orchestrator.testing import World
 
 
 class Order(BaseModel):
@@ -89,3 +90,11 @@ Schedule("0 7 * * *", key="x")  # wrong: arg-type
 
 @flow(schedules=["0 7 * * *"])  # wrong: list-item
 def scheduled_by_text() -> None: ...
+
+
+def in_a_test(world: World) -> None:
+    world.fake(load)  # wrong: call-overload
+    world.fake(load, returns=1)  # wrong: misc
+    world.fake(load, calls=price.fn)  # wrong: arg-type
+    world.fake(load, raises="error")  # wrong: arg-type
+    world.start(scheduled_by_text).result().upper()  # wrong: attr-defined
