@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from orchestrator.settings import Settings
 from tests.support import databases, skips
+from tests.support.nursery import Nursery, nursery
 from tests.support.servers import Broker, Server, broker, postgres
 
 # How long an example takes says how loaded the machine is, and nothing about the code.
@@ -76,6 +77,13 @@ def broker_server(server_folder: Path) -> Iterator[Broker]:
     """Valkey for the whole session. A test that stops it makes its own: `tests.support.servers.broker(folder)`."""
     with broker(server_folder / "valkey", os.environ.get("ORCHESTRATOR_BROKER_URL")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def the_nursery() -> Iterator[Nursery]:
+    """Where workers come from that are ready in no time."""
+    with nursery() as made:
+        yield made
 
 
 @pytest.fixture

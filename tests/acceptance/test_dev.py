@@ -1,7 +1,6 @@
 """`orchestrator dev` as a newcomer uses it: one command, a real flow, real workers, and nothing left afterwards."""
 
 import os
-import random
 import re
 import signal
 import subprocess
@@ -14,11 +13,9 @@ import psutil
 import psycopg
 import pytest
 
-from orchestrator.servers.embedded.server import is_free
+from orchestrator.servers.embedded.server import free_port, is_free
 from tests.support.dev import Dev, alive, stopped_at_the_end
 from tests.support.eventually import eventually
-
-pytestmark = pytest.mark.timeout(300)
 
 FLOWS = """
 import os
@@ -74,11 +71,11 @@ def orchestrator(project: Path, *arguments: str) -> "subprocess.CompletedProcess
     """A command in the project, without any URL in its environment."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("ORCHESTRATOR_")}
     command = [sys.executable, "-m", "orchestrator", *arguments]
-    return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def greeting(project: Path, name: str) -> str:
-    done = orchestrator(project, "run", "start", "hello", "-i", f"name={name}", "--wait", "--timeout", "30")
+    done = orchestrator(project, "run", "start", "hello", "-i", f"name={name}", "--wait", "--timeout", "60")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -89,7 +86,7 @@ def test_a_flow_runs_and_a_signal_stops_everything(project: Path, pool: str) -> 
         assert len(dev.info["pids"]["workers"]) == 2
         assert dev.info["flows"] == ["held", "hello", "slow"]
         assert "HELLO ADA" in greeting(project, "Ada")
-        assert urllib.request.urlopen(dev.info["flower_url"], timeout=10).status == 200
+        assert urllib.request.urlopen(dev.info["flower_url"], timeout=60).status == 200
         everyone = dev.everyone()
         assert dev.stop(signal.SIGINT) == 0
         assert alive(everyone) == set()
@@ -191,6 +188,5 @@ def test_the_users_own_servers_are_used_and_left_alone(project: Path, empty_db_u
 
 
 def _three_free_ports() -> int:
-    """Below the range that the system gives to connections: there a neighbour may be taken at any moment."""
-    bases = iter(lambda: random.randrange(20_000, 32_000), 0)
-    return next(base for base in bases if all(is_free(base + offset) for offset in range(3)))
+    bases = iter(free_port, 0)
+    return next(base for base in bases if all(is_free(base + offset) for offset in range(1, 3)))

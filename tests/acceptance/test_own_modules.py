@@ -18,8 +18,6 @@ from orchestrator.servers.embedded.server import free_port
 from tests.support.dev import Dev, stopped_at_the_end
 from tests.support.eventually import eventually
 
-pytestmark = pytest.mark.timeout(300)
-
 OURS: Final = ("workers", "schedules", "worker", "flows", "migrations", "tests")
 PYTHONS: Final = ("queue", "email", "types", "select", "secrets", "token", "logging", "json")
 LIBRARIES: Final = (
@@ -73,13 +71,15 @@ class Project:
 
     def run(self, program: str, *arguments: str, **env: str) -> str:
         command = [str(self.bin / program), *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=self.env(**env), capture_output=True, text=True, timeout=90)
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.env(**env), capture_output=True, text=True, timeout=150
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def greeting(self, **env: str) -> str:
         return self.run(
-            "orchestrator", "run", "start", "greeting", "-i", "name=Ada", "--wait", "--timeout", "40", **env
+            "orchestrator", "run", "start", "greeting", "-i", "name=Ada", "--wait", "--timeout", "80", **env
         )
 
     @contextmanager
@@ -148,7 +148,7 @@ def test_dev_runs_beside_them(project: Project, urls: dict[str, str]) -> None:
     with stopped_at_the_end(dev):
         assert dev.info["flows"] == ["greeting"]
         assert SAID in project.greeting()
-        assert urllib.request.urlopen(dev.info["flower_url"], timeout=10).status == 200
+        assert urllib.request.urlopen(dev.info["flower_url"], timeout=60).status == 200
         assert dev.info["pids"]["beat"]
         dev.stop()
     assert "taken for another" not in dev.messages
@@ -161,7 +161,7 @@ def test_dev_runs_beside_them(project: Project, urls: dict[str, str]) -> None:
 def test_a_worker_runs_beside_them(project: Project, urls: dict[str, str], program: tuple[str, ...]) -> None:
     env = {**urls, "ORCHESTRATOR_FLOWS": "shop"}
     with project.running(*program, **env) as log:
-        eventually(lambda: "ready." in log.read_text(), timeout=40, message="the worker does not say that it is ready")
+        eventually(lambda: "ready." in log.read_text(), message="the worker does not say that it is ready")
         assert SAID in project.greeting(**urls)
 
 
@@ -171,8 +171,8 @@ def test_celerys_beat_and_flower_run_beside_them(project: Project, urls: dict[st
         project.running("celery", "-A", "orchestrator", "beat", "--loglevel=INFO", **urls) as beat,
         project.running("celery", "-A", "orchestrator", "flower", "--address=127.0.0.1", f"--port={port}", **urls),
     ):
-        eventually(lambda: _answers(port), timeout=40, message="Flower does not answer")
-        eventually(lambda: beat.read_text(), timeout=40, message="beat says nothing")
+        eventually(lambda: _answers(port), message="Flower does not answer")
+        eventually(lambda: beat.read_text(), message="beat says nothing")
 
 
 def _answers(port: str) -> bool:

@@ -72,7 +72,7 @@ def _play(client: Client, fails: bool) -> threading.Thread:
 
 def test_wait_prints_the_result(cli: Cli, stack: Client) -> None:
     worker = _play(stack, fails=False)
-    said = cli("run", "start", "hello", "-i", "name=you", "--wait", "--timeout", "30s")
+    said = cli("run", "start", "hello", "-i", "name=you", "--wait", "--timeout", "60s")
     worker.join()
     assert said.json == {"text": "hello you", "length": 9}
 
@@ -424,7 +424,7 @@ def test_a_long_wait_is_told_what_goes_on(cli: Cli, stack: Client) -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    said = cli("run", "start", "hello", "-i", "name=you", "--wait", "--timeout", "30s")
+    said = cli("run", "start", "hello", "-i", "name=you", "--wait", "--timeout", "60s")
     worker.join()
     assert said.json == {"text": "hello you", "length": 9}
     assert "greet ready" in said.err

@@ -218,7 +218,7 @@ def _process(settings: Settings, *arguments: str) -> "subprocess.CompletedProces
         "ORCHESTRATOR_BROKER_URL": settings.require_broker_url(),
     }
     command = [sys.executable, "-m", "orchestrator", *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_broker_that_is_down_delays_a_run_and_says_so(
@@ -244,7 +244,7 @@ def test_a_reader_that_leaves_is_no_error(stack: Client, settings: Settings) -> 
     env = {"ORCHESTRATOR_DATABASE_URL": settings.require_database_url(), "PATH": os.environ["PATH"]}
     line = f"{sys.executable} -m orchestrator run ls --limit 1000 -o json | head -1"
     said = subprocess.run(
-        ["bash", "-c", line], env=env, capture_output=True, text=True, timeout=60, check=False, cwd=Path.cwd()
+        ["bash", "-c", line], env=env, capture_output=True, text=True, timeout=120, check=False, cwd=Path.cwd()
     )
     assert (said.stdout, said.stderr) == ("[\n", "")
 

@@ -64,7 +64,7 @@ def worker(settings: Settings, folder: Path) -> Iterator[WorkerProcess]:
         yield started
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("worker")
 def test_the_snippets_run(folder: Path, settings: Settings) -> None:
     printed = {name: _run(folder / name, settings) for name in PROGRAMS}
@@ -153,7 +153,7 @@ def jobs() -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("worker")
 def test_the_recipes_run(settings: Settings, db_url: str, jobs: str) -> None:
     with psycopg.connect(db_url, autocommit=True) as mine:
@@ -189,7 +189,7 @@ def test_the_tests_of_the_pages_pass(folder: Path) -> None:
 def _run(program: Path, settings: Settings) -> str:
     env = env_of(settings, PYTHONPATH=f"{pages.ROOT}:{program.parent}")
     done = subprocess.run(
-        [sys.executable, str(program)], cwd=program.parent, env=env, capture_output=True, text=True, timeout=90
+        [sys.executable, str(program)], cwd=program.parent, env=env, capture_output=True, text=True, timeout=150
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

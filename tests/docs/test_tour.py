@@ -58,7 +58,7 @@ def given(shop: Path, text: str, *more: str, run_id: str = "") -> "subprocess.Po
 
 
 def said(process: "subprocess.Popen[str]") -> str:
-    out, errors = process.communicate(timeout=90)
+    out, errors = process.communicate(timeout=150)
     assert process.returncode == 0, errors
     return out
 

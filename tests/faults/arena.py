@@ -29,6 +29,7 @@ from tests.faults import flows
 from tests.support import databases, nemesis
 from tests.support.eventually import eventually
 from tests.support.factories import RECORDER, Lab
+from tests.support.lines import whole_lines
 from tests.support.nursery import Forked, Nursery
 from tests.support.servers import Server
 
@@ -180,10 +181,8 @@ class Arena:
 
     def lines(self, *run_ids: UUID) -> list[Line]:
         """The effects log, of these runs."""
-        if not self.effects_file.exists():
-            return []
         found = []
-        for text in self.effects_file.read_text().splitlines():
+        for text in whole_lines(self.effects_file):
             kind, host, pid, at, run_id, step_key, attempt, key = text.split(" ")
             found.append(Line(kind, host, int(pid), int(at), UUID(run_id), step_key, int(attempt), key))
         return [line for line in found if not run_ids or line.run_id in run_ids]

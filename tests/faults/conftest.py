@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.faults.arena import Arena, arena
-from tests.support.nursery import Nursery, nursery
+from tests.support.nursery import Nursery
 from tests.support.servers import Broker, Server
 
 Make = Callable[..., AbstractContextManager[Arena]]
@@ -25,12 +25,6 @@ def stack() -> Iterator[ExitStack]:
 def short_folder(stack: ExitStack) -> Path:
     """Sockets have little room for their paths."""
     return Path(stack.enter_context(TemporaryDirectory(prefix="flow-", ignore_cleanup_errors=True)))
-
-
-@pytest.fixture(scope="session")
-def the_nursery() -> Iterator[Nursery]:
-    with nursery() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

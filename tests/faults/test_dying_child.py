@@ -11,8 +11,6 @@ from orchestrator.ledger import reads
 from tests.faults.arena import Arena
 from tests.faults.conftest import Make
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def field(make_arena: Make) -> Iterator[Arena]:

@@ -9,8 +9,6 @@ from tests.faults.arena import Arena
 from tests.faults.conftest import Make
 from tests.support import nemesis
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def field(make_arena: Make) -> Iterator[Arena]:

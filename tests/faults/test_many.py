@@ -20,8 +20,6 @@ from tests.support.eventually import eventually
 from tests.support.race import race
 from tests.support.worker_process import WorkerProcess, running
 
-pytestmark = pytest.mark.timeout(170)
-
 
 @pytest.fixture
 def field(make_arena: Make) -> Iterator[Arena]:

@@ -14,8 +14,6 @@ from tests.faults.arena import Arena, go_on
 from tests.faults.conftest import Make
 from tests.support.eventually import eventually
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def field(make_arena: Make) -> Iterator[Arena]:

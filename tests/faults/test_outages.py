@@ -19,7 +19,7 @@ from tests.support.eventually import eventually
 from tests.support.nursery import Nursery
 from tests.support.servers import Broker, Server
 
-pytestmark = pytest.mark.timeout(170)
+pytestmark = pytest.mark.timeout(300)
 SWEEP_S = 0.3
 
 

@@ -16,8 +16,6 @@ from tests.support import nemesis
 from tests.support.eventually import eventually
 from tests.support.nursery import stopped
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def field(make_arena: Make) -> Iterator[Arena]:

@@ -20,8 +20,6 @@ from tests.support.nursery import alive
 from tests.support.proxy import Loss, Proxy
 from tests.support.worker_process import env_of
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def field(make_arena: Make) -> Iterator[Arena]:

@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from tests.proof.history import KEYS, Change, Invocation, Message, Row, with_old
+from tests.support.lines import whole_lines
 
 _SQL: Final = Path(__file__).with_name("recorder.sql")
 _LEFT_OUT: Final[Mapping[str, tuple[str, ...]]] = {
@@ -171,7 +172,7 @@ def write_line(path: str, **facts: object) -> None:
 
 def read_log(path: Path) -> tuple[list[Invocation], list[Message]]:
     """The invocations and the messages of an effects log."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = [json.loads(line) for line in whole_lines(path)]
     ends = {line["token"]: line for line in lines if line["kind"] in ("end", "error")}
     begun = [_invocation(line, ends.get(line["token"])) for line in lines if line["kind"] == "start"]
     return begun, _messages(lines)

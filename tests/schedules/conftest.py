@@ -22,7 +22,7 @@ from orchestrator.servers import redbeat
 from orchestrator.settings import Settings
 from tests.support.beat_process import Beat, BeatProcess, ForkedBeat, beating
 from tests.support.eventually import eventually
-from tests.support.nursery import Forked, Nursery, nursery
+from tests.support.nursery import Forked, Nursery
 from tests.support.worker_process import WorkerProcess
 
 FLOW = "ticking"
@@ -193,12 +193,6 @@ class Field:
 def quick(settings: Settings) -> Settings:
     """Short times for beats too."""
     return settings.model_copy(update=QUICK)
-
-
-@pytest.fixture(scope="session")
-def the_nursery() -> Iterator[Nursery]:
-    with nursery() as made:
-        yield made
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from orchestrator.engine.schedules import operate
 from tests.schedules.conftest import FLOW, Field
 from tests.support.eventually import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 EACH = 'Every("1s"), key="e", missed="all"'
 RARE = 'Every("1h"), key="rare"'
 

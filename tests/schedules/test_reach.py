@@ -18,7 +18,7 @@ from tests.support.sentinels import Watched
 from tests.support.servers import Broker
 from tests.support.tls import Papers, tls_front
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 EACH = 'Every("1s"), key="e", missed="all"'
 Make = Callable[[Settings], Field]
 

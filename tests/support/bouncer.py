@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from orchestrator.servers.embedded.server import free_port
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
-from tests.support.ports import free_port
 
 _INSTALL: Final = "PgBouncer is not installed. Install it: apt-get install pgbouncer"
 

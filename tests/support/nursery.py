@@ -86,7 +86,13 @@ def _grow_up(parent: int, request: Mapping[str, Any]) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        _code_file(Path(request["log"]), os.getpid()).write_text(str(code))
         os._exit(code)
+
+
+def _code_file(log: Path, pid: int) -> Path:
+    """Where a process notes how it ended, if it ends by itself."""
+    return log.with_name(f"{log.name}.{pid}")
 
 
 class Nursery:
@@ -146,7 +152,7 @@ def stopped(pid: int) -> bool:
 
 
 class Forked(WorkerProcess):
-    """A worker out of a nursery. It has no exit code; for that, take a `WorkerProcess`."""
+    """A worker out of a nursery."""
 
     entry = "tests.support.worker_process:main"
 
@@ -166,7 +172,7 @@ class Forked(WorkerProcess):
         def check() -> bool:
             if not self.alive:
                 raise RuntimeError(f"The worker ended:\n{self.tail()}")
-            return " ready." in self.log()
+            return self.log().count(" ready.") >= self._expected
 
         eventually(check, timeout=timeout, message="the worker is ready")
 
@@ -175,8 +181,12 @@ class Forked(WorkerProcess):
         return self._pid
 
     @property
+    def started(self) -> bool:
+        return self._pid != 0
+
+    @property
     def alive(self) -> bool:
-        return alive(self._pid)
+        return self.started and alive(self._pid)
 
     def kill(self) -> None:
         """SIGKILL to the whole group, if there is one."""
@@ -185,8 +195,10 @@ class Forked(WorkerProcess):
         eventually(lambda: not self.alive, timeout=60)
 
     def wait(self, timeout: float = 60.0) -> int:
+        """Its exit code; -9 stands for every signal."""
         eventually(lambda: not self.alive, timeout=timeout, message="the worker ends")
-        return 0
+        noted = _code_file(self.log_file, self._pid)
+        return int(noted.read_text()) if noted.exists() else -signal.SIGKILL
 
 
 def all_of(pids: Sequence[int]) -> list[int]:

@@ -131,6 +131,14 @@ class WorkerProcess:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def started(self) -> bool:
+        return self.process is not None
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
@@ -173,5 +181,5 @@ def running(worker: WorkerProcess, *, ready: bool = True) -> Iterator[WorkerProc
     try:
         yield worker.start(ready=ready)
     finally:
-        if worker.process is not None:
+        if worker.started:
             worker.kill()

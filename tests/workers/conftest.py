@@ -21,6 +21,8 @@ from orchestrator.ledger import reads
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
+from tests.support.lines import whole_lines
+from tests.support.nursery import Forked, Nursery
 from tests.support.worker_process import WorkerProcess, running
 from tests.workers import flows
 
@@ -84,9 +86,7 @@ class Bench:
         assert {began[one] for one, status in ended.items() if status == "crashed"} <= {0, 1}
 
     def effects(self, kind: str | None = None, run_id: UUID | None = None) -> list[list[str]]:
-        if not self.effects_file.exists():
-            return []
-        lines = [line.split() for line in self.effects_file.read_text().splitlines()]
+        lines = [line.split() for line in whole_lines(self.effects_file)]
         return [one for one in lines if kind in (None, one[0]) and (run_id is None or one[1] == str(run_id))]
 
 
@@ -103,7 +103,7 @@ def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def worker_of() -> Iterator[Callable[..., WorkerProcess]]:
+def worker_of(the_nursery: Nursery) -> Iterator[Callable[..., WorkerProcess]]:
     """`worker_of(bench, pool=…, concurrency=…)` starts one and waits until it is ready."""
     with ExitStack() as stack:
 
@@ -112,7 +112,7 @@ def worker_of() -> Iterator[Callable[..., WorkerProcess]]:
         ) -> WorkerProcess:
             env = {"TEST_EFFECTS": str(bench.effects_file), **options.pop("env", {})}
             options.setdefault("name", f"w{len(bench.workers)}")
-            made = WorkerProcess(settings or bench.settings, flows, bench.folder, env=env, **options)
+            made = Forked(the_nursery, settings or bench.settings, flows, bench.folder, env=env, **options)
             bench.workers.append(made)
             return stack.enter_context(running(made, ready=ready))
 

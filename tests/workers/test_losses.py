@@ -230,8 +230,7 @@ def test_redis_restarts_are_survived_with_work_in_flight(bench: Bench, worker: S
     assert bench.ended(run_id) is RunStatus.SUCCEEDED
     assert len(bench.effects("start", run_id)) == 1
     assert bench.result(bench.start("chain", n=1)) == 20
-    assert process.process is not None
-    assert process.process.poll() is None
+    assert process.alive
 
 
 def test_a_paused_database_is_waited_for(bench: Bench, worker: Start) -> None:

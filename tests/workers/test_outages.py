@@ -54,8 +54,7 @@ def test_redis_may_restart_empty_under_load(bench: Bench, worker: Start, own_bro
     time.sleep(2)  # the length of the outage
     own_broker.embedded.start()
     assert bench.result(run_id) == list(range(30))
-    assert process.process is not None
-    assert process.process.poll() is None
+    assert process.alive
     assert len(bench.effects("start")) == 30
     assert bench.result(bench.start("chain", n=1)) == 20
     process.term()
@@ -89,7 +88,7 @@ def test_postgres_may_crash_and_come_back_under_load(
         ledger.close()
         assert bench.result(run_id) == list(range(30))
         assert len(bench.effects("start")) == 30
-        assert process.process.poll() is None
+        assert process.alive
         publisher.close()
         ledger.close()
         process.kill()
@@ -100,8 +99,7 @@ def test_a_worker_waits_for_a_database_that_is_not_up_yet(settings: Settings, be
     process = worker(ready=False, settings=at(settings, database_url=nowhere), pool="threads")
     eventually(lambda: "database.away" in process.log())
     assert "geheim" not in process.log()
-    assert process.process is not None
-    assert process.process.poll() is None
+    assert process.alive
 
 
 def test_acknowledgements_may_be_emulated(bench: Bench, worker: Start) -> None:

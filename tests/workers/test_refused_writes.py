@@ -25,8 +25,7 @@ def test_a_worker_stays_and_recovers(bench: Bench, worker: Start, pool: str) -> 
             assert finding.status is Status.FAIL
             assert "min-replicas-to-write" in finding.fix
             run_id = bench.start("chain", n=1, publish=False)
-            assert process.process is not None
-            assert process.process.poll() is None
+            assert process.alive
         finally:
             broker.config_set(*TAKE)
         assert bench.result(run_id) == 20

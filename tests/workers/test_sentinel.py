@@ -80,8 +80,7 @@ def is_survived(bench: Bench, process: WorkerProcess, fail_over: Callable[[], li
 
     eventually(consumes, message="the probe finds it")
     assert about_broker(bench.settings)[0] == "pass"
-    assert process.process is not None
-    assert process.process.poll() is None
+    assert process.alive
     for secret in (sentinels.PASSWORD, sentinels.SENTINEL_PASSWORD):
         assert secret not in process.log()
 

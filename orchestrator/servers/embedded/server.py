@@ -22,6 +22,9 @@ from orchestrator.servers.embedded import process
 from orchestrator.servers.embedded.process import Identity, Launch
 
 HOST: Final = "127.0.0.1"
+_PORTS: Final = range(15_000, 32_000)
+"""Below those that the system gives to connections: there, one that is free may be taken at any moment, and a server
+that is started again would not find its own."""
 _READY_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 _PORT_TRIES = 5
@@ -72,9 +75,7 @@ def write_private(path: Path, text: str) -> None:
 
 def free_port() -> int:
     """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    return next(port for port in iter(lambda: secrets.choice(_PORTS), 0) if is_free(port))
 
 
 def is_free(port: int) -> bool:
