@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import hypothesis
 import pytest
@@ -18,6 +19,31 @@ from orchestrator.settings import Settings
 from tests.support import databases, skips
 from tests.support.nursery import Nursery, nursery
 from tests.support.servers import Broker, Server, broker, postgres
+
+HERE: Final = Path(__file__).parent
+LONGEST: Final = (
+    "soak/test_soak.py",
+    "simulation/test_machine.py",
+    "simulation/test_interleavings.py",
+    "workers/test_losses.py",
+    "embedded/test_supervisor.py",
+    "docs/test_snippets.py",
+    "acceptance/test_dev.py",
+    "faults/test_outages.py",
+    "workers/test_versions.py",
+    "workers/test_attempts.py",
+    "faults/test_dying_worker.py",
+    "faults/test_dying_child.py",
+    "workers/test_pools.py",
+    "workers/test_programs.py",
+    "acceptance/test_own_modules.py",
+    "faults/test_sleeping_worker.py",
+    "workers/test_outages.py",
+    "faults/test_many.py",
+    "faults/test_lost_connections.py",
+    "engine/test_wide_runs.py",
+)
+"""By what they took. Those that are not named take less than half a minute."""
 
 # How long an example takes says how loaded the machine is, and nothing about the code.
 hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -30,8 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first: at the end one process would wait for the other."""
-    items.sort(key=lambda item: item.path.name != "test_soak.py")
+    """The longest files first: at the end one process would wait for the other."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(HERE).as_posix(), len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Three minutes of faults on real workers, in every run of the tests; hours with `make soak`."""
+"""Three minutes of faults on real workers, in every run of CI; hours with `make soak`."""
 
 import os
 import subprocess
@@ -21,6 +21,7 @@ BUSY_S = 30.0
 """Other tests have the machine too."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(MINUTES * 60 + 300)
 def test_nothing_is_lost_stuck_or_unexplained(tmp_path: Path) -> None:
     """Kills, pauses, cut links, lost messages, restarts: the record of it holds every invariant."""
