@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -276,12 +276,12 @@ class Ledger:
         connection.close()
 
     def release_thread(self) -> None:
-        """Give this thread's connection back; call when the thread ends."""
+        """Give this thread's connection back; call when the thread ends. Never raises for one that is lost."""
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None:
             self._local.connection = None
             self._of_threads.discard(connection)
-            connection.close()
+            _give_back(connection)
 
     def plan(self, manifest_hash: str) -> Plan:
         """The compiled graph of a pinned manifest. Cached for ever: a hash never changes its meaning."""
@@ -308,10 +308,15 @@ class Ledger:
         """Close every connection of this process, also those of threads that ended without giving theirs back."""
         if self._engine is not None:
             for connection in list(self._of_threads):
-                connection.close()
+                _give_back(connection)
             self._local = threading.local()
             self._engine.dispose()
             self._engine = None
+
+
+def _give_back(connection: Connection) -> None:
+    with suppress(SQLAlchemyError):  # it is lost, and needs no roll-back; the pool has noticed
+        connection.close()
 
 
 def _driver(connection: Connection) -> "psycopg.Connection[Any]":

@@ -1,7 +1,7 @@
 """Every connection has our limits, stays one session, and is alive when something is sent that may not be repeated."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,20 @@ def test_a_connection_that_is_in_the_middle_of_something_is_not_kept(opened: Led
     with opened.auto() as tx:
         assert not tx.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()").scalar()
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("end", [Ledger.release_thread, Ledger.close])
+def test_a_thread_that_ends_after_its_connection_was_lost_ends_quietly(
+    opened: Ledger, end: Callable[[Ledger], None]
+) -> None:
+    with opened.auto() as tx:
+        tx.exec_driver_sql("SELECT 1")
+        driver = tx.connection.driver_connection
+        assert driver is not None
+    driver.close()
+    end(opened)
+    with opened.auto() as tx:
+        assert tx.exec_driver_sql("SELECT 1").scalar() == 1
 
 
 def test_many_threads_prove_the_pooler_once(db_url: str, tmp_path: Path) -> None:
