@@ -143,7 +143,7 @@ def test_a_worker_that_cannot_renew_stops_by_its_own_clock(field: Arena) -> None
     run_id = field.start("heedful", seconds=60.0)
     eventually(lambda: [line for line in field.lines(run_id) if line.kind == "cancelled"], timeout=60)
     nemesis.clear(field.faults)
-    assert any("lease.fenced" in worker.log() for worker in field.workers)
+    eventually(lambda: any("lease.fenced" in worker.log() for worker in field.workers))
     eventually(lambda: len(reads.steps.attempts(field.ledger, run_id, "heeding")) == 2, timeout=60)
     first, second = reads.steps.attempts(field.ledger, run_id, "heeding")
     assert (first.status, second.status) == ("crashed", "running")

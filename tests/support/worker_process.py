@@ -142,6 +142,10 @@ class WorkerProcess:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
+    def says(self, text: str) -> None:
+        """Wait until this is in its log: what is told of a commit is written after it."""
+        eventually(lambda: text in self.log(), message=f"the worker says {text!r}")
+
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log().splitlines()[-lines:])
 

@@ -96,7 +96,7 @@ def test_wiped_messages_are_sent_again(bench: Bench, worker: Start) -> None:
     process = worker(pool="threads", concurrency=4)
     for run_id in run_ids:
         assert bench.result(run_id) == 20
-    assert "dispatch.again" in process.log()
+    process.says("dispatch.again")
 
 
 def test_a_backlog_is_not_sent_again(bench: Bench, worker: Start) -> None:

@@ -20,7 +20,7 @@ def test_a_worker_stays_and_recovers(bench: Bench, worker: Start, pool: str) -> 
         try:
             broker.config_set(*REFUSE)
             eventually(lambda: "broker.refuses" in process.log(), timeout=60)
-            assert "it is up and refuses writes" in process.log()
+            process.says("it is up and refuses writes")
             finding = next(one for one in examine(bench.settings) if one.check == "broker writes")
             assert finding.status is Status.FAIL
             assert "min-replicas-to-write" in finding.fix
