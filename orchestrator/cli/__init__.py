@@ -52,7 +52,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _end("interrupted", 128 + signal.SIGINT)
     except OSError as exc:
-        from orchestrator.servers.embedded.server import FULL
+        from orchestrator.full_disk import FULL
 
         if exc.errno not in FULL:
             raise

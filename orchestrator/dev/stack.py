@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
+from typing import Final
 
 import psycopg
 
@@ -15,6 +17,16 @@ from orchestrator.servers.embedded.server import EmbeddedServer
 from orchestrator.servers.embedded.valkey import EmbeddedValkey
 from orchestrator.settings import Settings, mask_url
 
+_LONGEST_PAUSE_S: Final = 15.0
+
+
+@dataclass
+class _Wait:
+    """Between two tries to start a server."""
+
+    until: float = 0.0
+    pause_s: float = 1.0
+
 
 @dataclass
 class Stack:
@@ -24,7 +36,8 @@ class Stack:
     postgres: EmbeddedPostgres | None
     broker: EmbeddedValkey | None
     say: Callable[[str], None]
-    _failures: dict[str, int] = field(default_factory=dict)
+    _waits: dict[str, _Wait] = field(default_factory=dict)
+    """By server that ended, until it is back."""
 
     @classmethod
     def of(cls, options: DevOptions, settings: Settings, folder: Path, say: Callable[[str], None]) -> "Stack":
@@ -66,18 +79,28 @@ class Stack:
             _check_broker(self.settings)
 
     def revive(self) -> None:
-        """Start a server that ended, with its data, on its port. A failure is reported, and tried again by the next
+        """Start a server that ended, with its data, on its port. A failure is reported, and tried again by a later
         call."""
         for server in self.servers:
-            if server.is_running():
-                continue
+            if not server.is_running():
+                self._start_again(server)
+
+    def _start_again(self, server: EmbeddedServer) -> None:
+        wait = self._waits.get(server.name)
+        if wait is None:
             self.say(f"{server.title} ended; starting it again")
-            try:
-                server.start()
-            except OrchestratorError as exc:
-                self.say(str(exc))
-            else:
-                self.say(f"{server.title} is back (pid {server.pid})")
+            wait = self._waits[server.name] = _Wait()
+        if monotonic() < wait.until:
+            return
+        try:
+            server.start()
+        except OrchestratorError as exc:
+            self.say(f"{exc.message} It is tried again in {wait.pause_s:g} s.")
+            wait.until = monotonic() + wait.pause_s
+            wait.pause_s = min(2 * wait.pause_s, _LONGEST_PAUSE_S)
+        else:
+            del self._waits[server.name]
+            self.say(f"{server.title} is back (pid {server.pid})")
 
     def stop(self, *, immediate: bool) -> None:
         """End the embedded servers, the broker first. Every one is tried, the first error is raised at the end."""

@@ -23,10 +23,11 @@ from orchestrator.dev.options import DevOptions
 from orchestrator.dev.output import Lines
 from orchestrator.dev.stack import Stack
 from orchestrator.errors import DevFailed
+from orchestrator.full_disk import FULL
 from orchestrator.ledger import migrate
 from orchestrator.servers.embedded.discovery import DATA_DIR, DevState, Pids
 from orchestrator.servers.embedded.process import Identity
-from orchestrator.servers.embedded.server import FULL, HOST, free_port, is_free
+from orchestrator.servers.embedded.server import HOST, free_port, is_free
 from orchestrator.settings import Settings, variable
 
 _FULL_AGAIN_S: Final = 30.0

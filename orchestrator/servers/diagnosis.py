@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator import full_disk
 from orchestrator.errors import DatabaseFailed, OrchestratorError, SchemaBehind, TookTooLong, Unavailable
 from orchestrator.ledger.tx import is_disconnect
 from orchestrator.settings import mask_url, variable
@@ -103,8 +104,14 @@ _DATABASE: Final = (
         f"correct the user and the password in {_DATABASE_URL}.",
     ),
 )
+_MAKE_ROOM: Final = "make room on the disk of PostgreSQL."
 # Up, and has no session for us at the moment: worth waiting for.
 _SESSIONS: Final = (
+    (full_disk.SAID, _MAKE_ROOM),
+    (
+        r"the database system is (starting up|not yet accepting|in recovery mode|shutting down)",
+        "try again in a while; if that repeats, see the log of PostgreSQL.",
+    ),
     (
         r"received \d+ results from command",
         f"try again. A pooler passed on that PostgreSQL had ended the session: it was stopped, or a transaction of "
@@ -120,7 +127,7 @@ _SESSIONS: Final = (
 
 # What the first characters of a SQLSTATE say, longest first.
 _STATES: Final = (
-    ("53100", "make room on the disk of PostgreSQL."),
+    ("53100", _MAKE_ROOM),
     ("53200", "give PostgreSQL more memory."),
     ("53", "give PostgreSQL what it lacks, and see its log."),
     ("55P03", "try again: somebody holds a lock."),
@@ -171,7 +178,8 @@ def explained(exc: DBAPIError, url: str) -> OrchestratorError:
         )
     if (known := unavailable(exc, url)) is not None:
         return known
-    fix = next((fix for begin, fix in _STATES if state.startswith(begin)), "see the log of PostgreSQL.")
+    fix = next((fix for begin, fix in _STATES if state.startswith(begin)), None)
+    fix = fix or _first(reason, ((full_disk.SAID, _MAKE_ROOM),)) or "see the log of PostgreSQL."
     return DatabaseFailed(
         f"PostgreSQL at {_shown(url)} could not do this: {reason}. Fix: {fix}",
         sqlstate=state,

@@ -43,7 +43,8 @@ CREATE TRIGGER test_refuse BEFORE INSERT ON flow_runs EXECUTE FUNCTION test_refu
 
 
 @pytest.mark.parametrize(
-    ("state", "fix"), [("53100", "make room on the disk"), ("58030", "its disk or its files"), ("XX001", "see the log")]
+    ("state", "fix"),
+    [("53100", "make room on the disk"), ("58030", "its disk or its files"), ("XX001", "make room on the disk")],
 )
 def test_what_the_database_cannot_do_is_one_line(
     cli: Cli, settings: Settings, db_url: str, monkeypatch: pytest.MonkeyPatch, state: str, fix: str

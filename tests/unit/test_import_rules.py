@@ -10,7 +10,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 
-BASE: Final = {"orchestrator.errors", "orchestrator.forks"}
+BASE: Final = {"orchestrator.errors", "orchestrator.forks", "orchestrator.full_disk"}
 PURE: Final = BASE | {"orchestrator.core"}
 LEDGER: Final = PURE | {"orchestrator.ledger"}
 AUTHORING: Final = PURE | {"orchestrator.authoring"}
@@ -34,6 +34,7 @@ TOOLS: Final = CLIENT | {"orchestrator.dev", "orchestrator.doctor"}
 ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.errors": set(),
     "orchestrator.forks": set(),
+    "orchestrator.full_disk": set(),
     "orchestrator.core": PURE,
     "orchestrator.settings": PURE,
     "orchestrator.authoring": AUTHORING,

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from orchestrator import full_disk
 from orchestrator.ledger.tx import is_disconnect, sqlstate
 from orchestrator.observe.logs import log
 
@@ -23,6 +24,8 @@ _NOT_DONE: Final = IN_THE_WAY | {"40001", "25006"}
 """Ended before any commit: also a serialization failure, and a standby that is read-only."""
 _NO_ROOM: Final = "53"
 """The class of what the server has too little of: disk, memory, connections."""
+_FAULT: Final = "XX000"
+"""Among others a used-up quota and a limit on the size of files, which have no code of their own."""
 
 
 class GaveUp(Exception):
@@ -32,13 +35,14 @@ class GaveUp(Exception):
 def passing(exc: BaseException) -> bool:
     """Whether asking again later may help. After a disconnect the outcome is unknown: re-read first."""
     code = sqlstate(exc) or ""
+    if code == _FAULT:
+        return full_disk.complaint(str(getattr(exc, "orig", exc))) is not None
     return is_disconnect(exc) or isinstance(exc, PoolExhausted) or code in _NOT_DONE or code.startswith(_NO_ROOM)
 
 
 def event_of(exc: BaseException) -> str:
     """What the log calls it: a server that is there and has no room for us now is not away."""
-    busy = isinstance(exc, PoolExhausted) or sqlstate(exc) in _NOT_DONE
-    return "database.busy" if busy else "database.away"
+    return "database.away" if is_disconnect(exc) else "database.busy"
 
 
 def reason(exc: BaseException) -> str:

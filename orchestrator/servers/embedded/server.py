@@ -1,7 +1,6 @@
 """What both embedded servers share: who runs, on which port, adopt or start, wait until ready, stop."""
 
 import contextlib
-import errno
 import json
 import os
 import secrets
@@ -17,6 +16,7 @@ from typing import ClassVar, Final, Self
 
 import psutil
 
+from orchestrator import full_disk
 from orchestrator.errors import EmbeddedFailed
 from orchestrator.servers.embedded import process
 from orchestrator.servers.embedded.process import Identity, Launch
@@ -53,10 +53,6 @@ class Record:
             return cls(**values)
         except (FileNotFoundError, ValueError, TypeError):
             return None
-
-
-FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The errors of a full disk, of a used-up quota, and of this process's own limit."""
 
 
 def write_private(path: Path, text: str) -> None:
@@ -187,7 +183,7 @@ class EmbeddedServer(ABC):
 
         Raises:
             EmbeddedMissing: the wheel is not installed.
-            EmbeddedFailed: it did not come up; the end of its log is in the message.
+            EmbeddedFailed: it did not come up; the end of its log is in the message, or that its disk is full.
         """
         self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         if self._adopt():
@@ -298,6 +294,10 @@ class EmbeddedServer(ABC):
             raise _PortTaken(
                 f"Port {port} for {self.title} is taken by another program. "
                 "Fix: choose another --port-base, or leave it out to get free ports."
+            )
+        if (said := full_disk.complaint(tail)) is not None:
+            raise EmbeddedFailed(
+                f"{self.title} does not start, because its disk is full: {said}. Fix: make room for {self.folder}."
             )
         state = "is not ready after 60 s" if code is None else f"ended with exit code {code}"
         raise EmbeddedFailed(
