@@ -44,5 +44,12 @@ def upgrade() -> None:
 
 
 def _index(name: str, table: str, columns: str, where: str) -> None:
-    op.execute(f"DROP INDEX IF EXISTS {name}")
-    op.create_index(name, table, columns.split(", "), postgresql_where=sa.text(where))
+    """One that was made beforehand stays; one of the revision before, of that name, has other columns."""
+    op.execute(f"""
+DO $$BEGIN
+  IF NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('{name}') AND indisvalid
+                    AND strpos(pg_get_indexdef(indexrelid), '({columns})') > 0) THEN
+    DROP INDEX IF EXISTS {name};
+    CREATE INDEX {name} ON {table} ({columns}) WHERE {where};
+  END IF;
+END$$""")

@@ -15,4 +15,5 @@ def upgrade() -> None:
         "flow_runs",
         ["trigger_key"],
         postgresql_where=sa.text("trigger_key IS NOT NULL AND scheduled_for IS NULL"),
+        if_not_exists=True,
     )

@@ -1,6 +1,7 @@
 """Removing what nobody asks for any more, a page at a time."""
 
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -8,6 +9,10 @@ from sqlalchemy import Connection
 from orchestrator.core.schedule_ids import flow_id, schedule_id
 from orchestrator.ledger import definitions, graph
 from orchestrator.ledger.rows import one, run
+
+FIRST: Final = UUID(int=0)
+WINDOW: Final = 5000
+"""So many old runs are looked at in a statement, those that stay included."""
 
 
 def drop_keys(tx: Connection, page: int) -> int:
@@ -36,11 +41,13 @@ def drop_stray_events(tx: Connection, ttl: timedelta, page: int) -> int:
     return int(row.removed) if row else 0
 
 
-def drop_runs(tx: Connection, ttl: timedelta, page: int, steps: int) -> int:
-    """Remove runs that ended `ttl` ago, with all that belongs to them; how many."""
+def drop_runs(tx: Connection, ttl: timedelta, begin: UUID, page: int, steps: int) -> tuple[int, UUID]:
+    """Remove runs that ended `ttl` ago, with all that belongs to them, among the next `WINDOW` behind `begin`: how
+    many, and where to begin the next time: with the `FIRST` one again when none is behind these."""
     graph.take_time(tx)
-    row = one(tx, "drop_runs", ttl=ttl, page=page, rows=steps)
-    return int(row.removed) if row else 0
+    row = one(tx, "drop_runs", ttl=ttl, begin=begin, window=WINDOW, page=page, rows=steps)
+    assert row is not None
+    return row.removed, row.begin or FIRST
 
 
 def drop_run(tx: Connection, run_id: UUID, flow: str, by: str) -> bool:

@@ -15,6 +15,7 @@ from orchestrator.engine.steps import retry_step
 from orchestrator.engine.sweeps import retention
 from orchestrator.errors import FlowDisabled, RunNotFound
 from orchestrator.ledger import reads
+from orchestrator.ledger import retention as ledger_retention
 from orchestrator.ledger.schema import metadata
 from orchestrator.ledger.ticks import Span
 from tests.support.factories import Lab, after, call, loop
@@ -42,6 +43,22 @@ def ended(lab: Lab, **fields: Any) -> Any:
     lab.drain(run_id)
     assert lab.status(run_id) is RunStatus.SUCCEEDED
     return run_id
+
+
+def test_runs_that_stay_are_passed_by_some_at_a_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are kept for their keys, or because they are open: a statement looks at a bounded number of them."""
+    monkeypatch.setattr(ledger_retention, "WINDOW", 3)
+    lab.flow({"a": call()})
+    kept = [lab.start() for _ in range(7)]
+    old = lab.start()
+    lab.do(old, "a")
+    lab.forward(MONTH * 2)
+    passed = retention.Passed()
+    found = []
+    while not found or not passed.all:
+        found.append(retention.runs(lab.ledger, MONTH, passed=passed))
+    assert found == [0, 0, 1, 0]
+    assert lab.rows("SELECT count(*) AS n FROM flow_runs")[0]["n"] == len(kept)
 
 
 def test_a_run_that_ended_long_ago_leaves_nothing(lab: Lab) -> None:

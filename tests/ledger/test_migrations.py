@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from psycopg.errors import CheckViolation
@@ -194,3 +195,33 @@ def test_the_clock_is_the_databases_own(db_url: str) -> None:
     assert second is not None
     assert second[0] > first[0]
     assert second[1] == first[1]
+
+
+BEFOREHAND = """
+CREATE INDEX CONCURRENTLY soon ON flow_steps (queue_deadline, run_id, step_key) WHERE queue_deadline IS NOT NULL;
+DROP INDEX IF EXISTS ix_flow_steps_queue_deadline;
+ALTER INDEX soon RENAME TO ix_flow_steps_queue_deadline;
+CREATE INDEX CONCURRENTLY ix_flow_step_claims_stop ON flow_step_claims (stop_at)
+ WHERE expires_at IS NOT NULL AND stop_at IS NOT NULL;
+CREATE INDEX CONCURRENTLY ix_flow_runs_key ON flow_runs (trigger_key)
+ WHERE trigger_key IS NOT NULL AND scheduled_for IS NULL
+"""
+
+
+def test_indexes_that_were_made_beforehand_are_kept(empty_db_url: str, db_url: str) -> None:
+    """Making one holds off writes for as long as it takes to read the table: concurrently it does not."""
+    engine, config = sqlalchemy.create_engine(normal_url(empty_db_url)), migrate._config()
+    with engine.begin() as old:
+        config.attributes["connection"] = old
+        command.upgrade(config, "0002")
+    engine.dispose()
+    names = "('ix_flow_steps_queue_deadline', 'ix_flow_step_claims_stop', 'ix_flow_runs_key')"
+    query = f"SELECT relname, oid FROM pg_class WHERE relname IN {names}"
+    with psycopg.connect(empty_db_url, autocommit=True) as connection:
+        for statement in BEFOREHAND.split(";"):
+            connection.execute(statement)
+        made = sorted(connection.execute(query).fetchall())
+        migrate.upgrade(empty_db_url)
+        assert sorted(connection.execute(query).fetchall()) == made
+    assert len(made) == 3
+    assert catalog(empty_db_url) == catalog(db_url)

@@ -90,7 +90,7 @@ VALUES: dict[str, Any] = {
 SPECIAL: dict[str, dict[str, Any]] = {
     "lost": {"after": timedelta(seconds=9)},
     "predecessors_ended": {"ended": [1], "asked": ['{"a": ["succeeded"]}']},
-    "drop_runs": {"rows": 5},
+    "drop_runs": {"rows": 5, "begin": SOME_ID},
     **{name: {"since": SOME_TIME} for name in ("taken_ticks", "add_backfill")},
     "mirrored_schedules": {"since": 1},
     **{name: {"late": timedelta(0)} for name in ("due_schedules", "left_to_newer")},

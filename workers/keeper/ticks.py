@@ -11,20 +11,21 @@ from typing import Final
 from orchestrator.core.facts import Swept
 from orchestrator.engine.schedules import tick
 from orchestrator.engine.schedules.fired import Fired
+from orchestrator.ledger.passing import passing
 from orchestrator.ledger.schedules import ScheduleId
 from orchestrator.observe.logs import log
 from orchestrator.schedules.message import Inbox
 from orchestrator.servers.diagnosis import one_line
 from orchestrator.workers.keeper.duty import Duty, Scope
-from orchestrator.workers.run.outage import passing
 from orchestrator.workers.state import WorkerState
 
 _WAIT_S: Final = 1.0
 _BACKLOG: Final = 10_000
 _EARLY_S: Final = 0.5
 _EARLY_TRIES: Final = 5
-_RESIGN_S: Final = 60.0
-"""What only a newer release can read asks for another leader so often: there may be none."""
+_NEWER_S: Final = (10.0, 60.0)
+"""What only a newer release can read is looked for so often; where it asks for another leader each time, and there is
+none of that release, more and more seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Ticks:
         self._hints: dict[ScheduleId, _Asked] = {}
         self._early: deque[tuple[float, ScheduleId, _Asked]] = deque(maxlen=_BACKLOG)
         """With the moment to ask again."""
-        self._resign_at = 0.0
+        self._newer_at = 0.0
+        self._newer_s = _NEWER_S[0]
         self._late = 0
         self._count = 0
 
@@ -78,14 +80,16 @@ class Ticks:
 
     def watch(self) -> Swept:
         """Fire what nobody announced: no beat runs, Redis is away, a message was lost."""
-        fired = tick.fire(self._state.runtime().ledger, by="watchdog", late=self._state.settings.tick_grace)
+        newer = monotonic() >= self._newer_at
+        ledger, late = self._state.runtime().ledger, self._state.settings.tick_grace
+        fired = tick.fire(ledger, by="watchdog", late=late, newer=newer)
         self._count += fired.decided
         if not fired.more:
             self._say()
-        resigns = fired.unreadable and monotonic() >= self._resign_at
-        if resigns:
-            self._resign_at = monotonic() + _RESIGN_S
-        return Swept(fired.decided, fired.dispatches, more=fired.more, unreadable=resigns)
+        if newer:
+            self._newer_s = min(2 * self._newer_s, _NEWER_S[1]) if fired.unreadable else _NEWER_S[0]
+            self._newer_at = monotonic() + self._newer_s
+        return Swept(fired.decided, fired.dispatches, more=fired.more, unreadable=fired.unreadable)
 
     def _say(self) -> None:
         if self._count and not self._late:

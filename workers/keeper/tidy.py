@@ -19,6 +19,7 @@ class Tidy:
         self._keys = 0
         self._runs = 0
         self._ticks = 0
+        self._passed = retention.Passed()
 
     def duty(self) -> Duty:
         """Once an hour."""
@@ -27,10 +28,10 @@ class Tidy:
     def sweep(self) -> Swept:
         ledger, ttl = self._state.runtime().ledger, self._state.settings.retention
         keys = retention.keys(ledger)
-        runs = 0 if ttl is None else retention.runs(ledger, ttl)
+        runs = 0 if ttl is None else retention.runs(ledger, ttl, passed=self._passed)
         ticks = 0 if ttl is None else retention.ticks(ledger, ttl)
         self._keys, self._runs, self._ticks = self._keys + keys, self._runs + runs, self._ticks + ticks
-        if keys or runs or ticks:
+        if keys or runs or ticks or not self._passed.all:
             return Swept(keys + runs + ticks, more=True)
         if self._keys or self._runs or self._ticks:
             log.info("ledger.tidied", extra={"keys": self._keys, "runs": self._runs, "ticks": self._ticks})

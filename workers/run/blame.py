@@ -4,9 +4,10 @@ database's errors have the same classes as ours."""
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.errors import LeaseLost
+from orchestrator.ledger.passing import IN_THE_WAY, passing
 from orchestrator.ledger.tx import is_broken, is_disconnect, sqlstate
 from orchestrator.workers.run.attempt import Attempt
-from orchestrator.workers.run.outage import IN_THE_WAY, GaveUp, passing
+from orchestrator.workers.run.outage import GaveUp
 
 
 class Blamed(Exception):

@@ -9,13 +9,14 @@ from orchestrator.core.facts import Claimant, Dispatch, UnknownVersion
 from orchestrator.core.happened import Refused
 from orchestrator.engine.steps import claim_step, release
 from orchestrator.errors import LeaseLost
+from orchestrator.ledger.passing import passing
 from orchestrator.observe.logs import STALE, SUPPRESSED, about, about_dispatch, log
 from orchestrator.observe.observer import notify
 from orchestrator.workers.run import pipeline
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.hand_over import Unfit
 from orchestrator.workers.run.held_lease import HeldLease
-from orchestrator.workers.run.outage import GaveUp, Outage, passing
+from orchestrator.workers.run.outage import GaveUp, Outage
 from orchestrator.workers.run.versions import pair
 from orchestrator.workers.state import WorkerState
 

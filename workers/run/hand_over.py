@@ -17,10 +17,11 @@ from orchestrator.core.happened import Refused
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.engine import workers
 from orchestrator.ledger import reads
+from orchestrator.ledger.passing import passing
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import SUPPRESSED, about_dispatch, log
 from orchestrator.observe.observer import notify
-from orchestrator.workers.run.outage import event_of, passing, reason
+from orchestrator.workers.run.outage import event_of, reason
 from orchestrator.workers.run.versions import pair
 
 _PAUSE_S: Final = 0.3

@@ -11,11 +11,12 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.core.facts import LeaseBeat, Renewal
 from orchestrator.engine.steps import renew
+from orchestrator.ledger.passing import passing
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import LEASE_EXPIRED, STALE, about, log
 from orchestrator.settings import Settings
 from orchestrator.workers.run.held_lease import HeldLease
-from orchestrator.workers.run.outage import passing, reason
+from orchestrator.workers.run.outage import reason
 
 _MARGIN: Final = 0.1
 """The share of a lease by which this process stops trusting it early."""

@@ -13,11 +13,12 @@ from orchestrator.core.facts import Failure, Finished, StepError, Success
 from orchestrator.engine.steps import fail_step, finish_step, release
 from orchestrator.engine.steps.kept import kept_traceback
 from orchestrator.errors import InputInvalid, LeaseLost, OutputInvalid
+from orchestrator.ledger.passing import passing
 from orchestrator.observe.logs import STALE, about, line, log
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.errors_text import named, said, step_error
 from orchestrator.workers.run.held_lease import StepTimedOut
-from orchestrator.workers.run.outage import GaveUp, passing, retry_through_outage
+from orchestrator.workers.run.outage import GaveUp, retry_through_outage
 
 _UNTOLD = StepError("NotRecorded", "the attempt failed, and its error could not be recorded; the worker's log has it")
 

@@ -11,13 +11,14 @@ from orchestrator.core.facts import Failure, StepError, Success
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import finish_step, release
 from orchestrator.errors import NotTransactional
+from orchestrator.ledger.passing import IN_THE_WAY
 from orchestrator.ledger.sweeps import session_name
 from orchestrator.ledger.tx import is_broken, sqlstate
 from orchestrator.observe.logs import STALE, about, log
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import TransactionLost
 from orchestrator.workers.run.errors_text import storable
-from orchestrator.workers.run.outage import IN_THE_WAY, reason, retry_through_outage
+from orchestrator.workers.run.outage import reason, retry_through_outage
 
 
 def begin(attempt: Attempt) -> None:

@@ -30,6 +30,7 @@ from orchestrator.engine.runs.cancel_run import cancel_in
 from orchestrator.engine.schedules.fired import Fired
 from orchestrator.errors import Conflict, ManifestUnreadable, OrchestratorError, RunNotFound
 from orchestrator.ledger import schedules, ticks
+from orchestrator.ledger.passing import passing
 from orchestrator.ledger.schedules import ScheduleId, ScheduleRow
 from orchestrator.ledger.ticks import NOTHING_OPEN, Decision, NewTick, OpenRuns
 from orchestrator.ledger.tx import Ledger, is_disconnect
@@ -43,6 +44,8 @@ dies with them leaves all of them to a watchdog."""
 CANCEL_GRACE: Final = timedelta(seconds=10)
 """Time that the handlers of a run have when `overlap: cancel` ends it."""
 POSTPONED: Final = timedelta(seconds=30)
+_HINTED: Final = "beat"
+"""Who decides what a beat announced."""
 _ZERO: Final = timedelta(0)
 
 DueSchedule = tuple[ScheduleRow, Due]
@@ -61,16 +64,16 @@ class AnnouncedResult:
     left: tuple[ScheduleId, ...]
 
 
-def fire(ledger: Ledger, *, by: str, late: timedelta = _ZERO, page: int = 100) -> Fired:
+def fire(ledger: Ledger, *, by: str, late: timedelta = _ZERO, page: int = 100, newer: bool = True) -> Fired:
     """Decide the ticks that are due (`due_at <= flow_now() - late`), at most of `page` schedules: publish, then call
     again while `more`.
 
     Any number of processes may call at once, as often as they like. A schedule whose tick cannot be decided does not
-    hold up the others.
+    hold up the others. `newer`: ask, too, whether something due is left to a newer release.
     """
     with ledger.auto() as tx:
         rows = schedules.due(tx, late, page)
-        unreadable = schedules.left_to_newer(tx, late)
+        unreadable = newer and schedules.left_to_newer(tx, late)
     random.shuffle(rows)  # keepers that read the same page meet less often
     done = _fire_rows(ledger, rows, by)
     return _all_of(done) + Fired(more=len(rows) == page and done.progress, unreadable=unreadable)
@@ -193,11 +196,9 @@ def _decide(ledger: Ledger, found: Sequence[DueSchedule], by: str) -> Fired | No
 
     try:
         fired = ledger.retry(work)
-    except DBAPIError:
-        raise
     except Exception as exc:
-        if len(found) > 1:
-            raise
+        if len(found) > 1 or is_disconnect(exc) or (passing(exc) and by == _HINTED):
+            raise  # whoever was told of it asks again soon
         if not (isinstance(exc, ManifestUnreadable) and _is_newer(ledger, found[0][0])):
             _postpone(ledger, found[0][0], exc)
         return None
@@ -218,7 +219,10 @@ def _is_newer(ledger: Ledger, row: ScheduleRow) -> bool:
 
 
 def _postpone(ledger: Ledger, row: ScheduleRow, exc: Exception) -> None:
-    log.error("tick.undecided", extra={"schedule": row.name}, exc_info=exc)
+    if isinstance(exc, DBAPIError):
+        log.warning("tick.failed", extra={"row": row.name, "error": _error(exc)["message"]})
+    else:
+        log.error("tick.undecided", extra={"schedule": row.name}, exc_info=exc)
     try:
         ledger.retry(lambda tx: ticks.postpone(tx, row, _error(exc), POSTPONED))
     except DBAPIError as failed:
@@ -315,6 +319,8 @@ def request(row: ScheduleRow, at: datetime, run_id: UUID, trigger: str = "cron")
 
 
 def _error(exc: Exception) -> dict[str, str]:
+    if isinstance(exc, DBAPIError):
+        return {"type": type(exc.orig).__name__, "message": str(exc.orig).partition("\n")[0][:1000]}  # without our SQL
     return {"type": type(exc).__name__, "message": getattr(exc, "message", None) or str(exc)[:1000]}
 
 

@@ -1,6 +1,8 @@
 """What the ledger forgets. Each call does one page; call again until it removes nothing."""
 
+from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from orchestrator.ledger import definitions, retention
 from orchestrator.ledger.tx import Ledger
@@ -17,12 +19,28 @@ def keys(ledger: Ledger, page: int = KEYS) -> int:
     return ledger.retry(lambda tx: retention.drop_keys(tx, page))
 
 
-def runs(ledger: Ledger, ttl: timedelta, page: int = RUNS, steps: int = STEPS) -> int:
+@dataclass(slots=True)
+class Passed:
+    """How far the runs were looked at; back at the `FIRST` one when all were."""
+
+    begin: UUID = retention.FIRST
+
+    @property
+    def all(self) -> bool:
+        return self.begin == retention.FIRST
+
+
+def runs(ledger: Ledger, ttl: timedelta, page: int = RUNS, steps: int = STEPS, passed: Passed | None = None) -> int:
     """Remove runs that ended `ttl` ago or earlier, with their steps, outputs and events; never one that is open.
 
-    A run whose idempotency key has not expired stays: the key promises its id.
+    A run whose idempotency key has not expired stays: the key promises its id. Of those there may be any number: some
+    are passed by in each call, so ask on until `all` are.
     """
-    return ledger.retry(lambda tx: retention.drop_runs(tx, ttl, page, steps))
+    passed = passed or Passed()
+    removed, begin = ledger.retry(lambda tx: retention.drop_runs(tx, ttl, passed.begin, page, steps))
+    if not removed:
+        passed.begin = begin
+    return removed
 
 
 def forgotten_flows(ledger: Ledger) -> int:

@@ -27,15 +27,21 @@ SELECT count(*) AS removed FROM gone;
 -- name: drop_runs
 -- Does:  removes a page of runs that ended long ago, with all that belongs to them. An id begins with the time of its start, so
 --        the oldest are found by key. A run whose idempotency key still answers stays until the key expires. The last run of the
---        page is the one that makes it reach `rows` steps: loops may have a hundred thousand.
--- In:    ttl, page (runs), rows (steps)
--- Out:   how many
+--        page is the one that makes it reach `rows` steps: loops may have a hundred thousand. Of runs that stay there may be any
+--        number: `window` of those behind `begin` are looked at.
+-- In:    ttl, begin, window, page (runs), rows (steps)
+-- Out:   how many, and `begin` for the runs behind these; null when there are none
 -- Locks: the runs FOR UPDATE; those that somebody holds are left for the next time
 -- Time:  flow_now()        Index: primary keys
-WITH old AS MATERIALIZED (
+WITH looked AS MATERIALIZED (
+  SELECT id FROM flow_runs
+   WHERE id > %(begin)s::uuid
+     AND id < (SELECT (lpad(to_hex((EXTRACT(epoch FROM flow_now() - %(ttl)s) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid)
+   ORDER BY id LIMIT %(window)s
+), old AS MATERIALIZED (
   SELECT r.id
     FROM flow_runs r
-   WHERE r.id < (SELECT (lpad(to_hex((EXTRACT(epoch FROM flow_now() - %(ttl)s) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid)
+   WHERE r.id = ANY (ARRAY(SELECT id FROM looked))
      AND r.ended_at < (SELECT flow_now() - %(ttl)s)
      AND NOT EXISTS (SELECT FROM flow_idempotency_keys k
                       WHERE k.flow = r.flow AND k.key = r.trigger_key AND k.run_id = r.id AND k.expires_at >= flow_now())
@@ -47,7 +53,7 @@ WITH old AS MATERIALIZED (
   SELECT ARRAY(SELECT id FROM (SELECT id, sum(steps) OVER (ORDER BY id) - steps AS before FROM counted) AS summed
                 WHERE before < %(rows)s) AS ids
 ), /*+ runs_dropped */
-SELECT count(*) AS removed FROM runs;
+SELECT count(*) AS removed, (SELECT id FROM looked ORDER BY id OFFSET %(window)s - 1 LIMIT 1) AS begin FROM runs;
 
 -- name: drop_run
 -- Does:  removes a run that ended, with all that belongs to it, its idempotency key too. Its flow keeps an event of that: who, which.

@@ -139,7 +139,7 @@ SELECT EXISTS (SELECT FROM flow_schedule_ticks WHERE outcome = 'queued')
     OR EXISTS (SELECT FROM flow_schedule_backfills WHERE ended_at IS NULL) AS any_waits;
 
 -- name: startable_ticks
--- Does:  a page of queued ticks whose run before has ended.
+-- Does:  a page of queued ticks whose run before has ended; in no order, so that a page of those that cannot start hides no other.
 -- In:    page, format
 -- Index: ix_flow_schedule_ticks_queued
 SELECT t.flow, t.trigger_key, t.scheduled_at
@@ -148,7 +148,7 @@ SELECT t.flow, t.trigger_key, t.scheduled_at
    AND (SELECT r.ended_at IS NULL FROM flow_runs r WHERE r.id = t.waits_for) IS NOT TRUE
    AND (SELECT d.enabled AND /*+ read_here */ FROM flow_definitions d WHERE d.name = t.flow)
    AND (SELECT s.active AND s.paused_at IS NULL FROM flow_schedule_states s WHERE s.flow = t.flow AND s.trigger_key = t.trigger_key)
- ORDER BY t.flow, t.trigger_key LIMIT %(page)s;
+ ORDER BY random() LIMIT %(page)s;
 
 -- name: start_queued
 -- Does:  a queued tick starts.
@@ -171,7 +171,7 @@ UPDATE flow_schedule_ticks SET waits_for = %(run_id)s
  WHERE flow = %(flow)s AND trigger_key = %(key)s AND scheduled_at = %(at)s AND outcome = 'queued';
 
 -- name: open_backfills
--- Does:  a page of backfills that have room for a run, or have ended.
+-- Does:  a page of backfills that have room for a run, or have ended; in no order.
 -- In:    page, format
 -- Index: ix_flow_schedule_backfills_open
 SELECT b.id, b.flow, b.trigger_key
@@ -183,7 +183,7 @@ SELECT b.id, b.flow, b.trigger_key
         OR EXISTS (SELECT FROM unnest(b.running) AS u(id)
                     WHERE (SELECT r.ended_at IS NULL FROM flow_runs r WHERE r.id = u.id) IS NOT TRUE))
    AND (SELECT d.enabled AND /*+ read_here */ FROM flow_definitions d WHERE d.name = b.flow)
- ORDER BY b.id LIMIT %(page)s;
+ ORDER BY random() LIMIT %(page)s;
 
 -- name: backfill
 -- Does:  an open backfill, and those of its runs that are open.

@@ -208,17 +208,48 @@ def test_the_guilty_stop_nobody(lab: Lab, ask: Callable[[Lab, list[str]], Fired]
     assert outcomes(lab, "unread") == [(1, "started")]
 
 
-def test_what_the_database_refuses_of_one_is_written_of_the_others(lab: Lab) -> None:
-    """Alone it is an error for the caller, who knows what may pass by."""
+@pytest.mark.parametrize("ask", [as_watchdog, as_beat])
+def test_what_the_database_refuses_of_one_is_written_of_the_others(
+    lab: Lab, ask: Callable[[Lab, list[str]], Fired], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is postponed, with the reason and without our SQL: it would be the first page of every sweep, for ever."""
     due(lab, ["bad", *keys(9)])
     lab.execute("ALTER TABLE flow_schedule_ticks ADD CONSTRAINT for_test CHECK (trigger_key <> 'bad')")
-    told = tell(lab, ["bad", *keys(9)])
-    assert (told.fired.decided, told.left) == (9, ())
-    with pytest.raises(DBAPIError, match="for_test"):
-        tell(lab, ["bad"])
+    assert ask(lab, ["bad", *keys(9)]).decided == 9
+    (bad,) = lab.rows("SELECT * FROM flow_schedule_states WHERE trigger_key = 'bad'")
+    assert bad["next_tick_at"] == FIRST
+    assert bad["due_at"] > FIRST + timedelta(seconds=25)
+    assert bad["error"]["type"] == "CheckViolation"
+    assert "for_test" in bad["error"]["message"]
+    assert "INSERT" not in bad["error"]["message"] + caplog.text
     assert fire(lab) == Fired()
     lab.execute("ALTER TABLE flow_schedule_ticks DROP CONSTRAINT for_test")
-    assert tell(lab, ["bad"]).fired.decided == 1
+    lab.forward(tick.POSTPONED)
+    assert fire(lab).decided == 1
+
+
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  IF NEW.trigger_key = 'slow' THEN RAISE EXCEPTION 'too slow' USING ERRCODE = '57014'; END IF; RETURN NEW;
+END$$;
+CREATE TRIGGER slow BEFORE INSERT ON flow_schedule_ticks FOR EACH ROW EXECUTE FUNCTION slow()
+"""
+
+
+def test_what_may_pass_is_asked_again_by_the_one_who_was_told_and_postponed_by_a_watchdog(lab: Lab) -> None:
+    """Something was in the way. What always takes too long holds up others no longer than that."""
+    due(lab, ["slow"])
+    lab.execute(SLOW)
+    try:
+        with pytest.raises(DBAPIError, match="too slow"):
+            tell(lab, ["slow"])
+        assert row(lab, "slow").due_at == FIRST
+        assert fire(lab) == Fired()
+        assert row(lab, "slow").due_at > FIRST + timedelta(seconds=25)
+    finally:
+        lab.execute("DROP FUNCTION slow CASCADE")
+    lab.forward(tick.POSTPONED)
+    assert fire(lab).decided == 1
 
 
 def test_each_hint_is_answered_for_itself(lab: Lab) -> None:
