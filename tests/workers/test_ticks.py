@@ -195,3 +195,23 @@ def test_what_a_newer_release_has_to_do_asks_for_another_leader_once_a_minute(ke
     assert [keeper.ticks.watch().unreadable for _ in range(3)] == [True, False, False]
     keeper.lab.execute("UPDATE flow_definition_versions SET format = 1")
     assert keeper.ticks.watch().changed == 1
+
+
+def test_what_is_left_to_a_newer_release_is_looked_for_now_and_then(keeper: Keeper) -> None:
+    """Whoever leads asks for another leader each time that it finds some, at first soon: there may be none of that
+    release, or it leads last."""
+    at(keeper.lab, NOON)
+    deploy(keeper.lab, k=MINUTELY)
+    at(keeper.lab, FIRST + timedelta(hours=1))
+    keeper.lab.execute("UPDATE flow_definition_versions SET format = 99")
+    pauses = []
+    for _ in range(5):
+        assert keeper.ticks.watch().unreadable
+        pauses.append(keeper.ticks._newer_s)
+        assert not keeper.ticks.watch().unreadable, "it rests"
+        keeper.ticks._newer_at = 0.0
+    assert pauses == [20, 40, 60, 60, 60]
+    keeper.lab.execute("UPDATE flow_definition_versions SET format = 1")
+    keeper.ticks.watch()
+    assert keeper.ticks._newer_s == 10
+    assert keeper.decided() > 0
