@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.client import Client, Wanted
-from orchestrator.client.run_handle import RunHandle, Timeout, is_old, seconds, seen
+from orchestrator.client.run_handle import RunHandle, Timeout, deadline, is_old, left_s, moment_s, seconds, seen
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
 from orchestrator.core.states import RunStatus, StepStatus
@@ -232,10 +232,15 @@ class AsyncRunHandle(Generic[R]):
     async def wait(self, timeout: Timeout = None) -> RunStatus:
         """As `RunHandle.wait`; holds no thread, so many may wait, and a wait can be cancelled."""
         limit_s = seconds(timeout)
-        if is_old(self.sync) and (status := await self.client.thread(seen, self.sync)) is not None:
-            return status
+        ends = deadline(limit_s)
+        if is_old(self.sync):
+            if (status := await self.client.thread(seen, self.sync)) is not None:
+                return status
+            await asyncio.sleep(moment_s(self.sync, ends))
+            if (status := await self.client.thread(seen, self.sync)) is not None:
+                return status
         try:
-            return await asyncio.wait_for(self.end(), limit_s)
+            return await asyncio.wait_for(self.end(), left_s(ends))
         except TimeoutError:
             return self.sync.final(await self.status(), limit_s)
 

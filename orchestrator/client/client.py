@@ -10,6 +10,7 @@ from orchestrator.authoring.step import Step
 from orchestrator.client.access import Access
 from orchestrator.client.run_handle import RunHandle, at_least_one, known, user, whoami
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
+from orchestrator.client.siblings import Siblings
 from orchestrator.core.facts import Started, StartRequest
 from orchestrator.core.states import RunStatus
 from orchestrator.core.values import dumps
@@ -156,7 +157,8 @@ class Client(Access):
             if connection is None:
                 sender.send([dispatch for one in started for dispatch in one.dispatches])
             known = flow if isinstance(flow, Flow) else None
-            handles += [RunHandle(self, one.run_id, known, started=one) for one in started]
+            siblings = Siblings([one.run_id for one in started]) if len(started) > 1 else None
+            handles += [RunHandle(self, one.run_id, known, started=one, siblings=siblings) for one in started]
         return handles
 
     def committed(self, *handles: RunHandle[Any]) -> None:

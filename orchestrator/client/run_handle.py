@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.access import Access
+from orchestrator.client.siblings import Siblings
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Explanation, Started
 from orchestrator.core.release import release
@@ -49,7 +50,13 @@ class RunHandle(Generic[R]):
     """One run. `created` is False when an idempotency key gave a run that had started before."""
 
     def __init__(
-        self, client: Access, run_id: UUID, flow: Flow[..., R] | None = None, *, started: Started | None = None
+        self,
+        client: Access,
+        run_id: UUID,
+        flow: Flow[..., R] | None = None,
+        *,
+        started: Started | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self.client = client
         self.id = run_id
@@ -57,6 +64,8 @@ class RunHandle(Generic[R]):
         self.dispatches = started.dispatches if started is not None else ()
         """Its first steps, for whoever sends them."""
         self.known_since = time.monotonic()
+        self.siblings = siblings
+        """The runs that were started in the same call, if there are any."""
         self._flow = flow
 
     def __repr__(self) -> str:
@@ -83,23 +92,20 @@ class RunHandle(Generic[R]):
             DurationInvalid: `timeout` is not a length of time.
         """
         limit_s = seconds(timeout)
-        ends = math.inf if limit_s is None else time.monotonic() + limit_s
-        if is_old(self) and (status := seen(self) or self._seen_soon(ends)) is not None:
-            return status
+        ends = deadline(limit_s)
+        if is_old(self):
+            if (status := seen(self)) is not None:
+                return status
+            time.sleep(moment_s(self, ends))
+            if (status := seen(self)) is not None:
+                return status
         end = self.end()
         try:
-            return end.result(None if limit_s is None else max(0.0, ends - time.monotonic()))
+            return end.result(left_s(ends))
         except TimeoutError:
             return self.final(self.status(), limit_s)
         finally:
             end.cancel()
-
-    def _seen_soon(self, ends: float) -> RunStatus | None:
-        """After a moment. Runs that were started together end one after the other: while this one is waited for, others
-        end, which are then looked at once and cost the watcher nothing."""
-        now = time.monotonic()
-        time.sleep(max(0.0, min((now - self.known_since) * _SHARE, _MOMENT_S, ends - now)))
-        return seen(self)
 
     def end(self) -> "Future[RunStatus]":
         """Its final status, once it has ended. Cancel it to wait no more."""
@@ -244,9 +250,28 @@ def is_old(handle: RunHandle[Any]) -> bool:
 def seen(handle: RunHandle[Any]) -> RunStatus | None:
     """As `final_status`; None, too, while the database is away."""
     try:
+        if handle.siblings is not None:
+            return handle.siblings.final_status(handle.client, handle.id)
         return handle.final_status()
     except Unavailable:  # it is waited for
         return None
+
+
+def moment_s(handle: RunHandle[Any], ends: float) -> float:
+    """After how long a second look is worth it. Runs that were started together end one after the other: while this one
+    is waited for, others end, which are then seen at once and cost the watcher nothing."""
+    now = time.monotonic()
+    return max(0.0, min((now - handle.known_since) * _SHARE, _MOMENT_S, ends - now))
+
+
+def deadline(limit_s: float | None) -> float:
+    """When a wait of this length is over, by the monotonic clock."""
+    return math.inf if limit_s is None else time.monotonic() + limit_s
+
+
+def left_s(ends: float) -> float | None:
+    """How long until then; None: for ever."""
+    return None if ends == math.inf else max(0.0, ends - time.monotonic())
 
 
 S = TypeVar("S", bound=StrEnum)

@@ -5,6 +5,7 @@ import json
 import queue
 import sys
 import threading
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.rule import Rule
@@ -44,13 +45,24 @@ class Lines:
         self._thread.join(timeout_s)
 
     def _write_all(self) -> None:
-        while (line := self._waiting.get()) is not None:
-            dropped, self._dropped = self._dropped, 0
-            note = f"dev | {dropped} lines were dropped, because stderr was not read\n" if dropped else ""
-            with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
-                sys.stderr.write(note + line)
-                if self._waiting.empty():
-                    sys.stderr.flush()
+        while None not in (lines := self._taken()):
+            self._write(lines)
+        self._write(lines)
+
+    def _taken(self) -> list[str | None]:
+        """What waits, once something does."""
+        lines = [self._waiting.get()]
+        with contextlib.suppress(queue.Empty):
+            while True:
+                lines.append(self._waiting.get_nowait())
+        return lines
+
+    def _write(self, lines: Sequence[str | None]) -> None:
+        dropped, self._dropped = self._dropped, 0
+        note = f"dev | {dropped} lines were dropped, because stderr was not read\n" if dropped else ""
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            sys.stderr.write(note + "".join(line for line in lines if line is not None))
+            sys.stderr.flush()
 
 
 def ready(state: DevState, flows: tuple[str, ...] | None, as_json: bool) -> None:

@@ -143,7 +143,7 @@ HOT = (
     "overrun",
     "held_by",
     "release",
-    "run_status",
+    "run_statuses",
     "runs_beginning",
     "runs_ending",
     "drop_keys",

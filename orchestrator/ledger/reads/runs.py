@@ -1,7 +1,7 @@
 """Runs: by id, by a part of it, how they stand, what they returned."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -135,7 +135,11 @@ def status(ledger: Ledger, run_id: UUID) -> RunStatus:
     Raises:
         RunNotFound: no such run.
     """
-    return _status(ledger, run_id, "shown_status")
+    with ledger.auto() as tx:
+        row = one(tx, "shown_status", run_id=run_id)
+    if row is None:
+        raise no_run(run_id)
+    return RunStatus(row.status)
 
 
 def final_status(ledger: Ledger, run_id: UUID) -> RunStatus | None:
@@ -144,7 +148,18 @@ def final_status(ledger: Ledger, run_id: UUID) -> RunStatus | None:
     Raises:
         RunNotFound: no such run.
     """
-    status = _status(ledger, run_id, "run_status")
+    return end_of(run_id, statuses(ledger, [run_id]))
+
+
+def end_of(run_id: UUID, found: Mapping[UUID, RunStatus]) -> RunStatus | None:
+    """How the run ended, or None, by what `statuses` found.
+
+    Raises:
+        RunNotFound: it did not find the run.
+    """
+    status = found.get(run_id)
+    if status is None:
+        raise no_run(run_id)
     return status if status in FINAL_RUN else None
 
 
@@ -152,14 +167,6 @@ def statuses(ledger: Ledger, run_ids: Sequence[UUID]) -> dict[UUID, RunStatus]:
     """Where these runs stand, as stored, in one statement; a run that does not exist is left out."""
     with ledger.auto() as tx:
         return {row.id: RunStatus(row.status) for row in hot(tx, "run_statuses", run_ids=list(run_ids))}
-
-
-def _status(ledger: Ledger, run_id: UUID, statement: str) -> RunStatus:
-    with ledger.auto() as tx:
-        row = one(tx, statement, run_id=run_id)
-    if row is None:
-        raise no_run(run_id)
-    return RunStatus(row.status)
 
 
 def plan_of(ledger: Ledger, run_id: UUID) -> Plan:

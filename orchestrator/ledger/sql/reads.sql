@@ -1,9 +1,5 @@
--- name: run_status
--- Does:  where a run stands, as stored: one look-up by key. `waiting` is stored as `running`.
-SELECT status FROM flow_runs WHERE id = %(run_id)s;
-
 -- name: run_statuses
--- Does:  the same for several runs; a run that there is not has no row.
+-- Does:  where runs stand, as stored: `waiting` is stored as `running`. A run that there is not has no row.
 -- In:    run_ids
 -- Index: primary key
 SELECT id, status FROM flow_runs WHERE id = ANY (%(run_ids)s);
