@@ -322,6 +322,7 @@ class Kind:
 
 INSTANT: Final = (0.0, 0.0)
 LINKS: Final = ("broker", "database")
+DEPLOY: Final = Kind("deploy", deploy, (0.5, 2.0), 3)
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("kill", kill, (0.0, 2.0), 4),
     Kind("kill-main", kill_main, (0.0, 2.0)),
@@ -329,7 +330,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("pause", pause, (4.5, 8.0), 4),
     Kind("pause-child", pause_child, (1.0, 8.0), 3),
     Kind("pause-main", pause_main, (1.0, 6.0), 1),
-    Kind("deploy", deploy, (0.5, 2.0), 3),
+    DEPLOY,
     Kind("deploy-kill", deploy_kill, (0.1, 2.0), 2),
     Kind("deploy-late", deploy_late, (6.0, 8.0), 1),
     Kind("deploy-asleep", deploy_asleep, (6.5, 8.0), 1),

@@ -114,7 +114,8 @@ class Field:
         self.client_wire = Wire(self.url)
         self.stack.callback(self.client_wire.close)
         self._rollout = random.Random(f"rollout {self.seed}")
-        self._shipped = 0
+        self.shipped = 0
+        """The number of the newest release that was started."""
 
     # ---- workers ----
 
@@ -160,8 +161,8 @@ class Field:
     def _release(self, post: Post) -> Release:
         """Of the next worker at this post."""
         if post.leads and post.worker is not None:
-            self._shipped = min(self._shipped + 1, len(self.releases) - 1)
-        return self.releases[self._shipped if post.leads else self._rollout.randint(0, self._shipped)]
+            self.shipped = min(self.shipped + 1, len(self.releases) - 1)
+        return self.releases[self.shipped if post.leads else self._rollout.randint(0, self.shipped)]
 
     def keep_up(self) -> None:
         """Start a worker, or a beat, wherever one has died."""

@@ -53,13 +53,22 @@ class Nemesis:
 
     def torment(self, until: float) -> None:
         """Cycles of faults and quiet windows until this moment of the monotonic clock; all is healed at the end."""
-        while monotonic() < until:
+        began = monotonic()
+        while (now := monotonic()) < until:
+            self._roll_out((now - began) / (until - began))
             for _ in range(self._rng.randint(*ROUNDS)):
                 self._rest(self._rng.uniform(*GAP_S))
                 if monotonic() < until:
                     self._round()
             self._heal_all()
             self._quiet()
+
+    def _roll_out(self, share: float) -> None:
+        """Each release comes in its share of the time, whether or not chance strikes the place that gets it."""
+        late = self._field.shipped < int(share * len(self._field.releases))
+        post = next((post for post in self._field.posts if post.leads), None)
+        if late and post is not None and post.worker is not None and post.worker.alive:
+            self._begin(faults.DEPLOY, post)
 
     def _rest(self, seconds: float) -> None:
         """Time passes; what is due heals."""
