@@ -105,3 +105,24 @@ def test_a_chain_of_six_thousand_steps_is_retried(lab: Lab) -> None:
     assert dispatch.step_key == "s0"
     assert lab.do(run_id, "s0").dispatches[0].step_key == "s1"
     client.close()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_children_are_cancelled_and_retried(unaudited_lab: Lab) -> None:
+    """With a client's limits. A retry gives each its place again; nothing is left of the first try."""
+    lab, wide = unaudited_lab, 100_000
+    client = Ledger.connect(lab.url, statement_timeout=timedelta(seconds=5), name="client")
+    run_id = lab.run({"each": loop("@triggerBody().items"), "b": after("each")}, {"items": [1] * wide})
+    lab.do(run_id, "each.0.do")
+    assert cancel_run.cancel(client, run_id, by="me", reason="r", grace=LEASE) is RunStatus.CANCELLED
+    counts = "SELECT status, count(*) AS n FROM flow_steps WHERE run_id = %s AND loop_key = 'each' GROUP BY status"
+    (succeeded, cancelled) = sorted(lab.rows(counts, run_id), key=lambda row: row["n"])
+    assert succeeded == {"status": "succeeded", "n": 1}
+    assert cancelled == {"status": "cancelled", "n": wide - 1}
+    assert len(retry_step.retry(client, run_id, None, by="me")) == 256
+    assert lab.status(run_id) is RunStatus.RUNNING
+    found = {row["status"]: row["n"] for row in lab.rows(counts, run_id)}
+    assert found == {"succeeded": 1, "ready": 256, "blocked": wide - 257}
+    assert lab.step(run_id, "each")["children_open"] == wide - 1
+    assert lab.do(run_id, "each.1.do").dispatches[0].step_key == "each.257.do"
+    client.close()
