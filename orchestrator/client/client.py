@@ -11,7 +11,7 @@ from orchestrator.client.access import Access
 from orchestrator.client.run_handle import RunHandle, at_least_one, known, user, whoami
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
-from orchestrator.core.facts import Started, StartRequest
+from orchestrator.core.facts import StartedRun, StartRequest
 from orchestrator.core.states import RunStatus
 from orchestrator.core.values import dumps
 from orchestrator.engine.flows import delete_flow, register
@@ -240,7 +240,7 @@ class Client(Access):
         """
         return ScheduleHandle(self, *self.call(find, flow_name(flow), key))
 
-    def _start_page(self, page: Sequence[StartRequest], connection: Borrowed | None) -> list[Started]:
+    def _start_page(self, page: Sequence[StartRequest], connection: Borrowed | None) -> list[StartedRun]:
         """Repeated after a lost connection only where keys make that harmless."""
         if connection is not None:
             return start_run.start_borrowed(self.ledger, connection, page)  # its errors are the caller's own

@@ -18,7 +18,7 @@ from orchestrator.authoring.flow import Flow
 from orchestrator.client.access import Access
 from orchestrator.client.siblings import Siblings
 from orchestrator.core.durations import parse_duration
-from orchestrator.core.facts import Explanation, Started
+from orchestrator.core.facts import Explanation, StartedRun
 from orchestrator.core.release import release
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
@@ -55,7 +55,7 @@ class RunHandle(Generic[R]):
         run_id: UUID,
         flow: Flow[..., R] | None = None,
         *,
-        started: Started | None = None,
+        started: StartedRun | None = None,
         siblings: Siblings | None = None,
     ) -> None:
         self.client = client

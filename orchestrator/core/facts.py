@@ -145,19 +145,21 @@ class StepOf:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a recorded outcome led to. `next` is claimed already; `run_status` is set when the run ended, `attempt` when
-    an attempt was recorded otherwise than asked; `skipped` are steps that can never run any more."""
+    """What a recorded outcome led to. `next` is claimed already; `run_status`, and `run_took` since it was accepted,
+    are set when the run ended, `attempt` when an attempt was recorded otherwise than asked; `skipped` are steps that
+    can never run any more."""
 
     next: Lease | None = None
     dispatches: tuple[Dispatch, ...] = ()
     run_status: RunStatus | None = None
+    run_took: timedelta | None = None
     attempt: str | None = None
     skipped: tuple[StepOf, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """`created` is False when the idempotency key had already started this run."""
+class StartedRun:
+    """What a request is answered with. `created` is False when the idempotency key had already started this run."""
 
     run_id: UUID
     created: bool

@@ -42,6 +42,14 @@ class RunOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """A run was made of a request; one whose key had started a run already makes none."""
+
+    told: ClassVar = "accepted"
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """An attempt was claimed by this process, after `queue_wait_s` in which its step was ready. It may still be given
     back before its handler is called; then no other fact about it follows."""
@@ -109,12 +117,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The run ended. `by`: the attempt with which it did; None when nothing of it was running any more."""
+    """The run ended, `took_s` after it was accepted. `by`: the attempt with which it did; None when nothing of it was
+    running any more."""
 
     told: ClassVar = "ended"
     run: Run
     status: RunStatus
+    took_s: float
     by: Step | None = None
 
 
-Fact = Started | Succeeded | Failed | Skipped | Dispatched | Refused | Ended
+Fact = Accepted | Started | Succeeded | Failed | Skipped | Dispatched | Refused | Ended

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.facts import Dispatch, StepError
+from orchestrator.core.facts import Dispatch, Finished, StepError
 from orchestrator.core.planner import Node, seconds
 from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus, run_sources, sources, target
 from orchestrator.errors import RunNotFound
@@ -285,10 +285,12 @@ _ENDS = {
 }
 
 
-def end_run(tx: Connection, run_id: UUID, status: RunStatus, error: JsonValue = None) -> None:
+def end_run(tx: Connection, run_id: UUID, status: RunStatus, error: JsonValue = None) -> Finished:
     """Move the run to a final state."""
-    run(tx, "end_run", run_id=run_id, status=status.value, error=_json(error), from_states=run_sources(_ENDS[status]))
+    from_states = run_sources(_ENDS[status])
+    row = one(tx, "end_run", run_id=run_id, status=status.value, error=_json(error), from_states=from_states)
     ends.note(tx, run_id)
+    return Finished(run_status=status, run_took=row.took if row is not None else None)
 
 
 def any_claimed(tx: Connection, run_id: UUID) -> bool:

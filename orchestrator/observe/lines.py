@@ -1,10 +1,14 @@
 """The observer that writes the log lines."""
 
 import logging
+from collections.abc import Mapping
+from typing import Any, Final
 
-from orchestrator.core.happened import Dispatched, Ended, Failed, Refused, Skipped, Started, Succeeded
+from orchestrator.core.happened import Accepted, Dispatched, Ended, Failed, Refused, Run, Skipped, Started, Succeeded
 from orchestrator.observe.logs import (
     DISPATCHED,
+    LEASE_EXPIRED,
+    RUN_ACCEPTED,
     RUN_ENDED,
     STALE,
     STEP_FAILED,
@@ -18,9 +22,16 @@ from orchestrator.observe.logs import (
     log,
 )
 
+_LOST: Final = frozenset({"crashed", "released"})
+"""How attempts end whose worker did not live to see it."""
+
 
 class LogLines:
     """One line per fact; no line is composed for a level that is off."""
+
+    def accepted(self, fact: Accepted) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            line(logging.DEBUG, "run.accepted", _about_run(fact.run, RUN_ACCEPTED, trigger=fact.run.trigger))
 
     def started(self, fact: Started) -> None:
         if log.isEnabledFor(logging.DEBUG):
@@ -32,10 +43,14 @@ class LogLines:
             line(logging.INFO, "step.succeeded", facts)
 
     def failed(self, fact: Failed) -> None:
-        if fact.took_s is None or fact.status == "crashed" or not log.isEnabledFor(logging.WARNING):
-            return  # whoever ended it, or runs it again, says so
         failure, error = fact.failure, fact.failure.error
         told = f"{error.type}: {error.message}"[:300]
+        if fact.status in _LOST:
+            if fact.took_s is None:  # else whoever runs it again says so
+                line(logging.WARNING, "step.lost", about(fact.step, LEASE_EXPIRED, status=fact.status, error=told))
+            return
+        if not log.isEnabledFor(logging.WARNING) or (fact.took_s is None and fact.status == "cancelled"):
+            return  # whoever cancelled it says so
         facts = about(fact.step, STEP_FAILED, error=told, retryable=failure.retryable)
         # A step that asks for another time knows why; everything else that fails is logged with its traceback.
         line(logging.WARNING, "step.failed", facts, None if failure.delay is not None else error.traceback)
@@ -58,6 +73,10 @@ class LogLines:
 
     def ended(self, fact: Ended) -> None:
         if log.isEnabledFor(logging.INFO):
-            facts = {"code": RUN_ENDED, "run_id": fact.run.run_id, "flow": fact.run.flow}
             by = {} if fact.by is None else {"step_key": fact.by.step_key, "attempt": fact.by.attempt}
-            line(logging.INFO, "run.ended", {**facts, **by, "status": fact.status.value})
+            how = {"status": fact.status.value, "ms": round(fact.took_s * 1000, 1)}
+            line(logging.INFO, "run.ended", _about_run(fact.run, RUN_ENDED, **by, **how))
+
+
+def _about_run(run: Run, code: int, **facts: object) -> Mapping[str, Any]:
+    return {"code": code, "run_id": run.run_id, "flow": run.flow, **facts}

@@ -11,6 +11,7 @@ from orchestrator.core.happened import Step
 
 log = logging.getLogger("orchestrator.worker")
 
+RUN_ACCEPTED: Final = 1000
 RUN_ENDED: Final = 1001
 STEP_STARTED: Final = 2000
 STEP_SUCCEEDED: Final = 2001

@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol
 
-from orchestrator.core.happened import Dispatched, Ended, Fact, Failed, Refused, Skipped, Started, Succeeded
+from orchestrator.core.happened import Accepted, Dispatched, Ended, Fact, Failed, Refused, Skipped, Started, Succeeded
 from orchestrator.observe.lines import LogLines
 
 log = logging.getLogger(__name__)
@@ -12,6 +12,10 @@ log = logging.getLogger(__name__)
 class Observer(Protocol):
     """Called in the thread in which it happened, so it has to be quick; several threads may call at once. An exception
     that it raises does no harm, and is logged once for each of its methods."""
+
+    def accepted(self, fact: Accepted) -> None:
+        """A run was started. Not those that were started in a transaction of the caller's: only the caller knows
+        whether that was committed."""
 
     def started(self, fact: Started) -> None:
         """An attempt was claimed."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.facts import Started, StartRequest
+from orchestrator.core.facts import StartedRun, StartRequest
 from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.engine.flows import switch
 from orchestrator.engine.runs import start_run
@@ -24,7 +24,7 @@ from orchestrator.ledger.tx import Ledger
 from tests.support.factories import Lab, after, call, keys, loop
 
 
-def start(lab: Lab, *requests: StartRequest) -> list[Started]:
+def start(lab: Lab, *requests: StartRequest) -> list[StartedRun]:
     return start_run.start(lab.ledger, requests)
 
 
@@ -295,7 +295,7 @@ def test_the_same_request_is_the_same_after_a_deploy_that_adds_a_default(lab: La
     asked = StartRequest("demo", '{"number": "17"}', key="order-17")
     (first,) = start(lab, asked)
     lab.flow({"a": call()}, input_schema=with_default("eu"))
-    assert start(lab, asked) == [Started(first.run_id, False, ())]
+    assert start(lab, asked) == [StartedRun(first.run_id, False, ())]
     pair = start(lab, asked, StartRequest("demo", '{"number": "18"}', key="order-18"))
     assert [one.created for one in pair] == [False, True]
     assert reads.runs.get(lab.ledger, pair[1].run_id).body == {"number": "18", "region": "eu"}
@@ -311,7 +311,7 @@ def test_a_default_that_changed_changes_no_request(lab: Lab) -> None:
     (first,) = start(lab, StartRequest("demo", '{"number": "17"}', key="k"))
     lab.flow({"a": call()}, input_schema=with_default("us"))
     for same in ('{"number": "17"}', '{"region": "eu", "number": "17"}'):
-        assert start(lab, StartRequest("demo", same, key="k")) == [Started(first.run_id, False, ())]
+        assert start(lab, StartRequest("demo", same, key="k")) == [StartedRun(first.run_id, False, ())]
     with pytest.raises(IdempotencyConflict):
         start(lab, StartRequest("demo", '{"number": "17", "region": "us"}', key="k"))
 

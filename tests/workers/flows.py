@@ -196,6 +196,17 @@ def suicide(ctx: Context, times: int) -> int:
     return ctx.attempt
 
 
+@step
+def count(times: int) -> int:
+    return times
+
+
+@flow(name="later_suicide")
+def later_suicide(times: int) -> int:
+    """The step that dies is not the one of the message, which led to it."""
+    return suicide(count(times))
+
+
 @flow(name="suicide")
 def suicide_flow(times: int) -> int:
     return suicide(times)

@@ -59,3 +59,8 @@ def looping(items: list[int]) -> Any:
 @flow(name="observed_tx")
 def transactional(n: int) -> int:
     return noted(plus(n))
+
+
+@flow(name="observed_late", deadline="1h")
+def late(n: int) -> int:
+    return plus(n)

@@ -38,6 +38,22 @@ def test_a_dead_pool_child_is_noticed_at_once(bench: Bench, worker: Start) -> No
     assert [one.status for one in bench.attempts(run_id, "suicide")] == ["crashed", "crashed", "succeeded"]
 
 
+def test_the_log_names_the_step_that_was_lost_with_its_process(bench: Bench, worker: Start) -> None:
+    """Which need not be the step of the message that the process had taken."""
+    process = worker(pool="prefork", concurrency=1)
+    run_id = bench.start("later_suicide", times=1)
+    assert bench.ended(run_id) is RunStatus.SUCCEEDED
+
+    def lines(event: str) -> list[str]:
+        return [line for line in process.log().splitlines() if f" {event} " in line]
+
+    eventually(lambda: lines("child.lost"))
+    (lost,) = eventually(lambda: lines("step.lost"))
+    for fact in (f"run_id={run_id}", "flow=later_suicide", "step_key=suicide", "attempt=1", "status=crashed"):
+        assert f" {fact} " in lost
+    assert "count" not in lines("child.lost")[0]
+
+
 def test_a_poison_step_ends_after_a_bounded_number_of_crashes(bench: Bench, worker: Start) -> None:
     settings = bench.settings.model_copy(update={"crash_limit": 1})
     worker(pool="prefork", concurrency=1, settings=settings)

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator.core.facts import Claimant, Dispatch, StartRequest
-from orchestrator.core.happened import Dispatched, Ended, Fact, Failed, Refused, Skipped, Started, Succeeded
+from orchestrator.core.happened import Accepted, Dispatched, Ended, Fact, Failed, Refused, Skipped, Started, Succeeded
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.engine.flows import register, switch
 from orchestrator.engine.runs import cancel_run, start_run
@@ -37,7 +37,7 @@ class Notes:
         self.facts: list[Fact] = []
 
     def __getattr__(self, name: str) -> Any:
-        if name not in {"started", "succeeded", "failed", "skipped", "dispatched", "refused", "ended"}:
+        if name not in {"accepted", "started", "succeeded", "failed", "skipped", "dispatched", "refused", "ended"}:
             raise AttributeError(name)
         return self.facts.append
 
@@ -87,7 +87,8 @@ def rows(bench: Bench, statement: str, run_id: UUID) -> list[tuple[Any, ...]]:
 
 def agree(bench: Bench, notes: Notes, run_id: UUID) -> None:
     """The facts of this run are those of the ledger, in an order in which they can have happened."""
-    mine = [fact for fact in notes.facts if not isinstance(fact, Refused | Dispatched)]
+    (accepted,) = notes.of(Accepted)
+    mine = [fact for fact in notes.facts if not isinstance(fact, Accepted | Refused | Dispatched)]
     attempts = rows(bench, "SELECT step_key, attempt, status FROM flow_step_attempts WHERE run_id = %s", run_id)
     ended = [(one.step.step_key, one.step.attempt, "succeeded") for one in notes.of(Succeeded)]
     ended += [(one.step.step_key, one.step.attempt, one.status) for one in notes.of(Failed)]
@@ -99,10 +100,13 @@ def agree(bench: Bench, notes: Notes, run_id: UUID) -> None:
     assert sorted(one.step.step_key for one in notes.of(Skipped)) == sorted(key for (key,) in skipped)
     sent = rows(bench, "SELECT step_key, dispatch_no FROM flow_step_dispatches WHERE run_id = %s", run_id)
     assert Counter((one.dispatch.step_key, one.dispatch.number) for one in notes.of(Dispatched)) == Counter(sent)
-    ((flow, status, trigger),) = rows(bench, "SELECT flow, status, trigger_type FROM flow_runs WHERE id = %s", run_id)
+    told = "SELECT flow, status, trigger_type, EXTRACT(EPOCH FROM ended_at - created_at) FROM flow_runs WHERE id = %s"
+    ((flow, status, trigger, took),) = rows(bench, told, run_id)
+    assert (accepted.run.run_id, accepted.run.flow, accepted.run.trigger) == (run_id, flow, trigger)
     (end,) = notes.of(Ended)
     assert mine[-1] is end
     assert (end.run.run_id, end.run.flow, end.status, end.run.trigger) == (run_id, flow, status, trigger)
+    assert end.took_s == pytest.approx(float(took))
     for fact in mine[:-1]:
         step = fact.step  # type: ignore[union-attr]
         assert (step.run_id, step.flow, step.trigger, step.queue) == (run_id, flow, trigger, "default")
@@ -175,6 +179,58 @@ def test_what_others_end_is_told(bench: Bench, state: WorkerState, notes: Notes)
     assert end.status == "failed"
 
 
+def test_a_lost_lease_is_told_with_its_attempt_and_how_it_ended(
+    bench: Bench, state: WorkerState, notes: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the keeper that finds it: crashed, or released when its worker was told to stop; then the run's end."""
+    lost = start(bench, state, "observed_chain", n=1)
+    (first,) = notes.of(Dispatched)
+    with bench.ledger.auto() as tx:
+        tx.exec_driver_sql(
+            "INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release,"
+            " stopping_at) VALUES ('leaving/1/x', 'h', 1, 'threads', 1, 1, '{default}', '{}', 'r', flow_now())"
+        )
+    with caplog.at_level(logging.WARNING):
+        for number, worker in enumerate(("leaving/1/x", "gone/1/x", "gone/1/y"), start=1):
+            claimant = Claimant(f"{worker}/t1", timedelta(seconds=60))
+            assert claim_step.claim(bench.ledger, lost, first.dispatch.step_key, number, claimant)
+            with bench.ledger.auto() as tx:
+                tx.exec_driver_sql("UPDATE flow_step_claims SET expires_at = flow_now() - interval '1 s'")
+            sweep.expired(bench.ledger, crash_limit=1)
+    told = [(one.step.step_key, one.step.attempt, one.status) for one in notes.of(Failed)]
+    ledger = rows(
+        bench, "SELECT step_key, attempt, status FROM flow_step_attempts WHERE run_id = %s ORDER BY attempt", lost
+    )
+    assert told == ledger
+    assert [status for _, _, status in told] == ["released", "crashed", "crashed"]
+    (end,) = notes.of(Ended)
+    assert (end.run.run_id, end.status) == (lost, "failed")
+    lines = [record for record in caplog.records if record.message == "step.lost"]
+    assert [(record.run_id, record.step_key, record.attempt) for record in lines] == [  # type: ignore[attr-defined]
+        (lost, key, attempt) for key, attempt, _ in ledger
+    ]
+
+
+def test_a_run_that_its_deadline_ends_is_told(bench: Bench, state: WorkerState, notes: Notes) -> None:
+    run_id = start(bench, state, "observed_late", n=1)
+    with bench.ledger.auto() as tx:
+        tx.exec_driver_sql("UPDATE flow_run_controls SET deadline = flow_now() - interval '1 s'")
+    sweep.deadlines(bench.ledger, timedelta(seconds=1))
+    (end,) = notes.of(Ended)
+    assert (end.run.run_id, end.run.flow, end.status, end.by) == (run_id, "observed_late", "timed_out", None)
+    assert end.took_s >= 0
+
+
+def test_each_run_of_many_is_told_and_one_whose_key_was_known_is_not(
+    bench: Bench, state: WorkerState, notes: Notes
+) -> None:
+    requests = [StartRequest("observed_chain", '{"n": 1}', key=key) for key in ("a", "b", "a")]
+    first, second, again = start_run.start(bench.ledger, requests)
+    assert again.run_id == first.run_id
+    start_run.start(bench.ledger, requests[:1])
+    assert [one.run.run_id for one in notes.of(Accepted)] == [first.run_id, second.run_id]
+
+
 def test_refusals_are_told(bench: Bench, state: WorkerState, notes: Notes) -> None:
     """A start of a disabled flow, and a message that finds nothing to claim."""
     run_id = start(bench, state, "observed_chain", n=1)
@@ -210,4 +266,4 @@ def test_an_observer_that_raises_harms_nothing(
     finally:
         observer.unlisten(broken)
     said = Counter(record.observer for record in caplog.records if record.message == "observer.failed")  # type: ignore[attr-defined]
-    assert said == {f"Broken.{name}": 1 for name in ("started", "succeeded", "dispatched", "ended")}
+    assert said == {f"Broken.{name}": 1 for name in ("accepted", "started", "succeeded", "dispatched", "ended")}

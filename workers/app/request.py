@@ -32,7 +32,8 @@ class StepRequest(Request):  # type: ignore[misc]
             return
         task_ready(self)
         self.acknowledge()  # the ledger runs it again, with a bound
-        log.error("child.lost", extra={"child": self.worker_pid, "task": self.name, "label": self.argsrepr})
+        # Not the step of the message: the child may have gone on in its chain. `step.lost` says what it had.
+        log.error("child.lost", extra={"child": self.worker_pid})
         keeper = self._state().keeper
         if keeper is not None:
             keeper.child_lost(self.worker_pid)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.happened import Ended, RunOf
 from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.engine.steps.notifying import end_of
 from orchestrator.errors import Conflict
 from orchestrator.ledger import controls, graph
 from orchestrator.ledger.controls import Halt
@@ -53,17 +54,18 @@ def cancel_in(
             run_id=str(run_id),
             status=run.status.value,
         )
-    status = stop(tx, run, Halt(RunStatus.CANCELLED, by, reason, grace))
-    if ended is not None and status in FINAL_RUN:
-        ended.append(Ended(RunOf(run.id, run.flow, run.trigger), status))
-    return status
+    fact = stop(tx, run, Halt(RunStatus.CANCELLED, by, reason, grace))
+    if fact is None:
+        return run.status
+    if ended is not None:
+        ended.append(fact)
+    return fact.status
 
 
-def stop(tx: Connection, run: LockedRun, halt: Halt) -> RunStatus:
-    """Halt the run; it ends now if no handler is running."""
+def stop(tx: Connection, run: LockedRun, halt: Halt) -> Ended | None:
+    """Halt the run; it ends now if no handler is running: to be reported after the commit."""
     graph.take_time(tx)
     controls.halt(tx, run.id, halt)
     if graph.any_claimed(tx, run.id):
-        return run.status
-    graph.end_run(tx, run.id, halt.status)
-    return halt.status
+        return None
+    return end_of(RunOf(run.id, run.flow, run.trigger), graph.end_run(tx, run.id, halt.status))

@@ -11,14 +11,14 @@ from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
 
 from orchestrator.core import values
-from orchestrator.core.facts import Dispatch, Finished, Started, StartRequest
+from orchestrator.core.facts import Dispatch, Finished, StartedRun, StartRequest
 from orchestrator.core.happened import Refused, RunOf
 from orchestrator.core.inputs import Inputs, canonical
 from orchestrator.core.planner import Plan
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.engine.steps.notifying import notify_followed
+from orchestrator.engine.steps.notifying import notify_started
 from orchestrator.errors import (
     Conflict,
     FlowDisabled,
@@ -39,7 +39,7 @@ TRIES = 3
 KEY_LENGTH = 255
 
 
-def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[Started]:
+def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[StartedRun]:
     """Start one run per request, all or none; for one flow in one statement, which is a commit of its own.
 
     A request whose idempotency key was used with the same body gives the first run (`created` False). A body counts as
@@ -66,24 +66,25 @@ def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[Started]:
         raise
     fp("start.committed")
     for request, one in zip(requests, started, strict=True):
-        if one.opened is not None:
-            notify_followed(RunOf(one.run_id, request.flow, request.trigger), one.opened)
+        notify_started(RunOf(one.run_id, request.flow, request.trigger), one)
     return started
 
 
-def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -> list[Started]:
+def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -> list[StartedRun]:
     """Like `start`, as part of the caller's transaction: what else it writes is committed with the runs, or not at all.
 
     The caller sees to it that the definitions of the flows do not change meanwhile, and publishes after the commit.
     What is refused before the first statement leaves the transaction usable: InputInvalid, FlowDisabled, FlowNotFound.
+    Observers are for the caller to notify, after the commit.
 
     Raises: as `start`.
     """
     return _start_all(ledger, tx, _batches(requests))
 
 
-def start_borrowed(ledger: Ledger, connection: Borrowed, requests: Sequence[StartRequest]) -> list[Started]:
-    """Like `start_in`, in a transaction of code that knows nothing of us: whatever is refused leaves it usable.
+def start_borrowed(ledger: Ledger, connection: Borrowed, requests: Sequence[StartRequest]) -> list[StartedRun]:
+    """Like `start_in`, in a transaction of code that knows nothing of us: whatever is refused leaves it usable. No
+    observer hears of it, nor of the end of a run without steps.
 
     Raises: as `start`, and UsageError: the connection does not fit.
     """
@@ -123,14 +124,14 @@ def _batches(requests: Sequence[StartRequest]) -> list[_Batch]:
     return [found[target] for target in sorted(found)]
 
 
-def _start_all(ledger: Ledger, tx: Connection, batches: Sequence[_Batch]) -> list[Started]:
+def _start_all(ledger: Ledger, tx: Connection, batches: Sequence[_Batch]) -> list[StartedRun]:
     """The answers in the order of the requests."""
     answers = [(batch.places, _start_within(ledger, tx, batch)) for batch in batches]
     by_place = {place: one for places, started in answers for place, one in zip(places, started, strict=True)}
     return [by_place[place] for place in sorted(by_place)]
 
 
-def _start_alone(ledger: Ledger, batch: _Batch) -> list[Started]:
+def _start_alone(ledger: Ledger, batch: _Batch) -> list[StartedRun]:
     """Optimistic: whether a taken key belongs to the same request is only asked when the statement refuses it."""
     digests: dict[str, str] = {}
     for plan in _plans(ledger, batch):
@@ -148,12 +149,12 @@ def _start_alone(ledger: Ledger, batch: _Batch) -> list[Started]:
     raise _moving(batch)
 
 
-def _commit(ledger: Ledger, plan: Plan, batch: _Batch, new: Sequence[NewRun]) -> list[Started] | None:
+def _commit(ledger: Ledger, plan: Plan, batch: _Batch, new: Sequence[NewRun]) -> list[StartedRun] | None:
     commit = ledger.retry if plan.goes_on_at_start else ledger.once
     return commit(lambda tx: _insert(ledger, tx, plan, batch, new))
 
 
-def _start_within(ledger: Ledger, tx: Connection, batch: _Batch) -> list[Started]:
+def _start_within(ledger: Ledger, tx: Connection, batch: _Batch) -> list[StartedRun]:
     """Pessimistic: a key that the statement refuses would end the caller's transaction, so it is asked before."""
     for plan in _plans(ledger, batch):
         new = _new_runs(plan, batch, {})
@@ -185,7 +186,9 @@ def _moving(batch: _Batch) -> Conflict:
 # ---- one batch -------------------------------------------------------------------------------------------------
 
 
-def _insert(ledger: Ledger, tx: Connection, plan: Plan, batch: _Batch, new: Sequence[NewRun]) -> list[Started] | None:
+def _insert(
+    ledger: Ledger, tx: Connection, plan: Plan, batch: _Batch, new: Sequence[NewRun]
+) -> list[StartedRun] | None:
     """None: the flow is not at this version any more, or disabled; nothing was written."""
     unique = _one_per_key(batch, new)
     run_ids = starts.start(tx, plan, list(unique.values()), pinned=bool(batch.version))
@@ -198,13 +201,13 @@ def _insert(ledger: Ledger, tx: Connection, plan: Plan, batch: _Batch, new: Sequ
     return [
         _started(plan, one.id, opened.get(one.id))
         if one.id in created
-        else Started(run_ids[unique[one.request.key or one.id].id], False, ())
+        else StartedRun(run_ids[unique[one.request.key or one.id].id], False, ())
         for one in new
     ]
 
 
-def _started(plan: Plan, run_id: UUID, opened: Finished | None) -> Started:
-    return Started(run_id, True, _first_steps(plan, run_id) + (opened.dispatches if opened else ()), opened)
+def _started(plan: Plan, run_id: UUID, opened: Finished | None) -> StartedRun:
+    return StartedRun(run_id, True, _first_steps(plan, run_id) + (opened.dispatches if opened else ()), opened)
 
 
 def _first_steps(plan: Plan, run_id: UUID) -> tuple[Dispatch, ...]:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from orchestrator.core.facts import Dispatch
-from orchestrator.core.happened import Ended
+from orchestrator.core.facts import Dispatch, StartedRun
+from orchestrator.core.happened import Ended, Run
 from orchestrator.ledger.schedules import ScheduleId
 
 
@@ -21,7 +21,8 @@ class Fired:
     unfinished: tuple[ScheduleId, ...] = ()
     unreadable: bool = False
     ended: tuple[Ended, ...] = ()
-    """Runs that were cancelled for them, and had nothing running: to be reported after the commit."""
+    """Runs that were cancelled for them, and had nothing running: to be reported after the commit, and so are:"""
+    runs: tuple[tuple[Run, StartedRun], ...] = ()
 
     def __add__(self, other: "Fired") -> "Fired":
         return Fired(
@@ -33,4 +34,5 @@ class Fired:
             self.unfinished + other.unfinished,
             self.unreadable or other.unreadable,
             self.ended + other.ended,
+            self.runs + other.runs,
         )

@@ -10,12 +10,14 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from orchestrator.core import ticks as rules
-from orchestrator.core.facts import Dispatch, Started
+from orchestrator.core.facts import Dispatch, StartedRun
+from orchestrator.core.happened import RunOf
 from orchestrator.core.triggers import overridden
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs import start_run
 from orchestrator.engine.schedules import tick
 from orchestrator.engine.schedules.changes import going_on, settle, stopped
+from orchestrator.engine.steps.notifying import notify_started
 from orchestrator.errors import Conflict, FlowDisabled, ScheduleInvalid, ScheduleNotFound
 from orchestrator.ledger import schedules, ticks
 from orchestrator.ledger.schedules import ScheduleRow
@@ -81,7 +83,7 @@ def resume(ledger: Ledger, flow: str, key: str, *, by: str) -> None:
     ledger.retry(work)
 
 
-def trigger(ledger: Ledger, flow: str, key: str, *, by: str) -> Started:
+def trigger(ledger: Ledger, flow: str, key: str, *, by: str) -> StartedRun:
     """Start a run with the schedule's input now, whatever its rule, pause and overlap say; publish its dispatches.
 
     Raises:
@@ -91,18 +93,20 @@ def trigger(ledger: Ledger, flow: str, key: str, *, by: str) -> Started:
         InputInvalid: its input does not fit the flow.
     """
 
-    def work(tx: Connection) -> Started:
+    def work(tx: Connection) -> tuple[RunOf, StartedRun]:
         row = _of_current(_held(tx, flow, key))
         run_id, at = uuid7(), row.now
         while at.microsecond == 0 or not ticks.add_manual(tx, flow, key, at, run_id):  # ticks have the whole seconds
             at += _MICROSECOND
-        (started,) = start_run.start_in(ledger, tx, [tick.request(row, at, run_id)])
+        request = tick.request(row, at, run_id)
+        (started,) = start_run.start_in(ledger, tx, [request])
         ticks.event(tx, flow, key, "triggered", actor=by, run_id=str(run_id))
         fp("tick.decided")
-        return started
+        return RunOf(run_id, flow, request.trigger), started
 
-    started = ledger.retry(work)
+    run, started = ledger.retry(work)
     fp("tick.committed")
+    notify_started(run, started)
     return started
 
 

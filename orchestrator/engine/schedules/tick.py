@@ -28,6 +28,7 @@ from orchestrator.engine.faults import fp
 from orchestrator.engine.runs import start_run
 from orchestrator.engine.runs.cancel_run import cancel_in
 from orchestrator.engine.schedules.fired import Fired
+from orchestrator.engine.steps.notifying import notify_started
 from orchestrator.errors import Conflict, ManifestUnreadable, OrchestratorError, RunNotFound
 from orchestrator.ledger import schedules, ticks
 from orchestrator.ledger.passing import passing
@@ -207,8 +208,11 @@ def _decide(ledger: Ledger, found: Sequence[DueSchedule], by: str) -> Fired | No
 
 def _committed(fired: Fired | None) -> Fired | None:
     fp("tick.committed")
-    for fact in fired.ended if fired is not None else ():
-        notify(fact)
+    if fired is not None:
+        for fact in fired.ended:
+            notify(fact)
+        for run, started in fired.runs:
+            notify_started(run, started)
     return fired
 
 
@@ -304,10 +308,8 @@ def _start(ledger: Ledger, tx: Connection, starts: Sequence[_Start], by: str, tr
     return Fired(
         started=tuple(one.run_id for one in started),
         dispatches=tuple(dispatch for one in started for dispatch in one.dispatches),
-        ended=tuple(
-            Ended(RunOf(one.run_id, row.flow, trigger), one.opened.run_status)
-            for one, (row, _, _) in zip(started, starts, strict=True)
-            if one.opened is not None and one.opened.run_status is not None
+        runs=tuple(
+            (RunOf(one.run_id, row.flow, trigger), one) for one, (row, _, _) in zip(started, starts, strict=True)
         ),
     )
 

@@ -105,8 +105,7 @@ def begin(held: HeldRun) -> Finished:
     """Open the loops that wait for nothing; the start statement dispatched the plain steps. A run without steps
     ends."""
     if not held.plan.nodes:
-        graph.end_run(held.tx, held.id, RunStatus.SUCCEEDED)
-        return Finished(run_status=RunStatus.SUCCEEDED)
+        return graph.end_run(held.tx, held.id, RunStatus.SUCCEEDED)
     return open_loops(held, [node for node in held.plan.roots() if node.is_loop])
 
 
@@ -250,8 +249,7 @@ def _settle(wave: _Wave) -> Finished:
     if sinks_open:
         return Finished(dispatches=dispatches)
     status = RunStatus.FAILED if failures else RunStatus.SUCCEEDED
-    graph.end_run(tx, run_id, status)
-    return Finished(dispatches=dispatches, run_status=status)
+    return replace(graph.end_run(tx, run_id, status), dispatches=dispatches)
 
 
 def _halted(held: HeldRun) -> Finished:
@@ -259,6 +257,5 @@ def _halted(held: HeldRun) -> Finished:
     run = held.run
     assert run.halt is not None
     if run.status not in FINAL_RUN and not graph.any_claimed(held.tx, run.id):
-        graph.end_run(held.tx, run.id, run.halt)
-        return Finished(run_status=run.halt)
+        return graph.end_run(held.tx, run.id, run.halt)
     return Finished()

@@ -1,7 +1,7 @@
 """Record a success, advance the run, and hand the finishing worker its next step."""
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -86,7 +86,7 @@ def _fast(tx: Connection, completion: Completion, node: Node, target: Node | Non
     lease, done = completion.lease, completion.success
     if target is None:
         row = finishes.sink(tx, lease, done)
-        return row and Finished(run_status=RunStatus(row.run_status) if row.run_status else None)
+        return row and _ended(row)
     if not completion.stays(target):
         done = replace(done, chain=None)
     row = (finishes.mid if node.path is Path.MID else finishes.child)(tx, lease, node, done)
@@ -128,5 +128,11 @@ def settled(ledger: Ledger, lease: Lease) -> Finished | None:
         keys = finishes.chained(tx, lease)
         dispatches = finishes.undelivered(tx, lease)
     following = claim_step.owned(ledger, lease.run_id, keys[0], lease.owner) if keys else None
-    status = RunStatus(row.run_status)
-    return Finished(next=following, dispatches=dispatches, run_status=status if status in FINAL_RUN else None)
+    return replace(_ended(row), next=following, dispatches=dispatches)
+
+
+def _ended(row: Any) -> Finished:
+    """With the run, if it did."""
+    if row.run_status not in FINAL_RUN:
+        return Finished()
+    return Finished(run_status=RunStatus(row.run_status), run_took=row.run_took)

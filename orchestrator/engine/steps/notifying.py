@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from orchestrator.core.facts import Dispatch, Failure, Finished, StepOf
-from orchestrator.core.happened import Ended, Failed, Run, Skipped, Step
+from orchestrator.core.facts import Dispatch, Failure, Finished, StartedRun, StepOf
+from orchestrator.core.happened import Accepted, Ended, Failed, Run, Skipped, Step
 from orchestrator.observe.observer import notify
 
 
@@ -27,8 +27,24 @@ def notify_followed(run: Run, finished: Finished, by: Step | None = None) -> Non
     """The steps that were skipped, and the end of the run."""
     for step in finished.skipped:
         notify(Skipped(step))
-    if finished.run_status is not None:
-        notify(Ended(run, finished.run_status, by))
+    ended = end_of(run, finished, by)
+    if ended is not None:
+        notify(ended)
+
+
+def end_of(run: Run, finished: Finished, by: Step | None = None) -> Ended | None:
+    """The fact that the run ended, if it did."""
+    if finished.run_status is None or finished.run_took is None:
+        return None
+    return Ended(run, finished.run_status, finished.run_took.total_seconds(), by)
+
+
+def notify_started(run: Run, started: StartedRun) -> None:
+    """That the request for it was accepted, if it was not known already, and what followed at once."""
+    if started.created:
+        notify(Accepted(run))
+    if started.opened is not None:
+        notify_followed(run, started.opened)
 
 
 def step_of(dispatch: Dispatch, attempt: int | None = None) -> StepOf:

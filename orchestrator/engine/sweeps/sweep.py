@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row
 
 from orchestrator.core.durations import format_duration
 from orchestrator.core.facts import Dispatch, Failure, Overrun, StepError, Swept
-from orchestrator.core.happened import Ended, Failed, RunOf
+from orchestrator.core.happened import Ended, Failed
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs.cancel_run import stop
@@ -20,12 +20,12 @@ from orchestrator.engine.steps.release import end_lost
 from orchestrator.engine.sweeps.walk import PAGE, Walk
 from orchestrator.ledger import graph, sweeps
 from orchestrator.ledger.controls import Halt
-from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.sweeps import LossLimits
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.observer import notify
 
 _EXPIRED: Final = Failure(StepError("LeaseExpired", "its lease ran out"), status="crashed")
+_RELEASED: Final = replace(_EXPIRED, status="released")
 
 
 def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: Walk | None = None) -> Swept:
@@ -41,8 +41,9 @@ def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: 
         fp("sweep.committed")
         ledger.once(lambda tx: sweeps.end_sessions(tx, lost))
     again = tuple(Dispatch(*tuple(row)[:6]) for row in lost)
-    for one in again:
-        notify(Failed(step_of(one), _EXPIRED, _EXPIRED.status))
+    for one, row in zip(again, lost, strict=True):
+        failure = _RELEASED if row.deploy else _EXPIRED
+        notify(Failed(step_of(one, row.attempt), failure, failure.status))
     # The others are looked for on the last page only: on each page it would mean a look at all that are left.
     if len(lost) == walk.page:
         return Swept(len(lost), again, more=True)
@@ -74,23 +75,21 @@ def deadlines(ledger: Ledger, grace: timedelta, walk: Walk | None = None) -> Swe
         rows = sweeps.past_deadline(tx, walk.page, walk.position)
 
     def work(row: Row[Any]) -> tuple[Dispatch, ...] | None:
-        halted = ledger.retry(lambda tx: _time_out(tx, row.run_id, grace))
-        if halted is None:
-            return None
-        run, status = halted
-        if status in FINAL_RUN:
-            notify(Ended(RunOf(run.id, run.flow, run.trigger), status))
-        return ()
+        halted, ended = ledger.retry(lambda tx: _time_out(tx, row.run_id, grace))
+        if ended is not None:
+            notify(ended)
+        return () if halted else None
 
     return walk.go(rows, work)
 
 
-def _time_out(tx: Connection, run_id: UUID, grace: timedelta) -> tuple[LockedRun, RunStatus] | None:
+def _time_out(tx: Connection, run_id: UUID, grace: timedelta) -> tuple[bool, Ended | None]:
+    """Whether the run was halted, and whether it has ended with that."""
     run = graph.lock(tx, run_id, against_claims=True)
     # Asked again with the run held: nobody's page may end a run that its deadline does not.
     if run.status in FINAL_RUN or run.halt is not None or not sweeps.still_late(tx, run_id):
-        return None
-    return run, stop(tx, run, Halt(RunStatus.TIMED_OUT, None, "the run passed its deadline", grace))
+        return False, None
+    return True, stop(tx, run, Halt(RunStatus.TIMED_OUT, None, "the run passed its deadline", grace))
 
 
 def queue_timeouts(ledger: Ledger, walk: Walk | None = None) -> Swept:

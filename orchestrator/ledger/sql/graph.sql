@@ -248,13 +248,14 @@ RETURNING sinks_open, failures;
 
 -- name: end_run
 -- In:    run_id, status, error (JSON or null), from_states
+-- Out:   one row: how long the run took since it was accepted
 WITH run AS (
   UPDATE flow_runs
      SET status = %(status)s::text, ended_at = flow_now(), error = COALESCE(%(error)s::json, error)
    WHERE id = %(run_id)s AND status = ANY (%(from_states)s)
-  RETURNING id, status, controlled
+  RETURNING id, status, controlled, ended_at - created_at AS took
 ), /*+ run_ended of=run; before= */
-SELECT id FROM run;
+SELECT took FROM run;
 
 -- name: any_claimed
 -- Does:  whether a handler of this run is still under a live claim.

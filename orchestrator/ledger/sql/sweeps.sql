@@ -44,7 +44,7 @@ ended AS (
 --        already writes, and no keeper can fall asleep between its reading and its writing. What another keeper, a renewal, a
 --        claim or a cancel holds is left for the next time; steps of halted runs, and those lost too often, for `expired`.
 -- In:    page, crash_limit, deploy_limit
--- Out:   the dispatches, with the version of the claim that was lost
+-- Out:   the dispatches, with version and attempt of the claim that was lost, and whether its worker was told to stop
 -- Locks: runs FOR KEY SHARE and claims, waiting for none of them; then their attempts and steps
 -- Time:  flow_now()        Index: ix_flow_step_claims_live
 WITH lost AS MATERIALIZED (
@@ -59,7 +59,7 @@ WITH lost AS MATERIALIZED (
    LIMIT %(page)s
      FOR NO KEY UPDATE OF c SKIP LOCKED
 ), /*+ put_back */
-SELECT run_id, step_key, dispatch_no, task, queue, priority, version FROM step;
+SELECT run_id, step_key, dispatch_no, task, queue, priority, version, attempt, deploy FROM step;
 
 -- name: expired
 -- Does:  a page of claims whose lease ran out and whose step may not run again: its run is halted, or it was lost too often.
