@@ -244,8 +244,11 @@ def delete(
     by: Who = None,
 ) -> None:
     """Remove a flow that the code does not have any more; its runs that ended can be read as before."""
-    if not yes:
-        typer.confirm(f"Delete flow {flow} with its schedules?", abort=True, err=True)
+    from orchestrator.ledger import reads
+
     with connected() as client:
+        client.call(reads.flows.get, flow)  # who is asked about a flow that is not there answers for nothing
+        if not yes:
+            typer.confirm(f"Delete flow {flow} with its schedules?", abort=True, err=True)
         client.delete_flow(flow, by=by)
     print(f"{flow}  deleted")

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.options import FlowSources, Output, connected, sources, verb
 from orchestrator.cli.render import ago, listing
 from orchestrator.settings import Settings
+
+if TYPE_CHECKING:
+    from orchestrator.ledger.reads.rows import WorkerRow
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -73,11 +76,17 @@ def ls(output: Output = None) -> None:
             "handlers": lambda row: len(row.handlers),
             "code": lambda row: _code(row.versions, current),
             "seen": lambda row: ago(row.seen_at) if row.live else f"{ago(row.seen_at)} (dead)",
-            "consuming": lambda row: f"yes, {ago(row.consumed_at)}" if row.consumed_at else "not yet",
+            "consuming": _consuming,
         },
         output,
         empty="No worker has been seen. Start one with `orchestrator worker --flows MODULE`, or `orchestrator dev`.",
     )
+
+
+def _consuming(row: "WorkerRow") -> str:
+    if not row.live:
+        return "no"
+    return f"yes, {ago(row.consumed_at)}" if row.consumed_at else "not yet"
 
 
 def _code(versions: Mapping[str, str], current: Mapping[str, str]) -> str:

@@ -257,3 +257,4 @@ def test_delete_asks_and_names_what_needs_the_flow(cli: Cli, stack: Client) -> N
     assert [row["name"] for row in cli("flow", "ls", "-o", "json").json] == ["fan"]
     assert cli("run", "show", str(run.id), "-o", "json").json["status"] == "cancelled"
     assert "did you mean" not in cli("flow", "delete", "hello", "--yes", code=3).err
+    assert "Delete flow" not in cli("flow", "delete", "hello", code=3).err

@@ -124,6 +124,11 @@ def test_worker_ls(cli: Cli, stack: Client) -> None:
     line = cli("worker", "list").out.splitlines()[1]
     assert "prefork/2" in line
     assert "not yet" in line
+    with stack.ledger.auto() as tx:
+        tx.exec_driver_sql("UPDATE flow_workers SET consumed_at = now(), seen_at = now() - interval '1 hour'")
+    line = cli("worker", "ls").out.splitlines()[1]
+    assert "(dead)" in line
+    assert line.endswith(" no")
 
 
 def test_db_current_upgrade_and_sql(cli: Cli, monkeypatch: pytest.MonkeyPatch, empty_db_url: str) -> None:

@@ -105,7 +105,10 @@ class HandOver:
         if monotonic() - self._said.get(one.key, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
             return
         self._said[one.key] = monotonic()
-        what = "handed on" if elsewhere else "no live worker accepts it; it waits in the ledger"
+        # That one may have died since: then the ledger sends the step again, as after any loss.
+        what = "no live worker accepts it; it waits in the ledger"
+        if elsewhere:
+            what = "handed on: a worker that was seen lately accepts it"
         version = {} if one.version is None else {"version": one.version[:12]}
         facts = {"task": one.dispatch.task, **version, "reason": one.why, "what": what}
         log.warning("step.refused", extra=about_dispatch(one.dispatch, SUPPRESSED, **facts))
