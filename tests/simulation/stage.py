@@ -1,6 +1,7 @@
 """One actor at a time: threads that hand a baton back at every boundary of a transaction."""
 
 import queue
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from orchestrator.ledger.tx import Ledger
 
 Order = Literal["go", "lose", "finish", "fail", "heed", "die"]
 _PATIENCE_S: Final = 120.0
+_here: Final = threading.local()
 
 
 class Died(BaseException):
@@ -119,12 +121,22 @@ class StagedLedger(Ledger):
     def tx(self) -> Iterator[Connection]:
         self.stage.boundary("request")
         with super().tx() as connection:
-            yield connection
+            _here.holds_locks = True
+            try:
+                yield connection
+            finally:
+                _here.holds_locks = False
         self.stage.commits += 1
         self.stage.boundary("reply")
 
     @contextmanager
     def auto(self) -> Iterator[Connection]:
+        """What a transaction reads through another connection is a part of it: whoever stood there would keep its locks
+        from everybody else, for ever."""
+        if getattr(_here, "holds_locks", False):
+            with super().auto() as connection:
+                yield connection
+            return
         self.stage.boundary("request")
         with super().auto() as connection:
             yield connection

@@ -126,8 +126,8 @@ BREAKS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
 @pytest.mark.parametrize(
     ("name", "seed"),
     [
-        ("no fence", 21),
-        ("no re-dispatch", 0),
+        ("no fence", 15),
+        ("no re-dispatch", 1),
         ("join without counter", 17),
         ("any version is claimed", 0),
         ("inputs are not asked", 0),
