@@ -228,6 +228,25 @@ def test_what_the_database_refuses_of_one_is_written_of_the_others(
     assert fire(lab).decided == 1
 
 
+def test_queued_ticks_that_the_database_refuses_hide_no_other(lab: Lab) -> None:
+    """A page of them was asked for first in every sweep, in the order of their names."""
+    at(lab, NOON)
+    deploy(lab, **dict.fromkeys(("bad0", "bad1", "good"), MINUTELY))
+    lab.execute(
+        "INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, by) SELECT flow, trigger_key,"
+        " date_trunc('second', flow_now()), 'cron', 'queued', 'beat' FROM flow_schedule_states"
+    )
+    lab.execute(
+        "ALTER TABLE flow_schedule_ticks ADD CONSTRAINT for_test"
+        " CHECK (NOT (trigger_key LIKE 'bad%' AND outcome = 'started'))"
+    )
+    try:
+        assert any(tick.waiting(lab.ledger, page=1).decided for _ in range(200)), "it is one of three each time"
+    finally:
+        lab.execute("ALTER TABLE flow_schedule_ticks DROP CONSTRAINT for_test")
+    assert row(lab, "good").fired == 1
+
+
 SLOW = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
   IF NEW.trigger_key = 'slow' THEN RAISE EXCEPTION 'too slow' USING ERRCODE = '57014'; END IF; RETURN NEW;
