@@ -20,7 +20,7 @@ _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 30.0
 _STEADY_S = 60.0
 _TAIL_LINES = 30
-_GATHER_S: Final = 0.02
+_GATHER_S: Final = 0.05
 """How long a line may wait for others."""
 _CHUNK: Final = 65536
 """What a pipe holds: when as much was there, its writer may be waiting."""
