@@ -75,7 +75,7 @@ def _of_usage(exc: Any) -> NoReturn:
         exc.show()
         sys.exit(exc.exit_code)
     command = exc.ctx.command_path if getattr(exc, "ctx", None) is not None else "orchestrator"
-    said = str(exc.format_message()).rstrip(".")
+    said = str(exc.format_message()).rstrip(".").replace("Value error, ", "")
     said += "" if said.endswith("?") else "."
     _end(f"{said} Fix: see `{command} --help`. [usage]", exc.exit_code)
 

@@ -16,11 +16,17 @@ def read(source: str | None, pairs: Sequence[str], schema: Mapping[str, Any]) ->
     """The input object: `source` (`@file`, `-` for stdin, or JSON), then the pairs over it.
 
     Raises:
-        UsageError: a file cannot be read, or a pair has no `=`.
+        UsageError: a file cannot be read, a pair has no `=` or no key, or a key is given twice.
         InputInvalid: it is not a JSON object, or the value of a pair was to be JSON and is not.
     """
     given = {} if source is None else _object(*_text(source))
-    return {**given, **dict(_pair(pair, schema) for pair in pairs)}
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, value = _pair(pair, schema)
+        if key in values:
+            raise UsageError(f"-i {key} is given twice. Fix: give it once; a list is written -i '{key}=[…]'.")
+        values[key] = value
+    return {**given, **values}
 
 
 def _text(source: str) -> tuple[str, str]:
@@ -64,7 +70,8 @@ def _kind(value: object) -> str:
 def _pair(pair: str, schema: Mapping[str, Any]) -> tuple[str, Any]:
     key, equals, text = pair.partition("=")
     if not equals or not key:
-        raise UsageError(f"-i {pair!r} has no `=`. Fix: write -i key=value.")
+        missing = "key" if equals else "`=`"
+        raise UsageError(f"-i {pair!r} has no {missing}. Fix: write -i key=value.")
     kinds = types_of(schema.get("properties", {}).get(key, {}), schema)
     if kinds and kinds <= {"string", "null"} and not (text == "null" and "null" in kinds):
         return key, text

@@ -99,7 +99,7 @@ def test_an_empty_database_names_the_command_to_run(
         (["dev", "--pool", "fork"], "--pool"),
         (["dev", "--port-base", "80"], "--port-base"),
         (["dev", "-o", "xml"], "--output"),
-        (["doctor", "-o", "xml"], "--output"),
+        (["doctor", "-o", "xml"], "'--output': 'xml' is not one of"),
         (["db", "frobnicate"], "frobnicate"),
         (["frobnicate"], "frobnicate"),
     ],

@@ -12,7 +12,7 @@ from rich.console import Console
 from orchestrator.cli import inputs, render, runview, watch
 from orchestrator.cli.inputs import types_of
 from orchestrator.core.states import RunStatus, StepKind, StepStatus
-from orchestrator.errors import InputInvalid
+from orchestrator.errors import InputInvalid, UsageError
 from orchestrator.ledger.reads.rows import RunRow, StepRow
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -188,3 +188,17 @@ def test_a_run_that_waits_and_goes_on_is_stamped_with_the_time_of_its_step(monke
     assert said == [["run", "running"], ["run", "waiting"], ["run", "running"], ["run", "succeeded"]]
     assert times == sorted(times)
     assert len(set(times)) == 4
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (["n"], "-i 'n' has no `=`"),
+        (["=1"], "-i '=1' has no key"),
+        (["n=1", "m=2", "n=3"], "-i n is given twice"),
+    ],
+)
+def test_a_pair_that_cannot_be_meant_is_refused(pairs: list[str], said: str) -> None:
+    """The last of two values would win without a word."""
+    with pytest.raises(UsageError, match=said):
+        inputs.read(None, pairs, {})
