@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Final
 
-from orchestrator.core.expressions import references
+from orchestrator.core.expressions import is_expression, parse, references
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, Retry, StepDef
 from orchestrator.core.states import StepKind, StepStatus
@@ -26,8 +26,9 @@ class Path(Enum):
     """Which statement records a successful completion."""
 
     MID = "mid"  # one plain successor: one statement, which may claim it too
+    OPEN = "open"  # one successor, a loop over a list in the output: one statement, which may claim the first child too
     SINK = "sink"  # no successor: one statement, which may end the run
-    CHILD = "child"  # child of a loop: one statement, unless it is the last
+    CHILD = "child"  # child of a loop: one statement; for the last one another, as `MID`, for a loop that has that path
     GENERAL = "general"  # everything else: the run is locked, several statements
 
 
@@ -37,6 +38,27 @@ class Edge:
 
     target: str
     accepted: frozenset[StepStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands in the ledger: at a path of a step's output, or (no `source`) of the trigger body."""
+
+    source: str | None
+    path: tuple[str, ...]
+
+    @classmethod
+    def of(cls, value: Any) -> "Place | None":
+        """What a plain reference points at; None for what is not one, or means something else in SQL."""
+        ref = parse(value) if isinstance(value, str) and is_expression(value) else None
+        if ref is None or not all(_means_the_same_in_sql(part) for part in ref.path):
+            return None
+        return cls(ref.key, tuple(str(part) for part in ref.path))
+
+
+def _means_the_same_in_sql(part: str | int) -> bool:
+    """SQL takes `'0'` of a list for its first element, and counts -1 from the end only in some releases."""
+    return not part.lstrip("-").isdigit() if isinstance(part, str) else part >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,9 @@ class Node:
     loop: str | None
     body: "Node | None"
     path: Path
+    """Of a loop: as what its end is recorded, by its last child."""
+    items: Place | None
+    """Where the list of a loop stands, unless it has to be computed."""
 
     @property
     def kind(self) -> StepKind:
@@ -205,19 +230,20 @@ class _Builder:
             edges=edges,
             loop=loop,
             body=body,
-            path=self._path(edges, loop, body),
+            path=Path.CHILD if loop else self._path(key, edges),
+            items=Place.of(step.for_each),
         )
 
-    def _path(self, edges: tuple[Edge, ...], loop: str | None, body: Node | None) -> Path:
-        if loop:
-            return Path.CHILD
-        if body is not None or len(edges) > 1:
-            return Path.GENERAL
+    def _path(self, key: str, edges: tuple[Edge, ...]) -> Path:
         if not edges:
             return Path.SINK
-        (edge,) = edges
-        plain = StepStatus.SUCCEEDED in edge.accepted and not self.manifest.steps[edge.target].is_loop
-        return Path.MID if plain else Path.GENERAL
+        target = self.manifest.steps[edges[0].target]
+        if len(edges) > 1 or StepStatus.SUCCEEDED not in edges[0].accepted:
+            return Path.GENERAL
+        if not target.is_loop:
+            return Path.MID
+        items = Place.of(target.for_each)
+        return Path.OPEN if items is not None and items.source == key else Path.GENERAL
 
 
 def _needs(step: StepDef) -> tuple[str, ...]:

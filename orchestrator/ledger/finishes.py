@@ -1,5 +1,6 @@
 """Completions. Those on the hot path are one statement each, refused as a whole when the case is not theirs."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -9,40 +10,66 @@ from orchestrator.core.facts import Chain, Dispatch, Lease, Success
 from orchestrator.core.planner import Node
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.ledger import ends
+from orchestrator.ledger.graph import children
 from orchestrator.ledger.rows import dispatches, hot, one, run
 
 NO_LEASE: Final = timedelta(0)
+LAST_CHILD: Final = "last child"
+"""Why `finish_child` refuses the last child of a loop."""
+SHORT: Final = 256
+"""Children of a loop that is opened and closed well within the time of any statement,"""
+SHORT_BYTES: Final = 1_000_000
+"""and, as they are stored, bytes of their outputs."""
 
 
-def mid(tx: Connection, lease: Lease, node: Node, done: Success) -> Any | None:
+def mid(tx: Connection, lease: Lease, successor: Node, done: Success) -> Any | None:
     """A step with one plain successor; None when nothing was written."""
-    return _recorded(tx, "finish_mid", lease, done, next_key=node.only_successor, **_chain(done.chain))
+    return _one(_recorded(tx, "finish_mid", lease, done, next_key=successor.key, **_chain(done.chain)))
 
 
 def sink(tx: Connection, lease: Lease, done: Success) -> Any | None:
     """A step without successors; None when nothing was written."""
-    row = _recorded(tx, "finish_sink", lease, done)
+    row = _one(_recorded(tx, "finish_sink", lease, done))
     if row is not None and row.run_status is not None:
         ends.note(tx, lease.run_id)
     return row
 
 
+def opening(tx: Connection, lease: Lease, loop: Node, done: Success) -> list[Any]:
+    """A step with one successor, a loop over a list in its output: a row for each child that may go, the one that was
+    claimed first; none when nothing was written."""
+    assert loop.items is not None
+    more = {"path": list(loop.items.path), "short": SHORT, **_chain(done.chain), **children(loop)}
+    return _recorded(tx, "finish_open", lease, done, **more)
+
+
 def child(tx: Connection, lease: Lease, node: Node, done: Success) -> Any | None:
     """A child of a loop that is not the last; None when nothing was written."""
-    return _recorded(tx, "finish_child", lease, done, loop_key=node.loop, body_key=node.key, **_chain(done.chain))
+    return _one(_recorded(tx, "finish_child", lease, done, loop_key=node.loop, body_key=node.key, **_chain(done.chain)))
+
+
+def last(tx: Connection, lease: Lease, node: Node, successor: Node, done: Success) -> Any | None:
+    """The last child of a loop with one plain successor; None when nothing was written."""
+    keys = {"loop_key": node.loop, "body_key": node.key, "next_key": successor.key, "index": lease.index}
+    limits = {"short": SHORT, "short_bytes": SHORT_BYTES}
+    return _one(_recorded(tx, "finish_last", lease, done, **keys, **limits, **_chain(done.chain)))
 
 
 def general(tx: Connection, lease: Lease, done: Success) -> Any | None:
     """Any step, by a caller who holds the run; None when nothing was written."""
-    return _recorded(tx, "finish_general", lease, done)
+    return _one(_recorded(tx, "finish_general", lease, done))
 
 
 def _chain(chain: Chain | None) -> dict[str, Any]:
     return {"chain": chain is not None, "lease_for": chain.lease if chain else NO_LEASE}
 
 
-def _recorded(tx: Connection, name: str, lease: Lease, done: Success, **parameters: Any) -> Any | None:
-    (row,) = hot(
+def _one(rows: list[Any]) -> Any | None:
+    return rows[0] if rows else None
+
+
+def _recorded(tx: Connection, name: str, lease: Lease, done: Success, **parameters: Any) -> list[Any]:
+    rows = hot(
         tx,
         name,
         run_id=lease.run_id,
@@ -53,14 +80,16 @@ def _recorded(tx: Connection, name: str, lease: Lease, done: Success, **paramete
         inputs=done.inputs,
         **parameters,
     )
-    return row if row.attempt is not None else None
+    return rows if rows[0].attempt is not None else []
 
 
-def dispatch_of(row: Any, lease: Lease) -> tuple[Dispatch, ...]:
-    """The dispatch that `finish_mid` or `finish_child` inserted, if it did."""
-    if row.next_status != "ready":
-        return ()
-    return (Dispatch(lease.run_id, row.next_key, row.dispatch_no, row.task, row.queue, row.priority),)
+def dispatches_of(rows: Sequence[Any], lease: Lease) -> tuple[Dispatch, ...]:
+    """The dispatches of the steps that a statement made READY."""
+    return tuple(
+        Dispatch(lease.run_id, row.next_key, row.dispatch_no, row.task, row.queue, row.priority)
+        for row in rows
+        if row.next_status == "ready"
+    )
 
 
 def recorded(tx: Connection, lease: Lease) -> Row[Any] | None:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Dispatch, Finished, StepError
-from orchestrator.core.planner import Node, seconds
+from orchestrator.core.planner import Node, Place, seconds
 from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus, run_sources, sources, target
 from orchestrator.errors import RunNotFound
 from orchestrator.ledger import ends
@@ -176,13 +176,8 @@ def statuses(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict[str
     return {row.step_key: StepStatus(row.status) for row in rows}
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
-    """Where a loop's list stands: at a path of an output (or of the trigger body), or as JSON text."""
-
-    source: str | None = None
-    path: tuple[str, ...] = ()
-    literal: str | None = None
+Items = Place | str
+"""Where a loop's list stands; or the list, as JSON text."""
 
 
 def take_time(tx: Connection) -> None:
@@ -190,7 +185,7 @@ def take_time(tx: Connection) -> None:
     run(tx, "take_time")
 
 
-def describe_items(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int | None]:
+def describe_items(tx: Connection, run_id: UUID, items: Place) -> tuple[str | None, int | None]:
     """The JSON kind of the list, and its length if it is one."""
     row = one(tx, "loop_items", run_id=run_id, source=items.source, path=list(items.path))
     return (None, None) if row is None else (row.kind, row.length)
@@ -198,29 +193,37 @@ def describe_items(tx: Connection, run_id: UUID, items: Items) -> tuple[str | No
 
 def expand(tx: Connection, run_id: UUID, node: Node, items: Items) -> tuple[Dispatch, ...]:
     """Open a loop: insert its children, dispatch those its window lets in."""
-    body = node.body
-    assert body is not None
+    place, literal = (Place(None, ()), items) if isinstance(items, str) else (items, None)
     rows = run(
         tx,
         "expand",
         run_id=run_id,
-        loop_key=node.key,
-        body_key=body.key,
-        source=items.source,
-        path=list(items.path),
-        items=items.literal,
-        position=node.position,
-        type=body.definition.type,
-        task=body.task,
-        queue=body.queue,
-        priority=body.priority,
-        timeout=seconds(body.definition.timeout),
-        queue_timeout=seconds(body.definition.queue_timeout),
-        needs=list(body.needs),
-        let_in=node.window,
+        source=place.source,
+        path=list(place.path),
+        items=literal,
         from_states=sources(StepEvent.EXPAND),
+        **children(node),
     )
     return dispatches(rows.all())
+
+
+def children(loop: Node) -> dict[str, Any]:
+    """The parameters of the parts `opened` and `children`."""
+    body = loop.body
+    assert body is not None
+    return {
+        "loop_key": loop.key,
+        "body_key": body.key,
+        "position": loop.position,
+        "type": body.definition.type,
+        "task": body.task,
+        "queue": body.queue,
+        "priority": body.priority,
+        "timeout": seconds(body.definition.timeout),
+        "queue_timeout": seconds(body.definition.queue_timeout),
+        "needs": list(body.needs),
+        "let_in": loop.window,
+    }
 
 
 @dataclass(frozen=True, slots=True)

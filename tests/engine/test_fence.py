@@ -23,6 +23,8 @@ SHAPES: dict[str, tuple[dict[str, Any], str]] = {
     "sink": ({"a": call()}, "a"),
     "child": ({"each": loop([1, 2, 3], concurrency=2)}, "each.0.do"),
     "last child": ({"each": loop([1])}, "each.0.do"),
+    "last child, join": ({"each": loop([1]), "join": after("each")}, "each.0.do"),
+    "open": ({"a": call(), "each": loop("@steps('a').output")}, "a"),
     "general": ({"a": call(), "b": after("a"), "c": after("a")}, "a"),
 }
 shapes = pytest.mark.parametrize("shape", SHAPES)
@@ -324,7 +326,7 @@ def test_the_effect_and_the_completion_commit_together(lab: Lab, shape: str) -> 
     assert len(lab.rows("SELECT 1 FROM effects WHERE run_id = %s", run_id)) == 1
     chained = finish_step.settled(lab.ledger, lease)
     assert chained is not None
-    assert (chained.next is not None) is (shape in {"mid", "child"})
+    assert (chained.next is not None) is (shape in {"mid", "child", "last child, join"})
     if chained.next is not None:
         lab.done(chained.next)
     lab.drain(run_id)

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
+from orchestrator.core.states import RunStatus
 from tests.faults.arena import Arena
 from tests.faults.conftest import Make
 from tests.support.proxy import Loss, Proxy
@@ -37,8 +38,8 @@ def proxy(field: Arena) -> Iterator[Proxy]:
         pytest.param([b"part.0.part"], id="claim-of-a-child"),
         pytest.param([b"part.2.part"], id="finish-of-a-child"),
         pytest.param([b"children_open", b"COMMIT"], id="expand"),
-        pytest.param([b"json_agg", b"COMMIT"], id="end-of-a-loop"),
-        pytest.param([b"total", b"pay"], id="join"),
+        pytest.param([b"total"], id="end-of-a-loop"),  # its last child hands on to the join
+        pytest.param([b"total", b"total"], id="join"),
     ],
 )
 def test_a_plain_commit(field: Arena, proxy: Proxy, words: list[bytes], lose: Loss) -> None:
@@ -49,6 +50,17 @@ def test_a_plain_commit(field: Arena, proxy: Proxy, words: list[bytes], lose: Lo
     field.check(run_id)
     assert proxy.cuts == before + 1
     assert len([line for line in field.lines(run_id) if line.kind == "start"]) == 12
+
+
+@pytest.mark.parametrize("lose", ["request", "reply"])
+def test_the_commit_that_opens_a_loop(field: Arena, proxy: Proxy, lose: Loss) -> None:
+    """It records the step that gives the list, inserts the children and claims the first, in one statement."""
+    before = proxy.cuts
+    proxy.cut(b"first", b"part", lose=lose)
+    run_id = field.start("wide", width=5)
+    assert field.ended(run_id) is RunStatus.SUCCEEDED
+    assert proxy.cuts == before + 1
+    assert len([line for line in field.lines(run_id) if line.kind == "start"]) == 7
 
 
 @pytest.mark.parametrize(("lose", "executions"), [("request", 2), ("reply", 1)])

@@ -19,9 +19,9 @@ SOME_ID = UUID("01900000-0000-7000-8000-000000000001")
 VALUES: dict[str, Any] = {
     **dict.fromkeys(("run_id", "id", "event_id"), SOME_ID),
     **dict.fromkeys(
-        ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency"), 1
+        ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency", "index"), 1
     ),
-    "limit_bytes": 1_000_000_000,
+    **dict.fromkeys(("limit_bytes", "short_bytes", "short"), 1_000_000),
     **dict.fromkeys(
         (
             "failed",
@@ -110,6 +110,8 @@ HOT = (
     "finish_mid",
     "finish_sink",
     "finish_child",
+    "finish_open",
+    "finish_last",
     "renew",
     "expired",
     "due",

@@ -20,7 +20,8 @@ PIECES: Final[Mapping[str, Mapping[str, Any]]] = {
     "join": {"a": call(retry=retry(2, 1)), "b": call(), "join": after("a", "b")},
     "ready": {"d": call(queue_timeout="PT10S")},
     "sink": {"s": call()},
-    "loop": {"e": loop([0, 1])},
+    "open": {"h": call(), "i": loop("@steps('h').output"), "j": after("i")},
+    "loop": {"e": loop([0, 1]), "k": after("e")},
     "last": {"l": loop([0, 1])},
     "window": {"w": loop([0, 1, 2], concurrency=2)},
     "failed": {"f": call(), "g": after("f")},
@@ -30,6 +31,7 @@ PIECES: Final[Mapping[str, Mapping[str, Any]]] = {
 HELD: Final = {
     "join": ("a", "b"),
     "sink": ("s",),
+    "open": ("h",),
     "loop": ("e.0.do", "e.1.do"),
     "last": ("l.1.do",),
     "window": ("w.0.do", "w.1.do"),
@@ -73,11 +75,11 @@ class Act:
     late: bool = False
 
 
-def _finish(key: str, *, chain: bool = False) -> Callable[[Ledger, Scene], Any]:
+def _finish(key: str, *, chain: bool = False, output: Any = None) -> Callable[[Ledger, Scene], Any]:
     def do(ledger: Ledger, scene: Scene) -> Any:
         lease = scene.held[key]
         offer = Chain(LEASE, frozenset({lease.task})) if chain else None
-        return finish_step.finish(ledger, lease, Success(json.dumps(key), chain=offer))
+        return finish_step.finish(ledger, lease, Success(json.dumps(output or key), chain=offer))
 
     return do
 
@@ -116,6 +118,7 @@ ACTS: Final = {
         Act("renew_a", "join", _renew),
         Act("release_a", "join", lambda ledger, scene: release.release(ledger, scene.held["a"])),
         Act("sink", "sink", _finish("s")),
+        Act("open", "open", _finish("h", chain=True, output=[0, 1])),
         Act("child_0", "loop", _finish("e.0.do", chain=True)),
         Act("child_1", "loop", _finish("e.1.do")),
         Act("child_1_fails", "loop", _fail("e.1.do", retryable=False)),

@@ -24,14 +24,14 @@ GENERAL: Final = ("cancel", "sweep", "retry")
 """These meet everything."""
 OTHERS: Final = (
     *("claim", "finish_a", "fail_a", "back_off_a", "renew_a", "release_a"),
-    *("sink", "child_0", "window_0", "due", "queue_timeout"),
+    *("sink", "open", "child_0", "window_0", "due", "queue_timeout"),
 )
 _PAIRS: Final = """
 cancel+cancel2 cancel+sweep cancel+retry sweep+sweep2 sweep+retry retry+retry_all claim+claim2 claim+queue_timeout
 due+due2 finish_a+finish_b finish_a+again_a finish_a+fail_a finish_b+fail_a finish_b+back_off_a finish_a+release_a
 finish_a+renew_a finish_a+sink release_a+renew_a release_a+fail_a sink+child_0 child_0+child_1 child_0+child_1_fails
 last_child+cancel last_child+sweep last_child+retry_all last_child+finish_b window_0+window_1 window_0+window_1_fails
-start+start2 start+start_other
+open+finish_b open+child_0 start+start2 start+start_other
 """
 PAIRS: Final = (*((one, other) for one in GENERAL for other in OTHERS), *(pair.split("+") for pair in _PAIRS.split()))
 HALTED: Final = (

@@ -25,6 +25,8 @@ WRITERS: dict[str, Moves] = {
     "finish_mid": FINISHED | HANDED_ON,
     "finish_child": FINISHED | HANDED_ON,
     "finish_sink": FINISHED,
+    "finish_open": FINISHED | every(E.EXPAND),
+    "finish_last": FINISHED | HANDED_ON,
     "finish_general": FINISHED,
     "collect": FINISHED,
     "ready": every(E.UNBLOCK),
@@ -44,10 +46,13 @@ WRITERS: dict[str, Moves] = {
     "end_step": every(E.SUCCEED) | every(E.FAIL) | {(S.RUNNING, E.CANCEL)} | every(E.QUEUE_TIMEOUT),
 }
 """What each statement does to a step that is there."""
-STAYS = {"finish_mid": {"blocked"}, "predecessors_ended": {"blocked"}}
+STAYS = {name: {"blocked"} for name in ("finish_mid", "finish_last", "predecessors_ended")}
 """Statuses that a statement may write to a step that has them already."""
-MAKERS = {name: {"blocked", "ready"} for name in ("start", "start_keyed", "expand")}
-"""What the steps that a statement inserts begin as."""
+MAKERS = {
+    **{name: {"blocked", "ready"} for name in ("start", "start_keyed")},
+    **{name: {"blocked", "ready", "running"} for name in ("expand", "finish_open")},
+}
+"""What the steps that a statement inserts begin as. RUNNING is what its caller takes at once, with a claim."""
 
 
 def updated(text: str) -> Iterator[str]:
@@ -105,11 +110,10 @@ def test_a_statement_writes_what_its_moves_lead_to(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "begins"), MAKERS.items())
-def test_a_new_step_begins_as_one_that_waits_or_may_go(name: str, begins: set[str]) -> None:
+def test_a_new_step_begins_as_one_that_waits_or_may_go_or_is_taken(name: str, begins: set[str]) -> None:
     inserted = re.search(r"INSERT INTO flow_steps (.*?)\bRETURNING\b", statements.sql(name), re.DOTALL)
     assert inserted is not None
-    (status,) = re.findall(r"CASE WHEN [^']* THEN '(\w+)' ELSE '(\w+)' END", inserted[1])
-    assert set(status) == begins
+    assert set(re.findall(r"\b(?:THEN|ELSE) '(\w+)'", inserted[1])) == begins
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,10 @@ class Completion:
         same = target.queue == self.lease.queue and target.priority == self.lease.priority
         return chain is not None and target.task in chain.handlers and same
 
+    def offer(self, target: Node) -> Success:
+        """What is to be recorded, with the worker's offer to take this step only if it may stay."""
+        return self.success if self.stays(target) else replace(self.success, chain=None)
+
     def taken(self, row: Any, target: Node) -> Lease:
         """The lease on the next step, from the row of its claim."""
         return claims.following(row, self.lease, target, json.loads(self.success.output))

@@ -1,5 +1,7 @@
 """Record a success, advance the run, and hand the finishing worker its next step."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -7,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.core.facts import Finished, Lease, Success
-from orchestrator.core.planner import Node, Path
+from orchestrator.core.planner import Node, Path, Plan
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance, claim_step
@@ -48,11 +50,10 @@ def finish(ledger: Ledger, lease: Lease, done: Success, tx: Connection | None = 
     fp("finish.before")
     if done.inputs is not None and kept_inputs(done.inputs) is None:
         done = replace(done, inputs=None)
-    node = ledger.plan(lease.manifest_hash).node(lease.step_key)
     completion = Completion(lease, done)
     finished = None
-    if node.path is not Path.GENERAL and len(done.output) < LARGE_OUTPUT:
-        finished = _in_one_statement(ledger, completion, node, tx)
+    if len(done.output) < LARGE_OUTPUT:
+        finished = _in_one_statement(ledger, completion, tx)
     if finished is None:
         finished = _general(ledger, completion, tx)
     if tx is None:
@@ -60,40 +61,83 @@ def finish(ledger: Ledger, lease: Lease, done: Success, tx: Connection | None = 
     return finished
 
 
-def _in_one_statement(ledger: Ledger, completion: Completion, node: Node, tx: Connection | None) -> Finished | None:
-    """None when the statement found that this is a case for the general path; then it wrote nothing."""
-    target = _target(ledger, completion.lease, node)
-    try:
-        if tx is not None:
-            with tx.begin_nested():  # a refusal must not end the caller's transaction
-                return _fast(tx, completion, node, target)
-        with ledger.auto() as auto:
-            return _fast(auto, completion, node, target)
-    except DBAPIError as exc:
-        if refusal(exc) is None:
-            raise
-        return None
+def _in_one_statement(ledger: Ledger, completion: Completion, tx: Connection | None) -> Finished | None:
+    """None when this is a case for the general path; then nothing was written."""
+    plan = ledger.plan(completion.lease.manifest_hash)
+    node = plan.node(completion.lease.step_key)
+    for way in _ways(plan, node):
+        try:
+            with ledger.auto() if tx is None else _savepoint(tx) as connection:
+                return way(connection, completion, plan, node)
+        except DBAPIError as exc:
+            reason = refusal(exc)
+            if reason is None:
+                raise
+            if reason != finishes.LAST_CHILD:
+                return None
+    return None
 
 
-def _target(ledger: Ledger, lease: Lease, node: Node) -> Node | None:
-    """The one step that may go when this one ends: its successor, or another child of its loop."""
-    if node.path is Path.MID:
-        return ledger.plan(lease.manifest_hash).nodes[node.only_successor]
-    return node if node.path is Path.CHILD else None
+@contextmanager
+def _savepoint(tx: Connection) -> Iterator[Connection]:
+    """A refusal must not end a transaction of the caller's."""
+    with tx.begin_nested():
+        yield tx
 
 
-def _fast(tx: Connection, completion: Completion, node: Node, target: Node | None) -> Finished | None:
-    lease, done = completion.lease, completion.success
-    if target is None:
-        row = finishes.sink(tx, lease, done)
-        return row and _ended(row)
-    if not completion.stays(target):
-        done = replace(done, chain=None)
-    row = (finishes.mid if node.path is Path.MID else finishes.child)(tx, lease, node, done)
-    if row is None:
-        return None
-    following = completion.taken(row, target) if row.next_status == "running" else None
-    return Finished(next=following, dispatches=finishes.dispatch_of(row, lease))
+_Way = Callable[[Connection, Completion, Plan, Node], Finished | None]
+
+
+def _ways(plan: Plan, node: Node) -> tuple[_Way, ...]:
+    """The statements that may record it, in the order in which they are tried."""
+    if node.loop is not None and plan.nodes[node.loop].path is Path.MID:
+        return _child, _last
+    return _WAYS[node.path]
+
+
+def _mid(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
+    target = plan.nodes[node.only_successor]
+    row = finishes.mid(tx, by.lease, target, by.offer(target))
+    return row and _followed(by, target, [row])
+
+
+def _open(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
+    loop = plan.nodes[node.only_successor]
+    assert loop.body is not None
+    rows = finishes.opening(tx, by.lease, loop, by.offer(loop.body))
+    return _followed(by, loop.body, rows) if rows else None
+
+
+def _child(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
+    row = finishes.child(tx, by.lease, node, by.offer(node))
+    return row and _followed(by, node, [row])
+
+
+def _last(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
+    assert node.loop is not None
+    target = plan.nodes[plan.nodes[node.loop].only_successor]
+    row = finishes.last(tx, by.lease, node, target, by.offer(target))
+    return row and _followed(by, target, [row])
+
+
+def _sink(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
+    row = finishes.sink(tx, by.lease, by.success)
+    return row and _ended(row)
+
+
+_WAYS: Final[Mapping[Path, tuple[_Way, ...]]] = {
+    Path.MID: (_mid,),
+    Path.OPEN: (_open,),
+    Path.CHILD: (_child,),
+    Path.SINK: (_sink,),
+    Path.GENERAL: (),
+}
+
+
+def _followed(by: Completion, target: Node, rows: Sequence[Any]) -> Finished:
+    """`target` may go, once for each row: claimed, or dispatched, or not yet."""
+    taken = next((by.taken(row, target) for row in rows if row.next_status == "running"), None)
+    return Finished(next=taken, dispatches=finishes.dispatches_of(rows, by.lease))
 
 
 def _general(ledger: Ledger, completion: Completion, tx: Connection | None) -> Finished:

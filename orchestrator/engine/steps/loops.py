@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.expressions import Ref, Scope, is_expression, parse, references, resolve
+from orchestrator.core.expressions import Ref, Scope, references, resolve
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.planner import Node
 from orchestrator.core.states import StepEvent, StepStatus
@@ -35,16 +35,10 @@ class LoopChange:
 def items_of(tx: Connection, run_id: UUID, node: Node) -> Items:
     """Where the loop's list stands. A plain reference is left to SQL, so that 10,000 items never pass through
     Python."""
+    if node.items is not None:
+        return node.items
     value = node.definition.for_each
-    ref = parse(value) if isinstance(value, str) and is_expression(value) else None
-    if ref is not None and all(_means_the_same_in_sql(part) for part in ref.path):
-        return Items(source=ref.key, path=tuple(str(part) for part in ref.path))
-    return Items(literal=json.dumps(resolve(value, _scope(tx, run_id, references(value)))))
-
-
-def _means_the_same_in_sql(part: str | int) -> bool:
-    """SQL takes `'0'` of a list for its first element, and counts -1 from the end only in some releases."""
-    return not part.lstrip("-").isdigit() if isinstance(part, str) else part >= 0
+    return json.dumps(resolve(value, _scope(tx, run_id, references(value))))
 
 
 def _scope(tx: Connection, run_id: UUID, refs: set[Ref]) -> Scope:
@@ -67,9 +61,9 @@ def open_loop(tx: Connection, run_id: UUID, node: Node, items: Items) -> LoopCha
 
 
 def _kind(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int | None]:
-    if items.literal is None:
+    if not isinstance(items, str):
         return graph.describe_items(tx, run_id, items)
-    value: Any = json.loads(items.literal)
+    value: Any = json.loads(items)
     return _KINDS.get(type(value), "number"), len(value) if isinstance(value, list) else None
 
 

@@ -24,16 +24,35 @@ fence AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done
   UNION ALL
-  SELECT %(run_id)s, 'step.started', step_key, attempt FROM claimed
-  UNION ALL
-  SELECT %(run_id)s, 'step.dispatched', step_key, NULL FROM next WHERE status = 'ready'
+  /*+ next_events */
 )]]
 
+-- part: next_events
+SELECT %(run_id)s, 'step.started', step_key, attempt FROM claimed
+UNION ALL
+SELECT %(run_id)s, 'step.dispatched', step_key, NULL FROM next WHERE status = 'ready'
+
 -- part: next_facts
-next.step_key AS next_key, next.status AS next_status, next.dispatch_no, next.task, next.queue, next.priority,
-       next.loop_index, next.item, claimed.version, claimed.attempt AS next_attempt, claimed.expires_at, claimed.stop_at,
+next.step_key AS next_key, next.status AS next_status, next.dispatch_no, next.task, next.queue, next.priority, next.loop_index,
+       CASE WHEN claimed.version IS NOT NULL THEN next.item END AS item,
+       claimed.version, claimed.attempt AS next_attempt, claimed.expires_at, claimed.stop_at,
        CASE WHEN next.status = 'running' AND claimed.version IS NULL THEN flow_refuse('live claim on a blocked step')
             END AS refused
+
+-- part: successor
+-- The only, plain successor loses a predecessor; it is claimed (`chain`) or made READY when that was the last.
+-- In:    by (one row: the predecessor ended); parameters: run_id, next_key, chain
+UPDATE flow_steps s
+   SET deps_open = s.deps_open - 1, /*+ taken when=s.deps_open = 1 AND %(chain)s */,
+       (/*+ ready_columns */) = (/*+ made_ready when=s.deps_open = 1 AND NOT %(chain)s;
+         otherwise=CASE WHEN s.deps_open = 1 THEN 'running' ELSE 'blocked' END; number=s.dispatch_no; limit=s.queue_timeout */)
+  FROM {by}
+ WHERE s.run_id = %(run_id)s AND s.step_key = %(next_key)s AND s.status = 'blocked'
+RETURNING s.*
+
+-- part: successor_refused
+CASE WHEN next.deps_open = 0 AND next.deps_unmet > 0 THEN flow_refuse('successor must be skipped')
+     WHEN {by}.run_id IS NOT NULL AND next.step_key IS NULL THEN flow_refuse('successor does not wait') END
 
 -- name: finish_mid
 -- Does:  records a success and takes one predecessor off its only, plain successor; claims that for the same worker
@@ -46,18 +65,44 @@ next.step_key AS next_key, next.status AS next_status, next.dispatch_no, next.ta
 WITH run AS MATERIALIZED (
   SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
 ), /*+ recorded */, next AS (
-  UPDATE flow_steps s
-     SET deps_open = s.deps_open - 1, /*+ taken when=s.deps_open = 1 AND %(chain)s */,
-         (/*+ ready_columns */) = (/*+ made_ready when=s.deps_open = 1 AND NOT %(chain)s;
-           otherwise=CASE WHEN s.deps_open = 1 THEN 'running' ELSE 'blocked' END; number=s.dispatch_no; limit=s.queue_timeout */)
-    FROM done
-   WHERE s.run_id = %(run_id)s AND s.step_key = %(next_key)s AND s.status = 'blocked'
-  RETURNING s.*
+  /*+ successor by=done */
 ), /*+ followed */
 SELECT done.attempt, /*+ next_facts */,
-       CASE WHEN next.deps_open = 0 AND next.deps_unmet > 0 THEN flow_refuse('successor must be skipped')
-            WHEN done.attempt IS NOT NULL AND next.step_key IS NULL THEN flow_refuse('successor does not wait') END AS unmet
+       /*+ successor_refused by=done */ AS unmet
   FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN next ON TRUE LEFT JOIN claimed ON TRUE;
+
+-- name: finish_open
+-- Does:  records a success and opens its only successor, a loop over the list that its output is, or has at `path`; claims
+--        the first child for the same worker (`chain`). Wide loops, which take time, are opened on the general path.
+-- In:    run_id, step_key, version, owner, output, inputs, path, short (items at most), chain, lease_for; and for `opened` and
+--        `children`
+-- Out:   a row for each child that may go; attempt is null when nothing was written
+-- Refuses: a loop that waits for others too, or must be skipped; what is not a list of 1 to `short` items
+-- Locks: run FOR KEY SHARE, own claim, own step, the loop's step
+WITH run AS MATERIALIZED (
+  SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
+), /*+ recorded */, given AS MATERIALIZED (
+  SELECT %(output)s::json #> %(path)s::text[] AS items FROM done
+), list AS MATERIALIZED (
+  SELECT items FROM given WHERE CASE WHEN json_typeof(items) = 'array' THEN json_array_length(items) BETWEEN 1 AND %(short)s END
+), opened AS (
+  /*+ opened also=deps_open = 0,; which=s.status = 'blocked' AND s.deps_open = 1 AND s.deps_unmet = 0 */
+), next AS (
+  /*+ children takes=%(chain)s */
+), /*+ claim_given of=next WHERE status = 'running' */, sent AS (
+  /*+ dispatched of=next WHERE status = 'ready' */
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt, facts)
+  [[SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt, NULL FROM done
+  UNION ALL]]
+  /*+ expanded attempt=NULL::int, */
+  [[UNION ALL
+  SELECT %(run_id)s, 'step.started', step_key, attempt, NULL FROM claimed]]
+)
+SELECT done.attempt, /*+ next_facts */,
+       CASE WHEN done.attempt IS NOT NULL AND next.step_key IS NULL THEN flow_refuse('loop does not open') END AS shut
+  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN next ON next.status <> 'blocked'
+  LEFT JOIN claimed ON claimed.step_key = next.step_key;
 
 -- name: finish_general
 -- Does:  records a success on the general path: the caller holds the run, and looks at what follows in later statements.
@@ -118,6 +163,53 @@ SELECT done.attempt, /*+ next_facts */,
             WHEN loop.children_next <= 0 THEN flow_refuse('window without a pointer')
             WHEN done.attempt IS NOT NULL AND loop.children_open IS NULL THEN flow_refuse('loop is not open') END AS last
   FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN loop ON TRUE LEFT JOIN next ON TRUE LEFT JOIN claimed ON TRUE;
+
+-- name: finish_last
+-- Does:  records a success of the last open child of a loop, ends the loop with the ordered list of its children's outputs, and
+--        takes one predecessor off its only, plain successor; claims that for the same worker (`chain`) or dispatches it.
+--        Wide loops and large lists, which take time, are closed on the general path.
+-- In:    run_id, step_key, version, owner, output, inputs, index (the child's), loop_key, body_key, short (children at most),
+--        short_bytes, next_key, chain, lease_for
+-- Out:   one row; attempt is null when nothing was written
+-- Refuses: a child that is not the last, a loop with failed children, a wide one; and what `finish_mid` does
+-- Locks: run FOR KEY SHARE, own claim, own step, the loop's step, the successor
+--        Nobody locks the siblings: if this one is the only open child in the snapshot, all their outputs are in it too.
+WITH run AS MATERIALIZED (
+  SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
+), /*+ recorded */, loop AS (
+  UPDATE flow_steps s
+     SET status = 'succeeded', children_open = 0, ended_at = flow_now()
+    FROM done
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(loop_key)s AND s.status = 'running' AND s.children_open = 1 AND s.children_failed = 0
+     AND (SELECT children_open = 1 AND children_failed = 0 FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(loop_key)s)
+     AND NOT EXISTS (SELECT FROM flow_steps
+                      WHERE run_id = %(run_id)s AND step_key = concat(%(loop_key)s::text, '.', %(short)s::int, '.', %(body_key)s::text))
+  RETURNING s.run_id
+), child AS MATERIALIZED (
+  /*+ child_outputs */ AND s.step_key <> %(step_key)s AND EXISTS (SELECT FROM loop)
+  UNION ALL
+  SELECT %(index)s, %(output)s::json
+), list AS (
+  INSERT INTO flow_outputs (run_id, step_key, output)
+  SELECT run_id, %(loop_key)s, (SELECT json_agg(output ORDER BY loop_index) FROM child)
+    FROM loop WHERE (SELECT sum(pg_column_size(output)) FROM child) <= %(short_bytes)s
+  ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
+  RETURNING run_id
+), next AS (
+  /*+ successor by=list */
+), /*+ claim_given of=next WHERE status = 'running' */, sent AS (
+  /*+ dispatched of=next WHERE status = 'ready' */
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt)
+  [[SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done
+  UNION ALL]]
+  SELECT run_id, 'step.succeeded', %(loop_key)s, NULL FROM list
+  [[UNION ALL
+  /*+ next_events */]]
+)
+SELECT done.attempt, /*+ next_facts */, /*+ successor_refused by=list */ AS unmet,
+       CASE WHEN done.attempt IS NOT NULL AND list.run_id IS NULL THEN flow_refuse('loop does not end') END AS open
+  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN list ON TRUE LEFT JOIN next ON TRUE LEFT JOIN claimed ON TRUE;
 
 -- name: recorded
 -- Does:  tells, after a commit whose outcome is unknown, whether this very attempt was recorded, and by whom.

@@ -125,10 +125,38 @@ SELECT json_typeof(found) AS kind, CASE WHEN json_typeof(found) = 'array' THEN j
         UNION ALL
         SELECT trigger_body #> %(path)s::text[] FROM flow_runs WHERE id = %(run_id)s AND %(source)s::text IS NULL) AS list;
 
+-- part: opened
+-- A loop that becomes RUNNING, with a child to come for each item.
+-- In:    also (more columns), which (its condition); a row `list` with `items`; parameters: run_id, loop_key, let_in
+UPDATE flow_steps s
+   SET status = 'running', {also} started_at = flow_now(), children_open = json_array_length(list.items), children_failed = 0,
+       children_next = CASE WHEN %(let_in)s::int < json_array_length(list.items) THEN %(let_in)s::int END
+  FROM list
+ WHERE s.run_id = %(run_id)s AND s.step_key = %(loop_key)s::text AND {which}
+RETURNING list.items
+
+-- part: children
+-- The children of a loop that was `opened`, the first `let_in` of them READY; or the first of all taken by the caller.
+-- In:    takes (does it?); parameters: run_id, loop_key, body_key, position, type, task, queue, priority, timeout,
+--        queue_timeout, needs, let_in
+INSERT INTO flow_steps (run_id, step_key, position, kind, type, task, loop_key, loop_index, item, queue, priority, timeout,
+                        queue_timeout, needs, attempts, started_at, /*+ ready_columns */)
+SELECT %(run_id)s, %(loop_key)s::text || '.' || (n - 1) || '.' || %(body_key)s::text, %(position)s::int, 'task', %(type)s::text,
+       %(task)s::text, %(loop_key)s::text, n - 1, item, %(queue)s::text, %(priority)s::int, %(timeout)s::interval,
+       %(queue_timeout)s::interval, %(needs)s::text[], taken::int, CASE WHEN taken THEN flow_now() END,
+       /*+ made_ready when=(may_go AND NOT taken); otherwise=CASE WHEN taken THEN 'running' ELSE 'blocked' END; number=0;
+         limit=%(queue_timeout)s::interval */
+  FROM (SELECT item, n, n <= %(let_in)s::int AS may_go, n = 1 AND {takes} AS taken
+          FROM opened, json_array_elements(items) WITH ORDINALITY AS t(item, n)) AS one
+RETURNING *
+
+-- part: expanded
+-- The event of a loop that was `opened`.
+SELECT %(run_id)s, 'step.expanded', %(loop_key)s::text, {attempt} json_build_object('children', json_array_length(items)) FROM opened
+
 -- name: expand
 -- Does:  opens a loop: one child per item, the first `let_in` of them READY with a dispatch.
--- In:    run_id, loop_key, body_key, source and path (or items: JSON), position, type, task, queue, priority, timeout,
---        queue_timeout, needs, let_in, from_states
+-- In:    source and path (or items: JSON), from_states; and for `opened` and `children`
 -- Out:   the dispatches
 WITH list AS MATERIALIZED (
   SELECT CASE WHEN %(items)s::json IS NOT NULL THEN %(items)s::json
@@ -136,24 +164,14 @@ WITH list AS MATERIALIZED (
               ELSE (SELECT output #> %(path)s::text[] FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = %(source)s::text)
          END AS items
 ), opened AS (
-  UPDATE flow_steps
-     SET status = 'running', started_at = flow_now(), children_open = json_array_length(list.items), children_failed = 0,
-         children_next = CASE WHEN %(let_in)s::int < json_array_length(list.items) THEN %(let_in)s::int END
-    FROM list
-   WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text AND status = ANY (%(from_states)s)
+  /*+ opened also=; which=s.status = ANY (%(from_states)s) */
 ), child AS (
-  INSERT INTO flow_steps (run_id, step_key, position, kind, type, task, loop_key, loop_index, item, queue, priority, timeout,
-                          queue_timeout, needs, /*+ ready_columns */)
-  SELECT %(run_id)s, %(loop_key)s::text || '.' || (n - 1) || '.' || %(body_key)s::text, %(position)s::int, 'task', %(type)s::text, %(task)s::text, %(loop_key)s::text,
-         n - 1, item, %(queue)s::text, %(priority)s::int, %(timeout)s::interval, %(queue_timeout)s::interval, %(needs)s::text[],
-         /*+ made_ready when=n <= %(let_in)s::int; otherwise='blocked'; number=0; limit=%(queue_timeout)s::interval */
-    FROM list, json_array_elements(list.items) WITH ORDINALITY AS t(item, n)
-  RETURNING run_id, step_key, dispatch_no, task, queue, priority, status
+  /*+ children takes=FALSE */
 ), dispatch AS (
   /*+ dispatched of=child WHERE status = 'ready' */
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
-  SELECT %(run_id)s, 'step.expanded', %(loop_key)s::text, json_build_object('children', json_array_length(items)) FROM list
+  /*+ expanded attempt= */
 )
 SELECT run_id, step_key, dispatch_no, task, queue, priority FROM child WHERE status = 'ready';
 
@@ -194,6 +212,13 @@ WITH RECURSIVE child AS (
 )
 SELECT step_key FROM found ORDER BY loop_index;
 
+-- part: child_outputs
+-- In:    parameters: run_id, loop_key
+SELECT s.loop_index, o.output
+  FROM flow_steps s,
+       LATERAL (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS o
+ WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
+
 -- name: collect
 -- Does:  ends a loop with its output: the ordered list of its children's, unless that is longer than a value may be. Replaced when
 --        the loop is run again. How long it is, is counted only when what is stored leaves room for doubt: no compression saves more
@@ -201,10 +226,7 @@ SELECT step_key FROM found ORDER BY loop_index;
 -- In:    run_id, loop_key, limit_bytes
 -- Out:   one row; none = the list is too long, and nothing was written
 WITH child AS MATERIALIZED (
-  SELECT s.loop_index, o.output
-    FROM flow_steps s,
-         LATERAL (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS o
-   WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
+  /*+ child_outputs */
 ), length AS (
   SELECT CASE WHEN (SELECT sum(pg_column_size(output)) FROM child) * 256 > %(limit_bytes)s::bigint
               THEN (SELECT sum(octet_length(output::text) + 2) FROM child) END AS bytes
