@@ -72,7 +72,7 @@ def test_a_page_of_unreadable_runs_is_passed_by(unaudited_lab: Lab, caplog: pyte
         (1, False, False),
     ]
     assert lab.status(healthy) is RunStatus.FAILED
-    assert [record.message for record in caplog.records] == ["manifest.unreadable"]
+    assert [record.message for record in caplog.records] == ["manifest.unreadable", "step.failed"]
 
 
 def test_what_cannot_be_read_is_tried_once(unaudited_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,7 +265,10 @@ def test_settled_knows_that_the_run_ended(lab: Lab) -> None:
     run_id = lab.run({"a": call()})
     lease = lab.take(run_id, "a")
     lose_reply(lambda: lab.done(lease))
-    assert finish_step.settled(lab.ledger, lease) == Finished(run_status=RunStatus.SUCCEEDED)
+    found = finish_step.settled(lab.ledger, lease)
+    assert found is not None
+    assert found.run_took is not None
+    assert replace(found, run_took=None) == Finished(run_status=RunStatus.SUCCEEDED)
 
 
 def test_a_claim_whose_answer_was_lost_is_found(lab: Lab) -> None:
