@@ -23,11 +23,11 @@ from pydantic import (
 
 from orchestrator.core import manifest_checks, trigger_checks
 from orchestrator.core.durations import Duration
-from orchestrator.core.expressions import Ref, find
+from orchestrator.core.expressions import Expr, Ref, find, refs
 from orchestrator.core.manifest_checks import Problem
-from orchestrator.core.states import StepKind, StepStatus
+from orchestrator.core.states import FINAL_STEP, StepKind, StepStatus
 from orchestrator.core.triggers import CronTrigger, EveryTrigger, ScheduleDef, Trigger, TriggerDef
-from orchestrator.errors import ManifestInvalid
+from orchestrator.errors import ExpressionInvalid, ManifestInvalid
 
 __all__ = [
     "FORMAT",
@@ -42,7 +42,7 @@ __all__ = [
     "split_backoff",
 ]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The newest format that this release reads. Only a manifest that needs a newer construct has a higher one: workers of
 the previous release go on with everything else."""
 
@@ -142,13 +142,19 @@ class StepDef(_Part):
         """Whether this step fans out over a list."""
         return self.kind is StepKind.LOOP
 
+    def expressions(self) -> Iterable[Expr]:
+        """Those of this step that can be read, without its loop body's."""
+        return (one.expr for one in find([self.inputs, self.for_each]) if not isinstance(one.expr, ExpressionInvalid))
+
     def references(self) -> Iterable[Ref]:
         """What this step reads: its inputs, its list, and what its loop body reads from outside the loop."""
-        for found in find([self.inputs, self.for_each]):
-            if isinstance(found.ref, Ref):
-                yield found.ref
+        for expr in self.expressions():
+            yield from refs(expr)
         for child in self.steps.values():
             yield from (ref for ref in child.references() if ref.root == "step")
+
+
+_ANY_END: Final = _in_order(tuple(FINAL_STEP - {StepStatus.COMPENSATED}))
 
 
 def _with_data_dependencies(steps: dict[str, StepDef]) -> dict[str, StepDef]:
@@ -157,9 +163,16 @@ def _with_data_dependencies(steps: dict[str, StepDef]) -> dict[str, StepDef]:
 
 
 def _with_predecessors(step: StepDef) -> StepDef:
-    implied = {ref.key: (StepStatus.SUCCEEDED,) for ref in step.references() if ref.key is not None}
+    implied: dict[str, tuple[StepStatus, ...]] = {}
+    for ref in step.references():
+        if ref.key is not None:  # whoever reads an output wants one; how a step ended can be read however it ended
+            implied[ref.key] = (StepStatus.SUCCEEDED,) if ref.member == "output" else implied.get(ref.key, _ANY_END)
     missing = {key: implied[key] for key in sorted(implied.keys() - step.run_after.keys())}
     return step.model_copy(update={"run_after": {**step.run_after, **missing}}) if missing else step
+
+
+def _is_plain(expr: Expr) -> bool:
+    return isinstance(expr, Ref) and expr.root != "headers" and expr.member == "output"
 
 
 _ANY_INPUT: dict[str, JsonValue] = {"type": "object"}
@@ -211,10 +224,14 @@ class Manifest(_Part):
         """The triggers that fire by themselves, by key."""
         return {key: one for key, one in self.triggers.items() if not isinstance(one, TriggerDef)}
 
-    @property
+    @cached_property
     def format(self) -> int:
-        """The lowest format that its constructs need; all of today's need the first."""
-        return 1
+        """The lowest format that its constructs need: the first for references alone, the second for any other
+        expression."""
+        loops = [child for step in self.steps.values() for child in step.steps.values()]
+        read = [expr for step in (*self.steps.values(), *loops) for expr in step.expressions()]
+        read += [one.expr for one in find(self.output) if not isinstance(one.expr, ExpressionInvalid)]
+        return 1 if all(map(_is_plain, read)) else 2
 
     @cached_property
     def hash(self) -> str:

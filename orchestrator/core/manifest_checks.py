@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from orchestrator.core.expressions import Found, Ref, find, is_expression
+from orchestrator.core.expressions import Found, Ref, find, is_expression, refs
 from orchestrator.core.states import FINAL_STEP, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.triggers import TRIGGERS
@@ -108,13 +108,14 @@ def _loop_field_problems(place: str, loop: "StepDef") -> Iterator[Problem]:
             yield Problem(f"{place}.{name}", f"a loop has no `{name}`", f"move it to the step in `{place}.steps`")
 
 
-def _reference_problems(m: "Manifest", place: str, refs: Iterable[Found], *, in_loop: bool) -> Iterator[Problem]:
-    for found in refs:
+def _reference_problems(m: "Manifest", place: str, read: Iterable[Found], *, in_loop: bool) -> Iterator[Problem]:
+    for found in read:
         here = place + _path(found.path)
-        if isinstance(found.ref, ExpressionInvalid):
-            yield Problem(here, f"{found.ref.problem} in `{found.ref.expression}`", found.ref.fix)
-        else:
-            yield from _one_reference(m, here, found.ref, in_loop=in_loop)
+        if isinstance(found.expr, ExpressionInvalid):
+            yield Problem(here, f"{found.expr.problem} in `{found.expr.expression}`", found.expr.fix)
+            continue
+        for ref in refs(found.expr):
+            yield from _one_reference(m, here, ref, in_loop=in_loop)
 
 
 def _one_reference(m: "Manifest", place: str, ref: Ref, *, in_loop: bool) -> Iterator[Problem]:

@@ -8,7 +8,8 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Final
 
-from orchestrator.core.expressions import is_expression, parse, references
+from orchestrator.core.expressions import Ref, is_expression, parse, references
+from orchestrator.core.expressions.reads import Reads
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, Retry, StepDef
 from orchestrator.core.states import StepKind, StepStatus
@@ -51,9 +52,14 @@ class Place:
     def of(cls, value: Any) -> "Place | None":
         """What a plain reference points at; None for what is not one, or means something else in SQL."""
         ref = parse(value) if isinstance(value, str) and is_expression(value) else None
-        if ref is None or not all(_means_the_same_in_sql(part) for part in ref.path):
+        if not isinstance(ref, Ref) or not _is_stored(ref) or not all(map(_means_the_same_in_sql, ref.path)):
             return None
         return cls(ref.key, tuple(str(part) for part in ref.path))
+
+
+def _is_stored(ref: Ref) -> bool:
+    """Whether it is a value of the ledger as it stands there: the trigger body or an output."""
+    return ref.root == "trigger" or (ref.root == "step" and ref.member == "output")
 
 
 def _means_the_same_in_sql(part: str | int) -> bool:
@@ -71,7 +77,7 @@ class Node:
     task: str | None
     queue: str
     priority: int
-    needs: tuple[str, ...]
+    reads: Reads
     edges: tuple[Edge, ...]
     loop: str | None
     body: "Node | None"
@@ -79,6 +85,13 @@ class Node:
     """Of a loop: as what its end is recorded, by its last child."""
     items: Place | None
     """Where the list of a loop stands, unless it has to be computed."""
+    format: int
+    """Of its manifest: rules that changed hold from one format on."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Whose outputs its inputs hold, as its row says it; `TRIGGER` for the run's input."""
+        return (*((TRIGGER,) if self.reads.trigger else ()), *self.reads.outputs)
 
     @property
     def kind(self) -> StepKind:
@@ -103,8 +116,13 @@ class Node:
 
     @property
     def handlers(self) -> tuple[str, ...]:
-        """The successors that ask for the failure of this step: it fails the run only if none of them gets to run."""
-        return tuple(edge.target for edge in self.edges if StepStatus.FAILED in edge.accepted)
+        """The successors that ask for the failure of this step: it fails the run only if none of them gets to run. In
+        the first format, those that take it among other ends, too."""
+        return tuple(edge.target for edge in self.edges if self._asks_for_failure(edge))
+
+    def _asks_for_failure(self, edge: Edge) -> bool:
+        also = self.format > 1 and StepStatus.SUCCEEDED in edge.accepted
+        return StepStatus.FAILED in edge.accepted and not also
 
     @property
     def asked(self) -> str:
@@ -226,12 +244,13 @@ class _Builder:
             task=f"{self.manifest.name}.{step.type}" if step.type else None,
             queue=step.queue or inherited.queue or self.manifest.queue,
             priority=DEFAULT_PRIORITY if priority is None else priority,
-            needs=_needs(step),
+            reads=_reads(step),
             edges=edges,
             loop=loop,
             body=body,
             path=Path.CHILD if loop else self._path(key, edges),
             items=Place.of(step.for_each),
+            format=self.manifest.format,
         )
 
     def _path(self, key: str, edges: tuple[Edge, ...]) -> Path:
@@ -246,7 +265,5 @@ class _Builder:
         return Path.OPEN if items is not None and items.source == key else Path.GENERAL
 
 
-def _needs(step: StepDef) -> tuple[str, ...]:
-    found = references([step.inputs]) | ({*references(step.for_each)} if step.for_each is not None else set())
-    keys = {ref.key for ref in found if ref.key is not None}
-    return (*((TRIGGER,) if any(ref.root == "trigger" for ref in found) else ()), *sorted(keys))
+def _reads(step: StepDef) -> Reads:
+    return Reads.of(references([step.inputs, step.for_each]))

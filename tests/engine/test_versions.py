@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator.core.facts import Claimant, Dispatch, Lease, StartRequest, UnknownVersion, WorkerInfo
-from orchestrator.core.manifest import Manifest
+from orchestrator.core.manifest import FORMAT, Manifest
 from orchestrator.core.states import StepStatus
 from orchestrator.engine import workers
 from orchestrator.engine.flows import register, switch
@@ -173,12 +173,13 @@ def test_two_clients_with_the_first_two_versions_agree_on_one(lab: Lab) -> None:
 
 
 def newer(lab: Lab, run_id: UUID | None = None) -> str:
-    """A version of a newer release: of format 2, with a field that nobody here knows."""
+    """A version of a newer release: of the next format, with a field that nobody here knows."""
     lab.execute(
         "INSERT INTO flow_definition_versions (hash, flow, version, manifest, format)"
-        " SELECT %s, flow, '2', jsonb_set(manifest::jsonb, '{steps,a,when}', '\"x\"')::json, 2"
+        " SELECT %s, flow, '2', jsonb_set(manifest::jsonb, '{steps,a,when}', '\"x\"')::json, %s"
         "   FROM flow_definition_versions WHERE hash = %s",
         "f" * 64,
+        FORMAT + 1,
         OLD.hash,
     )
     if run_id is not None:
@@ -188,7 +189,7 @@ def newer(lab: Lab, run_id: UUID | None = None) -> str:
 
 def test_a_manifest_of_a_newer_format_is_told_by_its_number(lab: Lab) -> None:
     register.register(lab.ledger, OLD)
-    with pytest.raises(ManifestUnreadable, match="has format 2, and this release reads up to 1"):
+    with pytest.raises(ManifestUnreadable, match=f"has format {FORMAT + 1}, and this release reads up to {FORMAT}"):
         lab.ledger.plan(newer(lab))
     with lab.ledger.auto() as tx:
         from orchestrator.ledger import definitions
@@ -225,7 +226,7 @@ def test_explain_says_that_a_newer_release_wrote_the_version(unaudited_lab: Lab)
     newer(lab, run_id)
     for key in (None, "a"):
         said = explain.explain(lab.ledger, run_id, key).sentence
-        assert "is pending. More is not known here: The manifest ffffffffffff has format 2" in said
+        assert f"is pending. More is not known here: The manifest ffffffffffff has format {FORMAT + 1}" in said
 
 
 def test_explain_tells_apart_who_fits_who_may_fit_and_a_version_that_was_never_current(lab: Lab) -> None:

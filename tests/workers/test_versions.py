@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from orchestrator.authoring.discovery import load_flows
+from orchestrator.core.manifest import FORMAT
 from orchestrator.engine.runs import explain
 from orchestrator.ledger import reads
 from orchestrator.settings import Settings
@@ -67,7 +68,7 @@ def newer_run(bench: Bench, db_url: str, **fields: Any) -> UUID:
     return run_id
 
 
-@pytest.mark.parametrize("format", [2, 1])
+@pytest.mark.parametrize("format", [FORMAT + 1, 1])
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_run_that_cannot_be_read_waits_unharmed(
     bench: Bench, worker: Make, db_url: str, pool: str, format: int

@@ -3,7 +3,7 @@ database's errors have the same classes as ours."""
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.errors import LeaseLost
+from orchestrator.errors import InputInvalid, LeaseLost
 from orchestrator.ledger.passing import IN_THE_WAY, passing
 from orchestrator.ledger.tx import is_broken, is_disconnect, sqlstate
 from orchestrator.workers.run.attempt import Attempt
@@ -45,6 +45,11 @@ def ours(attempt: Attempt, exc: BaseException) -> BaseException:
     if isinstance(exc, Blamed | LostBeforeStart | LeaseLost | GaveUp) or not isinstance(exc, Exception):
         return exc
     return Unrecordable(exc)
+
+
+def inputs(attempt: Attempt, exc: BaseException) -> BaseException:
+    """Where inputs are read: an expression that cannot be evaluated is a failure of the step."""
+    return HandlerFailed(exc) if isinstance(exc, InputInvalid) else ours(attempt, exc)
 
 
 def handlers(attempt: Attempt, exc: BaseException) -> BaseException:

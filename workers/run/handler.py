@@ -17,7 +17,11 @@ from orchestrator.workers.run.outage import retry_through_outage
 
 
 def read_inputs(attempt: Attempt) -> None:
-    """Every reference is resolved."""
+    """Every expression is resolved.
+
+    Raises:
+        InputInvalid: one cannot be evaluated.
+    """
     attempt.inputs = retry_through_outage(
         attempt.outage(), "read inputs", lambda: claim_step.inputs(attempt.ledger, attempt.lease)
     )

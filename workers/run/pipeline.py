@@ -34,7 +34,7 @@ class Stage:
     blame: Callable[[Attempt, BaseException], BaseException]
 
 
-_INPUTS: Final = (Stage(handler.read_inputs, blame.ours), Stage(handler.decode, blame.handlers))
+_INPUTS: Final = (Stage(handler.read_inputs, blame.inputs), Stage(handler.decode, blame.handlers))
 _GUARD: Final = Stage(handler.guard, blame.ours)
 _HANDLER: Final = (
     Stage(handler.call, blame.handlers),

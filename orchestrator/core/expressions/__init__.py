@@ -1,15 +1,39 @@
-"""References inside a manifest: strings that begin with "@" ("@@x" is the literal "@x").
+"""Expressions inside a manifest: strings that begin with "@" ("@@x" is the literal "@x").
 
     @triggerBody()              the run's input             @triggerBody()?.order.lines[0]['unit price']
+    @triggerHeaders()['x-id']   a header of the request     its name without regard to case
     @steps('key').output        the result of a step        @steps('fetch').output.rows[-1]
+    @steps('key').status        how it ended                .error has step, type and message
     @item()  @index()           inside a loop: the item of this child and its place, from 0
 
 A path step may be `.name`, `?.name`, `[0]`, `[-1]` or `['any text']` (a quote inside is doubled). A path that leads
-nowhere gives null. Boolean expressions (`when`) will use the same tokens.
+nowhere gives null. What may be done with them (`==`, `&&`, `??`, `number(…)`) is in parser.py, and what comes of it in
+evaluate.py.
 """
 
-from orchestrator.core.expressions.evaluate import Scope, escape, resolve
-from orchestrator.core.expressions.parser import Ref, is_expression, parse, render
+from orchestrator.core.expressions.evaluate import EvaluationFailed, Scope, condition, escape, evaluate, resolve, values
+from orchestrator.core.expressions.parser import is_expression, parse, parse_bare
+from orchestrator.core.expressions.render import render
+from orchestrator.core.expressions.tree import Expr, Ref, kind, refs
 from orchestrator.core.expressions.walk import Found, find, references
 
-__all__ = ["Found", "Ref", "Scope", "escape", "find", "is_expression", "parse", "references", "render", "resolve"]
+__all__ = [
+    "EvaluationFailed",
+    "Expr",
+    "Found",
+    "Ref",
+    "Scope",
+    "condition",
+    "escape",
+    "evaluate",
+    "find",
+    "is_expression",
+    "kind",
+    "parse",
+    "parse_bare",
+    "references",
+    "refs",
+    "render",
+    "resolve",
+    "values",
+]

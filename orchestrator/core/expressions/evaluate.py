@@ -1,11 +1,33 @@
-"""From a structure with references to plain JSON."""
+"""From a structure with expressions to plain JSON. Strict: nothing is converted unasked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any, Final, TypeAlias
 
 from pydantic import JsonValue
 
-from orchestrator.core.expressions.parser import Ref, parse
+from orchestrator.core.expressions.parser import parse
+from orchestrator.core.expressions.render import render
+from orchestrator.core.expressions.tree import AllOf, AnyOf, Call, Compare, Default, Expr, Not, Ref, Value, parts
+
+Found: TypeAlias = JsonValue | Decimal | datetime
+"""What an expression gives: JSON, with exact numbers, or an instant."""
+_TEXT_LIMIT: Final = 1024 * 1024
+_SHOWN: Final = 40
+_ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+class EvaluationFailed(Exception):
+    """An expression cannot be evaluated with these values: kinds that cannot be compared, a text that is not a number.
+    Whoever asked says what that means: a step's inputs, a loop's list, a run's output."""
+
+    def __init__(self, expr: Expr, problem: str) -> None:
+        self.expression = render(expr)
+        self.problem = problem
+        super().__init__(f"`{self.expression}` cannot be evaluated: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,20 +38,25 @@ class Scope:
     outputs: Mapping[str, JsonValue] = field(default_factory=dict)
     item: JsonValue = None
     index: int | None = None
+    statuses: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, JsonValue] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By their names in small letters."""
 
 
 def resolve(value: JsonValue, scope: Scope) -> JsonValue:
-    """`value` with every reference replaced; "@@x" becomes "@x".
+    """`value` with every expression replaced; "@@x" becomes "@x".
 
     Parts of the scope are shared, not copied: treat the answer as read-only.
 
     Raises:
         ExpressionInvalid: only for text that no valid manifest holds.
+        EvaluationFailed: an expression cannot be evaluated with these values.
     """
     if isinstance(value, str):
         if not value.startswith("@"):
             return value
-        return value[1:] if value.startswith("@@") else _look_up(parse(value), scope)
+        return value[1:] if value.startswith("@@") else _as_json(evaluate(parse(value), scope))
     if isinstance(value, dict):
         return {key: resolve(item, scope) for key, item in value.items()}
     if isinstance(value, list):
@@ -48,11 +75,58 @@ def escape(value: JsonValue) -> JsonValue:
     return value
 
 
+def evaluate(expr: Expr, scope: Scope) -> Found:
+    """What the expression gives with these values.
+
+    Raises:
+        EvaluationFailed: two values cannot be compared, or a function cannot take what it was given.
+    """
+    match expr:
+        case Ref():
+            return _look_up(expr, scope)
+        case Value(value):
+            return value
+        case Compare():
+            return _compare(expr, evaluate(expr.left, scope), evaluate(expr.right, scope))
+        case Not():
+            return not _truth(expr.of, scope)
+        case AllOf():
+            return all(_truth(one, scope) for one in expr.of)
+        case AnyOf():
+            return any(_truth(one, scope) for one in expr.of)
+        case Default():
+            found = evaluate(expr.value, scope)
+            return evaluate(expr.other, scope) if found is None else found
+        case Call():
+            return _FUNCTIONS[expr.function](expr, *(evaluate(one, scope) for one in expr.arguments))
+
+
+def condition(expr: Expr, scope: Scope) -> bool:
+    """Whether it holds.
+
+    Raises:
+        EvaluationFailed: it cannot be evaluated, or gives no bool.
+    """
+    return _truth(expr, scope)
+
+
+def values(expr: Expr, scope: Scope) -> dict[str, Found]:
+    """Of each reference in it, by its text: what a person asks for who sees the result."""
+    found = {render(expr): evaluate(expr, scope)} if isinstance(expr, Ref) else {}
+    for part in parts(expr):
+        found |= values(part, scope)
+    return found
+
+
+# ---- references ----
+
+
 def _look_up(ref: Ref, scope: Scope) -> JsonValue:
     found = _start(ref, scope)
     for part in ref.path:
         if isinstance(found, dict):
-            found = found.get(part if isinstance(part, str) else str(part))
+            name = part if isinstance(part, str) else str(part)
+            found = found.get(name.lower() if found is scope.headers else name)
         elif isinstance(found, list) and isinstance(part, int) and -len(found) <= part < len(found):
             found = found[part]
         else:
@@ -61,8 +135,179 @@ def _look_up(ref: Ref, scope: Scope) -> JsonValue:
 
 
 def _start(ref: Ref, scope: Scope) -> JsonValue:
-    if ref.root == "trigger":
-        return scope.trigger
-    if ref.root == "step":
-        return scope.outputs.get(ref.key or "")
-    return scope.item if ref.root == "item" else scope.index
+    key = ref.key or ""
+    match ref.root:
+        case "trigger":
+            return scope.trigger
+        case "headers":
+            return scope.headers  # type: ignore[return-value]
+        case "item":
+            return scope.item
+        case "index":
+            return scope.index
+    by_member: dict[str, Mapping[str, JsonValue]] = {"output": scope.outputs, "error": scope.errors}
+    return scope.statuses.get(key) if ref.member == "status" else by_member[ref.member].get(key)
+
+
+# ---- comparing ----
+
+
+def _compare(expr: Compare, left: Found, right: Found) -> bool:
+    one, other = _exact(left), _exact(right)
+    if one is None or other is None:
+        if expr.operator not in ("==", "!="):
+            raise EvaluationFailed(expr, f"null has no order: {_shown(left)} {expr.operator} {_shown(right)}")
+        return (one is other) is (expr.operator == "==")
+    kinds = _kind(one), _kind(other)
+    ordered = kinds[0] in ("number", "string", "time")
+    equal_only = kinds[0] == "bool" and expr.operator in ("==", "!=")
+    if kinds[0] != kinds[1] or not (ordered or equal_only):
+        raise EvaluationFailed(expr, f"{kinds[0]} {_shown(left)} compared with {kinds[1]} {_shown(right)}")
+    _check_size(expr, one, other)
+    return _ORDER[expr.operator](one, other)
+
+
+def _exact(value: Found) -> Found:
+    """Numbers as decimals, from their text: 0.1 is one tenth."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return Decimal(str(value))
+
+
+def _kind(value: Found) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "bool"
+        case int() | float() | Decimal():
+            return "number"
+        case str():
+            return "string"
+        case datetime():
+            return "time"
+    return "list" if isinstance(value, list) else "object"
+
+
+def _truth(expr: Expr, scope: Scope) -> bool:
+    found = evaluate(expr, scope)
+    if not isinstance(found, bool):
+        raise EvaluationFailed(expr, f"{_kind(found)} {_shown(found)} is neither true nor false")
+    return found
+
+
+# ---- functions ----
+
+
+def _number(call: Call, value: Found) -> Found:
+    if _kind(value) == "number":
+        return value
+    if isinstance(value, str):
+        try:
+            found = Decimal(value.strip())
+        except InvalidOperation:
+            found = Decimal("NaN")
+        if found.is_finite():
+            return found
+    raise EvaluationFailed(call, f"{_kind(value)} {_shown(value)} is not a number")
+
+
+def _time(call: Call, value: Found) -> Found:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str):
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            raise EvaluationFailed(call, f"{_shown(value)} is not a time as in ISO 8601") from None
+        if found.tzinfo is None:
+            raise EvaluationFailed(call, f"{_shown(value)} has no zone")
+        return found
+    raise EvaluationFailed(call, f"{_kind(value)} {_shown(value)} is not a time")
+
+
+def _text(call: Call, value: Found) -> Found:
+    match _kind(value):
+        case "list" | "object" as kind:
+            raise EvaluationFailed(call, f"{kind} {_shown(value)} has no text")
+        case "string":
+            return value
+    return _plain(value)
+
+
+def _lower(call: Call, value: Found) -> Found:
+    if not isinstance(value, str):
+        raise EvaluationFailed(call, f"{_kind(value)} {_shown(value)} is not a text")
+    _check_size(call, value)
+    return value.lower()
+
+
+def _length(call: Call, value: Found) -> Found:
+    if value is None:
+        return 0
+    if not isinstance(value, str | list | dict):
+        raise EvaluationFailed(call, f"{_kind(value)} {_shown(value)} has no length")
+    return len(value)
+
+
+def _contains(call: Call, where: Found, what: Found) -> Found:
+    if where is None:
+        return False
+    if isinstance(where, str) and isinstance(what, str):
+        _check_size(call, where)
+        return what in where
+    if not isinstance(where, list) or isinstance(what, list | dict):
+        raise EvaluationFailed(
+            call, f"{_kind(what)} {_shown(what)} cannot be looked for in {_kind(where)} {_shown(where)}"
+        )
+    wanted = _exact(what)
+    return any(_kind(one) == _kind(wanted) and _exact(one) == wanted for one in where)
+
+
+_FUNCTIONS: Final[Mapping[str, Callable[..., Found]]] = {
+    "number": _number,
+    "time": _time,
+    "text": _text,
+    "lower": _lower,
+    "length": _length,
+    "contains": _contains,
+}
+
+
+# ---- showing ----
+
+
+def _check_size(expr: Expr, *texts: Found) -> None:
+    for text in texts:
+        if isinstance(text, str) and len(text) > _TEXT_LIMIT:
+            raise EvaluationFailed(expr, f"a text of {len(text):,} characters is not compared")
+
+
+def _as_json(value: Found) -> JsonValue:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _plain(value: Found) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case datetime():
+            return value.isoformat()
+        case float():
+            return f"{Decimal(str(value)):f}"
+        case Decimal():
+            return f"{value:f}"
+    return str(value)
+
+
+def _shown(value: Found) -> str:
+    """Short enough for a message; of what is large, only what it is."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+    if isinstance(value, list | dict):
+        return f"of {len(value)}"
+    return _plain(value)

@@ -1,35 +1,65 @@
-"""From text to `Ref` and back. Total: any text gives a Ref or ExpressionInvalid."""
+"""From text to `Expr`. Total: any text gives one, or ExpressionInvalid with the place.
+
+expr  = or ["??" expr]
+or    = and {"||" and}
+and   = not {"&&" not}
+not   = "!" not | cmp
+cmp   = value [("==" | "!=" | "<" | "<=" | ">" | ">=") value]
+value = reference | number | string | "true" | "false" | "null" | function "(" expr {"," expr} ")" | "(" expr ")"
+"""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
-from typing import Final, Literal, NoReturn
+from typing import Final, NoReturn, cast
 
+from orchestrator.core.expressions.render import FUNCTIONS
+from orchestrator.core.expressions.tree import (
+    AllOf,
+    AnyOf,
+    Call,
+    Compare,
+    Default,
+    Expr,
+    Member,
+    Not,
+    Operator,
+    Ref,
+    Root,
+    Value,
+    every,
+)
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.errors import ExpressionInvalid
 
-Root = Literal["trigger", "step", "item", "index"]
-
-_ROOTS: Final[dict[str, Root]] = {"triggerBody": "trigger", "steps": "step", "item": "item", "index": "index"}
-_FUNCTIONS: Final = {root: name for name, root in _ROOTS.items()}
+_ROOTS: Final = cast("dict[str, Root]", {name: root for root, name in FUNCTIONS.items()})
+_ARGUMENTS: Final = {"number": 1, "time": 1, "text": 1, "lower": 1, "length": 1, "contains": 2}
+_CONSTANTS: Final = {"true": True, "false": False, "null": None}
+_MEMBERS: Final = ("output", "status", "error")
+_OPERATORS: Final = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _TOKEN: Final = re.compile(
-    r"""\s*(?:(?P<name>[^\W\d]\w*)|(?P<number>-?[0-9]{1,9}(?![0-9]))|(?P<single>'(?:[^']|'')*')|(?P<double>"(?:[^"]|"")*")
-        |(?P<mark>\?\.|\?\[|[.()\[\]])|(?P<end>\Z))""",
+    r"""\s*(?:(?P<name>[^\W\d]\w*)|(?P<number>-?[0-9]+(?:\.[0-9]+)?)|(?P<single>'(?:[^']|'')*')
+        |(?P<double>"(?:[^"]|"")*")|(?P<mark>\?\?|\?\.|\?\[|&&|\|\||[=!<>]=|[.()\[\],<>!@])|(?P<end>\Z))""",
     re.VERBOSE,
 )
-_PLAIN_NAME: Final = re.compile(r"[^\W\d]\w*")
+_MEANT: Final = {
+    "and": "write `&&`.",
+    "or": "write `||`.",
+    "not": "write `!`.",
+    "in": "write `contains(list, value)`.",
+}
+"""What people write who know another language."""
 
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """One reference. `key` is set for the root "step" only; `path` starts at the body, output or item."""
-
-    root: Root
-    key: str | None = None
-    path: tuple[str | int, ...] = ()
-
-    def __str__(self) -> str:
-        return render(self)
+# The budget of an expression; a reference alone may be as long as it likes.
+_CHARACTERS: Final = 1000
+_DEPTH: Final = 32
+_NODES: Final = 200
+_REFERENCES: Final = 20
+_DIGITS: Final = 40
+_PATH: Final = 50
+_INDEX_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +70,13 @@ class _Token:
 
 
 def is_expression(value: object) -> bool:
-    """Whether a JSON value is a reference rather than a literal."""
+    """Whether a JSON value is an expression rather than a literal."""
     return isinstance(value, str) and value.startswith("@") and not value.startswith("@@")
 
 
 @lru_cache(maxsize=4096)
-def parse(text: str) -> Ref:
-    """Read one expression, with its leading "@".
+def parse(text: str) -> Expr:
+    """Read an expression that begins with "@".
 
     Raises:
         ExpressionInvalid: with the position of the first thing that does not fit.
@@ -55,7 +85,17 @@ def parse(text: str) -> Ref:
         raise ExpressionInvalid(
             f'{text[:80]!r} is not an expression. Fix: begin with "@", such as `@triggerBody().name`.', position=0
         )
-    return _Parser(text).ref()
+    return _Parser(text).whole()
+
+
+@lru_cache(maxsize=4096)
+def parse_bare(text: str) -> Expr:
+    """Read an expression of a field that holds nothing else: it may begin with anything.
+
+    Raises:
+        ExpressionInvalid: with the position of the first thing that does not fit.
+    """
+    return _Parser(text).whole()
 
 
 class _Parser:
@@ -65,53 +105,155 @@ class _Parser:
         self.text = text
         self.tokens = _tokens(text)
         self.at = 0
+        self.depth = 0
+
+    def whole(self) -> Expr:
+        found = self.expr()
+        if (token := self.peek()).kind != "end":
+            self.unexpected(token, "`.name`, `[0]`, `['name']`, an operator or the end")
+        if not isinstance(found, Ref):
+            self.keep_to_the_budget(found)
+        return found
+
+    def keep_to_the_budget(self, expr: Expr) -> None:
+        nodes = list(every(expr))
+        refs = [one for one in nodes if isinstance(one, Ref)]
+        limits = (
+            (len(self.text), _CHARACTERS, "characters"),
+            (len(nodes), _NODES, "parts"),
+            (len(refs), _REFERENCES, "references"),
+            (max((len(ref.path) for ref in refs), default=0), _PATH, "names in one path"),
+        )
+        for size, most, what in limits:
+            if size > most:
+                self.fail(0, f"{size} {what}, and {most} are allowed", "decide it in a step, and use its result.")
+
+    # ---- rules ----
+
+    def expr(self) -> Expr:
+        self.depth += 1
+        if self.depth > _DEPTH:
+            self.fail(self.peek().position, f"nested deeper than {_DEPTH}", "decide it in a step, and use its result.")
+        found = self.chain("||", lambda: self.chain("&&", self.negation, AllOf), AnyOf)
+        if self.skip("??"):
+            found = Default(found, self.expr())
+        self.depth -= 1
+        return found
+
+    def chain(self, mark: str, operand: Callable[[], Expr], make: Callable[[tuple[Expr, ...]], Expr]) -> Expr:
+        found = [operand()]
+        while self.skip(mark):
+            found.append(operand())
+        return found[0] if len(found) == 1 else make(tuple(found))
+
+    def negation(self) -> Expr:
+        if not self.skip("!"):
+            return self.comparison()
+        self.depth += 1
+        if self.depth > _DEPTH:
+            self.fail(self.peek().position, f"nested deeper than {_DEPTH}", "leave out every second `!`.")
+        found = Not(self.negation())
+        self.depth -= 1
+        return found
+
+    def comparison(self) -> Expr:
+        left = self.value()
+        if self.peek().text not in _OPERATORS or self.peek().kind != "mark":
+            return left
+        operator = cast(Operator, self.take().text)
+        found = Compare(operator, left, self.value())
+        if (token := self.peek()).kind == "mark" and token.text in _OPERATORS:
+            self.fail(token.position, "comparisons cannot follow each other", "write `a < b && b < c`.")
+        return found
+
+    def value(self) -> Expr:
+        token = self.take()
+        match token.kind:
+            case "single" | "double":
+                return Value(_unquoted(token))
+            case "number":
+                if sum(map(str.isdigit, token.text)) > _DIGITS:
+                    self.fail(token.position, f"a number of more than {_DIGITS} digits", "write it as text.")
+                return Value(Decimal(token.text))
+            case "name":
+                return self.word(token)
+        if token.text == "@":
+            return self.ref()
+        if token.text != "(":
+            self.unexpected(token, "a reference such as `@triggerBody()`, a value or `(`")
+        found = self.expr()
+        self.mark(")")
+        return found
+
+    def word(self, token: _Token) -> Expr:
+        if token.text in _CONSTANTS:
+            return Value(_CONSTANTS[token.text])
+        wanted = _ARGUMENTS.get(token.text)
+        if wanted is None:
+            fix = _MEANT.get(token.text) or _missing_at(token.text)
+            self.fail(token.position, f"unknown function `{token.text}`", fix or did_you_mean(token.text, _ARGUMENTS))
+        self.mark("(")
+        arguments = [self.expr()]
+        while self.skip(","):
+            arguments.append(self.expr())
+        self.mark(")")
+        if len(arguments) != wanted:
+            what = f"`{token.text}` takes {wanted} and was given {len(arguments)}"
+            self.fail(token.position, what, f"write `{token.text}({', '.join('ab'[:wanted])})`.")
+        return Call(token.text, tuple(arguments))
 
     def ref(self) -> Ref:
+        start = self.peek().position
         name = self.expect("name", "a function such as `triggerBody()`")
         root = _ROOTS.get(name.text)
         if root is None:
-            _fail(self.text, name.position, f"unknown function `{name.text}`", did_you_mean(name.text, _ROOTS))
+            self.fail(name.position, f"unknown function `{name.text}`", did_you_mean(name.text, _ROOTS))
         self.mark("(")
         key = self.string("the step's key in quotes") if root == "step" else None
         self.mark(")")
-        if root == "step":
-            self.output()
+        member = self.member() if root == "step" else "output"
         path = self.path()
-        if root == "index" and path:
-            _fail(self.text, 0, "`@index()` is a number and has no path", "write `@index()` alone.")
-        return Ref(root, key, path)
+        if path and (root == "index" or member == "status"):
+            what = "`@index()` is a number" if root == "index" else "`.status` is a text"
+            self.fail(start - 1, f"{what} and has no path", "leave the path out.")
+        return Ref(root, key, path, member)
 
-    def output(self) -> None:
+    def member(self) -> Member:
         self.mark(".")
-        member = self.expect("name", "`output`")
-        if member.text != "output":
-            fix = "write `.output` after `@steps('key')`."
-            _fail(self.text, member.position, f"a step has no `{member.text}`", fix)
+        token = self.expect("name", "`output`, `status` or `error`")
+        if token.text not in _MEMBERS:
+            fix = "write `.output`, `.status` or `.error` after `@steps('key')`."
+            self.fail(token.position, f"a step has no `{token.text}`", fix)
+        return cast(Member, token.text)
 
     def path(self) -> tuple[str | int, ...]:
         path: list[str | int] = []
-        while self.peek().kind != "end":
-            token = self.take()
-            if token.text in {".", "?."}:
+        while (token := self.peek()).kind == "mark" and token.text in {".", "?.", "[", "?["}:
+            self.take()
+            if token.text.endswith("."):
                 path.append(self.expect("name", "a name; any other text goes in brackets: `['a b']`").text)
-            elif token.text in {"[", "?["}:
+            else:
                 path.append(self.item())
                 self.mark("]")
-            else:
-                self.unexpected(token, "`.name`, `[0]`, `['name']` or the end")
         return tuple(path)
 
     def item(self) -> str | int:
-        if self.peek().kind == "number":
-            return int(self.take().text)
-        return self.string("a whole number or a name in quotes")
+        token = self.peek()
+        if token.kind != "number":
+            return self.string("a whole number or a name in quotes")
+        if "." in token.text or len(token.text.lstrip("-")) > _INDEX_DIGITS:
+            self.fail(
+                token.position, f"{token.text[:40]!r} cannot be read", "write a whole number of up to nine digits."
+            )
+        return int(self.take().text)
 
     def string(self, wanted: str) -> str:
         token = self.take()
         if token.kind not in {"single", "double"}:
             self.unexpected(token, wanted)
-        quote = token.text[0]
-        return token.text[1:-1].replace(quote * 2, quote)
+        return _unquoted(token)
+
+    # ---- tokens ----
 
     def peek(self) -> _Token:
         return self.tokens[self.at]
@@ -120,6 +262,11 @@ class _Parser:
         token = self.tokens[self.at]
         self.at += token.kind != "end"
         return token
+
+    def skip(self, mark: str) -> bool:
+        found = self.peek().kind == "mark" and self.peek().text == mark
+        self.at += found
+        return found
 
     def expect(self, kind: str, wanted: str) -> _Token:
         token = self.take()
@@ -134,17 +281,30 @@ class _Parser:
 
     def unexpected(self, token: _Token, wanted: str) -> NoReturn:
         found = "the text ends" if token.kind == "end" else f"`{token.text}` stands"
-        _fail(self.text, token.position, f"{found} where {wanted} is needed", "see the expression grammar.")
+        fix = _MEANT.get(token.text, "see the expression grammar.")
+        self.fail(token.position, f"{found} where {wanted} is needed", fix)
+
+    def fail(self, position: int, problem: str, fix: str) -> NoReturn:
+        _fail(self.text, position, problem, fix)
+
+
+def _missing_at(name: str) -> str | None:
+    return f"write `@{name}(…)`." if name in _ROOTS else None
+
+
+def _unquoted(token: _Token) -> str:
+    quote = token.text[0]
+    return token.text[1:-1].replace(quote * 2, quote)
 
 
 def _tokens(text: str) -> list[_Token]:
     tokens: list[_Token] = []
-    at = 1  # after the "@"
+    at = 0
     while not tokens or tokens[-1].kind != "end":
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
             bad = len(text) - len(text[at:].lstrip())
-            _fail(text, bad, f"{text[bad : bad + 10]!r} cannot be read", "write names, quoted text or whole numbers.")
+            _fail(text, bad, f"{text[bad : bad + 10]!r} cannot be read", "see the expression grammar.")
         tokens.append(_Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
         at = match.end()
     return tokens
@@ -159,20 +319,3 @@ def _fail(text: str, position: int, problem: str, fix: str) -> NoReturn:
         problem=problem,
         fix=fix,
     )
-
-
-def render(ref: Ref) -> str:
-    """The text of a reference; `parse(render(ref)) == ref`."""
-    key = f"{_quote(ref.key)}" if ref.key is not None else ""
-    output = ".output" if ref.root == "step" else ""
-    return f"@{_FUNCTIONS[ref.root]}({key}){output}" + "".join(map(_render_part, ref.path))
-
-
-def _render_part(part: str | int) -> str:
-    if isinstance(part, int):
-        return f"[{part}]"
-    return f".{part}" if _PLAIN_NAME.fullmatch(part) else f"[{_quote(part)}]"
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

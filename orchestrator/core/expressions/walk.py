@@ -1,20 +1,21 @@
-"""Where the references of a JSON structure are."""
+"""Where the expressions of a JSON structure are, and what they read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from orchestrator.core.expressions.parser import Ref, is_expression, parse
+from orchestrator.core.expressions.parser import is_expression, parse
+from orchestrator.core.expressions.tree import Expr, Ref, refs
 from orchestrator.errors import ExpressionInvalid
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A reference (or why it is not one) and its path in the structure."""
+    """An expression (or why it is not one) and its path in the structure."""
 
     path: tuple[str | int, ...]
-    ref: Ref | ExpressionInvalid
+    expr: Expr | ExpressionInvalid
 
 
 def find(value: JsonValue, path: tuple[str | int, ...] = ()) -> Iterator[Found]:
@@ -30,7 +31,7 @@ def find(value: JsonValue, path: tuple[str | int, ...] = ()) -> Iterator[Found]:
             yield from find(item, (*path, index))
 
 
-def _try_parse(text: str) -> Ref | ExpressionInvalid:
+def _try_parse(text: str) -> Expr | ExpressionInvalid:
     try:
         return parse(text)
     except ExpressionInvalid as exc:
@@ -43,9 +44,9 @@ def references(value: JsonValue) -> set[Ref]:
     Raises:
         ExpressionInvalid: a string begins with "@" and cannot be read.
     """
-    refs = set()
+    read: set[Ref] = set()
     for found in find(value):
-        if isinstance(found.ref, ExpressionInvalid):
-            raise found.ref
-        refs.add(found.ref)
-    return refs
+        if isinstance(found.expr, ExpressionInvalid):
+            raise found.expr
+        read.update(refs(found.expr))
+    return read

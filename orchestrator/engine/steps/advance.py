@@ -18,7 +18,7 @@ from orchestrator.core.planner import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.engine.steps.loops import close_loop, items_of, open_loop
+from orchestrator.engine.steps.loops import close_loop, open_loop
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import claims, graph
 from orchestrator.ledger.graph import Ended
@@ -182,9 +182,9 @@ def _count_failures(wave: _Wave, failed: Mapping[str, JsonValue]) -> None:
 
 def _asked_for_failure(wave: _Wave, skipped: Iterable[str]) -> Iterator[str]:
     """A failure counts after all when the last step that asked for it has been skipped."""
+    nodes = wave.held.plan.nodes
     for key in skipped:
-        asked = wave.held.plan.nodes[key].definition.run_after.items()
-        yield from (name for name, accepted in asked if StepStatus.FAILED in accepted)
+        yield from (name for name in nodes[key].definition.run_after if key in nodes[name].handlers)
 
 
 def _hand_on(wave: _Wave, by: Completion | None) -> Lease | None:
@@ -199,7 +199,7 @@ def _hand_on(wave: _Wave, by: Completion | None) -> Lease | None:
 
 
 def _open(wave: _Wave, node: Node) -> None:
-    opened = open_loop(wave.held.tx, wave.held.id, node, items_of(wave.held.tx, wave.held.id, node))
+    opened = open_loop(wave.held.tx, wave.held.id, node)
     fp("expand.inserted")
     wave.dispatches += opened.dispatches
     if opened.ended is not None:

@@ -8,11 +8,12 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.expressions import Scope, resolve
+from orchestrator.core.expressions import EvaluationFailed, Scope, resolve
 from orchestrator.core.facts import Claimant, Lease, UnknownVersion
 from orchestrator.core.planner import TRIGGER
 from orchestrator.engine.faults import fp
-from orchestrator.ledger import claims
+from orchestrator.errors import InputInvalid
+from orchestrator.ledger import claims, scopes
 from orchestrator.ledger.tx import Ledger
 
 
@@ -63,7 +64,11 @@ def _value(tx: Connection, run_id: UUID, key: str) -> JsonValue:
 
 
 def inputs(ledger: Ledger, lease: Lease) -> str:
-    """The step's inputs with every reference resolved, as JSON text."""
+    """The step's inputs with every expression resolved, as JSON text.
+
+    Raises:
+        InputInvalid: an expression cannot be evaluated with the values of this run.
+    """
     node = ledger.plan(lease.manifest_hash).node(lease.step_key)
     known = lease.known
     # A chained lease knows the outputs of its own chain; a join's other branches and large values are read here.
@@ -72,6 +77,15 @@ def inputs(ledger: Ledger, lease: Lease) -> str:
         with ledger.auto() as tx:
             known.update(_shared(ledger, tx, lease, missing) if node.loop else _read(tx, lease, missing))
     scope = Scope(trigger=known.get(TRIGGER), outputs=known, item=lease.item, index=lease.index)
-    return json.dumps(
-        {name: resolve(value, scope) for name, value in node.definition.inputs.items()}, ensure_ascii=False
-    )
+    if node.reads.more:
+        with ledger.auto() as tx:
+            scope = scopes.further(tx, lease.run_id, node.reads, scope)
+    try:
+        resolved = {name: resolve(value, scope) for name, value in node.definition.inputs.items()}
+    except EvaluationFailed as exc:
+        raise InputInvalid(
+            f"The inputs of step `{lease.step_key}` cannot be made: {exc}. "
+            "Fix: correct the expression for later runs; `number(…)` and `time(…)` read a text.",
+            step=lease.step_key,
+        ) from exc
+    return json.dumps(resolved, ensure_ascii=False)

@@ -8,11 +8,11 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.expressions import Ref, Scope, references, resolve
+from orchestrator.core.expressions import EvaluationFailed, resolve
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.planner import Node
 from orchestrator.core.states import StepEvent, StepStatus
-from orchestrator.ledger import claims, graph
+from orchestrator.ledger import graph, scopes
 from orchestrator.ledger.graph import Items
 
 _TOO_LARGE = (
@@ -32,25 +32,25 @@ class LoopChange:
     error: JsonValue = None
 
 
-def items_of(tx: Connection, run_id: UUID, node: Node) -> Items:
+def _items_of(tx: Connection, run_id: UUID, node: Node) -> Items:
     """Where the loop's list stands. A plain reference is left to SQL, so that 10,000 items never pass through
     Python."""
     if node.items is not None:
         return node.items
     value = node.definition.for_each
-    return json.dumps(resolve(value, _scope(tx, run_id, references(value))))
+    return json.dumps(resolve(value, scopes.whole(tx, run_id, node.reads)))
 
 
-def _scope(tx: Connection, run_id: UUID, refs: set[Ref]) -> Scope:
-    keys = [ref.key for ref in refs if ref.key is not None]
-    trigger = claims.trigger_body(tx, run_id) if any(ref.root == "trigger" for ref in refs) else None
-    return Scope(trigger=trigger, outputs=claims.outputs(tx, run_id, keys) if keys else {})
-
-
-def open_loop(tx: Connection, run_id: UUID, node: Node, items: Items) -> LoopChange:
+def open_loop(tx: Connection, run_id: UUID, node: Node) -> LoopChange:
     """Insert the children and dispatch the first; a value that is not a list fails the loop, an empty one ends it."""
     graph.take_time(tx)
+    try:
+        items = _items_of(tx, run_id, node)
+    except EvaluationFailed as exc:
+        return _failed(tx, run_id, node, f"for_each of loop {node.key}: {exc}")
     kind, length = _kind(tx, run_id, items)
+    if kind in (None, "null") and node.format > 1:
+        items, length = "[]", 0
     if length is None:
         return _failed(tx, run_id, node, f"for_each of loop {node.key} gave {kind or 'null'}, not a list")
     dispatches = graph.expand(tx, run_id, node, items)

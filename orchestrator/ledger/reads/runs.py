@@ -8,11 +8,12 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, null, select, type_coerce
 
-from orchestrator.core.expressions import Scope, references, resolve
+from orchestrator.core.expressions import EvaluationFailed, references, resolve
+from orchestrator.core.expressions.reads import Reads
 from orchestrator.core.planner import Plan
 from orchestrator.core.states import FINAL_RUN, RunStatus
-from orchestrator.errors import Conflict, RunNotFound
-from orchestrator.ledger import claims
+from orchestrator.errors import Conflict, OutputInvalid, RunNotFound
+from orchestrator.ledger import scopes
 from orchestrator.ledger.reads.rows import RunRow
 from orchestrator.ledger.rows import hot, one, run
 from orchestrator.ledger.schema import flow_definition_versions, flow_run_controls, flow_runs
@@ -186,7 +187,13 @@ def result(ledger: Ledger, run_id: UUID) -> JsonValue:
     """The run's output: what the flow returns, with the references resolved from the steps' outputs."""
     row = get(ledger, run_id)
     expression = ledger.manifest(row.manifest_hash).output
-    keys = sorted({ref.key for ref in references(expression) if ref.key is not None})
     with ledger.auto() as tx:
-        outputs = claims.outputs(tx, run_id, keys) if keys else {}
-    return resolve(expression, Scope(trigger=row.body, outputs=outputs))
+        scope = scopes.whole(tx, run_id, Reads.of(references(expression)))
+    try:
+        return resolve(expression, scope)
+    except EvaluationFailed as exc:
+        raise OutputInvalid(
+            f"The output of run {run_id} cannot be made: {exc}. Fix: read what its steps returned, and correct the "
+            "flow's `output` for later runs.",
+            flow=row.flow,
+        ) from exc

@@ -84,6 +84,9 @@ SELECT step_key, xmin::text AS mark FROM flow_outputs WHERE run_id = %(run_id)s 
 -- name: trigger_body
 SELECT trigger_body FROM flow_runs WHERE id = %(run_id)s;
 
+-- name: trigger_headers
+SELECT trigger_headers FROM flow_runs WHERE id = %(run_id)s;
+
 -- name: renew
 -- Does:  prolongs live claims, stores progress, brings back whether the run was halted. One statement for a whole process.
 -- In:    run_ids, step_keys, versions, progress (arrays; JSON text or null), lease
