@@ -1,6 +1,5 @@
 """Runs are found by their idempotency key, also after the key expired."""
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
@@ -10,10 +9,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_index(
-        "ix_flow_runs_key",
-        "flow_runs",
-        ["trigger_key"],
-        postgresql_where=sa.text("trigger_key IS NOT NULL AND scheduled_for IS NULL"),
-        if_not_exists=True,
-    )
+    # One that was made beforehand stays; one whose making was interrupted does not.
+    op.execute("""
+DO $$BEGIN
+  IF NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('ix_flow_runs_key') AND indisvalid) THEN
+    DROP INDEX IF EXISTS ix_flow_runs_key;
+    CREATE INDEX ix_flow_runs_key ON flow_runs (trigger_key) WHERE trigger_key IS NOT NULL AND scheduled_for IS NULL;
+  END IF;
+END$$""")
