@@ -90,7 +90,9 @@ class Databases:
             self._admin_url = settings.sim_database_url.get_secret_value().replace("+psycopg", "", 1)
         else:
             self._folder = Path(tempfile.mkdtemp(prefix="orchestrator-sim-"))
-            self._server = EmbeddedPostgres(self._folder, durable=False)
+            # Tied, it ends with this process, however that ends; and with the thread that starts it.
+            tied = threading.current_thread() is threading.main_thread()
+            self._server = EmbeddedPostgres(self._folder, durable=False, tied=tied)
             self._server.start()
             self._admin_url = self._server.url_of("postgres")
         template = self._create()
