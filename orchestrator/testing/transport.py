@@ -11,8 +11,6 @@ from orchestrator.ledger.tx import Ledger
 class Transport:
     """Plays the publisher of a worker and the sender of a client. Which message comes next, the seed decides."""
 
-    resting = False
-
     def __init__(self, ledger: Ledger, seed: int) -> None:
         self._ledger = ledger
         self._rng = random.Random(f"order {seed}")

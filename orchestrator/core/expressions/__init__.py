@@ -11,10 +11,10 @@ nowhere gives null. What may be done with them (`==`, `&&`, `??`, `number(…)`)
 evaluate.py.
 """
 
-from orchestrator.core.expressions.evaluate import EvaluationFailed, Scope, condition, escape, evaluate, resolve, values
+from orchestrator.core.expressions.evaluate import EvaluationFailed, Scope, escape, evaluate, resolve
 from orchestrator.core.expressions.parser import is_expression, parse, parse_bare
 from orchestrator.core.expressions.render import render
-from orchestrator.core.expressions.tree import Expr, Ref, kind, refs
+from orchestrator.core.expressions.tree import Expr, Ref, refs
 from orchestrator.core.expressions.walk import Found, find, references
 
 __all__ = [
@@ -23,17 +23,14 @@ __all__ = [
     "Found",
     "Ref",
     "Scope",
-    "condition",
     "escape",
     "evaluate",
     "find",
     "is_expression",
-    "kind",
     "parse",
     "parse_bare",
     "references",
     "refs",
     "render",
     "resolve",
-    "values",
 ]

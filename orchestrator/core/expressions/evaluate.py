@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from orchestrator.core.expressions.parser import parse
 from orchestrator.core.expressions.render import render
-from orchestrator.core.expressions.tree import AllOf, AnyOf, Call, Compare, Default, Expr, Not, Ref, Value, parts
+from orchestrator.core.expressions.tree import AllOf, AnyOf, Call, Compare, Default, Expr, Not, Ref, Value
 
 Found: TypeAlias = JsonValue | Decimal | datetime
 """What an expression gives: JSON, with exact numbers, or an instant."""
@@ -99,23 +99,6 @@ def evaluate(expr: Expr, scope: Scope) -> Found:
             return evaluate(expr.other, scope) if found is None else found
         case Call():
             return _FUNCTIONS[expr.function](expr, *(evaluate(one, scope) for one in expr.arguments))
-
-
-def condition(expr: Expr, scope: Scope) -> bool:
-    """Whether it holds.
-
-    Raises:
-        EvaluationFailed: it cannot be evaluated, or gives no bool.
-    """
-    return _truth(expr, scope)
-
-
-def values(expr: Expr, scope: Scope) -> dict[str, Found]:
-    """Of each reference in it, by its text: what a person asks for who sees the result."""
-    found = {render(expr): evaluate(expr, scope)} if isinstance(expr, Ref) else {}
-    for part in parts(expr):
-        found |= values(part, scope)
-    return found
 
 
 # ---- references ----

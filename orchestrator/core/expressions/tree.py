@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 Root = Literal["trigger", "headers", "step", "item", "index"]
 Member = Literal["output", "status", "error"]
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]
-
-BOOLEAN: Final = "bool"
-_KINDS: Final = {"number": "number", "length": "number", "text": "string", "lower": "string", "time": "time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +109,3 @@ def every(expr: Expr) -> Iterator[Expr]:
 def refs(expr: Expr) -> Iterator[Ref]:
     """Every reference in it, in order."""
     return (one for one in every(expr) if isinstance(one, Ref))
-
-
-def kind(expr: Expr) -> str | None:
-    """What it gives, where that can be said without values: bool, number, string, time or null."""
-    match expr:
-        case Compare() | Not() | AllOf() | AnyOf():
-            return BOOLEAN
-        case Call():
-            return _KINDS.get(expr.function, BOOLEAN)
-        case Value(value):
-            names = {bool: BOOLEAN, Decimal: "number", str: "string", type(None): "null"}
-            return names[type(value)]
-        case Ref() | Default():
-            return None
