@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from orchestrator.servers.embedded.server import free_port, is_free
-from tests.support.dev import Dev, alive, stopped_at_the_end
+from tests.support.dev import Dev, alive, project_in, stopped_at_the_end
 from tests.support.eventually import eventually
 
 FLOWS = """
@@ -56,10 +56,7 @@ def held(gate: str) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "hello.py").write_text(FLOWS)
-    return folder
+    return project_in(tmp_path, FLOWS)
 
 
 def running(project: Path, *options: str, **env: str) -> AbstractContextManager[Dev]:

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.test_dev import orchestrator, running
+from tests.support.dev import project_in
 from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -42,10 +43,7 @@ def big(megabytes: int) -> int:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "hello.py").write_text(FLOWS)
-    return folder
+    return project_in(tmp_path, FLOWS)
 
 
 @contextmanager

@@ -18,6 +18,14 @@ from orchestrator.servers.embedded.discovery import DevState
 ROOT = Path(__file__).parents[2]
 
 
+def project_in(folder: Path, flows: str) -> Path:
+    """A folder of a user's, with this text as its `hello.py`."""
+    project = folder / "project"
+    project.mkdir()
+    (project / "hello.py").write_text(flows)
+    return project
+
+
 class Dev:
     """One `dev` process; `program` must use `data_dir` and print JSON. `info` is its ready line."""
 
