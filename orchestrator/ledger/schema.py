@@ -191,9 +191,12 @@ flow_steps = Table(
     _when("ended_at"),
     Column("deploys", Integer, nullable=False, server_default="0", comment="attempts that a stopping worker left"),
     Column("kind", Text, comment="task or loop; null from a release before: a loop if it has no type, else a task"),
+    _when("wake_at", comment="when the engine looks at this waiting step again, with its run held"),
+    Column("polls", Integer, nullable=False, server_default="0", comment="how often it was not ready, this epoch"),
     # No index names `status`: a step that goes from BLOCKED to RUNNING to SUCCEEDED touches none of them (HOT updates).
     Index("ix_flow_steps_ready", "queue", "priority", "ready_at", postgresql_where=text("queued")),
     Index("ix_flow_steps_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_flow_steps_wake", "wake_at", postgresql_where=text("wake_at IS NOT NULL")),
     Index(
         "ix_flow_steps_queue_deadline",
         "queue_deadline",
