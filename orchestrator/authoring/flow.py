@@ -18,7 +18,7 @@ from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.authoring.where import caller, place_in
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, StepDef
-from orchestrator.core.manifest_checks import Problem
+from orchestrator.core.problem import Problem
 from orchestrator.core.suggest import closest, did_you_mean
 from orchestrator.core.values import dumps, explain
 from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused

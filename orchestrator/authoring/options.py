@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.core.durations import DurationLike, parse_duration
 from orchestrator.core.manifest import Backoff, QueueName, Retry, StepDef
-from orchestrator.core.manifest_checks import KEY
+from orchestrator.core.problem import KEY
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.errors import DurationInvalid
 

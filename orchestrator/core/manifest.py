@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,11 +21,12 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.core import manifest_checks, trigger_checks
+from orchestrator.core import checks_fields, checks_joins, manifest_checks, trigger_checks
 from orchestrator.core.durations import Duration
-from orchestrator.core.expressions import Expr, Ref, find, refs
-from orchestrator.core.manifest_checks import Problem
-from orchestrator.core.states import FINAL_STEP, StepKind, StepStatus
+from orchestrator.core.expressions import Expr, Found, Ref, find, find_bare, refs
+from orchestrator.core.gates import Join
+from orchestrator.core.problem import Problem
+from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.core.triggers import CronTrigger, EveryTrigger, ScheduleDef, Trigger, TriggerDef
 from orchestrator.errors import ExpressionInvalid, ManifestInvalid
 
@@ -112,11 +113,19 @@ def _status_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _as_text(value: object) -> object:
+    """A bool of JSON as it is written in an expression."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+Condition = Annotated[str, BeforeValidator(_as_text)]
+"""An expression that is true or false. Like every field that holds nothing else, it need not begin with "@"."""
 Statuses = Annotated[tuple[StepStatus, ...], BeforeValidator(_status_list), AfterValidator(_in_order)]
 
 
 class StepDef(_Part):
-    """A step (`type`, `inputs`) or a loop (`for_each`, `steps`). None means: the flow's or the worker's default."""
+    """A step (`type`, `inputs`), a loop (`for_each`, `steps`), a merge (`value`) or a requirement (`require`). None
+    means: the flow's or the worker's default."""
 
     type: str | None = None
     inputs: dict[str, JsonValue] = {}
@@ -131,20 +140,44 @@ class StepDef(_Part):
     for_each: JsonValue = None
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     steps: dict[str, "StepDef"] = {}
+    when: Condition | None = None
+    join: Join = Join.ALL
+    may_fail: bool = False
+    value: str | None = None
+    rest: Literal["withdraw", "leave"] = "withdraw"
+    require: Condition | None = None
+    message: str | None = None
 
     @property
     def kind(self) -> StepKind:
         """What this step is, read from what it has."""
-        return StepKind.LOOP if self.steps or self.for_each is not None else StepKind.TASK
+        if self.steps or self.for_each is not None:
+            return StepKind.LOOP
+        if self.value is not None:
+            return StepKind.MERGE
+        return StepKind.TASK if self.require is None else StepKind.REQUIRE
 
     @property
     def is_loop(self) -> bool:
         """Whether this step fans out over a list."""
         return self.kind is StepKind.LOOP
 
+    @property
+    def format(self) -> int:
+        """The lowest format that has its fields, and those of its loop body."""
+        own = 1 if _FIRST_FORMAT.issuperset(checks_fields.given(self)) else 2
+        return max([own, *(child.format for child in self.steps.values())])
+
+    def found(self) -> Iterable[Found]:
+        """Its expressions, each with its place in it, without its loop body's."""
+        yield from find(self.inputs, ("inputs",))
+        yield from find(self.for_each, ("for_each",))
+        for name in ("when", "value", "require"):
+            yield from find_bare(getattr(self, name), (name,))
+
     def expressions(self) -> Iterable[Expr]:
         """Those of this step that can be read, without its loop body's."""
-        return (one.expr for one in find([self.inputs, self.for_each]) if not isinstance(one.expr, ExpressionInvalid))
+        return (one.expr for one in self.found() if not isinstance(one.expr, ExpressionInvalid))
 
     def references(self) -> Iterable[Ref]:
         """What this step reads: its inputs, its list, and what its loop body reads from outside the loop."""
@@ -154,7 +187,12 @@ class StepDef(_Part):
             yield from (ref for ref in child.references() if ref.root == "step")
 
 
-_ANY_END: Final = _in_order(tuple(FINAL_STEP - {StepStatus.COMPENSATED}))
+_FIRST_FORMAT: Final = frozenset(
+    {"type", "inputs", "run_after", "queue", "priority", "retry", "timeout", "queue_timeout", "transactional"}
+    | {"description", "for_each", "concurrency", "steps"}
+)
+"""Fields of steps."""
+_ANY_END: Final = _in_order(tuple(checks_joins.ANY_END))
 
 
 def _with_data_dependencies(steps: dict[str, StepDef]) -> dict[str, StepDef]:
@@ -168,7 +206,10 @@ def _with_predecessors(step: StepDef) -> StepDef:
         if ref.key is not None:  # whoever reads an output wants one; how a step ended can be read however it ended
             implied[ref.key] = (StepStatus.SUCCEEDED,) if ref.member == "output" else implied.get(ref.key, _ANY_END)
     missing = {key: implied[key] for key in sorted(implied.keys() - step.run_after.keys())}
-    return step.model_copy(update={"run_after": {**step.run_after, **missing}}) if missing else step
+    every = {**step.run_after, **missing}
+    if step.join is Join.ALL_DONE:
+        every = {key: step.run_after.get(key) or _ANY_END for key in every}
+    return step.model_copy(update={"run_after": every}) if every != step.run_after else step
 
 
 def _is_plain(expr: Expr) -> bool:
@@ -193,6 +234,8 @@ class Manifest(_Part):
     steps: Annotated[dict[str, StepDef], AfterValidator(_with_data_dependencies)]
     output: JsonValue = None
     output_schema: dict[str, JsonValue] | None = None
+    when_errors: Literal["fail", "skip"] = "fail"
+    """What an error in a `when` does to the step."""
 
     def __init__(self, /, **data: Any) -> None:
         """
@@ -226,8 +269,10 @@ class Manifest(_Part):
 
     @cached_property
     def format(self) -> int:
-        """The lowest format that its constructs need: the first for references alone, the second for any other
-        expression."""
+        """The lowest format that its constructs need: the first for references alone and the fields that it had, the
+        second for everything else."""
+        if self.when_errors != "fail" or any(step.format > 1 for step in self.steps.values()):
+            return 2
         loops = [child for step in self.steps.values() for child in step.steps.values()]
         read = [expr for step in (*self.steps.values(), *loops) for expr in step.expressions()]
         read += [one.expr for one in find(self.output) if not isinstance(one.expr, ExpressionInvalid)]

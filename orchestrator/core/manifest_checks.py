@@ -2,18 +2,18 @@
 
 import copy
 import json
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from orchestrator.core import checks_conditions, checks_fields, checks_joins
 from orchestrator.core.expressions import Found, Ref, find, is_expression, refs
-from orchestrator.core.states import FINAL_STEP, StepStatus
+from orchestrator.core.problem import Problem, key_problems, written
+from orchestrator.core.states import FINAL_STEP, StepKind
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.triggers import TRIGGERS
 from orchestrator.core.values import refusal
@@ -21,22 +21,6 @@ from orchestrator.errors import ExpressionInvalid, OrchestratorError
 
 if TYPE_CHECKING:
     from orchestrator.core.manifest import Manifest, StepDef
-
-KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_S: Final = StepStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing to change. `place` reads like `steps.fetch.inputs.url`."""
-
-    place: str
-    message: str
-    suggestion: str | None = None
-
-    def __str__(self) -> str:
-        text = f"{self.place}: {self.message}" + (f" ({self.suggestion})" if self.suggestion else "")
-        return text.encode(errors="backslashreplace").decode()  # a lone surrogate could not be printed
 
 
 def problems(manifest: "Manifest", known_types: Collection[str] | None = None) -> list[Problem]:
@@ -48,48 +32,42 @@ def problems(manifest: "Manifest", known_types: Collection[str] | None = None) -
     if (refused := refusal(manifest.model_dump(exclude_defaults=True))) is not None:
         found.append(Problem(refused.place, f"{refused.problem} cannot be stored", "replace or remove it"))
     cycles = list(_cycles(manifest))
-    return [*found, *cycles, *([] if cycles else _unreachable(manifest))]
+    return [*found, *cycles, *([] if cycles else checks_joins.unreachable(manifest))]
 
 
 def _step_problems(m: "Manifest", key: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
     place = f"steps.{key}"
     yield from key_problems(place, key)
     yield from _run_after_problems(m, key, step)
+    yield from checks_joins.problems(place, step)
+    yield from checks_fields.problems(place, step)
+    if step.kind is StepKind.TASK:
+        yield from _type_problems(place, step, types)
+    yield from _expression_problems(m, place, step, in_loop=False)
     if step.is_loop:
         yield from _loop_problems(m, place, step, types)
-    else:
-        yield from _plain_problems(place, step, types)
-        yield from _reference_problems(m, f"{place}.inputs", find(step.inputs), in_loop=False)
 
 
-def key_problems(place: str, key: str) -> Iterator[Problem]:
-    """What is wrong with the name of a step or a trigger."""
-    if not KEY.fullmatch(key):
-        fixed = re.sub(r"[^A-Za-z0-9_-]+", "_", key)[:100]
-        hint = f"did you mean `{fixed}`?" if fixed.strip("_") else None
-        yield Problem(place, "a key has 1 to 100 letters, digits, `_` or `-`", hint)
-
-
-def _plain_problems(place: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
+def _type_problems(place: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
     if not step.type:
-        yield Problem(f"{place}.type", "a step needs a `type`", "give `type`, or `for_each` and `steps` for a loop")
+        fix = "give `type`; a loop has `for_each` and `steps`, a merge `value`, a requirement `require`"
+        yield Problem(f"{place}.type", "a step needs a `type`", fix)
     elif types is not None and step.type not in types:
         yield Problem(f"{place}.type", f"unknown type `{step.type}`", did_you_mean(step.type, types) or None)
-    if step.concurrency is not None:
-        yield Problem(f"{place}.concurrency", "only a loop has `concurrency`", "give `for_each`, or leave it out")
 
 
 def _loop_problems(m: "Manifest", place: str, loop: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
     yield from _loop_field_problems(place, loop)
-    yield from _reference_problems(m, f"{place}.for_each", find(loop.for_each), in_loop=False)
     for key, child in loop.steps.items():
         inner = f"{place}.steps.{key}"
         yield from key_problems(inner, key)
-        yield from _reference_problems(m, f"{inner}.inputs", find(child.inputs), in_loop=True)
+        yield from _expression_problems(m, inner, child, in_loop=True)
+        yield from checks_fields.in_a_body(inner, child)
         if child.is_loop:
             yield Problem(inner, "a loop inside a loop is not supported", "flatten the list in a step first")
         else:
-            yield from _plain_problems(inner, child, types)
+            yield from checks_fields.problems(inner, child)
+            yield from _type_problems(inner, child, types)
         if child.run_after:
             yield Problem(f"{inner}.run_after", "the only step of a loop has nothing to wait for", "put it on the loop")
 
@@ -103,14 +81,16 @@ def _loop_field_problems(place: str, loop: "StepDef") -> Iterator[Problem]:
         yield Problem(
             f"{place}.steps", f"a loop has exactly one step, this one has {len(loop.steps)}", "do it in one step"
         )
-    for name in ("type", "inputs", "retry", "timeout", "transactional"):
-        if getattr(loop, name):
-            yield Problem(f"{place}.{name}", f"a loop has no `{name}`", f"move it to the step in `{place}.steps`")
+
+
+def _expression_problems(m: "Manifest", place: str, step: "StepDef", *, in_loop: bool) -> Iterator[Problem]:
+    yield from _reference_problems(m, place, step.found(), in_loop=in_loop)
+    yield from checks_conditions.problems(place, step)
 
 
 def _reference_problems(m: "Manifest", place: str, read: Iterable[Found], *, in_loop: bool) -> Iterator[Problem]:
     for found in read:
-        here = place + _path(found.path)
+        here = place + written(found.path)
         if isinstance(found.expr, ExpressionInvalid):
             yield Problem(here, f"{found.expr.problem} in `{found.expr.expression}`", found.expr.fix)
             continue
@@ -146,13 +126,9 @@ def _run_after_problems(m: "Manifest", key: str, step: "StepDef") -> Iterator[Pr
                 yield Problem(place, f"status `{status}` is not supported", "use succeeded, failed or skipped")
 
 
-def _predecessors(m: "Manifest") -> dict[str, set[str]]:
-    return {key: {name for name in step.run_after if name in m.steps} for key, step in m.steps.items()}
-
-
 def _cycles(m: "Manifest") -> Iterator[Problem]:
     """One problem for each cycle; an edge of each is cut so that the next one shows."""
-    graph = _predecessors(m)
+    graph = checks_joins.predecessors(m)
     while (cycle := _cycle(graph)) is not None:
         graph[cycle[1]].discard(cycle[0])  # graphlib lists each node before one that waits for it
         start = min(range(len(cycle) - 1), key=lambda i: list(m.steps).index(cycle[i]))
@@ -171,29 +147,13 @@ def _cycle(graph: Mapping[str, set[str]]) -> list[str] | None:
     return None
 
 
-def _unreachable(m: "Manifest") -> Iterator[Problem]:
-    """Steps whose predecessors cannot end as asked; only the first of a chain is named."""
-    ends: dict[str, frozenset[StepStatus]] = {}
-    for key in TopologicalSorter(_predecessors(m)).static_order():
-        accepted = {name: frozenset(s) for name, s in m.steps[key].run_after.items() if name in ends}
-        impossible = [name for name, statuses in accepted.items() if not statuses & ends[name]]
-        may_be_skipped = any(ends[name] - statuses for name, statuses in accepted.items())
-        skipped = {_S.SKIPPED} if may_be_skipped else set()
-        ends[key] = frozenset({_S.SUCCEEDED, _S.FAILED} | skipped)
-        for name in impossible:
-            ends[key] = frozenset({_S.SUCCEEDED, _S.FAILED, _S.SKIPPED})
-            can = ", ".join(sorted(ends[name]))
-            asked = ", ".join(sorted(accepted[name])) or "no status at all"
-            yield Problem(f"steps.{key}.run_after.{name}", f"never runs: it waits for {asked}, `{name}` ends as {can}")
-
-
 # ---- fields and JSON text -------------------------------------------------------------------------------------
 
 
 def field_problem(error: ErrorDetails, model: type[BaseModel]) -> Problem:
     """A pydantic error as a problem; an unknown field gets a suggestion."""
     loc = _in_data(error["loc"])
-    place = _path(loc).lstrip(".") or "manifest"
+    place = written(loc).lstrip(".") or "manifest"
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, error["loc"][:-1])
         return Problem(place, f"unknown field `{loc[-1]}`", did_you_mean(str(loc[-1]), known))
@@ -279,7 +239,3 @@ def read_json(text: str | bytes) -> tuple[dict[str, Any], list[Problem]]:
     if not isinstance(data, dict):
         return {}, [Problem("manifest", f"a JSON object is needed, not {type(data).__name__}")]
     return data, found
-
-
-def _path(parts: Iterable[str | int]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)

@@ -39,6 +39,8 @@ class StepKind(StrEnum):
 
     TASK = "task"  # a worker runs its handler
     LOOP = "loop"  # it runs while children of it are open
+    MERGE = "merge"  # it gives one of the values before it, at once
+    REQUIRE = "require"  # it fails at once unless a condition holds
 
 
 class StepEvent(StrEnum):

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.core.durations import format_duration
-from orchestrator.core.manifest_checks import Problem, key_problems
+from orchestrator.core.problem import Problem, key_problems
 from orchestrator.core.schemas import Misfit, misfits
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.timing.rules import Every

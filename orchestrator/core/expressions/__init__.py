@@ -15,7 +15,7 @@ from orchestrator.core.expressions.evaluate import EvaluationFailed, Scope, esca
 from orchestrator.core.expressions.parser import is_expression, parse, parse_bare
 from orchestrator.core.expressions.render import render
 from orchestrator.core.expressions.tree import Expr, Ref, refs
-from orchestrator.core.expressions.walk import Found, find, references
+from orchestrator.core.expressions.walk import Found, find, find_bare, references
 
 __all__ = [
     "EvaluationFailed",
@@ -26,6 +26,7 @@ __all__ = [
     "escape",
     "evaluate",
     "find",
+    "find_bare",
     "is_expression",
     "parse",
     "parse_bare",

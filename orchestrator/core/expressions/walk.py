@@ -1,11 +1,11 @@
 """Where the expressions of a JSON structure are, and what they read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from orchestrator.core.expressions.parser import is_expression, parse
+from orchestrator.core.expressions.parser import is_expression, parse, parse_bare
 from orchestrator.core.expressions.tree import Expr, Ref, refs
 from orchestrator.errors import ExpressionInvalid
 
@@ -18,11 +18,17 @@ class Found:
     expr: Expr | ExpressionInvalid
 
 
+def find_bare(text: str | None, path: tuple[str | int, ...]) -> Iterator[Found]:
+    """The expression of a field that holds nothing else."""
+    if text is not None:
+        yield Found(path, _try(parse_bare, text))
+
+
 def find(value: JsonValue, path: tuple[str | int, ...] = ()) -> Iterator[Found]:
     """Every expression in `value`, in order; a wrong one is yielded, not raised."""
     if isinstance(value, str):
         if is_expression(value):
-            yield Found(path, _try_parse(value))
+            yield Found(path, _try(parse, value))
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from find(item, (*path, key))
@@ -31,9 +37,9 @@ def find(value: JsonValue, path: tuple[str | int, ...] = ()) -> Iterator[Found]:
             yield from find(item, (*path, index))
 
 
-def _try_parse(text: str) -> Expr | ExpressionInvalid:
+def _try(read: Callable[[str], Expr], text: str) -> Expr | ExpressionInvalid:
     try:
-        return parse(text)
+        return read(text)
     except ExpressionInvalid as exc:
         return exc
 
