@@ -13,6 +13,8 @@ from orchestrator.errors import NotTransactional
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from orchestrator.authoring.polling import PollState
+
 _NOTE_LIMIT = 500
 
 
@@ -53,6 +55,7 @@ class Context:
         tx: "Connection | None" = None,
         log: "logging.LoggerAdapter[Any] | None" = None,
         scheduled_for: datetime | Callable[[], datetime | None] | None = None,
+        poll: "PollState | Callable[[], PollState | None] | None" = None,
     ) -> None:
         """The defaults make a context for calling a step in a test."""
         self.run_id = run_id
@@ -62,6 +65,7 @@ class Context:
         self.signals = signals if signals is not None else Mailbox()
         self._tx = tx
         self._scheduled_for = scheduled_for
+        self._poll = poll
         facts = {"run_id": run_id, "step_key": step_key, "attempt": attempt}
         self.log = log if log is not None else StepLog(logging.getLogger("orchestrator.step"), facts)
 
@@ -82,6 +86,17 @@ class Context:
         if callable(self._scheduled_for):
             self._scheduled_for = self._scheduled_for()
         return self._scheduled_for
+
+    @property
+    def poll(self) -> "PollState | None":
+        """In a step that polls: the number of this poll, from 1, when the first began, and when the last is; else None.
+        Attempts that fail, crashes and restarts move none of them.
+
+        The first use asks the ledger.
+        """
+        if callable(self._poll):
+            self._poll = self._poll()
+        return self._poll
 
     @property
     def cancelled(self) -> bool:

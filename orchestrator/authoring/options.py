@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.core.durations import DurationLike, parse_duration
 from orchestrator.core.manifest import Backoff, QueueName, Retry, StepDef
+from orchestrator.core.polling import PollDef
 from orchestrator.core.problem import KEY
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.errors import DurationInvalid
@@ -31,6 +32,7 @@ class StepOptions:
     queue: str | None = None
     priority: int | None = None  # 0 first … 9 last
     transactional: bool = False
+    poll: PollDef | None = None
     key: str | None = None
     description: str | None = None
 
@@ -67,6 +69,7 @@ class StepOptions:
             timeout=self.timeout,
             queue_timeout=self.queue_timeout,
             transactional=self.transactional,
+            poll=self.poll,
             description=self.description,
             **fields,
         )
@@ -141,6 +144,7 @@ _CHECKS: Final[dict[str, Any]] = {
     "queue": _queue,
     "priority": _whole_number(0, 9),
     "transactional": _flag,
+    "poll": lambda name, value: value,
     "key": _key,
     "description": _text,
 }

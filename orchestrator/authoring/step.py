@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 from pydantic import ValidationError
 from typing_extensions import TypeVar
 
-from orchestrator.authoring.asked import Asked
+from orchestrator.authoring import polling
 from orchestrator.authoring.context import Context
-from orchestrator.authoring.edges import JoinName
 from orchestrator.authoring.literals import encode
 from orchestrator.authoring.options import BadOption, StepOptions
 from orchestrator.authoring.placeholder import refuse
+from orchestrator.authoring.polling import Poll
 from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.core.manifest import Backoff, StepDef
@@ -48,14 +48,14 @@ def _known_only(options: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(options)
     def checked(step: "AnyStep", /, **given: Any) -> Any:
         for name in given.keys() - known:
-            more = "" if name not in _CONDITIONS else "; a step that runs after a failure has `after=[failed(x)]`"
+            more = "" if name not in _CONDITIONS else "; a step that runs after a failure is written in a manifest"
             refuse(f"`options` of step `{step.type}` has no option `{name}`", did_you_mean(name, known) + more)
         return options(step, **given)
 
     return checked
 
 
-_CONDITIONS = frozenset({"on", "on_failure", "on_error", "if_", "condition", "run_after"})
+_CONDITIONS = frozenset({"on", "when", "on_failure", "on_error", "if_", "condition", "run_after"})
 
 
 class Step(Generic[P, R, F]):
@@ -75,10 +75,12 @@ class Step(Generic[P, R, F]):
         self.is_async: bool = inspect.iscoroutinefunction(fn)
         self.settings = settings
         self.key: str | None = None  # asked for with `options(key=…)`, for one call
-        self.asked = Asked()
+        self.after: tuple[object, ...] = ()
         self.base: Step[P, R, F] = self  # the step without the options of one call
         if self.type == "<lambda>":
             self.signature.fail("is a lambda", "write a `def`")
+        if settings.transactional and settings.poll is not None:
+            self.signature.fail("is transactional and polls", "leave one of the two out")
         if settings.transactional and self.is_async:
             self.signature.fail("is transactional and async", "write a plain `def`: the ledger's connection is sync")
 
@@ -92,7 +94,7 @@ class Step(Generic[P, R, F]):
         tracer.use(self.base)
         inputs = self.encode_arguments(tracer, self.bind(args, kwargs))
         key = tracer.free_key(self.key or self.type, exact=self.key is not None)
-        definition = self.step_def(inputs=inputs, **self.asked.fields(tracer))
+        definition = self.step_def(inputs=inputs, run_after=tracer.predecessors(self.after))
         return cast(R, tracer.add(key, definition, self.signature.returns))
 
     # ---- in a flow body ----
@@ -102,22 +104,18 @@ class Step(Generic[P, R, F]):
         *,
         key: str | None = None,
         after: Iterable[object] = (),
-        join: JoinName | None = None,
-        when: int | None = None,
-        may_fail: bool | None = None,
         retries: int | None = None,
         backoff: BackoffLike | None = None,
         timeout: Length | None = None,
         queue_timeout: Length | None = None,
         queue: str | None = None,
         priority: int | None = None,
+        poll: Poll | None = None,
         description: str | None = None,
     ) -> Self:
         """This step with other options for one call: `notify.options(after=[saved], retries=2)(order)`.
 
-        `after` holds results of steps (or their keys) that must have succeeded first, or `failed(x)`, `skipped(x)` and
-        `ended(x)`; `join` says what they ask together. It runs only `when` a condition holds. The failure of what
-        `may_fail` does not fail the run.
+        `after` holds results of steps (or their keys) that must have succeeded first.
 
         Raises:
             AuthoringError: an option is invalid.
@@ -125,13 +123,14 @@ class Step(Generic[P, R, F]):
         given = {"retries": retries, "backoff": backoff, "timeout": timeout, "queue_timeout": queue_timeout}
         other = copy.copy(self)
         try:
+            asked = polling.definition(poll, self.signature.returns) if poll is not None else None
             other.settings = self.settings.merged(
-                **given, key=key, queue=queue, priority=priority, description=description
+                **given, key=key, queue=queue, priority=priority, poll=asked, description=description
             )
         except BadOption as exc:
             refuse(f"step `{self.type}` {exc}", "correct the option")
         other.key = key if key is not None else self.key
-        other.asked = self.asked.with_(after=after, join=join, when=when, may_fail=may_fail)
+        other.after = (*self.after, *_listed(after))
         return other
 
     if not TYPE_CHECKING:
@@ -238,6 +237,12 @@ class OpenStep(Step[Concatenate[object, P], R, F]):
         def __call__(self, /, *args: Any, **kwargs: Any) -> R: ...
 
 
+def _listed(after: Iterable[object]) -> tuple[object, ...]:
+    if not isinstance(after, list | tuple):
+        refuse("`after` is not a list", "write `after=[…]`")
+    return tuple(after)
+
+
 class StepDecorator:
     """`@step` or `@step(retries=3, backoff="1s..5m", …)`: makes a step from a typed function."""
 
@@ -281,6 +286,7 @@ class StepDecorator:
         queue: str | None = None,
         priority: int | None = None,
         transactional: bool = False,
+        poll: Poll | None = None,
         key: str | None = None,
         description: str | None = None,
     ) -> "StepDecorator": ...
@@ -294,6 +300,8 @@ class StepDecorator:
             return StepDecorator(options)
         signature = Signature(fn, f"step `{getattr(fn, '__name__', fn)}`")
         try:
+            if "poll" in options:
+                options["poll"] = polling.definition(options["poll"], signature.returns)
             settings = StepOptions(description=signature.summary).merged(**options)
         except BadOption as exc:
             signature.fail(str(exc), "correct the option")

@@ -20,8 +20,6 @@ from orchestrator.cli.render import (
 )
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from orchestrator.client import RunHandle
     from orchestrator.ledger.reads.rows import EventRow, RunRow, StepRow
 
@@ -51,9 +49,9 @@ _SOME: Final = 50
 """Children of a loop that are shown with `--status`."""
 
 
-def show(run: "RunRow", steps: "Sequence[StepRow]", reruns: "Sequence[UUID]" = ()) -> None:
-    """The header of the run, then its steps. `reruns` were made of it."""
-    facts({**header(run), "run again as": ", ".join(map(str, reruns)) or None})
+def show(run: "RunRow", steps: "Sequence[StepRow]") -> None:
+    """The header of the run, then its steps."""
+    facts(header(run))
     print()
     table(
         ["step", "status", "attempts", "duration", "queue", "note"],
@@ -92,7 +90,6 @@ def header(run: "RunRow") -> dict[str, object]:
         "version": numbered(run.ordinal, run.manifest_hash),
         "status": run.status,
         "tags": run.tags,
-        "made of run": run.source,
         "schedule": run.schedule,
         "scheduled for": run.scheduled_for,
         "idempotency key": run.key if run.scheduled_for is None else None,
@@ -122,15 +119,27 @@ def took(step: "StepRow") -> str:
 
 def remark(step: "StepRow") -> str:
     """What there is to say of the step: counts, progress, error, reason, the next attempt."""
-    if step.kind == "loop" and (step.children or not step.reason):
+    if step.kind == "loop":
         return counts(step.children or {})
     if step.status == "running" and step.progress:
         return progress(step.progress)
     if step.status == "waiting":
-        return f"next attempt {step.due_at:%H:%M:%S} UTC; {error_line(step.error)}" if step.due_at else ""
+        return waiting(step)
     if step.status == "succeeded":
-        return step.reason or ""
+        return ""
     return error_line(step.error) or step.reason or ""
+
+
+def waiting(step: "StepRow") -> str:
+    """`next attempt 12:00:00 UTC; …`, `asked 3 times, next 12:00:00 UTC; …`."""
+    if step.due_at is None:
+        return ""
+    error = step.error or {}
+    if step.polls and error.get("type") == "NotYet":
+        times = "once" if step.polls == 1 else f"{step.polls} times"
+        why = f"; {error['message']}" if error.get("message") else ""
+        return f"asked {times}, next {step.due_at:%H:%M:%S} UTC{why}"
+    return f"next attempt {step.due_at:%H:%M:%S} UTC; {error_line(step.error)}"
 
 
 def counts(children: Mapping[str, int]) -> str:

@@ -53,6 +53,7 @@ def show(view: StepView, *, whole: bool) -> None:
             "handler": step.task,
             "queue": step.queue,
             "attempts": step.attempts,
+            "polls": step.polls or None,
             "worked": runview.took(step),
             "next attempt": step.due_at,
             "note": runview.remark(step),

@@ -13,7 +13,7 @@ _K: Final = StepKind
 _EVERY: Final = frozenset({"run_after", "join", "when", "may_fail", "description"})
 _QUEUED: Final = frozenset({"queue", "priority", "queue_timeout"})
 _FIELDS: Final = {
-    _K.TASK: _EVERY | _QUEUED | {"type", "inputs", "retry", "timeout", "transactional"},
+    _K.TASK: _EVERY | _QUEUED | {"type", "inputs", "retry", "timeout", "transactional", "poll"},
     _K.LOOP: _EVERY | _QUEUED | {"for_each", "steps", "concurrency"},
     _K.MERGE: _EVERY | {"value", "rest"},
     _K.REQUIRE: _EVERY | {"require", "message"},

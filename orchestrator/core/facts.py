@@ -130,6 +130,16 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class NotReady:
+    """A step that polls was asked, and is not ready: why, and when it wants to be asked again (None: as its flow
+    says). `inputs` is what the handler was given, as JSON text."""
+
+    why: str
+    after: timedelta | None = None
+    inputs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StepOf:
     """A step that nobody here holds a lease on. None: `type`, for a loop; `attempt`, where none was made; and what was
     not read."""

@@ -81,6 +81,16 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Polled:
+    """A step was asked, `took_s` ago, and is not ready yet."""
+
+    told: ClassVar = "polled"
+    step: Step
+    why: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """The step can never run any more."""
 
@@ -127,4 +137,4 @@ class Ended:
     by: Step | None = None
 
 
-Fact = Accepted | Started | Succeeded | Failed | Skipped | Dispatched | Refused | Ended
+Fact = Accepted | Started | Succeeded | Failed | Polled | Skipped | Dispatched | Refused | Ended

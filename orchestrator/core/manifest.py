@@ -25,6 +25,7 @@ from orchestrator.core import checks_fields, checks_joins, manifest_checks, trig
 from orchestrator.core.durations import Duration
 from orchestrator.core.expressions import Expr, Found, Ref, find, find_bare, refs
 from orchestrator.core.gates import Join
+from orchestrator.core.polling import PollDef
 from orchestrator.core.problem import Problem
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.core.triggers import CronTrigger, EveryTrigger, ScheduleDef, Trigger, TriggerDef
@@ -137,6 +138,7 @@ class StepDef(_Part):
     queue_timeout: Positive | None = None
     transactional: bool = False
     description: str | None = None
+    poll: PollDef | None = None
     for_each: JsonValue = None
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     steps: dict[str, "StepDef"] = {}
@@ -197,11 +199,10 @@ _ANY_END: Final = _in_order(tuple(checks_joins.ANY_END))
 
 def _with_data_dependencies(steps: dict[str, StepDef]) -> dict[str, StepDef]:
     """References imply `run_after: succeeded`, so that `run_after` holds every predecessor."""
-    return {key: with_predecessors(step) for key, step in steps.items()}
+    return {key: _with_predecessors(step) for key, step in steps.items()}
 
 
-def with_predecessors(step: StepDef) -> StepDef:
-    """With the edges that its expressions imply; those of `all_done` take any end."""
+def _with_predecessors(step: StepDef) -> StepDef:
     implied: dict[str, tuple[StepStatus, ...]] = {}
     for ref in step.references():
         if ref.key is not None:  # whoever reads an output wants one; how a step ended can be read however it ended
@@ -277,7 +278,8 @@ class Manifest(_Part):
         loops = [child for step in self.steps.values() for child in step.steps.values()]
         read = [expr for step in (*self.steps.values(), *loops) for expr in step.expressions()]
         read += [one.expr for one in find(self.output) if not isinstance(one.expr, ExpressionInvalid)]
-        return 1 if all(map(_is_plain, read)) else 2
+        polls = any(step.poll for step in (*self.steps.values(), *loops))
+        return 1 if all(map(_is_plain, read)) and not polls else 2
 
     @cached_property
     def hash(self) -> str:

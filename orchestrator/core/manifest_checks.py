@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from orchestrator.core import checks_conditions, checks_fields, checks_joins
+from orchestrator.core import checks_conditions, checks_fields, checks_joins, checks_polls
 from orchestrator.core.expressions import Found, Ref, find, is_expression, refs
 from orchestrator.core.problem import Problem, key_problems, written
 from orchestrator.core.states import FINAL_STEP, StepKind
@@ -85,6 +85,7 @@ def _loop_field_problems(place: str, loop: "StepDef") -> Iterator[Problem]:
 
 def _expression_problems(m: "Manifest", place: str, step: "StepDef", *, in_loop: bool) -> Iterator[Problem]:
     yield from _reference_problems(m, place, step.found(), in_loop=in_loop)
+    yield from checks_polls.problems(place, step)
     yield from checks_conditions.problems(place, step)
 
 
@@ -101,6 +102,9 @@ def _reference_problems(m: "Manifest", place: str, read: Iterable[Found], *, in_
 def _one_reference(m: "Manifest", place: str, ref: Ref, *, in_loop: bool) -> Iterator[Problem]:
     if ref.root == "step" and ref.key not in m.steps:
         yield Problem(place, f"unknown step `{ref.key}`", did_you_mean(ref.key or "", m.steps) or None)
+    elif ref.root == "output":
+        why = "`@output()` is known in `until` of a step that polls only"
+        yield Problem(place, why, "read a step: `@steps('key').output`")
     elif ref.root in {"item", "index"} and not in_loop:
         yield Problem(place, f"`@{ref.root}()` is known inside a loop only", "use it in the inputs of the loop's step")
     elif ref.root == "trigger" and ref.path:
@@ -185,11 +189,12 @@ def _in_data(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
 def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
     """Field names of the model that a place of pydantic belongs to."""
     from orchestrator.core.manifest import Backoff, Retry, StepDef
+    from orchestrator.core.polling import PollDef
 
     if loc[:1] == ("triggers",) and len(loc) > 2:
         return list(TRIGGERS[str(loc[2])].model_fields)
     loc = _in_data(loc)
-    kinds: dict[str, type[BaseModel]] = {"backoff": Backoff, "retry": Retry, "steps": StepDef}
+    kinds: dict[str, type[BaseModel]] = {"backoff": Backoff, "retry": Retry, "steps": StepDef, "poll": PollDef}
     for part in reversed(loc[-2:]):
         if part in kinds:
             return list(kinds[str(part)].model_fields)

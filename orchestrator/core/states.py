@@ -26,7 +26,7 @@ class StepStatus(StrEnum):
     BLOCKED = "blocked"  # predecessors are open, or its loop's window is full
     READY = "ready"  # dispatched; a worker may claim it
     RUNNING = "running"  # claimed by a worker, or a loop with open children
-    WAITING = "waiting"  # parked until `due_at` (retry back-off)
+    WAITING = "waiting"  # parked until `due_at` (retry back-off, the next poll)
     SUCCEEDED = "succeeded"  # output recorded
     FAILED = "failed"  # out of attempts, or an error that is not retried
     SKIPPED = "skipped"  # can never run; `reason` says why
@@ -52,7 +52,8 @@ class StepEvent(StrEnum):
     SUCCEED = "succeed"
     FAIL = "fail"
     BACK_OFF = "back_off"  # failed with attempts left
-    DUE = "due"  # the back-off is over
+    POLL = "poll"  # asked, and not ready yet; no failure is charged
+    DUE = "due"  # the back-off, or the pause between two polls, is over
     LEASE_EXPIRE = "lease_expire"  # recovery re-queues, it never runs
     RELEASE = "release"  # given back by a live worker, no attempt charged
     SKIP = "skip"
@@ -88,6 +89,7 @@ STEP_MOVES: Final = MappingProxyType(
         (S.RUNNING, E.SUCCEED): S.SUCCEEDED,
         (S.RUNNING, E.FAIL): S.FAILED,
         (S.RUNNING, E.BACK_OFF): S.WAITING,
+        (S.RUNNING, E.POLL): S.WAITING,
         (S.RUNNING, E.LEASE_EXPIRE): S.READY,
         (S.RUNNING, E.RELEASE): S.READY,
         (S.RUNNING, E.CANCEL): S.CANCELLED,

@@ -1,6 +1,21 @@
-"""Words of messages that depend on a number."""
+"""Words of messages that depend on a number or a time."""
+
+from datetime import datetime, timedelta
 
 
 def counted(number: int, noun: str) -> str:
     """`1 step`, `2 steps`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def until(at: datetime | None, now: datetime) -> str:
+    """`in 5 min`; `soon` for what is past or not known."""
+    return "soon" if at is None or at <= now else f"in {length(at - now)}"
+
+
+def length(span: timedelta) -> str:
+    """In the unit that says it best: `90 s`, `5 min`, `3 h`."""
+    total = max(int(span.total_seconds()), 0)
+    if total < 120:
+        return f"{total} s"
+    return f"{total // 60} min" if total < 7200 else f"{total // 3600} h"

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -121,10 +121,17 @@ def end_step(
     return found is not None
 
 
-def park(tx: Connection, run_id: UUID, step_key: str, delay: timedelta) -> datetime | None:
-    """RUNNING to WAITING; the due time, or None when the step was not running."""
+class Parked(NamedTuple):
+    """A step that waits for its back-off, and how often it was polled before."""
+
+    due_at: datetime
+    polls: int
+
+
+def park(tx: Connection, run_id: UUID, step_key: str, delay: timedelta) -> Parked | None:
+    """RUNNING to WAITING; None when the step was not running."""
     row = one(tx, "park", run_id=run_id, step_key=step_key, delay=delay, from_states=sources(StepEvent.BACK_OFF))
-    return None if row is None else row.due_at
+    return None if row is None else Parked(row.due_at, row.polls)
 
 
 def ready(tx: Connection, run_id: UUID, step_keys: Sequence[str], by: StepEvent) -> tuple[Dispatch, ...]:

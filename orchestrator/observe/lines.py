@@ -4,7 +4,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from orchestrator.core.happened import Accepted, Dispatched, Ended, Failed, Refused, Run, Skipped, Started, Succeeded
+from orchestrator.core.happened import (
+    Accepted,
+    Dispatched,
+    Ended,
+    Failed,
+    Polled,
+    Refused,
+    Run,
+    Skipped,
+    Started,
+    Succeeded,
+)
 from orchestrator.observe.logs import (
     DISPATCHED,
     LEASE_EXPIRED,
@@ -12,6 +23,7 @@ from orchestrator.observe.logs import (
     RUN_ENDED,
     STALE,
     STEP_FAILED,
+    STEP_POLLED,
     STEP_SKIPPED,
     STEP_STARTED,
     STEP_SUCCEEDED,
@@ -54,6 +66,10 @@ class LogLines:
         facts = about(fact.step, STEP_FAILED, error=told, retryable=failure.retryable)
         # A step that asks for another time knows why; everything else that fails is logged with its traceback.
         line(logging.WARNING, "step.failed", facts, None if failure.delay is not None else error.traceback)
+
+    def polled(self, fact: Polled) -> None:
+        if log.isEnabledFor(logging.INFO):
+            line(logging.INFO, "step.polled", about(fact.step, STEP_POLLED, why=fact.why[:300]))
 
     def skipped(self, fact: Skipped) -> None:
         if log.isEnabledFor(logging.DEBUG):

@@ -3,7 +3,18 @@
 import logging
 from typing import Protocol
 
-from orchestrator.core.happened import Accepted, Dispatched, Ended, Fact, Failed, Refused, Skipped, Started, Succeeded
+from orchestrator.core.happened import (
+    Accepted,
+    Dispatched,
+    Ended,
+    Fact,
+    Failed,
+    Polled,
+    Refused,
+    Skipped,
+    Started,
+    Succeeded,
+)
 from orchestrator.observe.lines import LogLines
 
 log = logging.getLogger(__name__)
@@ -25,6 +36,9 @@ class Observer(Protocol):
 
     def failed(self, fact: Failed) -> None:
         """An attempt failed, was lost, or its step was not claimed in time."""
+
+    def polled(self, fact: Polled) -> None:
+        """A step that polls was asked, and is not ready."""
 
     def skipped(self, fact: Skipped) -> None:
         """A step can never run."""

@@ -106,7 +106,7 @@ class World:
         """
         if isinstance(flow, Flow):
             self.add(flow)
-        run = SimRun(self.client.start(flow, input, **given), self.work)
+        run = SimRun(self.client.start(flow, input, **given))
         self.work()
         return run
 

@@ -26,8 +26,8 @@ from tests.support.worker_process import WorkerProcess, env_of, running
 
 PYTHON = pages.blocks("python")
 SQL = pages.blocks("sql")
-FLOWS = ("letters", "books", "by_hand", "reports", "approval", "limited", "transcribe", "throttled")
-TESTS = ("test_orders.py", "test_late_letters.py", "test_shop.py")
+FLOWS = ("letters", "books", "by_hand", "reports", "approval", "limited", "transcribe", "throttled", "parcels")
+TESTS = ("test_orders.py", "test_late_letters.py", "test_shop.py", "test_parcels.py")
 PROGRAMS = ("test_letters.py", "client_tour.py", "order_and_run.py", "mend_march.py")
 
 
@@ -93,7 +93,7 @@ def test_the_tests_pass(folder: Path, pg_server: Server) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed" in done.stdout
+    assert "7 passed" in done.stdout
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from orchestrator.core.facts import Chain, Failure, Finished, Lease
+from orchestrator.core.facts import Chain, Failure, Finished, Lease, NotReady
+from orchestrator.core.polling import PollDef
 from orchestrator.ledger.tx import Ledger
 from orchestrator.workers.run.held_lease import HeldLease
 from orchestrator.workers.run.outage import Outage
@@ -43,6 +44,8 @@ class Attempt:
     """When that was asked for: the lease of a chained step certainly runs from then on."""
     failure: Failure | None = None
     """How it failed, if it did."""
+    not_ready: NotReady | None = None
+    """What a step that polls said, if it is not ready."""
 
     def __post_init__(self) -> None:
         self.lease = self.held.lease
@@ -52,6 +55,11 @@ class Attempt:
     @property
     def ledger(self) -> Ledger:
         return self.runtime.ledger
+
+    @property
+    def poll(self) -> PollDef | None:
+        """How the step polls, in the version that its run is pinned to."""
+        return self.ledger.plan(self.lease.manifest_hash).node(self.lease.step_key).definition.poll
 
     @property
     def lease_s(self) -> float:

@@ -3,6 +3,8 @@ database's errors have the same classes as ours."""
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.authoring.polling import NotYet
+from orchestrator.core.polling import UntilInvalid
 from orchestrator.errors import InputInvalid, LeaseLost
 from orchestrator.ledger.passing import IN_THE_WAY, passing
 from orchestrator.ledger.tx import is_broken, is_disconnect, sqlstate
@@ -60,6 +62,11 @@ def handlers(attempt: Attempt, exc: BaseException) -> BaseException:
     if attempt.tx is not None and is_broken(attempt.tx):
         return TransactionLost(exc, charged=True)
     return HandlerFailed(exc)
+
+
+def results(attempt: Attempt, exc: BaseException) -> BaseException:
+    """Where a step that polls looks at its result: that it is not the one, the handler might have said itself."""
+    return HandlerFailed(exc) if isinstance(exc, NotYet | UntilInvalid) else ours(attempt, exc)
 
 
 def transactions(attempt: Attempt, exc: BaseException) -> BaseException:

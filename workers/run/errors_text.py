@@ -7,7 +7,7 @@ from typing import Final
 from orchestrator.authoring.modules import as_written
 from orchestrator.core.facts import StepError
 
-_MESSAGE_LIMIT: Final = 4_000
+MESSAGE_LIMIT: Final = 4_000
 _OURS: Final = (str(Path(__file__).parent), str(Path(traceback.__file__).parent / "asyncio"))
 _FUTURES: Final = str(Path(traceback.__file__).parent / "concurrent")
 
@@ -16,7 +16,7 @@ def step_error(exc: BaseException, message: str | None = None) -> StepError:
     """Name, message and the user's part of the traceback; fit to be stored, whatever the exception's own code does."""
     return StepError(
         type=as_written(named(exc)),
-        message=storable(as_written(message or said(exc))[:_MESSAGE_LIMIT]),
+        message=storable(as_written(message or said(exc))[:MESSAGE_LIMIT]),
         traceback=storable(as_written(trimmed(exc))),
     )
 

@@ -4,6 +4,7 @@ import logging
 import os
 from concurrent.futures import CancelledError
 from datetime import datetime
+from functools import partial
 from time import monotonic
 
 from orchestrator.authoring.context import Context, StepLog
@@ -11,6 +12,7 @@ from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import claim_step, finish_step
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import schedules
+from orchestrator.workers.run import polling
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart
 from orchestrator.workers.run.outage import retry_through_outage
@@ -101,7 +103,8 @@ def _context(attempt: Attempt) -> Context:
 
     about = (str(lease.run_id), lease.step_key, lease.attempt, lease.stop_at, attempt.held.signals, attempt.tx)
     facts = {"run_id": about[0], "flow": lease.flow, "step_key": lease.step_key, "attempt": lease.attempt}
-    return Context(*about, StepLog(logging.getLogger("orchestrator.step"), facts), scheduled_for)
+    log = StepLog(logging.getLogger("orchestrator.step"), facts)
+    return Context(*about, log, scheduled_for, partial(polling.state, attempt))
 
 
 def _time_left_s(attempt: Attempt) -> float | None:

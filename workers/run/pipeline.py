@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from orchestrator.core.facts import Finished
-from orchestrator.core.happened import Failed, Refused, Started, Succeeded
+from orchestrator.core.facts import Failure, Finished, NotReady, StepError
+from orchestrator.core.happened import Failed, Polled, Refused, Started, Succeeded
 from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, about, log
 from orchestrator.observe.observer import notify
-from orchestrator.workers.run import blame, handler, recording, transactional
+from orchestrator.workers.run import blame, handler, polling, recording, transactional
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart, TransactionLost, Unrecordable
 from orchestrator.workers.run.held_lease import HeldLease
@@ -39,6 +39,7 @@ _GUARD: Final = Stage(handler.guard, blame.ours)
 _HANDLER: Final = (
     Stage(handler.call, blame.handlers),
     Stage(handler.encode, blame.handlers),
+    Stage(polling.judge, blame.results),
     Stage(handler.still_ours, blame.ours),
 )
 PLAIN: Final = (*_INPUTS, _GUARD, *_HANDLER, Stage(recording.success, blame.ours))
@@ -114,10 +115,21 @@ def _refused(attempt: Attempt) -> None:
         recording.log_unrecorded(attempt, reason="result dropped")
 
 
+def _tell_poll(attempt: Attempt, seen: NotReady, finished: Finished, took_s: float) -> None:
+    if finished.attempt is None:
+        notify(Polled(attempt.lease, seen.why, took_s))
+    else:
+        kind = "PollTimeout" if finished.attempt == "failed" else "NotYet"
+        failure = Failure(StepError(kind, seen.why), retryable=False)
+        notify(Failed(attempt.lease, failure, finished.attempt, took_s))
+
+
 def _follow(attempt: Attempt, finished: Finished) -> HeldLease | None:
     """Report and publish what the commit led to; the next step, if it is claimed already."""
     took_s = monotonic() - attempt.began
-    if attempt.failure is None:
+    if attempt.not_ready is not None:
+        _tell_poll(attempt, attempt.not_ready, finished, took_s)
+    elif attempt.failure is None:
         notify(Succeeded(attempt.lease, took_s))
     else:
         notify(Failed(attempt.lease, attempt.failure, finished.attempt or attempt.failure.status, took_s))

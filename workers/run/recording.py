@@ -2,24 +2,30 @@
 
 import logging
 from asyncio import CancelledError as AsyncCancelled
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from time import monotonic
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.authoring.polling import NotYet
 from orchestrator.authoring.retry_after import RetryAfter
-from orchestrator.core.facts import Failure, Finished, StepError, Success
-from orchestrator.engine.steps import fail_step, finish_step, release
+from orchestrator.core.facts import Failure, Finished, NotReady, StepError, Success
+from orchestrator.core.polling import UntilInvalid
+from orchestrator.engine.steps import fail_step, finish_step, polls, release
 from orchestrator.engine.steps.kept import kept_traceback
 from orchestrator.errors import InputInvalid, LeaseLost, OutputInvalid
 from orchestrator.ledger.passing import passing
 from orchestrator.observe.logs import STALE, about, line, log
 from orchestrator.workers.run.attempt import Attempt
-from orchestrator.workers.run.errors_text import named, said, step_error
+from orchestrator.workers.run.errors_text import MESSAGE_LIMIT, named, said, step_error, storable
 from orchestrator.workers.run.held_lease import StepTimedOut
 from orchestrator.workers.run.outage import GaveUp, retry_through_outage
 
+_POLLS = 'declare it with `@step(poll=Poll(every="10s", timeout="1h"))`'
+_NEVER: Final[tuple[type[BaseException], ...]] = (InputInvalid, OutputInvalid, UntilInvalid, NotYet)
 _UNTOLD = StepError("NotRecorded", "the attempt failed, and its error could not be recorded; the worker's log has it")
 
 
@@ -67,14 +73,36 @@ def failed(attempt: Attempt, exc: BaseException) -> None:
     """
     if attempt.held.lost:
         raise LeaseLost("The lease ran out while the handler was interrupted.") from exc
-    never: tuple[type[BaseException], ...] = (InputInvalid, OutputInvalid, *attempt.step.never_retry)
-    failure = Failure(
-        step_error(exc, _halt_reason(attempt, exc)),
+    if isinstance(exc, NotYet) and attempt.poll is not None:
+        _not_yet(attempt, exc)
+    else:
+        _record(attempt, _failure(attempt, exc))
+
+
+def _not_yet(attempt: Attempt, seen: NotYet) -> None:
+    """A step that polls was asked, and is not ready."""
+    said = NotReady(storable(seen.why)[:MESSAGE_LIMIT], seen.after, attempt.inputs)
+    attempt.not_ready = said
+    attempt.finished = _asked_again(attempt, lambda: polls.not_yet(attempt.ledger, attempt.lease, said))
+
+
+def _failure(attempt: Attempt, exc: BaseException) -> Failure:
+    never = (*_NEVER, *attempt.step.never_retry)
+    return Failure(
+        _error(attempt, exc),
         retryable=not isinstance(exc, never),
         status="timed_out" if isinstance(exc, StepTimedOut) else "failed",
         delay=exc.delay if isinstance(exc, RetryAfter) else None,
     )
-    _record(attempt, failure)
+
+
+def _error(attempt: Attempt, exc: BaseException) -> StepError:
+    if isinstance(exc, UntilInvalid):
+        return StepError("ConditionInvalid", str(exc))
+    if isinstance(exc, NotYet):
+        why = f"The step is not ready ({exc.why}), and does not poll. Fix: {_POLLS}."
+        return step_error(exc, why)
+    return step_error(exc, _halt_reason(attempt, exc))
 
 
 def unrecordable(attempt: Attempt, exc: BaseException) -> None:
@@ -117,11 +145,16 @@ def _record(attempt: Attempt, failure: Failure) -> None:
 
 
 def _recorded(attempt: Attempt, failure: Failure) -> Finished:
+    return _asked_again(attempt, lambda: fail_step.fail(attempt.ledger, attempt.lease, failure))
+
+
+def _asked_again(attempt: Attempt, ask: Callable[[], Finished]) -> Finished:
+    """Through an outage of the ledger, in which the first try may have been recorded."""
     outage = attempt.outage(2)
 
     def record() -> Finished:
         try:
-            return fail_step.fail(attempt.ledger, attempt.lease, failure)
+            return ask()
         except LeaseLost:
             if outage.tried:  # the first try was recorded, or the keeper ended the claim: both are final
                 return Finished()

@@ -5,6 +5,7 @@
     @steps('key').output        the result of a step        @steps('fetch').output.rows[-1]
     @steps('key').status        how it ended                .error has step, type and message
     @item()  @index()           inside a loop: the item of this child and its place, from 0
+    @output()                   in `until` of a step that polls: what it has just returned
 
 A path step may be `.name`, `?.name`, `[0]`, `[-1]` or `['any text']` (a quote inside is doubled). A path that leads
 nowhere gives null. What may be done with them (`==`, `&&`, `??`, `number(…)`) is in parser.py, and what comes of it in

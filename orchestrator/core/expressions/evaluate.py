@@ -42,6 +42,8 @@ class Scope:
     errors: Mapping[str, JsonValue] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     """By their names in small letters."""
+    output: JsonValue = None
+    """What a step that polls has just returned."""
 
 
 def resolve(value: JsonValue, scope: Scope) -> JsonValue:
@@ -128,6 +130,8 @@ def _start(ref: Ref, scope: Scope) -> JsonValue:
             return scope.item
         case "index":
             return scope.index
+        case "output":
+            return scope.output
     by_member: dict[str, Mapping[str, JsonValue]] = {"output": scope.outputs, "error": scope.errors}
     return scope.statuses.get(key) if ref.member == "status" else by_member[ref.member].get(key)
 

@@ -1,4 +1,4 @@
-"""The text of an expression: one for each, with few brackets: those it needs, and those behind `!`."""
+"""The text of an expression: one for each, with no more brackets than it needs."""
 
 import re
 from typing import Final
@@ -11,6 +11,7 @@ FUNCTIONS: Final = {
     "step": "steps",
     "item": "item",
     "index": "index",
+    "output": "output",
 }
 """By root."""
 _PLAIN_NAME: Final = re.compile(r"[^\W\d]\w*")
@@ -29,7 +30,7 @@ def render(expr: Expr) -> str:
         case Compare():
             return f"{_within(expr.left, _ALONE)} {expr.operator} {_within(expr.right, _ALONE)}"
         case Not():
-            return f"!{_within(expr.of, _BINDS[Not] if isinstance(expr.of, Not) else _ALONE)}"
+            return f"!{_within(expr.of, _BINDS[Not])}"
         case AllOf():
             return " && ".join(_within(one, _BINDS[Not]) for one in expr.of)
         case AnyOf():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
-Root = Literal["trigger", "headers", "step", "item", "index"]
+Root = Literal["trigger", "headers", "step", "item", "index", "output"]
 Member = Literal["output", "status", "error"]
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]
 
@@ -13,7 +13,7 @@ Operator = Literal["==", "!=", "<", "<=", ">", ">="]
 @dataclass(frozen=True, slots=True)
 class Ref:
     """One reference. `key` is set for the root "step" only, whose `member` is read; `path` starts at the body, output,
-    error or item."""
+    error or item. The root "output" is what a step that polls has just returned."""
 
     root: Root
     key: str | None = None

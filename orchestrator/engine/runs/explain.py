@@ -11,8 +11,9 @@ from sqlalchemy import Row
 from orchestrator.core.facts import Explanation
 from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
-from orchestrator.core.wording import counted
+from orchestrator.core.wording import counted, length, until
 from orchestrator.engine.runs.advice import advice, told
+from orchestrator.engine.runs.waiting import waiting
 from orchestrator.errors import ManifestUnreadable, NotFound
 from orchestrator.ledger import definitions, reads
 from orchestrator.ledger.reads.rows import RunRow, StepRow
@@ -31,7 +32,7 @@ def explain(
     row = reads.runs.get(ledger, run_id)
     try:
         if step_key is None:
-            return _with_lineage(ledger, row, _run(ledger, row, worker_ttl))
+            return _run(ledger, row, worker_ttl)
         return _step(ledger, row, reads.steps.get(ledger, run_id, step_key), reads.clock.now(ledger), worker_ttl)
     except ManifestUnreadable as exc:
         sentence = f"Run {row.id} is {row.status}. More is not known here: {exc.message.partition(' Fix: ')[0]}"
@@ -62,14 +63,6 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
         if step.kind is StepKind.LOOP and step.status is StepStatus.RUNNING:
             return _loop(ledger, row, step, now, worker_ttl)
     return Explanation(f"Run {row.id} is {row.status}; nothing of it is waiting or running.", "orchestrator doctor")
-
-
-def _with_lineage(ledger: Ledger, row: RunRow, found: Explanation) -> Explanation:
-    """Which run it was made of, and what was made of it."""
-    made = f" It was made of run {row.source}." if row.source is not None else ""
-    if reruns := reads.runs.reruns(ledger, row.id, 1):
-        made += f" It was run again: the last time as run {reruns[0]}."
-    return replace(found, sentence=found.sentence + made)
 
 
 def _every(ledger: Ledger, run_id: UUID) -> Iterator[StepRow]:
@@ -104,19 +97,14 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
         case StepStatus.RUNNING:
             return _with_deploys(ledger, row, step, _running(ledger, row, step, now))
         case StepStatus.WAITING:
-            error = f" ({step.error['type']}: {step.error['message']})" if step.error else ""
-            return Explanation(
-                f"Step {step.key} failed attempt {step.attempts}{error} and waits for its back-off; the next "
-                f"attempt is due "
-                f"{_in(step.due_at, now)}.",
-                f"orchestrator run watch {row.id}",
-            )
+            return Explanation(waiting(step, plan.node(step.key), now), f"orchestrator run watch {row.id}")
     why = step.reason or (step.error or {}).get("message")
     sentence = f"Step {step.key} {'has' if step.status is StepStatus.SUCCEEDED else 'is'} {step.status}"
     failed = step.status in FINAL_STEP and step.status not in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}
     command = f"orchestrator run retry {row.id}/{step.key}" if failed else f"orchestrator run show {row.id}"
-    link = ":" if step.status is StepStatus.SUCCEEDED else ", because"
-    return Explanation(f"{sentence}{f'{link} {why}' if why else ''}.", command)
+    return Explanation(
+        f"{sentence}{f', because {why}' if why and step.status is not StepStatus.SUCCEEDED else ''}.", command
+    )
 
 
 def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanation:
@@ -250,7 +238,7 @@ def _silent(step: StepRow, lease: Row[Any] | None, now: datetime) -> str | None:
         return None
     return (
         f"Step {step.key} was running on {step.owner}, which last renewed its lease {_ago(lease.renewed_at, now)}; "
-        f"if it is dead, the step runs again {_in(lease.expires_at, now)}."
+        f"if it is dead, the step runs again {until(lease.expires_at, now)}."
     )
 
 
@@ -259,7 +247,7 @@ def _heard(lease: Row[Any] | None, now: datetime) -> str:
     if lease is None:
         return ""
     heard = max(lease.renewed_at, lease.seen_at or lease.renewed_at)
-    return f"; the worker was last heard of {_ago(heard, now)}, and if it is dead the step runs again " + _in(
+    return f"; the worker was last heard of {_ago(heard, now)}, and if it is dead the step runs again " + until(
         lease.expires_at, now
     )
 
@@ -271,19 +259,8 @@ def _progress(step: StepRow) -> str:
 
 
 def _ago(at: datetime | None, now: datetime) -> str:
-    return "an unknown time" if at is None else f"{_length(now - at)} ago"
+    return "an unknown time" if at is None else f"{length(now - at)} ago"
 
 
 def _for(since: datetime | None, now: datetime) -> str:
-    return "an unknown time" if since is None else _length(now - since)
-
-
-def _in(at: datetime | None, now: datetime) -> str:
-    return "soon" if at is None or at <= now else f"in {_length(at - now)}"
-
-
-def _length(span: timedelta) -> str:
-    total = max(int(span.total_seconds()), 0)
-    if total < 120:
-        return f"{total} s"
-    return f"{total // 60} min" if total < 7200 else f"{total // 3600} h"
+    return "an unknown time" if since is None else length(now - since)

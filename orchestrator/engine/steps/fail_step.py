@@ -53,15 +53,16 @@ def ended_badly(held: HeldRun, step_key: str, attempt: int, failure: Failure) ->
 def _back_off(held: HeldRun, step_key: str, attempt: int, failures: int, failure: Failure) -> Finished:
     node = held.plan.node(step_key)
     delay = retry.delay(node.retry.backoff, failures, failure.jitter) if failure.delay is None else failure.delay
-    due_at = graph.park(held.tx, held.id, step_key, delay)
-    if due_at is None:
+    parked = graph.park(held.tx, held.id, step_key, delay)
+    if parked is None:
         raise LeaseLost(f"Step {step_key} is not running any more.", run_id=str(held.id), step_key=step_key)
-    facts: JsonValue = {
-        "due_at": due_at.isoformat(),
-        "delay_s": round(delay.total_seconds(), 3),
-        "error": failure.error.message[:500],
-    }
-    graph.event(held.tx, held.id, "step.retry_scheduled", step_key, attempt, facts)
+    if not parked.polls:  # each poll starts the retries anew: those of a long polling would be events without end
+        facts: JsonValue = {
+            "due_at": parked.due_at.isoformat(),
+            "delay_s": round(delay.total_seconds(), 3),
+            "error": failure.error.message[:500],
+        }
+        graph.event(held.tx, held.id, "step.retry_scheduled", step_key, attempt, facts)
     if node.loop is not None:
         return Finished(dispatches=advance.make_room(held, held.plan.nodes[node.loop]))
     return Finished()

@@ -36,8 +36,6 @@ class RunRow:
     scheduled_for: datetime | None = None
     ordinal: int | None = None
     """Of the version that it is pinned to."""
-    source: UUID | None = None
-    """The run that it was made of."""
 
     @property
     def is_over(self) -> bool:
@@ -52,7 +50,8 @@ class RunRow:
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """A step. A loop has no type, and counts its children by status. `worked` is the time of its attempts, without the
-    pauses between them; it is None for a loop and before the first attempt. `since`: when it came to its status."""
+    pauses between them; it is None for a loop and before the first attempt. `since`: when it came to its status.
+    `polls`: how often it was asked and was not ready. `wake_at`: until when a wait lasts."""
 
     key: str
     kind: StepKind
@@ -77,6 +76,8 @@ class StepRow:
     owner: str | None
     worked: timedelta | None = None
     since: datetime | None = None
+    polls: int = 0
+    wake_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,8 @@ def _step_row(row: Row[Any], children: dict[str, int] | None) -> StepRow:
         owner=row.owner,
         worked=row.worked,
         since=_since(row),
+        polls=row.polls,
+        wake_at=row.wake_at,
     )
 
 

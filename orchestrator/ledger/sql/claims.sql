@@ -4,6 +4,7 @@
 -- Out:   one row; none = the message is a duplicate or stale, the run is halted or over, or of a version that is not accepted
 --        What the step needs comes with it, but for large values: together they may be longer than a value may be, and many
 --        children need the same
+--        A step that polls has this event for its first poll only
 -- Locks: run FOR KEY SHARE (a cancel's FOR UPDATE waits for claims under way, and claims wait for it), then the step, then its claim
 -- Time:  flow_now()        Index: primary keys
 WITH run AS MATERIALIZED (
@@ -28,7 +29,7 @@ WITH run AS MATERIALIZED (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT %(run_id)s, 'run.started', NULL, NULL FROM begun
   [[UNION ALL
-  SELECT %(run_id)s, 'step.started', %(step_key)s, claimed.attempt FROM claimed]]
+  SELECT %(run_id)s, 'step.started', %(step_key)s, claimed.attempt FROM claimed, step WHERE polls = 0]]
 )
 SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.priority, step.loop_index, step.item,
        claimed.version, claimed.attempt, claimed.expires_at, claimed.stop_at, run.trigger_type,

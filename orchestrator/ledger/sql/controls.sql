@@ -52,8 +52,8 @@ WITH run AS MATERIALIZED (
 SELECT * FROM step;
 
 -- part: reset
--- An ended step waits again. Its attempts are counted on, its retries anew.
-status = 'blocked', reason = NULL, ended_at = NULL, failures = 0, crashes = 0, deploys = 0
+-- An ended step waits again. Its attempts are counted on, its retries and its polls anew: `started_at` is the clock of these.
+status = 'blocked', reason = NULL, started_at = NULL, ended_at = NULL, failures = 0, crashes = 0, deploys = 0, polls = 0
 
 -- name: step_states
 -- Does:  what an operator's retry plans with: the steps of the manifest, children left out.

@@ -47,7 +47,7 @@ RETURNING step_key;
 UPDATE flow_steps
    SET status = 'waiting', due_at = flow_now() + %(delay)s, failures = failures + 1
  WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = ANY (%(from_states)s)
-RETURNING due_at;
+RETURNING due_at, polls;
 
 -- name: ready
 -- Does:  makes steps READY with a new dispatch each.

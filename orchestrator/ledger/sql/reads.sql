@@ -39,7 +39,7 @@ SELECT id FROM alike
 -- In:    run_id, step_keys
 -- Index: primary keys
 SELECT s.step_key, /*+ kind */ AS kind, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason, s.attempts, s.queue, s.due_at, s.ready_at,
-       s.started_at, s.ended_at, s.children_open, s.children_failed,
+       s.started_at, s.ended_at, s.children_open, s.children_failed, s.polls, s.wake_at,
        CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
        CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,
        a.error_type, a.error_message, a.started_at AS tried_at, a.ended_at AS tried_until,
@@ -74,7 +74,7 @@ SELECT id, at, type, step_key, attempt, facts FROM flow_events
 -- name: whole_history
 -- Does:  what `events` does where only essential ones are kept: starts, successes and dispatches that were not written are derived
 --        from attempts, claims and dispatches. A dispatch that was written is known by its moment: its event has no number. A run
---        begins by the statement that claims its first step, a moment later.
+--        begins by the statement that claims its first step, a moment later. Polls after the first are no events in either.
 -- In:    run_id, after (an `id` of this statement), limit
 -- Out:   as `events`; `id` is the time in microseconds. Those of the last moment are never parted: a page may be longer.
 WITH told AS MATERIALIZED (
@@ -82,11 +82,16 @@ WITH told AS MATERIALIZED (
 ), known AS (
   SELECT a.started_at AS at, 'step.started' AS type, s.step_key, a.attempt
     FROM flow_steps s, LATERAL /*+ attempts_of step=s.step_key */ AS a WHERE s.run_id = %(run_id)s AND s.attempts > 0
+     AND (s.polls = 0 OR NOT EXISTS (SELECT FROM flow_step_attempts p
+                                      WHERE p.run_id = %(run_id)s AND p.step_key = s.step_key AND p.status = 'polled'
+                                        AND p.attempt < a.attempt))
   UNION ALL
   SELECT ended_at, 'step.succeeded', step_key, attempt
     FROM flow_step_attempts WHERE run_id = %(run_id)s AND status = 'succeeded'
   UNION ALL
-  SELECT created_at, 'step.dispatched', step_key, NULL FROM flow_step_dispatches WHERE run_id = %(run_id)s
+  SELECT created_at, 'step.dispatched', step_key, NULL FROM flow_step_dispatches d WHERE run_id = %(run_id)s
+     AND (dispatch_no = 1 OR NOT EXISTS (SELECT FROM flow_steps s
+                                          WHERE s.run_id = %(run_id)s AND s.step_key = d.step_key AND s.polls > 0))
 ), moment AS (
   SELECT (EXTRACT(epoch FROM at) * 1000000)::bigint AS id, at, type, step_key, attempt, facts
     FROM (SELECT CASE WHEN type = 'run.started'

@@ -121,7 +121,7 @@ SELECT pg_terminate_backend(a.pid)
                       AND c.version = t.version AND c.expires_at IS NOT NULL);
 
 -- name: due
--- Does:  WAITING to READY for steps whose time has come.
+-- Does:  WAITING to READY for steps whose time has come. One that was polled before has no event for that.
 -- In:    page
 -- Out:   the dispatches; then a row with `next_s` alone, the seconds until the next timer, null when none is set
 -- Time:  flow_now()        Index: ix_flow_steps_due
@@ -134,11 +134,11 @@ WITH page AS MATERIALIZED (
          due_at = NULL
     FROM page
    WHERE s.run_id = page.run_id AND s.step_key = page.step_key AND s.status = 'waiting'
-  RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority
+  RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority, s.polls
 ), dispatch AS (
   /*+ dispatched of=step */
 )[[, event AS (
-  INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step
+  INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step WHERE polls = 0
 )]]
 SELECT run_id, step_key, dispatch_no, task, queue, priority, NULL::float AS next_s FROM step
 UNION ALL

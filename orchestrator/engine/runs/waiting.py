@@ -1,0 +1,25 @@
+"""What a waiting step waits for, in a sentence."""
+
+from datetime import datetime
+
+from orchestrator.core.planner import Node
+from orchestrator.core.wording import until
+from orchestrator.ledger.reads.rows import StepRow
+
+
+def waiting(step: StepRow, node: Node, now: datetime) -> str:
+    """Of a step in its back-off, or between two polls."""
+    error = step.error or {}
+    poll = node.definition.poll
+    if poll is not None and error.get("type") == "NotYet" and step.started_at is not None:
+        times = "once" if step.polls == 1 else f"{step.polls} times"
+        why = f" ({error['message']})" if error.get("message") else ""
+        return (
+            f"Step {step.key} was asked {times} and is not ready{why}; it is asked again {until(step.due_at, now)}, "
+            f"and for the last time {until(step.started_at + poll.timeout, now)}."
+        )
+    told = f" ({error['type']}: {error['message']})" if error else ""
+    return (
+        f"Step {step.key} failed attempt {step.attempts}{told} and waits for its back-off; the next attempt is due "
+        f"{until(step.due_at, now)}."
+    )
