@@ -1,32 +1,28 @@
-"""The flows of the code beside those of the ledger: what a deploy would change, and what open runs would miss."""
+"""The flows of the code beside those of a ledger or a file: what a deploy would change, and what would break."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.cli.options import connected
-from orchestrator.errors import FlowNotFound, ManifestUnreadable, SettingsInvalid, Unavailable
+from orchestrator.cli.options import connected, settings
+from orchestrator.errors import FlowNotFound, ManifestUnreadable, SettingsInvalid, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.authoring.flow import Flow
     from orchestrator.client import Client
-    from orchestrator.core.manifest import Manifest, StepDef
-    from orchestrator.core.planner import Node, Plan
+    from orchestrator.core.compare import Finding, Need, Verdict
+    from orchestrator.core.manifest import Manifest
 
-
-@dataclass(frozen=True, slots=True)
-class Stranded:
-    """A step of open runs that the code could not run: it lacks the handler, or the handler does not fit."""
-
-    step: str
-    type: str
-    open_runs: int
-    why: str
+UNKNOWN: Final = "unknown"
+"""The state of a flow where there was nothing to compare it with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One flow of the code. `state`: new, changed, unchanged, superseded, or unknown (the ledger was not asked)."""
+    """One flow of the code. `state`: new, changed, unchanged, superseded, or unknown (nothing was asked)."""
 
     flow: str
     version: str
@@ -34,113 +30,202 @@ class Drift:
     steps: int
     state: str
     older_runs: int | None
+    verdict: "Verdict"
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     renamed: Mapping[str, str] | None = None
     """Old key to new one: steps that are alike but for their name."""
-    stranded: tuple[Stranded, ...] = ()
+    stranded: "tuple[Need, ...]" = ()
+    findings: "tuple[Finding, ...]" = ()
 
 
-def compare(flows: "Mapping[str, Flow[..., Any]]") -> tuple[list[Drift], bool]:
-    """A row per flow, and whether the ledger answered."""
+def compare(flows: "Mapping[str, Flow[..., Any]]", against: str | None) -> tuple[list[Drift], bool]:
+    """A row per flow, and whether there was something to compare it with: a ledger by its URL, a file of manifests, or
+    the ledger of the environment, if that is named.
+
+    Raises:
+        UsageError, ManifestInvalid: the file cannot be read.
+        Unavailable: the ledger does not answer.
+    """
+    in_order = [flow for _, flow in sorted(flows.items())]
+    if against is not None and "://" not in against:
+        kept = {manifest.name: manifest for manifest in _read(against)}
+        return [_beside_file(flow, kept.get(flow.name)) for flow in in_order], True
     try:
+        with _ledger(against) as client:
+            return [_beside_ledger(client, flow) for flow in in_order], True
+    except SettingsInvalid:
+        if against is not None:
+            raise
+        return [_row(flow, UNKNOWN, None) for flow in in_order], False
+
+
+@contextmanager
+def _ledger(url: str | None) -> "Iterator[Client]":
+    if url is None:
         with connected() as client:
-            return [_compare(client, flow) for _, flow in sorted(flows.items())], True
-    except (Unavailable, SettingsInvalid):
-        return [_row(flow.manifest, "unknown", None) for flow in flows.values()], False
+            yield client
+        return
+    from pydantic import SecretStr
+
+    from orchestrator.client import Client
+
+    with Client(settings().model_copy(update={"database_url": SecretStr(url)})) as client:
+        yield client
 
 
-def _row(manifest: "Manifest", state: str, older: int | None, **found: Any) -> Drift:
-    return Drift(manifest.name, manifest.version, manifest.hash, len(manifest.steps), state, older, **found)
+def _read(path: str) -> "list[Manifest]":
+    """Manifests of a file: one, a list, or what `flow show -o json` prints; or a line for each."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"--against {path} cannot be read: {reason}. Fix: check the path.") from exc
+    try:
+        values = [json.loads(text)]
+    except ValueError as exc:
+        try:
+            values = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError:
+            raise UsageError(
+                f"--against {path} is not JSON: {exc}. Fix: `orchestrator flow show FLOW -o json` writes such a file."
+            ) from exc
+    return [_manifest(value) for value in _flat(values)]
 
 
-def _compare(client: "Client", flow: "Flow[..., Any]") -> Drift:
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _flat(value)
+        else:
+            yield value.get("manifest", value) if isinstance(value, dict) else value
+
+
+def _manifest(value: object) -> "Manifest":
+    from orchestrator.core.manifest import Manifest
+
+    return Manifest.from_json(json.dumps(value))
+
+
+def _row(flow: "Flow[..., Any]", state: str, older: int | None, **found: Any) -> Drift:
+    from orchestrator.core.compare import worst
+
+    manifest = flow.manifest
+    verdict = worst(found.get("findings", ()))
+    return Drift(manifest.name, manifest.version, manifest.hash, len(manifest.steps), state, older, verdict, **found)
+
+
+def _beside_file(flow: "Flow[..., Any]", old: "Manifest | None") -> Drift:
+    """Which runs there are of the version in the file, nobody knows here."""
+    if old is None:
+        return _row(flow, "new", None)
+    if old.hash == flow.manifest.hash:
+        return _row(flow, "unchanged", None)
+    return _changed(flow, "changed", None, old, _needs(flow, old, None))
+
+
+def _beside_ledger(client: "Client", flow: "Flow[..., Any]") -> Drift:
+    from orchestrator.core.compare import Finding, Verdict
     from orchestrator.ledger import reads
     from orchestrator.ledger.tx import Ledger
 
-    manifest = flow.manifest
     try:
         versions = client.call(reads.flows.versions, flow.name)
     except FlowNotFound:
-        return _row(manifest, "new", 0)
+        return _row(flow, "new", 0)
     current = next(row.hash for row in versions if row.current)
-    superseded = any(row.superseded_at is not None for row in versions if row.hash == manifest.hash)
-    state = "unchanged" if current == manifest.hash else "superseded" if superseded else "changed"
-    older = sum(row.open_runs for row in versions if row.hash != manifest.hash)
+    own = next((row for row in versions if row.hash == flow.manifest.hash), None)
+    older = sum(row.open_runs for row in versions if row is not own)
+    needs, unread = _stranded(client, flow) if older else ([], [])
+    if current == flow.manifest.hash:
+        return _changed(flow, "unchanged", older, flow.manifest, needs, unread)
+    state = "superseded" if own is not None and own.superseded_at is not None else "changed"
+    if state == "superseded":
+        unread.append(
+            Finding(
+                Verdict.WARN,
+                "this version was superseded; workers that start with it leave the newer one current",
+                f"if it is to be current again, `orchestrator flow deploy {flow.name}`",
+            )
+        )
     try:
-        before = client.call(Ledger.manifest, current).steps
+        old = client.call(Ledger.manifest, current)
     except ManifestUnreadable:
-        before = {}
-    added = tuple(key for key in manifest.steps if key not in before)
-    removed = tuple(key for key in before if key not in manifest.steps)
-    renamed = _renamed({key: before[key] for key in removed}, {key: manifest.steps[key] for key in added})
-    stranded = tuple(_stranded(client, flow)) if older else ()
-    return _row(manifest, state, older, added=added, removed=removed, renamed=renamed or None, stranded=stranded)
+        unread.append(Finding(Verdict.UNKNOWN, "a newer release wrote the current version", "use that release"))
+        return _changed(flow, state, older, flow.manifest, needs, unread)
+    return _changed(flow, state, older, old, needs, unread)
 
 
-def _renamed(removed: "Mapping[str, StepDef]", added: "Mapping[str, StepDef]") -> dict[str, str]:
-    """Steps that have the same inputs under another key: most likely one was renamed."""
-    left = dict(added)
-    found = {}
-    for old, definition in removed.items():
-        same = next((new for new, other in left.items() if _work(other) == _work(definition)), None)
-        if same is not None:
-            found[old] = same
-            del left[same]
-    return found
+def _changed(
+    flow: "Flow[..., Any]",
+    state: str,
+    older: int | None,
+    old: "Manifest",
+    needs: "list[Need]",
+    further: "Iterable[Finding]" = (),
+) -> Drift:
+    from orchestrator.core.compare import changes, judged, renamed
+
+    new = flow.manifest
+    again = renamed(old, new, flow.handlers)
+    findings = [judged(need, again.get(need.step)) for need in needs]
+    return _row(
+        flow,
+        state,
+        older,
+        added=tuple(key for key in new.steps if key not in old.steps),
+        removed=tuple(key for key in old.steps if key not in new.steps),
+        renamed=again or None,
+        stranded=tuple(needs),
+        findings=(*findings, *further, *changes(old, new, flow.handlers)),
+    )
 
 
-def _work(step: "StepDef") -> object:
-    return step.model_dump(include={"inputs", "for_each", "run_after"}), [_work(child) for child in step.steps.values()]
+def _needs(flow: "Flow[..., Any]", old: "Manifest", open_runs: Mapping[str, int] | None) -> "list[Need]":
+    from orchestrator.core.compare import needs
+    from orchestrator.core.planner import Plan
+
+    return list(needs(Plan.of(old), flow.handlers, open_runs))
 
 
-def _stranded(client: "Client", flow: "Flow[..., Any]") -> list[Stranded]:
+def _stranded(client: "Client", flow: "Flow[..., Any]") -> "tuple[list[Need], list[Finding]]":
+    """What open runs of other versions need; and the versions that cannot be read here."""
+    from orchestrator.core.compare import Finding, Verdict
     from orchestrator.ledger import reads
     from orchestrator.ledger.tx import Ledger
 
-    found = []
+    by_version: dict[str, dict[str, int]] = {}
     for (version, key), runs in sorted(client.call(reads.flows.open_steps, flow.name).items()):
-        if version == flow.manifest.hash:
-            continue
+        by_version.setdefault(version, {})[key] = runs
+    by_version.pop(flow.manifest.hash, None)
+    found: list[Need] = []
+    unread: list[Finding] = []
+    for version, open_runs in by_version.items():
         try:
-            plan: Plan = client.call(Ledger.plan, version)
+            found += _needs(flow, client.call(Ledger.manifest, version), open_runs)
         except ManifestUnreadable:
-            found.append(Stranded(key, "?", runs, "a newer release wrote the version"))
-            continue
-        node = plan.nodes[key].body or plan.nodes[key]
-        if why := _why_not(flow, node):
-            found.append(Stranded(key, node.definition.type or "", runs, why))
-    return found
-
-
-def _why_not(flow: "Flow[..., Any]", node: "Node") -> str | None:
-    handler = flow.handlers.get(node.definition.type or "")
-    if handler is None:
-        return "the code does not have it"
-    return handler.misfit(node.definition.inputs.keys())
+            what = f"open runs are of version {version[:12]}, which a newer release wrote"
+            unread.append(Finding(Verdict.UNKNOWN, what, "use that release"))
+    return found, unread
 
 
 def problems(row: Drift) -> list[str]:
     """What a person should know before a deploy, each with what to do."""
-    found = [
-        f"{row.flow}: {one.open_runs} open {'run needs' if one.open_runs == 1 else 'runs need'} step {one.step} "
-        f"(type `{one.type}`) of an older version, and {one.why}. Fix: {_fix(row, one)}"
-        for one in row.stranded
+    return [
+        f"{one.verdict}: {row.flow}: {one.what}.{f' Fix: {one.fix}.' if one.fix else ''}"
+        for one in row.findings
+        if one.verdict != "safe"
     ]
-    if row.state == "superseded":
-        found.append(
-            f"{row.flow}: this version was superseded; workers that start with it leave the newer one current. "
-            f"Fix: if it is to be current again, `orchestrator flow deploy {row.flow}`."
-        )
-    return found
 
 
-def _fix(row: Drift, one: Stranded) -> str:
-    if new := (row.renamed or {}).get(one.step):
-        renamed = (
-            f'if it was renamed to {new}, write `@step(key="{one.type}")` on the function; else keep it and name it'
-        )
-        return f"{renamed} in `@flow(retired=[{one.type}])`."
-    if one.why == "the code does not have it":
-        return f"keep its function and name it in `@flow(retired=[{one.type}])` until they have ended."
-    return "give the new parameter a default, or the changed function another key and the old one to `retired`."
+def exit_code(rows: Iterable[Drift], *, strict: bool, reached: bool) -> int:
+    """0: safe. 1: a break. 2: that cannot be told; without a ledger only `strict` wants to know."""
+    verdicts = {str(row.verdict) for row in rows}
+    if "break" in verdicts or (strict and "warn" in verdicts):
+        return 1
+    return 2 if "unknown" in verdicts or (strict and not reached) else 0
+
+
+def plain(row: Drift) -> dict[str, object]:
+    """For JSON."""
+    return asdict(row)

@@ -7,7 +7,7 @@ import typer
 from orchestrator.cli import drift, graph, runview
 from orchestrator.cli.options import After, FlowName, FlowSources, Most, Output, Who, connected, group, load, verb
 from orchestrator.cli.render import Format, facts, listing, note, numbered, print_json, say_if_more, table
-from orchestrator.errors import UsageError
+from orchestrator.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -171,32 +171,38 @@ def _loaded(flow: str, flows: str | None) -> "Manifest":
 @verb(app, "check")
 def check(
     flows: FlowSources = None,
-    strict: Annotated[
-        bool,
+    against: Annotated[
+        str | None,
         typer.Option(
-            "--strict", help="Exit with 1 when open runs need what the code lacks, or its version was superseded."
+            "--against", metavar="URL|FILE", help="A ledger, or a file of manifests (`flow show -o json`); else yours."
         ),
-    ] = False,
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as breaks.")] = False,
     output: Output = None,
 ) -> None:
-    """Load the flows of the code, and compare them with the ledger if it can be reached: what a deploy would change.
+    """Load the flows of the code, and compare them with the ledger if there is one: what a deploy would change.
 
-    Exit code 2: a flow cannot be loaded.
+    Exit code 0: safe. 1: open runs or callers would break. 2: that cannot be told, or a flow cannot be loaded.
     """
     found = load(flows)
     if not found:
         note("No flow was named. Fix: give --flows MODULE or --flows FILE.py, or set ORCHESTRATOR_FLOWS.")
         raise typer.Exit(2)
-    rows, reached = drift.compare(found)
+    try:
+        rows, reached = drift.compare(found, against)
+    except Unavailable as exc:
+        note(f"That cannot be told. {exc}")
+        raise typer.Exit(2) from None
     if not reached:
         note("The ledger was not asked, so what is new or changed is not known.")
     listing(
-        rows,
+        rows if output in (None, Format.TABLE) else [drift.plain(row) for row in rows],
         {
             "flow": lambda row: row.flow,
             "version": lambda row: row.version,
             "steps": lambda row: row.steps,
             "state": lambda row: row.state,
+            "verdict": lambda row: row.verdict if reached else "",
             "adds": lambda row: row.added,
             "removes": lambda row: row.removed,
             "open runs on older versions": lambda row: row.older_runs,
@@ -204,11 +210,11 @@ def check(
         output,
         empty="",
     )
-    problems = [problem for row in rows for problem in drift.problems(row)]
-    for problem in problems:
-        note(problem)
-    if strict and (problems or not reached):
-        raise typer.Exit(1)
+    for row in rows:
+        for problem in drift.problems(row):
+            note(problem)
+    if code := drift.exit_code(rows, strict=strict, reached=reached):
+        raise typer.Exit(code)
 
 
 @verb(app, "enable")

@@ -1,5 +1,6 @@
 """`orchestrator flow`: what is registered, what the code has, how it looks."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_check_compares_the_code_with_the_ledger(
 ) -> None:
     stack.start(hello, name="x")
     before = counted()
-    rows = {row["flow"]: row for row in cli("flow", "check", "--flows", code, "-o", "json").json}
+    rows = {row["flow"]: row for row in cli("flow", "check", "--flows", code, "-o", "json", code=1).json}
     assert (rows["crowd"]["state"], rows["crowd"]["older_runs"]) == ("new", 0)
     assert (rows["hello"]["state"], rows["hello"]["older_runs"]) == ("changed", 1)
     register.register(stack.ledger, hello.manifest)
@@ -224,15 +225,73 @@ def test_check_says_what_open_runs_would_miss(cli: Cli, stack: Client, releases:
     (row,) = checked.json
     assert (row["state"], row["added"], row["removed"]) == ("changed", ["close"], ["finish"])
     assert [(one["step"], one["open_runs"], one["why"]) for one in row["stranded"]] == [
-        ("finish", 2, "the code does not have it"),
         ("take", 2, "its parameter `place` is not given"),
+        ("finish", 2, "the code does not have it"),
     ]
     assert "2 open runs need step finish" in checked.err
     assert "@flow(retired=[finish])" in checked.err
     assert "give the new parameter a default" in checked.err
-    assert cli("flow", "check", "--flows", releases["new"]).out
+    assert cli("flow", "check", "--flows", releases["new"], code=1).out
     (row,) = cli("flow", "check", "--flows", releases["kept"], "--strict", "-o", "json").json
-    assert (row["state"], row["stranded"], row["older_runs"]) == ("changed", [], 2)
+    assert (row["state"], row["stranded"], row["older_runs"], row["verdict"]) == ("changed", [], 2, "safe")
+    assert [one["what"] for one in row["findings"]] == [
+        "step take has another inputs",
+        "step close is new",
+        "step finish is gone",
+    ]
+
+
+def test_check_names_a_ledger(
+    cli: Cli, stack: Client, releases: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its URL, whatever the environment says. One that does not answer tells nothing."""
+    stack.start("shop", number="1")
+    url = stack.settings.require_database_url()
+    monkeypatch.delenv("ORCHESTRATOR_DATABASE_URL")
+    assert "1 open run needs" in cli("flow", "check", "--flows", releases["new"], "--against", url, code=1).err
+    away = "postgresql://nobody@127.0.0.1:1/nothing"
+    assert "cannot be told" in cli("flow", "check", "--flows", releases["new"], "--against", away, code=2).err
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", away)
+    assert "cannot be told" in cli("flow", "check", "--flows", releases["new"], code=2).err
+
+
+@pytest.mark.parametrize("form", ["shown", "manifest", "list", "lines"])
+def test_check_compares_the_code_with_a_file(cli: Cli, stack: Client, releases: dict[str, str], form: str) -> None:
+    """Which runs are open, a file does not say: what they would miss is told, and that nobody knows."""
+    shown = cli("flow", "show", "shop", "-o", "json").json
+    written = {"shown": shown, "manifest": shown["manifest"], "list": [shown["manifest"]]}
+    other = {"name": "other", "steps": {"a": {"type": "a"}}}
+    lines = "\n".join(map(json.dumps, (other, shown)))
+    Path("shop.json").write_text(lines if form == "lines" else json.dumps(written[form]))
+    said = cli("flow", "check", "--flows", releases["new"], "--against", "shop.json", "-o", "json", code=2)
+    (row,) = said.json
+    assert (row["state"], row["verdict"], row["older_runs"]) == ("changed", "unknown", None)
+    assert "unknown: shop: open runs, if there are any, need step finish" in said.err
+    (row,) = cli("flow", "check", "--flows", releases["old"], "--against", "shop.json", "--strict", "-o", "json").json
+    assert (row["state"], row["verdict"]) == ("unchanged", "safe")
+
+
+def test_check_says_what_callers_would_miss(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    """A required parameter more is a break, whether or not there are runs."""
+    for parameter, code, said in (
+        ("place: str", 1, "break: shop: the input: `place` is new and required"),
+        ("place: str = ''", 0, ""),
+    ):
+        asks = Path(f"asks_shop_{code}.py")
+        asks.write_text(RELEASES["old"].replace("def shop(number: str)", f"def shop(number: str, {parameter})"))
+        assert said in cli("flow", "check", "--flows", str(asks), "--strict", code=code).err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "No such file"), ("{", "is not JSON"), ("{}", "The manifest has"), ("[1]", "The manifest has")],
+)
+def test_check_refuses_a_file_that_holds_no_manifest(
+    cli: Cli, stack: Client, releases: dict[str, str], text: str | None, message: str
+) -> None:
+    if text is not None:
+        Path("shop.json").write_text(text)
+    assert message in cli("flow", "check", "--flows", releases["new"], "--against", "shop.json", code=2).err
 
 
 def test_check_knows_a_renamed_step(cli: Cli, stack: Client, releases: dict[str, str]) -> None:

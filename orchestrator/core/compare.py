@@ -1,0 +1,163 @@
+"""Two versions of a flow, compared by what the newer one does to callers and to runs in flight. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from orchestrator.core.manifest import Manifest, StepDef
+from orchestrator.core.planner import Plan
+from orchestrator.core.schema_change import narrowed
+from orchestrator.core.wording import counted
+
+
+class Verdict(StrEnum):
+    """What a change does."""
+
+    SAFE = "safe"  # nothing: runs in flight are pinned to their version
+    WARN = "warn"  # something that is rarely meant
+    UNKNOWN = "unknown"  # it depends on what is not known here
+    BREAK = "break"  # runs in flight, or callers, fail or wait for ever
+
+
+_ORDER: Final = list(Verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One change, in a sentence, and what to do about it."""
+
+    verdict: Verdict
+    what: str
+    fix: str | None = None
+
+
+class Handler(Protocol):
+    """What the code has for a type of step."""
+
+    def misfit(self, names: AbstractSet[str], /) -> str | None:
+        """Why it does not take inputs of these names; None: it does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A step that runs of a version have yet to end. `open_runs` is None where nobody knows how many there are."""
+
+    step: str
+    type: str
+    open_runs: int | None
+    why: str
+    """Why the code cannot run it."""
+
+
+def worst(findings: Iterable[Finding]) -> Verdict:
+    """Of all; nothing is safe."""
+    return max((one.verdict for one in findings), key=_ORDER.index, default=Verdict.SAFE)
+
+
+def changes(old: Manifest, new: Manifest, handlers: Mapping[str, Handler]) -> Iterator[Finding]:
+    """What differs between two versions of a flow, whatever runs of it there are."""
+    if old.hash == new.hash:
+        return
+    yield from _steps(old, new, handlers)
+    if (why := narrowed(old.input_schema, new.input_schema)) is not None:
+        yield Finding(
+            Verdict.BREAK,
+            f"the input: {why}. Callers, schedules and flows that start it as before are refused",
+            "give the parameter a default, or a type that takes what the old one took",
+        )
+    elif old.input_schema != new.input_schema:
+        yield Finding(Verdict.SAFE, "the input: it takes all that it took")
+    before, now = old.output_schema or {}, new.output_schema or {}
+    if before != now and narrowed(now, before) is not None:
+        what = "the result may be one that it could not be before"
+        yield Finding(Verdict.WARN, what, "see to it that whoever reads it takes the new one")
+
+
+def renamed(old: Manifest, new: Manifest, handlers: Mapping[str, Handler]) -> dict[str, str]:
+    """Steps that have the same inputs under another key, and whose function is gone: most likely it was renamed. Old
+    key to new one."""
+    left = {key: step for key, step in new.steps.items() if key not in old.steps}
+    found = {}
+    for key, step in old.steps.items():
+        if key in new.steps or step.type in handlers:
+            continue
+        same = next((other for other, one in left.items() if _work(one) == _work(step)), None)
+        if same is not None:
+            found[key] = same
+            del left[same]
+    return found
+
+
+def needs(plan: Plan, handlers: Mapping[str, Handler], open_runs: Mapping[str, int] | None) -> Iterator[Need]:
+    """The steps of a version that the code could not run, of those that runs have yet to end: by step, how many runs;
+    None: any step may be one."""
+    for key, node in plan.nodes.items():
+        if open_runs is not None and key not in open_runs:
+            continue
+        for definition in _handled(node.definition):
+            if why := _why_not(definition, handlers):
+                yield Need(key, definition.type or "", None if open_runs is None else open_runs[key], why)
+
+
+def judged(need: Need, new_name: str | None) -> Finding:
+    """`new_name`: what the step is called now, most likely."""
+    step = f"step {need.step} (type `{need.type}`) of an older version, and {need.why}"
+    fix = _fix(need, new_name)
+    if need.open_runs is None:
+        return Finding(Verdict.UNKNOWN, f"open runs, if there are any, need {step}", fix)
+    verb = "needs" if need.open_runs == 1 else "need"
+    return Finding(Verdict.BREAK, f"{counted(need.open_runs, 'open run')} {verb} {step}", fix)
+
+
+def _handled(step: StepDef) -> Iterator[StepDef]:
+    """What of it has a handler: itself, or what is inside."""
+    if step.type is not None:
+        yield step
+    for child in step.steps.values():
+        yield from _handled(child)
+
+
+_LACKS: Final = "the code does not have it"
+
+
+def _why_not(definition: StepDef, handlers: Mapping[str, Handler]) -> str | None:
+    handler = handlers.get(definition.type or "")
+    return _LACKS if handler is None else handler.misfit(definition.inputs.keys())
+
+
+def _fix(need: Need, new_name: str | None) -> str:
+    if new_name is not None:
+        return (
+            f'if it was renamed to {new_name}, write `@step(key="{need.type}")` on the function; else keep it and name '
+            f"it in `@flow(retired=[{need.type}])`"
+        )
+    if need.why == _LACKS:
+        return f"keep its function and name it in `@flow(retired=[{need.type}])` until they have ended"
+    return "give the new parameter a default, or the changed function another key and the old one to `retired`"
+
+
+def _steps(old: Manifest, new: Manifest, handlers: Mapping[str, Handler]) -> Iterator[Finding]:
+    again = renamed(old, new, handlers)
+    for key, step in new.steps.items():
+        if key not in old.steps and key not in again.values():
+            yield Finding(Verdict.SAFE, f"step {key} is new")
+        elif key in old.steps and (fields := _differing(old.steps[key], step)):
+            yield Finding(Verdict.SAFE, f"step {key} has another {', '.join(fields)}")
+    for key in old.steps:
+        if key in again:
+            what = f"step {key} is called {again[key]} now: its outputs are not found under that key"
+            yield Finding(Verdict.WARN, what, f'if it is the same step, keep its key: `@step(key="{key}")`')
+        elif key not in new.steps:
+            yield Finding(Verdict.SAFE, f"step {key} is gone")
+
+
+def _differing(old: StepDef, new: StepDef) -> list[str]:
+    return [name for name in type(new).model_fields if getattr(old, name) != getattr(new, name)]
+
+
+def _work(step: StepDef) -> object:
+    """What it does, but for its name."""
+    return step.model_dump(include={"inputs", "for_each", "run_after"}), [_work(child) for child in step.steps.values()]

@@ -1,0 +1,202 @@
+"""What a newer version of a flow does to callers and to runs in flight."""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from orchestrator.core.compare import Finding, Need, Verdict, changes, judged, needs, renamed, worst
+from orchestrator.core.manifest import Manifest
+from orchestrator.core.planner import Plan
+from orchestrator.core.schema_change import narrowed
+from tests.support.factories import after, call, loop
+
+SAFE, WARN, UNKNOWN, BREAK = Verdict.SAFE, Verdict.WARN, Verdict.UNKNOWN, Verdict.BREAK
+
+
+class Takes:
+    """A handler with these parameters."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = set(names)
+
+    def misfit(self, names: AbstractSet[str], /) -> str | None:
+        unknown = sorted(names - self.names)
+        return f"it has no parameter `{unknown[0]}`" if unknown else None
+
+
+def made(steps: Mapping[str, Any], **fields: Any) -> Manifest:
+    return Manifest(name="shop", steps=dict(steps), **fields)
+
+
+def found(old: Manifest, new: Manifest, **handlers: Takes) -> list[tuple[Verdict, str]]:
+    return [(one.verdict, one.what) for one in changes(old, new, handlers)]
+
+
+def schema(kind: Any) -> dict[str, Any]:
+    return TypeAdapter(kind).json_schema()
+
+
+def inputs(required: Mapping[str, Any], **optional: Any) -> dict[str, Any]:
+    """As a flow's `input_schema` is made."""
+    return {
+        "type": "object",
+        "properties": {name: schema(kind) for name, kind in {**required, **optional}.items()},
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+# ---- what differs ----
+
+
+def test_nothing_is_said_of_the_same_version() -> None:
+    assert found(made({"a": call()}), made({"a": call()})) == []
+
+
+def test_what_runs_in_flight_do_not_see_is_safe() -> None:
+    old = made({"a": call(), "b": after("a"), "old": call("old", inputs={"x": 1})})
+    new = made({"a": call(retry={"max_attempts": 3}, queue="slow"), "b": after("a", timeout=5), "c": after("b")})
+    assert found(old, new) == [
+        (SAFE, "step a has another queue, retry"),
+        (SAFE, "step b has another timeout"),
+        (SAFE, "step c is new"),
+        (SAFE, "step old is gone"),
+    ]
+
+
+def test_a_step_that_was_most_likely_renamed_is_a_warning() -> None:
+    """Unless its function is kept: then it was replaced."""
+    old, new = made({"a": call("a", inputs={"x": 1})}), made({"b": call("b", inputs={"x": 1})})
+    assert renamed(old, new, {"b": Takes("x")}) == {"a": "b"}
+    assert found(old, new) == [(WARN, "step a is called b now: its outputs are not found under that key")]
+    assert found(old, new, a=Takes("x")) == [(SAFE, "step b is new"), (SAFE, "step a is gone")]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (inputs({"n": int}), inputs({"n": int, "m": int}), "`m` is new and required"),
+        (inputs({"n": int}, m=int), inputs({"n": int, "m": int}), "`m` is required now"),
+        (inputs({"n": int}), inputs({"n": str}), "`n` takes string now, and took integer"),
+        (inputs({"n": int, "m": int}), inputs({"n": int}), "`m` is not taken any more"),
+    ],
+)
+def test_an_input_that_takes_less_breaks_its_callers(before: Any, now: Any, said: str) -> None:
+    ((verdict, what),) = found(made({"a": call()}, input_schema=before), made({"a": call()}, input_schema=now))
+    assert verdict is BREAK
+    assert what.startswith(f"the input: {said}")
+
+
+def test_an_input_that_takes_more_is_safe() -> None:
+    old, new = inputs({"n": int}), inputs({"n": float}, m=str)
+    assert found(made({"a": call()}, input_schema=old), made({"a": call()}, input_schema=new)) == [
+        (SAFE, "the input: it takes all that it took")
+    ]
+
+
+def test_a_result_that_may_be_more_is_a_warning() -> None:
+    old, new = (made({"a": call()}, output_schema=schema(kind)) for kind in (int, int | None))
+    ((verdict, what),) = found(old, new)
+    assert verdict is WARN
+    assert what == "the result may be one that it could not be before"
+    assert found(new, old) == []
+
+
+# ---- runs in flight ----
+
+OLD = Plan.of(
+    made({"price": call("price", inputs={"x": 1}), "each": loop([1], body={"type": "send"}), "last": call("last")})
+)
+
+
+def test_a_handler_that_runs_in_flight_need() -> None:
+    handlers = {"price": Takes("y"), "last": Takes()}
+    assert list(needs(OLD, handlers, {"price": 2, "each": 1, "last": 1})) == [
+        Need("price", "price", 2, "it has no parameter `x`"),
+        Need("each", "send", 1, "the code does not have it"),
+    ]
+    assert list(needs(OLD, handlers, {"last": 1})) == []
+    assert [need.open_runs for need in needs(OLD, handlers, None)] == [None, None]
+
+
+def test_what_open_runs_need_is_a_break_and_without_a_ledger_unknown() -> None:
+    need = Need("price", "price", 3, "the code does not have it")
+    assert judged(need, None) == Finding(
+        BREAK,
+        "3 open runs need step price (type `price`) of an older version, and the code does not have it",
+        "keep its function and name it in `@flow(retired=[price])` until they have ended",
+    )
+    assert judged(Need("price", "price", 1, "x"), None).what.startswith("1 open run needs step price")
+    assert '@step(key="price")' in (judged(need, "cost").fix or "")
+    unknown = judged(Need("price", "price", None, "x"), None)
+    assert (unknown.verdict, unknown.what.partition(" need")[0]) == (UNKNOWN, "open runs, if there are any,")
+
+
+def test_the_worst_counts() -> None:
+    assert worst([]) is SAFE
+    assert worst([Finding(WARN, ""), Finding(BREAK, ""), Finding(UNKNOWN, "")]) is BREAK
+    assert worst([Finding(UNKNOWN, ""), Finding(WARN, "")]) is UNKNOWN
+
+
+# ---- schemas ----
+
+TAKES_LESS: list[tuple[Any, Any, str]] = [
+    ({"type": "string"}, {"type": "string", "maxLength": 5}, "has `maxLength` 5 now"),
+    ({"type": "string", "maxLength": 9}, {"type": "string", "maxLength": 5}, "has `maxLength` 5 now"),
+    ({"minimum": 1}, {"minimum": 2}, "has `minimum` 2 now"),
+    ({"type": "string"}, {"type": "string", "pattern": "a"}, "has another `pattern` now"),
+    ({"enum": ["a", "b"]}, {"enum": ["a"]}, "does not take 'b' any more"),
+    ({"type": "string"}, {"type": "string", "enum": ["a"]}, "takes only certain values now"),
+    ({}, {"type": "string"}, "takes only string now"),
+    ({"type": ["string", "null"]}, {"type": "string"}, "takes string now, and took null or string"),
+    (schema(list[int]), schema(list[str]), "`[]` takes string now, and took integer"),
+    (schema(dict[str, int]), schema(dict[str, str]), "`*` takes string now, and took integer"),
+    (schema(int | str), schema(int), "takes integer now, and took string"),
+    (schema(int | str), schema(int | bool), "takes other values than before"),
+    ({"type": "object"}, {"type": "object", "additionalProperties": False}, "takes no further names any more"),
+    (
+        {"$ref": "#/$defs/A", "$defs": {"A": {"type": "integer"}}},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"type": "string"}}},
+        "takes string now, and took integer",
+    ),
+    ({"type": "array", "items": {}}, {"type": "array", "items": False}, "`[]` takes only certain values now"),
+]
+TAKES_LESS.append(({"type": "string"}, {"type": "string", "not": {"const": "a"}}, "has another `not` now"))
+TAKES_ALL: list[tuple[Any, Any]] = [
+    ({"type": "integer"}, {}),
+    ({"type": "integer"}, {"type": "number"}),
+    ({"type": "integer", "title": "N"}, {"type": "integer", "description": "a number", "default": 3}),
+    ({"maxLength": 5}, {"maxLength": 9}),
+    ({"minItems": 5}, {"minItems": 2}),
+    ({"maxLength": 5}, {}),
+    ({"enum": ["a"]}, {"enum": ["a", "b"]}),
+    ({"const": "a"}, {"enum": ["a", "b"]}),
+    (schema(int), schema(int | None)),
+    (schema(int | str), schema(int | str | None)),
+    ({"type": "string"}, {"type": ["string", "null"]}),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), TAKES_LESS)
+def test_a_schema_that_takes_less(old: Any, new: Any, said: str) -> None:
+    assert narrowed(old, new) == said
+
+
+@pytest.mark.parametrize(("old", "new"), TAKES_ALL)
+def test_a_schema_that_takes_all(old: Any, new: Any) -> None:
+    assert narrowed(old, new) is None
+
+
+def test_a_schema_that_refers_to_itself() -> None:
+    def tree(leaf: str) -> dict[str, Any]:
+        node = {
+            "type": "object",
+            "properties": {"value": {"type": leaf}, "next": {"anyOf": [{"$ref": "#/$defs/Tree"}, {"type": "null"}]}},
+        }
+        return {"$ref": "#/$defs/Tree", "$defs": {"Tree": node}}
+
+    assert narrowed(tree("integer"), tree("integer")) is None
+    assert narrowed(tree("integer"), tree("string")) == "`value` takes string now, and took integer"
