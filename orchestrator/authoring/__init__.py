@@ -1,12 +1,16 @@
-"""How flows are written: `@step`, `@flow`, `each`, `schedule`, `Context`.
+"""How flows are written: `@step`, `@flow`, `each`, `schedule`, `Context`, conditions and blocks.
 
 Nothing here reads a database or starts anything.
 """
 
+from orchestrator.authoring.blocks import Block, StepError, after, always, on_failure, otherwise, when
 from orchestrator.authoring.context import Context, Mailbox, Progress
 from orchestrator.authoring.each import each
+from orchestrator.authoring.edges import Edge, ended, failed, skipped, succeeded
 from orchestrator.authoring.flow import AnyFlow, Flow, flow
+from orchestrator.authoring.merges import either, first_of, require
 from orchestrator.authoring.polling import NotYet, Poll, PollState
+from orchestrator.authoring.predicates import all_of, any_of, contains, header, is_null, none_of
 from orchestrator.authoring.retry_after import RetryAfter
 from orchestrator.authoring.schedule import Schedule, schedule
 from orchestrator.authoring.step import AnyStep, Step, step
@@ -25,6 +29,27 @@ __all__ = [
     "Mailbox",
     "Step",
     "each",
+    "Block",
+    "StepError",
+    "after",
+    "all_of",
+    "always",
+    "any_of",
+    "contains",
+    "either",
+    "ended",
+    "failed",
+    "first_of",
+    "header",
+    "is_null",
+    "none_of",
+    "on_failure",
+    "otherwise",
+    "require",
+    "skipped",
+    "succeeded",
+    "when",
+    "Edge",
     "flow",
     "schedule",
     "step",

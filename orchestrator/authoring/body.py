@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from types import CodeType, FrameType, FunctionType
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
+from orchestrator.authoring.blocks import BLOCKS
 from orchestrator.authoring.each import each
 from orchestrator.authoring.impure import impure
+from orchestrator.authoring.merges import MERGES
 from orchestrator.authoring.placeholder import Placeholder
 from orchestrator.authoring.source import Source, function_of, parts
 from orchestrator.authoring.step import Step
@@ -24,14 +26,14 @@ from orchestrator.errors import AuthoringError
 
 _NOT_RUN: Final = "no step runs while the body is traced"
 _DECIDE: Final = "decide in a step: it gets the value and returns what follows from it"
+_ASK: Final = "write `with when(is_null(x)):` for `is None`; decide everything else in a step that gets the value"
 _REFUSED: Final[dict[type[ast.AST], tuple[str, str, str]]] = {
     **dict.fromkeys(
         (ast.Try, ast.TryStar),
         (
             "try",
             f"{_NOT_RUN}, so no error of one would ever be caught",
-            "catch the error in the step itself; a step that runs after another one failed is written in a manifest "
-            "(`run_after` with `failed`)",
+            "catch the error in the step itself, or write `with on_failure(x):` for what runs after a failed step",
         ),
     ),
     **dict.fromkeys(
@@ -39,7 +41,8 @@ _REFUSED: Final[dict[type[ast.AST], tuple[str, str, str]]] = {
         (
             "with",
             f"{_NOT_RUN}, so it would be opened and closed before any of them",
-            "open and close it in one step",
+            "open and close it in one step; only `when`, `otherwise`, `on_failure`, `always` and `after` are blocks of "
+            "a flow",
         ),
     ),
     ast.While: ("while", _NOT_RUN, "loop in a step, with `for` over a list that is known now, or with `each(…)`"),
@@ -88,6 +91,8 @@ class _Function:
                 found.append(([part.target], part.value))
             elif isinstance(part, ast.For | ast.comprehension):
                 found.append(([part.target], part.iter))
+            elif isinstance(part, ast.withitem) and part.optional_vars is not None:
+                found.append(([part.optional_vars], part.context_expr))
         return found
 
     @cached_property
@@ -98,13 +103,13 @@ class _Function:
         return {name: value for name, value in single if times[name] == 1 and name not in _names(value)}
 
     def step_of(self, callee: ast.expr, around: frozenset[str] = frozenset()) -> object:
-        """The step (or `each`) behind a call, also with options or under a local name."""
+        """The step (or `each`, or a merge) behind a call, also with options or under a local name."""
         if isinstance(callee, ast.Call) and isinstance(callee.func, ast.Attribute) and callee.func.attr == "options":
             return self.step_of(callee.func.value, around)
         if isinstance(callee, ast.Name) and callee.id in self._renamed and callee.id not in around:
             return self.step_of(self._renamed[callee.id], around | {callee.id})
         value = self.source.value(callee)
-        return value if isinstance(value, Step) or value is each else None
+        return value if isinstance(value, Step) or any(value is one for one in (each, *MERGES)) else None
 
     @cached_property
     def without_value(self) -> frozenset[str]:
@@ -228,7 +233,7 @@ class Body:
     def _check_shape(self, function: _Function) -> None:
         """A function that calls steps may contain only what a graph can show."""
         for part in parts(function.source.node.body):
-            if type(part) in _REFUSED:
+            if type(part) in _REFUSED and not self._is_block(function, part):
                 what, why, fix = _REFUSED[type(part)]
                 function.refuse(part, f"holds a `{what}`: {why}", fix)
             if isinstance(part, ast.If | ast.IfExp) and not any(isinstance(one, ast.Name) for one in parts(part.test)):
@@ -237,16 +242,23 @@ class Body:
             if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
                 self._refuse_hidden(function, part)
 
+    def _is_block(self, function: _Function, part: ast.AST) -> bool:
+        """Whether a `with` opens blocks of the flow, and nothing else."""
+        if not isinstance(part, ast.With):
+            return False
+        opened = [one.context_expr for one in part.items]
+        return all(isinstance(one, ast.Call) and _is_one_of(BLOCKS, function, one.func) for one in opened)
+
     def _require_value(self, function: _Function, part: ast.AST) -> None:
         """`x is None` is False for a placeholder, which cannot notice that it was asked."""
         if isinstance(part, ast.Compare) and any(isinstance(one, ast.Is | ast.IsNot) for one in part.ops):
             asked = [part.left, *part.comparators]
-        elif isinstance(part, ast.Call) and any(function.source.value(part.func) is one for one in _BLIND):
+        elif isinstance(part, ast.Call) and _is_one_of(_BLIND, function, part.func):
             asked = part.args
         else:
             return
         if any(function.waits(one) for one in asked):
-            function.refuse(part, f"asks `{ast.unparse(part)}` of something that has no value yet", _DECIDE)
+            function.refuse(part, f"asks `{ast.unparse(part)}` of something that has no value yet", _ASK)
 
     def _refuse_hidden(self, function: _Function, scope: ast.AST) -> None:
         for part in parts(list(ast.iter_child_nodes(scope)), inner=True):
@@ -311,6 +323,11 @@ class Body:
 class _Called(NamedTuple):
     code: CodeType
     function: _Function
+
+
+def _is_one_of(known: tuple[Any, ...], function: _Function, called: ast.expr) -> bool:
+    value = function.source.value(called)
+    return any(value is one for one in known)
 
 
 def _names(node: ast.AST) -> set[str]:

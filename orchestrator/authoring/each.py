@@ -45,8 +45,8 @@ def each(
     loop = StepDef(
         for_each=_for_each(step, items, kind, tracer),
         concurrency=concurrency,
-        run_after=tracer.predecessors(step.after),
         steps={step.type: step.step_def(inputs=inputs)},
+        **step.asked.fields(tracer),
     )
     asked = key if key is not None else step.key
     loop_key = tracer.free_key(asked or step.type, exact=asked is not None)

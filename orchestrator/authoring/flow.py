@@ -4,7 +4,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, cast, overload
 
 from pydantic import JsonValue, ValidationError
 from typing_extensions import TypeVar
@@ -16,6 +16,7 @@ from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.step import AnyStep, Length, Step
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.authoring.where import caller, place_in
+from orchestrator.core.expressions import references
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.problem import Problem
@@ -281,8 +282,11 @@ def _trace(signature: Signature, name: str, body: Body) -> tuple[Tracer, JsonVal
             raise
         except Exception as exc:
             raise _failed_body(signature, name, exc) from exc
+        tracer.require_used()
         try:
-            return tracer, encode(result, signature.returns, tracer, f"the result of flow `{name}`")
+            output = encode(result, signature.returns, tracer, f"the result of flow `{name}`")
+            tracer.scopes.require_visible(references(output))
+            return tracer, output
         except AuthoringError as exc:  # no line of the body is running any more
             text = exc.message.partition(": ")[2]
             raise AuthoringError(f"{signature.place}: {text}", place=signature.place) from exc
@@ -332,6 +336,7 @@ def flow(
     description: str | None = None,
     schedules: "Iterable[Schedule | Cron | Every] | None" = None,
     retired: Iterable[AnyStep] | None = None,
+    when_errors: Literal["fail", "skip"] | None = None,
 ) -> FlowDecorator: ...
 def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
     """`@flow` or `@flow(name=…, version=…, deadline=…, tags=…, queue=…)`: traces the function into a manifest.
@@ -339,6 +344,7 @@ def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
     The parameters are the fields of the run's input, the result is the run's output. The body runs once, at
     registration: it calls steps, passes their results on, and decides nothing. `schedules` holds `Cron`, `Every` or
     `Schedule`, which has options. `retired` holds steps that the body does not call any more, for runs in flight.
+    A `when` that cannot be evaluated fails its step, or skips it with `when_errors="skip"`.
 
     Raises:
         AuthoringError: naming file, line and what to write instead.
@@ -359,4 +365,5 @@ def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
 
 _OPTIONS = frozenset(
     {"name", "version", "deadline", "tags", "queue", "idempotency_ttl", "description", "schedules", "retired"}
+    | {"when_errors"}
 )

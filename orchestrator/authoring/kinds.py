@@ -80,11 +80,11 @@ def show(kind: Any) -> str:
 
 
 def _in_union(kind: Any, look: Any, unknown: Member) -> Member:
-    options = _options(kind)
-    if any(option is Any or option is object or isinstance(option, TypeVar) for option in options):
+    members = options(kind)
+    if any(member is Any or member is object or isinstance(member, TypeVar) for member in members):
         return unknown
     misses: list[NoMember] = []
-    for option in options:
+    for option in members:
         try:
             found: Member = look(option)
         except NoMember as miss:
@@ -94,12 +94,12 @@ def _in_union(kind: Any, look: Any, unknown: Member) -> Member:
     raise misses[0] if misses else NoMember("None has no parts", "return something from the step")
 
 
-def _options(kind: Any) -> list[Any]:
-    """The members of a union without None; wrappers (Annotated, NewType, aliases) are taken off."""
+def options(kind: Any, *, none: bool = False) -> list[Any]:
+    """The members of a union, without None unless asked for; wrappers (Annotated, NewType, aliases) are taken off."""
     kind = _bare(kind)
     if is_union_origin(get_origin(kind)):
-        return [option for member in get_args(kind) for option in _options(member)]
-    return [] if kind is None or kind is type(None) else [kind]
+        return [option for member in get_args(kind) for option in options(member, none=none)]
+    return [] if (kind is None or kind is type(None)) and not none else [kind]
 
 
 def _bare(kind: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from orchestrator.authoring import kinds
+from orchestrator.authoring.conditions import Condition, label_of
 from orchestrator.authoring.placeholder import Placeholder, node_of, refuse
 from orchestrator.core.expressions import escape, render
 from orchestrator.core.values import Codec, explain
@@ -20,6 +21,8 @@ def encode(value: object, kind: Any, owner: object, what: str) -> JsonValue:
     """
     if isinstance(value, Placeholder):
         return _reference(value, owner, what)
+    if isinstance(value, Condition):
+        refuse(f"{what} is {label_of(value)}", "pass the values themselves, and compare them in the step")
     if not holds_placeholder(value):
         return _literal(value, kind, what)
     if isinstance(value, dict):
@@ -64,7 +67,7 @@ def _inner(kind: Any, key: object) -> Any:
 
 def holds_placeholder(value: object) -> bool:
     """Whether a placeholder is somewhere inside, also in models and dataclasses."""
-    if isinstance(value, Placeholder):
+    if isinstance(value, Placeholder | Condition):
         return True
     if isinstance(value, dict):
         return any(holds_placeholder(item) for item in value.values())

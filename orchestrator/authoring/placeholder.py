@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn, Protocol
 
 from orchestrator.authoring import kinds
@@ -28,7 +28,7 @@ class Node:
 
     def member(self, part: str | int, found: kinds.Member) -> "Node":
         suffix = f".{part}" if isinstance(part, str) and part.isidentifier() else f"[{part!r}]"
-        ref = Ref(self.ref.root, self.ref.key, (*self.ref.path, *found.path))
+        ref = replace(self.ref, path=(*self.ref.path, *found.path))
         return Node(ref, found.kind, self.owner, self.label + suffix)
 
 
@@ -95,14 +95,17 @@ def refuse(problem: str, fix: str) -> NoReturn:
     raise AuthoringError(f"{place}: {problem}. Fix: {fix.rstrip('.')}.", place=place, file=file, line=int(line))
 
 
+_CONDITION: Final = (
+    "write `with when(order.total > 1000):` instead of `if`, `(a > 1) & (b < 2)` or `all_of(a > 1, b < 2)` instead of "
+    "`and`, `|` instead of `or`, `~` instead of `not`; what only Python can decide, a step decides"
+)
 _DECIDE: Final = "move the decision into a step: it gets the value and returns what follows from it"
 _LOOP: Final = "to run a step on each item write `each(step, items)`; to unpack write `x[0], x[1]`"
 _TEXT: Final = "pass the value to a step and build the text there"
 _COUNT: Final = "do the calculation in a step and use its result"
 _REFUSED: Final[dict[str, tuple[str, str]]] = {
-    **dict.fromkeys(("__bool__",), ("was used as a condition (if, while, and, or, not)", _DECIDE)),
-    **dict.fromkeys(("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"), ("was compared", _DECIDE)),
-    **dict.fromkeys(("__contains__",), ("was searched with `in`", _DECIDE)),
+    **dict.fromkeys(("__bool__",), ("was used as a condition (if, while, and, or, not, in)", _CONDITION)),
+    **dict.fromkeys(("__contains__",), ("was searched with `in`", "write `with when(contains(order.tags, 'vip')):`")),
     **dict.fromkeys(("__iter__", "__next__", "__reversed__"), ("was used in a loop, an unpacking or `*`", _LOOP)),
     **dict.fromkeys(("__aiter__", "__anext__"), ("was used in an `async for`", _LOOP)),
     **dict.fromkeys(("__len__", "__length_hint__"), ("was measured with `len`", _COUNT)),
@@ -130,14 +133,19 @@ _ARITHMETIC: Final = [
 ]
 
 
-def _refusal(problem: str, fix: str) -> Callable[..., NoReturn]:
-    def method(self: Placeholder, *args: object, **kwargs: object) -> NoReturn:
-        refuse(f"{node_of(self).label} {problem}, and has no value yet", fix)
+def refuse_operations(kind: type, label: Callable[[Any], str]) -> None:
+    """Everything that needs a value is an error of this class; `label` names an object of it."""
 
-    return method
+    def refusal(problem: str, fix: str) -> Callable[..., NoReturn]:
+        def method(self: object, *args: object, **kwargs: object) -> NoReturn:
+            refuse(f"{label(self)} {problem}, and has no value yet", fix)
+
+        return method
+
+    for name, (problem, fix) in _REFUSED.items():
+        setattr(kind, name, refusal(problem, fix))
+    for name in _ARITHMETIC:
+        setattr(kind, name, refusal("was used in a calculation", _COUNT))
 
 
-for _name, (_problem, _fix) in _REFUSED.items():
-    setattr(Placeholder, _name, _refusal(_problem, _fix))
-for _name in _ARITHMETIC:
-    setattr(Placeholder, _name, _refusal("was used in a calculation", _COUNT))
+refuse_operations(Placeholder, lambda value: node_of(value).label)

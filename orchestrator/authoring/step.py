@@ -19,7 +19,9 @@ from pydantic import ValidationError
 from typing_extensions import TypeVar
 
 from orchestrator.authoring import polling
+from orchestrator.authoring.asked import Asked
 from orchestrator.authoring.context import Context
+from orchestrator.authoring.edges import JoinName
 from orchestrator.authoring.literals import encode
 from orchestrator.authoring.options import BadOption, StepOptions
 from orchestrator.authoring.placeholder import refuse
@@ -48,14 +50,14 @@ def _known_only(options: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(options)
     def checked(step: "AnyStep", /, **given: Any) -> Any:
         for name in given.keys() - known:
-            more = "" if name not in _CONDITIONS else "; a step that runs after a failure is written in a manifest"
+            more = "" if name not in _CONDITIONS else "; a step that runs after a failure has `after=[failed(x)]`"
             refuse(f"`options` of step `{step.type}` has no option `{name}`", did_you_mean(name, known) + more)
         return options(step, **given)
 
     return checked
 
 
-_CONDITIONS = frozenset({"on", "when", "on_failure", "on_error", "if_", "condition", "run_after"})
+_CONDITIONS = frozenset({"on", "on_failure", "on_error", "if_", "condition", "run_after"})
 
 
 class Step(Generic[P, R, F]):
@@ -75,7 +77,7 @@ class Step(Generic[P, R, F]):
         self.is_async: bool = inspect.iscoroutinefunction(fn)
         self.settings = settings
         self.key: str | None = None  # asked for with `options(key=…)`, for one call
-        self.after: tuple[object, ...] = ()
+        self.asked = Asked()
         self.base: Step[P, R, F] = self  # the step without the options of one call
         if self.type == "<lambda>":
             self.signature.fail("is a lambda", "write a `def`")
@@ -94,7 +96,7 @@ class Step(Generic[P, R, F]):
         tracer.use(self.base)
         inputs = self.encode_arguments(tracer, self.bind(args, kwargs))
         key = tracer.free_key(self.key or self.type, exact=self.key is not None)
-        definition = self.step_def(inputs=inputs, run_after=tracer.predecessors(self.after))
+        definition = self.step_def(inputs=inputs, **self.asked.fields(tracer))
         return cast(R, tracer.add(key, definition, self.signature.returns))
 
     # ---- in a flow body ----
@@ -104,6 +106,9 @@ class Step(Generic[P, R, F]):
         *,
         key: str | None = None,
         after: Iterable[object] = (),
+        join: JoinName | None = None,
+        when: int | None = None,
+        may_fail: bool | None = None,
         retries: int | None = None,
         backoff: BackoffLike | None = None,
         timeout: Length | None = None,
@@ -115,7 +120,9 @@ class Step(Generic[P, R, F]):
     ) -> Self:
         """This step with other options for one call: `notify.options(after=[saved], retries=2)(order)`.
 
-        `after` holds results of steps (or their keys) that must have succeeded first.
+        `after` holds results of steps (or their keys) that must have succeeded first, or `failed(x)`, `skipped(x)` and
+        `ended(x)`; `join` says what they ask together. It runs only `when` a condition holds. The failure of what
+        `may_fail` does not fail the run.
 
         Raises:
             AuthoringError: an option is invalid.
@@ -130,7 +137,7 @@ class Step(Generic[P, R, F]):
         except BadOption as exc:
             refuse(f"step `{self.type}` {exc}", "correct the option")
         other.key = key if key is not None else self.key
-        other.after = (*self.after, *_listed(after))
+        other.asked = self.asked.with_(after=after, join=join, when=when, may_fail=may_fail)
         return other
 
     if not TYPE_CHECKING:
@@ -235,12 +242,6 @@ class OpenStep(Step[Concatenate[object, P], R, F]):
         @overload
         def __call__(self, /, **kwargs: Any) -> R: ...
         def __call__(self, /, *args: Any, **kwargs: Any) -> R: ...
-
-
-def _listed(after: Iterable[object]) -> tuple[object, ...]:
-    if not isinstance(after, list | tuple):
-        refuse("`after` is not a list", "write `after=[…]`")
-    return tuple(after)
 
 
 class StepDecorator:

@@ -1,16 +1,18 @@
 """The recording of one flow body: which steps were called, with what."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from orchestrator.authoring.placeholder import Node, Placeholder, node_of, refuse
+from orchestrator.authoring.conditions import Made
+from orchestrator.authoring.placeholder import Node, Placeholder, refuse
+from orchestrator.authoring.scopes import Scopes
 from orchestrator.authoring.where import caller_frame
-from orchestrator.core.expressions import Ref
+from orchestrator.core.expressions import Ref, render
 from orchestrator.core.manifest import StepDef
-from orchestrator.core.states import StepStatus
+from orchestrator.errors import AuthoringError
 
 if TYPE_CHECKING:
     from orchestrator.authoring.step import Step
@@ -39,6 +41,8 @@ class Tracer:
         self.tracing = False
         self.steps: dict[str, StepDef] = {}
         self.handlers: dict[str, Step[Any, Any, Any]] = {}
+        self.conditions: list[Made] = []
+        self.scopes = Scopes()
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -55,7 +59,7 @@ class Tracer:
 
     def add(self, key: str, definition: StepDef, kind: Any) -> Placeholder:
         """Record a step under a free key and return the placeholder of its result."""
-        self.steps[key] = definition
+        self.steps[key] = self.scopes.place(key, definition)
         return Placeholder(Node(Ref("step", key), kind, self, f"the result of step `{key}`"))
 
     def free_key(self, wanted: str, *, exact: bool) -> str:
@@ -66,9 +70,13 @@ class Tracer:
             refuse(f"the key `{wanted}` is used twice in flow `{self.flow}`", "give one of the steps another `key`")
         return next(key for n in range(2, len(self.steps) + 3) if (key := f"{wanted}_{n}") not in self.steps)
 
+    def called(self) -> None:
+        """Something is called that makes a step: note the way that led to it."""
+        self._way.step_called(caller_frame())
+
     def use(self, step: "Step[Any, Any, Any]") -> None:
         """A step is called: note its handler, and the way that led to it."""
-        self._way.step_called(caller_frame())
+        self.called()
         step.signature.check_kinds()
         known = self.handlers.setdefault(step.type, step)
         if known.fn is not step.fn:
@@ -77,16 +85,18 @@ class Tracer:
                 'name one with `@step(key="…")`',
             )
 
-    def predecessors(self, after: Iterable[object]) -> dict[str, tuple[StepStatus, ...]]:
-        """`run_after` for what was given as `after`: results of steps, or keys."""
-        return {self._key_of(one): (StepStatus.SUCCEEDED,) for one in after}
-
-    def _key_of(self, one: object) -> str:
-        if isinstance(one, str):
-            return one
-        if not isinstance(one, Placeholder):
-            refuse(f"`after` holds a {type(one).__name__}", "give the results of steps, such as `after=[checked]`")
-        node = node_of(one)
-        if node.owner is not self or node.ref.key is None:
-            refuse(f"`after` holds {node.label}, which is not a step of this flow", "give the result of a step")
-        return node.ref.key
+    def require_used(self) -> None:
+        """
+        Raises:
+            AuthoringError: a condition was made, and nothing depends on it.
+        """
+        for made in self.conditions:
+            if not made.used:
+                file, _, line = made.place.rpartition(":")
+                raise AuthoringError(
+                    f"{made.place}: the condition `{render(made.expr)}` is made here, and nothing depends on it. "
+                    "Fix: use it in `with when(…):` or `options(when=…)`, or remove it.",
+                    place=made.place,
+                    file=file,
+                    line=int(line),
+                )

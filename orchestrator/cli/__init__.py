@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from orchestrator.cli import db, dev, doctor, flow, run, schedule, worker
+from orchestrator.cli import db, dev, doctor, flow, repair, run, schedule, worker
 from orchestrator.errors import OrchestratorError
 
 _LINE: Final = "\n"
@@ -23,6 +23,7 @@ app: Final = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(flow.app, name="flow")
+repair.add_to(run.app)
 app.add_typer(run.app, name="run")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(worker.app, name="worker")

@@ -74,7 +74,7 @@ def start(
             )
         if wait:
             note(f"Run {handle.id} of {flow} is started.")
-            _finish(handle, limit, output)
+            finish(handle, limit, output)
             return
         if output is None or output is Format.TABLE:
             print(handle.id)
@@ -90,7 +90,7 @@ def _manifest(client: "Client", flow: str) -> Any:
     return client.call(Ledger.manifest, client.call(reads.flows.get, flow).manifest_hash)
 
 
-def _finish(handle: "RunHandle[Any]", limit: float | None, output: Format | None) -> None:
+def finish(handle: "RunHandle[Any]", limit: float | None, output: Format | None) -> None:
     """Print the outcome of a run; raise what its exit code comes from."""
     lines = output is Format.JSONL
     as_json = lines or output is Format.JSON
@@ -160,8 +160,11 @@ def show(
                 view = stepview.read(handle, step, whole=whole)
                 shown.append(view.plain()) if as_json else stepview.show(view, whole=whole)
                 continue
-            row, steps = handle.row(), runview.steps(handle, status, whole=whole)
-            shown.append({**asdict(row), "steps": steps}) if as_json else runview.show(row, steps)
+            row, steps, reruns = handle.row(), runview.steps(handle, status, whole=whole), handle.reruns()
+            if as_json:
+                shown.append({**asdict(row), "reruns": reruns, "steps": steps})
+            else:
+                runview.show(row, steps, reruns)
     if output in (Format.JSON, Format.JSONL):
         print_json(shown if len(names) > 1 else shown[0], lines=output is Format.JSONL)
 
@@ -267,7 +270,7 @@ def retry(
         names = named(runs)
         if len(names) != 1:
             raise UsageError(f"--wait waits for one run, and {len(names)} are named. Fix: leave it out.")
-        _finish(again(names[0]), limit, output)
+        finish(again(names[0]), limit, output)
 
 
 @verb(app, "delete")

@@ -20,6 +20,8 @@ from orchestrator.cli.render import (
 )
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from orchestrator.client import RunHandle
     from orchestrator.ledger.reads.rows import EventRow, RunRow, StepRow
 
@@ -49,9 +51,9 @@ _SOME: Final = 50
 """Children of a loop that are shown with `--status`."""
 
 
-def show(run: "RunRow", steps: "Sequence[StepRow]") -> None:
-    """The header of the run, then its steps."""
-    facts(header(run))
+def show(run: "RunRow", steps: "Sequence[StepRow]", reruns: "Sequence[UUID]" = ()) -> None:
+    """The header of the run, then its steps. `reruns` were made of it."""
+    facts({**header(run), "run again as": ", ".join(map(str, reruns)) or None})
     print()
     table(
         ["step", "status", "attempts", "duration", "queue", "note"],
@@ -90,6 +92,7 @@ def header(run: "RunRow") -> dict[str, object]:
         "version": numbered(run.ordinal, run.manifest_hash),
         "status": run.status,
         "tags": run.tags,
+        "made of run": run.source,
         "schedule": run.schedule,
         "scheduled for": run.scheduled_for,
         "idempotency key": run.key if run.scheduled_for is None else None,
@@ -119,14 +122,14 @@ def took(step: "StepRow") -> str:
 
 def remark(step: "StepRow") -> str:
     """What there is to say of the step: counts, progress, error, reason, the next attempt."""
-    if step.kind == "loop":
+    if step.kind == "loop" and (step.children or not step.reason):
         return counts(step.children or {})
     if step.status == "running" and step.progress:
         return progress(step.progress)
     if step.status == "waiting":
         return waiting(step)
     if step.status == "succeeded":
-        return ""
+        return step.reason or ""
     return error_line(step.error) or step.reason or ""
 
 

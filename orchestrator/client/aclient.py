@@ -17,6 +17,7 @@ from orchestrator.client.client import Client, Wanted
 from orchestrator.client.run_handle import RunHandle, Timeout, deadline, is_old, left_s, moment_s, seconds, seen
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
+from orchestrator.core.rerun import Rerun
 from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
@@ -309,6 +310,20 @@ class AsyncRunHandle(Generic[R]):
     async def retry(self, step: str | None = None, *, by: str | None = None, force: bool = False) -> None:
         """As `RunHandle.retry`."""
         await self.client.thread(self.sync.retry, step, by=by, force=force)
+
+    async def rerun(
+        self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None, by: str | None = None
+    ) -> "AsyncRunHandle[R]":
+        """As `RunHandle.rerun`."""
+        return AsyncRunHandle(self.client, await self.client.thread(self.sync.rerun, from_step, input=input, by=by))
+
+    async def rerun_plan(self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None) -> Rerun:
+        """As `RunHandle.rerun_plan`."""
+        return await self.client.thread(self.sync.rerun_plan, from_step, input=input)
+
+    async def reruns(self) -> list[UUID]:
+        """As `RunHandle.reruns`."""
+        return await self.client.thread(self.sync.reruns)
 
 
 class AsyncScheduleHandle:

@@ -8,12 +8,11 @@ from uuid import UUID
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.client.access import Access
-from orchestrator.client.run_handle import RunHandle, at_least_one, known, user, whoami
+from orchestrator.client.run_handle import RunHandle, at_least_one, body_of, known, mapping, user, whoami
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
 from orchestrator.core.facts import StartedRun, StartRequest
 from orchestrator.core.states import RunStatus
-from orchestrator.core.values import dumps
 from orchestrator.engine.flows import delete_flow, register
 from orchestrator.engine.runs import start_run
 from orchestrator.errors import UsageError
@@ -106,7 +105,7 @@ class Client(Access):
             Unavailable: the database cannot be reached. Without a key it is not known whether the run was started.
         """
         keys = None if idempotency_key is None else [idempotency_key]
-        given = {**(_mapping(input) if input is not None else {}), **parameters}
+        given = {**(mapping(input) if input is not None else {}), **parameters}
         if input is not None and (twice := input.keys() & parameters.keys()):
             raise UsageError(f"`{min(twice)}` is given in the mapping and as a keyword. Fix: give it once.")
         return self.start_many(flow, [given], keys, tags, connection=connection)[0]
@@ -290,7 +289,8 @@ def _requests(
     if keys is not None and len(keys) != len(inputs):
         raise UsageError(f"There are {len(inputs)} inputs and {len(keys)} idempotency keys. Fix: give one for each.")
     each_key = keys if keys is not None else [None] * len(inputs)
-    bodies = [flow.encode_given(_mapping(one)) if isinstance(flow, Flow) else dumps(_mapping(one)) for one in inputs]
+    code = flow if isinstance(flow, Flow) else None
+    bodies = [body_of(code, one) for one in inputs]
     version = flow.manifest.hash if isinstance(flow, Flow) else None
     return [
         StartRequest(name, body, key, tuple(tags), version=version, checked=version is not None)
@@ -321,11 +321,3 @@ def _texts(what: str, given: Iterable[object]) -> None:
     for one in given:
         if not isinstance(one, str):
             raise UsageError(f"{what} is a string, not {one!r}. Fix: give {str(one)!r}.")
-
-
-def _mapping(given: object) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        raise UsageError(
-            f"The input is of type {type(given).__name__}. Fix: give a mapping, such as {{'name': value}}."
-        )
-    return dict(given)

@@ -5,7 +5,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from enum import StrEnum
@@ -20,10 +20,13 @@ from orchestrator.client.siblings import Siblings
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Explanation, StartedRun
 from orchestrator.core.release import release
+from orchestrator.core.rerun import Rerun
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
-from orchestrator.engine.runs import cancel_run, delete_run, explain
+from orchestrator.core.values import dumps
+from orchestrator.engine.runs import cancel_run, delete_run, explain, rerun
 from orchestrator.engine.runs.advice import advice, told
+from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.steps import retry_step
 from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
 from orchestrator.ledger import reads
@@ -240,6 +243,60 @@ class RunHandle(Generic[R]):
                 refund) has succeeded, which a retry does not take back.
         """
         self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user(), force=force))
+
+    def rerun(
+        self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None, by: str | None = None
+    ) -> "RunHandle[R]":
+        """A new run, with the input of this one or another. Whole, it runs on the flow's current version. From a step
+        on, it runs on this run's version, and takes over what is neither that step nor after it, with the outputs:
+        nothing of that runs again. Idempotency keys of steps are new ones.
+
+        Raises:
+            StepNotFound: this run has no such step.
+            UsageError: the step is inside a loop.
+            Conflict: this run has not ended, and something of it is to be kept.
+            FlowNotFound, FlowDisabled, InputInvalid: as for any start.
+        """
+        started = self.client.call_once(rerun.start, self._again(from_step, input), by=by or user())
+        self.client.publish(started.dispatches)
+        return RunHandle(self.client, started.run_id, self._flow, started=started)
+
+    def rerun_plan(self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None) -> Rerun:
+        """What `rerun` would keep, and what it would run. Nothing is written.
+
+        Raises: as `rerun`.
+        """
+        return self.client.call(rerun.foresee, self._again(from_step, input))
+
+    def reruns(self) -> list[UUID]:
+        """The last twenty runs that were made of this one, the newest first."""
+        return self.client.call(reads.runs.reruns, self.id)
+
+    def _again(self, from_step: str | None, input: Mapping[str, Any] | None) -> Again:
+        return Again(self.id, from_step, None if input is None else body_of(self._flow, input))
+
+
+def body_of(flow: Flow[..., Any] | None, given: object) -> str:
+    """An input as JSON text, checked and encoded by the flow if that is at hand.
+
+    Raises:
+        UsageError: it is not a mapping.
+        InputInvalid: it does not fit the flow.
+    """
+    return dumps(mapping(given)) if flow is None else flow.encode_given(mapping(given))
+
+
+def mapping(given: object) -> dict[str, Any]:
+    """An input that was given as one value.
+
+    Raises:
+        UsageError: it is not a mapping.
+    """
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            f"The input is of type {type(given).__name__}. Fix: give a mapping, such as {{'name': value}}."
+        )
+    return dict(given)
 
 
 def is_old(handle: RunHandle[Any]) -> bool:

@@ -199,10 +199,11 @@ _ANY_END: Final = _in_order(tuple(checks_joins.ANY_END))
 
 def _with_data_dependencies(steps: dict[str, StepDef]) -> dict[str, StepDef]:
     """References imply `run_after: succeeded`, so that `run_after` holds every predecessor."""
-    return {key: _with_predecessors(step) for key, step in steps.items()}
+    return {key: with_predecessors(step) for key, step in steps.items()}
 
 
-def _with_predecessors(step: StepDef) -> StepDef:
+def with_predecessors(step: StepDef) -> StepDef:
+    """With the edges that its expressions imply; those of `all_done` take any end."""
     implied: dict[str, tuple[StepStatus, ...]] = {}
     for ref in step.references():
         if ref.key is not None:  # whoever reads an output wants one; how a step ended can be read however it ended

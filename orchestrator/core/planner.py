@@ -1,7 +1,7 @@
 """A manifest compiled for running: who follows whom, what each step reads, which path its completion takes."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -184,13 +184,22 @@ class Plan:
     @cached_property
     def rows(self) -> str:
         """The run's first step rows, as the JSON that the start statement expands; what is not in a row is null."""
-        rows = [{k: v for k, v in _row(node).items() if v is not None} for node in self.nodes.values()]
-        return json.dumps(rows, separators=(",", ":"))
+        return _as_json(map(_row, self.nodes.values()))
+
+    @cached_property
+    def closed_rows(self) -> str:
+        """The same, of a run of which the statement dispatches nothing: the caller opens it."""
+        return _as_json({**_row(node), "ready": False} for node in self.nodes.values())
 
 
 def seconds(value: timedelta | None) -> str | None:
     """A duration as PostgreSQL reads an interval."""
     return None if value is None else f"{value.total_seconds()} seconds"
+
+
+def _as_json(rows: Iterable[Mapping[str, Any]]) -> str:
+    given = [{k: v for k, v in row.items() if v is not None} for row in rows]
+    return json.dumps(given, separators=(",", ":"))
 
 
 def _row(node: Node) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def again(tx: Connection, run_id: UUID, step_key: str, *, every: timedelta, time
 
 def forget(tx: Connection, run_id: UUID, step_key: str) -> None:
     """Keep the attempts of the last polls only."""
-    run(tx, "forget_polls", run_id=run_id, step_key=step_key, kept=KEPT)
+    run(tx, "forget_polls", run_id=run_id, step_key=step_key, most=KEPT)
 
 
 def state(tx: Connection, run_id: UUID, step_key: str) -> Polling:

@@ -144,6 +144,7 @@ flow_runs = Table(
         "trigger_key",
         postgresql_where=text("trigger_key IS NOT NULL AND scheduled_for IS NULL"),
     ),
+    Index("ix_flow_runs_source", "source_run_id", postgresql_where=text("source_run_id IS NOT NULL")),
     Index("ix_flow_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     **HOT,
 )

@@ -44,16 +44,17 @@ class NewRun:
         return f'{json.dumps(facts)[:-1]}, "body": {self.input.text}{headers}}}'
 
 
-def start(tx: Connection, plan: Plan, new: Sequence[NewRun], *, pinned: bool) -> dict[UUID, UUID]:
+def start(tx: Connection, plan: Plan, new: Sequence[NewRun], *, pinned: bool, closed: bool = False) -> dict[UUID, UUID]:
     """Insert the runs. For each its id and that of the run that stands for it: another one, if its key was taken.
-    Nothing, when the flow is disabled, or the plan is not current and not `pinned`."""
+    Nothing, when the flow is disabled, or the plan is not current and not `pinned`. Of `closed` ones nothing is
+    dispatched."""
     manifest = plan.manifest
     given = {
         "flow": manifest.name,
         "hash": manifest.hash,
         "pinned": pinned,
         "requests": f"[{', '.join(each.as_json() for each in new)}]",
-        "rows": plan.rows,
+        "rows": plan.closed_rows if closed else plan.rows,
         "sinks": plan.sinks,
     }
     if manifest.deadline is None and all(each.request.key is None for each in new):

@@ -1,5 +1,6 @@
 """A run of a world, as a test sees it."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import JsonValue
@@ -19,8 +20,9 @@ R = TypeVar("R")
 class SimRun(Generic[R]):
     """One run. Everything is read from the ledger when it is asked for; `handle` has what is not here."""
 
-    def __init__(self, handle: RunHandle[R]) -> None:
+    def __init__(self, handle: RunHandle[R], work: Callable[[], None]) -> None:
         self.handle = handle
+        self._work = work
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {self.status}>"
@@ -91,6 +93,19 @@ class SimRun(Generic[R]):
     def cancel(self, reason: str = "") -> RunStatus:
         """As an operator does."""
         return self.handle.cancel(reason, by="the test")
+
+    def rerun(
+        self, from_step: Step[..., Any] | str | None = None, *, input: Mapping[str, Any] | None = None
+    ) -> "SimRun[R]":
+        """As an operator does: a new run, whole or from a step on, which goes as far as it can.
+
+        Raises:
+            As `RunHandle.rerun`.
+        """
+        key = None if from_step is None else _key(from_step)
+        made = SimRun(self.handle.rerun(key, input=input, by="the test"), self._work)
+        self._work()
+        return made
 
     def _reasons(self, status: StepStatus) -> dict[str, str]:
         return {step.key: step.reason or "" for step in self.handle.all_steps() if step.status is status}

@@ -106,7 +106,7 @@ class World:
         """
         if isinstance(flow, Flow):
             self.add(flow)
-        run = SimRun(self.client.start(flow, input, **given))
+        run = SimRun(self.client.start(flow, input, **given), self.work)
         self.work()
         return run
 

@@ -234,6 +234,61 @@ def test_cancel_and_retry_of_a_finished_run_are_conflicts(cli: Cli, stack: Clien
     assert counted() == before
 
 
+def test_rerun_prints_the_id_of_the_new_run(cli: Cli, stack: Client) -> None:
+    """Both say where they come from."""
+    run = started(cli)
+    play.finish_hello(stack.ledger, run)
+    made = UUID(cli("run", "rerun", str(run), "--from", "measure", "--as", "ann").out.strip())
+    assert [step.status for step in stack.run(made).steps()] == ["succeeded", "ready"]
+    shown = cli("run", "show", str(made)).out
+    assert re.search(rf"made of run: +{run}", shown)
+    assert f"kept from run {run}" in shown
+    assert cli("run", "show", str(made), "-o", "json").json["source"] == str(run)
+    assert re.search(rf"run again as: +{made}", cli("run", "show", str(run)).out)
+    assert cli("run", "show", str(run), "-o", "json").json["reruns"] == [str(made)]
+    play.succeed(stack.ledger, made, "measure", {"text": "", "length": 0})
+    assert stack.run(made).status() == "succeeded"
+
+
+def test_rerun_with_another_input(cli: Cli, stack: Client) -> None:
+    """`-i` changes a parameter of the run's own input, `--input` replaces all of it."""
+    run = started(cli)
+    for given, body in (
+        (["-i", "times=3"], {"name": "you", "times": 3}),
+        (["--input", '{"name": "x"}'], {"name": "x", "times": 1}),
+    ):
+        said = cli("run", "rerun", str(run), *given, "-o", "json").json
+        assert said["source"] == str(run)
+        assert stack.run(said["id"]).row().body == body
+    assert "times" in cli("run", "rerun", str(run), "--input", '{"name": "x", "times": "y"}', code=2).err
+
+
+def test_a_dry_rerun_says_what_would_be_kept(cli: Cli, stack: Client, counted: Counted) -> None:
+    run = started(cli)
+    play.finish_hello(stack.ledger, run)
+    before = counted()
+    said = cli("run", "rerun", str(run), "--from", "measure", "--dry-run", "-i", "name=me")
+    assert [line.split(": ")[0] for line in said.out.splitlines()] == [
+        "kept",
+        "run again",
+        "new in the version",
+        "dropped",
+    ]
+    assert [line.split()[-1] for line in said.out.splitlines()] == ["greet", "measure", "nothing", "nothing"]
+    assert "Kept although they read what is changed in the input: greet." in said.err
+    assert "new idempotency keys" in said.err
+    plain = cli("run", "rerun", str(run), "--dry-run", "-o", "json").json
+    assert plain == {"kept": [], "settled": [], "again": ["greet", "measure"], "new": [], "dropped": [], "changed": []}
+    assert counted() == before
+
+
+def test_rerun_refuses_what_it_cannot_do(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    assert "has ended" in cli("run", "rerun", str(run), "--from", "measure", code=7).err
+    play.finish_hello(stack.ledger, run)
+    assert "did you mean `measure`" in cli("run", "rerun", str(run), "--from", "mesure", code=3).err
+
+
 def test_what_the_parser_refuses_is_one_line_too(cli: Cli) -> None:
     """With the command that shows how it is called; no usage text above it."""
     for arguments, said in (

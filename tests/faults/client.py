@@ -11,3 +11,10 @@ def start(key: str) -> int:
         handle = client.start("mix", {"width": WIDTH, "plan": {}}, idempotency_key=key)
         print(f"run {handle.id}", flush=True)
     return 0
+
+
+def again(run_id: str) -> int:
+    """Run it again from `pay` on."""
+    with Client.from_env() as client:
+        print(f"run {client.run(run_id).rerun('pay').id}", flush=True)
+    return 0

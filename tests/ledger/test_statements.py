@@ -17,7 +17,7 @@ from tests.support.factories import Lab, after, call, loop
 SOME_TIME = datetime(2030, 1, 1, tzinfo=UTC)
 SOME_ID = UUID("01900000-0000-7000-8000-000000000001")
 VALUES: dict[str, Any] = {
-    **dict.fromkeys(("run_id", "id", "event_id"), SOME_ID),
+    **dict.fromkeys(("run_id", "id", "event_id", "source_id"), SOME_ID),
     **dict.fromkeys(
         ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency", "index"), 1
     ),
@@ -38,9 +38,7 @@ VALUES: dict[str, Any] = {
         ),
         1,
     ),
-    **dict.fromkeys(
-        ("page", "limit", "crash_limit", "deploy_limit", "count", "start", "let_in", "priority", "kept"), 5
-    ),
+    **dict.fromkeys(("page", "limit", "crash_limit", "deploy_limit", "count", "start", "let_in", "priority"), 5),
     **dict.fromkeys(("chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping"), False),
     **dict.fromkeys(
         ("lease", "lease_for", "delay", "every", "grace", "ttl", "worker_ttl", "unpublished_after"),
@@ -58,6 +56,8 @@ VALUES: dict[str, Any] = {
             "path",
             "reasons",
             "loop_keys",
+            "kept",
+            "settled",
             "statuses",
         )
     },
@@ -91,6 +91,7 @@ VALUES: dict[str, Any] = {
     "status": "failed",
 }
 SPECIAL: dict[str, dict[str, Any]] = {
+    "forget_polls": {"most": 20},
     "lost": {"after": timedelta(seconds=9)},
     "predecessors_ended": {"ended": [1], "asked": ['{"a": ["succeeded"]}']},
     "drop_runs": {"rows": 5, "begin": SOME_ID},

@@ -74,6 +74,23 @@ def test_the_seed_decides_the_order() -> None:
     assert sorted(order(2)) == list(range(12))
 
 
+def test_a_run_is_run_again_from_a_step_on(world: World) -> None:
+    """What is kept is not called once more."""
+    bank = world.fake(charge, returns="paid")
+    world.fake(thank, raises=ValueError("no mail"))
+    run = world.start(shop, order=ORDER)
+    assert run.status == "failed"
+    mail = world.fake(thank, returns="thanks")
+    again = run.rerun(thank)
+    assert again.result() == "thanks"
+    assert (len(bank.calls), len(mail.calls)) == (1, 1)
+    assert again.attempts(charge) == []
+    assert again.explain(charge).sentence == f"Step charge has succeeded: kept from run {run.id}."
+    whole = run.rerun(input={"order": {"customer": "bob", "amounts": []}})
+    assert whole.result() == "thanks"
+    assert bank.calls[-1].inputs == {"customer": "bob", "amount": Decimal(0)}
+
+
 # ---- fakes ----
 
 

@@ -166,7 +166,7 @@ def test_any_expression_gives_a_value_or_says_why_not(expr, scope):
 @pytest.mark.parametrize(
     ("text", "canonical"),
     [
-        ("@item()=='x'&&!(@index()<3)", "@item() == 'x' && !@index() < 3"),
+        ("@item()=='x'&&!(@index()<3)", "@item() == 'x' && !(@index() < 3)"),
         ("(((@item())))", "@item()"),
         ("@item() || @index() == 1 && true", "@item() || @index() == 1 && true"),
         ("(@item() || true) && true", "(@item() || true) && true"),

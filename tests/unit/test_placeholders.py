@@ -220,17 +220,17 @@ def _await(x):
 
 
 MISUSE = {
-    "if": (_if, "move the decision into a step"),
-    "not": (lambda x: not x, "move the decision into a step"),
-    "and": (lambda x: x and 1, "move the decision into a step"),
-    "bool": (bool, "move the decision into a step"),
-    "==": (lambda x: x == 1, "move the decision into a step"),
-    "!=": (lambda x: x != 1, "move the decision into a step"),
-    "reflected ==": (lambda x: 1 == x, "move the decision into a step"),  # noqa: SIM300
-    "<": (lambda x: x < 1, "move the decision into a step"),
-    ">=": (lambda x: 1 >= x, "move the decision into a step"),  # noqa: SIM300
-    "in": (lambda x: 1 in x, "move the decision into a step"),
-    "in a list": (lambda x: x in [1], "move the decision into a step"),
+    "if": (_if, "write `with when(order.total > 1000):`"),
+    "not": (lambda x: not x, "write `with when(order.total > 1000):`"),
+    "and": (lambda x: x and 1, "write `with when(order.total > 1000):`"),
+    "bool": (bool, "write `with when(order.total > 1000):`"),
+    "==": (lambda x: x == 1, "compare values of one type"),
+    "!=": (lambda x: x != 1, "compare values of one type"),
+    "reflected ==": (lambda x: 1 == x, "compare values of one type"),  # noqa: SIM300
+    "<": (lambda x: x < 1, "compare values of one type"),
+    ">=": (lambda x: 1 >= x, "compare values of one type"),  # noqa: SIM300
+    "in": (lambda x: 1 in x, "write `with when(contains(order.tags, 'vip')):`"),
+    "in a list": (lambda x: x in [1], "compare values of one type"),
     "for": (_for, "each(step, items)"),
     "comprehension": (lambda x: [y for y in x], "each(step, items)"),  # noqa: C416
     "star": (lambda x: [*x], "each(step, items)"),
@@ -254,8 +254,8 @@ MISUSE = {
     "%": (lambda x: x % 2, "calculation in a step"),
     "**": (lambda x: x**2, "calculation in a step"),
     "@": (lambda x: x @ x, "calculation in a step"),
-    "|": (lambda x: x | 1, "calculation in a step"),
-    "~": (lambda x: ~x, "calculation in a step"),
+    "|": (lambda x: x | 1, "compare it"),
+    "~": (lambda x: ~x, "compare it"),
     "-x": (lambda x: -x, "calculation in a step"),
     "+=": (_augment, "calculation in a step"),
     "abs": (abs, "calculation in a step"),

@@ -40,6 +40,7 @@ WRITERS: dict[str, Moves] = {
     "reopen_loop": every(E.EXPAND),
     "take": {(S.BLOCKED, E.CLAIM)},
     "predecessors_ended": every(E.SKIP),
+    "keep_steps": {(S.BLOCKED, E.SUCCEED), (S.BLOCKED, E.SKIP)},
     "halt": every(E.CANCEL),
     "reset_blocked": every(E.RETRY),
     "reset_children": every(E.RETRY),

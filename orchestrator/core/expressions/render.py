@@ -1,4 +1,4 @@
-"""The text of an expression: one for each, with no more brackets than it needs."""
+"""The text of an expression: one for each, with few brackets: those it needs, and those behind `!`."""
 
 import re
 from typing import Final
@@ -30,7 +30,7 @@ def render(expr: Expr) -> str:
         case Compare():
             return f"{_within(expr.left, _ALONE)} {expr.operator} {_within(expr.right, _ALONE)}"
         case Not():
-            return f"!{_within(expr.of, _BINDS[Not])}"
+            return f"!{_within(expr.of, _BINDS[Not] if isinstance(expr.of, Not) else _ALONE)}"
         case AllOf():
             return " && ".join(_within(one, _BINDS[Not]) for one in expr.of)
         case AnyOf():

@@ -32,7 +32,7 @@ def explain(
     row = reads.runs.get(ledger, run_id)
     try:
         if step_key is None:
-            return _run(ledger, row, worker_ttl)
+            return _with_lineage(ledger, row, _run(ledger, row, worker_ttl))
         return _step(ledger, row, reads.steps.get(ledger, run_id, step_key), reads.clock.now(ledger), worker_ttl)
     except ManifestUnreadable as exc:
         sentence = f"Run {row.id} is {row.status}. More is not known here: {exc.message.partition(' Fix: ')[0]}"
@@ -63,6 +63,14 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
         if step.kind is StepKind.LOOP and step.status is StepStatus.RUNNING:
             return _loop(ledger, row, step, now, worker_ttl)
     return Explanation(f"Run {row.id} is {row.status}; nothing of it is waiting or running.", "orchestrator doctor")
+
+
+def _with_lineage(ledger: Ledger, row: RunRow, found: Explanation) -> Explanation:
+    """Which run it was made of, and what was made of it."""
+    made = f" It was made of run {row.source}." if row.source is not None else ""
+    if reruns := reads.runs.reruns(ledger, row.id, 1):
+        made += f" It was run again: the last time as run {reruns[0]}."
+    return replace(found, sentence=found.sentence + made)
 
 
 def _every(ledger: Ledger, run_id: UUID) -> Iterator[StepRow]:
@@ -102,9 +110,8 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
     sentence = f"Step {step.key} {'has' if step.status is StepStatus.SUCCEEDED else 'is'} {step.status}"
     failed = step.status in FINAL_STEP and step.status not in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}
     command = f"orchestrator run retry {row.id}/{step.key}" if failed else f"orchestrator run show {row.id}"
-    return Explanation(
-        f"{sentence}{f', because {why}' if why and step.status is not StepStatus.SUCCEEDED else ''}.", command
-    )
+    link = ":" if step.status is StepStatus.SUCCEEDED else ", because"
+    return Explanation(f"{sentence}{f'{link} {why}' if why else ''}.", command)
 
 
 def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanation:

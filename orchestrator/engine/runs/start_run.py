@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Finished, StartedRun, StartRequest
 from orchestrator.core.happened import Refused, RunOf
-from orchestrator.core.inputs import Inputs, canonical
+from orchestrator.core.inputs import Input, Inputs, canonical
 from orchestrator.core.planner import Plan
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
@@ -80,6 +80,20 @@ def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -
     Raises: as `start`.
     """
     return _start_all(ledger, tx, _batches(requests))
+
+
+def accept_in(ledger: Ledger, tx: Connection, request: StartRequest) -> tuple[HeldRun, Input]:
+    """Accept a request without an idempotency key as part of the caller's transaction; nothing of the run is dispatched
+    before the caller opens it. The run, held, and what it was started with.
+
+    Raises: as `start`.
+    """
+    (batch,) = _batches([request])
+    for plan in _plans(ledger, batch):
+        (new,) = _new_runs(plan, batch, {})
+        if starts.start(tx, plan, [new], pinned=bool(batch.version), closed=True):
+            return HeldRun.lock(ledger, tx, new.id), new.input
+    raise _moving(batch)
 
 
 def start_borrowed(ledger: Ledger, connection: Borrowed, requests: Sequence[StartRequest]) -> list[StartedRun]:

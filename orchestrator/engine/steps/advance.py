@@ -6,7 +6,7 @@ that nothing waits for are: its sinks, and those an operator retried after their
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,6 +111,23 @@ def begin(held: HeldRun) -> Finished:
     if not held.plan.nodes:
         return graph.end_run(held.tx, held.id, RunStatus.SUCCEEDED)
     return open_loops(held, [node for node in held.plan.roots() if node.is_loop])
+
+
+def open_run(held: HeldRun, kept: Mapping[str, StepStatus]) -> Finished:
+    """Open a run of which nothing was dispatched. `kept` have ended already, and so has all that is before them."""
+    if not held.plan.nodes:
+        return graph.end_run(held.tx, held.id, RunStatus.SUCCEEDED)
+    border = [key for key in kept if not _lies_inside(held.plan.nodes[key], kept)]
+    wave = _Wave(held, [_End(key, kept[key]) for key in border])
+    for node in held.plan.roots():
+        if node.key not in kept:
+            _go(wave, node)
+    return _run_out(wave)
+
+
+def _lies_inside(node: Node, kept: Collection[str]) -> bool:
+    """Whether all that waits for it is kept, too: then nobody is to hear of its end."""
+    return bool(node.edges) and all(edge.target in kept for edge in node.edges)
 
 
 def open_loops(held: HeldRun, loops: Iterable[Node], full: Iterable[Node] = ()) -> Finished:

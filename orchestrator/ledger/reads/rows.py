@@ -36,6 +36,8 @@ class RunRow:
     scheduled_for: datetime | None = None
     ordinal: int | None = None
     """Of the version that it is pinned to."""
+    source: UUID | None = None
+    """The run that it was made of."""
 
     @property
     def is_over(self) -> bool:

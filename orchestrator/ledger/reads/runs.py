@@ -36,7 +36,10 @@ def selected(*, inputs: bool = True) -> Select[Any]:
     run_, control, version = flow_runs.c, flow_run_controls.c, flow_definition_versions.c
     return (
         select(
-            *(run_[name] for name in ("id", "flow", "manifest_hash", "tags", "trigger_type", "trigger_key")),
+            *(
+                run_[name]
+                for name in ("id", "flow", "manifest_hash", "tags", "trigger_type", "trigger_key", "source_run_id")
+            ),
             case((parked(), RunStatus.WAITING.value), else_=STATUS).label("status"),
             run_.trigger_body if inputs else null().label("trigger_body"),
             *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch", "scheduled_for")),
@@ -73,6 +76,7 @@ def row_of(row: Row[Any]) -> RunRow:
         epoch=row.epoch,
         ordinal=row.ordinal,
         scheduled_for=row.scheduled_for,
+        source=row.source_run_id,
     )
 
 
@@ -181,6 +185,12 @@ def plan_of(ledger: Ledger, run_id: UUID) -> Plan:
     if row is None:
         raise no_run(run_id)
     return ledger.plan(row.manifest_hash)
+
+
+def reruns(ledger: Ledger, run_id: UUID, limit: int = 20) -> list[UUID]:
+    """The last runs that were made of it, the newest first."""
+    with ledger.auto() as tx:
+        return [row.id for row in run(tx, "reruns_of", run_id=run_id, limit=limit)]
 
 
 def result(ledger: Ledger, run_id: UUID) -> JsonValue:

@@ -15,16 +15,16 @@ RETURNING s.polls, s.due_at;
 
 -- name: forget_polls
 -- Does:  keeps the last polls of a step in this epoch, and what happened since the first of them.
--- In:    run_id, step_key, kept
+-- In:    run_id, step_key, most (polls to keep)
 -- Index: primary keys
 WITH first AS MATERIALIZED (
   SELECT a.attempt, s.started_at, s.dispatch_no
     FROM flow_step_attempts a JOIN flow_steps s USING (run_id, step_key)
    WHERE a.run_id = %(run_id)s AND a.step_key = %(step_key)s AND a.status = 'polled'
-   ORDER BY a.attempt DESC OFFSET %(kept)s - 1 LIMIT 1
+   ORDER BY a.attempt DESC OFFSET %(most)s - 1 LIMIT 1
 ), sent AS (
   DELETE FROM flow_step_dispatches d USING first
-   WHERE d.run_id = %(run_id)s AND d.step_key = %(step_key)s AND d.dispatch_no <= first.dispatch_no - %(kept)s
+   WHERE d.run_id = %(run_id)s AND d.step_key = %(step_key)s AND d.dispatch_no <= first.dispatch_no - %(most)s
 )
 DELETE FROM flow_step_attempts a USING first
  WHERE a.run_id = %(run_id)s AND a.step_key = %(step_key)s AND a.attempt < first.attempt AND a.started_at >= first.started_at

@@ -7,7 +7,39 @@ from typing import Any, assert_type
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from orchestrator import Context, Cron, Every, Flow, Manifest, NotYet, Poll, Schedule, each, flow, schedule, step
+from orchestrator import (
+    Context,
+    Cron,
+    Every,
+    Flow,
+    Manifest,
+    NotYet,
+    Poll,
+    Schedule,
+    StepError,
+    after,
+    all_of,
+    always,
+    any_of,
+    contains,
+    each,
+    either,
+    ended,
+    failed,
+    first_of,
+    flow,
+    header,
+    is_null,
+    none_of,
+    on_failure,
+    otherwise,
+    require,
+    schedule,
+    skipped,
+    step,
+    succeeded,
+    when,
+)
 from orchestrator.testing import SimRun, World
 
 
@@ -95,6 +127,35 @@ def checkout(order_id: int, note: str = "") -> Report:
 @flow
 def bare(order_id: int) -> Order:
     return load(order_id)
+
+
+@step
+def apologise(problem: StepError, text: str = "") -> str:
+    return problem.message
+
+
+@flow(when_errors="skip")
+def decides(order_id: int, vip: bool, note: str | None) -> Decimal:
+    order = load(order_id)
+    with when((order.id > 1000) & ~contains(order.lines, "vip")):
+        high = price("a")
+    with otherwise(all_of(vip, any_of(order.id == 3, none_of(vip)))):
+        middle = price("b")
+    with otherwise():
+        low = price("c")
+    assert_type(either(high, middle, low), Decimal)
+    with when(vip), when(is_null(note) | (header("x-kind") == "big") | contains(["a", "b"], header("x-kind"))):
+        notify.options(when=order.id > 1, may_fail=True)(text="big")
+    quick = first_of(price("x"), price("y"), rest="leave")
+    assert_type(quick, Decimal)
+    with on_failure(order, quick) as problem:
+        assert_type(problem, StepError)
+        apologise(problem, text=problem.message)
+    with always(order), after(quick):
+        notify.options(after=[succeeded(order), ended(quick), skipped(low), failed(high)], join="some")(text="end")
+    checked = require(quick > 0, "the price is not positive")
+    notify.options(after=[checked])(text="checked")
+    return either(high, Decimal(0))
 
 
 data: Flow[..., Any] = Flow.from_manifest(Manifest(name="x", steps={}), steps=[load, price, save, notify])

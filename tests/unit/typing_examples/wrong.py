@@ -4,7 +4,24 @@ from decimal import Decimal
 
 from pydantic import BaseModel
 
-from orchestrator import Context, Cron, Every, Poll, Schedule, each, flow, schedule, step
+from orchestrator import (
+    Context,
+    Cron,
+    Every,
+    Poll,
+    Schedule,
+    contains,
+    each,
+    either,
+    first_of,
+    flow,
+    header,
+    on_failure,
+    require,
+    schedule,
+    step,
+    when,
+)
 from orchestrator.testing import World
 
 
@@ -82,6 +99,33 @@ def fan_out(order_id: int) -> list[str]:
     each(order, [1])  # wrong: arg-type
     each(save, order.lines, total=Decimal(1))  # wrong: arg-type
     return each(price, order.lines)  # wrong: arg-type
+
+
+@flow
+def decides(order_id: int) -> str:
+    order = load(order_id)
+    with when(order.id == "x"):  # wrong: comparison-overlap
+        price("a")
+    with when("x"):  # wrong: arg-type
+        price("b")
+    with when(contains(order.lines, "x"), order.id > 1):  # wrong: call-arg
+        price("c")
+    with when(order.id < "x"):  # wrong: operator
+        price("d")
+    contains(3, 4)  # wrong: arg-type
+    text: str = header("x")  # wrong: assignment
+    total: int = either(price("a"), price("b"))  # wrong: assignment
+    first_of(price("a"), price("b"), rest="kill")  # wrong: arg-type
+    with on_failure(order) as problem:
+        load(problem.message)  # wrong: arg-type
+        load(problem.code)  # wrong: attr-defined
+    require(order.id > 1)  # wrong: call-arg
+    price.options(join="most")(text)  # wrong: arg-type
+    price.options(may_fail="yes")(text)  # wrong: arg-type
+    price.options(when="yes")(text)  # wrong: arg-type
+    with when(order.id > total) as nothing:
+        price(nothing)  # wrong: arg-type
+    return price("x")  # wrong: return-value
 
 
 arguments.fn("x")  # wrong: arg-type
