@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from orchestrator.core.expressions import Ref, is_expression, parse, references
 from orchestrator.core.expressions.reads import Reads
+from orchestrator.core.gates import Join
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, Retry, StepDef
 from orchestrator.core.states import StepKind, StepStatus
@@ -102,6 +103,17 @@ class Node:
         return self.kind is StepKind.LOOP
 
     @property
+    def join(self) -> Join:
+        """How it joins its predecessors."""
+        return Join.ALL
+
+    @property
+    def plain(self) -> bool:
+        """Whether it opens without a look, when every edge is met: it has a handler and nothing else to ask. Whatever
+        ends before another step takes the general path."""
+        return _opens_without_a_look(self.definition)
+
+    @property
     def window(self) -> int:
         """How many children of this loop are let in at once."""
         return self.definition.concurrency or WINDOW
@@ -123,11 +135,6 @@ class Node:
     def _asks_for_failure(self, edge: Edge) -> bool:
         also = self.format > 1 and StepStatus.SUCCEEDED in edge.accepted
         return StepStatus.FAILED in edge.accepted and not also
-
-    @property
-    def asked(self) -> str:
-        """What this step asks of its predecessors, as JSON text."""
-        return json.dumps(self.definition.run_after)
 
     @property
     def only_successor(self) -> str:
@@ -173,8 +180,9 @@ class Plan:
 
     @cached_property
     def goes_on_at_start(self) -> bool:
-        """Whether more is to be done at once than the start statement does: open a loop, or end a run without steps."""
-        return not self.nodes or any(node.is_loop for node in self.roots())
+        """Whether more is to be done at once than the start statement does: open a step that is not plain, or end a run
+        without steps."""
+        return not self.nodes or any(not node.plain for node in self.roots())
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -210,7 +218,7 @@ def _row(node: Node) -> dict[str, Any]:
         "kind": node.kind,
         "type": node.definition.type,
         "task": node.task,
-        "ready": waits == 0 and not node.is_loop,
+        "ready": waits == 0 and node.plain,
         "deps_open": waits,
         "queue": node.queue,
         "priority": node.priority,
@@ -268,10 +276,14 @@ class _Builder:
         target = self.manifest.steps[edges[0].target]
         if len(edges) > 1 or StepStatus.SUCCEEDED not in edges[0].accepted:
             return Path.GENERAL
-        if not target.is_loop:
+        if _opens_without_a_look(target):
             return Path.MID
-        items = Place.of(target.for_each)
+        items = Place.of(target.for_each) if target.is_loop else None
         return Path.OPEN if items is not None and items.source == key else Path.GENERAL
+
+
+def _opens_without_a_look(step: StepDef) -> bool:
+    return step.kind is StepKind.TASK
 
 
 def _reads(step: StepDef) -> Reads:

@@ -145,15 +145,14 @@ def ready(tx: Connection, run_id: UUID, step_keys: Sequence[str], by: StepEvent)
 @dataclass(frozen=True, slots=True)
 class Ended:
     """Predecessors that ended, counted for one step that waits for them, and how many of them ended otherwise than
-    asked. `asked` is JSON text: predecessor to the statuses it accepts."""
+    asked."""
 
     count: int
     unmet: int
-    asked: str
 
 
 def predecessors_ended(tx: Connection, run_id: UUID, ended: Mapping[str, Ended]) -> list[Row[Any]]:
-    """Take ended predecessors off each step; the steps that were still waiting, each skipped if it can never run."""
+    """Take ended predecessors off each step; the steps that were still waiting, with what is left."""
     if not ended:
         return []
     keys = sorted(ended)
@@ -165,9 +164,18 @@ def predecessors_ended(tx: Connection, run_id: UUID, ended: Mapping[str, Ended])
             step_keys=keys,
             ended=[ended[key].count for key in keys],
             unmet=[ended[key].unmet for key in keys],
-            asked=[ended[key].asked for key in keys],
         )
     )
+
+
+def skip(tx: Connection, run_id: UUID, reasons: Mapping[str, str], by: StepEvent) -> list[str]:
+    """Move steps to SKIPPED, each with its reason; the keys of those that were in a state that `by` may leave."""
+    if not reasons:
+        return []
+    facts = [_json({"reason": reason}) for reason in reasons.values()]
+    parameters = {"step_keys": list(reasons), "reasons": list(reasons.values()), "facts": facts}
+    rows = run(tx, "skip", run_id=run_id, from_states=sources(by), **parameters)
+    return [row.step_key for row in rows]
 
 
 def take(tx: Connection, run_id: UUID, step_key: str, owner: str, lease: timedelta) -> Row[Any]:

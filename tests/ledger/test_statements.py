@@ -93,7 +93,8 @@ VALUES: dict[str, Any] = {
 SPECIAL: dict[str, dict[str, Any]] = {
     "forget_polls": {"most": 20},
     "lost": {"after": timedelta(seconds=9)},
-    "predecessors_ended": {"ended": [1], "asked": ['{"a": ["succeeded"]}']},
+    "predecessors_ended": {"ended": [1]},
+    "skip": {"reasons": ["b failed"], "facts": ["{}"]},
     "drop_runs": {"rows": 5, "begin": SOME_ID},
     **{name: {"since": SOME_TIME} for name in ("taken_ticks", "add_backfill")},
     "mirrored_schedules": {"since": 1},
@@ -131,6 +132,7 @@ HOT = (
     "end_step",
     "ready",
     "predecessors_ended",
+    "skip",
     "take",
     "child_ended",
     "outputs",

@@ -69,7 +69,7 @@ def _publish_before_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     original = starts.start
 
     def start(connection: Any, plan: Any, new: Any, *, pinned: bool) -> Any:
-        roots = [node for node in plan.roots() if not node.is_loop]
+        roots = [node for node in plan.roots() if node.plain]
         early([Dispatch(one.id, node.key, 1, node.task, node.queue, node.priority) for one in new for node in roots])
         time.sleep(0.1)
         return original(connection, plan, new, pinned=pinned)

@@ -39,8 +39,8 @@ WRITERS: dict[str, Moves] = {
     "expand": every(E.EXPAND),
     "reopen_loop": every(E.EXPAND),
     "take": {(S.BLOCKED, E.CLAIM)},
-    "predecessors_ended": every(E.SKIP),
     "keep_steps": {(S.BLOCKED, E.SUCCEED), (S.BLOCKED, E.SKIP)},
+    "skip": every(E.SKIP),
     "halt": every(E.CANCEL),
     "reset_blocked": every(E.RETRY),
     "reset_children": every(E.RETRY),
@@ -48,7 +48,7 @@ WRITERS: dict[str, Moves] = {
     "end_step": every(E.SUCCEED) | every(E.FAIL) | {(S.RUNNING, E.CANCEL)} | every(E.QUEUE_TIMEOUT),
 }
 """What each statement does to a step that is there."""
-STAYS = {name: {"blocked"} for name in ("finish_mid", "finish_last", "predecessors_ended")}
+STAYS = {name: {"blocked"} for name in ("finish_mid", "finish_last")}
 """Statuses that a statement may write to a step that has them already."""
 MAKERS = {
     **{name: {"blocked", "ready"} for name in ("start", "start_keyed")},

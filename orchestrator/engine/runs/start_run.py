@@ -227,9 +227,7 @@ def _started(plan: Plan, run_id: UUID, opened: Finished | None) -> StartedRun:
 def _first_steps(plan: Plan, run_id: UUID) -> tuple[Dispatch, ...]:
     """What the statement dispatched."""
     return tuple(
-        Dispatch(run_id, node.key, 1, node.task or "", node.queue, node.priority)
-        for node in plan.roots()
-        if not node.is_loop
+        Dispatch(run_id, node.key, 1, node.task or "", node.queue, node.priority) for node in plan.roots() if node.plain
     )
 
 

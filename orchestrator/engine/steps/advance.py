@@ -1,24 +1,25 @@
 """The general path: what follows when steps end. The caller holds the run row.
 
-A step waits until every predecessor has ended, whatever became of them; then it runs, or is skipped when one of them
-ended otherwise than asked. So a step that has ended has only ended predecessors, and the run is over when the steps
-that nothing waits for are: its sinks, and those an operator retried after their failure had been handled.
+A step waits until every predecessor has ended, whatever became of them; then it runs, or is skipped when they ended
+otherwise than it asks (`opening`). So a step that has ended has only ended predecessors, and the run is over when the
+steps that nothing waits for are: its sinks, and those an operator retried after their failure had been handled.
 """
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.facts import Dispatch, Finished, Lease, StepOf, Success
+from orchestrator.core.facts import Dispatch, Finished, Lease, Success
 from orchestrator.core.planner import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
-from orchestrator.engine.faults import fp
+from orchestrator.engine.steps import opening
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.engine.steps.loops import close_loop, open_loop
+from orchestrator.engine.steps.loops import close_loop
+from orchestrator.engine.steps.wave import End, Wave
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import claims, graph
 from orchestrator.ledger.graph import Ended
@@ -67,31 +68,6 @@ class Completion:
         return claims.following(row, self.lease, target, json.loads(self.success.output))
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """A step that ended; `error` explains a failure."""
-
-    key: str
-    status: StepStatus
-    error: JsonValue = None
-
-
-@dataclass
-class _Wave:
-    """What one transaction has found out so far."""
-
-    held: HeldRun
-    ended: list[_End] = field(default_factory=list)
-    """What has ended and was not looked at yet: one generation."""
-    freed: list[str] = field(default_factory=list)
-    """Steps with a handler that wait for nothing any more."""
-    dispatches: list[Dispatch] = field(default_factory=list)
-    skipped: list[StepOf] = field(default_factory=list)
-    sinks: int = 0
-    failures: int = 0
-    error: JsonValue = None
-
-
 def after(
     held: HeldRun, ended: Mapping[str, StepStatus], error: JsonValue = None, by: Completion | None = None
 ) -> Finished:
@@ -102,26 +78,30 @@ def after(
     """
     if held.run.halt is not None:
         return _halted(held)
-    return _run_out(_Wave(held, [_End(key, status, error) for key, status in ended.items()]), by)
+    wave = Wave(held)
+    for key, status in ended.items():
+        wave.end(End(key, status, error))
+    return _run_out(wave, by)
 
 
 def begin(held: HeldRun) -> Finished:
-    """Open the loops that wait for nothing; the start statement dispatched the plain steps. A run without steps
-    ends."""
+    """Open the steps that wait for nothing; the start statement dispatched the plain ones. A run without steps ends."""
     if not held.plan.nodes:
         return graph.end_run(held.tx, held.id, RunStatus.SUCCEEDED)
-    return open_loops(held, [node for node in held.plan.roots() if node.is_loop])
+    return open_steps(held, [node for node in held.plan.roots() if not node.plain])
 
 
 def open_run(held: HeldRun, kept: Mapping[str, StepStatus]) -> Finished:
     """Open a run of which nothing was dispatched. `kept` have ended already, and so has all that is before them."""
     if not held.plan.nodes:
         return graph.end_run(held.tx, held.id, RunStatus.SUCCEEDED)
-    border = [key for key in kept if not _lies_inside(held.plan.nodes[key], kept)]
-    wave = _Wave(held, [_End(key, kept[key]) for key in border])
+    wave = Wave(held)
+    for key, status in kept.items():
+        if not _lies_inside(held.plan.nodes[key], kept):
+            wave.end(End(key, status))
     for node in held.plan.roots():
         if node.key not in kept:
-            _go(wave, node)
+            opening.open_step(wave, node)
     return _run_out(wave)
 
 
@@ -130,84 +110,75 @@ def _lies_inside(node: Node, kept: Collection[str]) -> bool:
     return bool(node.edges) and all(edge.target in kept for edge in node.edges)
 
 
-def open_loops(held: HeldRun, loops: Iterable[Node], full: Iterable[Node] = ()) -> Finished:
-    """Open `loops`; close those of `full`, which have every child's output already."""
-    wave = _Wave(held)
-    for node in loops:
-        _open(wave, node)
+def open_steps(held: HeldRun, nodes: Iterable[Node], full: Iterable[Node] = ()) -> Finished:
+    """Open steps that nothing is in the way of; close the loops of `full`, which have every child's output already."""
+    wave = Wave(held)
+    for node in nodes:
+        opening.open_step(wave, node)
     for node in full:
-        wave.ended.append(_close(wave, node, failed=0))
+        wave.end(_close(wave, node, failed=0))
     return _run_out(wave)
 
 
-def _run_out(wave: _Wave, by: Completion | None = None) -> Finished:
+def _run_out(wave: Wave, by: Completion | None = None) -> Finished:
     while wave.ended:
         generation, wave.ended = wave.ended, []
         _generation_ended(wave, generation)
+    wave.write_skips()
     following = _hand_on(wave, by)
     return replace(_settle(wave), next=following, skipped=tuple(wave.skipped))
 
 
-def _generation_ended(wave: _Wave, ended: Sequence[_End]) -> None:
+def _generation_ended(wave: Wave, ended: Sequence[End]) -> None:
     """One statement for all that waited for these, however many are skipped; then the next generation."""
-    plain = [end for end in ended if wave.held.plan.node(end.key).loop is None]
+    plain = [end for end in ended if wave.node(end.key).loop is None]
+    skipped = [end.key for end in plain if end.status is StepStatus.SKIPPED]
+    _count_failures(wave, dict.fromkeys(_asked_for_failure(wave, skipped)))
     _count_failures(wave, {end.key: end.error for end in plain if end.status is StepStatus.FAILED})
-    waiting = {row.step_key: row for row in graph.predecessors_ended(wave.held.tx, wave.held.id, _counts(wave, plain))}
+    rows = graph.predecessors_ended(wave.held.tx, wave.held.id, _counts(wave, plain))
+    waiting = {row.step_key: opening.Waiting.of(wave, row) for row in rows}
     # A sink; or a step that was retried after its successors had run on its failure: nothing waits for it any more.
     wave.sinks += sum(not any(edge.target in waiting for edge in wave.held.plan.nodes[end.key].edges) for end in plain)
-    skipped = [key for key, row in waiting.items() if row.status == StepStatus.SKIPPED]
-    _count_failures(wave, dict.fromkeys(_asked_for_failure(wave, skipped)))
-    wave.ended += [_End(key, StepStatus.SKIPPED) for key in skipped]
-    wave.skipped += [wave.held.step(key) for key in skipped]
-    for key in (key for key, row in waiting.items() if row.status == StepStatus.BLOCKED and row.deps_open == 0):
-        _go(wave, wave.held.plan.nodes[key])
+    opening.decide_all(wave, waiting.values())
     for end in ended:
-        loop = wave.held.plan.node(end.key).loop
+        loop = wave.node(end.key).loop
         if loop is not None:
             _child_ended(wave, loop, end.status)
 
 
-def _counts(wave: _Wave, ended: Iterable[_End]) -> dict[str, Ended]:
+def _counts(wave: Wave, ended: Iterable[End]) -> dict[str, Ended]:
     """By waiting step: how many of its predecessors ended, and how many of them otherwise than asked."""
     counts: dict[str, Ended] = {}
     for end in ended:
         for edge in wave.held.plan.nodes[end.key].edges:
-            before = counts.get(edge.target) or Ended(0, 0, wave.held.plan.nodes[edge.target].asked)
-            unmet = before.unmet + (end.status not in edge.accepted)
-            counts[edge.target] = replace(before, count=before.count + 1, unmet=unmet)
+            before = counts.get(edge.target) or Ended(0, 0)
+            counts[edge.target] = Ended(before.count + 1, before.unmet + (end.status not in edge.accepted))
     return counts
 
 
-def _go(wave: _Wave, node: Node) -> None:
-    if node.is_loop:
-        _open(wave, node)
-    else:
-        wave.freed.append(node.key)
-
-
-def _count_failures(wave: _Wave, failed: Mapping[str, JsonValue]) -> None:
+def _count_failures(wave: Wave, failed: Mapping[str, JsonValue]) -> None:
     """Count those that fail the run: no step that asked for the failure runs, ran or may still. By key, the error, or
     None where it is to be looked up."""
     nodes = wave.held.plan.nodes
     handlers = {handler for key in failed for handler in nodes[key].handlers}
-    states = graph.statuses(wave.held.tx, wave.held.id, sorted(handlers | failed.keys())) if handlers else {}
+    states = wave.statuses(handlers | failed.keys()) if handlers else {}
     for key, error in failed.items():
         if not nodes[key].handlers or wave.held.plan.unhandled(key, states):
             wave.failures += 1
             wave.error = wave.error or error or graph.failure(wave.held.tx, wave.held.id, key)
 
 
-def _asked_for_failure(wave: _Wave, skipped: Iterable[str]) -> Iterator[str]:
+def _asked_for_failure(wave: Wave, skipped: Iterable[str]) -> Iterator[str]:
     """A failure counts after all when the last step that asked for it has been skipped."""
     nodes = wave.held.plan.nodes
     for key in skipped:
         yield from (name for name in nodes[key].definition.run_after if key in nodes[name].handlers)
 
 
-def _hand_on(wave: _Wave, by: Completion | None) -> Lease | None:
+def _hand_on(wave: Wave, by: Completion | None) -> Lease | None:
     """Claim the only step that may go for the finishing worker, or dispatch all that may."""
     if by is not None and by.success.chain is not None and len(wave.freed) == 1 and not wave.dispatches:
-        target = wave.held.plan.node(wave.freed[0])
+        target = wave.node(wave.freed[0])
         if by.stays(target):
             row = graph.take(wave.held.tx, wave.held.id, wave.freed[0], by.lease.owner, by.success.chain.lease)
             return by.taken(row, target)
@@ -215,26 +186,18 @@ def _hand_on(wave: _Wave, by: Completion | None) -> Lease | None:
     return None
 
 
-def _open(wave: _Wave, node: Node) -> None:
-    opened = open_loop(wave.held.tx, wave.held.id, node)
-    fp("expand.inserted")
-    wave.dispatches += opened.dispatches
-    if opened.ended is not None:
-        wave.ended.append(_End(node.key, opened.ended, opened.error))
-
-
-def _close(wave: _Wave, node: Node, failed: int) -> _End:
+def _close(wave: Wave, node: Node, failed: int) -> End:
     closed = close_loop(wave.held.tx, wave.held.id, node, failed)
-    return _End(node.key, closed.ended or StepStatus.FAILED, closed.error)
+    return End(node.key, closed.ended or StepStatus.FAILED, closed.error)
 
 
-def _child_ended(wave: _Wave, loop_key: str, status: StepStatus) -> None:
+def _child_ended(wave: Wave, loop_key: str, status: StepStatus) -> None:
     node = wave.held.plan.nodes[loop_key]
     count = graph.child_ended(wave.held.tx, wave.held.id, loop_key, failed=int(status is not StepStatus.SUCCEEDED))
     if count is None:
         return
     if count.open == 0:
-        wave.ended.append(_close(wave, node, count.failed))
+        wave.end(_close(wave, node, count.failed))
     else:
         wave.freed += _next_child(wave.held, node, count.next)
 
@@ -257,7 +220,7 @@ def _next_child(held: HeldRun, loop: Node, index: int | None) -> list[str]:
     return [f"{loop.key}.{index - 1}.{loop.body.key}"]
 
 
-def _settle(wave: _Wave) -> Finished:
+def _settle(wave: Wave) -> Finished:
     """Count off the sinks that ended, and end the run at zero. A step can only end after all of its predecessors, so
     once every sink has ended, every step has; a step that nothing waits for any more (it was retried after its
     successors had run) was counted as a sink when it was reopened."""

@@ -147,9 +147,7 @@ def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]]) -> Fi
         dispatches += let_in
         full += [plan.nodes[loop]] if is_full else []
     free = [plan.nodes[key] for key, wait in reset.waits.items() if wait == (0, 0) and key not in reopened]
-    dispatches += graph.ready(tx, held.id, [node.key for node in free if not node.is_loop], StepEvent.UNBLOCK)
-    loops = [node for node in free if node.is_loop]
-    opened = advance.open_loops(held, loops, full)
+    opened = advance.open_steps(held, free, full)
     return replace(opened, dispatches=(*dispatches, *opened.dispatches))
 
 

@@ -36,8 +36,8 @@ WITH ended AS MATERIALIZED (
 -- In:    run_id, step_key, status, reason, failed (0 or 1), crashed (0 or 1), from_states
 -- Out:   one row; none = the step is not in a state this may leave
 UPDATE flow_steps
-   SET status = %(status)s, queued = FALSE, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, queue_deadline = NULL,
-       failures = failures + %(failed)s, crashes = crashes + %(crashed)s
+   SET status = %(status)s, queued = FALSE, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, wake_at = NULL,
+       queue_deadline = NULL, failures = failures + %(failed)s, crashes = crashes + %(crashed)s
  WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = ANY (%(from_states)s)
 RETURNING step_key;
 
@@ -66,31 +66,33 @@ WITH step AS (
 SELECT * FROM step;
 
 -- name: predecessors_ended
--- Does:  takes ended predecessors off the steps that wait for them, and skips those that were waiting for the last one when one of
---        them ended otherwise than asked. The reason names the first of these, in the manifest's order.
--- In:    run_id, step_keys, ended and unmet (arrays of counts), asked (array of JSON: predecessor to the statuses it accepts)
+-- Does:  takes ended predecessors off the steps that wait for them. What becomes of those is decided by the caller.
+-- In:    run_id, step_keys, ended and unmet (arrays of counts: predecessors that ended, and those that ended otherwise than asked)
 -- Out:   the steps that were waiting, with what is left
+UPDATE flow_steps s
+   SET deps_open = s.deps_open - t.ended, deps_unmet = s.deps_unmet + t.unmet
+  FROM unnest(%(step_keys)s::text[], %(ended)s::int[], %(unmet)s::int[]) AS t(step_key, ended, unmet)
+ WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key AND s.status = 'blocked'
+RETURNING s.step_key, s.deps_open, s.deps_unmet;
+
+-- name: skip
+-- Does:  steps that can never run are SKIPPED, however many, each for a reason.
+-- In:    run_id, step_keys, reasons and facts (arrays: text, and JSON of the event), from_states
+-- Out:   those that were
 WITH step AS (
   UPDATE flow_steps s
-     SET deps_open = s.deps_open - t.ended, deps_unmet = s.deps_unmet + t.unmet,
-         status = CASE WHEN s.deps_open = t.ended AND s.deps_unmet + t.unmet > 0 THEN 'skipped' ELSE 'blocked' END,
-         ended_at = CASE WHEN s.deps_open = t.ended AND s.deps_unmet + t.unmet > 0 THEN flow_now() END,
-         reason = CASE WHEN s.deps_open = t.ended AND s.deps_unmet + t.unmet > 0 THEN (
-           SELECT concat(p.step_key, CASE WHEN p.status NOT IN ('failed', 'succeeded') THEN ' was' END, ' ', p.status,
-                         ', `run_after` asks for ', (SELECT string_agg(word, ' or ') FROM json_array_elements_text(a.accepted) AS word))
-             FROM json_each(t.asked) WITH ORDINALITY AS a(step_key, accepted, place),
-                  LATERAL (SELECT step_key, status FROM flow_steps
-                            WHERE run_id = %(run_id)s AND step_key = a.step_key OFFSET 0) AS p
-            WHERE p.status NOT IN (SELECT json_array_elements_text(a.accepted))
-            ORDER BY a.place LIMIT 1) END
-    FROM unnest(%(step_keys)s::text[], %(ended)s::int[], %(unmet)s::int[], %(asked)s::json[]) AS t(step_key, ended, unmet, asked)
-   WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key AND s.status = 'blocked'
-  RETURNING s.step_key, s.status, s.deps_open, s.reason
+     SET status = 'skipped', queued = FALSE, ended_at = flow_now(), reason = t.reason, due_at = NULL, wake_at = NULL,
+         queue_deadline = NULL
+    FROM unnest(%(step_keys)s::text[], %(reasons)s::text[]) AS t(step_key, reason)
+   WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key
+     AND s.status = ANY (%(from_states)s)
+  RETURNING s.step_key
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
-  SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', reason) FROM step WHERE status = 'skipped'
+  SELECT %(run_id)s, 'step.skipped', step_key, facts
+    FROM step JOIN unnest(%(step_keys)s::text[], %(facts)s::json[]) AS t(step_key, facts) USING (step_key)
 )
-SELECT step_key, status, deps_open FROM step;
+SELECT step_key FROM step;
 
 -- name: step_statuses
 SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);

@@ -1,0 +1,75 @@
+"""What becomes of a step whose predecessors allow a decision: it waits, is skipped, or goes. The caller holds the
+run."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
+
+from orchestrator.core import skips
+from orchestrator.core.gates import Decision, Edges, Join, decide
+from orchestrator.core.planner import Node
+from orchestrator.core.states import StepKind, StepStatus
+from orchestrator.engine.faults import fp
+from orchestrator.engine.steps.loops import open_loop
+from orchestrator.engine.steps.wave import End, Wave
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A step that was waiting when predecessors of it ended, and how many edges of it are open and unmet now."""
+
+    node: Node
+    open: int
+    unmet: int
+
+    @classmethod
+    def of(cls, wave: Wave, row: Row[Any]) -> "Waiting":
+        return cls(wave.held.plan.nodes[row.step_key], row.deps_open, row.deps_unmet)
+
+    @property
+    def asks_more(self) -> bool:
+        """Whether its predecessors' statuses have to be read, for the decision or for the reason of a skip."""
+        return self.open == 0 and self.unmet > 0
+
+    def decision(self, states: Mapping[str, StepStatus]) -> Decision:
+        """What becomes of it."""
+        before = self.node.definition.run_after
+        skipped = 0
+        if self.node.join is Join.NONE_FAILED and self.asks_more:
+            skipped = sum(
+                states[key] is StepStatus.SKIPPED and StepStatus.SKIPPED not in accepted
+                for key, accepted in before.items()
+            )
+        return decide(self.node.join, Edges(self.open, len(before) - self.open - self.unmet, self.unmet, skipped))
+
+
+def decide_all(wave: Wave, waiting: Iterable[Waiting]) -> None:
+    """Each of these waits on, is skipped, or goes."""
+    waiting = list(waiting)
+    states = wave.statuses(key for one in waiting if one.asks_more for key in one.node.definition.run_after)
+    decisions = [(one.node, one.decision(states)) for one in waiting]
+    wave.skip({node.key: skips.by_join(node, states) for node, what in decisions if what is Decision.SKIP})
+    for node, what in decisions:
+        if what is Decision.GO:
+            open_step(wave, node)
+
+
+def open_step(wave: Wave, node: Node) -> None:
+    """Nothing is in the way of this step: it goes its own way."""
+    if not node.plain:
+        wave.write_skips()
+    match node.kind:
+        case StepKind.TASK:
+            wave.freed.append(node.key)
+        case StepKind.LOOP:
+            _open_loop(wave, node)
+
+
+def _open_loop(wave: Wave, node: Node) -> None:
+    opened = open_loop(wave.held.tx, wave.held.id, node)
+    fp("expand.inserted")
+    wave.dispatches += opened.dispatches
+    if opened.ended is not None:
+        wave.end(End(node.key, opened.ended, opened.error))

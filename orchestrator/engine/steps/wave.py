@@ -1,0 +1,69 @@
+"""What one transaction finds out while a run goes on: what ended, what may go, what is counted."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from orchestrator.core.facts import Dispatch, StepOf
+from orchestrator.core.planner import Node
+from orchestrator.core.states import StepEvent, StepStatus
+from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.ledger import graph
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A step that ended; `error` explains a failure."""
+
+    key: str
+    status: StepStatus
+    error: JsonValue = None
+
+
+@dataclass
+class Wave:
+    """Of the run that is held."""
+
+    held: HeldRun
+    ended: list[End] = field(default_factory=list)
+    """What has ended and was not looked at yet: one generation."""
+    freed: list[str] = field(default_factory=list)
+    """Steps with a handler that wait for nothing any more."""
+    dispatches: list[Dispatch] = field(default_factory=list)
+    skipped: list[StepOf] = field(default_factory=list)
+    sinks: int = 0
+    failures: int = 0
+    error: JsonValue = None
+    _states: dict[str, StepStatus] = field(default_factory=dict)
+    """Of steps that ended in this wave."""
+    _skips: dict[str, str] = field(default_factory=dict)
+    """Steps to be skipped, and why: written at once, however many generations they are."""
+
+    def end(self, end: End) -> None:
+        """The step has ended; it is looked at with the next generation."""
+        self._states[end.key] = end.status
+        self.ended.append(end)
+
+    def skip(self, reasons: Mapping[str, str]) -> None:
+        """These steps, which are blocked, can never run."""
+        self._skips |= reasons
+        for key in reasons:
+            self.end(End(key, StepStatus.SKIPPED))
+            self.skipped.append(self.held.step(key))
+
+    def write_skips(self) -> None:
+        """Before anything reads in the ledger how steps ended."""
+        graph.skip(self.held.tx, self.held.id, self._skips, StepEvent.SKIP)
+        self._skips.clear()
+
+    def statuses(self, step_keys: Iterable[str]) -> dict[str, StepStatus]:
+        """Where steps stand."""
+        keys = set(step_keys)
+        known = {key: self._states[key] for key in keys & self._states.keys()}
+        asked = sorted(keys - known.keys())
+        return known | (graph.statuses(self.held.tx, self.held.id, asked) if asked else {})
+
+    def node(self, step_key: str) -> Node:
+        """The node of a step of the run."""
+        return self.held.plan.node(step_key)
