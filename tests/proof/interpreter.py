@@ -62,13 +62,14 @@ def interpret(
     known: Mapping[str, str] | None = None,
     halted: bool = False,
     excused: Collection[str] = (),
+    format: int = 1,
 ) -> Reference:
     """`steps`: those of a manifest. `ends`: by plain step or child, how its handler ends. `items`: by loop, how many;
     None when its list is none.
 
     `known` are statuses that are certain: what follows from them is then certain too. `halted`: the run was cancelled
     or passed its deadline, so that whatever had not ended by then was cancelled. `excused`: steps that may have failed
-    for reasons outside of their handlers.
+    for reasons outside of their handlers. `format`: of the manifest.
     """
     legal: dict[str, Statuses] = {}
     must: set[str] = set()
@@ -101,7 +102,7 @@ def interpret(
     everything = set(legal)
     return Reference(
         legal=legal,
-        run=_run(steps, legal, sure, halted),
+        run=_run(_handlers(steps, format), sure, halted),
         must=frozenset(must),
         may=frozenset(everything - must - must_not),
         must_not=frozenset(must_not),
@@ -138,13 +139,22 @@ def _end(
     return frozenset(found) or FAILED
 
 
-def _run(steps: Steps, legal: Mapping[str, Statuses], sure: Any, halted: bool) -> Statuses:
+def _handlers(steps: Steps, format: int) -> dict[str, list[str]]:
+    """By step, those that take up its failure. From the second format on, what takes a success too takes up none."""
+    found: dict[str, list[str]] = {key: [] for key in steps}
+    for name, step in steps.items():
+        for key, accepted in step.get("run_after", {}).items():
+            if "failed" in accepted and (format == 1 or "succeeded" not in accepted):
+                found[key].append(name)
+    return found
+
+
+def _run(handlers_of: Mapping[str, list[str]], sure: Any, halted: bool) -> Statuses:
     """A run fails when a step failed whose failure no other step took up: one that asks for it, and was not skipped."""
     surely = possibly = False
-    for key in steps:
+    for key, handlers in handlers_of.items():
         if "failed" not in sure(key):
             continue
-        handlers = [name for name, step in steps.items() if "failed" in step.get("run_after", {}).get(key, ())]
         handled_surely = any("skipped" not in sure(name) for name in handlers)
         handled_maybe = any(sure(name) - SKIPPED for name in handlers)
         possibly |= not handled_surely

@@ -33,10 +33,12 @@ def reference_of(history: History, run: Row) -> Reference:
     """What the interpreter says of a run, given how its predecessors really ended."""
     steps = history.steps.get(run["id"], {})
     ends, items = fates_of(history, run)
+    manifest = history.manifests[run["manifest_hash"]]
     return interpret(
-        history.manifests[run["manifest_hash"]]["steps"],
+        manifest["steps"],
         ends,
         items,
+        format=manifest.get("format", 1),
         known={key: row["status"] for key, row in steps.items()},
         halted="halt" in run,
         excused={key for key, row in steps.items() if row.get("crashes", 0) > history.limits.crash_limit},

@@ -116,10 +116,10 @@ def final_rows(url: str, offset: Offset) -> dict[str, tuple[Row, ...]]:
 
 
 def manifests(url: str) -> dict[str, Row]:
-    """By hash."""
+    """By hash, with their format."""
     with psycopg.connect(url, row_factory=dict_row) as connection:
-        rows = connection.execute("SELECT hash, manifest FROM flow_definition_versions").fetchall()
-    return {row["hash"]: row["manifest"] for row in rows}
+        rows = connection.execute("SELECT hash, manifest, format FROM flow_definition_versions").fetchall()
+    return {row["hash"]: {**row["manifest"], "format": row["format"]} for row in rows}
 
 
 def effects(url: str) -> dict[str, tuple[int, ...]]:

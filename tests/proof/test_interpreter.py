@@ -30,6 +30,13 @@ def test_a_skipped_handler_does_not_take_up_a_failure() -> None:
     assert (set(found.legal["alarm"]), found.run) == ({"skipped"}, FAILED)
 
 
+def test_what_takes_any_end_took_up_a_failure_in_the_first_format_only() -> None:
+    """In the second, `always` hides nothing."""
+    graph = steps(a={}, audit={"a": ["failed", "succeeded"]})
+    ends = {"a": FAILED, "audit": SUCCEEDED}
+    assert [interpret(graph, ends, {}, format=one).run for one in (1, 2)] == [SUCCEEDED, FAILED]
+
+
 def test_what_may_fail_leaves_both_open_until_it_is_known() -> None:
     """Then everything after it is certain."""
     graph = steps(a={}, b={"a": OK})
