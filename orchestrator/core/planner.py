@@ -105,7 +105,7 @@ class Node:
     @property
     def join(self) -> Join:
         """How it joins its predecessors."""
-        return Join.ALL
+        return self.definition.join
 
     @property
     def plain(self) -> bool:
@@ -278,12 +278,17 @@ class _Builder:
             return Path.GENERAL
         if _opens_without_a_look(target):
             return Path.MID
-        items = Place.of(target.for_each) if target.is_loop else None
+        items = Place.of(target.for_each) if target.is_loop and _asks_nothing(target) else None
         return Path.OPEN if items is not None and items.source == key else Path.GENERAL
 
 
 def _opens_without_a_look(step: StepDef) -> bool:
-    return step.kind is StepKind.TASK
+    return step.kind is StepKind.TASK and _asks_nothing(step)
+
+
+def _asks_nothing(step: StepDef) -> bool:
+    """Whether it goes as soon as every edge is met."""
+    return step.join is Join.ALL and step.when is None
 
 
 def _reads(step: StepDef) -> Reads:
