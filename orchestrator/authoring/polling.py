@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from types import FrameType
 from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.authoring.conditions import truth
 from orchestrator.authoring.options import BadOption
-from orchestrator.authoring.placeholder import Node, Placeholder, node_of
+from orchestrator.authoring.placeholder import Node, Placeholder, refuse
+from orchestrator.authoring.tracer import Tracer
 from orchestrator.core.durations import DurationLike, parse_duration
 from orchestrator.core.expressions import Ref, render
 from orchestrator.core.polling import PollDef
@@ -79,17 +82,20 @@ def definition(poll: object, returns: Any) -> PollDef | None:
         raise BadOption(f"has `Poll({name}={getattr(poll, str(name))!r})`: {message}") from exc
 
 
-class _Trace:
-    tracing = True
+class _Nowhere:
+    """No flow's body is traced."""
+
+    def step_called(self, frame: FrameType | None) -> None:
+        refuse("`until` calls a step", "ask for something of its argument, such as `seen.done`")
 
 
 def _traced(until: Callable[[Any], object], returns: Any) -> str:
-    """The condition as an expression: it is called once, with a stand-in for the result."""
-    trace = _Trace()
-    try:
-        found = until(Placeholder(Node(Ref("output"), returns, trace, "the result of the step")))
-    finally:
-        trace.tracing = False
-    if not isinstance(found, Placeholder):
-        raise BadOption(f"has an `until` that gives {found!r}; give something of its argument, such as `seen.done`")
-    return render(node_of(found).ref)
+    """The condition as an expression: it is called once, with a stand-in for the result.
+
+    Raises:
+        AuthoringError: it gives no condition.
+    """
+    tracer = Tracer("", _Nowhere())
+    with tracer.active():
+        seen = until(Placeholder(Node(Ref("output"), returns, tracer, "the result of the step")))
+        return render(truth(tracer, seen))

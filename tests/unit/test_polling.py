@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import Context, Manifest, NotYet, Poll, flow, step
+from orchestrator import Context, Manifest, NotYet, Poll, contains, flow, step
 from orchestrator.core.polling import PollDef, UntilInvalid
 from orchestrator.errors import AuthoringError, ManifestInvalid
 
@@ -15,6 +16,12 @@ from orchestrator.errors import AuthoringError, ManifestInvalid
 class Seen(BaseModel):
     state: str
     done: bool = False
+    weight: Decimal = Decimal(0)
+
+
+@step
+def other(seen: Seen) -> bool:
+    return seen.done
 
 
 def manifest(**poll: Any) -> Manifest:
@@ -62,7 +69,10 @@ def test_a_step_says_how_it_polls() -> None:
         ({"poll": Poll(every="10s", timeout="soon")}, r"has `Poll\(timeout='soon'\)`: 'soon' is not a length of time"),
         ({"poll": Poll(every="10s", timeout="2m", min_attempts=0)}, r"has `Poll\(min_attempts=0\)`"),
         ({"poll": Poll("10s", "2m", until=lambda seen: seen.don)}, "has no field `don`"),
-        ({"poll": Poll("10s", "2m", until=lambda seen: True)}, "has an `until` that gives True"),
+        ({"poll": Poll("10s", "2m", until=lambda seen: True)}, "a condition is True already"),
+        ({"poll": Poll("10s", "2m", until=lambda seen: seen.state)}, "is of type str, which is not a condition"),
+        ({"poll": Poll("10s", "2m", until=lambda seen: seen.state == 3)}, "they are never alike"),
+        ({"poll": Poll("10s", "2m", until=lambda seen: other(seen))}, "`until` calls a step"),
         ({"poll": Poll("10s", "2m"), "transactional": True}, "is transactional and polls"),
     ],
 )
@@ -73,6 +83,25 @@ def test_what_a_step_cannot_say(given: dict[str, Any], said: str) -> None:
     decorate: Callable[..., Any] = step
     with pytest.raises(AuthoringError, match=said):
         decorate(look, **given)
+
+
+@pytest.mark.parametrize(
+    ("until", "text"),
+    [
+        (lambda seen: seen.state == "done", "@output().state == 'done'"),
+        (lambda seen: (seen.weight > 3) & ~seen.done, "number(@output().weight) > 3 && !@output().done"),
+        (lambda seen: contains(["done", "lost"], seen.state), "@output().state == 'done' || @output().state == 'lost'"),
+    ],
+)
+def test_until_is_a_condition_over_what_the_step_returns(until: Callable[[Any], object], text: str) -> None:
+    """Its kinds are checked, as those of `when` are."""
+
+    @step(poll=Poll("10s", "2m", until=until))
+    def look(name: str) -> Seen:
+        raise NotYet
+
+    assert look.settings.poll is not None
+    assert look.settings.poll.until == text
 
 
 def test_a_manifest_is_checked_with_its_place() -> None:
