@@ -10,6 +10,7 @@ from orchestrator.authoring.scalars import scalar
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.core.expressions import Expr, Ref
 from orchestrator.core.expressions.tree import Call, Not, Value
+from orchestrator.core.headers import is_secret
 
 T = TypeVar("T")
 
@@ -79,12 +80,14 @@ def header(name: str, /) -> str | None:
     """A header of the request that started the run, by its name without regard to case; None when it had none.
 
     Raises:
-        AuthoringError: outside a flow body, or the name is not a text.
+        AuthoringError: outside a flow body, the name is not a text, or that of a header that is never kept.
     """
     tracer = in_body("header", "read it from the request")
     given: object = name
     if not isinstance(given, str) or not given:
         refuse(f"`header` got {given!r:.60}", "give the name of a header, such as `x-request-id`")
+    if is_secret(given):
+        refuse(f"the header `{given}` is never kept", "take what it says as an input of the flow")
     node = Node(Ref("headers", None, (given.lower(),)), str | None, tracer, f"the header `{given}`")
     return cast(str, Placeholder(node))
 

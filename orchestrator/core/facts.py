@@ -25,7 +25,8 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A trigger. `body` is JSON text, as it was given, without defaults; `key` is the idempotency key."""
+    """A trigger. `body` is JSON text, as it was given, without defaults; `key` is the idempotency key. `headers` is the
+    JSON text of an object; of those, the run keeps what core/headers.py says."""
 
     flow: str
     body: str = "{}"

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.core import checks_conditions, checks_fields, checks_joins, checks_polls
 from orchestrator.core.expressions import Found, Ref, find, is_expression, refs
+from orchestrator.core.headers import is_secret
 from orchestrator.core.problem import Problem, key_problems, written
 from orchestrator.core.states import FINAL_STEP, StepKind
 from orchestrator.core.suggest import did_you_mean
@@ -107,6 +108,8 @@ def _one_reference(m: "Manifest", place: str, ref: Ref, *, in_loop: bool) -> Ite
         yield Problem(place, why, "read a step: `@steps('key').output`")
     elif ref.root in {"item", "index"} and not in_loop:
         yield Problem(place, f"`@{ref.root}()` is known inside a loop only", "use it in the inputs of the loop's step")
+    elif ref.root == "headers" and ref.path and is_secret(str(ref.path[0])):
+        yield Problem(place, f"the header `{ref.path[0]}` is never kept", "take what it says as an input of the flow")
     elif ref.root == "trigger" and ref.path:
         names = m.input_schema.get("properties")
         closed = m.input_schema.get("additionalProperties") is False

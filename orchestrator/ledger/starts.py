@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import StartRequest
+from orchestrator.core.headers import kept_json
 from orchestrator.core.inputs import Input
 from orchestrator.core.planner import Plan, seconds
 from orchestrator.core.schedule_ids import flow_id
@@ -40,7 +41,7 @@ class NewRun:
             facts["schedule"] = request.schedule
         if request.scheduled_for is not None:
             facts["scheduled"] = request.scheduled_for.isoformat()
-        headers = f', "headers": {request.headers}' if request.headers is not None else ""
+        headers = f', "headers": {kept_json(request.headers)}' if request.headers is not None else ""
         return f'{json.dumps(facts)[:-1]}, "body": {self.input.text}{headers}}}'
 
 

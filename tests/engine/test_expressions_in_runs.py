@@ -83,6 +83,15 @@ def test_a_handler_that_asks_for_the_failure_handles_it(world: World) -> None:
     assert run.status == "succeeded"
 
 
+def test_headers_that_prove_who_sent_the_request_are_not_kept(world: World) -> None:
+    world.add(flow_of({"x": {"type": "give", "inputs": {"value": "@triggerHeaders()"}}}))
+    headers = '{"X-Request-Id": "r1", "Authorization": "Bearer x", "Stripe-Signature": "y"}'
+    (started,) = start_run.start(world.client.ledger, [StartRequest("told", "{}", headers=headers)])
+    world.client.publish(started.dispatches)
+    world.work()
+    assert SimRun(world.client.run(started.run_id), world.work).output("x") == {"x-request-id": "r1"}
+
+
 @pytest.mark.parametrize("told", [False, True], ids=["first format", "second format"])
 def test_an_edge_that_takes_any_end_handles_a_failure_in_the_first_format_only(world: World, told: bool) -> None:
     inputs = {"value": "@triggerBody().x ?? 1"} if told else {"value": "@triggerBody().x"}
@@ -129,7 +138,7 @@ def test_headers_are_read_without_case(world: World) -> None:
         (started,) = start_run.start(world.client.ledger, [StartRequest("told", "{}", headers=headers)])
         world.client.publish(started.dispatches)
         world.work()
-        assert SimRun(world.client.run(started.run_id)).output("x") == value
+        assert SimRun(world.client.run(started.run_id), world.work).output("x") == value
 
 
 @pytest.mark.parametrize("told", [False, True], ids=["first format", "second format"])

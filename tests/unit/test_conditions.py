@@ -226,6 +226,7 @@ def test_it_means_what_python_would_mean(make: Any, holds: bool) -> None:
         (lambda o: all_of(), "`all_of` got no condition", "at least one"),
         (lambda o: any_of(o.total), "not a condition", "compare it"),
         (lambda o: header(3), "`header` got 3", "give the name"),
+        (lambda o: header("Authorization") == "x", "the header `Authorization` is never kept", "as an input"),
         (lambda o: header("") == "x", "`header` got ''", "give the name"),
     ],
 )

@@ -117,6 +117,10 @@ def test_an_edge_of_all_done_takes_any_end() -> None:
         ({"c": both(when="true < (@steps('a').output == 1)")}, "a bool has no order"),
         ({"c": both(when="@item() == 1")}, "steps.c.when: `@item()` is known inside a loop only"),
         ({"c": both(when="@steps('c').output == 1")}, "steps.c: the step waits for itself"),
+        (
+            {"c": both(when="@triggerHeaders()['X-Api-Key'] == 'x'")},
+            "steps.c.when: the header `X-Api-Key` is never",
+        ),
         ({"c": both(join="most")}, "steps.c.join: Input should be 'all', 'any'"),
         (
             {"c": {"type": "work", "join": "any"}},
