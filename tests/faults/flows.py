@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from orchestrator import Context, each, flow, step
+from orchestrator import Context, NotYet, Poll, each, flow, step
 from tests.support import nemesis
 
 if nemesis.VARIABLE in os.environ:
@@ -169,6 +169,21 @@ def heeding(ctx: Context, seconds: float) -> str:
 @flow(name="heedful")
 def heedful(plan: dict[str, str], seconds: float) -> str:
     return heeding(seconds)
+
+
+@step(poll=Poll(every="1s", timeout="5m"))
+def ready(ctx: Context, plan: dict[str, str]) -> int:
+    """At the third look."""
+    work(ctx, plan)
+    assert ctx.poll is not None
+    if ctx.poll.number < 3:
+        raise NotYet("not there")
+    return ctx.poll.number
+
+
+@flow(name="polling")
+def polling(plan: dict[str, str]) -> int:
+    return ready(plan)
 
 
 @step(transactional=True)
