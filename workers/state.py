@@ -65,6 +65,8 @@ class WorkerState:
         self.app = app
         self.settings = settings
         self.flows: Mapping[str, AnyFlow] = {}
+        self.alone: Mapping[str, AnyStep] = {}
+        """Steps that are started alone, by the name of their flow."""
         self.handlers: dict[str, AnyStep] = {}
         self.versions = Versions()
         self.worker_id = new_worker_id()

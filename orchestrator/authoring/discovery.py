@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.modules import as_written, module_name
+from orchestrator.authoring.step import AnyStep, Step
 from orchestrator.authoring.where import is_own
 from orchestrator.core.suggest import closest
 from orchestrator.errors import AuthoringError, DiscoveryError, OrchestratorError
@@ -22,24 +23,41 @@ from orchestrator.errors import AuthoringError, DiscoveryError, OrchestratorErro
 GROUP = "orchestrator.flows"
 
 
+class Loaded(NamedTuple):
+    """What modules hold: flows by name, and every step that a worker with them serves."""
+
+    flows: dict[str, Flow[Any, Any]]
+    steps: list[AnyStep]
+
+
 def load_flows(spec: Iterable[str] = ()) -> dict[str, Flow[Any, Any]]:
-    """Every flow at the top level of the named modules or .py files and of the entry points, by name.
+    """The flows of `load`."""
+    return load(spec).flows
+
+
+def load(spec: Iterable[str] = ()) -> Loaded:
+    """Every flow at the top level of the named modules or .py files and of the entry points, by name, and every step
+    there or in a flow.
 
     Modules are looked up in the current folder too, after everything that is installed.
 
     Raises:
-        DiscoveryError: a module is missing, cannot be imported or holds no flow, or two flows have one name.
+        DiscoveryError: a module is missing, cannot be imported or holds no flow and no step, or two flows have one
+            name.
     """
     found: dict[str, Flow[Any, Any]] = {}
+    steps: list[AnyStep] = []
     for module, origin in _modules(spec):
         flows = [value for value in vars(module).values() if isinstance(value, Flow)]
-        if not flows:
+        own = [value for value in vars(module).values() if isinstance(value, Step)]
+        if not flows and not own:
             fix = _hidden(Path.cwd(), module) or "decorate a function in it with `@flow`."
             raise DiscoveryError(f"{origin} holds no flow. Fix: {fix}", origin=origin)
         _add(found, flows)
+        steps += own
     for flows in _from_entry_points():
         _add(found, flows)
-    return found
+    return Loaded(found, [*steps, *(step for flow in found.values() for step in flow.handlers.values())])
 
 
 def _modules(spec: Iterable[str]) -> Iterator[tuple[ModuleType, str]]:

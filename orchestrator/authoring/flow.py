@@ -211,7 +211,7 @@ class FlowDecorator:
         try:
             manifest = Manifest(
                 **fields,
-                input_schema=_input_schema(signature),
+                input_schema=input_schema(signature),
                 steps=tracer.steps,
                 output=output,
                 output_schema=signature.result.json_schema or None,
@@ -313,7 +313,7 @@ def _body_fix(signature: Signature, exc: Exception) -> str:
     return "the body is only traced, on placeholders; move what needs values (also building models of them) into a step"
 
 
-def _input_schema(signature: Signature) -> dict[str, JsonValue]:
+def input_schema(signature: Signature) -> dict[str, JsonValue]:
     """JSON Schema of the parameters, with their defaults."""
     schema = json.loads(json.dumps(signature.arguments.json_schema, default=str))
     properties = schema.setdefault("properties", {})

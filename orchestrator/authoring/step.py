@@ -26,6 +26,7 @@ from orchestrator.authoring.literals import encode
 from orchestrator.authoring.options import BadOption, StepOptions
 from orchestrator.authoring.placeholder import refuse
 from orchestrator.authoring.polling import Poll
+from orchestrator.authoring.retry_after import RetryAfter
 from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.core.manifest import Backoff, StepDef
@@ -79,6 +80,7 @@ class Step(Generic[P, R, F]):
         self.key: str | None = None  # asked for with `options(key=…)`, for one call
         self.asked = Asked()
         self.base: Step[P, R, F] = self  # the step without the options of one call
+        self.retry_on: tuple[type[BaseException], ...] = (BaseException,)
         if self.type == "<lambda>":
             self.signature.fail("is a lambda", "write a `def`")
         if settings.transactional and settings.poll is not None:
@@ -307,6 +309,36 @@ class StepDecorator:
         except BadOption as exc:
             signature.fail(str(exc), "correct the option")
         return Step(fn, settings, signature)
+
+    def from_task(
+        self,
+        task: Callable[P, R],
+        /,
+        *,
+        ignoring: Iterable[str] = (),
+        retries: int | None = None,
+        timeout: Length | None = None,
+        queue_timeout: Length | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        description: str | None = None,
+    ) -> Step[P, R, Callable[P, R]]:
+        """A Celery task as a step. Its function, name, retries and limits are the task's; options replace them.
+
+        Whether and when it is tried again is up to the task: `self.retry` and `autoretry_for`. `ignoring` names what
+        the task has and a step cannot do, such as `["rate_limit"]`: it is lost then.
+
+        Raises:
+            AuthoringError: it is not a Celery task, or has something that a step cannot do and that is not ignored.
+        """
+        from orchestrator.authoring import from_task  # for those who have tasks
+
+        options = {"retries": retries, "timeout": timeout, "queue_timeout": queue_timeout, "queue": queue}
+        options |= {"priority": priority, "key": key, "description": description}
+        made: Step[P, R, Callable[P, R]] = Step(*from_task.parts(task, ignoring, options))
+        made.retry_on = (RetryAfter,)
+        return made
 
 
 step = StepDecorator({})

@@ -99,6 +99,19 @@ def load(given: str | None) -> "dict[str, Flow[..., object]]":
     return load_flows(sources(given) or settings().flows)
 
 
+def load_one(given: str | None, name: str) -> "Flow[..., object] | None":
+    """The flow of this name in `--flows`, or the step: by the name of its flow, or by its own if only one has it."""
+    from orchestrator.authoring.alone import alone, by_name
+    from orchestrator.authoring.discovery import load as load_all
+
+    flows, steps = load_all(sources(given) or settings().flows)
+    if name in flows:
+        return flows[name]
+    named, _ = by_name(steps)
+    found = [step for key, step in named.items() if name in (key, step.type)]
+    return alone(found[0]) if len(found) == 1 else None
+
+
 def seconds(text: str | None) -> float | None:
     """A duration option; None when it was not given."""
     return None if text is None else span(text).total_seconds()

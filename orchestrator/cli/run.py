@@ -19,7 +19,7 @@ from orchestrator.cli.options import (
     Who,
     connected,
     group,
-    load,
+    load_one,
     seconds,
     verb,
     when,
@@ -56,12 +56,13 @@ def start(
     flows: FlowSources = None,
     output: Output = None,
 ) -> None:
-    """Start a run; print its id, or with --wait its result."""
+    """Start a run of a flow, or with --flows of a step alone; print its id, or with --wait its result."""
     if timeout is not None and not wait:
         raise UsageError("--timeout says how long to wait. Fix: add --wait.")
     limit = seconds(timeout)
     with connected() as client:
-        known = load(flows).get(flow) if flows else None
+        known = load_one(flows, flow) if flows else None
+        flow = known.name if known else flow
         manifest = known.manifest if known else _manifest(client, flow)
         given = inputs.read(source, pairs or [], manifest.input_schema)
         handle = client.start(known or flow, given, idempotency_key=key, tags=tags or ())

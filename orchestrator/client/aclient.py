@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
-from orchestrator.client.client import Client, Wanted
+from orchestrator.client.client import Client, Startable, Wanted
 from orchestrator.client.run_handle import RunHandle, Timeout, deadline, is_old, left_s, moment_s, seconds, seen
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
@@ -94,7 +94,7 @@ class AsyncClient:
     @overload
     async def start(
         self,
-        flow: Flow[..., R],
+        flow: Startable[R],
         input: Mapping[str, Any] | None = None,
         /,
         *,
@@ -141,7 +141,7 @@ class AsyncClient:
     @overload
     async def start_many(
         self,
-        flow: Flow[..., R],
+        flow: Startable[R],
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
@@ -182,22 +182,22 @@ class AsyncClient:
         return await self.thread(self.sync.count_runs, **wanted)
 
     @overload
-    async def run(self, run_id: UUID | str, flow: Flow[..., R]) -> "AsyncRunHandle[R]": ...
+    async def run(self, run_id: UUID | str, flow: Startable[R]) -> "AsyncRunHandle[R]": ...
     @overload
     async def run(self, run_id: UUID | str, flow: None = None) -> "AsyncRunHandle[Any]": ...
     async def run(self, run_id: UUID | str, flow: Any = None) -> "AsyncRunHandle[Any]":
         """As `Client.run`."""
         return AsyncRunHandle(self, await self.thread(self.sync.run, run_id, flow))
 
-    async def is_unserved(self, flow: Flow[..., Any] | str) -> bool:
+    async def is_unserved(self, flow: Startable[Any] | str) -> bool:
         """As `Client.is_unserved`."""
         return await self.thread(self.sync.is_unserved, flow)
 
-    async def flow_events(self, flow: Flow[..., Any] | str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+    async def flow_events(self, flow: Startable[Any] | str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """As `Client.flow_events`."""
         return await self.thread(self.sync.flow_events, flow, after=after, limit=limit)
 
-    async def delete_flow(self, flow: Flow[..., Any] | str, *, by: str | None = None) -> None:
+    async def delete_flow(self, flow: Startable[Any] | str, *, by: str | None = None) -> None:
         """As `Client.delete_flow`."""
         await self.thread(self.sync.delete_flow, flow, by=by)
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Final, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from uuid import UUID
 
+from orchestrator.authoring.alone import alone, name_alone
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.client.access import Access
@@ -28,6 +29,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
+Startable: TypeAlias = Flow[..., R] | Step[..., R, Any]
+"""A flow, or a step that is started alone."""
+
 PAGE: Final = 500
 """Runs started in one round trip by `start_many`."""
 
@@ -35,7 +39,7 @@ PAGE: Final = 500
 class Wanted(TypedDict, total=False):
     """Which runs are listed or counted."""
 
-    flow: Flow[..., Any] | str | None
+    flow: Flow[..., Any] | Step[..., Any, Any] | str | None
     status: RunStatus | str | None
     tag: str | None
     key: str | None
@@ -58,7 +62,7 @@ class Client(Access):
     @overload
     def start(
         self,
-        flow: Flow[..., R],
+        flow: Startable[R],
         input: Mapping[str, Any] | None = None,
         /,
         *,
@@ -81,7 +85,7 @@ class Client(Access):
     ) -> RunHandle[Any]: ...
     def start(
         self,
-        flow: Flow[..., Any] | str,
+        flow: Startable[Any] | str,
         input: Mapping[str, Any] | None = None,
         /,
         *,
@@ -92,7 +96,8 @@ class Client(Access):
     ) -> RunHandle[Any]:
         """Start a run: accepted and durable when this returns, also while Redis is down (a keeper publishes later).
 
-        The input is a mapping, or the flow's parameters as keywords. The same idempotency key and input give the
+        A step may be started alone: it is then a flow of one step, and runs on any worker whose flows or modules have
+        it. The input is a mapping, or the flow's parameters as keywords. The same idempotency key and input give the
         first run again. A flow object's own version is run, whatever version is current; a name's current one.
 
         With `connection` the run is started in your own transaction there: it exists if and only if you commit. What is
@@ -113,7 +118,7 @@ class Client(Access):
     @overload
     def start_many(
         self,
-        flow: Flow[..., R],
+        flow: Startable[R],
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
@@ -132,7 +137,7 @@ class Client(Access):
     ) -> list[RunHandle[Any]]: ...
     def start_many(
         self,
-        flow: Flow[..., Any] | str,
+        flow: Startable[Any] | str,
         inputs: Sequence[Mapping[str, Any]],
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
@@ -146,6 +151,8 @@ class Client(Access):
         Raises:
             As `start`. Runs of earlier pages stay started.
         """
+        if isinstance(flow, Step):
+            flow = alone(flow)
         requests = _requests(flow, inputs, idempotency_keys, tags)
         sender = self.sending()
         if isinstance(flow, Flow):
@@ -182,28 +189,28 @@ class Client(Access):
         return self.call(listing.count_runs, _filter(wanted))
 
     @overload
-    def run(self, run_id: UUID | str, flow: Flow[..., R]) -> RunHandle[R]: ...
+    def run(self, run_id: UUID | str, flow: Startable[R]) -> RunHandle[R]: ...
     @overload
     def run(self, run_id: UUID | str, flow: None = None) -> RunHandle[Any]: ...
-    def run(self, run_id: UUID | str, flow: Flow[..., Any] | None = None) -> RunHandle[Any]:
+    def run(self, run_id: UUID | str, flow: Startable[Any] | None = None) -> RunHandle[Any]:
         """A run by its id, or the first or last (at least four) characters of it; with the flow, its result is typed.
 
         Raises:
             RunNotFound: there is none.
             Conflict: several runs match.
         """
-        return RunHandle(self, self.call(reads.runs.find, str(run_id)), flow)
+        known = alone(flow) if isinstance(flow, Step) else flow
+        return RunHandle(self, self.call(reads.runs.find, str(run_id)), known)
 
-    def is_unserved(self, flow: Flow[..., Any] | str) -> bool:
+    def is_unserved(self, flow: Startable[Any] | str) -> bool:
         """Whether no live worker has a step of the flow, so that its runs wait.
 
         Raises:
             FlowNotFound: no such flow is registered.
         """
-        name = flow.name if isinstance(flow, Flow) else flow
-        return self.call(reads.flows.is_unserved, name, self.settings.worker_ttl)
+        return self.call(reads.flows.is_unserved, flow_name(flow), self.settings.worker_ttl)
 
-    def flow_events(self, flow: Flow[..., Any] | str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+    def flow_events(self, flow: Startable[Any] | str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """What happened to a flow itself: starts that were refused, and who switched it; in order, from the event after
         `after`.
 
@@ -212,7 +219,7 @@ class Client(Access):
         """
         return self.call(reads.events.of_flow, flow_name(flow), after, limit)
 
-    def delete_flow(self, flow: Flow[..., Any] | str, *, by: str | None = None) -> None:
+    def delete_flow(self, flow: Startable[Any] | str, *, by: str | None = None) -> None:
         """Remove a flow that the code does not have any more, with its schedules. Its runs that ended can be read as
         before.
 
@@ -275,7 +282,7 @@ def _filter(wanted: Wanted) -> listing.RunFilter:
 
 
 def _requests(
-    flow: Flow[..., Any] | str,
+    flow: Startable[Any] | str,
     inputs: Sequence[Mapping[str, Any]],
     keys: Sequence[str] | None,
     tags: Sequence[str],
@@ -310,7 +317,7 @@ def flow_name(flow: object) -> str:
         case str():
             return flow
         case Step():
-            raise UsageError(f"`{flow.type}` is a step. Fix: start a flow that calls it.")
+            return name_alone(flow)
     if callable(flow):
         name = getattr(flow, "__name__", type(flow).__name__)
         raise UsageError(f"`{name}` is a function. Fix: make it a flow with `@flow`.")

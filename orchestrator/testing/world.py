@@ -12,10 +12,11 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, cast, over
 
 from pydantic import SecretStr
 
+from orchestrator.authoring.alone import alone
 from orchestrator.authoring.context import Context
-from orchestrator.authoring.flow import AnyFlow, Flow
+from orchestrator.authoring.flow import AnyFlow
 from orchestrator.authoring.step import AnyStep, Length, Step
-from orchestrator.client.client import Client
+from orchestrator.client.client import Client, Startable
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.delivery.sender import Sender
@@ -95,17 +96,17 @@ class World:
                 self._worker.learn(flow, handlers)
 
     @overload
-    def start(self, flow: Flow[..., R], input: Mapping[str, Any] | None = None, /, **given: Any) -> SimRun[R]: ...
+    def start(self, flow: Startable[R], input: Mapping[str, Any] | None = None, /, **given: Any) -> SimRun[R]: ...
     @overload
     def start(self, flow: str, input: Mapping[str, Any] | None = None, /, **given: Any) -> SimRun[Any]: ...
-    def start(self, flow: Flow[..., Any] | str, input: Mapping[str, Any] | None = None, /, **given: Any) -> SimRun[Any]:
+    def start(self, flow: Startable[Any] | str, input: Mapping[str, Any] | None = None, /, **given: Any) -> SimRun[Any]:
         """Start a run as `Client.start` does, with the same arguments, and work until nothing can go on.
 
         Raises:
             As `Client.start`.
         """
-        if isinstance(flow, Flow):
-            self.add(flow)
+        if not isinstance(flow, str):
+            self.add(alone(flow) if isinstance(flow, Step) else flow)
         run = SimRun(self.client.start(flow, input, **given), self.work)
         self.work()
         return run

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.client import Client
 from orchestrator.errors import DurationInvalid, UsageError, WaitTimeout
 from orchestrator.settings import Settings
-from tests.support.small_flows import greet, hello
+from tests.support.small_flows import hello
 
 ANY: Any = None
 
@@ -20,7 +20,6 @@ def plain() -> None: ...
 @pytest.mark.parametrize(
     ("misuse", "said"),
     [
-        (lambda client: client.start(greet, name="x"), "`greet` is a step"),
         (lambda client: client.start(plain), "`plain` is a function"),
         (lambda client: client.start(None), "not NoneType"),
         (lambda client: client.start(17), "not int"),
@@ -30,10 +29,6 @@ def plain() -> None: ...
         ),
         (lambda client: client.start(hello, name="x", idempotency_key=17), "An idempotency key is a string, not 17"),
         (lambda client: client.start(hello, name="x", tags=[1]), "A tag is a string, not 1"),
-        (lambda client: client.start_many(greet, []), "is a step"),
-        (lambda client: client.runs(flow=greet), "is a step"),
-        (lambda client: client.schedules(greet), "is a step"),
-        (lambda client: client.schedule(greet), "is a step"),
     ],
 )
 def test_a_misuse_is_named(client: Client, misuse: Callable[[Any], object], said: str) -> None:

@@ -64,6 +64,7 @@ def test_other_lines_are_few_and_known() -> None:
     others = {line for _, line in LINES if _words(line)[0] not in {"orchestrator", "make", "export"}}
     assert others == {
         *("kill -9 PID", "pip install '.[embedded]'"),
+        "celery -A bakery worker",
         *("pip install pytest", "pip install 'flow-orchestrator[embedded]' pytest", "pytest test_shop.py"),
     }
     extras = tomllib.loads(pages.text_of("pyproject.toml"))["project"]["optional-dependencies"]

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Final
@@ -21,17 +21,18 @@ from celery.signals import (
 )
 from kombu.utils.objects import cached_property
 
+from orchestrator.authoring.alone import by_name
 from orchestrator.observe import logs
 from orchestrator.settings import Settings
 from orchestrator.workers.app import signals
 from orchestrator.workers.app.config import REMOTE_CONTROL, celery_config, queue, queues_of
 from orchestrator.workers.app.exit import exit_with_message
 from orchestrator.workers.app.prefetch import PrefetchGuard
-from orchestrator.workers.app.start import load_flows, prepare
-from orchestrator.workers.app.tasks import StepTask, register
+from orchestrator.workers.app.start import load, prepare
+from orchestrator.workers.app.tasks import StepTask, register, register_alone
 from orchestrator.workers.keeper.keeper import KeeperStep
 from orchestrator.workers.keeper.probe import ProbeQueue, ProbeTask
-from orchestrator.workers.state import AnyFlow, WorkerState, pool_name, state_of
+from orchestrator.workers.state import AnyFlow, AnyStep, WorkerState, pool_name, state_of
 
 _CHILD_FLUSH_TRIES: Final = 20
 """Tenths of a second a pool child waits at exit for its last results to be read; billiard's 300 stall a shutdown."""
@@ -63,12 +64,21 @@ def make_app(settings: Settings, flows: Mapping[str, AnyFlow] | None = None) -> 
     return app
 
 
-def add_flows(app: Celery, flows: Mapping[str, AnyFlow]) -> None:
-    """Register a task per step type, and consume the queues that these flows name."""
+def add_flows(app: Celery, flows: Mapping[str, AnyFlow], steps: Iterable[AnyStep] | None = None) -> None:
+    """Register a task per step type, and consume the queues that these flows and steps name. Each step, by default each
+    of the flows, is served alone too."""
     state = state_of(app)
     state.flows = dict(flows)
     register(app, flows.values())
-    names = queues_of(flows.values()) or ("default",)
+    if steps is None:
+        steps = [step for flow in flows.values() for step in flow.handlers.values()]
+    known, unclear = by_name(steps)
+    state.alone = {name: step for name, step in known.items() if name not in flows}
+    register_alone(app, state.alone)
+    for flow in sorted(unclear):
+        logs.log.warning("step.unclear", extra={"flow": flow, "fix": 'name one of its functions with @step(key="…")'})
+    own = {step.settings.queue for step in state.alone.values() if step.settings.queue}
+    names = sorted({*queues_of(flows.values()), *own}) or ["default"]
     app.conf.task_queues = [queue(name) for name in names]
 
 
@@ -91,7 +101,7 @@ def _worker_begins(instance: Any = None, **_: Any) -> None:
     with exit_with_message():
         state.settings.require_database_url()
         if not state.flows:
-            add_flows(instance.app, load_flows(state.settings))
+            add_flows(instance.app, *load(state.settings))
 
 
 @beat_init.connect  # type: ignore[untyped-decorator]
@@ -118,7 +128,7 @@ def _before_start(sender: Any = None, **_: Any) -> None:
     state = state_of(sender.app)
     logs.setup(getattr(sender, "loglevel", None) or "INFO")  # Celery does so later, and what follows logs already
     with exit_with_message():
-        prepare(state.settings, state.flows, state.worker_id)
+        prepare(state.settings, state.flows, state.worker_id, state.alone)
     _introduce(sender, state)
 
 
@@ -133,7 +143,7 @@ def _introduce(worker: Any, state: WorkerState) -> None:
         "release": installed("flow-orchestrator"),
     }
     logs.log.info("worker.starts", extra=about)
-    if not state.flows:
+    if not state.flows and not state.alone:
         fix = "name modules with flows: --flows, or ORCHESTRATOR_FLOWS"
         logs.log.warning("worker.without_flows", extra={"fix": fix})
 

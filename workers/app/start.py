@@ -1,34 +1,42 @@
 """What must be true before a worker takes its first message."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.authoring import discovery
+from orchestrator.authoring.alone import alone
 from orchestrator.core.release import release
 from orchestrator.engine.flows import register
 from orchestrator.errors import Unavailable
-from orchestrator.ledger import migrate
+from orchestrator.ledger import definitions, migrate
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.observe.logs import log
 from orchestrator.servers import broker
 from orchestrator.servers.diagnosis import unavailable
 from orchestrator.settings import Settings
 from orchestrator.workers.run.outage import GaveUp, Outage
-from orchestrator.workers.state import AnyFlow
+from orchestrator.workers.state import AnyFlow, AnyStep
 
 _WAIT_S: Final = 60.0
 _REPEAT_S: Final = 5.0
 
 
-def load_flows(settings: Settings) -> dict[str, AnyFlow]:
-    """The flows that ORCHESTRATOR_FLOWS and the entry points name."""
-    return dict(discovery.load_flows(settings.flows))
+def load(settings: Settings) -> discovery.Loaded:
+    """The flows and steps that ORCHESTRATOR_FLOWS and the entry points name."""
+    return discovery.load(settings.flows)
 
 
-def prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str = "unknown") -> None:
-    """Migrate (or check) the schema and register the flows. Waits up to a minute for the database.
+def prepare(
+    settings: Settings,
+    flows: Mapping[str, AnyFlow],
+    worker_id: str = "unknown",
+    steps: Mapping[str, AnyStep] = MappingProxyType({}),
+) -> None:
+    """Migrate (or check) the schema and register the flows; of `steps`, by the name of their flow, those that somebody
+    has started alone before. Waits up to a minute for the database.
 
     Raises:
         Unavailable: the database stayed away, is too old or behind; or it, or the broker, refuses us.
@@ -38,7 +46,7 @@ def prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str = "
     outage = Outage(_WAIT_S, repeat_s=_REPEAT_S)
     while True:
         try:
-            _prepare(settings, flows, worker_id)
+            _prepare(settings, flows, worker_id, steps)
             return
         except DBAPIError as exc:
             away = unavailable(exc, settings.require_database_url())
@@ -76,7 +84,7 @@ def _register(ledger: Ledger, flow: AnyFlow, by: str, *, deploy: bool) -> None:
         )
 
 
-def _prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str) -> None:
+def _prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str, steps: Mapping[str, AnyStep]) -> None:
     url = settings.require_database_url()
     if settings.migrate:
         migrate.upgrade(url)
@@ -84,7 +92,13 @@ def _prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str) -
         migrate.check(url)
     ledger = Ledger.connect(url, pool_size=1, name="orchestrator start")
     try:
-        for flow in flows.values():
+        for flow in [*flows.values(), *_started_before(ledger, steps)]:
             _register(ledger, flow, f"worker {worker_id} (release {release()})", deploy=settings.deploy_at_start)
     finally:
         ledger.close()
+
+
+def _started_before(ledger: Ledger, steps: Mapping[str, AnyStep]) -> list[AnyFlow]:
+    with ledger.auto() as tx:
+        known = definitions.names(tx) if steps else ()
+    return [alone(steps[name]) for name in known if name in steps]

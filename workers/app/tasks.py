@@ -1,13 +1,13 @@
 """One registered Celery task per step type. A message carries ids; the ledger has the rest."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import Celery, Task
 
 from orchestrator.delivery import message
 from orchestrator.workers.run.deliver import deliver
-from orchestrator.workers.state import AnyFlow, state_of, task_name
+from orchestrator.workers.state import AnyFlow, AnyStep, state_of, task_name
 
 
 class StepTask(Task):  # type: ignore[misc]
@@ -34,6 +34,17 @@ def register(app: Celery, flows: Iterable[AnyFlow]) -> None:
         state.versions.add(flow.manifest, handlers)
         for name, step in handlers.items():
             app.register_task(_task(name, step.__doc__)())
+
+
+def register_alone(app: Celery, steps: Mapping[str, AnyStep]) -> None:
+    """Make steps tasks of the flows of these names, in which they are started alone. Their versions are read when they
+    are met: a worker starts no later for steps that nobody starts so."""
+    state = state_of(app)
+    handlers = {task_name(flow, step.type): step for flow, step in steps.items()}
+    state.handlers |= handlers
+    state.versions.know(handlers)
+    for name, step in handlers.items():
+        app.register_task(_task(name, step.__doc__)())
 
 
 def _task(name: str, doc: str | None) -> Any:

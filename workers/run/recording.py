@@ -90,7 +90,7 @@ def _failure(attempt: Attempt, exc: BaseException) -> Failure:
     never = (*_NEVER, *attempt.step.never_retry)
     return Failure(
         _error(attempt, exc),
-        retryable=not isinstance(exc, never),
+        retryable=isinstance(exc, attempt.step.retry_on) and not isinstance(exc, never),
         status="timed_out" if isinstance(exc, StepTimedOut) else "failed",
         delay=exc.delay if isinstance(exc, RetryAfter) else None,
     )

@@ -34,8 +34,12 @@ class Versions:
 
     def add(self, manifest: Manifest, handlers: Mapping[str, AnyStep]) -> None:
         """A flow of the loaded code, with its handlers by task."""
-        self._handlers |= handlers
+        self.know(handlers)
         self._judge(manifest)
+
+    def know(self, handlers: Mapping[str, AnyStep]) -> None:
+        """Handlers by task, of flows whose versions are judged when they are met."""
+        self._handlers |= handlers
 
     def accepted(self, task: str) -> tuple[str, ...]:
         """The manifest hashes to claim a step of this task for."""

@@ -1,5 +1,6 @@
 """Everything here is right: `mypy --strict` must accept it without a cast."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, assert_type
@@ -8,6 +9,8 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from orchestrator import (
+    AsyncClient,
+    Client,
     Context,
     Cron,
     Every,
@@ -16,6 +19,7 @@ from orchestrator import (
     NotYet,
     Poll,
     Schedule,
+    Step,
     StepError,
     after,
     all_of,
@@ -185,6 +189,22 @@ schedule(
 assert_type(Cron("@daily").after(datetime.now(UTC)), datetime | None)
 
 
+def in_a_program(client: Client, task: Callable[[str, int], Decimal]) -> None:
+    assert_type(client.start(load, order_id=1).result(), Order)
+    assert_type(client.start(price.options(retries=1), {"line": "x"}).result(), Decimal)
+    assert_type(client.start_many(notify, [{"text": "x"}])[0].result(), bool)
+    assert_type(client.start(any_object, value=1).result(), int)
+    assert_type(client.run("1234", load).result(), Order)
+    made = step.from_task(task, ignoring=["rate_limit"], retries=3, timeout="5s")
+    assert_type(made, Step[[str, int], Decimal, Callable[[str, int], Decimal]])
+    assert_type(client.start(made, line="x", pieces=1).result(), Decimal)
+
+
+async def in_an_async_program(client: AsyncClient) -> None:
+    assert_type(await (await client.start(load, order_id=1)).result(), Order)
+    assert_type(await (await client.start_many(notify, [{"text": "x"}]))[0].result(), bool)
+
+
 async def outside() -> Decimal:
     assert_type(bare.fn(1), Order)
     assert_type(load(1), Order)
@@ -199,3 +219,4 @@ def in_a_test(world: World) -> None:
     run = world.start(checkout, order_id=1)
     assert_type(run, SimRun[Report])
     assert_type(world.finish(run).result(), Report)
+    assert_type(world.start(load, order_id=1).result(), Order)

@@ -1,10 +1,12 @@
 """Each line that ends in `# wrong: code` must be reported by `mypy --strict` with that code, and no other line."""
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from pydantic import BaseModel
 
 from orchestrator import (
+    Client,
     Context,
     Cron,
     Every,
@@ -143,6 +145,16 @@ Schedule("0 7 * * *", key="x")  # wrong: arg-type
 
 @flow(schedules=["0 7 * * *"])  # wrong: list-item
 def scheduled_by_text() -> None: ...
+
+
+def in_a_program(client: Client, task: Callable[[str, int], Decimal]) -> None:
+    client.start(load, order_id=1).result().upper()  # wrong: attr-defined
+    client.start(1)  # wrong: call-overload
+    made = step.from_task(task)
+    client.start(made).result().upper()  # wrong: attr-defined
+    made(1, 1)  # wrong: arg-type
+    step.from_task(task, rate_limit="1/s")  # wrong: call-arg
+    step.from_task("bakery.bake")  # wrong: arg-type
 
 
 def in_a_test(world: World) -> None:
