@@ -20,7 +20,7 @@ from orchestrator.authoring.options import BadOption, StepOptions
 from orchestrator.authoring.retry_after import RetryAfter
 from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.where import caller
-from orchestrator.core.manifest_checks import KEY
+from orchestrator.core.problem import KEY
 from orchestrator.errors import AuthoringError, UsageError
 
 CONTEXT: Final = "context of the attempt"
