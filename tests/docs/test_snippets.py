@@ -26,7 +26,18 @@ from tests.support.worker_process import WorkerProcess, env_of, running
 
 PYTHON = pages.blocks("python")
 SQL = pages.blocks("sql")
-FLOWS = ("letters", "books", "by_hand", "reports", "approval", "limited", "transcribe", "throttled", "parcels", "bakery_flows")
+FLOWS = (
+    "letters",
+    "books",
+    "by_hand",
+    "reports",
+    "approval",
+    "limited",
+    "transcribe",
+    "throttled",
+    "parcels",
+    "bakery_flows",
+)
 TESTS = ("test_orders.py", "test_late_letters.py", "test_shop.py", "test_parcels.py")
 CELERY_IS_UNTYPED = (
     "[mypy-celery.*]\nignore_missing_imports = true\n"
