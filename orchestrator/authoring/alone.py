@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from typing_extensions import TypeVar
 
+from orchestrator.authoring.asked import Asked
 from orchestrator.authoring.flow import Flow, input_schema
 from orchestrator.authoring.literals import encode
 from orchestrator.authoring.modules import as_written
@@ -53,8 +54,11 @@ def by_name(steps: Iterable[AnyStep]) -> tuple[dict[str, AnyStep], set[str]]:
 
 
 def _made(step: AnyStep) -> Flow[..., Any]:
-    if step.after:
-        refuse(f"step `{step.type}` is started alone and waits for other steps", "leave `after` out of its options")
+    if step.asked != Asked():
+        refuse(
+            f"step `{step.type}` is started alone and depends on other steps",
+            "leave `after`, `join`, `when` and `may_fail` out of its options",
+        )
     signature, name = step.signature, name_alone(step)
     tracer = Tracer(name, _Straight())
     given = {one: tracer.input(one, signature.kind(one)) for one in signature.inputs.parameters}

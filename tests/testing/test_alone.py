@@ -64,8 +64,8 @@ def test_the_flow_is_the_same_each_time_and_has_the_steps_own_options() -> None:
     assert alone(add.options(timeout="5s")).manifest.steps["add"].timeout == timedelta(seconds=5)
 
 
-def test_a_step_that_waits_for_others_is_not_started_alone() -> None:
-    with pytest.raises(AuthoringError, match=r"waits for other steps\. Fix: leave `after` out"):
+def test_a_step_that_depends_on_others_is_not_started_alone() -> None:
+    with pytest.raises(AuthoringError, match=r"depends on other steps\. Fix: leave `after`, "):
         alone(add.options(after=["tell"]))
 
 

@@ -224,7 +224,7 @@ def test_time_does_not_go_back(world: World) -> None:
 
 
 def test_finish_says_what_does_not_end(world: World) -> None:
-    run = SimRun(world.client.start(noting, n=1))  # the worker does not have this flow
+    run = SimRun(world.client.start(noting, n=1), world.work)  # the worker does not have this flow
     with pytest.raises(AssertionError, match=r"does not end by time alone"):
         world.finish(run)
 
