@@ -19,7 +19,7 @@ def read(source: str | None, pairs: Sequence[str], schema: Mapping[str, Any]) ->
         UsageError: a file cannot be read, a pair has no `=` or no key, or a key is given twice.
         InputInvalid: it is not a JSON object, or the value of a pair was to be JSON and is not.
     """
-    given = {} if source is None else _object(*_text(source))
+    given = {} if source is None else _object(*_text(source, "--input"))
     values: dict[str, Any] = {}
     for pair in pairs:
         key, value = _pair(pair, schema)
@@ -29,27 +29,41 @@ def read(source: str | None, pairs: Sequence[str], schema: Mapping[str, Any]) ->
     return {**given, **values}
 
 
-def _text(source: str) -> tuple[str, str]:
+def value(source: str, option: str) -> Any:
+    """A JSON value of any kind: `source` as for `read`, given with this option.
+
+    Raises:
+        UsageError: a file cannot be read.
+        InputInvalid: it is not JSON.
+    """
+    return _json(*_text(source, option), option)
+
+
+def _text(source: str, option: str) -> tuple[str, str]:
     """The text, and what to call it in an error."""
     if source == "-":
         return sys.stdin.read(), "stdin"
     if not source.startswith("@"):
-        return source, "--input"
+        return source, option
     try:
         return Path(source[1:]).read_text(encoding="utf-8"), source[1:]
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"--input {source} cannot be read: {reason}. Fix: check the path.") from exc
+        raise UsageError(f"{option} {source} cannot be read: {reason}. Fix: check the path.") from exc
 
 
-def _object(text: str, name: str) -> dict[str, Any]:
+def _json(text: str, name: str, option: str) -> Any:
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_no_number)
     except ValueError as exc:
         where = f" at line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
         reason = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
-        fix = "write --input @FILE to read a file." if name == "--input" else "correct it."
+        fix = f"write {option} @FILE to read a file." if name == option else "correct it."
         raise InputInvalid(f"{name} is not JSON{where}: {reason}. Fix: {fix}", path="") from exc
+
+
+def _object(text: str, name: str) -> dict[str, Any]:
+    value = _json(text, name, "--input")
     if not isinstance(value, dict):
         raise InputInvalid(
             f'{name} holds a JSON {_kind(value)}, and an input is an object. Fix: write {{"parameter": value}}.',

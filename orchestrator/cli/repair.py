@@ -1,4 +1,4 @@
-"""`orchestrator run rerun`: when a run went wrong."""
+"""`orchestrator run rerun`, `skip` and `mark`: when a run went wrong."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli import inputs
-from orchestrator.cli.options import Output, RunId, Who, connected, seconds, verb
+from orchestrator.cli.options import FlowSources, Output, RunId, Who, connected, load, seconds, verb
 from orchestrator.cli.render import Format, facts, note, print_json, short
 from orchestrator.cli.run import Timeout, finish
 
@@ -18,6 +18,55 @@ if TYPE_CHECKING:
 def add_to(app: typer.Typer) -> None:
     """The commands of this module belong to `orchestrator run`."""
     verb(app, "rerun")(rerun)
+    verb(app, "skip")(skip)
+    verb(app, "mark")(mark)
+
+
+Key = Annotated[str, typer.Argument(metavar="STEP", help="The key of the step.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
+
+
+def skip(run: RunId, step: Key, reason: Reason, by: Who = None, output: Output = None) -> None:
+    """Leave a step out that no worker has: it is ready, or waits, or it failed; then its run is opened again."""
+    with connected() as client:
+        handle = client.run(run)
+        handle.skip(step, reason, by=by)
+        _settled(handle, step, output)
+
+
+def mark(
+    run: RunId,
+    step: Key,
+    result: Annotated[
+        str, typer.Option("--output", metavar="@FILE|-|JSON", help="What it would have returned, as JSON.")
+    ],
+    reason: Reason,
+    flows: FlowSources = None,
+    by: Who = None,
+    output: Annotated[
+        Format | None, typer.Option("-o", help="table (default), json or jsonl.", metavar="FORMAT")
+    ] = None,
+) -> None:
+    """Say that a step is done that no worker has, with this output. With --flows it is checked by the step's type."""
+    given = inputs.value(result, "--output")
+    with connected() as client:
+        handle = client.run(run)
+        known = load(flows).get(handle.row().flow)
+        if known is None:
+            note("The output is not checked by the type of the step: the code of the flow is not at hand (--flows).")
+        client.run(handle.id, known).mark(step, given, reason, by=by)
+        _settled(handle, step, output)
+
+
+def _settled(handle: "RunHandle[Any]", step: str, output: Format | None) -> None:
+    row = handle.step(step)
+    if output in (Format.JSON, Format.JSONL):
+        print_json(
+            {"id": handle.id, "step": step, "status": row.status, "run": handle.status()}, lines=output is Format.JSONL
+        )
+        return
+    print(f"{handle.id}/{step}  {row.status}")
+    note(f"The run is {handle.status()}. See it: orchestrator run show {short(handle.id)}")
 
 
 def rerun(

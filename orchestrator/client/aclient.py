@@ -311,6 +311,14 @@ class AsyncRunHandle(Generic[R]):
         """As `RunHandle.retry`."""
         await self.client.thread(self.sync.retry, step, by=by, force=force)
 
+    async def skip(self, step: str, reason: str, *, by: str | None = None) -> None:
+        """As `RunHandle.skip`."""
+        await self.client.thread(self.sync.skip, step, reason, by=by)
+
+    async def mark(self, step: str, output: object, reason: str, *, by: str | None = None) -> None:
+        """As `RunHandle.mark`."""
+        await self.client.thread(self.sync.mark, step, output, reason, by=by)
+
     async def rerun(
         self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None, by: str | None = None
     ) -> "AsyncRunHandle[R]":

@@ -27,7 +27,8 @@ from orchestrator.core.values import dumps
 from orchestrator.engine.runs import cancel_run, delete_run, explain, rerun
 from orchestrator.engine.runs.advice import advice, told
 from orchestrator.engine.runs.rerun import Again
-from orchestrator.engine.steps import retry_step
+from orchestrator.engine.steps import retry_step, settle_step
+from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.rows import AttemptRow, EventRow, RunRow, StepRow
@@ -243,6 +244,32 @@ class RunHandle(Generic[R]):
                 refund) has succeeded, which a retry does not take back.
         """
         self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user(), force=force))
+
+    def skip(self, step: str, reason: str, *, by: str | None = None) -> None:
+        """Leave out a step that nobody has: one that is ready or waits, or one that failed; then the run is opened
+        again, as by a retry. What asks for its success is skipped, too.
+
+        Raises:
+            StepNotFound: it has no such step.
+            Conflict: a worker has the step, it is over otherwise, or the run is being stopped.
+        """
+        self._settle(Settle(self.id, step, by or user(), reason))
+
+    def mark(self, step: str, output: object, reason: str, *, by: str | None = None) -> None:
+        """As `skip`, but the step has succeeded, with this output: somebody did by hand what it is there for. If the
+        handle knows the flow, the output is checked as one that the step's function had returned.
+
+        Raises: as `skip`; and OutputInvalid: that is not what the step returns.
+        """
+        self._settle(Settle(self.id, step, by or user(), reason, self._output_text(step, output)))
+
+    def _settle(self, asked: Settle) -> None:
+        self.client.publish(self.client.call_once(settle_step.settle, asked))
+
+    def _output_text(self, step: str, output: object) -> str:
+        handlers = {} if self._flow is None else self._flow.handlers
+        handler = handlers.get(self.step(step).type or "")
+        return dumps(output) if handler is None else handler.encode_output(output)
 
     def rerun(
         self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None, by: str | None = None

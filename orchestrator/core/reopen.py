@@ -52,16 +52,20 @@ def reopen(
             impossible.add(key)
         else:
             waits[key] = (open_, unmet)
-    still_open = {key for key, status in states.items() if status not in FINAL_STEP}
-    blocked = {key for key, wait in waits.items() if wait != (0, 0)}
-    blocked |= {key for key, status in states.items() if status is StepStatus.BLOCKED and key not in waits}
     after = {**states, **dict.fromkeys(waits, StepStatus.BLOCKED)}
+    free = dict.fromkeys((key for key, wait in waits.items() if wait == (0, 0)), StepStatus.READY)
     return Reset(
         waits=waits,
         impossible=frozenset(impossible & set(seeds)),
-        sinks_open=sum(_ends_loose(plan, key, blocked) for key in waits.keys() | still_open),
+        sinks_open=sinks_open(plan, {**after, **free}),
         failed=tuple(key for key in states if plan.unhandled(key, after)),
     )
+
+
+def sinks_open(plan: Plan, states: Mapping[str, StepStatus]) -> int:
+    """How many open steps nothing waits for: the run ends when they have."""
+    blocked = {key for key, status in states.items() if status is StepStatus.BLOCKED}
+    return sum(_ends_loose(plan, key, blocked) for key, status in states.items() if status not in FINAL_STEP)
 
 
 def compensated(plan: Plan, states: Mapping[str, StepStatus], again: Collection[str]) -> dict[str, StepStatus]:

@@ -57,6 +57,7 @@ class StepEvent(StrEnum):
     LEASE_EXPIRE = "lease_expire"  # recovery re-queues, it never runs
     RELEASE = "release"  # given back by a live worker, no attempt charged
     SKIP = "skip"
+    MARK = "mark"  # an operator says that it is done
     CANCEL = "cancel"
     QUEUE_TIMEOUT = "queue_timeout"  # nobody claimed it in time
     RETRY = "retry"  # an operator opens a new epoch
@@ -83,6 +84,8 @@ STEP_MOVES: Final = MappingProxyType(
         (S.BLOCKED, E.FAIL): S.FAILED,  # a loop whose items are not a list
         (S.BLOCKED, E.SKIP): S.SKIPPED,
         (S.BLOCKED, E.CANCEL): S.CANCELLED,
+        **{(source, E.SKIP): S.SKIPPED for source in (S.READY, S.WAITING)},  # by an operator
+        **{(source, E.MARK): S.SUCCEEDED for source in (S.BLOCKED, S.READY, S.WAITING)},
         (S.READY, E.CLAIM): S.RUNNING,
         (S.READY, E.CANCEL): S.CANCELLED,
         (S.READY, E.QUEUE_TIMEOUT): S.FAILED,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -11,8 +12,10 @@ from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch, Lease
 from orchestrator.core.reopen import Reset
-from orchestrator.core.states import RunStatus, StepStatus
+from orchestrator.core.states import RunStatus, StepEvent, StepStatus, sources, target
 from orchestrator.ledger.rows import dispatches, one, run
+
+_SETTLED: Final = {StepEvent.SKIP: "step.skipped", StepEvent.MARK: "step.marked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,32 @@ def reopen_run(tx: Connection, run_id: UUID, reset: Reset, *, error: JsonValue, 
         by=by,
         steps=json.dumps(list(steps)),
     )
+
+
+def settle_step(
+    tx: Connection,
+    run_id: UUID,
+    step_key: str,
+    by: StepEvent,
+    *,
+    output: str | None,
+    reason: str,
+    facts: JsonValue,
+) -> None:
+    """The step ends as `by` says, with this output (JSON text), if there is one. The caller has seen that it may."""
+    row = one(
+        tx,
+        "settle_step",
+        run_id=run_id,
+        step_key=step_key,
+        status=target(by).value,
+        output=output,
+        reason=reason,
+        type=_SETTLED[by],
+        facts=json.dumps(facts),
+        from_states=sources(by),
+    )
+    assert row is not None
 
 
 def failures(tx: Connection, run_id: UUID, step_key: str) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 R = TypeVar("R")
+R_ = TypeVar("R_")
 
 
 class SimRun(Generic[R]):
@@ -93,6 +94,16 @@ class SimRun(Generic[R]):
     def cancel(self, reason: str = "") -> RunStatus:
         """As an operator does."""
         return self.handle.cancel(reason, by="the test")
+
+    def skip(self, step: Step[..., Any] | str, reason: str = "in a test") -> None:
+        """As an operator does; then the run goes as far as it can."""
+        self.handle.skip(_key(step), reason, by="the test")
+        self._work()
+
+    def mark(self, step: Step[..., R_] | str, output: R_, reason: str = "in a test") -> None:
+        """As an operator does, who did by hand what the step is there for; then the run goes as far as it can."""
+        self.handle.mark(_key(step), output, reason, by="the test")
+        self._work()
 
     def rerun(
         self, from_step: Step[..., Any] | str | None = None, *, input: Mapping[str, Any] | None = None

@@ -282,6 +282,35 @@ def test_a_dry_rerun_says_what_would_be_kept(cli: Cli, stack: Client, counted: C
     assert counted() == before
 
 
+def test_a_step_is_skipped(cli: Cli, stack: Client) -> None:
+    run = started(cli)
+    said = cli("run", "skip", str(run), "greet", "--reason", "not needed", "--as", "ann")
+    assert said.out == f"{run}/greet  skipped\n"
+    assert "The run is succeeded" in said.err
+    assert "skipped by ann: not needed" in cli("run", "show", str(run)).out
+    assert "it is skipped" in cli("run", "skip", str(run), "greet", "--reason", "x", code=7).err
+    assert "Missing option '--reason'" in cli("run", "skip", str(run), "greet", code=2).err
+
+
+def test_a_step_is_marked_as_done(cli: Cli, stack: Client) -> None:
+    """With an output that its code takes, if that is at hand."""
+    run = started(cli)
+    Path("out.json").write_text('"hello by hand"')
+    said = cli("run", "mark", str(run), "greet", "--output", "@out.json", "--reason", "by phone", "--as", "ann")
+    assert said.out == f"{run}/greet  succeeded\n"
+    assert "is not checked by the type" in said.err
+    code = ("--flows", "tests.support.small_flows")
+    mark = ("run", "mark", str(run), "measure", "--reason", "x", *code)
+    assert "length" in cli(*mark, "--output", '{"text": "y"}', code=1).err
+    said = cli(*mark, "--output", '{"text": "y", "length": 3}', "-o", "json")
+    assert said.json == {"id": str(run), "step": "measure", "status": "succeeded", "run": "succeeded"}
+    assert cli("run", "result", str(run)).json == {"text": "y", "length": 3}
+    assert (
+        "did you mean `measure`" in cli("run", "mark", str(run), "mesure", "--output", "1", "--reason", "x", code=3).err
+    )
+    assert "--output is not JSON" in cli("run", "mark", str(run), "greet", "--output", "{", "--reason", "x", code=2).err
+
+
 def test_rerun_refuses_what_it_cannot_do(cli: Cli, stack: Client) -> None:
     run = started(cli)
     assert "has ended" in cli("run", "rerun", str(run), "--from", "measure", code=7).err

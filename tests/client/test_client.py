@@ -21,6 +21,7 @@ from orchestrator.errors import (
     IdempotencyConflict,
     InputInvalid,
     OrchestratorError,
+    OutputInvalid,
     RunCancelled,
     RunFailed,
     RunNotFound,
@@ -61,6 +62,23 @@ def test_a_flow_object_is_registered_by_its_first_start(client: Client) -> None:
         client.start("hello", name="you")
     client.start(hello, name="you")
     assert client.start("hello", name="you").row().flow == "hello"
+
+
+def test_a_step_that_is_done_by_hand_is_checked_like_a_result(client: Client) -> None:
+    """By the flow of the handle, if it has one. An operator's word is taken as it is."""
+    run = client.start(hello, name="you")
+    run.skip("greet", "not needed")
+    with pytest.raises(OutputInvalid, match="length"):
+        run.mark("measure", {"text": "x"}, "by hand")
+    run = client.start(hello, name="you")
+    run.mark("greet", "hello", "by hand", by="ann")
+    run.mark("measure", Greeting("x", 1), "by hand")
+    assert run.result(timeout=60) == Greeting("x", 1)
+    run = client.start("hello", name="you")
+    run.mark("greet", {"anything": 1}, "by hand")
+    assert run.output("greet") == {"anything": 1}
+    with pytest.raises(Conflict, match="it is succeeded"):
+        run.skip("greet", "too late")
 
 
 def test_defaults_are_filled_in_when_started_by_name(client: Client) -> None:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from orchestrator import Context, RunFailed, RunTimedOut
-from orchestrator.errors import AuthoringError, IdempotencyConflict, InputInvalid, UsageError
+from orchestrator.errors import AuthoringError, IdempotencyConflict, InputInvalid, OutputInvalid, UsageError
 from orchestrator.testing import SimRun, World, sim
 from tests.testing import flows
 from tests.testing.flows import BankDown, Order, chain, charge, count, hurried, later, note, noting, price, shop, thank
@@ -72,6 +72,22 @@ def test_the_seed_decides_the_order() -> None:
     assert order(1) == order(1)
     assert len({tuple(order(seed)) for seed in range(4)}) > 1
     assert sorted(order(2)) == list(range(12))
+
+
+def test_a_step_is_skipped_or_done_by_hand(world: World) -> None:
+    world.fake(charge, raises=ValueError("bank"))
+    run = world.start(shop, order=ORDER)
+    assert run.status == "waiting"
+    run.mark(charge, "paid in cash")
+    assert run.result() == "thank you: paid in cash"
+    other = world.start(shop, order=ORDER)
+    other.skip(charge, "nobody pays")
+    assert other.skipped == {
+        "charge": "skipped by the test: nobody pays",
+        "thank": "charge was skipped, `run_after` asks for succeeded",
+    }
+    with pytest.raises(OutputInvalid, match="Input should be a valid string"):
+        world.start(shop, order=ORDER).mark(charge, 7)  # type: ignore[arg-type]
 
 
 def test_a_run_is_run_again_from_a_step_on(world: World) -> None:

@@ -39,6 +39,7 @@ WRITERS: dict[str, Moves] = {
     "expand": every(E.EXPAND),
     "reopen_loop": every(E.EXPAND),
     "take": {(S.BLOCKED, E.CLAIM)},
+    "settle_step": every(E.SKIP) | every(E.MARK),
     "keep_steps": {(S.BLOCKED, E.SUCCEED), (S.BLOCKED, E.SKIP)},
     "skip": every(E.SKIP),
     "halt": every(E.CANCEL),
