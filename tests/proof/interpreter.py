@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.proof import joins
+
 Steps = Mapping[str, Mapping[str, Any]]
 Statuses = frozenset[str]
 SUCCEEDED: Final = frozenset({"succeeded"})
@@ -14,6 +16,7 @@ FAILED: Final = frozenset({"failed"})
 EITHER: Final = SUCCEEDED | FAILED
 SKIPPED: Final = frozenset({"skipped"})
 CANCELLED: Final = frozenset({"cancelled"})
+_OVER: Final = SKIPPED | CANCELLED
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Reference:
     may: frozenset[str]
     must_not: frozenset[str]
     blame: Mapping[str, str] = field(default_factory=dict)
-    """Of a step that must be skipped: the predecessor that its reason names."""
+    """Of a step that is skipped for one cause only: how its reason begins."""
 
 
 def end_of(fate: Mapping[str, Any], step: Mapping[str, Any]) -> Statuses:
@@ -63,13 +66,16 @@ def interpret(
     halted: bool = False,
     excused: Collection[str] = (),
     format: int = 1,
+    conditions: Mapping[str, Statuses] | None = None,
+    when_errors: str = "fail",
 ) -> Reference:
-    """`steps`: those of a manifest. `ends`: by plain step or child, how its handler ends. `items`: by loop, how many;
-    None when its list is none.
+    """`steps`: those of a manifest. `ends`: by plain step or child, how its handler ends, by requirement how that ends.
+    `items`: by loop, how many; None when its list is none.
 
     `known` are statuses that are certain: what follows from them is then certain too. `halted`: the run was cancelled
     or passed its deadline, so that whatever had not ended by then was cancelled. `excused`: steps that may have failed
-    for reasons outside of their handlers. `format`: of the manifest.
+    for reasons outside of their handlers. `format`: of the manifest. `conditions`: by step, what its `when` may give:
+    "true", "false", "error"; each of them where nothing is said. `when_errors`: of the manifest.
     """
     legal: dict[str, Statuses] = {}
     must: set[str] = set()
@@ -84,30 +90,48 @@ def interpret(
 
     for key in in_order(steps):
         step = steps[key]
-        before = step.get("run_after", {})
-        runs = all(sure(name) & set(accepted) for name, accepted in before.items())
-        stays = any(sure(name) - set(accepted) for name, accepted in before.items())
-        if not runs:
-            settle(key, SKIPPED)
-            blame[key] = next(name for name, accepted in before.items() if not sure(name) & set(accepted))
-            must_not.add(key)
-            if step.get("steps"):
-                must_not.update(child for child, loop in children(steps, _counts(items)) if loop == key)
-            continue
-        ended = _end(key, step, ends, items, settle, sure, excused)
-        settle(key, ended | (SKIPPED if stays else frozenset()))
+        joined = joins.decisions(step, sure)
+        asked = _asked(step, (conditions or {}).get(key, _ANY_RESULT), when_errors) if True in joined else frozenset()
+        stays = False in joined or "stays" in asked
+        ended = SKIPPED if stays else frozenset()
+        if "fails" in asked:
+            ended |= FAILED
         own = [child for child, loop in children(steps, _counts(items)) if loop == key] if step.get("steps") else [key]
-        if not stays and not halted:
+        if "goes" in asked:
+            ended |= _end(key, step, ends, items, settle, sure, excused)
+        settle(key, ended)
+        if "goes" not in asked or ("type" not in step and not step.get("steps")):
+            must_not.update({key, *own})
+        elif asked == {"goes"} and not stays and not halted:
             must.update(own)
-    everything = set(legal)
+        if joined == {False}:
+            blame[key] = joins.blamed(step, sure)
+        elif joined == {True} and stays:
+            blame[key] = "when:"
+    withdrawn = set(joins.withdrawable(steps, sure))
+    for key in withdrawn:
+        legal[key] |= SKIPPED
+        blame.setdefault(key, "withdrawn:")
+        must -= {key, *(child for child, loop in children(steps, _counts(items)) if loop == key)}
     return Reference(
         legal=legal,
         run=_run(_handlers(steps, format), sure, halted),
         must=frozenset(must),
-        may=frozenset(everything - must - must_not),
+        may=frozenset(set(legal) - must - must_not),
         must_not=frozenset(must_not),
         blame=blame,
     )
+
+
+_ANY_RESULT: Final = frozenset({"true", "false", "error"})
+
+
+def _asked(step: Mapping[str, Any], results: Statuses, when_errors: str) -> Statuses:
+    """What becomes of a step that its join lets go."""
+    if "when" not in step:
+        return frozenset({"goes"})
+    error = "stays" if when_errors == "skip" else "fails"
+    return frozenset({"true": "goes", "false": "stays", "error": error}[one] for one in results)
 
 
 def _counts(items: Mapping[str, int | None]) -> dict[str, int]:
@@ -124,6 +148,8 @@ def _end(
     excused: Collection[str],
 ) -> Statuses:
     """Of a step that runs."""
+    if "value" in step:
+        return SUCCEEDED
     if not step.get("steps"):
         return ends[key] | (FAILED if key in excused else frozenset())
     if items.get(key) is None:
@@ -140,11 +166,13 @@ def _end(
 
 
 def _handlers(steps: Steps, format: int) -> dict[str, list[str]]:
-    """By step, those that take up its failure. From the second format on, what takes a success too takes up none."""
-    found: dict[str, list[str]] = {key: [] for key in steps}
+    """By step that must not fail, those that take up its failure: what asks for it and, from the second format on, for
+    no success; and what is content with another one."""
+    found: dict[str, list[str]] = {key: [] for key, step in steps.items() if not step.get("may_fail")}
     for name, step in steps.items():
         for key, accepted in step.get("run_after", {}).items():
-            if "failed" in accepted and (format == 1 or "succeeded" not in accepted):
+            asks = "failed" in accepted and (format == 1 or "succeeded" not in accepted)
+            if key in found and (asks or step.get("join") in ("any", "some")):
                 found[key].append(name)
     return found
 
@@ -155,8 +183,8 @@ def _run(handlers_of: Mapping[str, list[str]], sure: Any, halted: bool) -> Statu
     for key, handlers in handlers_of.items():
         if "failed" not in sure(key):
             continue
-        handled_surely = any("skipped" not in sure(name) for name in handlers)
-        handled_maybe = any(sure(name) - SKIPPED for name in handlers)
+        handled_surely = any(not sure(name) & _OVER for name in handlers)
+        handled_maybe = any(sure(name) - _OVER for name in handlers)
         possibly |= not handled_surely
         surely |= sure(key) == FAILED and not handled_maybe
     found = FAILED if surely else EITHER if possibly else SUCCEEDED

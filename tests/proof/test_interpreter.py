@@ -82,3 +82,85 @@ def test_a_cycle_is_refused() -> None:
     """Instead of being walked for ever."""
     with pytest.raises(ValueError, match="cycle"):
         interpret(steps(a={"b": OK}, b={"a": OK}), {"a": SUCCEEDED, "b": SUCCEEDED}, {})
+
+
+def joined(join: str, **after: list[str]) -> dict[str, Any]:
+    return {**steps(**{key: {} for key in after}), "j": {"type": "work", "join": join, "run_after": after}}
+
+
+@pytest.mark.parametrize(
+    ("states", "goes"),
+    [
+        ("ss", "all any some none_failed all_done"),
+        ("sf", "any some all_done"),
+        ("sk", "any some none_failed all_done"),
+        ("ff", "all_done"),
+        ("fk", "all_done"),
+        ("kk", "all_done"),
+        ("sc", "any some all_done"),
+    ],
+)
+def test_joins(states: str, goes: str) -> None:
+    """The table of the rules."""
+    full = {"s": "succeeded", "f": "failed", "k": "skipped", "c": "cancelled"}
+    known = {name: full[state] for name, state in zip("ab", states, strict=True)}
+    ends = {"a": SUCCEEDED, "b": SUCCEEDED, "j": SUCCEEDED}
+    for join in ("all", "any", "some", "none_failed", "all_done"):
+        found = interpret(joined(join, a=OK, b=OK), ends, {}, known=known)
+        assert ("j" in found.must) is (join in goes.split()), join
+        assert (found.legal["j"] == {"skipped"}) is (join not in goes.split())
+
+
+def test_a_condition_runs_skips_or_fails_its_step() -> None:
+    graph = {"a": {"type": "work", "when": "x"}, "b": {"type": "work", "run_after": {"a": OK}}}
+    ends = {"a": SUCCEEDED, "b": SUCCEEDED}
+    ways = {
+        result: interpret(graph, ends, {}, format=2, conditions={"a": frozenset({result})})
+        for result in ("true", "false", "error")
+    }
+    assert {result: way.legal["a"] for result, way in ways.items()} == {
+        "true": SUCCEEDED,
+        "false": {"skipped"},
+        "error": FAILED,
+    }
+    assert [way.run for way in ways.values()] == [SUCCEEDED, SUCCEEDED, FAILED]
+    assert (ways["true"].must, ways["error"].must_not) == ({"a", "b"}, {"a", "b"})
+    assert ways["false"].blame == {"a": "when:", "b": "a"}
+    skips = interpret(graph, ends, {}, format=2, conditions={"a": frozenset({"error"})}, when_errors="skip")
+    assert (skips.legal["a"], skips.run) == ({"skipped"}, SUCCEEDED)
+    assert interpret(graph, ends, {}).legal["a"] == {"succeeded", "skipped", "failed"}
+
+
+def test_a_merge_gives_a_value_and_has_no_handler() -> None:
+    graph = {**steps(a={}, b={}), "m": {"value": "x", "join": "none_failed", "run_after": {"a": OK, "b": OK}}}
+    found = interpret(graph, {"a": SUCCEEDED, "b": SUCCEEDED}, {})
+    assert (found.legal["m"], "m" in found.must_not) == (SUCCEEDED, True)
+
+
+def test_what_may_lose_a_race_may_be_withdrawn() -> None:
+    graph = {
+        **steps(a={}, b={}, c={"b": OK}, d={}),
+        "race": {"value": "x", "join": "any", "run_after": {"a": OK, "c": OK, "d": OK}},
+        "other": {"type": "work", "run_after": {"d": OK}},
+    }
+    ends = dict.fromkeys(["a", "b", "c", "d", "other"], SUCCEEDED)
+    found = interpret(graph, ends, {})
+    assert {key for key, ended in found.legal.items() if "skipped" in ended} == {"a", "b", "c"}  # `d` leads elsewhere
+    assert (found.must, found.may) == ({"d", "other"}, {"a", "b", "c"})
+    graph["race"]["rest"] = "leave"
+    assert interpret(graph, ends, {}).must == {"a", "b", "c", "d", "other"}
+
+
+@pytest.mark.parametrize(
+    ("graph", "ended"),
+    [
+        ({**steps(a={}), "b": {"type": "work", "may_fail": True}}, SUCCEEDED),
+        ({**joined("some", a=OK, b=OK)}, SUCCEEDED),
+        ({**joined("any", a=OK, b=OK)}, SUCCEEDED),
+        ({**joined("none_failed", a=OK, b=OK)}, FAILED),
+        ({**joined("all_done", a=[*EITHER, "skipped", "cancelled"], b=[*EITHER, "skipped", "cancelled"])}, FAILED),
+    ],
+)
+def test_failures_that_something_is_content_with(graph: dict[str, Any], ended: frozenset[str]) -> None:
+    found = interpret(graph, {"a": SUCCEEDED, "b": FAILED, "j": SUCCEEDED}, {}, format=2)
+    assert found.run == ended
