@@ -1,7 +1,7 @@
 """A manifest compiled for running: who follows whom, what each step reads, which path its completion takes."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -40,6 +40,17 @@ class Edge:
 
     target: str
     accepted: frozenset[StepStatus]
+    handles: bool = False
+    """Whether `target` takes up a failure of the predecessor, when it gets to run: it asks for the failure, or is
+    content with the success of another one."""
+
+    @classmethod
+    def of(cls, key: str, step: StepDef, accepted: Collection[StepStatus], format: int) -> "Edge":
+        """That of a step, in a manifest of this format. In the first one, what takes a failure among other ends handles
+        it, too."""
+        also = format > 1 and StepStatus.SUCCEEDED in accepted
+        asks = StepStatus.FAILED in accepted and not also
+        return cls(key, frozenset(accepted), asks or step.join in (Join.ANY, Join.SOME))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +139,8 @@ class Node:
 
     @property
     def handlers(self) -> tuple[str, ...]:
-        """The successors that ask for the failure of this step: it fails the run only if none of them gets to run. In
-        the first format, those that take it among other ends, too."""
-        return tuple(edge.target for edge in self.edges if self._asks_for_failure(edge))
-
-    def _asks_for_failure(self, edge: Edge) -> bool:
-        also = self.format > 1 and StepStatus.SUCCEEDED in edge.accepted
-        return StepStatus.FAILED in edge.accepted and not also
+        """The successors that take up a failure of this step: it fails the run only if none of them gets to run."""
+        return tuple(edge.target for edge in self.edges if edge.handles)
 
     @property
     def only_successor(self) -> str:
@@ -154,7 +160,7 @@ class Plan:
         edges: dict[str, list[Edge]] = {key: [] for key in manifest.steps}
         for key, step in manifest.steps.items():
             for predecessor, accepted in step.run_after.items():
-                edges[predecessor].append(Edge(key, frozenset(accepted)))
+                edges[predecessor].append(Edge.of(key, step, accepted, manifest.format))
         build = _Builder(manifest, {key: tuple(found) for key, found in edges.items()})
         return cls(manifest, {key: build.node(key, position) for position, key in enumerate(manifest.steps)})
 
@@ -165,9 +171,12 @@ class Plan:
         return node.body if dot and node.body is not None else node
 
     def unhandled(self, key: str, states: Mapping[str, StepStatus]) -> bool:
-        """Whether a step's failure fails the run: it has failed, and no handler of that runs, ran or may still."""
+        """Whether a step's failure fails the run: it has failed, must not, and no handler of that runs, ran or may
+        still."""
         over = {StepStatus.SKIPPED, StepStatus.CANCELLED}
-        return states[key] is StepStatus.FAILED and all(states[handler] in over for handler in self.nodes[key].handlers)
+        if states[key] is not StepStatus.FAILED or self.nodes[key].definition.may_fail:
+            return False
+        return all(states[handler] in over for handler in self.nodes[key].handlers)
 
     @cached_property
     def sinks(self) -> int:

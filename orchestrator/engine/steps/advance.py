@@ -157,9 +157,10 @@ def _counts(wave: Wave, ended: Iterable[End]) -> dict[str, Ended]:
 
 
 def _count_failures(wave: Wave, failed: Mapping[str, JsonValue]) -> None:
-    """Count those that fail the run: no step that asked for the failure runs, ran or may still. By key, the error, or
-    None where it is to be looked up."""
+    """Count those that fail the run: they must not fail, and no step that takes up the failure runs, ran or may still.
+    By key, the error, or None where it is to be looked up."""
     nodes = wave.held.plan.nodes
+    failed = {key: error for key, error in failed.items() if not nodes[key].definition.may_fail}
     handlers = {handler for key in failed for handler in nodes[key].handlers}
     states = wave.statuses(handlers | failed.keys()) if handlers else {}
     for key, error in failed.items():
@@ -169,7 +170,7 @@ def _count_failures(wave: Wave, failed: Mapping[str, JsonValue]) -> None:
 
 
 def _asked_for_failure(wave: Wave, skipped: Iterable[str]) -> Iterator[str]:
-    """A failure counts after all when the last step that asked for it has been skipped."""
+    """A failure counts after all when the last step that would take it up has been skipped."""
     nodes = wave.held.plan.nodes
     for key in skipped:
         yield from (name for name in nodes[key].definition.run_after if key in nodes[name].handlers)
