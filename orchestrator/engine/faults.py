@@ -24,6 +24,7 @@ POINTS: Final = frozenset(
         "sweep.selected",
         "sweep.committed",
         "expand.inserted",
+        "wake.committed",
         "rerun.kept",
         "tick.selected",
         "tick.decided",

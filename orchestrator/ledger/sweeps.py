@@ -88,6 +88,17 @@ def due(tx: Connection, page: int) -> tuple[tuple[Dispatch, ...], float | None]:
     return dispatches([tuple(row)[:6] for row in found]), last.next_s
 
 
+def to_wake(tx: Connection, page: int, position: Position) -> tuple[Sequence[Row[Any]], float | None]:
+    """Waiting steps that the engine looks at now; with the seconds until the next one, None when there is none."""
+    *found, last = run(tx, "to_wake", page=page, **position.values()).all()
+    return found, last.next_s
+
+
+def still_to_wake(tx: Connection, run_id: UUID, step_key: str) -> bool:
+    """Whether the step, whose run the caller holds, still waits for a time that has come."""
+    return one(tx, "still_to_wake", run_id=run_id, step_key=step_key) is not None
+
+
 def past_deadline(tx: Connection, page: int, position: Position) -> Sequence[Row[Any]]:
     """Open runs past their deadline that nothing stopped yet."""
     return run(tx, "past_deadline", page=page, **position.values()).all()

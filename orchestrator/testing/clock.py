@@ -19,6 +19,7 @@ CREATE OR REPLACE FUNCTION flow_now() RETURNS timestamptz LANGUAGE sql VOLATILE 
 _NEXT: Final = """
 SELECT min(at) FROM (
   SELECT due_at FROM flow_steps WHERE due_at IS NOT NULL AND status = 'waiting'
+  UNION ALL SELECT wake_at FROM flow_steps WHERE wake_at IS NOT NULL AND status = 'waiting'
   UNION ALL SELECT queue_deadline FROM flow_steps WHERE queue_deadline IS NOT NULL AND status = 'ready'
   UNION ALL SELECT least(expires_at, stop_at) FROM flow_step_claims WHERE expires_at IS NOT NULL
   UNION ALL SELECT grace_ends_at FROM flow_run_controls WHERE NOT closed AND grace_ends_at IS NOT NULL
@@ -57,7 +58,7 @@ class Clock:
         self.move(max(timer, self.now) + _TICK)
 
     def next_timer(self) -> datetime | None:
-        """The first of all: back-offs, deadlines, queue timeouts, leases, step timeouts, graces."""
+        """The first of all: back-offs, waits, deadlines, queue timeouts, leases, step timeouts, graces."""
         with self._ledger.auto() as tx:
             found: datetime | None = tx.exec_driver_sql(_NEXT).scalar()
         return found

@@ -21,6 +21,7 @@ from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.delivery.sender import Sender
 from orchestrator.engine.sweeps import sweep
+from orchestrator.engine.sweeps.wake import wake
 from orchestrator.engine.sweeps.walk import Walk
 from orchestrator.errors import UsageError
 from orchestrator.settings import Settings
@@ -70,7 +71,7 @@ class World:
         self._known: set[str] = set()
         self._fakes: dict[AnyStep, Fake] = {}
         self._deaths: dict[str, Counter[AnyStep]] = {"before": Counter(), "after": Counter(), "late": Counter()}
-        self._walks = {name: Walk() for name in ("expired", "deadlines", "queue_timeouts", "overruns")}
+        self._walks = {name: Walk() for name in ("expired", "wake", "deadlines", "queue_timeouts", "overruns")}
         self._busy = False
 
     def __enter__(self) -> Self:
@@ -235,6 +236,7 @@ class World:
         ledger, settings, walks = self._worker.ledger, self.settings, self._walks
         limits = {"crash_limit": settings.crash_limit, "deploy_limit": settings.deploy_limit}
         self._pages(lambda: sweep.due(ledger))
+        self._pages(lambda: wake(ledger, walks["wake"]))
         self._pages(lambda: sweep.expired(ledger, walk=walks["expired"], **limits))
         self._pages(lambda: sweep.deadlines(ledger, settings.cancel_grace, walks["deadlines"]))
         self._pages(lambda: sweep.queue_timeouts(ledger, walks["queue_timeouts"]))

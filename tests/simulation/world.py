@@ -18,6 +18,7 @@ from orchestrator.engine import workers
 from orchestrator.engine.flows import register
 from orchestrator.engine.steps import release
 from orchestrator.engine.sweeps import redispatch, sweep
+from orchestrator.engine.sweeps.wake import wake
 from orchestrator.ledger.dispatches import Patience, Search
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.workers.run import deliver
@@ -33,7 +34,7 @@ from tests.soak import strangers
 from tests.support.foreign import not_yet
 from tests.support.releases import newer
 
-DUTIES: Final = ("expired", "due", "deadlines", "queue_timeouts", "overruns", "redispatch", "refused")
+DUTIES: Final = ("expired", "due", "wake", "deadlines", "queue_timeouts", "overruns", "redispatch", "refused")
 OWN: Final = frozenset({"overruns", "refused"})
 """Duties that each worker has for itself."""
 SEATS: Final = 3
@@ -347,6 +348,8 @@ class World:
             return sweep.expired(ledger, crash_limit=settings.crash_limit, walk=walk).dispatches
         if name == "due":
             return sweep.due(ledger).dispatches
+        if name == "wake":
+            return wake(ledger, walk).dispatches
         if name == "deadlines":
             return sweep.deadlines(ledger, settings.cancel_grace, walk).dispatches
         if name == "queue_timeouts":

@@ -120,6 +120,13 @@ def open_steps(held: HeldRun, nodes: Iterable[Node], full: Iterable[Node] = ()) 
     return _run_out(wave)
 
 
+def woken(held: HeldRun, step_key: str) -> Finished:
+    """The time of a waiting step without a handler has come."""
+    wave = Wave(held)
+    opening.wake_step(wave, held.plan.node(step_key), step_key)
+    return _run_out(wave)
+
+
 def _run_out(wave: Wave, by: Completion | None = None) -> Finished:
     while wave.ended:
         generation, wave.ended = wave.ended, []

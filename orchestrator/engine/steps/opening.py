@@ -67,6 +67,11 @@ def open_step(wave: Wave, node: Node) -> None:
             _open_loop(wave, node)
 
 
+def wake_step(wave: Wave, node: Node, step_key: str) -> None:
+    """The time that this waiting step was given has come."""
+    raise AssertionError(f"step {step_key} of kind {node.kind} of run {wave.held.id} waits for no time")
+
+
 def _open_loop(wave: Wave, node: Node) -> None:
     opened = open_loop(wave.held.tx, wave.held.id, node)
     fp("expand.inserted")

@@ -145,6 +145,26 @@ UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL,
        (SELECT EXTRACT(epoch FROM min(due_at) - flow_now())::float FROM flow_steps WHERE due_at > (SELECT flow_now()));
 
+-- name: to_wake
+-- Does:  waiting steps whose time has come and that have no handler: whoever finds them holds their run, and looks again.
+-- In:    page, begin, begin_run, begin_step
+-- Out:   at, run_id, step_key, manifest_hash; then a row with `next_s` alone, the seconds until the next one, null when there is none
+-- Time:  flow_now()        Index: ix_flow_steps_wake
+(SELECT wake_at::text AS at, run_id, step_key, (SELECT manifest_hash FROM flow_runs r WHERE r.id = run_id) AS manifest_hash,
+        NULL::float AS next_s
+   FROM flow_steps
+  WHERE wake_at <= (SELECT flow_now()) AND wake_at >= %(begin)s::timestamptz AND status = 'waiting'
+    AND (wake_at, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text)
+  ORDER BY wake_at, run_id, step_key LIMIT %(page)s)
+UNION ALL
+SELECT NULL, NULL, NULL, NULL,
+       (SELECT EXTRACT(epoch FROM min(wake_at) - flow_now())::float FROM flow_steps WHERE wake_at > (SELECT flow_now()));
+
+-- name: still_to_wake
+-- Does:  looks at the time of a waiting step again. The caller holds the run.
+SELECT step_key FROM flow_steps
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'waiting' AND wake_at <= flow_now();
+
 -- name: past_deadline
 -- Does:  open runs past their deadline that nobody stopped yet.
 -- In:    page, begin, begin_run
