@@ -218,7 +218,7 @@ class Swept:
 
     `more`: the page was full and something came of it, so the next one is worth asking for at once. `unreadable`: runs
     of another release were in it, which a keeper of that release has to look at. `next_s`: seconds until something
-    else is due, where that is known.
+    else is due, where that is known. `to_wake`: there are waiting steps that the engine has to look at itself.
     """
 
     changed: int = 0
@@ -226,6 +226,7 @@ class Swept:
     more: bool = False
     unreadable: bool = False
     next_s: float | None = None
+    to_wake: bool = False
 
 
 @dataclass(frozen=True, slots=True)

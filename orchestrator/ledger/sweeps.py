@@ -82,16 +82,24 @@ def end_sessions(tx: Connection, rows: Sequence[Row[Any]]) -> None:
     )
 
 
-def due(tx: Connection, page: int) -> tuple[tuple[Dispatch, ...], float | None]:
-    """WAITING to READY for steps whose time has come; with the seconds until the next timer, None when none is set."""
+class Timers(NamedTuple):
+    """The dispatches of a page of steps whose time has come; the seconds until the next timer, None when none is set;
+    and whether there are steps `to_wake` now."""
+
+    dispatches: tuple[Dispatch, ...]
+    next_s: float | None
+    to_wake: bool
+
+
+def due(tx: Connection, page: int) -> Timers:
+    """WAITING to READY for steps whose time has come."""
     *found, last = run(tx, "due", page=page).all()
-    return dispatches([tuple(row)[:6] for row in found]), last.next_s
+    return Timers(dispatches([tuple(row)[:6] for row in found]), last.next_s, last.to_wake)
 
 
-def to_wake(tx: Connection, page: int, position: Position) -> tuple[Sequence[Row[Any]], float | None]:
-    """Waiting steps that the engine looks at now; with the seconds until the next one, None when there is none."""
-    *found, last = run(tx, "to_wake", page=page, **position.values()).all()
-    return found, last.next_s
+def to_wake(tx: Connection, page: int, position: Position) -> Sequence[Row[Any]]:
+    """Waiting steps that the engine looks at now."""
+    return run(tx, "to_wake", page=page, **position.values()).all()
 
 
 def still_to_wake(tx: Connection, run_id: UUID, step_key: str) -> bool:

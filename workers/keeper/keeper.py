@@ -11,7 +11,7 @@ from typing import Any, Final
 from celery import bootsteps
 
 from orchestrator.observe.logs import log, quiet_warnings
-from orchestrator.workers.keeper import deadlines, expired_leases, queue_timeouts, timers, wake
+from orchestrator.workers.keeper import deadlines, expired_leases, queue_timeouts, timers
 from orchestrator.workers.keeper.children import Children
 from orchestrator.workers.keeper.drain import Drain
 from orchestrator.workers.keeper.duty import Duty, loop_of
@@ -66,7 +66,6 @@ class Keeper:
             # The cluster's
             expired_leases.duty(state),
             timers.duty(state),
-            wake.duty(state),
             deadlines.duty(state),
             queue_timeouts.duty(state),
             LostMessages(state).duty(),

@@ -1,10 +1,31 @@
-"""Steps whose back-off is over become ready again."""
+"""Steps whose time has come go on: those that back off are ready again, those without a handler are looked at."""
 
+from dataclasses import replace
+
+from orchestrator.core.facts import Swept
 from orchestrator.engine.sweeps import sweep
+from orchestrator.engine.sweeps.wake import wake
+from orchestrator.engine.sweeps.walk import Walk
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
 
 
 def duty(state: WorkerState) -> Duty:
     """When the next timer is due, and every second: another process may set an earlier one at any moment."""
-    return Duty("timers", Scope.CLUSTER, state.poll_s, lambda: sweep.due(state.runtime().ledger))
+    walk = Walk()
+
+    def page() -> Swept:
+        ledger = state.runtime().ledger
+        due = sweep.due(ledger)
+        if not due.to_wake:
+            return due
+        woken = wake(ledger, walk)
+        return replace(
+            woken,
+            changed=due.changed + woken.changed,
+            dispatches=due.dispatches + woken.dispatches,
+            more=due.more or woken.more,
+            next_s=due.next_s,
+        )
+
+    return Duty("timers", Scope.CLUSTER, state.poll_s, page)

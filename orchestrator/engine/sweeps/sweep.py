@@ -63,9 +63,11 @@ def _lost_for_good(ledger: Ledger, limits: LossLimits, walk: Walk) -> Swept:
 
 
 def due(ledger: Ledger, page: int = PAGE) -> Swept:
-    """Steps whose back-off is over are READY again; with the time until the next one's."""
-    dispatches, next_s = ledger.once(lambda tx: sweeps.due(tx, page))
-    return Swept(len(dispatches), dispatches, more=len(dispatches) == page, next_s=next_s)
+    """Steps whose back-off is over are READY again; with the time until the next timer, and whether steps are to be
+    woken."""
+    found = ledger.once(lambda tx: sweeps.due(tx, page))
+    more = len(found.dispatches) == page
+    return Swept(len(found.dispatches), found.dispatches, more=more, next_s=found.next_s, to_wake=found.to_wake)
 
 
 def deadlines(ledger: Ledger, grace: timedelta, walk: Walk | None = None) -> Swept:

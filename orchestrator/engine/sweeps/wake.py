@@ -1,6 +1,5 @@
 """Waiting steps that the engine looks at itself, with their run held: their time has come."""
 
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -17,10 +16,10 @@ from orchestrator.ledger.tx import Ledger
 
 
 def wake(ledger: Ledger, walk: Walk | None = None) -> Swept:
-    """A page of them; with the time until the next one's."""
+    """A page of them."""
     walk = walk or Walk()
     with ledger.auto() as tx:
-        rows, next_s = sweeps.to_wake(tx, walk.page, walk.position)
+        rows = sweeps.to_wake(tx, walk.page, walk.position)
 
     def work(row: Row[Any]) -> tuple[Dispatch, ...] | None:
         woken = ledger.retry(lambda tx: _wake(ledger, tx, row))
@@ -30,7 +29,7 @@ def wake(ledger: Ledger, walk: Walk | None = None) -> Swept:
         notify_followed(*woken)
         return woken[1].dispatches
 
-    return replace(walk.go(rows, work), next_s=next_s)
+    return walk.go(rows, work)
 
 
 def _wake(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[RunOf, Finished] | None:

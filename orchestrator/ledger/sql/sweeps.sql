@@ -123,8 +123,9 @@ SELECT pg_terminate_backend(a.pid)
 -- name: due
 -- Does:  WAITING to READY for steps whose time has come. One that was polled before has no event for that.
 -- In:    page
--- Out:   the dispatches; then a row with `next_s` alone, the seconds until the next timer, null when none is set
--- Time:  flow_now()        Index: ix_flow_steps_due
+-- Out:   the dispatches; then a row of its own: `next_s`, the seconds until the next timer, null when none is set, and whether a
+--        step is `to_wake` now. Idle keepers ask for all timers at once
+-- Time:  flow_now()        Index: ix_flow_steps_due, ix_flow_steps_wake
 WITH page AS MATERIALIZED (
   SELECT run_id, step_key FROM flow_steps
    WHERE due_at <= (SELECT flow_now()) AND status = 'waiting' ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
@@ -140,25 +141,23 @@ WITH page AS MATERIALIZED (
 )[[, event AS (
   INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step WHERE polls = 0
 )]]
-SELECT run_id, step_key, dispatch_no, task, queue, priority, NULL::float AS next_s FROM step
+SELECT run_id, step_key, dispatch_no, task, queue, priority, NULL::float AS next_s, NULL::bool AS to_wake FROM step
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL,
-       (SELECT EXTRACT(epoch FROM min(due_at) - flow_now())::float FROM flow_steps WHERE due_at > (SELECT flow_now()));
+       EXTRACT(epoch FROM LEAST((SELECT min(due_at) FROM flow_steps WHERE due_at > (SELECT flow_now())),
+                                (SELECT min(wake_at) FROM flow_steps WHERE wake_at > (SELECT flow_now()))) - flow_now())::float,
+       EXISTS (SELECT FROM flow_steps WHERE wake_at <= (SELECT flow_now()) AND status = 'waiting');
 
 -- name: to_wake
 -- Does:  waiting steps whose time has come and that have no handler: whoever finds them holds their run, and looks again.
 -- In:    page, begin, begin_run, begin_step
--- Out:   at, run_id, step_key, manifest_hash; then a row with `next_s` alone, the seconds until the next one, null when there is none
+-- Out:   at, run_id, step_key, manifest_hash
 -- Time:  flow_now()        Index: ix_flow_steps_wake
-(SELECT wake_at::text AS at, run_id, step_key, (SELECT manifest_hash FROM flow_runs r WHERE r.id = run_id) AS manifest_hash,
-        NULL::float AS next_s
-   FROM flow_steps
-  WHERE wake_at <= (SELECT flow_now()) AND wake_at >= %(begin)s::timestamptz AND status = 'waiting'
-    AND (wake_at, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text)
-  ORDER BY wake_at, run_id, step_key LIMIT %(page)s)
-UNION ALL
-SELECT NULL, NULL, NULL, NULL,
-       (SELECT EXTRACT(epoch FROM min(wake_at) - flow_now())::float FROM flow_steps WHERE wake_at > (SELECT flow_now()));
+SELECT wake_at::text AS at, run_id, step_key, (SELECT manifest_hash FROM flow_runs r WHERE r.id = run_id) AS manifest_hash
+  FROM flow_steps
+ WHERE wake_at <= (SELECT flow_now()) AND wake_at >= %(begin)s::timestamptz AND status = 'waiting'
+   AND (wake_at, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text)
+ ORDER BY wake_at, run_id, step_key LIMIT %(page)s;
 
 -- name: still_to_wake
 -- Does:  looks at the time of a waiting step again. The caller holds the run.
