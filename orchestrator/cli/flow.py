@@ -66,7 +66,7 @@ def show(flow: FlowName, output: Output = None) -> None:
         print()
         table(["parameter", "type", "required", "default"], parameters)
     print()
-    print(graph.tree(manifest))
+    print(graph.of_flow(manifest))
 
 
 def _row(row: "FlowRow") -> dict[str, object]:
@@ -95,10 +95,12 @@ def events(flow: FlowName, after: After = 0, limit: Most = 1000, output: Output 
 @verb(app, "graph")
 def graph_(
     flow: FlowName,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="As Mermaid text, for Markdown.")] = False,
+    mermaid: graph.Mermaid = False,
+    dot: graph.Dot = False,
     flows: FlowSources = None,
 ) -> None:
-    """Draw a flow: a text tree, or Mermaid. With --flows from the code, else as registered."""
+    """Draw a flow: a text tree, Mermaid or Graphviz. With --flows from the code, else as registered."""
+    language = graph.language(mermaid=mermaid, dot=dot)
     manifest = None
     if flows is not None:
         known = load(flows)
@@ -106,7 +108,7 @@ def graph_(
     if manifest is None:
         with connected() as client:
             _, manifest = _current(client, flow)
-    print(graph.mermaid(manifest) if mermaid else graph.tree(manifest))
+    print(graph.of_flow(manifest, language))
 
 
 @verb(app, "versions")

@@ -1,79 +1,35 @@
-"""A manifest as a drawing: Mermaid, or a text tree."""
+"""Drawings, and the input of a flow as a table."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from orchestrator.cli.inputs import types_of
-from orchestrator.cli.render import length
+from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.core.manifest import Manifest, StepDef
+    from orchestrator.core.manifest import Manifest
+
+Mermaid = Annotated[bool, typer.Option("--mermaid", help="As Mermaid text, for Markdown.")]
+Dot = Annotated[bool, typer.Option("--dot", help="In the language of Graphviz, for `dot -Tsvg`.")]
 
 
-def mermaid(manifest: "Manifest") -> str:
-    """A flowchart: steps are boxes, loops hold their body, arrows go from predecessor to successor."""
-    ids = {key: f"s{number}" for number, key in enumerate(manifest.steps)}
-    lines = ["flowchart TD"]
-    for key, step in manifest.steps.items():
-        if not step.is_loop:
-            lines.append(f'    {ids[key]}["{_label(key, step)}"]')
-            continue
-        lines.append(f'    subgraph {ids[key]}["{_quote(key)}: for each"]')
-        lines += [
-            f'        {ids[key]}_{number}["{_label(child, body)}"]'
-            for number, (child, body) in enumerate(step.steps.items())
-        ]
-        lines.append("    end")
-    for key, step in manifest.steps.items():
-        for before, statuses in step.run_after.items():
-            accepted = "" if tuple(statuses) == ("succeeded",) else f"|{' or '.join(statuses)}|"
-            lines.append(f"    {ids[before]} -->{accepted} {ids[key]}")
-    return "\n".join(lines)
+def language(*, mermaid: bool, dot: bool) -> str:
+    """The one that is asked for.
+
+    Raises:
+        UsageError: both.
+    """
+    if mermaid and dot:
+        raise UsageError("--mermaid and --dot are two languages. Fix: give one.")
+    return "mermaid" if mermaid else "dot" if dot else "tree"
 
 
-def _label(key: str, step: "StepDef") -> str:
-    return _quote(key if step.type in (None, key) else f"{key}<br/>{step.type}")
+def of_flow(manifest: "Manifest", language: str = "tree") -> str:
+    """A flow, drawn."""
+    from orchestrator.core.pictures import Picture, drawn
 
-
-def _quote(text: str) -> str:
-    return text.replace('"', "#quot;")
-
-
-def tree(manifest: "Manifest") -> str:
-    """A line per step with what it waits for; the body of a loop is indented."""
-    return "\n".join([f"{manifest.name}@{manifest.version}", *_lines(manifest.steps.items(), "  ")])
-
-
-def _lines(steps: object, indent: str) -> Iterator[str]:
-    for key, step in steps:  # type: ignore[attr-defined]
-        yield f"{indent}{key}{_kind(key, step)}{_after(step)}{_options(step)}"
-        yield from _lines(step.steps.items(), indent + "  ")
-
-
-def _kind(key: str, step: "StepDef") -> str:
-    if step.is_loop:
-        window = f", {step.concurrency} at a time" if step.concurrency else ""
-        return f" (for each{window})"
-    return "" if step.type == key else f" ({step.type})"
-
-
-def _after(step: "StepDef") -> str:
-    named = [
-        key if tuple(statuses) == ("succeeded",) else f"{key} ({' or '.join(statuses)})"
-        for key, statuses in step.run_after.items()
-    ]
-    return f"  <- {', '.join(named)}" if named else ""
-
-
-def _options(step: "StepDef") -> str:
-    found = [
-        f"queue {step.queue}" if step.queue else "",
-        f"up to {step.retry.max_attempts} attempts" if step.retry and step.retry.max_attempts > 1 else "",
-        f"timeout {length(step.timeout)}" if step.timeout else "",
-        "transactional" if step.transactional else "",
-    ]
-    said = ", ".join(part for part in found if part)
-    return f"  [{said}]" if said else ""
+    return drawn(Picture.of(manifest), language)
 
 
 def parameters(manifest: "Manifest") -> list[tuple[object, ...]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli import inputs, runview, stepview, watch
+from orchestrator.cli import graph, inputs, runview, stepview, watch
 from orchestrator.cli.many import RunIds, StepIds, named, operate
 from orchestrator.cli.options import (
     After,
@@ -168,6 +168,14 @@ def show(
                 runview.show(row, steps, reruns)
     if output in (Format.JSON, Format.JSONL):
         print_json(shown if len(names) > 1 else shown[0], lines=output is Format.JSONL)
+
+
+@verb(app, "graph")
+def graph_(run: RunId, mermaid: graph.Mermaid = False, dot: graph.Dot = False) -> None:
+    """Draw a run, each step with where it stands: a text tree, Mermaid or Graphviz."""
+    language = graph.language(mermaid=mermaid, dot=dot)
+    with connected() as client:
+        print(client.run(run).graph(language))
 
 
 @verb(app, "watch")

@@ -299,6 +299,10 @@ class AsyncRunHandle(Generic[R]):
         """As `RunHandle.explain`."""
         return await self.client.thread(self.sync.explain, step)
 
+    async def graph(self, language: str = "tree") -> str:
+        """As `RunHandle.graph`."""
+        return await self.client.thread(self.sync.graph, language)
+
     async def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
         """As `RunHandle.cancel`."""
         return await self.client.thread(self.sync.cancel, reason, by=by)

@@ -19,6 +19,7 @@ from orchestrator.client.access import Access
 from orchestrator.client.siblings import Siblings
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Explanation, StartedRun
+from orchestrator.core.pictures import Picture, Stand, drawn
 from orchestrator.core.release import release
 from orchestrator.core.rerun import Rerun
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
@@ -218,6 +219,17 @@ class RunHandle(Generic[R]):
         """What the run, or one step of it, waits for, and the command that helps."""
         return self.client.call(explain.explain, self.id, step, self.client.settings.worker_ttl)
 
+    def graph(self, language: str = "tree") -> str:
+        """The run as a drawing, each step with where it stands: as text (`tree`), `mermaid` or `dot`.
+
+        Raises:
+            UsageError: there is no such language.
+        """
+        row, plan = self.row(), self.client.call(reads.runs.plan_of, self.id)
+        stands = {step.key: _stand(step) for step in self.steps(limit=max(len(plan.nodes), 1), fold=0)}
+        title = f"{row.flow}@{row.version}, run {row.id}: {row.status}"
+        return drawn(Picture.of(plan.manifest, title, stands), language)
+
     def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
         """Ask it to stop; nothing new starts from now on. Asking again changes nothing.
 
@@ -301,6 +313,13 @@ class RunHandle(Generic[R]):
 
     def _again(self, from_step: str | None, input: Mapping[str, Any] | None) -> Again:
         return Again(self.id, from_step, None if input is None else body_of(self._flow, input))
+
+
+def _stand(step: StepRow) -> Stand:
+    """Of a loop with the counts of its items."""
+    counts = step.children or {}
+    note = ", ".join(f"{counts[status]} {status}" for status in StepStatus if counts.get(status))
+    return Stand(step.status, note)
 
 
 def body_of(flow: Flow[..., Any] | None, given: object) -> str:

@@ -91,6 +91,10 @@ class SimRun(Generic[R]):
         """What it, or one of its steps, waits for."""
         return self.handle.explain(None if step is None else _key(step))
 
+    def graph(self, language: str = "tree") -> str:
+        """It as a drawing, with where its steps stand."""
+        return self.handle.graph(language)
+
     def cancel(self, reason: str = "") -> RunStatus:
         """As an operator does."""
         return self.handle.cancel(reason, by="the test")

@@ -74,13 +74,15 @@ def test_a_graph_is_drawn_from_the_ledger_or_from_the_code(cli: Cli, stack: Clie
     assert drawn == [
         "crowd@1",
         "  greet (for each, 3 at a time)",
-        "    greet  [queue letters, up to 5 attempts, timeout 30.0 s]",
+        "    greet  [queue letters, up to 5 attempts, timeout 30 s]",
         "  size  <- greet",
     ]
     mermaid = cli("flow", "graph", "crowd", "--flows", code, "--mermaid").out
     assert mermaid.startswith("flowchart TD\n")
-    assert 'subgraph s0["greet: for each"]' in mermaid
+    assert 'subgraph s0["greet: for each, 3 at a time"]' in mermaid
     assert "s0 --> s1" in mermaid
+    assert "s0_0 -> s1 [ltail=cluster_s0];" in cli("flow", "graph", "crowd", "--flows", code, "--dot").out
+    assert "give one" in cli("flow", "graph", "crowd", "--flows", code, "--dot", "--mermaid", code=2).err
 
 
 def test_check_compares_the_code_with_the_ledger(

@@ -14,6 +14,7 @@ from tests.cli.conftest import Cli
 from tests.support import play
 from tests.support.eventually import eventually
 from tests.support.row_counts import Counted
+from tests.support.small_flows import fan
 
 
 def started(cli: Cli, *arguments: str) -> UUID:
@@ -280,6 +281,22 @@ def test_a_dry_rerun_says_what_would_be_kept(cli: Cli, stack: Client, counted: C
     plain = cli("run", "rerun", str(run), "--dry-run", "-o", "json").json
     assert plain == {"kept": [], "settled": [], "again": ["greet", "measure"], "new": [], "dropped": [], "changed": []}
     assert counted() == before
+
+
+def test_a_run_is_drawn_with_where_its_steps_stand(cli: Cli, stack: Client) -> None:
+    run = stack.start(fan, count=3)
+    play.succeed(stack.ledger, run.id, "numbers", [1, 2, 3])
+    play.succeed(stack.ledger, run.id, "double.0.double", 2)
+    assert cli("run", "graph", str(run.id)).out.splitlines() == [
+        f"fan@1, run {run.id}: running",
+        "  numbers  = succeeded",
+        "  double (for each)  <- numbers  = running: 2 ready, 1 succeeded",
+        "    double",
+    ]
+    mermaid = cli("run", "graph", str(run.id), "--mermaid").out
+    assert "    class s0 succeeded\n" in mermaid
+    assert 'subgraph s1["double: for each, 2 ready, 1 succeeded"]' in mermaid
+    assert 'fillcolor="#' in cli("run", "graph", str(run.id), "--dot").out
 
 
 def test_a_step_is_skipped(cli: Cli, stack: Client) -> None:
