@@ -40,8 +40,10 @@ from orchestrator.authoring import (
     require,
     schedule,
     skipped,
+    sleep,
     step,
     succeeded,
+    until,
     when,
 )
 from orchestrator.core.manifest import (
@@ -124,7 +126,9 @@ __all__ = [
     "otherwise",
     "require",
     "skipped",
+    "sleep",
     "succeeded",
+    "until",
     "when",
     # flows as data
     "Backoff",

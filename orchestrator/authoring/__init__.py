@@ -14,6 +14,7 @@ from orchestrator.authoring.predicates import all_of, any_of, contains, header, 
 from orchestrator.authoring.retry_after import RetryAfter
 from orchestrator.authoring.schedule import Schedule, schedule
 from orchestrator.authoring.step import AnyStep, Step, step
+from orchestrator.authoring.waits import sleep, until
 
 __all__ = [
     "AnyFlow",
@@ -47,7 +48,9 @@ __all__ = [
     "otherwise",
     "require",
     "skipped",
+    "sleep",
     "succeeded",
+    "until",
     "when",
     "Edge",
     "flow",

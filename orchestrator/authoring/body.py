@@ -21,6 +21,7 @@ from orchestrator.authoring.merges import MERGES
 from orchestrator.authoring.placeholder import Placeholder
 from orchestrator.authoring.source import Source, function_of, parts
 from orchestrator.authoring.step import Step
+from orchestrator.authoring.waits import WAITS
 from orchestrator.authoring.where import is_own, is_user_code
 from orchestrator.errors import AuthoringError
 
@@ -103,13 +104,13 @@ class _Function:
         return {name: value for name, value in single if times[name] == 1 and name not in _names(value)}
 
     def step_of(self, callee: ast.expr, around: frozenset[str] = frozenset()) -> object:
-        """The step (or `each`, or a merge) behind a call, also with options or under a local name."""
+        """The step (or `each`, a merge, a wait) behind a call, also with options or under a local name."""
         if isinstance(callee, ast.Call) and isinstance(callee.func, ast.Attribute) and callee.func.attr == "options":
             return self.step_of(callee.func.value, around)
         if isinstance(callee, ast.Name) and callee.id in self._renamed and callee.id not in around:
             return self.step_of(self._renamed[callee.id], around | {callee.id})
         value = self.source.value(callee)
-        return value if isinstance(value, Step) or any(value is one for one in (each, *MERGES)) else None
+        return value if isinstance(value, Step) or any(value is one for one in (each, *MERGES, *WAITS)) else None
 
     @cached_property
     def without_value(self) -> frozenset[str]:

@@ -56,6 +56,7 @@ def show(view: StepView, *, whole: bool) -> None:
             "polls": step.polls or None,
             "worked": runview.took(step),
             "next attempt": step.due_at,
+            "until": step.wake_at,
             "note": runview.remark(step),
         }
     )

@@ -17,10 +17,17 @@ _FIELDS: Final = {
     _K.LOOP: _EVERY | _QUEUED | {"for_each", "steps", "concurrency"},
     _K.MERGE: _EVERY | {"value", "rest"},
     _K.REQUIRE: _EVERY | {"require", "message"},
+    _K.WAIT: _EVERY | {"sleep", "until"},
 }
-NAMES: Final = {_K.TASK: "a step", _K.LOOP: "a loop", _K.MERGE: "a merge", _K.REQUIRE: "a requirement"}
+NAMES: Final = {
+    _K.TASK: "a step",
+    _K.LOOP: "a loop",
+    _K.MERGE: "a merge",
+    _K.REQUIRE: "a requirement",
+    _K.WAIT: "a wait",
+}
 _GIVE: Final = {"concurrency": "give `for_each`, or leave it out", "rest": "give `value`, or leave it out"}
-_IN_A_BODY: Final = ("when", "join", "may_fail", "value", "rest", "require", "message")
+_IN_A_BODY: Final = ("when", "join", "may_fail", "value", "rest", "require", "message", "sleep", "until")
 
 
 def problems(place: str, step: "StepDef") -> Iterator[Problem]:

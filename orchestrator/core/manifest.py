@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.core import checks_fields, checks_joins, manifest_checks, trigger_checks
+from orchestrator.core import checks_fields, checks_joins, manifest_checks, trigger_checks, waits
 from orchestrator.core.durations import Duration
 from orchestrator.core.expressions import Expr, Found, Ref, find, find_bare, refs
 from orchestrator.core.gates import Join
@@ -125,8 +125,8 @@ Statuses = Annotated[tuple[StepStatus, ...], BeforeValidator(_status_list), Afte
 
 
 class StepDef(_Part):
-    """A step (`type`, `inputs`), a loop (`for_each`, `steps`), a merge (`value`) or a requirement (`require`). None
-    means: the flow's or the worker's default."""
+    """A step (`type`, `inputs`), a loop (`for_each`, `steps`), a merge (`value`), a requirement (`require`) or a
+    wait (`sleep`, `until`). None means: the flow's or the worker's default."""
 
     type: str | None = None
     inputs: dict[str, JsonValue] = {}
@@ -149,6 +149,8 @@ class StepDef(_Part):
     rest: Literal["withdraw", "leave"] = "withdraw"
     require: Condition | None = None
     message: str | None = None
+    sleep: waits.Length | None = None
+    until: waits.Time | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -157,6 +159,8 @@ class StepDef(_Part):
             return StepKind.LOOP
         if self.value is not None:
             return StepKind.MERGE
+        if self.sleep is not None or self.until is not None:
+            return StepKind.WAIT
         return StepKind.TASK if self.require is None else StepKind.REQUIRE
 
     @property
@@ -176,6 +180,7 @@ class StepDef(_Part):
         yield from find(self.for_each, ("for_each",))
         for name in ("when", "value", "require"):
             yield from find_bare(getattr(self, name), (name,))
+        yield from waits.found(self)
 
     def expressions(self) -> Iterable[Expr]:
         """Those of this step that can be read, without its loop body's."""

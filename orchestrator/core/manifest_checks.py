@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from orchestrator.core import checks_conditions, checks_fields, checks_joins, checks_polls
+from orchestrator.core import checks_conditions, checks_fields, checks_joins, checks_polls, checks_waits
 from orchestrator.core.expressions import Found, Ref, find, is_expression, refs
 from orchestrator.core.headers import is_secret
 from orchestrator.core.problem import Problem, key_problems, written
@@ -45,13 +45,14 @@ def _step_problems(m: "Manifest", key: str, step: "StepDef", types: Collection[s
     if step.kind is StepKind.TASK:
         yield from _type_problems(place, step, types)
     yield from _expression_problems(m, place, step, in_loop=False)
+    yield from checks_waits.problems(m, key, step)
     if step.is_loop:
         yield from _loop_problems(m, place, step, types)
 
 
 def _type_problems(place: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
     if not step.type:
-        fix = "give `type`; a loop has `for_each` and `steps`, a merge `value`, a requirement `require`"
+        fix = "give `type`; a loop has `for_each` and `steps`, a merge `value`, a requirement `require`, a wait `sleep`"
         yield Problem(f"{place}.type", "a step needs a `type`", fix)
     elif types is not None and step.type not in types:
         yield Problem(f"{place}.type", f"unknown type `{step.type}`", did_you_mean(step.type, types) or None)

@@ -8,12 +8,14 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Final
 
-from orchestrator.core.expressions import Ref, is_expression, parse, references
+from orchestrator.core import waits
+from orchestrator.core.expressions import Ref, is_expression, parse, references, refs
 from orchestrator.core.expressions.reads import Reads
 from orchestrator.core.gates import Join
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, Retry, StepDef
 from orchestrator.core.states import StepKind, StepStatus
+from orchestrator.errors import ExpressionInvalid
 
 TRIGGER: Final = "@"
 """Stands for the trigger body among the outputs a step reads."""
@@ -301,4 +303,5 @@ def _asks_nothing(step: StepDef) -> bool:
 
 
 def _reads(step: StepDef) -> Reads:
-    return Reads.of(references([step.inputs, step.for_each]))
+    time = {ref for one in waits.found(step) if not isinstance(one.expr, ExpressionInvalid) for ref in refs(one.expr)}
+    return Reads.of(references([step.inputs, step.for_each]) | time)

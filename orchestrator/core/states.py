@@ -26,7 +26,7 @@ class StepStatus(StrEnum):
     BLOCKED = "blocked"  # predecessors are open, or its loop's window is full
     READY = "ready"  # dispatched; a worker may claim it
     RUNNING = "running"  # claimed by a worker, or a loop with open children
-    WAITING = "waiting"  # parked until `due_at` (retry back-off, the next poll)
+    WAITING = "waiting"  # parked until `due_at` (retry back-off, the next poll) or `wake_at` (a wait)
     SUCCEEDED = "succeeded"  # output recorded
     FAILED = "failed"  # out of attempts, or an error that is not retried
     SKIPPED = "skipped"  # can never run; `reason` says why
@@ -40,6 +40,7 @@ class StepKind(StrEnum):
     TASK = "task"  # a worker runs its handler
     LOOP = "loop"  # it runs while children of it are open
     MERGE = "merge"  # it gives one of the values before it, at once
+    WAIT = "wait"  # it waits for a time
     REQUIRE = "require"  # it fails at once unless a condition holds
 
 
@@ -51,6 +52,7 @@ class StepEvent(StrEnum):
     EXPAND = "expand"  # a loop creates its children
     SUCCEED = "succeed"
     FAIL = "fail"
+    PARK = "park"  # a wait opens
     BACK_OFF = "back_off"  # failed with attempts left
     POLL = "poll"  # asked, and not ready yet; no failure is charged
     DUE = "due"  # the back-off, or the pause between two polls, is over
@@ -80,6 +82,7 @@ STEP_MOVES: Final = MappingProxyType(
         (S.BLOCKED, E.UNBLOCK): S.READY,
         (S.BLOCKED, E.CLAIM): S.RUNNING,  # the finishing worker claims the only successor in the same commit
         (S.BLOCKED, E.EXPAND): S.RUNNING,
+        (S.BLOCKED, E.PARK): S.WAITING,
         (S.BLOCKED, E.SUCCEED): S.SUCCEEDED,  # a loop over no items
         (S.BLOCKED, E.FAIL): S.FAILED,  # a loop whose items are not a list
         (S.BLOCKED, E.SKIP): S.SKIPPED,
@@ -97,6 +100,7 @@ STEP_MOVES: Final = MappingProxyType(
         (S.RUNNING, E.RELEASE): S.READY,
         (S.RUNNING, E.CANCEL): S.CANCELLED,
         (S.WAITING, E.DUE): S.READY,
+        (S.WAITING, E.SUCCEED): S.SUCCEEDED,  # a wait whose time has come
         (S.WAITING, E.CANCEL): S.CANCELLED,
         (S.FAILED, E.RETRY): S.BLOCKED,  # and on from there in the same commit, when nothing is in the way
         (S.CANCELLED, E.RETRY): S.BLOCKED,

@@ -24,6 +24,7 @@ POINTS: Final = frozenset(
         "sweep.selected",
         "sweep.committed",
         "expand.inserted",
+        "wait.parked",
         "wake.committed",
         "rerun.kept",
         "tick.selected",

@@ -36,6 +36,8 @@ WRITERS: dict[str, Moves] = {
     "due": every(E.DUE),
     "park": every(E.BACK_OFF),
     "poll_again": every(E.POLL),
+    "park_wait": {(S.BLOCKED, E.PARK), (S.BLOCKED, E.SUCCEED)},
+    "end_wait": {(S.WAITING, E.SUCCEED)},
     "expand": every(E.EXPAND),
     "reopen_loop": every(E.EXPAND),
     "take": {(S.BLOCKED, E.CLAIM)},

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Row
@@ -19,6 +19,9 @@ from orchestrator.ledger import definitions, reads
 from orchestrator.ledger.reads.rows import RunRow, StepRow
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
+
+_MOVING: Final = frozenset({StepKind.TASK, StepKind.WAIT})
+"""The kinds of steps that a run waits for by themselves."""
 
 
 def explain(
@@ -52,9 +55,9 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
             f"orchestrator run watch {row.id}",
         )
     for status in (StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING):
-        found = [step for step in steps if step.status is status and step.kind is StepKind.TASK]
+        found = [step for step in steps if step.status is status and step.kind in _MOVING]
         if found:
-            first = min(found, key=lambda step: step.ready_at or step.due_at or now)
+            first = min(found, key=lambda step: step.ready_at or step.due_at or step.wake_at or now)
             more = len(found) - 1
             also = f" {counted(more, 'more step')} {'is' if more == 1 else 'are'} {status}." if more else ""
             explained = _step(ledger, row, first, now, worker_ttl)

@@ -1,14 +1,18 @@
 """What a waiting step waits for, in a sentence."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from orchestrator.core.planner import Node
-from orchestrator.core.wording import until
+from orchestrator.core.wording import length, until
 from orchestrator.ledger.reads.rows import StepRow
 
 
 def waiting(step: StepRow, node: Node, now: datetime) -> str:
-    """Of a step in its back-off, or between two polls."""
+    """Of a step in its back-off, between two polls, or before its time."""
+    if step.wake_at is not None:
+        does = "sleeps" if node.definition.sleep is not None else "waits"
+        at = step.wake_at.astimezone(UTC)
+        return f"Step {step.key} {does} until {at:%Y-%m-%d %H:%M:%S} UTC, for {length(at - now)} more."
     error = step.error or {}
     poll = node.definition.poll
     if poll is not None and error.get("type") == "NotYet" and step.started_at is not None:

@@ -12,6 +12,7 @@ from orchestrator.core.gates import Decision, Edges, Join, decide
 from orchestrator.core.planner import Node
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.engine.faults import fp
+from orchestrator.engine.steps import waits
 from orchestrator.engine.steps.loops import open_loop
 from orchestrator.engine.steps.wave import End, Wave
 
@@ -65,11 +66,17 @@ def open_step(wave: Wave, node: Node) -> None:
             wave.freed.append(node.key)
         case StepKind.LOOP:
             _open_loop(wave, node)
+        case StepKind.WAIT:
+            _open_wait(wave, node)
 
 
 def wake_step(wave: Wave, node: Node, step_key: str) -> None:
     """The time that this waiting step was given has come."""
-    raise AssertionError(f"step {step_key} of kind {node.kind} of run {wave.held.id} waits for no time")
+    match node.kind:
+        case StepKind.WAIT:
+            wave.end(waits.over(wave.held, step_key))
+        case _:
+            raise AssertionError(f"step {step_key} of kind {node.kind} of run {wave.held.id} waits for no time")
 
 
 def _open_loop(wave: Wave, node: Node) -> None:
@@ -78,3 +85,10 @@ def _open_loop(wave: Wave, node: Node) -> None:
     wave.dispatches += opened.dispatches
     if opened.ended is not None:
         wave.end(End(node.key, opened.ended, opened.error))
+
+
+def _open_wait(wave: Wave, node: Node) -> None:
+    end = waits.open_wait(wave.held, node)
+    fp("wait.parked")
+    if end is not None:
+        wave.end(end)

@@ -40,8 +40,10 @@ from orchestrator import (
     require,
     schedule,
     skipped,
+    sleep,
     step,
     succeeded,
+    until,
     when,
 )
 from orchestrator.testing import SimRun, World
@@ -67,7 +69,7 @@ async def price(line: str, factor: float = 1.0) -> Decimal:
     return Decimal(factor) * len(line)
 
 
-@step(poll=Poll(every="10s", timeout=timedelta(hours=1), until=lambda seen: seen.lines), retries=3)
+@step(poll=Poll(every="10s", timeout=timedelta(hours=1), until=lambda seen: seen.id > 0), retries=3)
 def arrived(ctx: Context, order_id: int) -> Order:
     if ctx.poll is not None and ctx.poll.number < 3:
         raise NotYet("on its way", after="1m")
@@ -220,3 +222,10 @@ def in_a_test(world: World) -> None:
     assert_type(run, SimRun[Report])
     assert_type(world.finish(run).result(), Report)
     assert_type(world.start(load, order_id=1).result(), Order)
+
+
+@flow
+def waits(order_id: int, at: datetime, pause: timedelta) -> Order:
+    first = sleep("1d", after=[load(order_id)])
+    with after(first, until(at, key="then"), until(datetime(2026, 1, 1, tzinfo=UTC)), sleep(pause), sleep(90)):
+        return load(order_id)

@@ -21,7 +21,9 @@ from orchestrator import (
     on_failure,
     require,
     schedule,
+    sleep,
     step,
+    until,
     when,
 )
 from orchestrator.testing import World
@@ -163,3 +165,12 @@ def in_a_test(world: World) -> None:
     world.fake(load, calls=price.fn)  # wrong: arg-type
     world.fake(load, raises="error")  # wrong: arg-type
     world.start(scheduled_by_text).result().upper()  # wrong: attr-defined
+
+
+@flow
+def waits(order_id: int) -> None:
+    sleep()  # wrong: call-arg
+    sleep(load(order_id))  # wrong: arg-type
+    sleep(length="1d")  # wrong: call-arg
+    until(17)  # wrong: arg-type
+    until("2026-01-01T00:00:00Z", after=3)  # wrong: arg-type

@@ -1,0 +1,45 @@
+"""Waits on the clock of a world."""
+
+from datetime import UTC, datetime, timedelta
+
+from orchestrator import after, flow, sleep, step, until
+from orchestrator.testing import World
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@step
+def remind(name: str) -> str:
+    return f"remember, {name}"
+
+
+@flow
+def reminders(name: str, at: datetime) -> list[str]:
+    first = remind(name)
+    with after(sleep("3d", after=[first])):
+        second = remind(name)
+    with after(until(at)):
+        third = remind(name)
+    return [first, second, third]
+
+
+def test_days_pass_when_they_are_told_to(world: World) -> None:
+    run = world.start(reminders, name="ada", at=BEGIN + timedelta(days=1))
+    assert run.status == "waiting"
+    assert run.waiting == {
+        "sleep": "Step sleep sleeps until 2026-01-04 00:00:00 UTC, for 72 h more.",
+        "until": "Step until waits until 2026-01-02 00:00:00 UTC, for 24 h more.",
+    }
+    world.advance(days=1)
+    assert run.steps["remind_3"] == "succeeded"
+    assert set(run.waiting) == {"sleep"}
+    world.finish(run)
+    assert run.result() == ["remember, ada"] * 3
+    assert timedelta(days=3) <= world.now - BEGIN < timedelta(days=3, seconds=1)
+
+
+def test_a_time_that_is_past_is_no_wait(world: World) -> None:
+    world.advance(days=2)
+    run = world.start(reminders, name="ada", at=BEGIN)
+    assert run.steps["remind_3"] == "succeeded"
+    assert set(run.waiting) == {"sleep"}
