@@ -45,7 +45,7 @@ def blamed(step: Step, sure: Sure) -> str:
             return unmet[0]
         case "none_failed":
             failed = [name for name in unmet if "skipped" not in sure(name)]
-            return failed[0] if failed else f"{', '.join(before)} were all"
+            return failed[0] if failed else f"{', '.join(before)} were all" if len(before) > 1 else unmet[0]
     return "none of"
 
 
