@@ -10,7 +10,6 @@ from orchestrator.core import checks_joins
 from orchestrator.core.gates import Decision, Edges, Join, decide
 from orchestrator.core.manifest import Manifest, StepDef, with_predecessors
 from orchestrator.core.planner import Plan
-from orchestrator.core.races import lead_only_to
 from orchestrator.core.states import StepStatus
 from tests.proof import joins
 from tests.proof.interpreter import FAILED, SUCCEEDED, interpret
@@ -141,10 +140,3 @@ def _only_together(steps: Steps, ran: set[str]) -> bool:
 def test_all_done_takes_any_end() -> None:
     step = with_predecessors(StepDef(type="t", join=Join.ALL_DONE, run_after={"a": []}))
     assert step.run_after == {"a": tuple(StepStatus(one) for one in ANY_END)}
-
-
-def test_what_leads_only_to_a_race_is_what_the_interpreter_says() -> None:
-    for steps in graphs(4):
-        plan = Plan.of(manifest(steps))
-        for key in steps:
-            assert lead_only_to(plan.nodes, key) == joins.lead_only_to(steps, key), (steps, key)

@@ -1,8 +1,6 @@
 """The text of an expression: one for each, with few brackets: those it needs, and those behind `!`."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.core.expressions.tree import AllOf, AnyOf, Call, Compare, Default, Expr, Not, Ref, Value
@@ -22,38 +20,30 @@ _BINDS: Final[dict[type, int]] = {Default: 0, AnyOf: 1, AllOf: 2, Not: 3, Compar
 _ALONE: Final = 5
 
 
-def render(expr: Expr, show: "Callable[[Ref], str] | None" = None) -> str:
-    """The text of an expression, of a reference with its leading "@". Reading it gives the same expression, unless
-    references are shown otherwise."""
-    return _Renderer(show or _reference).text(expr)
+def render(expr: Expr) -> str:
+    """The text of an expression, of a reference with its leading "@". Reading it gives the same expression."""
+    match expr:
+        case Ref():
+            return _reference(expr)
+        case Value():
+            return _literal(expr)
+        case Compare():
+            return f"{_within(expr.left, _ALONE)} {expr.operator} {_within(expr.right, _ALONE)}"
+        case Not():
+            return f"!{_within(expr.of, _BINDS[Not] if isinstance(expr.of, Not) else _ALONE)}"
+        case AllOf():
+            return " && ".join(_within(one, _BINDS[Not]) for one in expr.of)
+        case AnyOf():
+            return " || ".join(_within(one, _BINDS[AllOf]) for one in expr.of)
+        case Default():
+            return f"{_within(expr.value, _BINDS[AnyOf])} ?? {_within(expr.other, _BINDS[Default])}"
+        case Call():
+            return f"{expr.function}({', '.join(map(render, expr.arguments))})"
 
 
-@dataclass(frozen=True, slots=True)
-class _Renderer:
-    show: Callable[[Ref], str]
-
-    def text(self, expr: Expr) -> str:
-        match expr:
-            case Ref():
-                return self.show(expr)
-            case Value():
-                return _literal(expr)
-            case Compare():
-                return f"{self.within(expr.left, _ALONE)} {expr.operator} {self.within(expr.right, _ALONE)}"
-            case Not():
-                return f"!{self.within(expr.of, _BINDS[Not] if isinstance(expr.of, Not) else _ALONE)}"
-            case AllOf():
-                return " && ".join(self.within(one, _BINDS[Not]) for one in expr.of)
-            case AnyOf():
-                return " || ".join(self.within(one, _BINDS[AllOf]) for one in expr.of)
-            case Default():
-                return f"{self.within(expr.value, _BINDS[AnyOf])} ?? {self.within(expr.other, _BINDS[Default])}"
-            case Call():
-                return f"{expr.function}({', '.join(map(self.text, expr.arguments))})"
-
-    def within(self, expr: Expr, least: int) -> str:
-        text = self.text(expr)
-        return text if _BINDS.get(type(expr), _ALONE) >= least else f"({text})"
+def _within(expr: Expr, least: int) -> str:
+    text = render(expr)
+    return text if _BINDS.get(type(expr), _ALONE) >= least else f"({text})"
 
 
 def _reference(ref: Ref) -> str:
