@@ -25,6 +25,7 @@ POINTS: Final = frozenset(
         "sweep.committed",
         "expand.inserted",
         "wait.parked",
+        "wake.selected",
         "wake.committed",
         "rerun.kept",
         "tick.selected",

@@ -47,6 +47,15 @@ def lock(tx: Connection, run_id: UUID, *, against_claims: bool = False) -> Locke
     row = one(tx, "lock_run_against_claims" if against_claims else "lock_run", run_id=run_id)
     if row is None:
         raise RunNotFound(f"No run {run_id}. Fix: `orchestrator run ls` lists them.", run_id=str(run_id))
+    return _locked(row)
+
+
+def lock_free(tx: Connection, run_ids: Sequence[UUID]) -> list[LockedRun]:
+    """Lock those of these runs that nobody holds."""
+    return [_locked(row) for row in run(tx, "lock_free_runs", run_ids=list(run_ids)).all()]
+
+
+def _locked(row: Any) -> LockedRun:
     halt = RunStatus(row.halt) if row.halt else None
     return LockedRun(
         row.id,

@@ -1,6 +1,7 @@
 """Pages of work for the keeper. Any number of keepers may ask at once: rows one holds are skipped by the others."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -97,14 +98,17 @@ def due(tx: Connection, page: int) -> Timers:
     return Timers(dispatches([tuple(row)[:6] for row in found]), last.next_s, last.to_wake)
 
 
-def to_wake(tx: Connection, page: int, position: Position) -> Sequence[Row[Any]]:
-    """Waiting steps that the engine looks at now."""
-    return run(tx, "to_wake", page=page, **position.values()).all()
+def to_wake(tx: Connection, page: int, position: Position, late: timedelta) -> Sequence[Row[Any]]:
+    """Waiting steps that the engine looks at now; their time came `late` ago."""
+    return run(tx, "to_wake", page=page, late=late, **position.values()).all()
 
 
-def still_to_wake(tx: Connection, run_id: UUID, step_key: str) -> bool:
-    """Whether the step, whose run the caller holds, still waits for a time that has come."""
-    return one(tx, "still_to_wake", run_id=run_id, step_key=step_key) is not None
+def still_to_wake(tx: Connection, run_ids: Sequence[UUID], step_keys: Sequence[str]) -> dict[UUID, list[str]]:
+    """By run, which of these steps still wait for a time that has come. The caller holds the runs."""
+    found: dict[UUID, list[str]] = {}
+    for row in run(tx, "still_to_wake", run_ids=list(run_ids), step_keys=sorted(set(step_keys))) if run_ids else ():
+        found.setdefault(row.run_id, []).append(row.step_key)
+    return found
 
 
 def past_deadline(tx: Connection, page: int, position: Position) -> Sequence[Row[Any]]:

@@ -148,6 +148,17 @@ def test_many_runs_are_worked_at_by_several_keepers(lab: Lab) -> None:
     assert {lab.step(run_id, "b")["status"] for run_id in runs} == {"ready"}
 
 
+def test_a_run_that_is_held_is_left_for_the_next_time(lab: Lab) -> None:
+    """Nobody waits for it, and the others are done."""
+    held, other = sleeping(lab, "1m"), sleeping(lab, "1m")
+    for run_id in (held, other):
+        lab.do(run_id, "a")
+    lab.forward(61)
+    with lab.holding("SELECT id FROM flow_runs WHERE id = %s FOR UPDATE", held):
+        assert [one.run_id for one in wake(lab.ledger).dispatches] == [other]
+    assert [one.run_id for one in wake(lab.ledger).dispatches] == [held]
+
+
 def test_a_bad_row_stops_no_other(unaudited_lab: Lab) -> None:
     """A manifest that cannot be read holds up its own run only."""
     lab = unaudited_lab
@@ -213,7 +224,7 @@ def test_a_fault_in_the_middle_leaves_all_or_nothing(lab: Lab) -> None:
     def die() -> None:
         raise Dead
 
-    for point, status in (("wake.committed", "succeeded"),):
+    for point, status in (("wake.selected", "waiting"), ("wake.committed", "succeeded")):
         faults.arm(point, die)
         with pytest.raises(Dead):
             wake(lab.ledger)

@@ -25,7 +25,8 @@ class Scope(Enum):
 @dataclass(frozen=True, slots=True)
 class Duty:
     """One line of the keeper's table. `page` does a page of work and says what it changed; it is called every
-    `every_s`, sooner when it says that more is to do. `failed` hears that it raised, `close` that the worker ended."""
+    `every_s`, sooner when it says that more is to do. `failed` hears that it raised, `close` that the worker ended.
+    `help` does a page of what the leader is behind with, in every other worker, each `help_s`."""
 
     name: str
     scope: Scope
@@ -33,16 +34,21 @@ class Duty:
     page: Callable[[], Swept]
     failed: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
+    help: Callable[[], Swept] | None = None
+    help_s: float = 0.0
 
 
 def loop_of(duty: Duty, state: WorkerState, leader: Leader) -> Supervised:
     """The thread that does the duty for ever, through every outage."""
 
     def turn() -> float:
-        if duty.scope is Scope.CLUSTER and not leader.leads:
+        helps = duty.scope is Scope.CLUSTER and not leader.leads
+        if helps and duty.help is None:
             return leader.ask_s if leader.answered else Idle(leader.ask_s)
-        swept = duty.page()
+        swept = duty.help() if helps and duty.help is not None else duty.page()
         state.runtime().publisher.publish(swept.dispatches)
+        if helps:
+            return REST_S if swept.more else duty.help_s
         if swept.unreadable:
             leader.resign()
         if swept.more:

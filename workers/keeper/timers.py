@@ -1,6 +1,8 @@
 """Steps whose time has come go on: those that back off are ready again, those without a handler are looked at."""
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Final
 
 from orchestrator.core.facts import Swept
 from orchestrator.engine.sweeps import sweep
@@ -8,6 +10,10 @@ from orchestrator.engine.sweeps.wake import wake
 from orchestrator.engine.sweeps.walk import Walk
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
+
+_HELP_S: Final = 5.0
+_BEHIND: Final = timedelta(seconds=2)
+"""Every worker helps with steps that the leader should have looked at so long ago."""
 
 
 def duty(state: WorkerState) -> Duty:
@@ -28,4 +34,7 @@ def duty(state: WorkerState) -> Duty:
             next_s=due.next_s,
         )
 
-    return Duty("timers", Scope.CLUSTER, state.poll_s, page)
+    def behind() -> Swept:
+        return wake(state.runtime().ledger, walk, late=_BEHIND)
+
+    return Duty("timers", Scope.CLUSTER, state.poll_s, page, help=behind, help_s=_HELP_S)

@@ -120,10 +120,11 @@ def open_steps(held: HeldRun, nodes: Iterable[Node], full: Iterable[Node] = ()) 
     return _run_out(wave)
 
 
-def woken(held: HeldRun, step_key: str) -> Finished:
-    """The time of a waiting step without a handler has come."""
+def woken(held: HeldRun, step_keys: Iterable[str]) -> Finished:
+    """The time of waiting steps without a handler has come."""
     wave = Wave(held)
-    opening.wake_step(wave, held.plan.node(step_key), step_key)
+    for key in step_keys:
+        opening.wake_step(wave, held.plan.node(key), key)
     return _run_out(wave)
 
 

@@ -1,6 +1,9 @@
 """Waiting steps that the engine looks at itself, with their run held: their time has come."""
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
@@ -11,30 +14,47 @@ from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.engine.sweeps.walk import Walk
-from orchestrator.ledger import sweeps
+from orchestrator.ledger import graph, sweeps
 from orchestrator.ledger.tx import Ledger
 
+_RUNS: Final = 25
+"""Runs in one transaction: they share its commit, and nobody waits long for one of them."""
 
-def wake(ledger: Ledger, walk: Walk | None = None) -> Swept:
-    """A page of them."""
+
+def wake(ledger: Ledger, walk: Walk | None = None, *, late: timedelta = timedelta(0)) -> Swept:
+    """A page of those whose time came `late` ago. Any number of keepers may work at it: a run that one of them holds is
+    left to it."""
     walk = walk or Walk()
     with ledger.auto() as tx:
-        rows = sweeps.to_wake(tx, walk.page, walk.position)
-
-    def work(row: Row[Any]) -> tuple[Dispatch, ...] | None:
-        woken = ledger.retry(lambda tx: _wake(ledger, tx, row))
-        if woken is None:
-            return None
-        fp("wake.committed")
-        notify_followed(*woken)
-        return woken[1].dispatches
-
-    return walk.go(rows, work)
+        rows = sweeps.to_wake(tx, walk.page, walk.position, late)
+    if rows:
+        fp("wake.selected")
+    return walk.go_in(rows, _pieces(rows), lambda piece: _work(ledger, piece))
 
 
-def _wake(ledger: Ledger, tx: Connection, row: Row[Any]) -> tuple[RunOf, Finished] | None:
-    """None when another keeper was faster, or the run was halted meanwhile."""
-    held = HeldRun.lock(ledger, tx, row.run_id)
-    if held.run.halt is not None or not sweeps.still_to_wake(tx, row.run_id, row.step_key):
+def _pieces(rows: Sequence[Row[Any]]) -> list[list[Row[Any]]]:
+    """All steps of a run in one piece."""
+    by_run: dict[UUID, list[Row[Any]]] = {}
+    for row in rows:
+        by_run.setdefault(row.run_id, []).append(row)
+    runs = list(by_run.values())
+    return [[row for run in runs[at : at + _RUNS] for row in run] for at in range(0, len(runs), _RUNS)]
+
+
+def _work(ledger: Ledger, piece: Sequence[Row[Any]]) -> tuple[Dispatch, ...] | None:
+    """One transaction. None when other keepers were faster, or the runs were halted meanwhile."""
+    woken = ledger.retry(lambda tx: _wake(ledger, tx, piece))
+    if not woken:
         return None
-    return RunOf(held.id, held.run.flow, held.run.trigger), advance.woken(held, row.step_key)
+    fp("wake.committed")
+    for run, finished in woken:
+        notify_followed(run, finished)
+    return tuple(dispatch for _, finished in woken for dispatch in finished.dispatches)
+
+
+def _wake(ledger: Ledger, tx: Connection, piece: Sequence[Row[Any]]) -> list[tuple[RunOf, Finished]]:
+    held = [HeldRun(ledger, tx, run) for run in graph.lock_free(tx, sorted({row.run_id for row in piece}))]
+    due = sweeps.still_to_wake(tx, [run.id for run in held if run.run.halt is None], [row.step_key for row in piece])
+    return [
+        (RunOf(run.id, run.run.flow, run.run.trigger), advance.woken(run, due[run.id])) for run in held if run.id in due
+    ]

@@ -51,6 +51,16 @@ class Walk:
         Raises:
             DBAPIError: the database was lost before anything was done.
         """
+        return self.go_in(rows, [[row] for row in rows], lambda piece: work(piece[0]))
+
+    def go_in(
+        self,
+        rows: Sequence[Row[Any]],
+        pieces: Sequence[Sequence[Row[Any]]],
+        work: Callable[[Sequence[Row[Any]]], tuple[Dispatch, ...] | None],
+    ) -> Swept:
+        """The same for several rows in one transaction; those that rest are left out of it. One that fails is done
+        again in halves."""
         unreadable = False
 
         def failed(row: Row[Any], exc: Exception) -> None:
@@ -58,20 +68,19 @@ class Walk:
             unreadable = unreadable or isinstance(exc, ManifestUnreadable)
             self._fail(row, exc)
 
-        batch = run_batches([[row] for row in rows], lambda piece: self._one(piece[0], work), failed)
+        batch = run_batches(pieces, lambda piece: self._piece(piece, work), failed)
         full = len(rows) >= self.page
         if not batch.left:
             self.position = Position(rows[-1].at, rows[-1].run_id, rows[-1].step_key) if full else START
         dispatches = tuple(dispatch for each in batch.done for dispatch in each)
         return Swept(len(batch.done), dispatches, more=full and batch.progress, unreadable=unreadable)
 
-    def _one(
-        self, row: Row[Any], work: Callable[[Row[Any]], tuple[Dispatch, ...] | None]
+    def _piece(
+        self, piece: Sequence[Row[Any]], work: Callable[[Sequence[Row[Any]]], tuple[Dispatch, ...] | None]
     ) -> tuple[Dispatch, ...] | None:
-        if self._rests(row):
-            return None
-        found = work(row)
-        for key in _keys(row):
+        awake = [row for row in piece if not self._rests(row)]
+        found = work(awake) if awake else None
+        for key in (key for row in awake for key in _keys(row)):
             self._failed.pop(key, None)
         return found
 

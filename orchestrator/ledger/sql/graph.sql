@@ -8,6 +8,13 @@
 SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, controlled, trigger_type
   FROM flow_runs WHERE id = %(run_id)s FOR NO KEY UPDATE;
 
+-- name: lock_free_runs
+-- Does:  as `lock_run`, for those of these runs that nobody holds.
+-- In:    run_ids
+-- Locks: runs FOR NO KEY UPDATE, waiting for none of them
+SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, controlled, trigger_type
+  FROM flow_runs WHERE id = ANY (%(run_ids)s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED;
+
 -- name: lock_run_against_claims
 -- Does:  locks a run so that claims under way are waited for, and later ones see what this transaction writes.
 -- Locks: run FOR UPDATE

@@ -150,19 +150,21 @@ SELECT NULL, NULL, NULL, NULL, NULL, NULL,
 
 -- name: to_wake
 -- Does:  waiting steps whose time has come and that have no handler: whoever finds them holds their run, and looks again.
--- In:    page, begin, begin_run, begin_step
+-- In:    page, late (an interval: their time came so long ago), begin, begin_run, begin_step
 -- Out:   at, run_id, step_key, manifest_hash
 -- Time:  flow_now()        Index: ix_flow_steps_wake
 SELECT wake_at::text AS at, run_id, step_key, (SELECT manifest_hash FROM flow_runs r WHERE r.id = run_id) AS manifest_hash
   FROM flow_steps
- WHERE wake_at <= (SELECT flow_now()) AND wake_at >= %(begin)s::timestamptz AND status = 'waiting'
+ WHERE wake_at <= (SELECT flow_now() - %(late)s::interval) AND wake_at >= %(begin)s::timestamptz AND status = 'waiting'
    AND (wake_at, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text)
  ORDER BY wake_at, run_id, step_key LIMIT %(page)s;
 
 -- name: still_to_wake
--- Does:  looks at the time of a waiting step again. The caller holds the run.
-SELECT step_key FROM flow_steps
- WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'waiting' AND wake_at <= flow_now();
+-- Does:  looks at the times of waiting steps again. The caller holds their runs.
+-- In:    run_ids, step_keys (of any of them)
+SELECT run_id, step_key FROM flow_steps
+ WHERE run_id = ANY (%(run_ids)s) AND step_key = ANY (%(step_keys)s) AND status = 'waiting' AND wake_at <= (SELECT flow_now())
+ ORDER BY wake_at, run_id, step_key;
 
 -- name: past_deadline
 -- Does:  open runs past their deadline that nobody stopped yet.
