@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from benchmarks import alone, finish, kit, schedules, workloads
+from benchmarks import alone, finish, kit, schedules, waits, workloads
 from benchmarks.alone import Ground
 from benchmarks.backlog import backlog
 from benchmarks.command import Parser, in_database, measure, names_of, servers
@@ -36,6 +36,7 @@ ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
     "memory": alone.memory,
     "schedules": schedules.schedules,
     "kit": kit.kit,
+    "waits": waits.waits,
 }
 USUAL: Final = (*COMPARED, "plain", "backlog")
 NAMES: Final = (*USUAL, *ALONE)

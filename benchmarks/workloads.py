@@ -49,6 +49,7 @@ class Sizes:
     memory_steps: int = 100_000
     schedules: int = 10_000
     schedules_s: float = 40.0
+    waits: int = 10_000
 
 
 QUICK = Sizes(
@@ -67,6 +68,7 @@ QUICK = Sizes(
     memory_steps=10_000,
     schedules=2_000,
     schedules_s=15.0,
+    waits=1_000,
 )
 TINY = Sizes(
     rounds=1,
