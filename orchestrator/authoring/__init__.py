@@ -9,6 +9,7 @@ from orchestrator.authoring.each import each
 from orchestrator.authoring.edges import Edge, ended, failed, skipped, succeeded
 from orchestrator.authoring.flow import AnyFlow, Flow, flow
 from orchestrator.authoring.merges import either, first_of, require
+from orchestrator.authoring.outcomes import Outcome
 from orchestrator.authoring.polling import NotYet, Poll, PollState
 from orchestrator.authoring.predicates import all_of, any_of, contains, header, is_null, none_of
 from orchestrator.authoring.retry_after import RetryAfter
@@ -22,6 +23,7 @@ __all__ = [
     "Context",
     "Flow",
     "NotYet",
+    "Outcome",
     "Poll",
     "PollState",
     "Progress",

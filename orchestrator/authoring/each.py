@@ -1,10 +1,11 @@
 """`each`: one step run on every item of a list."""
 
 from collections.abc import Iterable
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from orchestrator.authoring import kinds
 from orchestrator.authoring.literals import encode
+from orchestrator.authoring.outcomes import Outcome
 from orchestrator.authoring.placeholder import Placeholder, node_of, refuse
 from orchestrator.authoring.step import Step
 from orchestrator.authoring.tracer import Tracer, current
@@ -16,15 +17,47 @@ T = TypeVar("T")
 _ITEM = "@item()"
 
 
+@overload
 def each(
     step: Step[Concatenate[T, P], R, Any],
-    items: Iterable[T],
+    items: Iterable[T] | None,
     *,
+    errors: Literal["collect"],
+    stop_on_failure: Literal[False] = False,
     concurrency: int | None = None,
     key: str | None = None,
     **fixed: Any,
-) -> list[R]:
-    """Run `step` once for each item, at most `concurrency` at a time; gives the results in the order of the items.
+) -> list[Outcome[R]]: ...
+
+
+@overload
+def each(
+    step: Step[Concatenate[T, P], R, Any],
+    items: Iterable[T] | None,
+    *,
+    errors: Literal["fail"] = "fail",
+    stop_on_failure: bool = False,
+    concurrency: int | None = None,
+    key: str | None = None,
+    **fixed: Any,
+) -> list[R]: ...
+
+
+def each(
+    step: Step[Concatenate[T, P], R, Any],
+    items: Iterable[T] | None,
+    *,
+    errors: Literal["fail", "collect"] = "fail",
+    stop_on_failure: bool = False,
+    concurrency: int | None = None,
+    key: str | None = None,
+    **fixed: Any,
+) -> list[R] | list[Outcome[R]]:
+    """Run `step` once for each item, at most `concurrency` at a time; gives the results in the order of the items. None
+    has no items.
+
+    When an item fails the others go on, and the loop fails at the end. With `stop_on_failure` those that did not begin
+    are skipped. With `errors="collect"` it succeeds, and gives one `Outcome` per item.
 
     The item goes to the first parameter that `fixed` does not name (the type checker takes it for the first one);
     `fixed` holds the other arguments, the same for every item. `step.options(…)` may be given instead of a step.
@@ -38,6 +71,7 @@ def each(
     if tracer is None:
         refuse("`each` works in a flow body only", f"write `[{step.type}.fn(x) for x in items]`")
     _check_concurrency(concurrency)
+    _check_errors(errors, stop_on_failure)
     tracer.use(step.base)
     item = _item_parameter(step, fixed)
     kind = step.signature.kind(item)
@@ -45,12 +79,17 @@ def each(
     loop = StepDef(
         for_each=_for_each(step, items, kind, tracer),
         concurrency=concurrency,
+        errors=errors,
+        stop_on_failure=stop_on_failure,
         steps={step.type: step.step_def(inputs=inputs)},
         **step.asked.fields(tracer),
     )
     asked = key if key is not None else step.key
     loop_key = tracer.free_key(asked or step.type, exact=asked is not None)
-    return cast(list[R], tracer.add(loop_key, loop, list[step.signature.returns]))  # type: ignore[name-defined]
+    result: Any = step.signature.returns
+    if errors == "collect":
+        result = Outcome[result]
+    return cast(list[R], tracer.add(loop_key, loop, list[result]))
 
 
 def _check_concurrency(value: object) -> None:
@@ -58,6 +97,15 @@ def _check_concurrency(value: object) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         refuse(f"`each` got `concurrency={value!r}`", "give a whole number from 1, or leave it out for no limit")
+
+
+def _check_errors(errors: object, stop_on_failure: object) -> None:
+    if errors not in ("fail", "collect"):
+        refuse(f"`each` got `errors={errors!r:.60}`", 'give "collect", or leave it out')
+    if not isinstance(stop_on_failure, bool):
+        refuse(f"`each` got `stop_on_failure={stop_on_failure!r:.60}`", "give True or False")
+    if stop_on_failure and errors == "collect":
+        refuse("`each` got `stop_on_failure` and `errors`", "leave one out: what collects errors goes on after them")
 
 
 def _item_parameter(step: Step[Any, Any, Any], fixed: dict[str, Any]) -> str:
@@ -80,7 +128,11 @@ def _for_each(step: Step[Any, Any, Any], items: object, kind: Any, tracer: Trace
             kinds.element(node_of(items).kind)
         except kinds.NoMember as miss:
             refuse(f"{what} is {node_of(items).label}: {miss}", miss.fix)
-        return encode(items, Any, tracer, what)
+        nullable = any(one is None or one is type(None) for one in kinds.options(node_of(items).kind, none=True))
+        listed = encode(items, Any, tracer, what)
+        return f"{listed} ?? null" if nullable else listed  # the first format has no loop over null
+    if items is None:
+        return []
     if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
         refuse(f"{what} is a {type(items).__name__}", "give a list, or a step's result that is one")
     return encode(list(items), list[kind], tracer, what)

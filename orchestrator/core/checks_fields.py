@@ -14,7 +14,7 @@ _EVERY: Final = frozenset({"run_after", "join", "when", "may_fail", "description
 _QUEUED: Final = frozenset({"queue", "priority", "queue_timeout"})
 _FIELDS: Final = {
     _K.TASK: _EVERY | _QUEUED | {"type", "inputs", "retry", "timeout", "transactional", "poll"},
-    _K.LOOP: _EVERY | _QUEUED | {"for_each", "steps", "concurrency"},
+    _K.LOOP: _EVERY | _QUEUED | {"for_each", "steps", "concurrency", "errors", "stop_on_failure"},
     _K.MERGE: _EVERY | {"value", "rest"},
     _K.REQUIRE: _EVERY | {"require", "message"},
     _K.WAIT: _EVERY | {"sleep", "until"},
@@ -26,7 +26,10 @@ NAMES: Final = {
     _K.REQUIRE: "a requirement",
     _K.WAIT: "a wait",
 }
-_GIVE: Final = {"concurrency": "give `for_each`, or leave it out", "rest": "give `value`, or leave it out"}
+_GIVE: Final = {
+    **dict.fromkeys(("concurrency", "errors", "stop_on_failure"), "give `for_each`, or leave it out"),
+    "rest": "give `value`, or leave it out",
+}
 _IN_A_BODY: Final = ("when", "join", "may_fail", "value", "rest", "require", "message", "sleep", "until")
 
 

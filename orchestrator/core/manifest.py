@@ -141,6 +141,9 @@ class StepDef(_Part):
     poll: PollDef | None = None
     for_each: JsonValue = None
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    errors: Literal["fail", "collect"] = "fail"
+    """What failed items do to their loop: it fails, or gives one outcome per item."""
+    stop_on_failure: bool = False
     steps: dict[str, "StepDef"] = {}
     when: Condition | None = None
     join: Join = Join.ALL

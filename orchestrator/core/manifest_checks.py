@@ -79,6 +79,9 @@ def _loop_field_problems(place: str, loop: "StepDef") -> Iterator[Problem]:
         yield Problem(place, "a loop needs `for_each`", "such as `for_each: @steps('list').output`")
     elif not isinstance(loop.for_each, list) and not is_expression(loop.for_each):
         yield Problem(f"{place}.for_each", "neither a list nor a reference to one", "such as `@steps('list').output`")
+    if loop.errors == "collect" and loop.stop_on_failure:
+        why = "a loop that collects errors goes on after a failed item"
+        yield Problem(f"{place}.stop_on_failure", why, "leave it out, or leave out `errors`")
     if len(loop.steps) != 1:
         yield Problem(
             f"{place}.steps", f"a loop has exactly one step, this one has {len(loop.steps)}", "do it in one step"

@@ -11,6 +11,7 @@ from typing import Any, Final
 from orchestrator.core import waits
 from orchestrator.core.expressions import Ref, is_expression, parse, references, refs
 from orchestrator.core.expressions.reads import Reads
+from orchestrator.core.expressions.tree import Default, Value
 from orchestrator.core.gates import Join
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, Retry, StepDef
@@ -66,6 +67,8 @@ class Place:
     def of(cls, value: Any) -> "Place | None":
         """What a plain reference points at; None for what is not one, or means something else in SQL."""
         ref = parse(value) if isinstance(value, str) and is_expression(value) else None
+        if isinstance(ref, Default) and ref.other == Value(None):
+            ref = ref.value
         if not isinstance(ref, Ref) or not _is_stored(ref) or not all(map(_means_the_same_in_sql, ref.path)):
             return None
         return cls(ref.key, tuple(str(part) for part in ref.path))
@@ -130,6 +133,11 @@ class Node:
     def window(self) -> int:
         """How many children of this loop are let in at once."""
         return self.definition.concurrency or WINDOW
+
+    @property
+    def collects_errors(self) -> bool:
+        """Whether this loop succeeds with failed items, and gives an outcome for each."""
+        return self.definition.errors == "collect"
 
     @property
     def is_sink(self) -> bool:
@@ -284,6 +292,8 @@ class _Builder:
     def _path(self, key: str, edges: tuple[Edge, ...]) -> Path:
         if not edges:
             return Path.SINK
+        if self.manifest.steps[key].errors == "collect":
+            return Path.GENERAL
         target = self.manifest.steps[edges[0].target]
         if len(edges) > 1 or StepStatus.SUCCEEDED not in edges[0].accepted:
             return Path.GENERAL

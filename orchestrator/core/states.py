@@ -92,6 +92,7 @@ STEP_MOVES: Final = MappingProxyType(
         (S.READY, E.CLAIM): S.RUNNING,
         (S.READY, E.CANCEL): S.CANCELLED,
         (S.READY, E.QUEUE_TIMEOUT): S.FAILED,
+        (S.READY, E.SKIP): S.SKIPPED,
         (S.RUNNING, E.SUCCEED): S.SUCCEEDED,
         (S.RUNNING, E.FAIL): S.FAILED,
         (S.RUNNING, E.BACK_OFF): S.WAITING,
@@ -102,6 +103,7 @@ STEP_MOVES: Final = MappingProxyType(
         (S.WAITING, E.DUE): S.READY,
         (S.WAITING, E.SUCCEED): S.SUCCEEDED,  # a wait whose time has come
         (S.WAITING, E.CANCEL): S.CANCELLED,
+        (S.WAITING, E.SKIP): S.SKIPPED,
         (S.FAILED, E.RETRY): S.BLOCKED,  # and on from there in the same commit, when nothing is in the way
         (S.CANCELLED, E.RETRY): S.BLOCKED,
         (S.SKIPPED, E.RETRY): S.BLOCKED,

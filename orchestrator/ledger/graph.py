@@ -280,9 +280,25 @@ def waiting_children(tx: Connection, run_id: UUID, loop: Node, count: int, start
     return [row.step_key for row in rows]
 
 
-def collect(tx: Connection, run_id: UUID, loop_key: str) -> bool:
-    """End the loop with the ordered list of its children's outputs; False when that is longer than OUTPUT_LIMIT."""
-    return one(tx, "collect", run_id=run_id, loop_key=loop_key, limit_bytes=OUTPUT_LIMIT) is not None
+def failed_in_loop(tx: Connection, run_id: UUID, loop_key: str | None) -> int:
+    """How many children of a loop have failed."""
+    row = one(tx, "failed_in_loop", run_id=run_id, loop_key=loop_key)
+    return 0 if row is None else int(row.children_failed)
+
+
+def stop_loop(tx: Connection, run_id: UUID, loop_key: str, failed: str, reason: str) -> int:
+    """Skip the children of a loop that did not begin; how many are open still. The caller has counted the failed one on
+    the loop's row."""
+    row = one(tx, "stop_loop", run_id=run_id, loop_key=loop_key, failed=failed, reason=reason)
+    assert row is not None
+    return int(row.children_open)
+
+
+def collect(tx: Connection, run_id: UUID, loop: Node) -> bool:
+    """End the loop with the ordered list of its children's outputs, or outcomes; False when that is longer than
+    OUTPUT_LIMIT."""
+    name = "collect_outcomes" if loop.collects_errors else "collect"
+    return one(tx, name, run_id=run_id, loop_key=loop.key, limit_bytes=OUTPUT_LIMIT) is not None
 
 
 def failure(tx: Connection, run_id: UUID, step_key: str) -> dict[str, JsonValue]:

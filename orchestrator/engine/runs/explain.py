@@ -186,12 +186,27 @@ def _unproven(row: RunRow) -> str:
 def _loop(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl: timedelta) -> Explanation:
     """How far it is, and what the first item that is not done waits for."""
     total, left = step.children_total or 0, step.children_open or 0
-    sentence = f"Loop {step.key} has {total - left} of {total} items done, {step.children_failed or 0} failed."
+    sentence = f"Loop {step.key} has {total - left} of {total} items done, {_failed(ledger, row, step)}."
+    node = ledger.plan(row.manifest_hash).nodes[step.key]
+    if node.definition.stop_on_failure and step.children_failed:
+        sentence += " It stopped there, and ends with those that are running."
+    elif (step.children or {}).get(StepStatus.BLOCKED):
+        sentence += f" It runs {node.window} at a time."
     child = reads.steps.first_open_child(ledger, row.id, step.key)
     if child is None:
         return Explanation(sentence, f"orchestrator run watch {row.id}")
     first = _step(ledger, row, child, now, worker_ttl)
     return Explanation(f"{sentence} {first.sentence}", first.command)
+
+
+def _failed(ledger: Ledger, row: RunRow, loop: StepRow) -> str:
+    """How many children, and which are the first."""
+    count = loop.children_failed or 0
+    if not count:
+        return "0 failed"
+    first = reads.steps.children(ledger, row.id, loop.key, status=StepStatus.FAILED, limit=3)
+    more = ", …" if count > len(first) else ""
+    return f"{count} failed ({', '.join(step.key for step in first)}{more})"
 
 
 def _how_to_keep(ledger: Ledger, row: RunRow, step: StepRow) -> str:

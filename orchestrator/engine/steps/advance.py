@@ -18,7 +18,7 @@ from orchestrator.core.planner import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.steps import opening
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.engine.steps.loops import close_loop
+from orchestrator.engine.steps.loops import close_loop, stop_loop
 from orchestrator.engine.steps.wave import End, Wave
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import claims, graph
@@ -151,7 +151,7 @@ def _generation_ended(wave: Wave, ended: Sequence[End]) -> None:
     for end in ended:
         loop = wave.node(end.key).loop
         if loop is not None:
-            _child_ended(wave, loop, end.status)
+            _child_ended(wave, loop, end)
 
 
 def _counts(wave: Wave, ended: Iterable[End]) -> dict[str, Ended]:
@@ -200,11 +200,14 @@ def _close(wave: Wave, node: Node, failed: int) -> End:
     return End(node.key, closed.ended or StepStatus.FAILED, closed.error)
 
 
-def _child_ended(wave: Wave, loop_key: str, status: StepStatus) -> None:
+def _child_ended(wave: Wave, loop_key: str, end: End) -> None:
     node = wave.held.plan.nodes[loop_key]
-    count = graph.child_ended(wave.held.tx, wave.held.id, loop_key, failed=int(status is not StepStatus.SUCCEEDED))
+    failed = end.status is not StepStatus.SUCCEEDED
+    count = graph.child_ended(wave.held.tx, wave.held.id, loop_key, failed=int(failed))
     if count is None:
         return
+    if failed and node.definition.stop_on_failure and (count.failed == 1 or count.next is not None):
+        count = replace(count, open=stop_loop(wave.held.tx, wave.held.id, node, end.key), next=None)
     if count.open == 0:
         wave.end(_close(wave, node, count.failed))
     else:

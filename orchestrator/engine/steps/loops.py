@@ -55,7 +55,7 @@ def open_loop(tx: Connection, run_id: UUID, node: Node) -> LoopChange:
         return _failed(tx, run_id, node, f"for_each of loop {node.key} gave {kind or 'null'}, not a list")
     dispatches = graph.expand(tx, run_id, node, items)
     if length == 0:
-        graph.collect(tx, run_id, node.key)
+        graph.collect(tx, run_id, node)
         return LoopChange(ended=StepStatus.SUCCEEDED)
     return LoopChange(dispatches=dispatches)
 
@@ -68,16 +68,24 @@ def _kind(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int |
 
 
 def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopChange:
-    """Every child has ended: collect their outputs, or fail with the first failure."""
+    """Every child has ended: collect their outputs, or what became of each, or fail with the first failure."""
     graph.take_time(tx)
-    if not failed:
-        if not graph.collect(tx, run_id, node.key):
+    if not failed or node.collects_errors:
+        if not graph.collect(tx, run_id, node):
             return _failed(tx, run_id, node, _TOO_LARGE)
         return LoopChange(ended=StepStatus.SUCCEEDED)
     first = graph.first_failure(tx, run_id, node.key)
     why = (first.error_message or first.reason) if first is not None else "it was cancelled"
     message = f"{failed} of its items failed; the first, {first.step_key if first is not None else '?'}: {why}"
     return _failed(tx, run_id, node, message, first.step_key if first is not None else None)
+
+
+def stop_loop(tx: Connection, run_id: UUID, node: Node, failed: str) -> int:
+    """A child failed, and no other is to begin: skip those that did not. How many are open still; they are running, or
+    being claimed at this moment."""
+    graph.take_time(tx)
+    item = failed.rpartition(".")[0]
+    return graph.stop_loop(tx, run_id, node.key, item, f"the loop stopped: {item} failed")
 
 
 def _failed(tx: Connection, run_id: UUID, node: Node, message: str, step: str | None = None) -> LoopChange:

@@ -126,14 +126,29 @@ def _children(
             )
         if dot and graph.statuses(tx, run_id, [step_key]).get(step_key) not in RESET:
             _refuse(run_id, f"step {step_key} did not fail")
+        if dot and states[loop] is StepStatus.SUCCEEDED:
+            why = f"loop {loop} succeeded, and what became of {step_key} is in its output"
+            _refuse(run_id, why, f"run the loop again: `orchestrator run rerun {run_id} --from {loop}`")
         if not plan.nodes[loop].is_loop:
             return {}
-        return {loop: [step_key] if dot else controls.failed_children(tx, run_id, loop, WINDOW + 1)}
+        return {loop: _one_child(tx, plan.nodes[loop], run_id, step_key) if dot else _not_succeeded(tx, run_id, loop)}
     return {
-        key: controls.failed_children(tx, run_id, key, WINDOW + 1)
+        key: _not_succeeded(tx, run_id, key)
         for key, status in states.items()
         if plan.nodes[key].is_loop and (status in RETRYABLE or status is StepStatus.RUNNING)
     }
+
+
+def _not_succeeded(tx: Connection, run_id: UUID, loop: str) -> list[str]:
+    return controls.failed_children(tx, run_id, loop, WINDOW + 1)
+
+
+def _one_child(tx: Connection, loop: Node, run_id: UUID, step_key: str) -> list[str]:
+    """With those that the loop did not let in because of its failure, if no other failure keeps them out."""
+    if not loop.definition.stop_on_failure or graph.failed_in_loop(tx, run_id, loop.key) != 1:
+        return [step_key]
+    first = graph.first_failure(tx, run_id, loop.key)
+    return _not_succeeded(tx, run_id, loop.key) if first and first.step_key == step_key else [step_key]
 
 
 def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]]) -> Finished:

@@ -69,7 +69,7 @@ SELECT DISTINCT loop_key FROM flow_steps WHERE run_id = %(run_id)s AND loop_key 
 -- In:    run_id, loop_key, limit
 SELECT step_key FROM flow_steps
  WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
-   AND status IN ('failed', 'cancelled', 'skipped')
+   AND loop_key = %(loop_key)s AND status IN ('failed', 'cancelled', 'skipped')
  ORDER BY loop_index LIMIT %(limit)s;
 
 -- name: reset_blocked
@@ -91,7 +91,7 @@ UPDATE flow_steps
 UPDATE flow_steps
    SET /*+ reset */
  WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
-   AND status IN ('failed', 'cancelled', 'skipped');
+   AND loop_key = %(loop_key)s AND status IN ('failed', 'cancelled', 'skipped');
 
 -- name: reopen_loop
 -- Does:  counts a loop's children anew, after some were reset.
@@ -106,7 +106,8 @@ UPDATE flow_steps l
                count(*) FILTER (WHERE status IN ('ready', 'running', 'waiting')) AS moving,
                count(*) FILTER (WHERE status IN ('failed', 'cancelled', 'skipped')) AS failed
           FROM flow_steps
-         WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/') AS c
+         WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
+           AND loop_key = %(loop_key)s) AS c
  WHERE l.run_id = %(run_id)s AND l.step_key = %(loop_key)s
 RETURNING c.width, l.children_open, c.moving;
 

@@ -221,22 +221,68 @@ WITH RECURSIVE child AS (
 )
 SELECT step_key FROM found ORDER BY loop_index;
 
+-- name: failed_in_loop
+SELECT children_failed FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(loop_key)s;
+
+-- name: stop_loop
+-- Does:  children of a loop that did not begin are SKIPPED, because another one failed, and the window lets nobody in any more. One
+--        that is being claimed, or made READY, at this moment goes on.
+-- In:    run_id, loop_key, failed (the item), reason
+-- Out:   how many children are open still
+-- Locks: the loop's row first (the caller counted on it), as `finish_child`, which lets one in; then the children
+WITH idle AS MATERIALIZED (
+  SELECT step_key FROM flow_steps
+   WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s::text || '.' AND step_key < %(loop_key)s::text || '/'
+     AND loop_key = %(loop_key)s::text AND status IN ('blocked', 'ready', 'waiting')
+   ORDER BY step_key FOR NO KEY UPDATE SKIP LOCKED
+), step AS (
+  UPDATE flow_steps
+     SET status = 'skipped', queued = FALSE, ended_at = flow_now(), reason = %(reason)s::text, due_at = NULL, wake_at = NULL,
+         queue_deadline = NULL
+   WHERE run_id = %(run_id)s AND step_key IN (SELECT step_key FROM idle)
+  RETURNING step_key
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, facts)
+  SELECT %(run_id)s, 'step.stopped', %(loop_key)s::text,
+         json_build_object('failed', %(failed)s::text, 'skipped', (SELECT count(*) FROM step))
+  UNION ALL
+  SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', %(reason)s::text) FROM step
+)
+UPDATE flow_steps SET children_open = children_open - (SELECT count(*) FROM step), children_next = NULL
+ WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text
+RETURNING children_open;
+
 -- part: child_outputs
 -- In:    parameters: run_id, loop_key
-SELECT s.loop_index, o.output
-  FROM flow_steps s,
-       LATERAL (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key OFFSET 0) AS o
+SELECT s.loop_index, (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key) AS output
+  FROM flow_steps s
  WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
+   AND s.loop_key = %(loop_key)s::text
 
--- name: collect
--- Does:  ends a loop with its output: the ordered list of its children's, unless that is longer than a value may be. Replaced when
---        the loop is run again. How long it is, is counted only when what is stored leaves room for doubt: no compression saves more
---        than 255 of 256 bytes.
--- In:    run_id, loop_key, limit_bytes
--- Out:   one row; none = the list is too long, and nothing was written
-WITH child AS MATERIALIZED (
-  /*+ child_outputs */
-), length AS (
+-- part: child_outcomes
+-- What became of each child. The error is that of its last attempt, unless nobody took it in time.
+-- In:    parameters: run_id, loop_key
+SELECT s.loop_index,
+       json_build_object(
+         'ok', s.status = 'succeeded',
+         'value', CASE WHEN s.status = 'succeeded'
+                       THEN (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key) END,
+         'error', CASE WHEN s.status NOT IN ('succeeded', 'skipped')
+                       THEN json_build_object('step', s.step_key, 'type', COALESCE(a.error_type, 'QueueTimeout'), 'message', s.reason) END,
+         'skipped', CASE WHEN s.status = 'skipped' THEN s.reason END) AS output
+  FROM flow_steps s
+  LEFT JOIN LATERAL (SELECT error_type FROM flow_step_attempts
+                      WHERE run_id = %(run_id)s AND step_key = s.step_key AND attempt = s.attempts AND s.status = 'failed'
+                        AND left(error_message, 2000) = s.reason OFFSET 0) AS a ON TRUE
+ WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
+   AND s.loop_key = %(loop_key)s::text
+
+-- part: collected
+-- Ends a loop with its output: the ordered list of what `child` gives, unless that is longer than a value may be. Replaced when the
+-- loop is run again. How long it is, is counted only when what is stored leaves room for doubt: no compression saves more than 255
+-- of 256 bytes.
+-- In:    a row `child` for each; parameters: run_id, loop_key, limit_bytes
+length AS (
   SELECT CASE WHEN (SELECT sum(pg_column_size(output)) FROM child) * 256 > %(limit_bytes)s::bigint
               THEN (SELECT sum(octet_length(output::text) + 2) FROM child) END AS bytes
 ), put AS (
@@ -251,7 +297,23 @@ WITH child AS MATERIALIZED (
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key) SELECT %(run_id)s, 'step.succeeded', step_key FROM put
 )
-SELECT step_key FROM put;
+SELECT step_key FROM put
+
+-- name: collect
+-- Does:  ends a loop with its children's outputs; null for one that was skipped.
+-- In:    run_id, loop_key, limit_bytes
+-- Out:   one row; none = the list is too long, and nothing was written
+WITH child AS MATERIALIZED (
+  /*+ child_outputs */
+), /*+ collected */;
+
+-- name: collect_outcomes
+-- Does:  ends a loop with what became of each child.
+-- In:    run_id, loop_key, limit_bytes
+-- Out:   one row; none = the list is too long, and nothing was written
+WITH child AS MATERIALIZED (
+  /*+ child_outcomes */
+), /*+ collected */;
 
 -- name: failure
 -- Does:  why a step failed last, as its run shows it. A loop says only the reason.
@@ -265,7 +327,7 @@ SELECT step_key AS step, COALESCE(facts ->> 'type', 'LoopFailed') AS type,
 SELECT s.step_key, a.error_type, a.error_message, s.reason
   FROM (SELECT step_key, attempts, reason FROM flow_steps
          WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s::text || '.' AND step_key < %(loop_key)s::text || '/'
-           AND status = 'failed'
+           AND loop_key = %(loop_key)s::text AND status = 'failed'
          ORDER BY loop_index LIMIT 1) AS s
   LEFT JOIN flow_step_attempts a ON a.run_id = %(run_id)s AND a.step_key = s.step_key AND a.attempt = s.attempts;
 

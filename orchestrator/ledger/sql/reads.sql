@@ -57,14 +57,15 @@ SELECT s.step_key, /*+ kind */ AS kind, s.type, s.task, s.loop_key, s.loop_index
 SELECT l.key AS loop_key, c.status, c.n
   FROM unnest(%(loop_keys)s::text[]) AS l(key)
  CROSS JOIN LATERAL (SELECT status, count(*) AS n FROM flow_steps
-                      WHERE run_id = %(run_id)s AND step_key >= l.key || '.' AND step_key < l.key || '/' GROUP BY status) AS c;
+                      WHERE run_id = %(run_id)s AND step_key >= l.key || '.' AND step_key < l.key || '/'
+                        AND loop_key = l.key GROUP BY status) AS c;
 
 -- name: children_with
 -- Does:  the next children of a loop with one of these statuses, in order.
 -- In:    run_id, loop_key, statuses, start (index), limit
 SELECT step_key FROM flow_steps
  WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
-   AND status = ANY (%(statuses)s) AND loop_index >= %(start)s
+   AND loop_key = %(loop_key)s AND status = ANY (%(statuses)s) AND loop_index >= %(start)s
  ORDER BY loop_index LIMIT %(limit)s;
 
 -- name: events

@@ -17,6 +17,7 @@ from orchestrator import (
     Flow,
     Manifest,
     NotYet,
+    Outcome,
     Poll,
     Schedule,
     Step,
@@ -114,6 +115,10 @@ def checkout(order_id: int, note: str = "") -> Report:
     assert_type(first, Decimal)
     prices = each(price, order.lines, concurrency=3, factor=2.0)
     assert_type(prices, list[Decimal])
+    tried = each(price, order.lines, errors="collect")
+    assert_type(tried, list[Outcome[Decimal]])
+    assert_type(tried[0].error, StepError | None)
+    assert_type(each(price, None, stop_on_failure=True), list[Decimal])
     sum_ = total(prices=prices)
     saved = save.options(key="keep", after=[first, prices], retries=1, timeout="5s")(order, total=sum_)
     each(save, [order, load(2)], total=sum_, key="save_all")

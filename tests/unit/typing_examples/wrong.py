@@ -98,10 +98,13 @@ def results(order_id: int) -> Order:
 def fan_out(order_id: int) -> list[str]:
     order = load(order_id)
     each(price, [1, 2])  # wrong: arg-type
-    each(price, order.id)  # wrong: arg-type
-    each(price, order.lines, concurrency="3")  # wrong: arg-type
-    each(order, [1])  # wrong: arg-type
+    each(price, order.id)  # wrong: call-overload
+    each(price, order.lines, concurrency="3")  # wrong: call-overload
+    each(price, order.lines, errors="ignore")  # wrong: call-overload
+    each(price, order.lines, errors="collect", stop_on_failure=True)  # wrong: call-overload
+    each(order, [1])  # wrong: call-overload
     each(save, order.lines, total=Decimal(1))  # wrong: arg-type
+    price(each(price, order.lines, errors="collect")[0].ok)  # wrong: arg-type
     return each(price, order.lines)  # wrong: arg-type
 
 
