@@ -16,6 +16,7 @@ from typing_extensions import TypeAliasType, TypedDict
 import orchestrator
 from orchestrator import Context, Flow, Manifest, Step, each, flow, step
 from orchestrator.core.manifest import Backoff, StepDef
+from orchestrator.core.planner import Place, Plan
 from orchestrator.core.states import StepStatus
 from orchestrator.errors import (
     AuthoringError,
@@ -560,6 +561,9 @@ def test_the_item_goes_to_the_first_parameter_that_is_not_fixed():
         (lambda n: each(load, [1], order_id=1, note="x"), "no parameter left"),
         (lambda n: each(save, [1]), "missing a required argument: 'total'"),
         (lambda n: each(load, [1], concurrency=0), "concurrency=0"),
+        (lambda n: each(load, [1], errors="ignore"), "errors='ignore'"),
+        (lambda n: each(load, [1], stop_on_failure=1), "stop_on_failure=1"),
+        (lambda n: each(load, [1], errors="collect", stop_on_failure=True), "leave one out"),
         (lambda n: each(load.fn, [1]), "is not a step"),
         (lambda n: each(load, [1], key="a b"), "a key has 1 to 100"),
     ],
@@ -572,6 +576,21 @@ def test_a_wrong_fan_out_is_refused(call, says):
             call(n)
 
     assert says in str(caught.value)
+
+
+def test_a_fan_out_that_collects_errors_gives_outcomes_and_one_over_nothing_has_no_items():
+    @flow
+    def tried(names: list[int] | None) -> str | None:
+        tries = each(load, names, errors="collect")
+        each(load, None, stop_on_failure=True, key="none")
+        return tries[0].error.message
+
+    manifest = tried.manifest
+    assert (manifest.steps["load"].errors, manifest.steps["none"].errors) == ("collect", "fail")
+    assert manifest.steps["load"].for_each == "@triggerBody().names ?? null"
+    assert (manifest.steps["none"].for_each, manifest.steps["none"].stop_on_failure) == ([], True)
+    assert manifest.output == "@steps('load').output[0].error.message"
+    assert Plan.of(manifest).nodes["load"].items == Place(None, ("names",))
 
 
 def test_each_outside_a_flow_says_what_to_write():

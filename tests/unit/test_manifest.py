@@ -358,3 +358,17 @@ def test_a_graph_is_accepted_exactly_when_it_has_no_cycle(graph):
         assert Manifest(name="f", steps=steps).problems() == []
     else:
         assert all("cycle" in text or "itself" in text for text in texts(steps=steps))
+
+
+def test_a_loop_collects_errors_or_stops() -> None:
+    loop = {"for_each": [1], "steps": {"a": {"type": "t"}}}
+    for fields in ({"errors": "collect"}, {"stop_on_failure": True}):
+        made = Manifest(name="f", steps={"l": {**loop, **fields}})
+        assert made.format == 2
+        assert json.loads(made.to_json())["steps"]["l"] == {**loop, **fields}
+        with pytest.raises(ManifestInvalid, match="only a loop has"):
+            Manifest(name="f", steps={"a": {"type": "t", **fields}})
+    both = {**loop, "errors": "collect", "stop_on_failure": True}
+    with pytest.raises(ManifestInvalid, match=r"steps\.l\.stop_on_failure: a loop that collects errors goes on"):
+        Manifest(name="f", steps={"l": both})
+    assert "errors" not in Manifest(name="f", steps={"l": loop}).to_json()
