@@ -37,9 +37,10 @@ FLOWS = (
     "throttled",
     "parcels",
     "reminders",
+    "watchers",
     "bakery_flows",
 )
-TESTS = ("test_orders.py", "test_late_letters.py", "test_shop.py", "test_parcels.py", "test_reminders.py")
+TESTS = ("test_orders.py", "test_late_letters.py", "test_shop.py", "test_parcels.py", "test_reminders.py", "test_watchers.py")
 CELERY_IS_UNTYPED = (
     "[mypy-celery.*]\nignore_missing_imports = true\n"
     "[mypy-bakery,bakery_flows]\ndisallow_untyped_decorators = false\nwarn_return_any = false\n"
