@@ -216,7 +216,9 @@ def test_every_wait_is_explained(lab: Lab) -> None:
     sweep.due(lab.ledger)
     lab.do(run_id, "a")
     lab.do(run_id, "b", output=[1, 2])
-    assert why("each").startswith("Loop each has 0 of 2 items done, 0 failed. It runs 1 at a time. Step each.0.do has been ready")
+    assert why("each").startswith(
+        "Loop each has 0 of 2 items done, 0 failed. It runs 1 at a time. Step each.0.do has been ready"
+    )
     assert why("each.1.do") == "Step each.1.do waits for a place: loop each runs 1 at a time."
     lease = lab.take(run_id, "each.0.do")
     cancel(lab, run_id)
