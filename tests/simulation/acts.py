@@ -8,8 +8,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.facts import Chain, Claimant, Failure, Lease, LeaseBeat, StartRequest, Success
-from orchestrator.engine.runs import cancel_run, start_run
-from orchestrator.engine.steps import claim_step, fail_step, finish_step, release, renew, retry_step
+from orchestrator.engine.runs import cancel_run, rerun, start_run
+from orchestrator.engine.runs.rerun import Again
+from orchestrator.engine.steps import claim_step, fail_step, finish_step, release, renew, retry_step, settle_step
+from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.engine.sweeps import sweep
 from orchestrator.ledger.tx import Ledger
 from tests.support.factories import BOOM, LEASE, Lab, after, call, loop, retry
@@ -101,6 +103,10 @@ def _start(body: str) -> Callable[[Ledger, Scene], Any]:
     return lambda ledger, scene: start_run.start(ledger, [StartRequest("demo", body, key="k")])
 
 
+def _settle(key: str, output: str | None) -> Callable[[Ledger, Scene], Any]:
+    return lambda ledger, scene: settle_step.settle(ledger, Settle(scene.run_id, key, "op", "by hand", output))
+
+
 def _cancel(ledger: Ledger, scene: Scene) -> Any:
     return cancel_run.cancel(ledger, scene.run_id, by="op", reason="enough", grace=GRACE)
 
@@ -135,6 +141,14 @@ ACTS: Final = {
         Act("cancel2", None, _cancel),
         Act("retry", "failed", lambda ledger, scene: retry_step.retry(ledger, scene.run_id, "f", by="op")),
         Act("retry_all", "failed", lambda ledger, scene: retry_step.retry(ledger, scene.run_id, None, by="op")),
+        Act("skip", "ready", _settle("d", None)),
+        Act("mark", "ready", _settle("d", '"by hand"')),
+        Act("skip_join", "join", _settle("join", None)),
+        Act("mark_join", "join", _settle("join", '"by hand"')),
+        Act("mark_parked", "parked", _settle("p", '"by hand"'), late=True),
+        Act("mark_failed", "failed", _settle("f", '"by hand"')),
+        Act("skip_failed", "failed", _settle("f", None)),
+        Act("rerun", None, lambda ledger, scene: rerun.start(ledger, Again(scene.run_id), by="op")),
         Act("start", None, _start('{"n": 1}')),
         Act("start2", None, _start('{"n": 1}')),
         Act("start_other", None, _start('{"n": 2}')),
