@@ -86,3 +86,22 @@ def test_a_whole_rerun_is_a_run_like_any_other(field: Arena, source: UUID) -> No
     started = rerun.start(field.ledger, Again(source), by="ann")
     field.publisher.publish(started.dispatches)
     field.check(started.run_id)
+
+
+@pytest.mark.parametrize(("point", "settled"), [("settle.before", 0), ("settle.ended", 0), ("settle.committed", 1)])
+def test_a_client_dies_while_it_marks_a_step_as_done(field: Arena, source: UUID, point: str, settled: int) -> None:
+    """The step and the end of its run are one commit."""
+    run_id = field.start("fork")
+    assert field.ended(run_id) is RunStatus.FAILED
+    field.order(point, "kill", "any")
+    log = field.folder / f"mark-{point}.log"
+    log.write_text("")
+    env = env_of(field.settings, **field.env)
+    pid = field.nursery.fork("tests.faults.client:mark", str(run_id), env=env, log=log, folder=field.folder)
+    eventually(lambda: not alive(pid), timeout=60)
+    field.struck(point)
+    if not settled:
+        assert field.ended(run_id) is RunStatus.FAILED
+        return
+    assert field.ended(run_id) is RunStatus.SUCCEEDED
+    assert reads.runs.result(field.ledger, run_id) == [1, 7]

@@ -22,12 +22,14 @@ STEPS: dict[str, Any] = {
     "total": {"value": "@steps('big').output ?? 1", "join": "none_failed"},
     "ok": {"require": "@steps('total').output > 1", "message": "too small"},
     "rescue": {"type": "rescue", "run_after": {"big": ["failed"]}, "may_fail": True},
+    "night": {"sleep": "P1D", "run_after": {"rescue": ["succeeded"]}},
     "last": {
         "type": "last",
         "join": "some",
         "run_after": {
             "each": ["succeeded", "failed", "skipped", "cancelled"],
             "rescue": ["succeeded", "skipped"],
+            "night": ["succeeded"],
         },
     },
 }
@@ -52,7 +54,8 @@ def test_a_flow_as_text() -> None:
         "  total (merge)  <- big  [join none_failed]",
         "  ok (require @steps('total').output > 1)  <- total",
         "  rescue  <- big (failed)  [may fail]",
-        "  last  <- each (any end), rescue (skipped or succeeded)  [join some]",
+        "  night (sleep P1D)  <- rescue",
+        "  last  <- each (any end), rescue (skipped or succeeded), night  [join some]",
     ]
 
 
@@ -73,14 +76,17 @@ def test_a_run_as_mermaid() -> None:
         '    s3{{"total<br/>merge<br/>join none_failed"}}',
         """    s4{"ok<br/>require @steps('total').output #gt; 1"}""",
         '    s5["rescue"]',
-        '    s6["last<br/>join some"]',
+        '    s6(["night<br/>sleep P1D"])',
+        '    s7["last<br/>join some"]',
         "    s0 --> s1",
         "    s0 --> s2",
         "    s1 --> s3",
         "    s3 --> s4",
         "    s1 -->|failed| s5",
-        "    s2 -->|any end| s6",
-        "    s5 -->|skipped or succeeded| s6",
+        "    s5 --> s6",
+        "    s2 -->|any end| s7",
+        "    s5 -->|skipped or succeeded| s7",
+        "    s6 --> s7",
         "    classDef running fill:#9ec5fe,stroke:#666666,color:#000000",
         "    class s2 running",
         "    classDef skipped fill:#ffffff,stroke:#666666,color:#000000",
@@ -102,7 +108,7 @@ def test_a_flow_for_graphviz() -> None:
         r's3 [label="total\nmerge\njoin none_failed", shape=hexagon];',
         "s0 -> s2_0 [lhead=cluster_s2];",
         's1 -> s5 [label="failed"];',
-        's2_0 -> s6 [label="any end", ltail=cluster_s2];',
+        's2_0 -> s7 [label="any end", ltail=cluster_s2];',
     ):
         assert line in text, text
 

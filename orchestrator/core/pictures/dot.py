@@ -7,7 +7,7 @@ from orchestrator.core.pictures.colours import FILL
 from orchestrator.core.pictures.model import Box, Picture, arrows
 from orchestrator.core.states import StepKind
 
-_SHAPES: Final = {StepKind.MERGE: "hexagon", StepKind.REQUIRE: "diamond"}
+_SHAPES: Final = {StepKind.MERGE: "hexagon", StepKind.REQUIRE: "diamond", StepKind.WAIT: "ellipse"}
 
 
 def dot(picture: Picture) -> str:

@@ -105,6 +105,8 @@ def _what(key: str, step: StepDef) -> str:
             return f"for each{f', {step.concurrency} at a time' if step.concurrency else ''}"
         case StepKind.REQUIRE:
             return f"require {_short(step.require)}"
+        case StepKind.WAIT:
+            return f"sleep {_short(step.sleep)}" if step.until is None else f"until {_short(step.until)}"
         case _:
             return str(step.kind)
 

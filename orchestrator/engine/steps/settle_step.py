@@ -14,6 +14,7 @@ from orchestrator.core.planner import Node, Plan
 from orchestrator.core.reopen import compensated, reopen, sinks_open
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepKind, StepStatus
 from orchestrator.core.suggest import did_you_mean
+from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
@@ -65,7 +66,9 @@ def settle(ledger: Ledger, asked: Settle) -> tuple[Dispatch, ...]:
         _check_output(node, asked)
         return RunOf(held.id, held.run.flow, held.run.trigger), _settled(opened, asked)
 
+    fp("settle.before")
     run, finished = ledger.retry(work)
+    fp("settle.committed")
     notify_followed(run, finished)
     return finished.dispatches
 
@@ -116,6 +119,7 @@ def _settled(held: HeldRun, asked: Settle) -> Finished:
         reason=asked.told,
         facts={"by": asked.by, "reason": asked.reason},
     )
+    fp("settle.ended")
     skipped = asked.output is None
     finished = advance.after(held, {asked.step_key: StepStatus.SKIPPED if skipped else StepStatus.SUCCEEDED})
     return replace(finished, skipped=(held.step(asked.step_key), *finished.skipped)) if skipped else finished
