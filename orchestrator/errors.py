@@ -3,6 +3,8 @@
 OrchestratorError
 ├── UsageError
 │   ├── InputInvalid
+│   │   ├── SignalUnreadable
+│   │   └── SignalInvalid
 │   ├── ManifestInvalid
 │   ├── AuthoringError
 │   ├── SettingsInvalid
@@ -11,16 +13,24 @@ OrchestratorError
 │   ├── ScheduleInvalid
 │   ├── ExpressionInvalid
 │   ├── ValueRefused
-│   └── NotTransactional
+│   ├── NotTransactional
+│   └── SignalTooLarge
 ├── NotFound
 │   ├── FlowNotFound
 │   ├── RunNotFound
 │   ├── StepNotFound
-│   └── ScheduleNotFound
+│   ├── ScheduleNotFound
+│   ├── SignalNotFound
+│   └── ApprovalNotFound
 ├── Conflict
 │   ├── FlowDisabled
 │   ├── IdempotencyConflict
-│   └── DevRunning
+│   ├── DevRunning
+│   ├── SignalIdUsed
+│   ├── SignalTaken
+│   ├── SignalTooLate
+│   ├── SignalsFull
+│   └── ApprovalNotOpen
 ├── Unavailable
 │   ├── SchemaBehind
 │   ├── PoolerUnfit
@@ -350,4 +360,80 @@ class NotTransactional(UsageError):
     """A step that is not transactional asked for the ledger's transaction."""
 
     code = "not_transactional"
+    step_key: str | None = None
+
+
+class SignalNotFound(NotFound):
+    """No step of the run waits for a signal of that name."""
+
+    code = "signal_not_found"
+    run_id: str | None = None
+    name: str | None = None
+
+
+class ApprovalNotFound(NotFound):
+    """The run has not asked for that answer."""
+
+    code = "approval_not_found"
+    run_id: str | None = None
+    step_key: str | None = None
+
+
+class SignalUnreadable(InputInvalid):
+    """The payload of a signal is not JSON, or JSON that cannot be stored."""
+
+    code = "signal_unreadable"
+
+
+class SignalInvalid(InputInvalid):
+    """The payload of a signal does not fit what its step waits for; `path` says where. Nothing was stored."""
+
+    code = "signal_invalid"
+    run_id: str | None = None
+    name: str | None = None
+
+
+class SignalTooLarge(UsageError):
+    """The payload of a signal is larger than the ledger takes."""
+
+    code = "signal_too_large"
+    size_bytes: int | None = None
+
+
+class SignalIdUsed(Conflict):
+    """The id was used for another signal to this run."""
+
+    code = "signal_id_used"
+    name: str | None = None
+    id: str | None = None
+
+
+class SignalTaken(Conflict):
+    """Another signal came first; nothing waits for one more."""
+
+    code = "signal_taken"
+    name: str | None = None
+    step_key: str | None = None
+    by: str | None = None
+    """Who sent the one that came first."""
+
+
+class SignalTooLate(Conflict):
+    """The run has ended or is being stopped, or whatever waited for the signal is over."""
+
+    code = "signal_too_late"
+    name: str | None = None
+
+
+class SignalsFull(Conflict):
+    """The run keeps as many signals as it may, and nothing waits for this one now."""
+
+    code = "signals_full"
+    name: str | None = None
+
+
+class ApprovalNotOpen(Conflict):
+    """Nobody is asked yet."""
+
+    code = "approval_not_open"
     step_key: str | None = None

@@ -17,7 +17,7 @@ _FIELDS: Final = {
     _K.LOOP: _EVERY | _QUEUED | {"for_each", "steps", "concurrency", "errors", "stop_on_failure"},
     _K.MERGE: _EVERY | {"value", "rest"},
     _K.REQUIRE: _EVERY | {"require", "message"},
-    _K.WAIT: _EVERY | {"sleep", "until"},
+    _K.WAIT: _EVERY | {"sleep", "until", "signal", "approval"},
 }
 NAMES: Final = {
     _K.TASK: "a step",
@@ -30,11 +30,14 @@ _GIVE: Final = {
     **dict.fromkeys(("concurrency", "errors", "stop_on_failure"), "give `for_each`, or leave it out"),
     "rest": "give `value`, or leave it out",
 }
-_IN_A_BODY: Final = ("when", "join", "may_fail", "value", "rest", "require", "message", "sleep", "until")
+_WAITS: Final = ("sleep", "until", "signal", "approval")
+_IN_A_BODY: Final = ("when", "join", "may_fail", "value", "rest", "require", "message", *_WAITS)
 
 
 def problems(place: str, step: "StepDef") -> Iterator[Problem]:
     """The fields that do not go with what the step is."""
+    if len(waits := [name for name in given(step) if name in _WAITS]) > 1:
+        yield Problem(place, f"waits by {' and '.join(waits)}", "make a step of each")
     for name in given(step):
         if name not in _FIELDS[step.kind]:
             yield Problem(f"{place}.{name}", *_what(place, step.kind, name))
@@ -44,7 +47,8 @@ def in_a_body(place: str, child: "StepDef") -> Iterator[Problem]:
     """Those of the only step of a loop."""
     for name in _IN_A_BODY:
         if name in given(child):
-            yield Problem(f"{place}.{name}", f"the only step of a loop has no `{name}`", "put it on the loop")
+            fix = "put it before or after the loop" if name in _WAITS else "put it on the loop"
+            yield Problem(f"{place}.{name}", f"the only step of a loop has no `{name}`", fix)
 
 
 def given(step: "StepDef") -> list[str]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.core.problem import Problem
-from orchestrator.core.states import StepKind
 
 if TYPE_CHECKING:
     from orchestrator.core.manifest import Manifest, StepDef
@@ -12,10 +11,8 @@ if TYPE_CHECKING:
 
 def problems(m: "Manifest", key: str, step: "StepDef") -> Iterator[Problem]:
     """Of one step of the manifest."""
-    if step.kind is not StepKind.WAIT:
+    if step.sleep is None and step.until is None:
         return
     place = f"steps.{key}"
-    if step.sleep is not None and step.until is not None:
-        yield Problem(f"{place}.until", "a wait has `sleep` or `until`, not both", "leave one of them out")
     if not any(key in other.run_after for other in m.steps.values()):
         yield Problem(place, "nothing comes after it: it would only hold the run open", "let a step wait for it")

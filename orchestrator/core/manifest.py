@@ -27,6 +27,7 @@ from orchestrator.core.expressions import Expr, Found, Ref, find, find_bare, ref
 from orchestrator.core.gates import Join
 from orchestrator.core.polling import PollDef
 from orchestrator.core.problem import Problem
+from orchestrator.core.signals import ApprovalDef, SignalDef
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.core.triggers import CronTrigger, EveryTrigger, ScheduleDef, Trigger, TriggerDef
 from orchestrator.errors import ExpressionInvalid, ManifestInvalid
@@ -126,7 +127,7 @@ Statuses = Annotated[tuple[StepStatus, ...], BeforeValidator(_status_list), Afte
 
 class StepDef(_Part):
     """A step (`type`, `inputs`), a loop (`for_each`, `steps`), a merge (`value`), a requirement (`require`) or a
-    wait (`sleep`, `until`). None means: the flow's or the worker's default."""
+    wait (`sleep`, `until`, `signal`, `approval`). None means: the flow's or the worker's default."""
 
     type: str | None = None
     inputs: dict[str, JsonValue] = {}
@@ -154,6 +155,8 @@ class StepDef(_Part):
     message: str | None = None
     sleep: waits.Length | None = None
     until: waits.Time | None = None
+    signal: SignalDef | None = None
+    approval: ApprovalDef | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -162,7 +165,7 @@ class StepDef(_Part):
             return StepKind.LOOP
         if self.value is not None:
             return StepKind.MERGE
-        if self.sleep is not None or self.until is not None:
+        if any(one is not None for one in (self.sleep, self.until, self.signal, self.approval)):
             return StepKind.WAIT
         return StepKind.TASK if self.require is None else StepKind.REQUIRE
 
@@ -184,6 +187,8 @@ class StepDef(_Part):
         for name in ("when", "value", "require"):
             yield from find_bare(getattr(self, name), (name,))
         yield from waits.found(self)
+        for name, wait in (("signal", self.signal), ("approval", self.approval)):
+            yield from find(None if wait is None else wait.values, (name,))
 
     def expressions(self) -> Iterable[Expr]:
         """Those of this step that can be read, without its loop body's."""

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from orchestrator.core import checks_conditions, checks_fields, checks_joins, checks_polls, checks_waits
+from orchestrator.core import (
+    checks_conditions,
+    checks_fields,
+    checks_joins,
+    checks_polls,
+    checks_signals,
+    checks_waits,
+)
 from orchestrator.core.expressions import Found, Ref, find, is_expression, refs
 from orchestrator.core.headers import is_secret
 from orchestrator.core.problem import Problem, key_problems, written
@@ -29,6 +36,7 @@ def problems(manifest: "Manifest", known_types: Collection[str] | None = None) -
     found: list[Problem] = []
     for key, step in manifest.steps.items():
         found += _step_problems(manifest, key, step, known_types)
+    found += checks_signals.of_names(manifest)
     found += _output_problems(manifest)
     if (refused := refusal(manifest.model_dump(exclude_defaults=True))) is not None:
         found.append(Problem(refused.place, f"{refused.problem} cannot be stored", "replace or remove it"))
@@ -42,6 +50,7 @@ def _step_problems(m: "Manifest", key: str, step: "StepDef", types: Collection[s
     yield from _run_after_problems(m, key, step)
     yield from checks_joins.problems(place, step)
     yield from checks_fields.problems(place, step)
+    yield from checks_signals.problems(place, key, step)
     if step.kind is StepKind.TASK:
         yield from _type_problems(place, step, types)
     yield from _expression_problems(m, place, step, in_loop=False)
@@ -197,14 +206,16 @@ def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
     """Field names of the model that a place of pydantic belongs to."""
     from orchestrator.core.manifest import Backoff, Retry, StepDef
     from orchestrator.core.polling import PollDef
+    from orchestrator.core.signals import ApprovalDef, SignalDef
 
     if loc[:1] == ("triggers",) and len(loc) > 2:
         return list(TRIGGERS[str(loc[2])].model_fields)
     loc = _in_data(loc)
     kinds: dict[str, type[BaseModel]] = {"backoff": Backoff, "retry": Retry, "steps": StepDef, "poll": PollDef}
+    kinds |= {"signal": SignalDef, "approval": ApprovalDef}
     for part in reversed(loc[-2:]):
         if part in kinds:
-            return list(kinds[str(part)].model_fields)
+            return [field.alias or name for name, field in kinds[str(part)].model_fields.items()]
     return list(model.model_fields)
 
 

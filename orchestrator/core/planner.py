@@ -15,6 +15,7 @@ from orchestrator.core.expressions.tree import Default, Value
 from orchestrator.core.gates import Join
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, Retry, StepDef
+from orchestrator.core.signals import Awaited, awaited
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.errors import ExpressionInvalid
 
@@ -111,6 +112,11 @@ class Node:
         return (*((TRIGGER,) if self.reads.trigger else ()), *self.reads.outputs)
 
     @property
+    def awaited(self) -> Awaited | None:
+        """The signal that it waits for."""
+        return awaited(self.key, self.definition)
+
+    @property
     def kind(self) -> StepKind:
         return self.definition.kind
 
@@ -171,7 +177,8 @@ class Plan:
         for key, step in manifest.steps.items():
             for predecessor, accepted in step.run_after.items():
                 edges[predecessor].append(Edge.of(key, step, accepted, manifest.format))
-        build = _Builder(manifest, {key: tuple(found) for key, found in edges.items()})
+        waits = any(awaited(key, step) for key, step in manifest.steps.items())
+        build = _Builder(manifest, {key: tuple(found) for key, found in edges.items()}, waits)
         return cls(manifest, {key: build.node(key, position) for position, key in enumerate(manifest.steps)})
 
     def node(self, step_key: str) -> Node:
@@ -196,6 +203,15 @@ class Plan:
     def roots(self) -> Iterator[Node]:
         """Steps that wait for nothing."""
         return (node for node in self.nodes.values() if not node.definition.run_after)
+
+    @cached_property
+    def awaited(self) -> Mapping[str, tuple[Node, ...]]:
+        """The steps that wait for a signal, by its name, in the order of the manifest."""
+        found: dict[str, tuple[Node, ...]] = {}
+        for node in self.nodes.values():
+            if (wait := node.awaited) is not None:
+                found[wait.name] = (*found.get(wait.name, ()), node)
+        return found
 
     @cached_property
     def goes_on_at_start(self) -> bool:
@@ -251,6 +267,8 @@ def _row(node: Node) -> dict[str, Any]:
 class _Builder:
     manifest: Manifest
     edges: Mapping[str, tuple[Edge, ...]]
+    waits: bool
+    """Whether a step waits for a signal."""
 
     def node(self, key: str, position: int) -> Node:
         step = self.manifest.steps[key]
@@ -290,8 +308,8 @@ class _Builder:
         )
 
     def _path(self, key: str, edges: tuple[Edge, ...]) -> Path:
-        if not edges:
-            return Path.SINK
+        if not edges:  # the end of a run that may keep signals says which nobody took
+            return Path.GENERAL if self.waits else Path.SINK
         if self.manifest.steps[key].errors == "collect":
             return Path.GENERAL
         target = self.manifest.steps[edges[0].target]
@@ -314,4 +332,5 @@ def _asks_nothing(step: StepDef) -> bool:
 
 def _reads(step: StepDef) -> Reads:
     time = {ref for one in waits.found(step) if not isinstance(one.expr, ExpressionInvalid) for ref in refs(one.expr)}
-    return Reads.of(references([step.inputs, step.for_each]) | time)
+    asked = [one.values for one in (step.signal, step.approval) if one is not None]
+    return Reads.of(references([step.inputs, step.for_each, *asked]) | time)

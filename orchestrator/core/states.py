@@ -40,7 +40,7 @@ class StepKind(StrEnum):
     TASK = "task"  # a worker runs its handler
     LOOP = "loop"  # it runs while children of it are open
     MERGE = "merge"  # it gives one of the values before it, at once
-    WAIT = "wait"  # it waits for a time
+    WAIT = "wait"  # it waits for a time, a signal or an answer
     REQUIRE = "require"  # it fails at once unless a condition holds
 
 
@@ -101,7 +101,8 @@ STEP_MOVES: Final = MappingProxyType(
         (S.RUNNING, E.RELEASE): S.READY,
         (S.RUNNING, E.CANCEL): S.CANCELLED,
         (S.WAITING, E.DUE): S.READY,
-        (S.WAITING, E.SUCCEED): S.SUCCEEDED,  # a wait whose time has come
+        (S.WAITING, E.SUCCEED): S.SUCCEEDED,  # a wait whose time has come, or whose signal
+        (S.WAITING, E.FAIL): S.FAILED,  # a wait whose time is over
         (S.WAITING, E.CANCEL): S.CANCELLED,
         (S.WAITING, E.SKIP): S.SKIPPED,
         (S.FAILED, E.RETRY): S.BLOCKED,  # and on from there in the same commit, when nothing is in the way

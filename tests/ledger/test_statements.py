@@ -66,6 +66,8 @@ VALUES: dict[str, Any] = {
     "cursors": [SOME_TIME],
     "run_ids": [SOME_ID],
     **dict.fromkeys(("output", "inputs", "items", "requests", "rows", "manifest", "steps", "facts"), "[]"),
+    **dict.fromkeys(("payload", "shown"), "{}"),
+    "approval": True,
     "error": None,
     **dict.fromkeys(("at", "cursor", "due", "last", "until", "overridden_at", "paused_at"), SOME_TIME),
     "times": [SOME_TIME],
@@ -109,6 +111,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "forget_schedules": {"event_ids": [SOME_ID]},
     "drop_events": {"ids": [SOME_ID]},
     "hello": {"id": "h/1/r", "versions": "{}"},
+    **{name: {"id": "evt-1"} for name in ("add_signal", "keep_signal", "sent_signal", "take_signal")},
+    "open_approvals": {"run": SOME_ID},
 }
 HOT = (
     "claim",

@@ -97,7 +97,7 @@ def test_a_wait_that_nothing_comes_after_is_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"sleep": "1d", "until": "2026-01-01T00:00:00Z"}, "steps.nap.until: a wait has `sleep` or `until`, not both"),
+        ({"sleep": "1d", "until": "2026-01-01T00:00:00Z"}, "steps.nap: waits by sleep and until"),
         ({"sleep": "1d", "retry": {"max_attempts": 2}}, "steps.nap.retry: a wait has no `retry`"),
         ({"sleep": "1d", "type": "t"}, "steps.nap.type: a wait has no `type`"),
         ({"sleep": "-1d"}, "steps.nap.sleep: '-1d' is not a length of time"),

@@ -12,6 +12,7 @@ from orchestrator.core.gates import Decision, Edges, Join, decide
 from orchestrator.core.planner import Node
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.engine.faults import fp
+from orchestrator.engine.signals import waits as signals
 from orchestrator.engine.steps import waits
 from orchestrator.engine.steps.loops import open_loop
 from orchestrator.engine.steps.wave import End, Wave
@@ -73,6 +74,8 @@ def open_step(wave: Wave, node: Node) -> None:
 def wake_step(wave: Wave, node: Node, step_key: str) -> None:
     """The time that this waiting step was given has come."""
     match node.kind:
+        case StepKind.WAIT if node.awaited is not None:
+            wave.end(signals.time_out(wave.held, node, node.awaited))
         case StepKind.WAIT:
             wave.end(waits.over(wave.held, step_key))
         case _:
@@ -88,7 +91,8 @@ def _open_loop(wave: Wave, node: Node) -> None:
 
 
 def _open_wait(wave: Wave, node: Node) -> None:
-    end = waits.open_wait(wave.held, node)
+    awaited = node.awaited
+    end = waits.open_wait(wave.held, node) if awaited is None else signals.open_wait(wave.held, node, awaited)
     fp("wait.parked")
     if end is not None:
         wave.end(end)

@@ -20,6 +20,8 @@ WITH run AS (
          queue_deadline = NULL
    WHERE run_id = %(run_id)s AND (status IN ('blocked', 'ready', 'waiting') OR status = 'running' AND /*+ kind */ <> 'task')
   RETURNING step_key
+), waits AS (
+  UPDATE flow_signal_waiters SET closed_at = flow_now() WHERE run_id = %(run_id)s AND closed_at IS NULL
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
   SELECT %(run_id)s, CASE WHEN %(timed_out)s THEN 'run.deadline_passed' ELSE 'run.cancel_requested' END, NULL,

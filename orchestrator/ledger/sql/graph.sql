@@ -340,6 +340,7 @@ UPDATE flow_runs
 RETURNING sinks_open, failures;
 
 -- name: end_run
+-- Does:  ends a run; an event before that names the signals that it kept and nobody took. Reading `unused` puts it first.
 -- In:    run_id, status, error (JSON or null), from_states
 -- Out:   one row: how long the run took since it was accepted
 WITH run AS (
@@ -347,7 +348,16 @@ WITH run AS (
      SET status = %(status)s::text, ended_at = flow_now(), error = COALESCE(%(error)s::json, error)
    WHERE id = %(run_id)s AND status = ANY (%(from_states)s)
   RETURNING id, status, controlled, ended_at - created_at AS took
-), /*+ run_ended of=run; before= */
+), unused AS (
+  INSERT INTO flow_events (run_id, type, facts)
+  SELECT %(run_id)s, 'signal.unused', json_build_object('count', max(found), 'first', json_agg(one ORDER BY seq))
+    FROM (SELECT seq, json_build_object('name', name, 'key', key, 'id', id) AS one, count(*) OVER () AS found
+            FROM flow_signals WHERE run_id = (SELECT id FROM run) AND consumed_at IS NULL
+              AND (expires_at IS NULL OR expires_at > flow_now())
+           ORDER BY seq LIMIT 20) AS kept
+  HAVING count(*) > 0
+  RETURNING run_id
+), /*+ run_ended of=run; before=SELECT run_id, NULL, NULL, NULL::int FROM unused WHERE run_id <> %(run_id)s UNION ALL */
 SELECT took FROM run;
 
 -- name: any_claimed

@@ -1,0 +1,72 @@
+"""What can be wrong with steps that wait for a signal or an answer."""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from orchestrator.core.expressions import is_expression
+from orchestrator.core.problem import Problem, key_problems
+from orchestrator.core.schemas import misfit
+from orchestrator.core.signals import Awaited, awaited, key_text
+from orchestrator.core.values import show_path
+from orchestrator.errors import ManifestInvalid
+
+if TYPE_CHECKING:
+    from orchestrator.core.manifest import Manifest, StepDef
+
+
+def problems(place: str, key: str, step: "StepDef") -> Iterator[Problem]:
+    """Of one step that may wait for something."""
+    wait = awaited(key, step)
+    if wait is None:
+        return
+    here = f"{place}.{'signal' if wait.approval is None else 'approval'}"
+    if wait.approval is None:
+        yield from key_problems(f"{here}.name", wait.name)
+        yield from _literal_key(f"{here}.key", wait.key)
+    if wait.timeout is not None and wait.until is not None:
+        yield Problem(f"{here}.until", "there is `timeout` and `until`", "give one of them")
+    yield from _form_problems(here, wait)
+
+
+def of_names(m: "Manifest") -> Iterator[Problem]:
+    """Waits of one name have one schema; a name is that of signals, or of one approval."""
+    first: dict[str, tuple[str, Awaited]] = {}
+    for key, step in m.steps.items():
+        wait = awaited(key, step)
+        if wait is None:
+            continue
+        known, other = first.setdefault(wait.name, (key, wait))
+        if other is wait:
+            continue
+        place = f"steps.{key}.{'signal' if wait.approval is None else 'approval'}"
+        if (other.approval is None) != (wait.approval is None):
+            yield Problem(place, f"`{wait.name}` is a signal and an approval", "give one of them another name")
+        elif other.form != wait.form:
+            why = f"signal `{wait.name}` has another schema here than in `{known}`"
+            yield Problem(f"{place}.schema", why, "give both the same, or another name")
+
+
+def _literal_key(place: str, key: JsonValue) -> Iterator[Problem]:
+    if isinstance(key, str) and is_expression(key):
+        return
+    try:
+        key_text(key)
+    except ValueError as exc:
+        yield Problem(place, str(exc), "such as `@triggerBody().order_id`")
+
+
+def _form_problems(here: str, wait: Awaited) -> Iterator[Problem]:
+    schema, default = ("schema", "default") if wait.approval is None else ("form", "late")
+    try:
+        wrong = misfit(json.dumps(wait.form, sort_keys=True), wait.default[0] if wait.default else None)
+    except ManifestInvalid as exc:
+        reason = exc.message.partition(": ")[2].partition(" Fix: ")[0].rstrip(".")
+        yield Problem(f"{here}.{schema}", f"this is not a JSON Schema: {reason}", "correct it")
+        return
+    if wait.default not in (None, (None,)) and wrong is not None:
+        path = show_path(wrong.path)
+        where = f" at `{path}`" if path else ""
+        yield Problem(f"{here}.{default}", f"it does not fit the schema{where}: {wrong.message}", "give one that does")

@@ -1,0 +1,276 @@
+"""A signal comes to a run: a step that waits takes it, or it is kept for one that will, or it is refused.
+
+Delivery, the end of a wait's time, a cancel and a retry all hold the run: whoever is first decides, and the others are
+told what they found.
+"""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from uuid import UUID
+
+from pydantic import JsonValue
+from sqlalchemy import Connection
+
+from orchestrator.core import values
+from orchestrator.core.facts import Dispatch, Finished
+from orchestrator.core.happened import RunOf
+from orchestrator.core.schemas import misfit
+from orchestrator.core.signals import KEPT_LIMIT, KEY_LIMIT, PAYLOAD_LIMIT, Awaited, Delivery, Signal
+from orchestrator.core.states import FINAL_RUN, StepStatus
+from orchestrator.core.suggest import did_you_mean
+from orchestrator.engine.faults import fp
+from orchestrator.engine.steps import advance
+from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.engine.steps.notifying import notify_followed
+from orchestrator.errors import (
+    ApprovalNotOpen,
+    OrchestratorError,
+    SignalIdUsed,
+    SignalInvalid,
+    SignalNotFound,
+    SignalsFull,
+    SignalTaken,
+    SignalTooLarge,
+    SignalTooLate,
+    SignalUnreadable,
+    UsageError,
+)
+from orchestrator.ledger import graph, signals
+from orchestrator.ledger.tx import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a signal. The dispatches are for the caller to publish, those of a refusal too: the time of a
+    wait may have been over."""
+
+    answer: Delivery | OrchestratorError
+    run: RunOf
+    followed: tuple[Finished, ...] = ()
+
+    @property
+    def dispatches(self) -> tuple[Dispatch, ...]:
+        return tuple(dispatch for one in self.followed for dispatch in one.dispatches)
+
+    def delivery(self) -> Delivery:
+        """
+        Raises:
+            SignalNotFound, SignalIdUsed, SignalInvalid, SignalTaken, SignalTooLate, SignalsFull, ApprovalNotOpen: it
+                was refused.
+        """
+        if isinstance(self.answer, OrchestratorError):
+            raise self.answer
+        return self.answer
+
+
+def deliver(ledger: Ledger, run_id: UUID, id: str, signal: Signal) -> Outcome:
+    """Send a signal to a run. With the same id it may be sent again: it is delivered once.
+
+    Raises:
+        RunNotFound: no such run.
+        SignalUnreadable, SignalTooLarge, UsageError: what was sent is no signal at all.
+    """
+    value = _payload(id, signal)
+    fp("signal.before")
+    outcome = ledger.retry(lambda tx: _Sending(HeldRun.lock(ledger, tx, run_id), id, signal, value).outcome())
+    fp("signal.committed")
+    for one in outcome.followed:
+        notify_followed(outcome.run, one)
+    return outcome
+
+
+def _payload(id: str, signal: Signal) -> JsonValue:
+    for what, text in (("id", id), ("key", signal.key), ("sender", signal.by or "-")):
+        if (not text and what != "key") or len(text) > KEY_LIMIT:
+            raise UsageError(f"The {what} of a signal is {text!r:.60}. Fix: give 1 to {KEY_LIMIT} characters.")
+    size = len(signal.payload.encode(errors="surrogatepass"))
+    if size > PAYLOAD_LIMIT:
+        raise SignalTooLarge(
+            f"The payload of signal {signal.name} has {size:,} bytes, and {PAYLOAD_LIMIT:,} are allowed. Fix: store it "
+            "elsewhere, and send where it is.",
+            size_bytes=size,
+        )
+    try:
+        value: JsonValue = json.loads(signal.payload, parse_constant=_not_json)
+    except (ValueError, RecursionError) as exc:
+        raise SignalUnreadable(f"The payload of signal {signal.name} is not JSON: {exc}. Fix: send JSON.") from exc
+    refused = values.refusal([value, id, signal.key, signal.by, signal.name])
+    if refused is not None:
+        raise SignalUnreadable(
+            f"The payload of signal {signal.name!r:.60} holds {refused.problem}, which cannot be stored. Fix: replace "
+            "or remove it."
+        )
+    return value
+
+
+def _not_json(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+@dataclass
+class _Sending:
+    """One signal, on its way to the run that is held."""
+
+    held: HeldRun
+    id: str
+    signal: Signal
+    value: JsonValue
+    followed: list[Finished] = field(default_factory=list)
+
+    @property
+    def _tx(self) -> Connection:
+        return self.held.tx
+
+    @property
+    def _run_id(self) -> UUID:
+        return self.held.id
+
+    def outcome(self) -> Outcome:
+        answer = self._answer()
+        if isinstance(answer, OrchestratorError):
+            self._note_refusal(answer)
+        run = self.held.run
+        return Outcome(answer, RunOf(run.id, run.flow, run.trigger), tuple(self.followed))
+
+    def _answer(self) -> Delivery | OrchestratorError:
+        known = signals.sent(self._tx, self._run_id, self.signal.name, self.id)
+        if known is not None:
+            return known.again(self.id) if known.digest == self._digest else self._id_used(known)
+        refused = self._closed() or self._unknown() or self._unfit()
+        return refused or self._delivered() or self._closed() or self._kept()
+
+    @cached_property
+    def _digest(self) -> str:
+        return self.signal.digest(self.value)
+
+    @cached_property
+    def _waits(self) -> dict[str, Awaited]:
+        """The steps of the flow that wait for it, each with what it waits for."""
+        nodes = self.held.plan.awaited.get(self.signal.name, ())
+        return {node.key: wait for node in nodes if (wait := node.awaited) is not None}
+
+    def _delivered(self) -> Delivery | None:
+        """The step that has waited longest takes it; those whose time is over by now are ended before."""
+        name, key = self.signal.name, self.signal.key
+        while (oldest := signals.oldest(self._tx, self._run_id, name, key)) is not None:
+            if oldest.over:
+                self.followed.append(advance.woken(self.held, [oldest.step_key]))
+                self.held = HeldRun.lock(self.held.ledger, self._tx, self._run_id)
+                continue
+            step = oldest.step_key
+            signals.add(self._tx, self._run_id, self.id, self.signal, self._digest)
+            at = signals.take(self._tx, self._run_id, step, self._waits[step], self.id)
+            assert at is not None
+            fp("signal.taken")
+            self.followed.append(advance.after(self.held, {step: StepStatus.SUCCEEDED}))
+            return Delivery(True, False, False, self.id, at, step)
+        return None
+
+    def _kept(self) -> Delivery | OrchestratorError:
+        """Nothing waits for it: it is kept, if anything still may."""
+        states = graph.statuses(self._tx, self._run_id, list(self._waits))
+        if not {StepStatus.BLOCKED, StepStatus.WAITING}.intersection(states.values()):
+            return self._over(states)
+        if self.signal.answers:
+            return ApprovalNotOpen(
+                f"Step {self.signal.name} of run {self._run_id} has not asked yet. Fix: `orchestrator run explain "
+                f"{self._run_id}/{self.signal.name}` says what it waits for.",
+                step_key=self.signal.name,
+                run_id=str(self._run_id),
+            )
+        if signals.count_kept(self._tx, self._run_id, KEPT_LIMIT) >= KEPT_LIMIT:
+            return SignalsFull(
+                f"Run {self._run_id} keeps {KEPT_LIMIT:,} signals that no step has taken, which is the most it may. "
+                "Fix: send it when a step waits for it.",
+                **self._facts,
+            )
+        return signals.keep(self._tx, self._run_id, self.id, self.signal, self._digest)
+
+    # ---- refusals ----
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        return {"run_id": str(self._run_id), "name": self.signal.name}
+
+    def _id_used(self, known: signals.Sent) -> SignalIdUsed:
+        return SignalIdUsed(
+            f"Id {self.id} was used with another payload or key at {known.sent_at.isoformat()}, for signal "
+            f"{self.signal.name} of run {self._run_id}. Fix: send what is new with an id of its own.",
+            **self._facts,
+            id=self.id,
+        )
+
+    def _closed(self) -> SignalTooLate | None:
+        run = self.held.run
+        if run.status in FINAL_RUN:
+            why, fix = f"has ended: {run.status}", "retry it or run it again, then send the signal again"
+        elif run.halt is not None:
+            why, fix = "is being stopped", "start another run, if it is wanted after all"
+        else:
+            return None
+        return SignalTooLate(f"Run {run.id} {why}. Fix: {fix}.", **self._facts, status=run.status.value)
+
+    def _unknown(self) -> SignalNotFound | None:
+        if self._waits:
+            return None
+        known = list(self.held.plan.awaited)
+        hint = did_you_mean(self.signal.name, known) or "it waits for none."
+        return SignalNotFound(
+            f"Flow {self.held.run.flow} of run {self._run_id} waits for no signal {self.signal.name!r:.100}. Fix: "
+            f"{hint}",
+            **self._facts,
+        )
+
+    def _unfit(self) -> SignalInvalid | None:
+        """Of one name there is one schema."""
+        form = next(iter(self._waits.values())).form
+        wrong = misfit(json.dumps(form, sort_keys=True), self.value)
+        if wrong is None:
+            return None
+        path = values.show_path(wrong.path)
+        return SignalInvalid(
+            f"The payload of signal {self.signal.name} does not fit{f' at `{path}`' if path else ''}: "
+            f"{wrong.message}. Fix: `orchestrator flow show {self.held.run.flow}` shows what it takes.",
+            **self._facts,
+            path=path,
+        )
+
+    def _over(self, states: dict[str, StepStatus]) -> OrchestratorError:
+        """Every wait for it is over: one took a signal, or none did."""
+        rows = [row for row in signals.waits(self._tx, self._run_id, self.signal.name) if row.key == self.signal.key]
+        last = rows[0] if rows else None
+        if last is not None and last.signal_id is not None and states[last.step_key] is StepStatus.SUCCEEDED:
+            by = f" by {last.delivered_by}" if last.delivered_by else ""
+            what = "was answered" if self.signal.answers else "took it"
+            return SignalTaken(
+                f"Signal {self.signal.name} was delivered to run {self._run_id} already: step {last.step_key} {what}"
+                f"{by} at {last.delivered_at.isoformat()}. Fix: nothing, if once is enough.",
+                **self._facts,
+                step_key=last.step_key,
+                by=last.delivered_by,
+            )
+        key = last.step_key if last is not None else next(iter(states))
+        return SignalTooLate(
+            f"Nothing waits for signal {self.signal.name} of run {self._run_id} any more: step {key} "
+            f"{_ended(states[key])}. Fix: retry that step, or run the run again, then send the signal again.",
+            **self._facts,
+            status=self.held.run.status.value,
+        )
+
+    def _note_refusal(self, error: OrchestratorError) -> None:
+        facts: dict[str, JsonValue] = {
+            "name": self.signal.name[:KEY_LIMIT],
+            "key": self.signal.key,
+            "id": self.id,
+            "by": self.signal.by,
+            "code": error.code,
+        }
+        given: JsonValue = {name: value for name, value in facts.items() if value}
+        graph.event(self._tx, self._run_id, "signal.refused", facts=given)
+
+
+def _ended(status: StepStatus) -> str:
+    if status is StepStatus.SUCCEEDED:
+        return "went on without one"
+    return "failed" if status is StepStatus.FAILED else f"was {status}"

@@ -1,0 +1,75 @@
+"""Steps that wait for a signal or an answer: how they open, and what becomes of them when their time is over.
+
+The caller holds the run row.
+"""
+
+from typing import Any
+
+from pydantic import JsonValue
+
+from orchestrator.core.expressions import EvaluationFailed, resolve
+from orchestrator.core.facts import StepError
+from orchestrator.core.planner import Node
+from orchestrator.core.signals import Awaited, key_text, time_of
+from orchestrator.core.states import StepEvent, StepStatus
+from orchestrator.engine.faults import fp
+from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.engine.steps.wave import End
+from orchestrator.ledger import graph, scopes, signals
+from orchestrator.ledger.signals import Wait
+
+
+def open_wait(held: HeldRun, node: Node, awaited: Awaited) -> End | None:
+    """The oldest signal that was kept for it, else the step is parked. Its end, when it has one already."""
+    try:
+        wait = _wait(held, node, awaited)
+    except (EvaluationFailed, ValueError) as exc:
+        return _failed(held, node, StepError("ExpressionInvalid", f"{awaited.what}: {exc}"))
+    # An approval keeps no answers: nobody is asked before.
+    while (id := signals.kept(held.tx, held.id, awaited.name, wait.key)) is not None:
+        if signals.take(held.tx, held.id, node.key, awaited, id) is not None:  # else it has expired since
+            fp("signal.taken")
+            return End(node.key, StepStatus.SUCCEEDED)
+    signals.park(held.tx, held.id, wait)
+    return None
+
+
+def time_out(held: HeldRun, node: Node, awaited: Awaited) -> End:
+    """Nothing came in time: the step fails, or succeeds with what was said for that case."""
+    signals.close(held.tx, held.id, node.key)
+    facts: dict[str, JsonValue] = {"name": awaited.name, "default": awaited.default is not None}
+    graph.event(held.tx, held.id, "signal.timed_out", node.key, facts=facts)
+    if awaited.default is not None:
+        signals.take_default(held.tx, held.id, node.key, awaited.default[0])
+        return End(node.key, StepStatus.SUCCEEDED)
+    who = "nobody answered" if awaited.approval is not None else f"signal {awaited.name} did not come"
+    return _failed(held, node, StepError(awaited.error, f"{who} in time"))
+
+
+def _wait(held: HeldRun, node: Node, awaited: Awaited) -> Wait:
+    """
+    Raises:
+        EvaluationFailed: an expression of it cannot be evaluated.
+        ValueError: one gives what cannot be a key, a time or a name.
+    """
+    approval = awaited.approval
+    asked: JsonValue = {"key": awaited.key, "until": awaited.until}
+    if approval is not None:
+        asked = {"key": "", "until": None, "to": approval.to, "show": approval.show}
+    found: Any = resolve(asked, scopes.whole(held.tx, held.id, node.reads))
+    until = None if awaited.until is None else time_of(found["until"])
+    assignee = None if approval is None else _name(found["to"])
+    return Wait(node.key, awaited, key_text(found["key"]), until, assignee, found.get("show"))
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"`to` gives {value!r:.60}, which is not the name of anybody")
+    return value
+
+
+def _failed(held: HeldRun, node: Node, error: StepError) -> End:
+    graph.end_step(held.tx, held.id, node.key, StepEvent.FAIL, reason=error.message)
+    facts: dict[str, JsonValue] = {"type": error.type, "message": error.message}
+    graph.event(held.tx, held.id, "step.failed", node.key, facts=facts)
+    return End(node.key, StepStatus.FAILED, {"step": node.key, **facts})
