@@ -10,7 +10,7 @@ Elsewhere use `.fn`, the function itself with its own type: `await fetch.fn(url)
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, cast, overload
@@ -201,6 +201,11 @@ class Step(Generic[P, R, F]):
                 step=self.type,
                 path=path,
             ) from exc
+
+    @property
+    def takes(self) -> Mapping[str, Any]:
+        """The JSON Schema of its inputs, as one object."""
+        return self.signature.arguments.json_schema
 
     def misfit(self, names: AbstractSet[str]) -> str | None:
         """What keeps inputs of these names from this step, in words; None when it accepts them."""

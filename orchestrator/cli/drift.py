@@ -183,9 +183,8 @@ def _changed(
 
 def _needs(flow: "Flow[..., Any]", old: "Manifest", open_runs: Mapping[str, int] | None) -> "list[Need]":
     from orchestrator.core.compare import needs
-    from orchestrator.core.planner import Plan
 
-    return list(needs(Plan.of(old), flow.handlers, open_runs))
+    return list(needs(old, flow.manifest, flow.handlers, open_runs))
 
 
 def _stranded(client: "Client", flow: "Flow[..., Any]") -> "tuple[list[Need], list[Finding]]":

@@ -295,6 +295,7 @@ class RunHandle(Generic[R]):
             UsageError: the step is inside a loop.
             Conflict: this run has not ended, and something of it is to be kept.
             FlowNotFound, FlowDisabled, InputInvalid: as for any start.
+            Unavailable: the database cannot be reached. If it was reached, the new run is among the `reruns`.
         """
         started = self.client.call_once(rerun.start, self._again(from_step, input), by=by or user())
         self.client.publish(started.dispatches)

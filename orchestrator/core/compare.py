@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from orchestrator.core.manifest import Manifest, StepDef
-from orchestrator.core.planner import Plan
 from orchestrator.core.schema_change import narrowed
+from orchestrator.core.stored_inputs import type_misfit
 from orchestrator.core.wording import counted
 
 
@@ -38,6 +38,11 @@ class Handler(Protocol):
 
     def misfit(self, names: AbstractSet[str], /) -> str | None:
         """Why it does not take inputs of these names; None: it does."""
+        ...
+
+    @property
+    def takes(self) -> Mapping[str, Any]:
+        """The JSON Schema of its parameters."""
         ...
 
 
@@ -91,14 +96,16 @@ def renamed(old: Manifest, new: Manifest, handlers: Mapping[str, Handler]) -> di
     return found
 
 
-def needs(plan: Plan, handlers: Mapping[str, Handler], open_runs: Mapping[str, int] | None) -> Iterator[Need]:
-    """The steps of a version that the code could not run, of those that runs have yet to end: by step, how many runs;
-    None: any step may be one."""
-    for key, node in plan.nodes.items():
+def needs(
+    old: Manifest, new: Manifest, handlers: Mapping[str, Handler], open_runs: Mapping[str, int] | None
+) -> Iterator[Need]:
+    """The steps of a version that the code, which says `new`, could not run, of those that runs have yet to end: by
+    step, how many runs; None: any step may be one."""
+    for key, step in old.steps.items():
         if open_runs is not None and key not in open_runs:
             continue
-        for definition in _handled(node.definition):
-            if why := _why_not(definition, handlers):
+        for definition in _handled(step):
+            if why := _why_not(definition, handlers, old, new):
                 yield Need(key, definition.type or "", None if open_runs is None else open_runs[key], why)
 
 
@@ -123,9 +130,11 @@ def _handled(step: StepDef) -> Iterator[StepDef]:
 _LACKS: Final = "the code does not have it"
 
 
-def _why_not(definition: StepDef, handlers: Mapping[str, Handler]) -> str | None:
-    handler = handlers.get(definition.type or "")
-    return _LACKS if handler is None else handler.misfit(definition.inputs.keys())
+def _why_not(step: StepDef, handlers: Mapping[str, Handler], old: Manifest, new: Manifest) -> str | None:
+    handler = handlers.get(step.type or "")
+    if handler is None:
+        return _LACKS
+    return handler.misfit(step.inputs.keys()) or type_misfit(step, handler.takes, old, new)
 
 
 def _fix(need: Need, new_name: str | None) -> str:
@@ -136,7 +145,7 @@ def _fix(need: Need, new_name: str | None) -> str:
         )
     if need.why == _LACKS:
         return f"keep its function and name it in `@flow(retired=[{need.type}])` until they have ended"
-    return "give the new parameter a default, or the changed function another key and the old one to `retired`"
+    return "give a new parameter a default, or the changed function another key and the old one to `retired`"
 
 
 def _steps(old: Manifest, new: Manifest, handlers: Mapping[str, Handler]) -> Iterator[Finding]:

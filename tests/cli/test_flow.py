@@ -232,7 +232,7 @@ def test_check_says_what_open_runs_would_miss(cli: Cli, stack: Client, releases:
     ]
     assert "2 open runs need step finish" in checked.err
     assert "@flow(retired=[finish])" in checked.err
-    assert "give the new parameter a default" in checked.err
+    assert "give a new parameter a default" in checked.err
     assert cli("flow", "check", "--flows", releases["new"], code=1).out
     (row,) = cli("flow", "check", "--flows", releases["kept"], "--strict", "-o", "json").json
     assert (row["state"], row["stranded"], row["older_runs"], row["verdict"]) == ("changed", [], 2, "safe")
@@ -294,6 +294,20 @@ def test_check_refuses_a_file_that_holds_no_manifest(
     if text is not None:
         Path("shop.json").write_text(text)
     assert message in cli("flow", "check", "--flows", releases["new"], "--against", "shop.json", code=2).err
+
+
+def test_check_knows_the_types_of_parameters(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    stack.start("shop", number="1")
+    Path("typed_shop.py").write_text(
+        RELEASES["old"]
+        .replace("def take(number: str)", "def take(number: int)")
+        .replace("shop(number: str)", "shop(number: int)")
+    )
+    said = cli("flow", "check", "--flows", "typed_shop.py", code=1).err
+    assert (
+        "1 open run needs step take (type `take`) of an older version, and its parameter `number` takes integer" in said
+    )
+    assert "the input: `number` takes integer now, and took string" in said
 
 
 def test_check_knows_a_renamed_step(cli: Cli, stack: Client, releases: dict[str, str]) -> None:

@@ -9,7 +9,6 @@ from pydantic import TypeAdapter
 
 from orchestrator.core.compare import Finding, Need, Verdict, changes, judged, needs, renamed, worst
 from orchestrator.core.manifest import Manifest
-from orchestrator.core.planner import Plan
 from orchestrator.core.schema_change import narrowed
 from tests.support.factories import after, call, loop
 
@@ -19,8 +18,9 @@ SAFE, WARN, UNKNOWN, BREAK = Verdict.SAFE, Verdict.WARN, Verdict.UNKNOWN, Verdic
 class Takes:
     """A handler with these parameters."""
 
-    def __init__(self, *names: str) -> None:
-        self.names = set(names)
+    def __init__(self, *names: str, **kinds: Any) -> None:
+        self.names = {*names, *kinds}
+        self.takes = inputs(kinds)
 
     def misfit(self, names: AbstractSet[str], /) -> str | None:
         unknown = sorted(names - self.names)
@@ -107,19 +107,39 @@ def test_a_result_that_may_be_more_is_a_warning() -> None:
 
 # ---- runs in flight ----
 
-OLD = Plan.of(
-    made({"price": call("price", inputs={"x": 1}), "each": loop([1], body={"type": "send"}), "last": call("last")})
-)
+OLD = made({"price": call("price", inputs={"x": 1}), "each": loop([1], body={"type": "send"}), "last": call("last")})
 
 
 def test_a_handler_that_runs_in_flight_need() -> None:
     handlers = {"price": Takes("y"), "last": Takes()}
-    assert list(needs(OLD, handlers, {"price": 2, "each": 1, "last": 1})) == [
+    assert list(needs(OLD, OLD, handlers, {"price": 2, "each": 1, "last": 1})) == [
         Need("price", "price", 2, "it has no parameter `x`"),
         Need("each", "send", 1, "the code does not have it"),
     ]
-    assert list(needs(OLD, handlers, {"last": 1})) == []
-    assert [need.open_runs for need in needs(OLD, handlers, None)] == [None, None]
+    assert list(needs(OLD, OLD, handlers, {"last": 1})) == []
+    assert [need.open_runs for need in needs(OLD, OLD, handlers, None)] == [None, None]
+
+
+TYPED: list[tuple[Any, Any, Any, Any, str | None]] = [
+    # what the step is given, its parameter now, the flow's parameter then, and now
+    (7, str, int, int, 'does not take what they give it: 7 is not of type "string"'),
+    (["a"], list[str], int, int, None),
+    ("@triggerBody().n", str, int, str, "takes string now, and took integer"),
+    ("@triggerBody().n", str, int, int, None),  # the code gives it that itself, so it knows what it does
+    ("@triggerBody().n", float, int, float, None),
+    ("@triggerBody().n.a", str, int, str, None),
+    ("@steps('last').output", str, int, int, None),
+    ("@triggerBody()", str, int, str, None),
+]
+
+
+@pytest.mark.parametrize(("given", "kind", "then", "now", "said"), TYPED)
+def test_a_parameter_that_takes_less(given: Any, kind: Any, then: Any, now: Any, said: str | None) -> None:
+    """What runs give it is known of literals, and of what the flow itself is given."""
+    steps = {"last": call("last"), "price": call("price", inputs={"x": given})}
+    old, new = (made(steps, input_schema=inputs({"n": one})) for one in (then, now))
+    found = list(needs(old, new, {"price": Takes(x=kind), "last": Takes()}, {"price": 1}))
+    assert [need.why for need in found] == ([] if said is None else [f"its parameter `x` {said}"])
 
 
 def test_what_open_runs_need_is_a_break_and_without_a_ledger_unknown() -> None:
