@@ -104,7 +104,7 @@ _LOOP: Final = "to run a step on each item write `each(step, items)`; to unpack 
 _TEXT: Final = "pass the value to a step and build the text there"
 _COUNT: Final = "do the calculation in a step and use its result"
 _REFUSED: Final[dict[str, tuple[str, str]]] = {
-    **dict.fromkeys(("__bool__",), ("was used as a condition (if, while, and, or, not, in)", _CONDITION)),
+    **dict.fromkeys(("__bool__",), ("was asked whether it is true (if, while, and, or, not, in)", _CONDITION)),
     **dict.fromkeys(("__contains__",), ("was searched with `in`", "write `with when(contains(order.tags, 'vip')):`")),
     **dict.fromkeys(("__iter__", "__next__", "__reversed__"), ("was used in a loop, an unpacking or `*`", _LOOP)),
     **dict.fromkeys(("__aiter__", "__anext__"), ("was used in an `async for`", _LOOP)),

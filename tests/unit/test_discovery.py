@@ -97,7 +97,7 @@ def test_nothing_named_is_nothing_found():
         (
             {"e5.py": FLOW.format(name="a") + "\n@flow\ndef bad(n: int) -> None:\n    if n:\n        pass\n"},
             "e5.py",
-            "e5.py:20: the flow's input `n` was used as a condition",
+            "e5.py:20: the flow's input `n` was asked whether it is true",
         ),
         ({"e6.txt": "x"}, "./e6.txt", "is not a Python file"),
         ({"e7.py": "import sys\nsys.exit(3)\n"}, "e7.py", "e7.py ended itself while it was loaded: sys.exit(3) at"),

@@ -300,7 +300,7 @@ def test_a_flows_input_is_a_placeholder_too():
         "name": "@triggerBody().order.name",
         "n": ["@triggerBody().n", ["@triggerBody().order.tags[0]"]],
     }
-    with pytest.raises(AuthoringError, match="the flow's input `n` was used as a condition"):
+    with pytest.raises(AuthoringError, match="the flow's input `n` was asked whether it is true"):
 
         @flow
         def wrong(n: int) -> None:
