@@ -51,13 +51,14 @@ def _known_only(options: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(options)
     def checked(step: "AnyStep", /, **given: Any) -> Any:
         for name in given.keys() - known:
-            more = "" if name not in _CONDITIONS else "; a step that runs after a failure has `after=[failed(x)]`"
-            refuse(f"`options` of step `{step.type}` has no option `{name}`", did_you_mean(name, known) + more)
+            fix = _BY_BLOCKS if name in _CONDITIONS else did_you_mean(name, known)
+            refuse(f"`options` of step `{step.type}` has no option `{name}`", fix)
         return options(step, **given)
 
     return checked
 
 
+_BY_BLOCKS = "write `when=…` for a condition, and `after=[failed(x)]` or `with on_failure(x):` for a failure"
 _CONDITIONS = frozenset({"on", "on_failure", "on_error", "if_", "condition", "run_after"})
 
 

@@ -140,7 +140,7 @@ def test_nothing_named_is_nothing_found():
         (
             {"e16.py": FLOW.format(name="a") + "\n@flow\ndef bad() -> None:\n    make.options(on='failed')(1)\n"},
             "e16.py",
-            "`options` of step `make` has no option `on`. Fix: use one of `after`, `backoff`, `description`, `key`, ",
+            "`options` of step `make` has no option `on`. Fix: write `when=…` for a condition, and `after=[failed(x)]`",
         ),
         (
             {"e17.py": FLOW.format(name="a") + "\n@flow\ndef bad() -> None:\n    make.options(retires=1)(1)\n"},
