@@ -14,6 +14,7 @@ PUBLIC: Final = {
     "authoring/step.py:options",
     "authoring/schedule.py:schedule",
     "authoring/context.py:__init__",
+    "client/client.py:start",
 }
 """What people write with keywords, each of them of its own meaning. The commands of `cli/` are such too."""
 LIBRARIES: Final = {
