@@ -291,8 +291,8 @@ flow_run_controls = Table(
     _when("grace_ends_at", comment="running handlers are ended after this"),
     _when("paused_at"),
     Column("paused_by", Text),
-    _when("start_at", comment="when it begins; null once it has"),
     Column("closed", Boolean, nullable=False, server_default=text("false"), comment="the run ended"),
+    _when("start_at", comment="when it begins; null once it has"),
     Index(
         "ix_flow_run_controls_deadline",
         "deadline",
