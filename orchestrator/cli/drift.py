@@ -115,10 +115,16 @@ def _row(flow: "Flow[..., Any]", state: str, older: int | None, **found: Any) ->
     return Drift(manifest.name, manifest.version, manifest.hash, len(manifest.steps), state, older, verdict, **found)
 
 
+def _new(flow: "Flow[..., Any]", older: int | None) -> Drift:
+    from orchestrator.core.compare import alone
+
+    return _row(flow, "new", older, findings=tuple(alone(flow.manifest)))
+
+
 def _beside_file(flow: "Flow[..., Any]", old: "Manifest | None") -> Drift:
     """Which runs there are of the version in the file, nobody knows here."""
     if old is None:
-        return _row(flow, "new", None)
+        return _new(flow, None)
     if old.hash == flow.manifest.hash:
         return _row(flow, "unchanged", None)
     return _changed(flow, "changed", None, old, _needs(flow, old, None))
@@ -132,16 +138,16 @@ def _beside_ledger(client: "Client", flow: "Flow[..., Any]") -> Drift:
     try:
         versions = client.call(reads.flows.versions, flow.name)
     except FlowNotFound:
-        return _row(flow, "new", 0)
+        return _new(flow, 0)
     current = next(row.hash for row in versions if row.current)
     own = next((row for row in versions if row.hash == flow.manifest.hash), None)
     older = sum(row.open_runs for row in versions if row is not own)
-    needs, unread = _stranded(client, flow) if older else ([], [])
+    needs, further = _stranded(client, flow) if older else ([], [])
     if current == flow.manifest.hash:
-        return _changed(flow, "unchanged", older, flow.manifest, needs, unread)
+        return _changed(flow, "unchanged", older, flow.manifest, needs, further)
     state = "superseded" if own is not None and own.superseded_at is not None else "changed"
     if state == "superseded":
-        unread.append(
+        further.append(
             Finding(
                 Verdict.WARN,
                 "this version was superseded; workers that start with it leave the newer one current",
@@ -151,9 +157,9 @@ def _beside_ledger(client: "Client", flow: "Flow[..., Any]") -> Drift:
     try:
         old = client.call(Ledger.manifest, current)
     except ManifestUnreadable:
-        unread.append(Finding(Verdict.UNKNOWN, "a newer release wrote the current version", "use that release"))
-        return _changed(flow, state, older, flow.manifest, needs, unread)
-    return _changed(flow, state, older, old, needs, unread)
+        further.append(Finding(Verdict.UNKNOWN, "a newer release wrote the current version", "use that release"))
+        return _changed(flow, state, older, flow.manifest, needs, further)
+    return _changed(flow, state, older, old, needs, further)
 
 
 def _changed(
@@ -164,7 +170,7 @@ def _changed(
     needs: "list[Need]",
     further: "Iterable[Finding]" = (),
 ) -> Drift:
-    from orchestrator.core.compare import changes, judged, renamed
+    from orchestrator.core.compare import alone, changes, judged, renamed
 
     new = flow.manifest
     again = renamed(old, new, flow.handlers)
@@ -177,7 +183,12 @@ def _changed(
         removed=tuple(key for key in old.steps if key not in new.steps),
         renamed=again or None,
         stranded=tuple(needs),
-        findings=(*findings, *further, *changes(old, new, flow.handlers)),
+        findings=(
+            *findings,
+            *further,
+            *changes(old, new, flow.handlers),
+            *(alone(new) if old.hash != new.hash else ()),
+        ),
     )
 
 
@@ -188,8 +199,8 @@ def _needs(flow: "Flow[..., Any]", old: "Manifest", open_runs: Mapping[str, int]
 
 
 def _stranded(client: "Client", flow: "Flow[..., Any]") -> "tuple[list[Need], list[Finding]]":
-    """What open runs of other versions need; and the versions that cannot be read here."""
-    from orchestrator.core.compare import Finding, Verdict
+    """What open runs of other versions need; and what else there is to say of them."""
+    from orchestrator.core.compare import Finding, Verdict, parked
     from orchestrator.ledger import reads
     from orchestrator.ledger.tx import Ledger
 
@@ -198,14 +209,17 @@ def _stranded(client: "Client", flow: "Flow[..., Any]") -> "tuple[list[Need], li
         by_version.setdefault(version, {})[key] = runs
     by_version.pop(flow.manifest.hash, None)
     found: list[Need] = []
-    unread: list[Finding] = []
+    further: list[Finding] = []
     for version, open_runs in by_version.items():
         try:
-            found += _needs(flow, client.call(Ledger.manifest, version), open_runs)
+            old = client.call(Ledger.manifest, version)
         except ManifestUnreadable:
             what = f"open runs are of version {version[:12]}, which a newer release wrote"
-            unread.append(Finding(Verdict.UNKNOWN, what, "use that release"))
-    return found, unread
+            further.append(Finding(Verdict.UNKNOWN, what, "use that release"))
+            continue
+        found += _needs(flow, old, open_runs)
+        further += parked(old, flow.manifest, open_runs)
+    return found, further
 
 
 def problems(row: Drift) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.schema_change import narrowed
+from orchestrator.core.signals import awaited
 from orchestrator.core.stored_inputs import type_misfit
 from orchestrator.core.wording import counted
 
@@ -81,6 +82,25 @@ def changes(old: Manifest, new: Manifest, handlers: Mapping[str, Handler]) -> It
         yield Finding(Verdict.WARN, what, "see to it that whoever reads it takes the new one")
 
 
+def alone(new: Manifest) -> Iterator[Finding]:
+    """What is rarely meant, whatever there was before."""
+    for key, step in _every(new.steps):
+        wait = awaited(key, step)
+        if wait is not None and wait.timeout is None and wait.until is None:
+            what = f"step {key} waits for {wait.what} without an end: if it never comes, its run stays open for ever"
+            yield Finding(Verdict.WARN, what, "give it a time, such as `timeout`")
+
+
+def parked(old: Manifest, new: Manifest, open_runs: Mapping[str, int]) -> Iterator[Finding]:
+    """Waits of runs in flight for what is another now. `open_runs`: by step that they have yet to end."""
+    for key in open_runs.keys() & old.steps.keys() & new.steps.keys():
+        before, now = awaited(key, old.steps[key]), awaited(key, new.steps[key])
+        if before is not None and now is not None and before.form != now.form:
+            runs = counted(open_runs[key], "open run")
+            what = f"the schema of {before.what}, which {runs} may wait for, is another: they go on with the one before"
+            yield Finding(Verdict.WARN, what, "let those who send it know both until they have ended")
+
+
 def renamed(old: Manifest, new: Manifest, handlers: Mapping[str, Handler]) -> dict[str, str]:
     """Steps that have the same inputs under another key, and whose function is gone: most likely it was renamed. Old
     key to new one."""
@@ -119,12 +139,16 @@ def judged(need: Need, new_name: str | None) -> Finding:
     return Finding(Verdict.BREAK, f"{counted(need.open_runs, 'open run')} {verb} {step}", fix)
 
 
+def _every(steps: Mapping[str, StepDef]) -> Iterator[tuple[str, StepDef]]:
+    """Those inside of loops, too."""
+    for key, step in steps.items():
+        yield key, step
+        yield from _every(step.steps)
+
+
 def _handled(step: StepDef) -> Iterator[StepDef]:
     """What of it has a handler: itself, or what is inside."""
-    if step.type is not None:
-        yield step
-    for child in step.steps.values():
-        yield from _handled(child)
+    return (one for _, one in _every({"": step}) if one.type is not None)
 
 
 _LACKS: Final = "the code does not have it"

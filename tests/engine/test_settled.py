@@ -126,6 +126,35 @@ def test_a_failure_is_handled_when_what_asked_for_it_is_marked_as_done(lab: Lab)
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 
 
+# ---- waits ----
+
+PAYMENT = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
+PAID = {"paid": {"signal": {"name": "paid", "timeout": "P1D", "schema": PAYMENT}}, "ship": after("paid")}
+
+
+def test_a_wait_for_a_signal_is_marked_as_done(lab: Lab) -> None:
+    """With what the signal would have brought; a signal that comes later finds nobody waiting."""
+    run_id = lab.run(PAID)
+    assert lab.statuses(run_id)["paid"] == "waiting"
+    before = lab.snapshot()
+    with pytest.raises(OutputInvalid, match="is not what signal paid may be"):
+        settle(lab, run_id, "paid", '{"amount": "much"}')
+    assert lab.snapshot() == before
+    assert keys(settle(lab, run_id, "paid", '{"amount": 5}')) == ["ship"]
+    assert lab.rows("SELECT 1 FROM flow_signal_waiters WHERE closed_at IS NULL") == []
+    lab.forward(timedelta(days=2))
+    lab.audit()
+    lab.drain(run_id)
+    assert reads.steps.output(lab.ledger, run_id, "paid") == {"amount": 5}
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_sleep_is_skipped(lab: Lab) -> None:
+    run_id = lab.run({"night": {"sleep": "P1D"}, "day": call(run_after={"night": ["succeeded", "skipped"]})})
+    assert keys(skip(lab, run_id, "night")) == ["day"]
+    assert lab.step(run_id, "night")["wake_at"] is None
+
+
 # ---- loops ----
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from orchestrator.core.compare import Finding, Need, Verdict, changes, judged, needs, renamed, worst
+from orchestrator.core.compare import Finding, Need, Verdict, alone, changes, judged, needs, parked, renamed, worst
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.schema_change import narrowed
 from tests.support.factories import after, call, loop
@@ -153,6 +153,27 @@ def test_what_open_runs_need_is_a_break_and_without_a_ledger_unknown() -> None:
     assert '@step(key="price")' in (judged(need, "cost").fix or "")
     unknown = judged(Need("price", "price", None, "x"), None)
     assert (unknown.verdict, unknown.what.partition(" need")[0]) == (UNKNOWN, "open runs, if there are any,")
+
+
+def waiting(**signal: Any) -> Manifest:
+    return made({"paid": {"signal": {"name": "paid", **signal}}, "ship": after("paid")})
+
+
+def test_a_wait_without_an_end_is_a_warning() -> None:
+    ((verdict, what),) = [(one.verdict, one.what) for one in alone(waiting())]
+    assert verdict is WARN
+    assert what.startswith("step paid waits for signal paid without an end")
+    assert list(alone(waiting(timeout="P1D"))) == []
+    assert list(alone(waiting(until="2026-01-31T12:00:00+01:00"))) == []
+
+
+def test_a_signal_of_another_schema_is_a_warning_while_runs_wait_for_it() -> None:
+    old, new = waiting(timeout="P1D", schema={"type": "string"}), waiting(timeout="P1D", schema={"type": "integer"})
+    (found,) = parked(old, new, {"paid": 2})
+    assert (found.verdict, found.what.partition(",")[0]) == (WARN, "the schema of signal paid")
+    assert "2 open runs" in found.what
+    assert list(parked(old, new, {"ship": 2})) == []
+    assert list(parked(old, old, {"paid": 2})) == []
 
 
 def test_the_worst_counts() -> None:

@@ -126,6 +126,20 @@ def test_what_stands_in_a_condition_breaks_no_drawing(language: str) -> None:
         assert "a" in label
 
 
+def test_waits_for_people_say_for_what() -> None:
+    steps = {
+        "paid": {"signal": {"name": "paid", "timeout": "P1D"}},
+        "ok": {"approval": {"title": "Ship it?", "to": "sales"}},
+        "late": {"signal": {"name": "late", "until": "2026-01-31T12:00:00+01:00"}},
+        "ship": {"type": "ship", "run_after": {key: ["succeeded"] for key in ("paid", "ok", "late")}},
+    }
+    assert drawn(Picture.of(Manifest(name="m", steps=steps)), "tree").splitlines()[1:4] == [
+        "  paid (signal paid within 24 h)",
+        "  ok (the answer to 'Ship it?')",
+        "  late (signal late until 2026-01-31T12:00:00+01:00)",
+    ]
+
+
 def test_every_status_has_a_colour() -> None:
     assert set(FILL) == set(StepStatus)
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from orchestrator.core.gates import Join
 from orchestrator.core.manifest import Manifest, StepDef
+from orchestrator.core.signals import awaited
 from orchestrator.core.states import FINAL_STEP, StepKind, StepStatus
 from orchestrator.core.wording import length
 
@@ -106,9 +107,17 @@ def _what(key: str, step: StepDef) -> str:
         case StepKind.REQUIRE:
             return f"require {_short(step.require)}"
         case StepKind.WAIT:
-            return f"sleep {_short(step.sleep)}" if step.until is None else f"until {_short(step.until)}"
+            return _wait(key, step)
         case _:
             return str(step.kind)
+
+
+def _wait(key: str, step: StepDef) -> str:
+    wait = awaited(key, step)
+    if wait is None:
+        return f"sleep {_short(step.sleep)}" if step.until is None else f"until {_short(step.until)}"
+    until = f" until {_short(wait.until)}" if wait.until is not None else ""
+    return f"{_short(wait.what)}{f' within {length(wait.timeout)}' if wait.timeout is not None else until}"
 
 
 def _asks(step: StepDef) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """An operator settles a step that nobody holds: it is skipped, or it is done, with this output."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
@@ -12,6 +13,8 @@ from orchestrator.core.facts import Dispatch, Finished
 from orchestrator.core.happened import RunOf
 from orchestrator.core.planner import Node, Plan
 from orchestrator.core.reopen import compensated, reopen, sinks_open
+from orchestrator.core.schemas import misfit
+from orchestrator.core.signals import awaited
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepKind, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.faults import fp
@@ -19,7 +22,7 @@ from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import Conflict, OutputInvalid, StepNotFound
-from orchestrator.ledger import controls, graph
+from orchestrator.ledger import controls, graph, signals
 from orchestrator.ledger.tx import Ledger
 
 _REOPENED: Final = {
@@ -119,6 +122,8 @@ def _settled(held: HeldRun, asked: Settle) -> Finished:
         reason=asked.told,
         facts={"by": asked.by, "reason": asked.reason},
     )
+    if held.plan.node(asked.step_key).kind is StepKind.WAIT:
+        signals.close(held.tx, held.id, asked.step_key)
     fp("settle.ended")
     skipped = asked.output is None
     finished = advance.after(held, {asked.step_key: StepStatus.SKIPPED if skipped else StepStatus.SUCCEEDED})
@@ -169,6 +174,14 @@ def _check_output(node: Node, asked: Settle) -> None:
             "stored. Fix: replace or remove it.",
             step=asked.step_key,
             path=refused.place,
+        )
+    wait = awaited(node.key, node.definition)
+    error = misfit(json.dumps(wait.form, sort_keys=True), value) if wait is not None else None
+    if wait is not None and error is not None:
+        raise OutputInvalid(
+            f"The output of {asked.step_key} is not what {wait.what} may be: {error.message}. Fix: correct it.",
+            step=asked.step_key,
+            path=values.show_path(error.path),
         )
     if node.is_loop and not isinstance(value, list):
         raise OutputInvalid(
