@@ -42,6 +42,7 @@ from orchestrator.authoring import (
     schedule,
     skipped,
     sleep,
+    start_run,
     step,
     succeeded,
     until,
@@ -108,6 +109,7 @@ __all__ = [
     "each",
     "flow",
     "schedule",
+    "start_run",
     "step",
     # conditions, failures and races in a flow's body
     "Edge",

@@ -4,6 +4,7 @@ Nothing here reads a database or starts anything.
 """
 
 from orchestrator.authoring.blocks import Block, StepError, after, always, on_failure, otherwise, when
+from orchestrator.authoring.calls import start_run
 from orchestrator.authoring.context import Context, Mailbox, Progress
 from orchestrator.authoring.each import each
 from orchestrator.authoring.edges import Edge, ended, failed, skipped, succeeded
@@ -57,5 +58,6 @@ __all__ = [
     "Edge",
     "flow",
     "schedule",
+    "start_run",
     "step",
 ]

@@ -15,6 +15,7 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any, Final, NamedTuple, NoReturn
 
 from orchestrator.authoring.blocks import BLOCKS
+from orchestrator.authoring.calls import start_run
 from orchestrator.authoring.each import each
 from orchestrator.authoring.impure import impure
 from orchestrator.authoring.merges import MERGES
@@ -110,7 +111,9 @@ class _Function:
         if isinstance(callee, ast.Name) and callee.id in self._renamed and callee.id not in around:
             return self.step_of(self._renamed[callee.id], around | {callee.id})
         value = self.source.value(callee)
-        return value if isinstance(value, Step) or any(value is one for one in (each, *MERGES, *WAITS)) else None
+        if isinstance(value, Step) or getattr(type(value), "makes_a_step", False):
+            return value
+        return value if any(value is one for one in (each, start_run, *MERGES, *WAITS)) else None
 
     @cached_property
     def without_value(self) -> frozenset[str]:

@@ -70,7 +70,10 @@ def _is_file(name: str) -> bool:
 
 
 def _add(found: dict[str, Flow[Any, Any]], flows: Iterable[Flow[Any, Any]]) -> None:
+    """With the flows that they call."""
     for flow in flows:
+        if found.get(flow.name) is not flow:
+            _add(found, flow.called.values())
         other = found.setdefault(flow.name, flow)
         if other is not flow and not _is_same(other, flow):
             places = f"{other.place or 'a manifest'} and {flow.place or 'a manifest'}"

@@ -4,14 +4,14 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, cast, overload
 
 from pydantic import JsonValue, ValidationError
 from typing_extensions import TypeVar
 
 from orchestrator.authoring.body import Body
+from orchestrator.authoring.calls import Call
 from orchestrator.authoring.literals import encode
-from orchestrator.authoring.placeholder import refuse
 from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.step import AnyStep, Length, Step
 from orchestrator.authoring.tracer import Tracer, current
@@ -25,7 +25,9 @@ from orchestrator.core.values import dumps, explain
 from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused
 
 if TYPE_CHECKING:
+    from orchestrator.authoring.edges import JoinName
     from orchestrator.authoring.schedule import Schedule
+    from orchestrator.authoring.step import BackoffLike
     from orchestrator.core.timing import Cron, Every
 
 P = ParamSpec("P")
@@ -35,18 +37,23 @@ R = TypeVar("R", default=Any)
 class Flow(Generic[P, R]):
     """A manifest with the steps that run it. Made by `@flow` or `Flow.from_manifest`."""
 
+    makes_a_step: ClassVar = True
+
     def __init__(
         self,
         manifest: Manifest,
         handlers: Mapping[str, AnyStep],
         signature: Signature | None,
         retired: Mapping[str, AnyStep] = MappingProxyType({}),
+        called: "Mapping[str, AnyFlow]" = MappingProxyType({}),
     ) -> None:
         self.manifest = manifest
         self.handlers: Mapping[str, AnyStep] = MappingProxyType({**handlers, **retired})  # step type -> step
         self.retired: Mapping[str, AnyStep] = MappingProxyType(dict(retired))
         """Steps that only runs of older versions have."""
         self.signature = signature
+        self.called: Mapping[str, AnyFlow] = MappingProxyType(dict(called))
+        """The flows that it calls, by name."""
         self._inputs = Inputs(manifest.name, manifest.input_schema)
 
     @property
@@ -72,12 +79,45 @@ class Flow(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<flow {self.name} version {self.manifest.version}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        if current() is not None:
-            refuse(f"flow `{self.name}` was called in a flow body", "call its steps; a flow cannot contain a flow")
-        refuse(
-            f"flow `{self.name}` was called like a function",
-            f"start a run with `Client.start({self.name}, …)`; `{self.name}.fn` is the plain function",
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """In the body of another flow: a step that a run of this flow does, with its result.
+
+        Raises:
+            AuthoringError: anywhere else, or the arguments do not fit.
+        """
+        return Call(self)(*args, **kwargs)
+
+    def options(
+        self,
+        *,
+        key: str | None = None,
+        after: Iterable[object] = (),
+        join: "JoinName | None" = None,
+        when: int | None = None,
+        may_fail: bool | None = None,
+        retries: int | None = None,
+        backoff: "BackoffLike | None" = None,
+        version: int | None = None,
+        description: str | None = None,
+    ) -> Call[P, R]:
+        """This flow with options for one call in a flow body: `bill.options(key="final", retries=2)(order)`.
+
+        Each of the `retries` is a new run. `version` is the ordinal of the version to run, else it is the one that is
+        current when the step opens. The others are as in `Step.options`.
+
+        Raises:
+            AuthoringError: an option is invalid.
+        """
+        return Call(self).options(
+            key=key,
+            after=after,
+            join=join,
+            when=when,
+            may_fail=may_fail,
+            retries=retries,
+            backoff=backoff,
+            version=version,
+            description=description,
         )
 
     @classmethod
@@ -218,7 +258,9 @@ class FlowDecorator:
             )
         except ManifestInvalid as exc:
             raise AuthoringError(f"{signature.place}: {exc.message}", place=signature.place) from exc
-        found: Flow[P, R] = Flow(manifest, tracer.handlers, signature, _retired(self._retired, tracer, signature))
+        found: Flow[P, R] = Flow(
+            manifest, tracer.handlers, signature, _retired(self._retired, tracer, signature), tracer.flows
+        )
         if self._schedules is not None:
             from orchestrator.authoring.schedule import add_all  # it needs Flow
 

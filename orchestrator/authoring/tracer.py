@@ -15,6 +15,7 @@ from orchestrator.core.manifest import StepDef
 from orchestrator.errors import AuthoringError
 
 if TYPE_CHECKING:
+    from orchestrator.authoring.flow import Flow
     from orchestrator.authoring.step import Step
 
 _CURRENT: Final[ContextVar["Tracer | None"]] = ContextVar("orchestrator_tracer", default=None)
@@ -41,6 +42,7 @@ class Tracer:
         self.tracing = False
         self.steps: dict[str, StepDef] = {}
         self.handlers: dict[str, Step[Any, Any, Any]] = {}
+        self.flows: dict[str, Flow[Any, Any]] = {}
         self.conditions: list[Made] = []
         self.scopes = Scopes()
 
@@ -73,6 +75,12 @@ class Tracer:
     def called(self) -> None:
         """Something is called that makes a step: note the way that led to it."""
         self._way.step_called(caller_frame())
+
+    def call(self, flow: "Flow[Any, Any]") -> None:
+        """A flow is called: note which one, and the way that led to it."""
+        self.called()
+        if self.flows.setdefault(flow.name, flow) is not flow:
+            refuse(f"two flows that are called have the name `{flow.name}`", 'name one with `@flow(name="…")`')
 
     def use(self, step: "Step[Any, Any, Any]") -> None:
         """A step is called: note its handler, and the way that led to it."""

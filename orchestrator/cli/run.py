@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli import graph, inputs, runview, stepview, watch
+from orchestrator.cli import graph, inputs, runtree, runview, stepview, watch
 from orchestrator.cli.many import RunIds, StepIds, named, operate
 from orchestrator.cli.options import (
     After,
@@ -20,7 +20,6 @@ from orchestrator.cli.options import (
     connected,
     group,
     load_one,
-    moment,
     seconds,
     verb,
     when,
@@ -52,10 +51,6 @@ def start(
         str | None, typer.Option("--idempotency-key", help="The same key and input give the first run again.")
     ] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="May be given several times.")] = None,
-    start_after: Annotated[
-        str | None,
-        typer.Option("--start-after", metavar="TIME", help="Begin later: in 10m, or at 2026-01-31T12:00:00+01:00."),
-    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
     timeout: Timeout = None,
     flows: FlowSources = None,
@@ -70,8 +65,7 @@ def start(
         flow = known.name if known else flow
         manifest = known.manifest if known else _manifest(client, flow)
         given = inputs.read(source, pairs or [], manifest.input_schema)
-        begins = moment(start_after)
-        handle = client.start(known or flow, given, idempotency_key=key, tags=tags or (), start_after=begins)
+        handle = client.start(known or flow, given, idempotency_key=key, tags=tags or ())
         if not handle.created:
             note(f"Run {handle.id} was started with this key before.")
         elif client.is_unserved(flow):
@@ -262,6 +256,9 @@ def retry(
     force: Annotated[
         bool, typer.Option("--force", help="Also where a step that makes up for the failure (a refund) has succeeded.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Steps that called a flow start a new run of it, and leave the old one.")
+    ] = False,
     by: Who = None,
     output: Output = None,
 ) -> None:
@@ -272,7 +269,7 @@ def retry(
         def again(name: str) -> "RunHandle[Any]":
             run, _, step = name.partition("/")
             handle = client.run(run)
-            handle.retry(step or None, by=by, force=force)
+            handle.retry(step or None, by=by, force=force, fresh=fresh)
             return handle
 
         def act(name: str) -> dict[str, object]:
@@ -307,6 +304,18 @@ def delete(
             return {"id": handle.id, "status": "deleted"}
 
         operate(names, output, "deleted", act)
+
+
+@verb(app, "tree")
+def tree(run: RunId, output: Output = None) -> None:
+    """Show a run with the runs that its steps called, and theirs: each below the step that called it."""
+    with connected() as client:
+        handle = client.run(run)
+        found = runtree.read(client, handle)
+    if output in (Format.JSON, Format.JSONL):
+        print_json(found, lines=output is Format.JSONL)
+    else:
+        runtree.show(found)
 
 
 @verb(app, "explain")

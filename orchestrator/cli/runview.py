@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.cli.render import (
@@ -41,7 +40,7 @@ RUN_COLUMNS: Final[Mapping[str, Callable[["RunRow"], object]]] = {
     "status": lambda row: row.status,
     "tags": lambda row: row.tags,
     "accepted": lambda row: row.created_at,
-    "duration": lambda row: between(row.started_at, row.ended_at) if row.start_at is None else begins(row.start_at),
+    "duration": lambda row: between(row.started_at, row.ended_at),
     "error": lambda row: error_line(row.error)[:80],
 }
 OWN_EVENT_COLUMNS: Final = {title: show for title, show in EVENT_COLUMNS.items() if title not in ("step", "attempt")}
@@ -94,12 +93,12 @@ def header(run: "RunRow") -> dict[str, object]:
         "status": run.status,
         "tags": run.tags,
         "made of run": run.source,
+        "called by": f"{run.parent}/{run.parent_step}" if run.parent is not None else None,
         "schedule": run.schedule,
         "scheduled for": run.scheduled_for,
         "idempotency key": run.key if run.scheduled_for is None else None,
         "input": brief(run.body, 200),
         "created": run.created_at,
-        "begins": run.start_at,
         "started": run.started_at,
         "ended": run.ended_at,
         "duration": length(took_) if took_ is not None else None,
@@ -109,11 +108,6 @@ def header(run: "RunRow") -> dict[str, object]:
         "failed step": (run.error or {}).get("step"),
         "error": error_line(run.error),
     }
-
-
-def begins(at: datetime) -> str:
-    """Of a run that was accepted and begins later."""
-    return f"begins {at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def label(step: "StepRow") -> str:
@@ -131,6 +125,8 @@ def remark(step: "StepRow") -> str:
     """What there is to say of the step: counts, progress, error, reason, the next attempt."""
     if step.kind == "loop" and (step.children or not step.reason):
         return counts(step.children or {})
+    if step.child is not None and step.status == "running":
+        return f"run {step.child}"
     if step.status == "running" and step.progress:
         return progress(step.progress)
     if step.status == "waiting":

@@ -14,7 +14,6 @@ from pydantic import JsonValue
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.client import Client, Startable, Wanted
-from orchestrator.client.later import StartAfter
 from orchestrator.client.run_handle import RunHandle, Timeout, deadline, is_old, left_s, moment_s, seconds, seen
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
@@ -23,7 +22,7 @@ from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.ledger.borrowed import Borrowed
-from orchestrator.ledger.reads.rows import AttemptRow, EventRow, RunRow, StepRow
+from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.reads.steps import FOLD, PAGE
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.settings import Settings
@@ -101,7 +100,6 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
-        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[R]": ...
@@ -114,7 +112,6 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
-        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[Any]": ...
@@ -149,7 +146,6 @@ class AsyncClient:
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
-        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[R]]": ...
     @overload
@@ -160,7 +156,6 @@ class AsyncClient:
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
-        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[Any]]": ...
     async def start_many(
@@ -170,12 +165,10 @@ class AsyncClient:
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
-        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[Any]]":
         """As `Client.start_many`."""
-        start = partial(self.sync.start_many, start_after=start_after)
-        handles = await self._started(start, connection, flow, inputs, idempotency_keys, tags)
+        handles = await self._started(self.sync.start_many, connection, flow, inputs, idempotency_keys, tags)
         return [AsyncRunHandle(self, handle) for handle in handles]
 
     async def runs(
@@ -302,6 +295,10 @@ class AsyncRunHandle(Generic[R]):
             for row in page:
                 yield row
 
+    async def children(self, step: str | None = None, *, after: UUID | None = None, limit: int = 50) -> list[ChildRow]:
+        """As `RunHandle.children`."""
+        return await self.client.thread(self.sync.children, step, after=after, limit=limit)
+
     async def explain(self, step: str | None = None) -> Explanation:
         """As `RunHandle.explain`."""
         return await self.client.thread(self.sync.explain, step)
@@ -318,9 +315,11 @@ class AsyncRunHandle(Generic[R]):
         """As `RunHandle.delete`."""
         await self.client.thread(self.sync.delete, by=by)
 
-    async def retry(self, step: str | None = None, *, by: str | None = None, force: bool = False) -> None:
+    async def retry(
+        self, step: str | None = None, *, by: str | None = None, force: bool = False, fresh: bool = False
+    ) -> None:
         """As `RunHandle.retry`."""
-        await self.client.thread(self.sync.retry, step, by=by, force=force)
+        await self.client.thread(self.sync.retry, step, by=by, force=force, fresh=fresh)
 
     async def skip(self, step: str, reason: str, *, by: str | None = None) -> None:
         """As `RunHandle.skip`."""

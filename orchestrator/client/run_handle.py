@@ -25,14 +25,15 @@ from orchestrator.core.rerun import Rerun
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import dumps
-from orchestrator.engine.runs import cancel_run, delete_run, explain, rerun
+from orchestrator.engine.runs import delete_run, explain, rerun
 from orchestrator.engine.runs.advice import advice, told
 from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.steps.settle_step import Settle
+from orchestrator.engine.subflows import stopping
 from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
 from orchestrator.ledger import reads
-from orchestrator.ledger.reads.rows import AttemptRow, EventRow, RunRow, StepRow
+from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 
 R = TypeVar("R")
 
@@ -215,6 +216,11 @@ class RunHandle(Generic[R]):
             yield from page
             after = page[-1].id
 
+    def children(self, step: str | None = None, *, after: UUID | None = None, limit: int = 50) -> list[ChildRow]:
+        """A page of the runs that it called, or that one step of it called, in the order of their starts, from the one
+        after the run `after`. Those that nobody waits for are among them."""
+        return self.client.call(reads.children.page, self.id, step, after, at_least_one(limit))
+
     def explain(self, step: str | None = None) -> Explanation:
         """What the run, or one step of it, waits for, and the command that helps."""
         return self.client.call(explain.explain, self.id, step, self.client.settings.worker_ttl)
@@ -231,13 +237,14 @@ class RunHandle(Generic[R]):
         return drawn(Picture.of(plan.manifest, title, stands), language)
 
     def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
-        """Ask it to stop; nothing new starts from now on. Asking again changes nothing.
+        """Ask it to stop, with the runs that its steps wait for; nothing new starts from now on. Asking again changes
+        nothing.
 
         Raises:
             Conflict: it ended otherwise.
         """
         who, grace = by or user(), self.client.settings.cancel_grace
-        return self.client.call(cancel_run.cancel, self.id, by=who, reason=reason or "no reason given", grace=grace)
+        return self.client.call(stopping.cancel, self.id, by=who, reason=reason or "no reason given", grace=grace)
 
     def delete(self, *, by: str | None = None) -> None:
         """Remove it for good, with its inputs, outputs, history and idempotency key. Its flow keeps an event of that.
@@ -247,15 +254,20 @@ class RunHandle(Generic[R]):
         """
         self.client.call_once(delete_run.delete, self.id, by=by or user())
 
-    def retry(self, step: str | None = None, *, by: str | None = None, force: bool = False) -> None:
-        """Run a failed step again, or all of them, with what was skipped because of them.
+    def retry(
+        self, step: str | None = None, *, by: str | None = None, force: bool = False, fresh: bool = False
+    ) -> None:
+        """Run a failed step again, or all of them, with what was skipped because of them. A step that called a flow
+        goes on with the run that it called, which is retried with it; `fresh`, it starts a new one.
 
         Raises:
             StepNotFound: it has no such step.
             Conflict: nothing failed that could run again; or, without `force`, a step that is there for the failure (a
                 refund) has succeeded, which a retry does not take back.
         """
-        self.client.publish(self.client.call_once(retry_step.retry, self.id, step, by=by or user(), force=force))
+        who = by or user()
+        done = self.client.call_once(retry_step.retry, self.id, step, by=who, force=force, fresh=fresh)
+        self.client.publish(done)
 
     def skip(self, step: str, reason: str, *, by: str | None = None) -> None:
         """Leave out a step that nobody has: one that is ready or waits, or one that failed; then the run is opened

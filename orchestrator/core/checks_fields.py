@@ -18,6 +18,7 @@ _FIELDS: Final = {
     _K.MERGE: _EVERY | {"value", "rest"},
     _K.REQUIRE: _EVERY | {"require", "message"},
     _K.WAIT: _EVERY | {"sleep", "until", "signal", "approval"},
+    _K.FLOW: _EVERY | {"flow", "flow_version", "detached", "inputs", "retry"},
 }
 NAMES: Final = {
     _K.TASK: "a step",
@@ -25,13 +26,15 @@ NAMES: Final = {
     _K.MERGE: "a merge",
     _K.REQUIRE: "a requirement",
     _K.WAIT: "a wait",
+    _K.FLOW: "a call of a flow",
 }
 _GIVE: Final = {
     **dict.fromkeys(("concurrency", "errors", "stop_on_failure"), "give `for_each`, or leave it out"),
     "rest": "give `value`, or leave it out",
 }
 _WAITS: Final = ("sleep", "until", "signal", "approval")
-_IN_A_BODY: Final = ("when", "join", "may_fail", "value", "rest", "require", "message", *_WAITS)
+_CALLS: Final = ("flow", "flow_version", "detached")
+_IN_A_BODY: Final = ("when", "join", "may_fail", "value", "rest", "require", "message", *_WAITS, *_CALLS)
 
 
 def problems(place: str, step: "StepDef") -> Iterator[Problem]:
@@ -47,7 +50,7 @@ def in_a_body(place: str, child: "StepDef") -> Iterator[Problem]:
     """Those of the only step of a loop."""
     for name in _IN_A_BODY:
         if name in given(child):
-            fix = "put it before or after the loop" if name in _WAITS else "put it on the loop"
+            fix = "put it before or after the loop" if name in (*_WAITS, *_CALLS) else "put it on the loop"
             yield Problem(f"{place}.{name}", f"the only step of a loop has no `{name}`", fix)
 
 

@@ -43,8 +43,6 @@ class StartRequest:
     """The hash of the flow's version to run; None: the current one."""
     checked: bool = False
     """Whether the body is known to fit this `version`: the code of the flow wrote it."""
-    begins: timedelta | datetime | None = None
-    """When the run begins: so long after it was accepted, or then; None: at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +166,8 @@ class Finished:
     run_took: timedelta | None = None
     attempt: str | None = None
     skipped: tuple[StepOf, ...] = ()
+    untold: bool = False
+    """Whether the run ended and a step of another run waits for that: it is to be told, after the commit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ the previous release go on with everything else."""
 
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
 Priority = Annotated[int, Field(ge=0, le=9)]
+FlowName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$")]
 QueueName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.\-]+$")]
 
 
@@ -126,8 +127,9 @@ Statuses = Annotated[tuple[StepStatus, ...], BeforeValidator(_status_list), Afte
 
 
 class StepDef(_Part):
-    """A step (`type`, `inputs`), a loop (`for_each`, `steps`), a merge (`value`), a requirement (`require`) or a
-    wait (`sleep`, `until`, `signal`, `approval`). None means: the flow's or the worker's default."""
+    """A step (`type`, `inputs`), a loop (`for_each`, `steps`), a merge (`value`), a requirement (`require`), a wait
+    (`sleep`, `until`, `signal`, `approval`) or a call of a flow (`flow`, `inputs`). None means: the flow's or the
+    worker's default."""
 
     type: str | None = None
     inputs: dict[str, JsonValue] = {}
@@ -157,6 +159,9 @@ class StepDef(_Part):
     until: waits.Time | None = None
     signal: SignalDef | None = None
     approval: ApprovalDef | None = None
+    flow: FlowName | None = None
+    flow_version: Annotated[int, Field(ge=1)] | None = None
+    detached: bool = False
 
     @property
     def kind(self) -> StepKind:
@@ -167,6 +172,8 @@ class StepDef(_Part):
             return StepKind.MERGE
         if any(one is not None for one in (self.sleep, self.until, self.signal, self.approval)):
             return StepKind.WAIT
+        if self.flow is not None:
+            return StepKind.FLOW
         return StepKind.TASK if self.require is None else StepKind.REQUIRE
 
     @property
@@ -238,7 +245,7 @@ _ANY_INPUT: dict[str, JsonValue] = {"type": "object"}
 class Manifest(_Part):
     """A whole flow. An invalid one cannot be made: every problem is listed in one ManifestInvalid."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$")]
+    name: FlowName
     version: Annotated[str, Field(min_length=1, max_length=100)] = "1"
     description: str | None = None
     deadline: Positive | None = None

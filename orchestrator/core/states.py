@@ -42,6 +42,7 @@ class StepKind(StrEnum):
     MERGE = "merge"  # it gives one of the values before it, at once
     WAIT = "wait"  # it waits for a time, a signal or an answer
     REQUIRE = "require"  # it fails at once unless a condition holds
+    FLOW = "flow"  # a run of another flow does it
 
 
 class StepEvent(StrEnum):
@@ -50,6 +51,7 @@ class StepEvent(StrEnum):
     UNBLOCK = "unblock"  # every predecessor ended as asked
     CLAIM = "claim"  # the one door into RUNNING
     EXPAND = "expand"  # a loop creates its children
+    DELEGATE = "delegate"  # a run of another flow was started for it
     SUCCEED = "succeed"
     FAIL = "fail"
     PARK = "park"  # a wait opens
@@ -83,6 +85,7 @@ STEP_MOVES: Final = MappingProxyType(
         (S.BLOCKED, E.CLAIM): S.RUNNING,  # the finishing worker claims the only successor in the same commit
         (S.BLOCKED, E.EXPAND): S.RUNNING,
         (S.BLOCKED, E.PARK): S.WAITING,
+        (S.BLOCKED, E.DELEGATE): S.RUNNING,
         (S.BLOCKED, E.SUCCEED): S.SUCCEEDED,  # a loop over no items
         (S.BLOCKED, E.FAIL): S.FAILED,  # a loop whose items are not a list
         (S.BLOCKED, E.SKIP): S.SKIPPED,
@@ -103,6 +106,7 @@ STEP_MOVES: Final = MappingProxyType(
         (S.WAITING, E.DUE): S.READY,
         (S.WAITING, E.SUCCEED): S.SUCCEEDED,  # a wait whose time has come, or whose signal
         (S.WAITING, E.FAIL): S.FAILED,  # a wait whose time is over
+        (S.WAITING, E.DELEGATE): S.RUNNING,  # a call of a flow is tried again
         (S.WAITING, E.CANCEL): S.CANCELLED,
         (S.WAITING, E.SKIP): S.SKIPPED,
         (S.FAILED, E.RETRY): S.BLOCKED,  # and on from there in the same commit, when nothing is in the way

@@ -333,11 +333,13 @@ def end_run(tx: Connection, run_id: UUID, status: RunStatus, error: JsonValue = 
     from_states = run_sources(_ENDS[status])
     row = one(tx, "end_run", run_id=run_id, status=status.value, error=_json(error), from_states=from_states)
     ends.note(tx, run_id)
-    return Finished(run_status=status, run_took=row.took if row is not None else None)
+    if row is None:
+        return Finished(run_status=status)
+    return Finished(run_status=status, run_took=row.took, untold=not row.parent_told)
 
 
 def any_claimed(tx: Connection, run_id: UUID) -> bool:
-    """Whether a handler of the run is still under a claim."""
+    """Whether a handler of the run is still under a claim, or a run that it called is open."""
     row = one(tx, "any_claimed", run_id=run_id)
     return row is not None and bool(row.claimed)
 

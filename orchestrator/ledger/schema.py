@@ -127,6 +127,13 @@ flow_runs = Table(
     _when("ended_at"),
     Column("error", JSON),
     _when("scheduled_for", comment="the time its schedule meant, however late it started"),
+    Column(
+        "parent_told",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="false: a step of the parent waits for its end, and was not told of it",
+    ),
     Index(None, "flow", "id"),
     Index("ix_flow_runs_open", "id", postgresql_where=text("ended_at IS NULL")),
     Index(
@@ -144,6 +151,8 @@ flow_runs = Table(
         "trigger_key",
         postgresql_where=text("trigger_key IS NOT NULL AND scheduled_for IS NULL"),
     ),
+    Index("ix_flow_runs_parent", "parent_run_id", "id", postgresql_where=text("parent_run_id IS NOT NULL")),
+    Index("ix_flow_runs_untold", "id", postgresql_where=text("NOT parent_told")),
     Index("ix_flow_runs_source", "source_run_id", postgresql_where=text("source_run_id IS NOT NULL")),
     Index("ix_flow_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     **HOT,
@@ -194,6 +203,7 @@ flow_steps = Table(
     Column("kind", Text, comment="task or loop; null from a release before: a loop if it has no type, else a task"),
     _when("wake_at", comment="when the engine looks at this waiting step again, with its run held"),
     Column("polls", Integer, nullable=False, server_default="0", comment="how often it was not ready, this epoch"),
+    Column("child_run_id", Uuid, comment="of a call of a flow: the run that does it, or did it last"),
     # No index names `status`: a step that goes from BLOCKED to RUNNING to SUCCEEDED touches none of them (HOT updates).
     Index("ix_flow_steps_ready", "queue", "priority", "ready_at", postgresql_where=text("queued")),
     Index("ix_flow_steps_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
@@ -292,7 +302,6 @@ flow_run_controls = Table(
     _when("paused_at"),
     Column("paused_by", Text),
     Column("closed", Boolean, nullable=False, server_default=text("false"), comment="the run ended"),
-    _when("start_at", comment="when it begins; null once it has"),
     Index(
         "ix_flow_run_controls_deadline",
         "deadline",
@@ -304,7 +313,6 @@ flow_run_controls = Table(
     Index(
         "ix_flow_run_controls_grace", "grace_ends_at", postgresql_where=text("NOT closed AND grace_ends_at IS NOT NULL")
     ),
-    Index("ix_flow_run_controls_start", "start_at", postgresql_where=text("NOT closed AND start_at IS NOT NULL")),
 )
 
 flow_idempotency_keys = Table(

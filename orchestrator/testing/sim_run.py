@@ -74,6 +74,12 @@ class SimRun(Generic[R]):
         found = (step for step in self.handle.all_steps() if step.status is StepStatus.WAITING)
         return {step.key: self.explain(step.key).sentence for step in found}
 
+    @property
+    def children(self) -> "list[SimRun[Any]]":
+        """The runs that its steps called, the first one first."""
+        rows = self.handle.children(limit=1000)
+        return [SimRun(RunHandle(self.handle.client, row.id), self._work) for row in rows]
+
     def output(self, step: Step[..., Any] | str) -> JsonValue:
         """What a step returned, as JSON."""
         return self.handle.output(_key(step))

@@ -20,6 +20,7 @@ from orchestrator.client.client import Client, Startable
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Dispatch, Swept
 from orchestrator.delivery.sender import Sender
+from orchestrator.engine.subflows import report, stopping
 from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.engine.sweeps.walk import Walk
@@ -71,7 +72,8 @@ class World:
         self._known: set[str] = set()
         self._fakes: dict[AnyStep, Fake] = {}
         self._deaths: dict[str, Counter[AnyStep]] = {"before": Counter(), "after": Counter(), "late": Counter()}
-        self._walks = {name: Walk() for name in ("expired", "wake", "deadlines", "queue_timeouts", "overruns")}
+        walks = ("expired", "wake", "deadlines", "queue_timeouts", "overruns", "untold")
+        self._walks = {name: Walk() for name in walks}
         self._busy = False
 
     def __enter__(self) -> Self:
@@ -91,6 +93,7 @@ class World:
     def add(self, *flows: AnyFlow) -> None:
         """The worker has these flows. A flow that is started by its object need not be added."""
         for flow in flows:
+            self.add(*(called for called in flow.called.values() if called.manifest.hash not in self._known))
             if flow.manifest.hash not in self._known:
                 self._known.add(flow.manifest.hash)
                 handlers = {type_: Played(step, self._befall) for type_, step in flow.handlers.items()}
@@ -118,10 +121,26 @@ class World:
             return
         self._busy = True
         try:
-            while (dispatch := self._transport.take()) is not None:
-                self._worker.take(dispatch)
+            while self._take_all() or self._tell():
+                pass
         finally:
             self._busy = False
+
+    def _take_all(self) -> bool:
+        dispatch = self._transport.take()
+        while dispatch is not None:
+            self._worker.take(dispatch)
+            if (dispatch := self._transport.take()) is None:
+                return True
+        return False
+
+    def _tell(self) -> bool:
+        """What keepers do about runs that steps of other runs wait for."""
+        ledger = self._worker.ledger
+        stopped = stopping.stop_children(ledger, None, self.settings.cancel_grace)
+        told = report.untold(ledger, self._walks["untold"])
+        self._publish(told.dispatches)
+        return bool(stopped.changed or told.changed)
 
     # ---- fakes ----
 

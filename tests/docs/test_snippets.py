@@ -39,6 +39,7 @@ FLOWS = (
     "reminders",
     "watchers",
     "bakery_flows",
+    "billing",
 )
 TESTS = (
     "test_orders.py",
@@ -47,6 +48,7 @@ TESTS = (
     "test_parcels.py",
     "test_reminders.py",
     "test_watchers.py",
+    "test_billing.py",
 )
 CELERY_IS_UNTYPED = (
     "[mypy-celery.*]\nignore_missing_imports = true\n"

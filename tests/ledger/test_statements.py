@@ -17,7 +17,7 @@ from tests.support.factories import Lab, after, call, loop
 SOME_TIME = datetime(2030, 1, 1, tzinfo=UTC)
 SOME_ID = UUID("01900000-0000-7000-8000-000000000001")
 VALUES: dict[str, Any] = {
-    **dict.fromkeys(("run_id", "id", "event_id", "source_id"), SOME_ID),
+    **dict.fromkeys(("run_id", "id", "event_id", "source_id", "child", "parent"), SOME_ID),
     **dict.fromkeys(
         ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency", "index"), 1
     ),
@@ -80,7 +80,7 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("deadline", "timeout", "queue_timeout"), "5 seconds"),
     "progress": [None],
     "accepted": ["a"],
-    "pinned": False,
+    **dict.fromkeys(("pinned", "detached"), False),
     "refuses": "{}",
     **dict.fromkeys(("format", "ordinal"), 1),
     "pair": f"demo.work@{'f' * 64}",

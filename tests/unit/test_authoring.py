@@ -619,7 +619,8 @@ def test_each_outside_a_flow_says_what_to_write():
         (lambda: Box(load(1).id).width + 1, "calculation"),
         (lambda: anything(Box(load(1).id)), "is a Box that holds a placeholder"),
         (lambda: anything({"k": [Box(load(1).id)]}), "is a Box that holds a placeholder"),
-        (lambda: checkout(1), "called in a flow body"),
+        (lambda: checkout("many"), "argument `order_id` of flow `checkout` does not fit int"),
+        (lambda: checkout(), "flow `checkout`: missing a required argument: 'order_id'. Fix: its parameters are"),
         (lambda: flow(lambda: None), "in the body of another flow"),
     ],
 )

@@ -12,9 +12,11 @@ MOST: Final = 6
 ALIKE: Final = 3
 PUBLIC: Final = {
     "authoring/step.py:options",
+    "authoring/step.py:from_task",
+    "authoring/flow.py:options",
+    "authoring/calls.py:options",
     "authoring/schedule.py:schedule",
     "authoring/context.py:__init__",
-    "client/client.py:start",
 }
 """What people write with keywords, each of them of its own meaning. The commands of `cli/` are such too."""
 LIBRARIES: Final = {

@@ -41,9 +41,9 @@ def test_only_an_operator_leaves_a_final_state() -> None:
 
 
 def test_one_event_leads_into_running_for_a_step_with_a_handler() -> None:
-    """Recovery re-queues, it never runs; `expand` is for loops, which have no handler."""
+    """Recovery re-queues, it never runs; `expand` is for loops and `delegate` for calls of flows, which have none."""
     into = {event for (_, event), target in STEP_MOVES.items() if target is StepStatus.RUNNING}
-    assert into == {StepEvent.CLAIM, StepEvent.EXPAND}
+    assert into == {StepEvent.CLAIM, StepEvent.EXPAND, StepEvent.DELEGATE}
 
 
 def test_sources_are_sorted() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from celery import bootsteps
 
 from orchestrator.observe.logs import log, quiet_warnings
-from orchestrator.workers.keeper import deadlines, expired_leases, queue_timeouts, timers
+from orchestrator.workers.keeper import deadlines, expired_leases, queue_timeouts, subflows, timers
 from orchestrator.workers.keeper.children import Children
 from orchestrator.workers.keeper.drain import Drain
 from orchestrator.workers.keeper.duty import Duty, loop_of
@@ -68,6 +68,8 @@ class Keeper:
             timers.duty(state),
             deadlines.duty(state),
             queue_timeouts.duty(state),
+            subflows.untold(state),
+            subflows.orphans(state),
             LostMessages(state).duty(),
             ticks.watchdog(),
             ticks.queued(),

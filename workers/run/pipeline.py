@@ -19,7 +19,7 @@ from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, about, log
 from orchestrator.observe.observer import notify
-from orchestrator.workers.run import blame, handler, polling, recording, transactional
+from orchestrator.workers.run import blame, handler, polling, recording, reporting, transactional
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart, TransactionLost, Unrecordable
 from orchestrator.workers.run.held_lease import HeldLease
@@ -135,4 +135,6 @@ def _follow(attempt: Attempt, finished: Finished) -> HeldLease | None:
         notify(Failed(attempt.lease, attempt.failure, finished.attempt or attempt.failure.status, took_s))
     attempt.runtime.publisher.publish(finished.dispatches)
     notify_followed(attempt.lease, finished, by=attempt.lease)
+    if finished.untold:
+        reporting.tell(attempt)
     return HeldLease(finished.next, attempt.asked) if finished.next is not None else None

@@ -16,7 +16,7 @@ from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.observer import notify
 
 
-def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedelta) -> RunStatus:
+def cancel(ledger: Ledger, run_id: UUID, *, by: str | None, reason: str, grace: timedelta) -> RunStatus:
     """Ask a run to stop; its status afterwards.
 
     Nothing of the run is claimed after this commit. Running handlers learn at their next renewal, and are ended after
@@ -40,7 +40,7 @@ def cancel(ledger: Ledger, run_id: UUID, *, by: str, reason: str, grace: timedel
 
 
 def cancel_in(
-    tx: Connection, run_id: UUID, *, by: str, reason: str, grace: timedelta, ended: list[Ended] | None = None
+    tx: Connection, run_id: UUID, *, by: str | None, reason: str, grace: timedelta, ended: list[Ended] | None = None
 ) -> RunStatus:
     """Like `cancel`, as part of the caller's transaction; the caller reports what has `ended` once that is
     committed."""

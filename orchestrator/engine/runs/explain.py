@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from sqlalchemy import Row
@@ -13,14 +13,14 @@ from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
 from orchestrator.core.wording import counted, length, until
 from orchestrator.engine.runs.advice import advice, told
-from orchestrator.engine.runs.waiting import later, waiting
+from orchestrator.engine.runs.waiting import waiting
 from orchestrator.errors import ManifestUnreadable, NotFound
 from orchestrator.ledger import definitions, reads
 from orchestrator.ledger.reads.rows import RunRow, StepRow
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
 
-_MOVING: Final = frozenset({StepKind.TASK, StepKind.WAIT})
+_MOVING: Final = frozenset({StepKind.TASK, StepKind.WAIT, StepKind.FLOW})
 """The kinds of steps that a run waits for by themselves."""
 
 
@@ -46,8 +46,6 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
     if row.status in FINAL_RUN:
         return _ended(ledger, row)
     now = reads.clock.now(ledger)
-    if row.start_at is not None:
-        return Explanation(later(row.id, row.start_at, now), f"orchestrator run watch {row.id}")
     steps = [step for step in _every(ledger, row.id) if step.status not in FINAL_STEP]
     if row.cancel_requested_at is not None:
         left = [step.key for step in steps if step.status is StepStatus.RUNNING]
@@ -75,7 +73,21 @@ def _with_lineage(ledger: Ledger, row: RunRow, found: Explanation) -> Explanatio
     made = f" It was made of run {row.source}." if row.source is not None else ""
     if reruns := reads.runs.reruns(ledger, row.id, 1):
         made += f" It was run again: the last time as run {reruns[0]}."
+    if row.parent is not None:
+        made += _called(ledger, row)
     return replace(found, sentence=found.sentence + made)
+
+
+def _called(ledger: Ledger, row: RunRow) -> str:
+    """By whom; and what to do there about a step that has failed with this run."""
+    said = f" It was called by step {row.parent_step} of run {row.parent}."
+    try:
+        step = reads.steps.get(ledger, cast(UUID, row.parent), str(row.parent_step))
+    except NotFound:
+        return f"{said} That run is gone."
+    if step.child == row.id and step.status in {StepStatus.FAILED, StepStatus.CANCELLED}:
+        return f"{said} To go on there: orchestrator run retry {row.parent}/{row.parent_step}"
+    return said
 
 
 def _every(ledger: Ledger, run_id: UUID) -> Iterator[StepRow]:
@@ -107,6 +119,8 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
             return _with_deploys(ledger, row, step, _ready(ledger, row, step, plan.node(step.key), now, worker_ttl))
         case StepStatus.RUNNING if step.kind is StepKind.LOOP:
             return _loop(ledger, row, step, now, worker_ttl)
+        case StepStatus.RUNNING if step.kind is StepKind.FLOW:
+            return _call(ledger, step, worker_ttl)
         case StepStatus.RUNNING:
             return _with_deploys(ledger, row, step, _running(ledger, row, step, now))
         case StepStatus.WAITING:
@@ -209,6 +223,16 @@ def _failed(ledger: Ledger, row: RunRow, loop: StepRow) -> str:
     first = reads.steps.children(ledger, row.id, loop.key, status=StepStatus.FAILED, limit=3)
     more = ", …" if count > len(first) else ""
     return f"{count} failed ({', '.join(step.key for step in first)}{more})"
+
+
+def _call(ledger: Ledger, step: StepRow, worker_ttl: timedelta) -> Explanation:
+    """What the run waits for that does the step, and so on downwards."""
+    child = reads.runs.get(ledger, cast(UUID, step.child))
+    sentence = f"Step {step.key} is done by run {child.id} of {child.flow}."
+    if child.status in FINAL_RUN:
+        return Explanation(f"{sentence} It has {child.status}, and a keeper tells the step.", "orchestrator worker ls")
+    below = _run(ledger, child, worker_ttl)
+    return Explanation(f"{sentence} {below.sentence}", below.command)
 
 
 def _how_to_keep(ledger: Ledger, row: RunRow, step: StepRow) -> str:

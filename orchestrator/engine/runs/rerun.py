@@ -12,7 +12,7 @@ from orchestrator.core.planner import Plan
 from orchestrator.core.rerun import Before, Rerun, changed_fields, check_step, rerun
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.engine.faults import fp
-from orchestrator.engine.runs import start_run
+from orchestrator.engine.runs import accept
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.notifying import notify_started
 from orchestrator.errors import Conflict, OrchestratorError
@@ -85,7 +85,7 @@ def _start_in(ledger: Ledger, tx: Connection, again: Again, by: str) -> tuple[Ru
         headers=source.headers,
         version=source.manifest_hash if again.step else None,
     )
-    held, given = start_run.accept_in(ledger, tx, request)
+    held, given = accept.accept_in(ledger, tx, request)
     kept = _decide(ledger, tx, source, again, held.plan, given.value)
     reruns.keep(tx, held.id, source.id, kept, step=again.step, by=by)
     fp("rerun.kept")

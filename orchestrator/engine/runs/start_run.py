@@ -1,42 +1,33 @@
 """Accept triggers: accepted means durable."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
-from uuid_utils.compat import uuid7
 
-from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Finished, StartedRun, StartRequest
 from orchestrator.core.happened import Refused, RunOf
-from orchestrator.core.inputs import Input, Inputs, canonical
+from orchestrator.core.inputs import Inputs, canonical
 from orchestrator.core.planner import Plan
 from orchestrator.engine.faults import fp
+from orchestrator.engine.runs import accept
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_started
 from orchestrator.errors import (
-    Conflict,
-    FlowDisabled,
     IdempotencyConflict,
     ManifestUnreadable,
     NotFound,
     OrchestratorError,
-    UsageError,
 )
-from orchestrator.ledger import definitions, graph, starts
+from orchestrator.ledger import starts
 from orchestrator.ledger.borrowed import Borrowed, borrowed
 from orchestrator.ledger.starts import NewRun
 from orchestrator.ledger.tx import Ledger, refusal
 from orchestrator.observe.observer import notify
-
-TRIES = 3
-"""A start plans with the flow's current manifest; a deploy in between makes it plan again."""
-KEY_LENGTH = 255
 
 
 def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[StartedRun]:
@@ -55,7 +46,7 @@ def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[StartedRun]:
         return []
     fp("start.before")
     try:
-        batches = _batches(requests)
+        batches = accept.batches_of(requests)
         if len(batches) == 1:
             started = _start_alone(ledger, batches[0])
         else:
@@ -70,12 +61,6 @@ def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[StartedRun]:
     return started
 
 
-def begin_later(held: HeldRun) -> Finished:
-    """The time of a run has come that was accepted before it was to begin."""
-    graph.event(held.tx, held.id, "run.opened")
-    return advance.open_run(held, {})
-
-
 def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -> list[StartedRun]:
     """Like `start`, as part of the caller's transaction: what else it writes is committed with the runs, or not at all.
 
@@ -85,21 +70,7 @@ def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -
 
     Raises: as `start`.
     """
-    return _start_all(ledger, tx, _batches(requests))
-
-
-def accept_in(ledger: Ledger, tx: Connection, request: StartRequest) -> tuple[HeldRun, Input]:
-    """Accept a request without an idempotency key as part of the caller's transaction; nothing of the run is dispatched
-    before the caller opens it. The run, held, and what it was started with.
-
-    Raises: as `start`.
-    """
-    (batch,) = _batches([request])
-    for plan in _plans(ledger, batch):
-        (new,) = _new_runs(plan, batch, {})
-        if starts.start(tx, plan, [new], pinned=bool(batch.version), closed=True):
-            return HeldRun.lock(ledger, tx, new.id), new.input
-    raise _moving(batch)
+    return _start_all(ledger, tx, accept.batches_of(requests))
 
 
 def start_borrowed(ledger: Ledger, connection: Borrowed, requests: Sequence[StartRequest]) -> list[StartedRun]:
@@ -119,45 +90,18 @@ def start_borrowed(ledger: Ledger, connection: Borrowed, requests: Sequence[Star
         ) from exc
 
 
-# ---- batches: requests for one version of one flow -------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """`places`: where its requests stand among all. An empty `version` is the current one. `later`: its runs begin
-    later."""
-
-    flow: str
-    version: str
-    later: bool
-    requests: list[StartRequest]
-    places: list[int]
-
-
-def _batches(requests: Sequence[StartRequest]) -> list[_Batch]:
-    """In the order of their flows, so that two starts of the same flows take turns."""
-    found: dict[tuple[str, str, bool], _Batch] = {}
-    for place, request in enumerate(requests):
-        _check_texts(request)
-        target = request.flow, request.version or "", request.begins is not None
-        batch = found.setdefault(target, _Batch(*target, [], []))
-        batch.requests.append(request)
-        batch.places.append(place)
-    return [found[target] for target in sorted(found)]
-
-
-def _start_all(ledger: Ledger, tx: Connection, batches: Sequence[_Batch]) -> list[StartedRun]:
+def _start_all(ledger: Ledger, tx: Connection, batches: Sequence[accept.Batch]) -> list[StartedRun]:
     """The answers in the order of the requests."""
     answers = [(batch.places, _start_within(ledger, tx, batch)) for batch in batches]
     by_place = {place: one for places, started in answers for place, one in zip(places, started, strict=True)}
     return [by_place[place] for place in sorted(by_place)]
 
 
-def _start_alone(ledger: Ledger, batch: _Batch) -> list[StartedRun]:
+def _start_alone(ledger: Ledger, batch: accept.Batch) -> list[StartedRun]:
     """Optimistic: whether a taken key belongs to the same request is only asked when the statement refuses it."""
     digests: dict[str, str] = {}
-    for plan in _plans(ledger, batch):
-        new = _new_runs(plan, batch, digests)
+    for plan in accept.plans(ledger, batch):
+        new = accept.new_runs(plan, batch, digests)
         try:
             started = _commit(ledger, plan, batch, new)
         except DBAPIError as exc:
@@ -168,60 +112,42 @@ def _start_alone(ledger: Ledger, batch: _Batch) -> list[StartedRun]:
             continue
         if started is not None:
             return started
-    raise _moving(batch)
+    raise accept.moving(batch)
 
 
-def _commit(ledger: Ledger, plan: Plan, batch: _Batch, new: Sequence[NewRun]) -> list[StartedRun] | None:
+def _commit(ledger: Ledger, plan: Plan, batch: accept.Batch, new: Sequence[NewRun]) -> list[StartedRun] | None:
     commit = ledger.retry if plan.goes_on_at_start else ledger.once
     return commit(lambda tx: _insert(ledger, tx, plan, batch, new))
 
 
-def _start_within(ledger: Ledger, tx: Connection, batch: _Batch) -> list[StartedRun]:
+def _start_within(ledger: Ledger, tx: Connection, batch: accept.Batch) -> list[StartedRun]:
     """Pessimistic: a key that the statement refuses would end the caller's transaction, so it is asked before."""
-    for plan in _plans(ledger, batch):
-        new = _new_runs(plan, batch, {})
+    for plan in accept.plans(ledger, batch):
+        new = accept.new_runs(plan, batch, {})
         if digests := _digests_of_same_requests(ledger, tx, batch, new):
-            new = _new_runs(plan, batch, digests)
+            new = accept.new_runs(plan, batch, digests)
         if (started := _insert(ledger, tx, plan, batch, new)) is not None:
             return started
-    raise _moving(batch)
-
-
-def _plans(ledger: Ledger, batch: _Batch) -> Iterator[Plan]:
-    """What to start with: first what this process believes, then what the ledger says.
-
-    Raises:
-        FlowNotFound, FlowDisabled: it takes no starts.
-    """
-    for attempt in range(TRIES):
-        if attempt or not (batch.version or batch.flow in ledger.current):
-            ledger.current[batch.flow] = _enabled_hash(ledger, batch.flow)
-        yield ledger.plan(batch.version or ledger.current[batch.flow])
-
-
-def _moving(batch: _Batch) -> Conflict:
-    return Conflict(
-        f"Flow {batch.flow} changes its definition faster than it can be started. Fix: try again.", flow=batch.flow
-    )
+    raise accept.moving(batch)
 
 
 # ---- one batch -------------------------------------------------------------------------------------------------
 
 
 def _insert(
-    ledger: Ledger, tx: Connection, plan: Plan, batch: _Batch, new: Sequence[NewRun]
+    ledger: Ledger, tx: Connection, plan: Plan, batch: accept.Batch, new: Sequence[NewRun]
 ) -> list[StartedRun] | None:
     """None: the flow is not at this version any more, or disabled; nothing was written."""
     unique = _one_per_key(batch, new)
-    run_ids = starts.start(tx, plan, list(unique.values()), pinned=bool(batch.version), closed=batch.later)
+    run_ids = starts.start(tx, plan, list(unique.values()), pinned=bool(batch.version))
     if not run_ids:
         return None
     created = {one.id for one in unique.values() if run_ids[one.id] == one.id}
     opened: dict[UUID, Finished] = {}
-    if plan.goes_on_at_start and not batch.later:
+    if plan.goes_on_at_start:
         opened = {run_id: advance.begin(HeldRun.lock(ledger, tx, run_id)) for run_id in sorted(created)}
     return [
-        (StartedRun(one.id, True, ()) if batch.later else _started(plan, one.id, opened.get(one.id)))
+        _started(plan, one.id, opened.get(one.id))
         if one.id in created
         else StartedRun(run_ids[unique[one.request.key or one.id].id], False, ())
         for one in new
@@ -239,22 +165,7 @@ def _first_steps(plan: Plan, run_id: UUID) -> tuple[Dispatch, ...]:
     )
 
 
-def _new_runs(plan: Plan, batch: _Batch, digests: Mapping[str, str]) -> list[NewRun]:
-    """`digests`: of keys whose request is known to be the same as the first one."""
-    return [_new_run(plan, request, digests) for request in batch.requests]
-
-
-def _new_run(plan: Plan, request: StartRequest, digests: Mapping[str, str]) -> NewRun:
-    read = plan.inputs.accept if request.checked else plan.inputs.read
-    given = read(request.body)
-    tags = tuple(dict.fromkeys((*plan.manifest.tags, *request.tags)))
-    digest = None
-    if request.key is not None:
-        digest = digests.get(request.key) or given.digest
-    return NewRun(request.run_id or uuid7(), request, given, tags, digest)
-
-
-def _one_per_key(batch: _Batch, new: Sequence[NewRun]) -> dict[str | UUID, NewRun]:
+def _one_per_key(batch: accept.Batch, new: Sequence[NewRun]) -> dict[str | UUID, NewRun]:
     """By key, or by id without one: the first request of each. The statement may not meet a key twice."""
     unique: dict[str | UUID, NewRun] = {}
     for each in new:
@@ -267,7 +178,7 @@ def _one_per_key(batch: _Batch, new: Sequence[NewRun]) -> dict[str | UUID, NewRu
 
 
 def _digests_of_same_requests(
-    ledger: Ledger, tx: Connection, batch: _Batch, new: Sequence[NewRun]
+    ledger: Ledger, tx: Connection, batch: accept.Batch, new: Sequence[NewRun]
 ) -> Mapping[str, str]:
     """By key, the digest that stands in the ledger, where it differs and yet the request is the same.
 
@@ -297,44 +208,10 @@ def _is_same(ledger: Ledger, first: Row[Any], new: NewRun) -> bool:
     return inputs.accept(new.input.given).canonical == canonical(first.body)
 
 
-def _conflict(batch: _Batch, new: NewRun, why: str, run_id: UUID | None = None) -> IdempotencyConflict:
+def _conflict(batch: accept.Batch, new: NewRun, why: str, run_id: UUID | None = None) -> IdempotencyConflict:
     return IdempotencyConflict(
         f"Idempotency key {new.request.key!r} of flow {batch.flow} {why}. Fix: use a new key for a new request.",
         flow=batch.flow,
         key=new.request.key,
         run_id=run_id and str(run_id),
     )
-
-
-# ---- what is refused -------------------------------------------------------------------------------------------
-
-
-def _check_texts(request: StartRequest) -> None:
-    refused = values.refusal([request.key, *request.tags, request.trigger])
-    if refused is not None:
-        raise UsageError(
-            f"The key, a tag or the trigger's name of a start of {request.flow} is {refused.problem}, which cannot be "
-            "stored. Fix: remove it."
-        )
-    if request.key is not None and not 1 <= len(request.key) <= KEY_LENGTH:
-        raise UsageError(
-            f"An idempotency key has 1 to {KEY_LENGTH} characters, this one has {len(request.key)}. "
-            + ("Fix: shorten it, for example to a hash." if request.key else "Fix: give one, or leave it out."),
-            key=request.key[:50],
-        )
-
-
-def _enabled_hash(ledger: Ledger, flow: str) -> str:
-    with ledger.auto() as tx:
-        row = starts.definition(tx, flow)
-        if row is not None and row.enabled:
-            return str(row.manifest_hash)
-        if row is not None:
-            starts.rejected(tx, flow)
-            why = f" ({row.switch_reason})" if row.switch_reason else ""
-            raise FlowDisabled(
-                f"Flow {flow} is disabled{why}, by {row.switched_by}; nothing was started. "
-                f"Fix: `orchestrator flow enable {flow}`.",
-                flow=flow,
-            )
-        raise definitions.unknown_flow(tx, flow)

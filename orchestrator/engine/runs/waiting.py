@@ -1,7 +1,6 @@
 """What a waiting step waits for, in a sentence."""
 
 from datetime import UTC, datetime
-from uuid import UUID
 
 from orchestrator.core.planner import Node
 from orchestrator.core.wording import length, until
@@ -11,6 +10,8 @@ from orchestrator.ledger.reads.rows import StepRow
 def waiting(step: StepRow, node: Node, now: datetime) -> str:
     """Of a step in its back-off, between two polls, or before its time."""
     if step.wake_at is not None:
+        if node.definition.flow is not None:
+            return f"Step {step.key} failed, and {node.definition.flow} is run again for it {until(step.wake_at, now)}."
         does = "sleeps" if node.definition.sleep is not None else "waits"
         at = step.wake_at.astimezone(UTC)
         return f"Step {step.key} {does} until {at:%Y-%m-%d %H:%M:%S} UTC, for {length(at - now)} more."
@@ -28,9 +29,3 @@ def waiting(step: StepRow, node: Node, now: datetime) -> str:
         f"Step {step.key} failed attempt {step.attempts}{told} and waits for its back-off; the next attempt is due "
         f"{until(step.due_at, now)}."
     )
-
-
-def later(run_id: UUID, start_at: datetime, now: datetime) -> str:
-    """Of a run that was accepted and has not begun."""
-    at = start_at.astimezone(UTC)
-    return f"Run {run_id} was accepted and begins at {at:%Y-%m-%d %H:%M:%S} UTC, {until(at, now)}."

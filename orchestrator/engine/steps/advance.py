@@ -16,10 +16,12 @@ from sqlalchemy import Connection
 from orchestrator.core.facts import Dispatch, Finished, Lease, Success
 from orchestrator.core.planner import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
+from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import opening
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.loops import close_loop, stop_loop
 from orchestrator.engine.steps.wave import End, Wave
+from orchestrator.engine.subflows import calls
 from orchestrator.errors import LeaseLost
 from orchestrator.ledger import claims, graph
 from orchestrator.ledger.graph import Ended
@@ -110,9 +112,12 @@ def _lies_inside(node: Node, kept: Collection[str]) -> bool:
     return bool(node.edges) and all(edge.target in kept for edge in node.edges)
 
 
-def open_steps(held: HeldRun, nodes: Iterable[Node], full: Iterable[Node] = ()) -> Finished:
-    """Open steps that nothing is in the way of; close the loops of `full`, which have every child's output already."""
+def open_steps(held: HeldRun, nodes: Iterable[Node], full: Iterable[Node] = (), ended: Iterable[End] = ()) -> Finished:
+    """Open steps that nothing is in the way of; close the loops of `full`, which have every child's output already; go
+    on after those that have `ended`."""
     wave = Wave(held)
+    for end in ended:
+        wave.end(end)
     for node in nodes:
         opening.open_step(wave, node)
     for node in full:
@@ -129,12 +134,28 @@ def woken(held: HeldRun, step_keys: Iterable[str]) -> Finished:
 
 
 def _run_out(wave: Wave, by: Completion | None = None) -> Finished:
-    while wave.ended:
-        generation, wave.ended = wave.ended, []
-        _generation_ended(wave, generation)
+    while wave.ended or wave.calls:
+        if wave.ended:
+            generation, wave.ended = wave.ended, []
+            _generation_ended(wave, generation)
+        else:
+            _call(wave, wave.calls.pop(0))
     wave.write_skips()
     following = _hand_on(wave, by)
     return replace(_settle(wave), next=following, skipped=tuple(wave.skipped))
+
+
+def _call(wave: Wave, node: Node) -> None:
+    """Start the run of a step that calls a flow, in the commit that opens the step."""
+    wave.write_skips()
+    child = calls.start(wave.held, node)
+    if isinstance(child, HeldRun):
+        fp("call.accepted")
+        opened = open_run(child, {})
+        wave.dispatches += opened.dispatches
+        child = calls.opened(wave.held, node, child.id, opened.run_status)
+    if child is not None:
+        wave.end(child)
 
 
 def _generation_ended(wave: Wave, ended: Sequence[End]) -> None:

@@ -179,4 +179,4 @@ def _ended(row: Any) -> Finished:
     """With the run, if it did."""
     if row.run_status not in FINAL_RUN:
         return Finished()
-    return Finished(run_status=RunStatus(row.run_status), run_took=row.run_took)
+    return Finished(run_status=RunStatus(row.run_status), run_took=row.run_took, untold=not row.parent_told)

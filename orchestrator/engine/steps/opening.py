@@ -69,6 +69,8 @@ def open_step(wave: Wave, node: Node) -> None:
             _open_loop(wave, node)
         case StepKind.WAIT:
             _open_wait(wave, node)
+        case StepKind.FLOW:
+            wave.calls.append(node)
 
 
 def wake_step(wave: Wave, node: Node, step_key: str) -> None:
@@ -78,6 +80,8 @@ def wake_step(wave: Wave, node: Node, step_key: str) -> None:
             wave.end(signals.time_out(wave.held, node, node.awaited))
         case StepKind.WAIT:
             wave.end(waits.over(wave.held, step_key))
+        case StepKind.FLOW:
+            wave.calls.append(node)
         case _:
             raise AssertionError(f"step {step_key} of kind {node.kind} of run {wave.held.id} waits for no time")
 

@@ -1,7 +1,7 @@
 """An operator runs failed steps again: a new epoch of the run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 from uuid import UUID
 
@@ -11,12 +11,14 @@ from orchestrator.core.facts import Dispatch, Finished
 from orchestrator.core.happened import RunOf
 from orchestrator.core.planner import WINDOW, Node, Plan
 from orchestrator.core.reopen import Reset, compensated, reopen
-from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepStatus
+from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepKind, StepStatus
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
+from orchestrator.engine.steps.wave import End
+from orchestrator.engine.subflows import calls
 from orchestrator.errors import Conflict, StepNotFound
-from orchestrator.ledger import controls, graph
+from orchestrator.ledger import controls, graph, subflows
 from orchestrator.ledger.controls import Reopened
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
@@ -26,14 +28,26 @@ RESET = RETRYABLE | {StepStatus.SKIPPED}
 """What is reset of a loop's children."""
 
 
-def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force: bool = False) -> tuple[Dispatch, ...]:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """Who retries. `force`: also what was made up for. `fresh`: a step that calls a flow starts a new run of it."""
+
+    by: str
+    force: bool = False
+    fresh: bool = False
+
+
+def retry(
+    ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force: bool = False, fresh: bool = False
+) -> tuple[Dispatch, ...]:
     """Run a failed or cancelled step again, or all of them, with everything that was skipped because of them.
 
     Attempts are counted on from before, retries from zero. What succeeded is not run again. A deadline that has passed
     is dropped.
 
     A step that makes up for a failure (a refund), and succeeded or is on its way, is not taken back: what it answers
-    runs again with `force` only.
+    runs again with `force` only. A step that calls a flow goes on with the run that it called, which is retried too;
+    `fresh`, it starts a new one.
 
     Raises:
         RunNotFound, StepNotFound: no such run or step.
@@ -41,34 +55,41 @@ def retry(ledger: Ledger, run_id: UUID, step_key: str | None, *, by: str, force:
             either. Of two operators at once, one gets this.
     """
 
-    def work(tx: Connection) -> tuple[RunOf, Finished]:
-        run = graph.lock(tx, run_id, against_claims=True)
-        _check_run(run)
-        graph.take_time(tx)
-        plan = ledger.plan(run.manifest_hash)
-        states = controls.step_states(tx, run_id)
-        opened = controls.opened_loops(tx, run_id)
-        children = _children(tx, plan, run_id, step_key, states)
-        seeds = _seeds(run_id, step_key, states, children)
-        reset = reopen(plan, states, seeds, opened)
-        if not force:
-            _check_uncompensated(run_id, compensated(plan, states, reset.waits))
-        _check_possible(run_id, step_key, seeds, reset, children)
-        controls.reopen_run(
-            tx,
-            run_id,
-            reset,
-            error=graph.failure(tx, run_id, reset.failed[0]) if reset.failed else None,
-            by=by,
-            steps=[step_key] if step_key else sorted(seeds | {key for key, failed in children.items() if failed}),
-        )
-        again = HeldRun(ledger, tx, replace(run, status=RunStatus.RUNNING, halt=None))
-        reopened = {key: children.get(key, []) for key in opened & (reset.waits.keys() | children.keys())}
-        return RunOf(run.id, run.flow, run.trigger), _reset(again, reset, reopened)
+    how = _How(by, force, fresh)
+    followed = ledger.retry(lambda tx: _retry_in(ledger, tx, run_id, step_key, how))
+    for run, finished in followed:
+        notify_followed(run, finished)
+    return tuple(dispatch for _, finished in followed for dispatch in finished.dispatches)
 
-    run, again = ledger.retry(work)
-    notify_followed(run, again)
-    return again.dispatches
+
+_Followed = list[tuple[RunOf, Finished]]
+"""What was retried, and what followed there: a run, and those that its steps called."""
+
+
+def _retry_in(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None, how: _How) -> _Followed:
+    run = graph.lock(tx, run_id, against_claims=True)
+    _check_run(run)
+    graph.take_time(tx)
+    plan = ledger.plan(run.manifest_hash)
+    states = controls.step_states(tx, run_id)
+    opened = controls.opened_loops(tx, run_id)
+    children = _children(tx, plan, run_id, step_key, states)
+    seeds = _seeds(run_id, step_key, states, children)
+    reset = reopen(plan, states, seeds, opened)
+    if not how.force:
+        _check_uncompensated(run_id, compensated(plan, states, reset.waits))
+    _check_possible(run_id, step_key, seeds, reset, children)
+    controls.reopen_run(
+        tx,
+        run_id,
+        reset,
+        error=graph.failure(tx, run_id, reset.failed[0]) if reset.failed else None,
+        by=how.by,
+        steps=[step_key] if step_key else sorted(seeds | {key for key, failed in children.items() if failed}),
+    )
+    again = HeldRun(ledger, tx, replace(run, status=RunStatus.RUNNING, halt=None))
+    reopened = {key: children.get(key, []) for key in opened & (reset.waits.keys() | children.keys())}
+    return _reset(again, reset, reopened, how)
 
 
 def _check_run(run: LockedRun) -> None:
@@ -151,7 +172,7 @@ def _one_child(tx: Connection, loop: Node, run_id: UUID, step_key: str) -> list[
     return _not_succeeded(tx, run_id, loop.key) if first and first.step_key == step_key else [step_key]
 
 
-def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]]) -> Finished:
+def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]], how: _How) -> _Followed:
     """`reopened`: loops that have their children, with those of them to run again."""
     tx, plan = held.tx, held.plan
     controls.reset_blocked(tx, held.id, reset.waits)
@@ -162,8 +183,41 @@ def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]]) -> Fi
         dispatches += let_in
         full += [plan.nodes[loop]] if is_full else []
     free = [plan.nodes[key] for key, wait in reset.waits.items() if wait == (0, 0) and key not in reopened]
-    opened = advance.open_steps(held, free, full)
-    return replace(opened, dispatches=(*dispatches, *opened.dispatches))
+    adopted, new = _adopt(held, free, how)
+    opened = advance.open_steps(held, new, full, adopted.ended)
+    finished = replace(opened, dispatches=(*dispatches, *opened.dispatches))
+    return [(RunOf(held.id, held.run.flow, held.run.trigger), finished), *adopted.followed]
+
+
+@dataclass(frozen=True, slots=True)
+class _Adopted:
+    """Steps that go on with the run they called: those that ended with that, and what followed in these runs."""
+
+    ended: list[End] = field(default_factory=list)
+    followed: _Followed = field(default_factory=list)
+
+
+def _adopt(held: HeldRun, free: Iterable[Node], how: _How) -> tuple[_Adopted, list[Node]]:
+    """A second run would do everything again: a step that called one goes on with it, and takes what it gave or has it
+    retried. The other steps are given back."""
+    adopted, new = _Adopted(), list[Node]()
+    for node in free:
+        calls_one = node.kind is StepKind.FLOW and not node.definition.detached and not how.fresh
+        child_id = subflows.call(held.tx, held.id, node.key).child if calls_one else None
+        child = None if child_id is None else subflows.child(held.tx, child_id)
+        if child is None:
+            new.append(node)
+            continue
+        subflows.delegate(held.tx, held.id, node.key)
+        graph.event(held.tx, held.id, "step.adopted", node.key, facts={"child": str(child.id)})
+        if child.status is RunStatus.SUCCEEDED:
+            end = calls.ended(held, node, child)
+            adopted.ended.extend([end] if end is not None else [])
+            continue
+        if child.status in FINAL_RUN:
+            adopted.followed.extend(_retry_in(held.ledger, held.tx, child.id, None, how))
+        subflows.await_again(held.tx, child.id)
+    return adopted, new
 
 
 def _reopen_loop(tx: Connection, loop: Node, run_id: UUID, failed: list[str]) -> tuple[tuple[Dispatch, ...], bool]:

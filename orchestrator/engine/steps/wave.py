@@ -30,6 +30,8 @@ class Wave:
     """What has ended and was not looked at yet: one generation."""
     freed: list[str] = field(default_factory=list)
     """Steps with a handler that wait for nothing any more."""
+    calls: list[Node] = field(default_factory=list)
+    """Steps that call a flow and wait for nothing any more."""
     dispatches: list[Dispatch] = field(default_factory=list)
     skipped: list[StepOf] = field(default_factory=list)
     sinks: int = 0

@@ -38,8 +38,10 @@ class RunRow:
     """Of the version that it is pinned to."""
     source: UUID | None = None
     """The run that it was made of."""
-    start_at: datetime | None = None
-    """When it begins, if that is later than it was accepted; None once it has begun."""
+    parent: UUID | None = None
+    """The run that called it,"""
+    parent_step: str | None = None
+    """and the step of that."""
 
     @property
     def is_over(self) -> bool:
@@ -82,6 +84,18 @@ class StepRow:
     since: datetime | None = None
     polls: int = 0
     wake_at: datetime | None = None
+    child: UUID | None = None
+    """Of a step that calls a flow: the run that does it, or did it last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRow:
+    """A run that a step of another run called."""
+
+    id: UUID
+    flow: str
+    step: str
+    status: RunStatus
 
 
 @dataclass(frozen=True, slots=True)

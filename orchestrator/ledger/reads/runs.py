@@ -40,6 +40,7 @@ def selected(*, inputs: bool = True) -> Select[Any]:
                 run_[name]
                 for name in ("id", "flow", "manifest_hash", "tags", "trigger_type", "trigger_key", "source_run_id")
             ),
+            *(run_[name] for name in ("parent_run_id", "parent_step_key")),
             case((parked(), RunStatus.WAITING.value), else_=STATUS).label("status"),
             run_.trigger_body if inputs else null().label("trigger_body"),
             *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch", "scheduled_for")),
@@ -48,7 +49,6 @@ def selected(*, inputs: bool = True) -> Select[Any]:
             control.cancel_requested_at,
             control.cancel_reason,
             control.deadline,
-            control.start_at,
         )
         .join(flow_definition_versions, version.hash == run_.manifest_hash)
         .outerjoin(flow_run_controls, and_(control.run_id == run_.id, run_.controlled))
@@ -78,7 +78,8 @@ def row_of(row: Row[Any]) -> RunRow:
         ordinal=row.ordinal,
         scheduled_for=row.scheduled_for,
         source=row.source_run_id,
-        start_at=row.start_at,
+        parent=row.parent_run_id,
+        parent_step=row.parent_step_key,
     )
 
 

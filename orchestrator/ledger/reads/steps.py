@@ -190,6 +190,7 @@ def _step_row(row: Row[Any], children: dict[str, int] | None) -> StepRow:
         since=_since(row),
         polls=row.polls,
         wake_at=row.wake_at,
+        child=row.child_run_id,
     )
 
 

@@ -1,5 +1,6 @@
 -- name: halt
--- Does:  from its commit on no claim is given. The caller holds the run FOR UPDATE.
+-- Does:  from its commit on no claim is given. What runs goes on to its end: handlers, and runs that were called, which the caller
+--        stops afterwards. The caller holds the run FOR UPDATE.
 -- In:    run_id, halt, by, reason, grace, timed_out (bool)
 WITH run AS (
   UPDATE flow_runs
@@ -18,7 +19,7 @@ WITH run AS (
   UPDATE flow_steps s
      SET status = 'cancelled', queued = FALSE, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, wake_at = NULL,
          queue_deadline = NULL
-   WHERE run_id = %(run_id)s AND (status IN ('blocked', 'ready', 'waiting') OR status = 'running' AND /*+ kind */ <> 'task')
+   WHERE run_id = %(run_id)s AND (status IN ('blocked', 'ready', 'waiting') OR status = 'running' AND /*+ kind */ NOT IN ('task', 'flow'))
   RETURNING step_key
 ), waits AS (
   UPDATE flow_signal_waiters SET closed_at = flow_now() WHERE run_id = %(run_id)s AND closed_at IS NULL
@@ -123,7 +124,7 @@ UPDATE flow_steps SET children_next = %(pointer)s WHERE run_id = %(run_id)s AND 
 WITH run AS (
   UPDATE flow_runs
      SET status = 'running', halt = NULL, ended_at = NULL, error = %(error)s::json, epoch = epoch + 1, sinks_open = %(sinks_open)s,
-         failures = %(failures)s
+         failures = %(failures)s, parent_told = parent_run_id IS NULL
    WHERE id = %(run_id)s
   RETURNING id, epoch
 ), control AS (

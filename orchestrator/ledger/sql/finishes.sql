@@ -118,7 +118,7 @@ SELECT done.attempt FROM (SELECT) AS one LEFT JOIN done ON TRUE;
 -- name: finish_sink
 -- Does:  records a success of a step without successors; ends the run when it was the last.
 -- In:    run_id, step_key, version, owner, output, inputs
--- Out:   one row; attempt is null when nothing was written; run_status and run_took are set when the run ended
+-- Out:   one row; attempt is null when nothing was written; run_status, run_took and parent_told are set when the run ended
 -- Locks: run FOR NO KEY UPDATE, own claim, own step
 WITH run AS MATERIALIZED (
   SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR NO KEY UPDATE
@@ -129,11 +129,11 @@ WITH run AS MATERIALIZED (
          ended_at = CASE WHEN r.sinks_open > 1 THEN NULL ELSE flow_now() END
     FROM done
    WHERE r.id = %(run_id)s
-  RETURNING r.id, r.status, r.sinks_open, r.controlled, r.ended_at - r.created_at AS took
+  RETURNING r.id, r.status, r.sinks_open, r.controlled, r.parent_told, r.ended_at - r.created_at AS took
 ), ended AS (
-  SELECT id, status, controlled, took FROM counted WHERE sinks_open = 0
+  SELECT id, status, controlled, parent_told, took FROM counted WHERE sinks_open = 0
 ), /*+ run_ended of=ended; before=[[SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done UNION ALL]] */
-SELECT done.attempt, ended.status AS run_status, ended.took AS run_took FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN ended ON TRUE;
+SELECT done.attempt, ended.status AS run_status, ended.took AS run_took, ended.parent_told FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN ended ON TRUE;
 
 -- name: finish_child
 -- Does:  records a success of a loop's child and counts it on the loop's row; lets the next child in when the loop has a
@@ -214,7 +214,7 @@ SELECT done.attempt, /*+ next_facts */, /*+ successor_refused by=list */ AS unme
 -- name: recorded
 -- Does:  tells, after a commit whose outcome is unknown, whether this very attempt was recorded, and by whom.
 -- In:    run_id, step_key, attempt
-SELECT a.status, a.version, a.owner, r.status AS run_status, r.ended_at - r.created_at AS run_took
+SELECT a.status, a.version, a.owner, r.status AS run_status, r.ended_at - r.created_at AS run_took, r.parent_told
   FROM /*+ attempts_of step=%(step_key)s */ AS a JOIN flow_runs r ON r.id = %(run_id)s
  WHERE a.attempt = %(attempt)s;
 

@@ -342,12 +342,12 @@ RETURNING sinks_open, failures;
 -- name: end_run
 -- Does:  ends a run; an event before that names the signals that it kept and nobody took. Reading `unused` puts it first.
 -- In:    run_id, status, error (JSON or null), from_states
--- Out:   one row: how long the run took since it was accepted
+-- Out:   one row: how long the run took since it was accepted, and whether nobody waits for its end
 WITH run AS (
   UPDATE flow_runs
      SET status = %(status)s::text, ended_at = flow_now(), error = COALESCE(%(error)s::json, error)
    WHERE id = %(run_id)s AND status = ANY (%(from_states)s)
-  RETURNING id, status, controlled, ended_at - created_at AS took
+  RETURNING id, status, controlled, parent_told, ended_at - created_at AS took
 ), unused AS (
   INSERT INTO flow_events (run_id, type, facts)
   SELECT %(run_id)s, 'signal.unused', json_build_object('count', max(found), 'first', json_agg(one ORDER BY seq))
@@ -358,11 +358,12 @@ WITH run AS (
   HAVING count(*) > 0
   RETURNING run_id
 ), /*+ run_ended of=run; before=SELECT run_id, NULL, NULL, NULL::int FROM unused WHERE run_id <> %(run_id)s UNION ALL */
-SELECT took FROM run;
+SELECT took, parent_told FROM run;
 
 -- name: any_claimed
--- Does:  whether a handler of this run is still under a live claim.
-SELECT EXISTS (SELECT FROM flow_steps s WHERE run_id = %(run_id)s AND status = 'running' AND /*+ kind */ = 'task') AS claimed;
+-- Does:  whether a handler of this run is still under a live claim, or a run that it called is open.
+SELECT EXISTS (SELECT FROM flow_steps s
+                WHERE run_id = %(run_id)s AND status = 'running' AND /*+ kind */ IN ('task', 'flow')) AS claimed;
 
 -- name: event
 -- In:    run_id, type, step_key, attempt, facts (JSON or null)

@@ -39,7 +39,7 @@ SELECT id FROM alike
 -- In:    run_id, step_keys
 -- Index: primary keys
 SELECT s.step_key, /*+ kind */ AS kind, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason, s.attempts, s.queue, s.due_at, s.ready_at,
-       s.started_at, s.ended_at, s.children_open, s.children_failed, s.polls, s.wake_at,
+       s.started_at, s.ended_at, s.children_open, s.children_failed, s.polls, s.wake_at, s.child_run_id,
        CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
        CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,
        a.error_type, a.error_message, a.started_at AS tried_at, a.ended_at AS tried_until,

@@ -43,7 +43,7 @@ WITH looked AS MATERIALIZED (
   SELECT r.id
     FROM flow_runs r
    WHERE r.id = ANY (ARRAY(SELECT id FROM looked))
-     AND r.ended_at < (SELECT flow_now() - %(ttl)s)
+     AND r.ended_at < (SELECT flow_now() - %(ttl)s) AND r.parent_told
      AND NOT EXISTS (SELECT FROM flow_idempotency_keys k
                       WHERE k.flow = r.flow AND k.key = r.trigger_key AND k.run_id = r.id AND k.expires_at >= flow_now())
    ORDER BY r.id LIMIT %(page)s

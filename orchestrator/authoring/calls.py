@@ -1,0 +1,117 @@
+"""A flow called in the body of another flow: a step that a run of its own does."""
+
+import copy
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, cast
+
+from typing_extensions import TypeVar
+
+from orchestrator.authoring.asked import Asked
+from orchestrator.authoring.literals import encode
+from orchestrator.authoring.options import BadOption, StepOptions
+from orchestrator.authoring.placeholder import refuse
+from orchestrator.authoring.tracer import Tracer, current
+from orchestrator.core.manifest import StepDef
+
+if TYPE_CHECKING:
+    from orchestrator.authoring.edges import JoinName
+    from orchestrator.authoring.flow import Flow
+    from orchestrator.authoring.step import BackoffLike
+
+P = ParamSpec("P")
+R = TypeVar("R", default=Any)
+
+
+class Call(Generic[P, R]):
+    """A flow with the options of one call. Made by calling it, or by `bill.options(…)`."""
+
+    makes_a_step: ClassVar = True
+
+    def __init__(self, flow: "Flow[P, R]") -> None:
+        self.flow = flow
+        self.key: str | None = None
+        self.version: int | None = None
+        self.settings = StepOptions()
+        self.asked = Asked()
+        self.detached = False
+
+    def options(
+        self,
+        *,
+        key: str | None = None,
+        after: Iterable[object] = (),
+        join: "JoinName | None" = None,
+        when: int | None = None,
+        may_fail: bool | None = None,
+        retries: int | None = None,
+        backoff: "BackoffLike | None" = None,
+        version: int | None = None,
+        description: str | None = None,
+    ) -> Self:
+        """See `Flow.options`."""
+        other = copy.copy(self)
+        try:
+            given = {"key": key, "retries": retries, "backoff": backoff, "description": description}
+            other.settings = self.settings.merged(**given)
+        except BadOption as exc:
+            refuse(f"flow `{self.flow.name}` {exc}", "correct the option")
+        other.key = key if key is not None else self.key
+        other.version = version if version is not None else self.version
+        other.asked = self.asked.with_(after=after, join=join, when=when, may_fail=may_fail)
+        return other
+
+    def alone(self) -> Self:
+        """Nobody waits for its end."""
+        other = copy.copy(self)
+        other.detached = True
+        return other
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """
+        Raises:
+            AuthoringError: outside a flow body, or the arguments do not fit.
+        """
+        tracer, name = current(), self.flow.name
+        if tracer is None:
+            refuse(
+                f"flow `{name}` was called like a function",
+                f"start a run with `Client.start({name}, …)`; `{name}.fn` is the plain function",
+            )
+        tracer.call(self.flow)
+        key = tracer.free_key(self.key or name, exact=self.key is not None)
+        definition = StepDef(
+            flow=name,
+            flow_version=self.version,
+            detached=self.detached,
+            inputs=self._inputs(tracer, args, dict(kwargs)),
+            retry=self.settings.retry,
+            description=self.settings.description,
+            **self.asked.fields(tracer),
+        )
+        signature = self.flow.signature
+        returns = str if self.detached else Any if signature is None else signature.returns
+        return cast(R, tracer.add(key, definition, returns))
+
+    def _inputs(self, tracer: Tracer, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, Any]:
+        signature, name = self.flow.signature, self.flow.name
+        what = "argument `{}` of flow `{}`".format
+        if signature is None:
+            if args:
+                refuse(f"flow `{name}` was made from a manifest and takes no positional arguments", "name them")
+            return {one: encode(value, Any, tracer, what(one, name)) for one, value in kwargs.items()}
+        try:
+            given = signature.bind(args, kwargs)
+        except TypeError as exc:
+            refuse(f"flow `{name}`: {exc}", f"its parameters are `{signature.inputs}`")
+        return {one: encode(value, signature.kind(one), tracer, what(one, name)) for one, value in given.items()}
+
+
+def start_run(flow: "Flow[P, R] | Call[P, R]", /, *args: P.args, **kwargs: P.kwargs) -> str:
+    """In a flow body: start a run of another flow and go on; the run's id. Nobody waits for its end, and it is not
+    stopped with the run that started it.
+
+    Raises:
+        AuthoringError: outside a flow body, or the arguments do not fit.
+    """
+    call = flow if isinstance(flow, Call) else Call(flow)
+    return cast(str, call.alone()(*args, **kwargs))

@@ -1,0 +1,148 @@
+"""A step that calls a flow: a run is started for it in the commit that opens it, and how that run ends is how it ends.
+
+The caller holds the run of the step, the parent. Nothing here advances it: what ended is given back.
+"""
+
+import json
+from typing import Final
+from uuid import UUID
+
+from pydantic import JsonValue
+from uuid_utils.compat import uuid7
+
+from orchestrator.core import retry
+from orchestrator.core.expressions import EvaluationFailed, resolve
+from orchestrator.core.expressions.reads import Reads
+from orchestrator.core.expressions.walk import references
+from orchestrator.core.facts import StartRequest, StepError
+from orchestrator.core.planner import Node
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
+from orchestrator.engine.runs import accept
+from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.engine.steps.wave import End
+from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, NotFound
+from orchestrator.ledger import controls, definitions, graph, scopes, subflows
+from orchestrator.ledger.subflows import Child
+
+TRIGGER: Final = "flow"
+"""What starts such a run."""
+DEEPEST: Final = 10
+"""Runs from the one that nobody called down to the last one that may be called."""
+
+
+class Refused(Exception):
+    """No run is started for the step."""
+
+    def __init__(self, error: StepError, *, retryable: bool) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.retryable = retryable
+
+
+def start(held: HeldRun, node: Node) -> HeldRun | End | None:
+    """The run that does this step, accepted and not opened. If none could be started: how the step ended, or None when
+    it is tried again later."""
+    subflows.delegate(held.tx, held.id, node.key)
+    try:
+        child = _accept(held, node)
+    except Refused as exc:
+        return failed(held, node, exc.error, retryable=exc.retryable)
+    subflows.link(held.tx, child.id, held.id, node.key, detached=node.definition.detached)
+    return child
+
+
+def opened(held: HeldRun, node: Node, child_id: UUID, status: RunStatus | None) -> End | None:
+    """The run was opened, and may have ended with that; how the step ended, if it did."""
+    if node.definition.detached:
+        return _succeeded(held, node, str(child_id))
+    if status not in FINAL_RUN:
+        return None
+    child = subflows.tell(held.tx, child_id)
+    return None if child is None else ended(held, node, child)
+
+
+def ended(held: HeldRun, node: Node, child: Child) -> End | None:
+    """The run that does the step has ended; how the step did, None when another one is started later."""
+    if child.status is RunStatus.SUCCEEDED:
+        try:
+            return _succeeded(held, node, _output(held, child))
+        except EvaluationFailed as exc:
+            error = StepError("OutputInvalid", f"the output of run {child.id} of {child.flow} cannot be made: {exc}")
+            return failed(held, node, error, retryable=False)
+    if held.run.halt is not None:
+        reason = f"the run was {held.run.halt}"
+        graph.end_step(held.tx, held.id, node.key, StepEvent.CANCEL, reason=reason)
+        graph.event(held.tx, held.id, "step.cancelled", node.key, facts={"child": str(child.id)})
+        return End(node.key, StepStatus.CANCELLED)
+    return failed(held, node, StepError("RunFailed", _why(child)), retryable=True)
+
+
+def failed(held: HeldRun, node: Node, error: StepError, *, retryable: bool) -> End | None:
+    """The step failed; None when a retry is left: then it waits for its next try."""
+    message = error.message[:2000]
+    failures = controls.failures(held.tx, held.id, node.key) + 1
+    if retryable and failures < node.retry.max_attempts:
+        delay = retry.delay(node.retry.backoff, failures, held.ledger.jitter())
+        subflows.park(held.tx, held.id, node.key, delay, message[:500])
+        return None
+    graph.end_step(held.tx, held.id, node.key, StepEvent.FAIL, reason=message, charged="failure")
+    graph.event(held.tx, held.id, "step.failed", node.key, facts={"type": error.type, "message": message})
+    facts: JsonValue = {"step": node.key, "type": error.type, "message": message}
+    return End(node.key, StepStatus.FAILED, facts)
+
+
+def _accept(held: HeldRun, node: Node) -> HeldRun:
+    flow = str(node.definition.flow)
+    tags, depth = subflows.caller(held.tx, held.id, DEEPEST)
+    if depth >= DEEPEST:
+        why = f"run {held.id} is called by {DEEPEST - 1} runs above it already, and calls {flow}"
+        raise Refused(StepError("TooDeep", why), retryable=False)
+    try:
+        version = _version(held, flow, node.definition.flow_version)
+        body = _input(held, node)
+        request = StartRequest(flow, body, tags=tags, trigger=TRIGGER, run_id=uuid7(), version=version)
+        return accept.accept_in(held.ledger, held.tx, request)[0]
+    except (InputInvalid, FlowDisabled, NotFound, Conflict) as exc:
+        wrong = isinstance(exc, InputInvalid)
+        error = StepError(f"{type(exc).__module__}.{type(exc).__qualname__}", exc.message)
+        raise Refused(error, retryable=not wrong) from exc
+
+
+def _version(held: HeldRun, flow: str, ordinal: int | None) -> str | None:
+    if ordinal is None:
+        return None
+    found = definitions.version_at(held.tx, flow, ordinal)
+    if found is None:
+        raise NotFound(f"Flow {flow} has no version {ordinal}. Fix: see `orchestrator flow versions {flow}`.")
+    return found
+
+
+def _input(held: HeldRun, node: Node) -> str:
+    scope = scopes.whole(held.tx, held.id, node.reads)
+    try:
+        given = {name: resolve(value, scope) for name, value in node.definition.inputs.items()}
+    except EvaluationFailed as exc:
+        raise InputInvalid(f"The input for flow {node.definition.flow} cannot be made: {exc}.") from exc
+    return json.dumps(given, ensure_ascii=False)
+
+
+def _succeeded(held: HeldRun, node: Node, output: JsonValue) -> End:
+    subflows.succeeded(held.tx, held.id, node.key, json.dumps(output, ensure_ascii=False, separators=(",", ":")))
+    return End(node.key, StepStatus.SUCCEEDED)
+
+
+def _output(held: HeldRun, child: Child) -> JsonValue:
+    """What the flow that was called returned."""
+    expression = held.ledger.manifest(child.manifest_hash).output
+    return resolve(expression, scopes.whole(held.tx, child.id, Reads.of(references(expression))))
+
+
+def _why(child: Child) -> str:
+    error = child.error or {}
+    name = f"run {child.id} of {child.flow}"
+    if child.status is RunStatus.CANCELLED:
+        by = f" by {error['by']}" if error.get("by") else ""
+        return f"{name} was cancelled{by}: {error.get('message')}"
+    if child.status is RunStatus.TIMED_OUT:
+        return f"{name} passed its deadline"
+    return f"{name} failed at {error.get('step', '?')}: {error.get('type', 'error')}: {error.get('message')}"

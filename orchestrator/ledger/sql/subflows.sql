@@ -1,0 +1,139 @@
+-- Runs that a step of another run started: its parent. Whoever locks both locks the parent first. A transaction of the child alone
+-- never locks its parent: what the parent has to know is told afterwards, by a transaction that holds the parent.
+
+-- name: delegate
+-- Does:  a call of a flow is RUNNING, and so is its run. The caller holds that; the child is linked, or was before.
+-- In:    run_id, step_key, from_states
+WITH step AS (
+  UPDATE flow_steps s
+     SET status = 'running', /*+ taken when=TRUE */, wake_at = NULL
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = ANY (%(from_states)s)
+), begun AS (
+  UPDATE flow_runs SET status = 'running', started_at = COALESCE(started_at, flow_now())
+   WHERE id = %(run_id)s AND status = 'pending'
+  RETURNING id
+)
+INSERT INTO flow_events (run_id, type) SELECT id, 'run.started' FROM begun;
+
+-- name: link_child
+-- Does:  a run that was accepted in this transaction belongs to a step of its parent. Unless it is `detached`, its end is told to
+--        that, and its deadline is not later than the parent's.
+-- In:    child, parent, step_key, detached
+WITH step AS (
+  UPDATE flow_steps SET child_run_id = %(child)s WHERE run_id = %(parent)s AND step_key = %(step_key)s
+  RETURNING attempts
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt, facts)
+  SELECT %(parent)s, 'step.delegated', %(step_key)s, attempts,
+         json_build_object('child', %(child)s::text, 'flow', (SELECT flow FROM flow_runs WHERE id = %(child)s))
+    FROM step
+), control AS (
+  INSERT INTO flow_run_controls AS k (run_id, deadline)
+  SELECT %(child)s, deadline FROM flow_run_controls
+   WHERE run_id = %(parent)s AND deadline IS NOT NULL AND NOT %(detached)s
+  ON CONFLICT (run_id) DO UPDATE SET deadline = LEAST(k.deadline, excluded.deadline)
+  RETURNING run_id
+), told AS (
+  UPDATE flow_events SET facts = json_build_object('parent', %(parent)s::text, 'step', %(step_key)s::text)
+   WHERE run_id = %(child)s AND type = 'run.accepted'
+)
+UPDATE flow_runs
+   SET parent_run_id = %(parent)s, parent_step_key = %(step_key)s, parent_told = %(detached)s,
+       controlled = controlled OR EXISTS (SELECT FROM control)
+ WHERE id = %(child)s;
+
+-- name: caller
+-- Does:  what a child takes over from its parent: the tags; and how many runs are above it, the parent among them.
+-- In:    run_id (the parent), limit (of runs to look at)
+WITH RECURSIVE above AS (
+  SELECT parent_run_id, 1 AS depth FROM flow_runs WHERE id = %(run_id)s
+  UNION ALL
+  SELECT r.parent_run_id, depth + 1
+    FROM above, LATERAL (SELECT parent_run_id FROM flow_runs WHERE id = above.parent_run_id OFFSET 0) AS r
+   WHERE depth < %(limit)s
+)
+SELECT (SELECT tags FROM flow_runs WHERE id = %(run_id)s) AS tags, max(depth) AS depth FROM above;
+
+-- name: parent_of
+-- Does:  whom the end of a run is to be told. Nothing is locked.
+-- Out:   no row: it has no parent, has not ended, or its end was told
+SELECT parent_run_id, parent_step_key FROM flow_runs
+ WHERE id = %(run_id)s AND NOT parent_told AND ended_at IS NOT NULL;
+
+-- name: tell_parent
+-- Does:  the end of a run is told, from this commit on. The caller holds the parent, if there still is one.
+-- Out:   how it ended; no row: somebody else told it, or it is open again
+UPDATE flow_runs SET parent_told = TRUE
+ WHERE id = %(run_id)s AND NOT parent_told AND ended_at IS NOT NULL
+RETURNING id, flow, manifest_hash, status, error;
+
+-- name: await_child
+-- Does:  a step of the parent waits for the end of this run again. The caller holds both.
+UPDATE flow_runs SET parent_told = FALSE WHERE id = %(run_id)s;
+
+-- name: child
+-- Does:  how a run that was called stands. Nobody ends or removes it until the caller's transaction, which holds its parent, ends.
+-- Locks: the run FOR NO KEY UPDATE
+SELECT id, flow, manifest_hash, status, error FROM flow_runs WHERE id = %(run_id)s FOR NO KEY UPDATE;
+
+-- name: call
+-- Does:  a step that calls a flow: where it stands, and its child.
+SELECT status, attempts, child_run_id FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s;
+
+-- name: call_ended
+-- Does:  a call of a flow has its output. The caller holds the run.
+-- In:    run_id, step_key, output (JSON)
+WITH output AS (
+  INSERT INTO flow_outputs (run_id, step_key, output) VALUES (%(run_id)s, %(step_key)s, %(output)s::json)
+  ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key) VALUES (%(run_id)s, 'step.succeeded', %(step_key)s)
+)
+UPDATE flow_steps SET status = 'succeeded', ended_at = flow_now()
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'running';
+
+-- name: call_parked
+-- Does:  a call of a flow waits for its next try, with a new child. The caller holds the run.
+-- In:    run_id, step_key, delay, error
+WITH step AS (
+  UPDATE flow_steps
+     SET status = 'waiting', wake_at = flow_now() + %(delay)s, failures = failures + 1
+   WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'running'
+  RETURNING run_id, step_key, attempts, wake_at
+)
+INSERT INTO flow_events (run_id, type, step_key, attempt, facts)
+SELECT run_id, 'step.retry_scheduled', step_key, attempts,
+       json_build_object('due_at', wake_at, 'delay_s', extract(epoch FROM %(delay)s::interval), 'error', %(error)s::text)
+  FROM step;
+
+-- name: untold
+-- Does:  a page of runs that have ended, and whose parents were not told.
+-- In:    page, begin, begin_run
+-- Out:   at, run_id, step_key, manifest_hash: of the parent
+-- Index: ix_flow_runs_untold
+SELECT ended_at::text AS at, id AS run_id, parent_step_key AS step_key, parent_run_id,
+       (SELECT manifest_hash FROM flow_runs p WHERE p.id = r.parent_run_id) AS manifest_hash
+  FROM flow_runs r
+ WHERE NOT parent_told AND ended_at IS NOT NULL AND (ended_at, id) > (%(begin)s::timestamptz, %(begin_run)s::uuid)
+ ORDER BY ended_at, id LIMIT %(page)s;
+
+-- name: children_to_stop
+-- Does:  a page of open runs that a step of a halted run waits for: of one parent, or of all.
+-- In:    parent (or null), page
+-- Index: ix_flow_runs_parent, ix_flow_runs_untold
+SELECT c.id, p.id AS parent, p.halt, p.error
+  FROM flow_runs c,
+       LATERAL (SELECT id, halt, error FROM flow_runs WHERE id = c.parent_run_id AND halt IS NOT NULL OFFSET 0) AS p
+ WHERE NOT c.parent_told AND c.ended_at IS NULL AND c.halt IS NULL
+   AND (%(parent)s::uuid IS NULL OR c.parent_run_id = %(parent)s::uuid)
+ ORDER BY c.id LIMIT %(page)s;
+
+-- name: children_of
+-- Does:  a page of the runs that a run called, in the order of their starts; those of one of its steps, or all.
+-- In:    run_id, step_key (or null), begin_run (the last run of the page before), page
+-- Index: ix_flow_runs_parent
+SELECT id, flow, parent_step_key, CASE WHEN status = 'running' AND flow_parked(id) THEN 'waiting' ELSE status END AS status
+  FROM flow_runs
+ WHERE parent_run_id = %(run_id)s AND (%(step_key)s::text IS NULL OR parent_step_key = %(step_key)s::text)
+   AND id > %(begin_run)s::uuid
+ ORDER BY id LIMIT %(page)s;
