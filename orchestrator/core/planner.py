@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import Any, Final
 
 from orchestrator.core import waits
@@ -199,6 +200,12 @@ class Plan:
     def sinks(self) -> int:
         """Steps that nothing waits for: the run ends when they all have."""
         return sum(node.is_sink for node in self.nodes.values())
+
+    @cached_property
+    def backwards(self) -> tuple[str, ...]:
+        """The steps, each behind all that come after it."""
+        order = TopologicalSorter({key: node.definition.run_after for key, node in self.nodes.items()}).static_order()
+        return tuple(reversed(tuple(order)))
 
     def roots(self) -> Iterator[Node]:
         """Steps that wait for nothing."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 
-from orchestrator.core.planner import Plan
+from orchestrator.core.gates import Decision, Edges, Join, decide
+from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_STEP, StepStatus
 
 FOLLOWS = frozenset({StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.BLOCKED})
@@ -15,9 +15,11 @@ _EFFECTIVE = frozenset({StepStatus.SUCCEEDED, StepStatus.READY, StepStatus.RUNNI
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """`waits[key]` is (predecessors not ended, predecessors that ended otherwise than asked); (0, 0) may go at once."""
+    """`waits[key]` is (predecessors not ended, predecessors that ended otherwise than asked); those of them that are
+    `going` may go at once."""
 
     waits: Mapping[str, tuple[int, int]]
+    going: frozenset[str]
     impossible: frozenset[str]
     sinks_open: int
     failed: tuple[str, ...]
@@ -33,33 +35,57 @@ def reopen(
     `opened` are loops that have their children: their predecessors were asked once and for all.
     """
     waits: dict[str, tuple[int, int]] = {}
-    impossible = set()
-    for key in TopologicalSorter({key: node.definition.run_after for key, node in plan.nodes.items()}).static_order():
-        before = plan.nodes[key].definition.run_after
-        follows = states[key] in FOLLOWS and any(predecessor in waits for predecessor in before)
+    going, impossible = set(), set()
+    for key in reversed(plan.backwards):
+        node = plan.nodes[key]
         if key in opened:
             if key in seeds:
                 waits[key] = (0, 0)
+                going.add(key)
             continue
-        if key not in seeds and not follows:
+        if key not in seeds and not _follows(plan, key, states, waits):
             continue
-        open_ = sum(predecessor in waits or states[predecessor] not in FINAL_STEP for predecessor in before)
-        unmet = sum(
-            predecessor not in waits and states[predecessor] in FINAL_STEP and states[predecessor] not in accepted
-            for predecessor, accepted in before.items()
-        )
-        if unmet and not open_:
-            impossible.add(key)
-        else:
-            waits[key] = (open_, unmet)
+        edges = _edges(node, states, waits)
+        match decide(node.join, edges):
+            case Decision.SKIP:
+                impossible.add(key)
+                continue
+            case Decision.GO:
+                going.add(key)
+        waits[key] = (edges.open, edges.unmet)
     after = {**states, **dict.fromkeys(waits, StepStatus.BLOCKED)}
-    free = dict.fromkeys((key for key, wait in waits.items() if wait == (0, 0)), StepStatus.READY)
     return Reset(
         waits=waits,
+        going=frozenset(going),
         impossible=frozenset(impossible & set(seeds)),
-        sinks_open=sinks_open(plan, {**after, **free}),
+        sinks_open=sinks_open(plan, {**after, **dict.fromkeys(going, StepStatus.READY)}),
         failed=tuple(key for key in states if plan.unhandled(key, after)),
     )
+
+
+def _follows(plan: Plan, key: str, states: Mapping[str, StepStatus], waits: Collection[str]) -> bool:
+    """Whether it never ran because of a step that is reset. What was withdrawn from a race that is over stays so."""
+    node = plan.nodes[key]
+    if states[key] not in FOLLOWS or not any(predecessor in waits for predecessor in node.definition.run_after):
+        return False
+    return states[key] is not StepStatus.SKIPPED or not is_withdrawn(plan, key, states)
+
+
+def is_withdrawn(plan: Plan, key: str, states: Mapping[str, StepStatus]) -> bool:
+    """Whether all that a step leads to was decided without it: nothing would follow from it."""
+    edges = plan.nodes[key].edges
+    return bool(edges) and all(
+        states[edge.target] not in FOLLOWS and plan.nodes[edge.target].join is Join.ANY for edge in edges
+    )
+
+
+def _edges(node: Node, states: Mapping[str, StepStatus], waits: Collection[str]) -> Edges:
+    """How the edges of a step stand once these are reset."""
+    before = node.definition.run_after
+    open_ = {key for key in before if key in waits or states[key] not in FINAL_STEP}
+    unmet = {key for key, accepted in before.items() if key not in open_ and states[key] not in accepted}
+    skipped = sum(states[key] is StepStatus.SKIPPED for key in unmet)
+    return Edges(len(open_), len(before) - len(open_) - len(unmet), len(unmet), skipped)
 
 
 def sinks_open(plan: Plan, states: Mapping[str, StepStatus]) -> int:

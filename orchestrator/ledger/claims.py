@@ -98,6 +98,12 @@ def output_marks(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict
     return {row.step_key: row.mark for row in run(tx, "output_marks", run_id=run_id, step_keys=list(step_keys))}
 
 
+def needs(tx: Connection, run_id: UUID, step_key: str) -> list[str]:
+    """Whose outputs the step was given when it opened."""
+    row = one(tx, "needs", run_id=run_id, step_key=step_key)
+    return [] if row is None else list(row.needs)
+
+
 def trigger_body(tx: Connection, run_id: UUID) -> JsonValue:
     """What the run was started with."""
     row = one(tx, "trigger_body", run_id=run_id)

@@ -137,6 +137,24 @@ class Parked(NamedTuple):
     polls: int
 
 
+def succeed(tx: Connection, run_id: UUID, step_key: str, output: str, source: StepStatus) -> None:
+    """A step without a handler succeeds, from the state that it is in; `output` is JSON text."""
+    assert source in sources(StepEvent.SUCCEED)
+    row = one(tx, "succeed", run_id=run_id, step_key=step_key, output=output, from_states=[source.value])
+    assert row is not None
+
+
+def withdraw(tx: Connection, run_id: UUID, step_keys: Sequence[str], reason: str) -> list[str]:
+    """Skip those of these steps that have not begun, and that nobody is taking at this moment."""
+    by = {"from_states": sources(StepEvent.SKIP), "reason": reason, "facts": _json({"reason": reason})}
+    return [row.step_key for row in run(tx, "withdraw", run_id=run_id, step_keys=list(step_keys), **by)]
+
+
+def set_needs(tx: Connection, run_id: UUID, step_key: str, needs: Sequence[str]) -> None:
+    """Which outputs the step is given: what ends later is not seen by it."""
+    run(tx, "set_needs", run_id=run_id, step_key=step_key, needs=list(needs))
+
+
 def park(tx: Connection, run_id: UUID, step_key: str, delay: timedelta) -> Parked | None:
     """RUNNING to WAITING; None when the step was not running."""
     row = one(tx, "park", run_id=run_id, step_key=step_key, delay=delay, from_states=sources(StepEvent.BACK_OFF))

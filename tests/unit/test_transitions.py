@@ -52,6 +52,8 @@ WRITERS: dict[str, Moves] = {
     "keep_steps": {(S.BLOCKED, E.SUCCEED), (S.BLOCKED, E.SKIP)},
     "skip": every(E.SKIP),
     "stop_loop": every(E.SKIP),
+    "withdraw": every(E.SKIP),
+    "succeed": {(S.BLOCKED, E.SUCCEED), (S.WAITING, E.SUCCEED)} & STEP_MOVES.keys(),
     "halt": every(E.CANCEL),
     "reset_blocked": every(E.RETRY),
     "reset_children": every(E.RETRY),

@@ -12,7 +12,7 @@ nowhere gives null. What may be done with them (`==`, `&&`, `??`, `number(…)`)
 evaluate.py.
 """
 
-from orchestrator.core.expressions.evaluate import EvaluationFailed, Scope, escape, evaluate, resolve
+from orchestrator.core.expressions.evaluate import EvaluationFailed, Scope, as_json, escape, evaluate, holds, resolve
 from orchestrator.core.expressions.parser import is_expression, parse, parse_bare
 from orchestrator.core.expressions.render import render
 from orchestrator.core.expressions.tree import Expr, Ref, refs
@@ -24,9 +24,11 @@ __all__ = [
     "Found",
     "Ref",
     "Scope",
+    "as_json",
     "escape",
     "evaluate",
     "find",
+    "holds",
     "find_bare",
     "is_expression",
     "parse",

@@ -58,7 +58,7 @@ def resolve(value: JsonValue, scope: Scope) -> JsonValue:
     if isinstance(value, str):
         if not value.startswith("@"):
             return value
-        return value[1:] if value.startswith("@@") else _as_json(evaluate(parse(value), scope))
+        return value[1:] if value.startswith("@@") else as_json(evaluate(parse(value), scope))
     if isinstance(value, dict):
         return {key: resolve(item, scope) for key, item in value.items()}
     if isinstance(value, list):
@@ -91,11 +91,11 @@ def evaluate(expr: Expr, scope: Scope) -> Found:
         case Compare():
             return _compare(expr, evaluate(expr.left, scope), evaluate(expr.right, scope))
         case Not():
-            return not _truth(expr.of, scope)
+            return not holds(expr.of, scope)
         case AllOf():
-            return all(_truth(one, scope) for one in expr.of)
+            return all(holds(one, scope) for one in expr.of)
         case AnyOf():
-            return any(_truth(one, scope) for one in expr.of)
+            return any(holds(one, scope) for one in expr.of)
         case Default():
             found = evaluate(expr.value, scope)
             return evaluate(expr.other, scope) if found is None else found
@@ -176,7 +176,12 @@ def _kind(value: Found) -> str:
     return "list" if isinstance(value, list) else "object"
 
 
-def _truth(expr: Expr, scope: Scope) -> bool:
+def holds(expr: Expr, scope: Scope) -> bool:
+    """Whether a condition is true with these values.
+
+    Raises:
+        EvaluationFailed: as `evaluate`; or it is neither true nor false.
+    """
     found = evaluate(expr, scope)
     if not isinstance(found, bool):
         raise EvaluationFailed(expr, f"{_kind(found)} {_shown(found)} is neither true nor false")
@@ -270,7 +275,8 @@ def _check_size(expr: Expr, *texts: Found) -> None:
             raise EvaluationFailed(expr, f"a text of {len(text):,} characters is not compared")
 
 
-def _as_json(value: Found) -> JsonValue:
+def as_json(value: Found) -> JsonValue:
+    """What an expression gave, as an output or an input holds it."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value.isoformat() if isinstance(value, datetime) else value

@@ -162,8 +162,8 @@ def _generation_ended(wave: Wave, ended: Sequence[End]) -> None:
     """One statement for all that waited for these, however many are skipped; then the next generation."""
     plain = [end for end in ended if wave.node(end.key).loop is None]
     skipped = [end.key for end in plain if end.status is StepStatus.SKIPPED]
-    _count_failures(wave, dict.fromkeys(_asked_for_failure(wave, skipped)))
-    _count_failures(wave, {end.key: end.error for end in plain if end.status is StepStatus.FAILED})
+    failed = {end.key: end.error for end in plain if end.status is StepStatus.FAILED}
+    _count_failures(wave, {**dict.fromkeys(_asked_for_failure(wave, skipped)), **failed})
     rows = graph.predecessors_ended(wave.held.tx, wave.held.id, _counts(wave, plain))
     waiting = {row.step_key: opening.Waiting.of(wave, row) for row in rows}
     # A sink; or a step that was retried after its successors had run on its failure: nothing waits for it any more.
@@ -180,6 +180,8 @@ def _counts(wave: Wave, ended: Iterable[End]) -> dict[str, Ended]:
     counts: dict[str, Ended] = {}
     for end in ended:
         for edge in wave.held.plan.nodes[end.key].edges:
+            if edge.target in wave.early:
+                continue
             before = counts.get(edge.target) or Ended(0, 0)
             counts[edge.target] = Ended(before.count + 1, before.unmet + (end.status not in edge.accepted))
     return counts

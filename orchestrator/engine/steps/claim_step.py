@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.expressions import EvaluationFailed, Scope, resolve
 from orchestrator.core.facts import Claimant, Lease, UnknownVersion
+from orchestrator.core.gates import Join
 from orchestrator.core.planner import TRIGGER
 from orchestrator.engine.faults import fp
 from orchestrator.errors import InputInvalid
@@ -73,6 +74,10 @@ def inputs(ledger: Ledger, lease: Lease) -> str:
     known = lease.known
     # A chained lease knows the outputs of its own chain; a join's other branches and large values are read here.
     missing = [key for key in node.needs if key not in known]
+    if missing and node.join is Join.ANY:  # what ended after the first one is not seen
+        with ledger.auto() as tx:
+            given = claims.needs(tx, lease.run_id, lease.step_key)
+        missing = [key for key in missing if key in given]
     if missing:
         with ledger.auto() as tx:
             known.update(_shared(ledger, tx, lease, missing) if node.loop else _read(tx, lease, missing))

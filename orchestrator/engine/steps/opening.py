@@ -13,7 +13,7 @@ from orchestrator.core.planner import Node
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.signals import waits as signals
-from orchestrator.engine.steps import waits
+from orchestrator.engine.steps import conditions, races, waits
 from orchestrator.engine.steps.loops import open_loop
 from orchestrator.engine.steps.wave import End, Wave
 
@@ -51,19 +51,26 @@ def decide_all(wave: Wave, waiting: Iterable[Waiting]) -> None:
     """Each of these waits on, is skipped, or goes."""
     waiting = list(waiting)
     states = wave.statuses(key for one in waiting if one.asks_more for key in one.node.definition.run_after)
-    decisions = [(one.node, one.decision(states)) for one in waiting]
-    wave.skip({node.key: skips.by_join(node, states) for node, what in decisions if what is Decision.SKIP})
-    for node, what in decisions:
-        if what is Decision.GO:
-            open_step(wave, node)
+    decisions = [(one, one.decision(states)) for one in waiting]
+    skipped = [one.node for one, what in decisions if what is Decision.SKIP]
+    wave.skip({node.key: skips.by_join(node, states) for node in skipped})
+    for one, what in decisions:
+        if what is Decision.GO and not wave.has_ended(one.node.key):  # a race before it may have withdrawn it
+            if one.open:
+                races.decided(wave, one.node)
+            open_step(wave, one.node)
 
 
 def open_step(wave: Wave, node: Node) -> None:
     """Nothing is in the way of this step: it goes its own way."""
     if not node.plain:
         wave.write_skips()
+        if not conditions.passes(wave, node):
+            return
     match node.kind:
         case StepKind.TASK:
+            if node.join is Join.ANY:
+                races.forget_the_rest(wave, node)
             wave.freed.append(node.key)
         case StepKind.LOOP:
             _open_loop(wave, node)
@@ -71,6 +78,10 @@ def open_step(wave: Wave, node: Node) -> None:
             _open_wait(wave, node)
         case StepKind.FLOW:
             wave.calls.append(node)
+        case StepKind.MERGE:
+            conditions.merge(wave, node)
+        case StepKind.REQUIRE:
+            conditions.require(wave, node)
 
 
 def wake_step(wave: Wave, node: Node, step_key: str) -> None:

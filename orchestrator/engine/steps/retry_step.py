@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from orchestrator.core.facts import Dispatch, Finished
 from orchestrator.core.happened import RunOf
 from orchestrator.core.planner import WINDOW, Node, Plan
-from orchestrator.core.reopen import Reset, compensated, reopen
+from orchestrator.core.reopen import Reset, compensated, is_withdrawn, reopen
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepKind, StepStatus
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
@@ -74,6 +74,7 @@ def _retry_in(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None
     states = controls.step_states(tx, run_id)
     opened = controls.opened_loops(tx, run_id)
     children = _children(tx, plan, run_id, step_key, states)
+    _check_withdrawn(run_id, plan, step_key, states)
     seeds = _seeds(run_id, step_key, states, children)
     reset = reopen(plan, states, seeds, opened)
     if not how.force:
@@ -118,6 +119,14 @@ def _check_possible(
     """One step that is asked for must run; among all of them, those that cannot stay as they are."""
     if reset.impossible and (step_key is not None or (reset.impossible == seeds and not any(children.values()))):
         _refuse(run_id, f"{', '.join(sorted(reset.impossible))} cannot run: a predecessor did not end as asked")
+
+
+def _check_withdrawn(run_id: UUID, plan: Plan, step_key: str | None, states: Mapping[str, StepStatus]) -> None:
+    if step_key is None or states.get(step_key) is not StepStatus.SKIPPED:
+        return
+    if is_withdrawn(plan, step_key, states):
+        races = " and ".join(edge.target for edge in plan.nodes[step_key].edges)
+        _refuse(run_id, f"{step_key} was withdrawn: {races} was decided without it, and nothing would follow from it")
 
 
 def _seeds(

@@ -32,6 +32,8 @@ class Wave:
     """Steps with a handler that wait for nothing any more."""
     calls: list[Node] = field(default_factory=list)
     """Steps that call a flow and wait for nothing any more."""
+    early: set[str] = field(default_factory=set)
+    """Steps that went before all their predecessors had ended: they wait for none any more."""
     dispatches: list[Dispatch] = field(default_factory=list)
     skipped: list[StepOf] = field(default_factory=list)
     sinks: int = 0
@@ -46,6 +48,10 @@ class Wave:
         """The step has ended; it is looked at with the next generation."""
         self._states[end.key] = end.status
         self.ended.append(end)
+
+    def has_ended(self, step_key: str) -> bool:
+        """Whether the step ended in this wave."""
+        return step_key in self._states
 
     def skip(self, reasons: Mapping[str, str]) -> None:
         """These steps, which are blocked, can never run."""
@@ -65,6 +71,11 @@ class Wave:
         known = {key: self._states[key] for key in keys & self._states.keys()}
         asked = sorted(keys - known.keys())
         return known | (graph.statuses(self.held.tx, self.held.id, asked) if asked else {})
+
+    @property
+    def going(self) -> set[str]:
+        """The steps that may go, and whose rows do not say so yet."""
+        return {*self.freed, *(node.key for node in self.calls)}
 
     def node(self, step_key: str) -> Node:
         """The node of a step of the run."""

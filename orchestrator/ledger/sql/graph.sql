@@ -101,6 +101,49 @@ WITH step AS (
 )
 SELECT step_key FROM step;
 
+-- name: withdraw
+-- Does:  steps that a decided race needs no more are SKIPPED. One that is being taken at this moment runs on.
+-- In:    run_id, step_keys, reason, facts (JSON of the event), from_states
+-- Out:   those that were
+-- Locks: the steps, waiting for none of them
+WITH free AS MATERIALIZED (
+  SELECT step_key FROM flow_steps
+   WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status = ANY (%(from_states)s) FOR NO KEY UPDATE SKIP LOCKED
+), step AS (
+  UPDATE flow_steps s
+     SET status = 'skipped', queued = FALSE, ended_at = flow_now(), reason = %(reason)s, due_at = NULL, wake_at = NULL,
+         queue_deadline = NULL
+   WHERE s.run_id = %(run_id)s AND s.step_key IN (SELECT step_key FROM free)
+  RETURNING s.step_key
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, facts)
+  SELECT %(run_id)s, 'step.withdrawn', step_key, %(facts)s::json FROM step
+)
+SELECT step_key FROM step;
+
+-- name: succeed
+-- Does:  a step without a handler succeeds with this output.
+-- In:    run_id, step_key, output, from_states
+-- Out:   one row; none = it is in another state
+WITH step AS (
+  UPDATE flow_steps s
+     SET status = 'succeeded', ended_at = flow_now(), due_at = NULL, wake_at = NULL
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = ANY (%(from_states)s)
+  RETURNING s.step_key
+), put AS (
+  INSERT INTO flow_outputs (run_id, step_key, output) SELECT %(run_id)s, step_key, %(output)s::json FROM step
+  ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key) SELECT %(run_id)s, 'step.succeeded', step_key FROM step
+)
+SELECT step_key FROM step;
+
+-- name: set_needs
+UPDATE flow_steps SET needs = %(needs)s WHERE run_id = %(run_id)s AND step_key = %(step_key)s;
+
+-- name: needs
+SELECT needs FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s;
+
 -- name: step_statuses
 SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
 
