@@ -137,6 +137,26 @@ def when(text: str | None) -> datetime | None:
         ) from None
 
 
+def moment(text: str | None) -> timedelta | datetime | None:
+    """When to begin: in a length of time, or at a date and time, of this machine's zone unless it has an offset.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        return span(text)
+    except DurationInvalid:
+        pass
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is neither a length of time nor a time. Fix: write 10m or 2026-11-01T07:00."
+        ) from None
+
+
 def span(text: str) -> timedelta:
     """`30s`, `5m`, plain seconds."""
     return parse_duration(text)

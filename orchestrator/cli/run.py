@@ -20,6 +20,7 @@ from orchestrator.cli.options import (
     connected,
     group,
     load_one,
+    moment,
     seconds,
     verb,
     when,
@@ -51,6 +52,10 @@ def start(
         str | None, typer.Option("--idempotency-key", help="The same key and input give the first run again.")
     ] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="May be given several times.")] = None,
+    start_after: Annotated[
+        str | None,
+        typer.Option("--start-after", metavar="TIME", help="Begin later: in 10m, or at 2026-01-31T12:00:00+01:00."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
     timeout: Timeout = None,
     flows: FlowSources = None,
@@ -65,7 +70,8 @@ def start(
         flow = known.name if known else flow
         manifest = known.manifest if known else _manifest(client, flow)
         given = inputs.read(source, pairs or [], manifest.input_schema)
-        handle = client.start(known or flow, given, idempotency_key=key, tags=tags or ())
+        begins = moment(start_after)
+        handle = client.start(known or flow, given, idempotency_key=key, tags=tags or (), start_after=begins)
         if not handle.created:
             note(f"Run {handle.id} was started with this key before.")
         elif client.is_unserved(flow):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.cli.render import (
@@ -40,7 +41,7 @@ RUN_COLUMNS: Final[Mapping[str, Callable[["RunRow"], object]]] = {
     "status": lambda row: row.status,
     "tags": lambda row: row.tags,
     "accepted": lambda row: row.created_at,
-    "duration": lambda row: between(row.started_at, row.ended_at),
+    "duration": lambda row: between(row.started_at, row.ended_at) if row.start_at is None else begins(row.start_at),
     "error": lambda row: error_line(row.error)[:80],
 }
 OWN_EVENT_COLUMNS: Final = {title: show for title, show in EVENT_COLUMNS.items() if title not in ("step", "attempt")}
@@ -99,6 +100,7 @@ def header(run: "RunRow") -> dict[str, object]:
         "idempotency key": run.key if run.scheduled_for is None else None,
         "input": brief(run.body, 200),
         "created": run.created_at,
+        "begins": run.start_at,
         "started": run.started_at,
         "ended": run.ended_at,
         "duration": length(took_) if took_ is not None else None,
@@ -108,6 +110,11 @@ def header(run: "RunRow") -> dict[str, object]:
         "failed step": (run.error or {}).get("step"),
         "error": error_line(run.error),
     }
+
+
+def begins(at: datetime) -> str:
+    """Of a run that was accepted and begins later."""
+    return f"begins {at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def label(step: "StepRow") -> str:

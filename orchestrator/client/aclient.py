@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.client import Client, Startable, Wanted
+from orchestrator.client.later import StartAfter
 from orchestrator.client.run_handle import RunHandle, Timeout, deadline, is_old, left_s, moment_s, seconds, seen
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
@@ -100,6 +101,7 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[R]": ...
@@ -112,6 +114,7 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[Any]": ...
@@ -146,6 +149,7 @@ class AsyncClient:
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
+        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[R]]": ...
     @overload
@@ -156,6 +160,7 @@ class AsyncClient:
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
+        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[Any]]": ...
     async def start_many(
@@ -165,10 +170,12 @@ class AsyncClient:
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
+        start_after: StartAfter | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[Any]]":
         """As `Client.start_many`."""
-        handles = await self._started(self.sync.start_many, connection, flow, inputs, idempotency_keys, tags)
+        start = partial(self.sync.start_many, start_after=start_after)
+        handles = await self._started(start, connection, flow, inputs, idempotency_keys, tags)
         return [AsyncRunHandle(self, handle) for handle in handles]
 
     async def runs(

@@ -1,6 +1,7 @@
 """`Client`: start flows and follow their runs from any Python program."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from uuid import UUID
@@ -9,6 +10,7 @@ from orchestrator.authoring.alone import alone, name_alone
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.client.access import Access
+from orchestrator.client.later import StartAfter, begins_of
 from orchestrator.client.run_handle import RunHandle, at_least_one, body_of, known, mapping, user, whoami
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
@@ -68,6 +70,7 @@ class Client(Access):
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        start_after: StartAfter | None = None,
         connection: Borrowed | None = None,
         **parameters: Any,
     ) -> RunHandle[R]: ...
@@ -80,6 +83,7 @@ class Client(Access):
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        start_after: StartAfter | None = None,
         connection: Borrowed | None = None,
         **parameters: Any,
     ) -> RunHandle[Any]: ...
@@ -91,6 +95,7 @@ class Client(Access):
         *,
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
+        start_after: StartAfter | None = None,
         connection: Borrowed | None = None,
         **parameters: Any,
     ) -> RunHandle[Any]:
@@ -99,6 +104,9 @@ class Client(Access):
         A step may be started alone: it is then a flow of one step, and runs on any worker whose flows or modules have
         it. The input is a mapping, or the flow's parameters as keywords. The same idempotency key and input give the
         first run again. A flow object's own version is run, whatever version is current; a name's current one.
+
+        With `start_after` (`"10m"`, or a time with its zone) the run is accepted now, and begins then: it can be looked
+        at and cancelled meanwhile, and its deadline counts from now.
 
         With `connection` the run is started in your own transaction there: it exists if and only if you commit. What is
         refused leaves the transaction usable. After the commit say `committed`, or a keeper sends the first steps.
@@ -113,7 +121,7 @@ class Client(Access):
         given = {**(mapping(input) if input is not None else {}), **parameters}
         if input is not None and (twice := input.keys() & parameters.keys()):
             raise UsageError(f"`{min(twice)}` is given in the mapping and as a keyword. Fix: give it once.")
-        return self.start_many(flow, [given], keys, tags, connection=connection)[0]
+        return self.start_many(flow, [given], keys, tags, start_after=start_after, connection=connection)[0]
 
     @overload
     def start_many(
@@ -123,6 +131,7 @@ class Client(Access):
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
+        start_after: StartAfter | None = None,
         connection: Borrowed | None = None,
     ) -> list[RunHandle[R]]: ...
     @overload
@@ -133,6 +142,7 @@ class Client(Access):
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
+        start_after: StartAfter | None = None,
         connection: Borrowed | None = None,
     ) -> list[RunHandle[Any]]: ...
     def start_many(
@@ -142,6 +152,7 @@ class Client(Access):
         idempotency_keys: Sequence[str] | None = None,
         tags: Sequence[str] = (),
         *,
+        start_after: StartAfter | None = None,
         connection: Borrowed | None = None,
     ) -> list[RunHandle[Any]]:
         """Start a run per input, in order: one commit and one round trip for each 500.
@@ -154,6 +165,8 @@ class Client(Access):
         if isinstance(flow, Step):
             flow = alone(flow)
         requests = _requests(flow, inputs, idempotency_keys, tags)
+        if (begins := begins_of(start_after)) is not None:
+            requests = [replace(request, begins=begins) for request in requests]
         sender = self.sending()
         if isinstance(flow, Flow):
             self._register(flow)

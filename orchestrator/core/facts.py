@@ -43,6 +43,8 @@ class StartRequest:
     """The hash of the flow's version to run; None: the current one."""
     checked: bool = False
     """Whether the body is known to fit this `version`: the code of the flow wrote it."""
+    begins: timedelta | datetime | None = None
+    """When the run begins: so long after it was accepted, or then; None: at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,6 +302,7 @@ flow_run_controls = Table(
     _when("paused_at"),
     Column("paused_by", Text),
     Column("closed", Boolean, nullable=False, server_default=text("false"), comment="the run ended"),
+    _when("start_at", comment="when it begins; null once it has"),
     Index(
         "ix_flow_run_controls_deadline",
         "deadline",
@@ -313,6 +314,7 @@ flow_run_controls = Table(
     Index(
         "ix_flow_run_controls_grace", "grace_ends_at", postgresql_where=text("NOT closed AND grace_ends_at IS NOT NULL")
     ),
+    Index("ix_flow_run_controls_start", "start_at", postgresql_where=text("NOT closed AND start_at IS NOT NULL")),
 )
 
 flow_idempotency_keys = Table(

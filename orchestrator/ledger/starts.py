@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +31,11 @@ class NewRun:
     tags: tuple[str, ...]
     digest: str | None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has nothing that the plain statement does not know."""
+        return self.request.key is None and self.request.begins is None
+
     def as_json(self) -> str:
         """An element of the start statement's `requests`. What is already JSON is pasted in, not parsed again."""
         request = self.request
@@ -41,6 +46,11 @@ class NewRun:
             facts["schedule"] = request.schedule
         if request.scheduled_for is not None:
             facts["scheduled"] = request.scheduled_for.isoformat()
+        match request.begins:
+            case timedelta() as length:
+                facts["begin_after"] = seconds(length)
+            case datetime() as at:
+                facts["begin_at"] = at.isoformat()
         headers = f', "headers": {kept_json(request.headers)}' if request.headers is not None else ""
         return f'{json.dumps(facts)[:-1]}, "body": {self.input.text}{headers}}}'
 
@@ -58,7 +68,7 @@ def start(tx: Connection, plan: Plan, new: Sequence[NewRun], *, pinned: bool, cl
         "rows": plan.closed_rows if closed else plan.rows,
         "sinks": plan.sinks,
     }
-    if manifest.deadline is None and all(each.request.key is None for each in new):
+    if manifest.deadline is None and all(each.is_plain for each in new):
         rows = hot(tx, "start", **given)
     else:
         rows = hot(tx, "start_keyed", **given, ttl=manifest.idempotency_ttl, deadline=seconds(manifest.deadline))

@@ -111,6 +111,11 @@ def still_to_wake(tx: Connection, run_ids: Sequence[UUID], step_keys: Sequence[s
     return found
 
 
+def open_later(tx: Connection, run_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these runs, which the caller holds, that begin now."""
+    return {row.run_id for row in run(tx, "open_later", run_ids=list(run_ids))} if run_ids else set()
+
+
 def past_deadline(tx: Connection, page: int, position: Position) -> Sequence[Row[Any]]:
     """Open runs past their deadline that nothing stopped yet."""
     return run(tx, "past_deadline", page=page, **position.values()).all()

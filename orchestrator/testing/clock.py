@@ -20,6 +20,7 @@ _NEXT: Final = """
 SELECT min(at) FROM (
   SELECT due_at FROM flow_steps WHERE due_at IS NOT NULL AND status = 'waiting'
   UNION ALL SELECT wake_at FROM flow_steps WHERE wake_at IS NOT NULL AND status = 'waiting'
+  UNION ALL SELECT start_at FROM flow_run_controls WHERE NOT closed AND start_at IS NOT NULL
   UNION ALL SELECT queue_deadline FROM flow_steps WHERE queue_deadline IS NOT NULL AND status = 'ready'
   UNION ALL SELECT least(expires_at, stop_at) FROM flow_step_claims WHERE expires_at IS NOT NULL
   UNION ALL SELECT grace_ends_at FROM flow_run_controls WHERE NOT closed AND grace_ends_at IS NOT NULL

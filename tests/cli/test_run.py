@@ -58,6 +58,17 @@ def test_an_idempotency_key_gives_the_first_run_again(cli: Cli, stack: Client) -
     assert str(first) in said.err
 
 
+def test_a_run_may_begin_later(cli: Cli, stack: Client) -> None:
+    """Where runs are listed, shown and explained, it says when."""
+    run_id = started(cli, "--start-after", "2100-01-01T00:00:00+00:00")
+    assert "begins 2100-01-01 00:00:00 UTC" in cli("run", "ls").out
+    assert "2100-01-01" in cli("run", "show", str(run_id)).out
+    assert "begins at 2100-01-01 00:00:00 UTC" in cli("run", "explain", str(run_id)).out
+    cli("run", "cancel", str(run_id))
+    said = cli("run", "start", "hello", "-i", "name=you", "--start-after", "soon", code=2)
+    assert "'soon' is neither a length of time nor a time" in said.err
+
+
 def _play(client: Client, fails: bool) -> threading.Thread:
     def work() -> None:
         row = eventually(lambda: client.runs(status="pending"))[0]

@@ -1,10 +1,13 @@
 """What a program sees of its runs."""
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -94,6 +97,35 @@ def test_the_same_key_gives_the_same_run(client: Client) -> None:
     assert (again.id, first.created, again.created) == (first.id, True, False)
     with pytest.raises(IdempotencyConflict):
         client.start(hello, name="somebody", idempotency_key="order 1")
+
+
+def test_a_run_may_begin_later(client: Client) -> None:
+    """A length counts from its acceptance, by the ledger's clock; a time has its zone."""
+    at = datetime(2100, 1, 1, tzinfo=UTC)
+    first = client.start(hello, name="you", start_after="10m")
+    second, third = client.start_many(hello, [{"name": "you"}] * 2, start_after=at)
+    row = first.row()
+    assert (row.status, second.row().start_at, third.row().start_at) == ("pending", at, at)
+    assert row.start_at is not None
+    assert timedelta(minutes=9) < row.start_at - row.created_at < timedelta(minutes=11)
+    assert {step.status for step in first.steps()} == {"blocked"}
+    assert first.cancel("not needed") == "cancelled"
+    assert client.start(hello, name="you", start_after=0).row().start_at is None
+
+
+@pytest.mark.parametrize(
+    ("start_after", "said"),
+    [
+        ("soon", "start_after='soon': 'soon' is not a length of time"),
+        (datetime.fromisoformat("2100-01-01"), "has no zone"),
+        ("4000d", "longer than ten years"),
+        (timedelta(seconds=-1), "is not a length of time"),
+    ],
+)
+def test_what_is_no_time_starts_nothing(client: Client, start_after: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        client.start(hello, name="you", start_after=start_after)
+    assert client.runs() == []
 
 
 def test_many_runs_start_in_the_order_of_their_inputs(client: Client) -> None:

@@ -43,3 +43,22 @@ def test_a_time_that_is_past_is_no_wait(world: World) -> None:
     run = world.start(reminders, name="ada", at=BEGIN)
     assert run.steps["remind_3"] == "succeeded"
     assert set(run.waiting) == {"sleep"}
+
+
+def test_a_run_may_begin_later(world: World) -> None:
+    """It is there at once; the clock opens it."""
+    run = world.start(reminders, name="ada", at=BEGIN, start_after="2d")
+    assert run.status == "pending"
+    assert "begins at 2026-01-03 00:00:00 UTC, in 48 h." in run.explain().sentence
+    world.advance(days=1)
+    assert run.steps["remind"] == "blocked"
+    world.advance(days=1, seconds=1)
+    assert run.steps["remind"] == "succeeded"
+    world.finish(run)
+    assert world.now - BEGIN > timedelta(days=5)
+
+
+def test_a_run_that_never_began_can_be_cancelled(world: World) -> None:
+    run = world.start(reminders, name="ada", at=BEGIN, start_after=BEGIN + timedelta(days=9))
+    assert run.cancel() == "cancelled"
+    assert run.attempts("remind") == []

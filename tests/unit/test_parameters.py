@@ -17,6 +17,7 @@ PUBLIC: Final = {
     "authoring/calls.py:options",
     "authoring/schedule.py:schedule",
     "authoring/context.py:__init__",
+    "client/client.py:start",
 }
 """What people write with keywords, each of them of its own meaning. The commands of `cli/` are such too."""
 LIBRARIES: Final = {

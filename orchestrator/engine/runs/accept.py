@@ -38,20 +38,22 @@ def accept_in(ledger: Ledger, tx: Connection, request: StartRequest) -> tuple[He
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`places`: where its requests stand among all. An empty `version` is the current one."""
+    """`places`: where its requests stand among all. An empty `version` is the current one. `later`: its runs begin
+    later."""
 
     flow: str
     version: str
+    later: bool
     requests: list[StartRequest]
     places: list[int]
 
 
 def batches_of(requests: Sequence[StartRequest]) -> list[Batch]:
     """In the order of their flows, so that two starts of the same flows take turns."""
-    found: dict[tuple[str, str], Batch] = {}
+    found: dict[tuple[str, str, bool], Batch] = {}
     for place, request in enumerate(requests):
         _check_texts(request)
-        target = request.flow, request.version or ""
+        target = request.flow, request.version or "", request.begins is not None
         batch = found.setdefault(target, Batch(*target, [], []))
         batch.requests.append(request)
         batch.places.append(place)

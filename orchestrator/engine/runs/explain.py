@@ -13,7 +13,7 @@ from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
 from orchestrator.core.wording import counted, length, until
 from orchestrator.engine.runs.advice import advice, told
-from orchestrator.engine.runs.waiting import waiting
+from orchestrator.engine.runs.waiting import later, waiting
 from orchestrator.errors import ManifestUnreadable, NotFound
 from orchestrator.ledger import definitions, reads
 from orchestrator.ledger.reads.rows import RunRow, StepRow
@@ -46,6 +46,8 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
     if row.status in FINAL_RUN:
         return _ended(ledger, row)
     now = reads.clock.now(ledger)
+    if row.start_at is not None:
+        return Explanation(later(row.id, row.start_at, now), f"orchestrator run watch {row.id}")
     steps = [step for step in _every(ledger, row.id) if step.status not in FINAL_STEP]
     if row.cancel_requested_at is not None:
         left = [step.key for step in steps if step.status is StepStatus.RUNNING]

@@ -23,7 +23,7 @@ from orchestrator.errors import (
     NotFound,
     OrchestratorError,
 )
-from orchestrator.ledger import starts
+from orchestrator.ledger import graph, starts
 from orchestrator.ledger.borrowed import Borrowed, borrowed
 from orchestrator.ledger.starts import NewRun
 from orchestrator.ledger.tx import Ledger, refusal
@@ -59,6 +59,12 @@ def start(ledger: Ledger, requests: Sequence[StartRequest]) -> list[StartedRun]:
     for request, one in zip(requests, started, strict=True):
         notify_started(RunOf(one.run_id, request.flow, request.trigger), one)
     return started
+
+
+def begin_later(held: HeldRun) -> Finished:
+    """The time of a run has come that was accepted before it was to begin."""
+    graph.event(held.tx, held.id, "run.opened")
+    return advance.open_run(held, {})
 
 
 def start_in(ledger: Ledger, tx: Connection, requests: Sequence[StartRequest]) -> list[StartedRun]:
@@ -139,15 +145,15 @@ def _insert(
 ) -> list[StartedRun] | None:
     """None: the flow is not at this version any more, or disabled; nothing was written."""
     unique = _one_per_key(batch, new)
-    run_ids = starts.start(tx, plan, list(unique.values()), pinned=bool(batch.version))
+    run_ids = starts.start(tx, plan, list(unique.values()), pinned=bool(batch.version), closed=batch.later)
     if not run_ids:
         return None
     created = {one.id for one in unique.values() if run_ids[one.id] == one.id}
     opened: dict[UUID, Finished] = {}
-    if plan.goes_on_at_start:
+    if plan.goes_on_at_start and not batch.later:
         opened = {run_id: advance.begin(HeldRun.lock(ledger, tx, run_id)) for run_id in sorted(created)}
     return [
-        _started(plan, one.id, opened.get(one.id))
+        (StartedRun(one.id, True, ()) if batch.later else _started(plan, one.id, opened.get(one.id)))
         if one.id in created
         else StartedRun(run_ids[unique[one.request.key or one.id].id], False, ())
         for one in new

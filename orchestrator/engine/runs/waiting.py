@@ -1,6 +1,7 @@
 """What a waiting step waits for, in a sentence."""
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 from orchestrator.core.planner import Node
 from orchestrator.core.wording import length, until
@@ -29,3 +30,9 @@ def waiting(step: StepRow, node: Node, now: datetime) -> str:
         f"Step {step.key} failed attempt {step.attempts}{told} and waits for its back-off; the next attempt is due "
         f"{until(step.due_at, now)}."
     )
+
+
+def later(run_id: UUID, start_at: datetime, now: datetime) -> str:
+    """Of a run that was accepted and has not begun."""
+    at = start_at.astimezone(UTC)
+    return f"Run {run_id} was accepted and begins at {at:%Y-%m-%d %H:%M:%S} UTC, {until(at, now)}."

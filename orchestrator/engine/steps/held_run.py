@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import StepOf
+from orchestrator.core.happened import RunOf
 from orchestrator.core.planner import Plan
 from orchestrator.ledger import graph
 from orchestrator.ledger.graph import LockedRun
@@ -31,6 +32,10 @@ class HeldRun:
     @property
     def id(self) -> UUID:
         return self.run.id
+
+    def as_fact(self) -> RunOf:
+        """It, for observers."""
+        return RunOf(self.run.id, self.run.flow, self.run.trigger)
 
     def step(self, step_key: str, attempt: int | None = None) -> StepOf:
         """A step of it, for observers."""

@@ -1,4 +1,5 @@
-"""Waiting steps that the engine looks at itself, with their run held: their time has come."""
+"""Waiting steps that the engine looks at itself, with their run held, and runs that begin later: their time has
+come."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, Row
 from orchestrator.core.facts import Dispatch, Finished, Swept
 from orchestrator.core.happened import RunOf
 from orchestrator.engine.faults import fp
+from orchestrator.engine.runs import start_run
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
@@ -53,8 +55,10 @@ def _work(ledger: Ledger, piece: Sequence[Row[Any]]) -> tuple[Dispatch, ...] | N
 
 
 def _wake(ledger: Ledger, tx: Connection, piece: Sequence[Row[Any]]) -> list[tuple[RunOf, Finished]]:
-    held = [HeldRun(ledger, tx, run) for run in graph.lock_free(tx, sorted({row.run_id for row in piece}))]
-    due = sweeps.still_to_wake(tx, [run.id for run in held if run.run.halt is None], [row.step_key for row in piece])
-    return [
-        (RunOf(run.id, run.run.flow, run.run.trigger), advance.woken(run, due[run.id])) for run in held if run.id in due
-    ]
+    found = [HeldRun(ledger, tx, run) for run in graph.lock_free(tx, sorted({row.run_id for row in piece}))]
+    held = {run.id: run for run in found if run.run.halt is None}
+    due = sweeps.still_to_wake(tx, list(held), [row.step_key for row in piece if row.step_key])
+    later = sweeps.open_later(tx, [row.run_id for row in piece if not row.step_key and row.run_id in held])
+    followed = [(run_id, advance.woken(held[run_id], keys)) for run_id, keys in due.items()]
+    followed += [(run_id, start_run.begin_later(held[run_id])) for run_id in sorted(later)]
+    return [(held[run_id].as_fact(), finished) for run_id, finished in followed]

@@ -38,6 +38,8 @@ class RunRow:
     """Of the version that it is pinned to."""
     source: UUID | None = None
     """The run that it was made of."""
+    start_at: datetime | None = None
+    """When it begins, if that is later than it was accepted; None once it has begun."""
     parent: UUID | None = None
     """The run that called it,"""
     parent_step: str | None = None

@@ -49,6 +49,7 @@ def selected(*, inputs: bool = True) -> Select[Any]:
             control.cancel_requested_at,
             control.cancel_reason,
             control.deadline,
+            control.start_at,
         )
         .join(flow_definition_versions, version.hash == run_.manifest_hash)
         .outerjoin(flow_run_controls, and_(control.run_id == run_.id, run_.controlled))
@@ -78,6 +79,7 @@ def row_of(row: Row[Any]) -> RunRow:
         ordinal=row.ordinal,
         scheduled_for=row.scheduled_for,
         source=row.source_run_id,
+        start_at=row.start_at,
         parent=row.parent_run_id,
         parent_step=row.parent_step_key,
     )

@@ -50,14 +50,14 @@ WITH /*+ asked keys= */, /*+ begun key=schedule; controlled=FALSE; which= */
 SELECT id, id AS run_id FROM run;
 
 -- name: start_keyed
--- Does:  as `start`, with idempotency keys, and a deadline.
+-- Does:  as `start`, with idempotency keys, a deadline, and runs that begin later.
 -- In:    as `start`; ttl (of the keys), deadline (of the runs)
 -- Out:   for each request its id and that of the run that its key stands for: the same, if it was created. None: the flow does not
 --        take starts at this hash.
 -- Refuses: a key that was taken with another request. Taken keys are written (unchanged), because reading them would miss
 --        one that was committed after this statement's snapshot.
 -- Locks: the idempotency keys, in their order: two batches with the same keys take turns
-WITH /*+ asked keys=key text, digest text, */, keyed AS (
+WITH /*+ asked keys=key text, digest text, begin_at timestamptz, begin_after interval, */, keyed AS (
   INSERT INTO flow_idempotency_keys AS k (flow, key, run_id, request_hash, expires_at)
   SELECT %(flow)s, key, id, digest, flow_now() + %(ttl)s FROM request WHERE key IS NOT NULL ORDER BY key
   ON CONFLICT (flow, key) DO UPDATE
@@ -72,10 +72,11 @@ WITH /*+ asked keys=key text, digest text, */, keyed AS (
     FROM keyed JOIN request USING (key) WHERE keyed.request_hash <> request.digest
 ), /*+ begun
   key=COALESCE(key, schedule);
-  controlled=%(deadline)s::interval IS NOT NULL;
+  controlled=%(deadline)s::interval IS NOT NULL OR begin_at IS NOT NULL OR begin_after IS NOT NULL;
   which=WHERE key IS NULL OR id IN (SELECT run_id FROM keyed) */, control AS (
-  INSERT INTO flow_run_controls (run_id, deadline)
-  SELECT id, flow_now() + %(deadline)s::interval FROM run WHERE %(deadline)s::interval IS NOT NULL
+  INSERT INTO flow_run_controls (run_id, deadline, start_at)
+  SELECT id, flow_now() + %(deadline)s::interval, COALESCE(begin_at, flow_now() + begin_after) FROM run JOIN request USING (id)
+   WHERE %(deadline)s::interval IS NOT NULL OR begin_at IS NOT NULL OR begin_after IS NOT NULL
 )
 SELECT request.id, COALESCE(keyed.run_id, request.id) AS run_id, clashes.n AS clashes
   FROM (SELECT count(refused) AS n FROM clash) AS clashes, request LEFT JOIN keyed USING (key);

@@ -124,8 +124,8 @@ SELECT pg_terminate_backend(a.pid)
 -- Does:  WAITING to READY for steps whose time has come. One that was polled before has no event for that.
 -- In:    page
 -- Out:   the dispatches; then a row of its own: `next_s`, the seconds until the next timer, null when none is set, and whether a
---        step is `to_wake` now. Idle keepers ask for all timers at once
--- Time:  flow_now()        Index: ix_flow_steps_due, ix_flow_steps_wake
+--        step, or a run that begins later, is `to_wake` now. Idle keepers ask for all timers at once
+-- Time:  flow_now()        Index: ix_flow_steps_due, ix_flow_steps_wake, ix_flow_run_controls_start
 WITH page AS MATERIALIZED (
   SELECT run_id, step_key FROM flow_steps
    WHERE due_at <= (SELECT flow_now()) AND status = 'waiting' ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
@@ -145,19 +145,29 @@ SELECT run_id, step_key, dispatch_no, task, queue, priority, NULL::float AS next
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL,
        EXTRACT(epoch FROM LEAST((SELECT min(due_at) FROM flow_steps WHERE due_at > (SELECT flow_now())),
-                                (SELECT min(wake_at) FROM flow_steps WHERE wake_at > (SELECT flow_now()))) - flow_now())::float,
-       EXISTS (SELECT FROM flow_steps WHERE wake_at <= (SELECT flow_now()) AND status = 'waiting');
+                                (SELECT min(wake_at) FROM flow_steps WHERE wake_at > (SELECT flow_now())),
+                                (SELECT min(start_at) FROM flow_run_controls WHERE NOT closed AND start_at > (SELECT flow_now())))
+                           - flow_now())::float,
+       EXISTS (SELECT FROM flow_steps WHERE wake_at <= (SELECT flow_now()) AND status = 'waiting')
+       OR EXISTS (SELECT FROM flow_run_controls WHERE NOT closed AND start_at <= (SELECT flow_now()));
 
 -- name: to_wake
--- Does:  waiting steps whose time has come and that have no handler: whoever finds them holds their run, and looks again.
+-- Does:  waiting steps whose time has come and that have no handler, and runs that were to begin later: whoever finds them holds
+--        their run, and looks again.
 -- In:    page, late (an interval: their time came so long ago), begin, begin_run, begin_step
--- Out:   at, run_id, step_key, manifest_hash
--- Time:  flow_now()        Index: ix_flow_steps_wake
-SELECT wake_at::text AS at, run_id, step_key, (SELECT manifest_hash FROM flow_runs r WHERE r.id = run_id) AS manifest_hash
-  FROM flow_steps
- WHERE wake_at <= (SELECT flow_now() - %(late)s::interval) AND wake_at >= %(begin)s::timestamptz AND status = 'waiting'
-   AND (wake_at, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text)
- ORDER BY wake_at, run_id, step_key LIMIT %(page)s;
+-- Out:   at, run_id, step_key ('' for a run), manifest_hash
+-- Time:  flow_now()        Index: ix_flow_steps_wake, ix_flow_run_controls_start
+SELECT at::text AS at, run_id, step_key, (SELECT manifest_hash FROM flow_runs r WHERE r.id = run_id) AS manifest_hash
+  FROM ((SELECT wake_at AS at, run_id, step_key FROM flow_steps
+          WHERE wake_at <= (SELECT flow_now() - %(late)s::interval) AND wake_at >= %(begin)s::timestamptz AND status = 'waiting'
+            AND (wake_at, run_id, step_key) > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text COLLATE "C")
+          ORDER BY wake_at, run_id, step_key LIMIT %(page)s)
+        UNION ALL
+        (SELECT start_at, run_id, '' FROM flow_run_controls
+          WHERE NOT closed AND start_at <= (SELECT flow_now() - %(late)s::interval) AND start_at >= %(begin)s::timestamptz
+            AND (start_at, run_id, '') > (%(begin)s::timestamptz, %(begin_run)s::uuid, %(begin_step)s::text COLLATE "C")
+          ORDER BY start_at, run_id LIMIT %(page)s)) AS found
+ ORDER BY found.at, run_id, step_key LIMIT %(page)s;
 
 -- name: still_to_wake
 -- Does:  looks at the times of waiting steps again. The caller holds their runs.
@@ -165,6 +175,13 @@ SELECT wake_at::text AS at, run_id, step_key, (SELECT manifest_hash FROM flow_ru
 SELECT run_id, step_key FROM flow_steps
  WHERE run_id = ANY (%(run_ids)s) AND step_key = ANY (%(step_keys)s) AND status = 'waiting' AND wake_at <= (SELECT flow_now())
  ORDER BY wake_at, run_id, step_key;
+
+-- name: open_later
+-- Does:  those of these runs begin whose time has come. The caller holds them.
+-- In:    run_ids
+UPDATE flow_run_controls SET start_at = NULL
+ WHERE run_id = ANY (%(run_ids)s) AND NOT closed AND start_at <= (SELECT flow_now())
+RETURNING run_id;
 
 -- name: past_deadline
 -- Does:  open runs past their deadline that nobody stopped yet.
