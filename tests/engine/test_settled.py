@@ -294,6 +294,16 @@ def test_what_is_refused(lab: Lab, act: Callable[..., Any]) -> None:
         act(lab, run_id, "each.0.do")
 
 
+@pytest.mark.parametrize("act", BOTH, ids=NAMES)
+def test_a_run_that_has_not_begun_is_left_alone(lab: Lab, act: Callable[..., Any]) -> None:
+    """What is behind the step would begin before its time."""
+    lab.flow({"a": call(), "b": after("a")})
+    run_id = lab.start(begins=timedelta(hours=1))
+    for key in ("a", "b"):
+        with pytest.raises(Conflict, match="its run begins later"):
+            act(lab, run_id, key)
+
+
 def test_an_item_of_a_loop_is_not_skipped(lab: Lab) -> None:
     run_id = lab.run({"each": loop([1])})
     with pytest.raises(Conflict, match=r"needs a result of each item. Fix: mark it"):

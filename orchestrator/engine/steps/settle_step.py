@@ -88,6 +88,8 @@ def _opened(held: HeldRun, node: Node, asked: Settle) -> HeldRun:
     _check_status(node, status, asked)
     if status is StepStatus.BLOCKED:
         states = controls.step_states(held.tx, held.id)
+        if any(states[node.key] is StepStatus.BLOCKED for node in held.plan.roots()):
+            _refuse(asked, "its run begins later", f"wait for it, or `orchestrator run cancel {asked.run_id}`")
         _count_loose(held, states, {**states, asked.step_key: StepStatus.READY})
     return held
 
