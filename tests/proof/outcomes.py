@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.proof import reruns
 from tests.proof.claims import seconds
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
 from tests.proof.interpreter import Reference, Statuses, children, end_of, interpret
@@ -52,6 +53,7 @@ def i5_what_must_run_ran(history: History) -> Iterator[Violation]:
         if run["status"] not in FINAL_RUN:
             continue  # I7 tells
         steps = history.steps.get(run_id, {})
+        yield from reruns.as_they_were(history, run_id)
         if run["epoch"] > 1:  # what ran in an earlier epoch stays, whatever its predecessors became
             yield from _only_fates(history, run, steps)
             continue
@@ -62,15 +64,18 @@ def i5_what_must_run_ran(history: History) -> Iterator[Violation]:
                 yield Violation("I5", "the manifest has no such step", run_id, key)
             elif row["status"] not in legal:
                 yield Violation("I5", f"it is {row['status']}, legal is {sorted(legal)}", run_id, key, (str(row),))
-            if row["status"] == "skipped" and not row.get("reason", "").startswith(f"{reference.blame.get(key)} "):
+            if row["status"] == "skipped" and not reruns.reason(row.get("reason", "")).startswith(
+                f"{reference.blame.get(key)} "
+            ):
                 sentence = f"skipped because {row.get('reason')!r}, the reference blames {reference.blame.get(key)}"
                 yield Violation("I5", sentence, run_id, key)
         yield from _ran(history, run_id, reference)
 
 
 def _ran(history: History, run_id: str, reference: Reference) -> Iterator[Violation]:
+    taken = reruns.kept(history, run_id)
     for key in reference.must:
-        if not history.invocations_of.get((run_id, key)):
+        if not reruns.is_kept(taken, key) and not history.invocations_of.get((run_id, key)):
             yield Violation("I5", "it must run and has no start line", run_id, key)
     for key in reference.must_not:
         if history.invocations_of.get((run_id, key)):
@@ -215,7 +220,10 @@ def _counts(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Vi
     if "halt" not in run and run["sinks_open"] != 0:
         yield Violation("I19", f"it ended with {run['sinks_open']} open sinks", run["id"])
     _, items = fates_of(history, run)
+    taken = reruns.kept(history, run["id"])
     for key, count in items.items():
+        if key in taken:
+            continue
         row = steps.get(key, {})
         own = [child for name, child in steps.items() if child.get("loop_key") == key]
         if row.get("status") in ("succeeded", "failed") and len(own) != count:

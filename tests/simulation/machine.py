@@ -89,6 +89,16 @@ class Machine(RuleBasedStateMachine):
         keys = sorted({one.step_key for one in self.now.invocations.values() if one.run_id == run_id})
         self.now.people.retry(run_id, keys[step % len(keys)] if keys and step is not None else None)
 
+    @when(lambda self: self._room() and self.now.people.runs)
+    @rule(n=NUMBERS, step=NUMBERS)
+    def operator_rerun(self, n: int, step: int) -> None:
+        """From any step on; most runs have not ended, and it is refused."""
+        runs = self.now.people.runs
+        run_id = runs[n % len(runs)]
+        keys = sorted({one.step_key for one in self.now.invocations.values() if one.run_id == run_id})
+        if keys:
+            self.now.people.rerun(run_id, keys[step % len(keys)].partition(".")[0])
+
     # ---- those who act ----
 
     @when(_standing)

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.facts import StartRequest
-from orchestrator.engine.runs import cancel_run, start_run
+from orchestrator.engine.runs import cancel_run, rerun, start_run
+from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.steps import retry_step
 from orchestrator.errors import OrchestratorError
 from orchestrator.ledger.tx import is_disconnect
@@ -122,6 +123,19 @@ class People:
                 cancel_run.cancel(self._arena.ledger, UUID(run_id), by="op", reason="why not", grace=grace)
 
         self.actors.append(self._actor(f"cancel {self.short(run_id)}", act))
+
+    def rerun(self, run_id: str, step_key: str) -> None:
+        """An operator's, from a step on: a run as any other, with the body of the one before."""
+        source = next(call for call in self.calls if call.kind == "start" and call.run_id == run_id)
+
+        def act() -> None:
+            with Asking(self._arena, self.calls, "start", source.flow, None, source.body) as call:
+                started = rerun.start(self._arena.ledger, Again(UUID(run_id), step_key), by="op")
+                call.run_id = str(started.run_id)
+            if call.reply == "ok":
+                self._sender.publish(started.dispatches)
+
+        self.actors.append(self._actor(f"rerun {self.short(run_id)} {step_key}", act))
 
     def retry(self, run_id: str, step_key: str | None) -> None:
         """An operator's, who insists on it where something made up for the failure."""
