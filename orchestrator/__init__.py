@@ -25,7 +25,9 @@ from orchestrator.authoring import (
     after,
     all_of,
     always,
+    answered_by,
     any_of,
+    approval,
     contains,
     each,
     either,
@@ -46,6 +48,7 @@ from orchestrator.authoring import (
     step,
     succeeded,
     until,
+    wait_for_signal,
     when,
 )
 from orchestrator.core.manifest import (
@@ -116,6 +119,8 @@ __all__ = [
     "StepError",
     "after",
     "all_of",
+    "answered_by",
+    "approval",
     "always",
     "any_of",
     "contains",
@@ -133,6 +138,7 @@ __all__ = [
     "sleep",
     "succeeded",
     "until",
+    "wait_for_signal",
     "when",
     # flows as data
     "Backoff",

@@ -15,6 +15,7 @@ from orchestrator.authoring.polling import NotYet, Poll, PollState
 from orchestrator.authoring.predicates import all_of, any_of, contains, header, is_null, none_of
 from orchestrator.authoring.retry_after import RetryAfter
 from orchestrator.authoring.schedule import Schedule, schedule
+from orchestrator.authoring.signals import answered_by, approval, wait_for_signal
 from orchestrator.authoring.step import AnyStep, Step, step
 from orchestrator.authoring.waits import sleep, until
 
@@ -37,6 +38,8 @@ __all__ = [
     "StepError",
     "after",
     "all_of",
+    "answered_by",
+    "approval",
     "always",
     "any_of",
     "contains",
@@ -54,6 +57,7 @@ __all__ = [
     "sleep",
     "succeeded",
     "until",
+    "wait_for_signal",
     "when",
     "Edge",
     "flow",

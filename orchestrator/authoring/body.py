@@ -20,6 +20,7 @@ from orchestrator.authoring.each import each
 from orchestrator.authoring.impure import impure
 from orchestrator.authoring.merges import MERGES
 from orchestrator.authoring.placeholder import Placeholder
+from orchestrator.authoring.signals import SIGNALS
 from orchestrator.authoring.source import Source, function_of, parts
 from orchestrator.authoring.step import Step
 from orchestrator.authoring.waits import WAITS
@@ -56,6 +57,8 @@ _REFUSED: Final[dict[type[ast.AST], tuple[str, str, str]]] = {
 }
 _BLIND: Final = (type, callable, id)
 _Position = tuple[str, int | None, int | None]
+_MAKERS: tuple[Any, ...] = (each, start_run, *MERGES, *WAITS, *SIGNALS)
+"""What makes a step without being one."""
 
 
 class _CallSite(NamedTuple):
@@ -113,7 +116,7 @@ class _Function:
         value = self.source.value(callee)
         if isinstance(value, Step) or getattr(type(value), "makes_a_step", False):
             return value
-        return value if any(value is one for one in (each, start_run, *MERGES, *WAITS)) else None
+        return value if any(value is one for one in _MAKERS) else None
 
     @cached_property
     def without_value(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from orchestrator.cli import db, dev, doctor, flow, repair, run, schedule, worker
+from orchestrator.cli import approval, db, dev, doctor, flow, repair, run, schedule, worker
 from orchestrator.errors import OrchestratorError
 
 _LINE: Final = "\n"
@@ -26,6 +26,7 @@ app.add_typer(flow.app, name="flow")
 repair.add_to(run.app)
 app.add_typer(run.app, name="run")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(approval.app, name="approval")
 app.add_typer(worker.app, name="worker")
 app.add_typer(db.app, name="db")
 app.command("beat")(worker.beat)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli import graph, inputs, runtree, runview, stepview, watch
+from orchestrator.cli.delivered import SentBy, told
 from orchestrator.cli.many import RunIds, StepIds, named, operate
 from orchestrator.cli.options import (
     After,
@@ -252,6 +253,24 @@ def cancel(
         operate(runs, output, "cancelled, or told to stop", act)
         if left:
             note(f"Running steps have {client.settings.cancel_grace.total_seconds():g} s to stop.")
+
+
+@verb(app, "signal")
+def signal(
+    run: RunId,
+    name: Annotated[str, typer.Argument(help="Of the signal, as its step waits for it.")],
+    payload: Annotated[str, typer.Argument(metavar="JSON|@FILE|-", help="What is sent.")] = "null",
+    key: Annotated[str, typer.Option(help="Which of the waits of that name.")] = "",
+    id: Annotated[str | None, typer.Option(help="Sent again with the same id, it is delivered once.")] = None,
+    ttl: Annotated[str | None, typer.Option(help="How long it is kept if nothing waits, such as 5m.")] = None,
+    by: SentBy = None,
+    output: Output = None,
+) -> None:
+    """Send a signal to a run: a step that waits takes it, or it is kept for one that will."""
+    with connected() as client:
+        handle = client.run(run)
+        value = inputs.value(payload, "JSON")
+        told(handle.signal(name, value, key=key, id=id, by=by, ttl=ttl), output)
 
 
 @verb(app, "retry")

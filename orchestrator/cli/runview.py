@@ -145,8 +145,9 @@ def remark(step: "StepRow") -> str:
 
 def waiting(step: "StepRow") -> str:
     """`next attempt 12:00:00 UTC; …`, `asked 3 times, next 12:00:00 UTC; …`."""
-    if step.wake_at is not None:
-        return f"until {step.wake_at:%Y-%m-%d %H:%M:%S} UTC"
+    until = "" if step.wake_at is None else f"until {step.wake_at:%Y-%m-%d %H:%M:%S} UTC"
+    if step.awaits is not None or until:
+        return " ".join(filter(None, [step.awaits and f"for {step.awaits}", until]))
     if step.due_at is None:
         return ""
     error = step.error or {}

@@ -19,9 +19,11 @@ from orchestrator.client.run_handle import RunHandle, Timeout, deadline, is_old,
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.core.facts import Explanation
 from orchestrator.core.rerun import Rerun
+from orchestrator.core.signals import Delivery
 from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
+from orchestrator.engine.signals.approvals import Approval
 from orchestrator.ledger.borrowed import Borrowed
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.reads.steps import FOLD, PAGE
@@ -208,6 +210,12 @@ class AsyncClient:
         """As `Client.delete_flow`."""
         await self.thread(self.sync.delete_flow, flow, by=by)
 
+    async def approvals(
+        self, to: str | None = None, *, limit: int = 50, after: Approval | None = None
+    ) -> list[Approval]:
+        """As `Client.approvals`."""
+        return await self.thread(self.sync.approvals, to, limit=limit, after=after)
+
     async def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
         """As `Client.schedules`."""
         return await self.thread(self.sync.schedules, flow)
@@ -321,6 +329,27 @@ class AsyncRunHandle(Generic[R]):
     async def delete(self, *, by: str | None = None) -> None:
         """As `RunHandle.delete`."""
         await self.client.thread(self.sync.delete, by=by)
+
+    async def signal(
+        self,
+        name: str,
+        payload: object = None,
+        *,
+        key: object = "",
+        id: str | None = None,
+        by: str | None = None,
+        ttl: Timeout = None,
+    ) -> Delivery:
+        """As `RunHandle.signal`."""
+        return await self.client.thread(self.sync.signal, name, payload, key=key, id=id, by=by, ttl=ttl)
+
+    async def answer(self, step: str, answer: object, *, id: str | None = None, by: str | None = None) -> Delivery:
+        """As `RunHandle.answer`."""
+        return await self.client.thread(self.sync.answer, step, answer, id=id, by=by)
+
+    async def approval(self, step: str) -> Approval:
+        """As `RunHandle.approval`."""
+        return await self.client.thread(self.sync.approval, step)
 
     async def retry(
         self, step: str | None = None, *, by: str | None = None, force: bool = False, fresh: bool = False

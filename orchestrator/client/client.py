@@ -18,6 +18,8 @@ from orchestrator.core.facts import StartedRun, StartRequest
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.flows import delete_flow, register
 from orchestrator.engine.runs import start_run
+from orchestrator.engine.signals import approvals
+from orchestrator.engine.signals.approvals import Approval
 from orchestrator.errors import UsageError
 from orchestrator.ledger import listing, reads
 from orchestrator.ledger.borrowed import Borrowed
@@ -241,6 +243,12 @@ class Client(Access):
             Conflict: open runs, schedules that fire, or live workers with its code need it.
         """
         self.call(delete_flow.delete, flow_name(flow), by or user(), self.settings.worker_ttl)
+
+    def approvals(self, to: str | None = None, *, limit: int = 50, after: Approval | None = None) -> list[Approval]:
+        """A page of what runs ask and nobody has answered, the oldest first, from the one after `after`; with `to`,
+        what that one is asked."""
+        last = None if after is None else (after.run_id, after.step)
+        return self.call(approvals.open_, to, last, at_least_one(limit))
 
     def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
         """The schedules of a flow, or of all: by flow and key, also those that the code does not have any more.

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import JsonValue
 
@@ -22,12 +22,15 @@ from orchestrator.core.facts import Explanation, StartedRun
 from orchestrator.core.pictures import Picture, Stand, drawn
 from orchestrator.core.release import release
 from orchestrator.core.rerun import Rerun
+from orchestrator.core.signals import Delivery, Signal, key_text
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
-from orchestrator.core.values import dumps
+from orchestrator.core.values import Codec, dumps
 from orchestrator.engine.runs import delete_run, explain, rerun
 from orchestrator.engine.runs.advice import advice, told
 from orchestrator.engine.runs.rerun import Again
+from orchestrator.engine.signals import approvals, deliver
+from orchestrator.engine.signals.approvals import Approval
 from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.engine.subflows import stopping
@@ -254,6 +257,55 @@ class RunHandle(Generic[R]):
         """
         self.client.call_once(delete_run.delete, self.id, by=by or user())
 
+    def signal(
+        self,
+        name: str,
+        payload: object = None,
+        *,
+        key: object = "",
+        id: str | None = None,
+        by: str | None = None,
+        ttl: Timeout = None,
+    ) -> Delivery:
+        """Send a signal: a step that waits for it takes it at once, or it is kept for one that will, until the run ends
+        or for `ttl`. What was sent with an `id` may be sent again: it is delivered once.
+
+        Raises:
+            SignalNotFound: no step of the run waits for that name.
+            SignalInvalid: the payload does not fit; nothing was stored.
+            SignalTaken: another one came first, and nothing waits for one more.
+            SignalTooLate: the run has ended or is being stopped, or whatever waited is over.
+            SignalIdUsed: the id was used for another payload or key.
+            SignalsFull, SignalTooLarge: the run keeps 1,000 already; the payload has more than 256 KiB.
+        """
+        length = None if ttl is None else parse_duration(ttl)
+        return self._deliver(Signal(name, _json(payload), _key(key), id, by or user(), length))
+
+    def answer(self, step: str, answer: object, *, id: str | None = None, by: str | None = None) -> Delivery:
+        """Answer what an approval asks; `by` is kept as who did. Somebody else may be first.
+
+        Raises:
+            ApprovalNotFound, ApprovalNotOpen: the run asks nobody there, or not yet.
+            SignalInvalid: the answer does not fit the form.
+            SignalTaken: it was answered already; `by` says by whom.
+            SignalTooLate: the run has ended, or the time to answer is over.
+        """
+        return self._deliver(Signal(step, _json(answer), id=id, by=by or user(), answers=True))
+
+    def approval(self, step: str) -> Approval:
+        """What a step asks, or asked, and who answered.
+
+        Raises:
+            ApprovalNotFound: it has asked nobody.
+        """
+        return self.client.call(approvals.get, self.id, step)
+
+    def _deliver(self, signal: Signal) -> Delivery:
+        """It has an id in any case, so that a lost answer may be asked for again."""
+        outcome = self.client.call(deliver.deliver, self.id, signal.id or uuid4().hex, signal)
+        self.client.publish(outcome.dispatches)
+        return outcome.delivery()
+
     def retry(
         self, step: str | None = None, *, by: str | None = None, force: bool = False, fresh: bool = False
     ) -> None:
@@ -333,6 +385,18 @@ def _stand(step: StepRow) -> Stand:
     counts = step.children or {}
     note = ", ".join(f"{counts[status]} {status}" for status in StepStatus if counts.get(status))
     return Stand(step.status, note)
+
+
+def _json(payload: object) -> str:
+    """Of a plain value, a model or a dataclass."""
+    return Codec(type(payload)).dumps(payload)
+
+
+def _key(key: object) -> str:
+    try:
+        return key_text(Codec(type(key)).to_json_value(key))
+    except ValueError as exc:
+        raise UsageError(f"The key of a signal: {exc}. Fix: give one value, such as an order's id.") from exc
 
 
 def body_of(flow: Flow[..., Any] | None, given: object) -> str:

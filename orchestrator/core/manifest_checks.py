@@ -116,6 +116,8 @@ def _reference_problems(m: "Manifest", place: str, read: Iterable[Found], *, in_
 def _one_reference(m: "Manifest", place: str, ref: Ref, *, in_loop: bool) -> Iterator[Problem]:
     if ref.root == "step" and ref.key not in m.steps:
         yield Problem(place, f"unknown step `{ref.key}`", did_you_mean(ref.key or "", m.steps) or None)
+    elif ref.member == "by" and m.steps[ref.key or ""].signal is None and m.steps[ref.key or ""].approval is None:
+        yield Problem(place, f"nobody sends anything to `{ref.key}`", "name a step with `signal` or `approval`")
     elif ref.root == "output":
         why = "`@output()` is known in `until` of a step that polls only"
         yield Problem(place, why, "read a step: `@steps('key').output`")

@@ -1,12 +1,13 @@
 """JSON values checked against JSON Schema (draft 2020-12): one validator, one wording, wherever an input is checked."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from jsonschema_rs import Draft202012Validator, ValidationError
+from pydantic import JsonValue
 
 from orchestrator.errors import ManifestInvalid
 
@@ -36,6 +37,31 @@ def misfit(schema: str, value: Any) -> Misfit | None:
     Raises: as `misfits`.
     """
     return min(misfits(schema, value), key=lambda found: (len(found.path), found.message), default=None)
+
+
+_EXAMPLES: Mapping[str, JsonValue] = {
+    "object": {},
+    "array": [],
+    "string": "…",
+    "integer": 0,
+    "number": 0,
+    "boolean": True,
+}
+
+
+def example(schema: Mapping[str, JsonValue]) -> JsonValue:
+    """What it asks for at least, to be filled in; null where that cannot be told without reading on."""
+    for name in ("default", "const"):
+        if name in schema:
+            return schema[name]
+    options = schema.get("enum")
+    if isinstance(options, list) and options:
+        return options[0]
+    properties, required = schema.get("properties"), schema.get("required")
+    if isinstance(properties, dict) and isinstance(required, list):
+        parts = ((str(name), properties.get(str(name))) for name in required)
+        return {name: example(part) if isinstance(part, dict) else None for name, part in parts}
+    return _EXAMPLES.get(str(schema.get("type")))
 
 
 def _misfit(error: ValidationError) -> Misfit:

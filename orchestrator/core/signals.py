@@ -156,8 +156,8 @@ def awaited(key: str, step: "StepDef") -> Awaited | None:
 @dataclass(frozen=True, slots=True)
 class Signal:
     """What somebody sends to a run. `payload` is JSON text. The same `id` is delivered once; None: each is another.
-    `ttl`: how long it is kept when nothing waits for it; None: until the run ends. `answers`: only what waits now may
-    take it."""
+    `ttl`: how long it is kept when nothing waits for it; None: until the run ends. `answers`: it is
+    the answer to an approval, and `name` the key of its step."""
 
     name: str
     payload: str

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from orchestrator.core.expressions import Scope
 from orchestrator.core.expressions.reads import Reads
 from orchestrator.core.states import StepStatus
-from orchestrator.ledger import claims, graph
+from orchestrator.ledger import claims, graph, signals
 from orchestrator.ledger.rows import one
 
 
@@ -30,6 +30,7 @@ def further(tx: Connection, run_id: UUID, reads: Reads, scope: Scope) -> Scope:
         statuses={key: status.value for key, status in statuses.items()},
         errors={key: graph.failure(tx, run_id, key) for key in failed},
         headers=_headers(tx, run_id) if reads.headers else {},
+        senders={key: signals.sender(tx, run_id, key) for key in reads.senders},
     )
 
 

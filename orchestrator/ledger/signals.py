@@ -145,6 +145,12 @@ def take_default(tx: Connection, run_id: UUID, step_key: str, output: JsonValue)
     run(tx, "default_taken", run_id=run_id, step_key=step_key, output=json.dumps(output), from_states=states)
 
 
+def sender(tx: Connection, run_id: UUID, step_key: str) -> str | None:
+    """Who sent the signal that the step took; None when it took none, or nobody said."""
+    row = of_step(tx, run_id, step_key)
+    return None if row is None else row.delivered_by
+
+
 def of_step(tx: Connection, run_id: UUID, step_key: str) -> Row[Any] | None:
     """What the step waits for, or waited for."""
     return one(tx, "wait_of", run_id=run_id, step_key=step_key)

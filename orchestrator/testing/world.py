@@ -19,6 +19,7 @@ from orchestrator.authoring.step import AnyStep, Length, Step
 from orchestrator.client.client import Client, Startable
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Dispatch, Swept
+from orchestrator.core.signals import Delivery
 from orchestrator.delivery.sender import Sender
 from orchestrator.engine.subflows import report, stopping
 from orchestrator.engine.sweeps import sweep
@@ -141,6 +142,30 @@ class World:
         told = report.untold(ledger, self._walks["untold"])
         self._publish(told.dispatches)
         return bool(stopped.changed or told.changed)
+
+    # ---- whoever is waited for ----
+
+    def signal(self, run: SimRun[Any], name: str, payload: object = None, /, **given: Any) -> Delivery:
+        """Send a signal as `RunHandle.signal` does, with the same arguments, and work until nothing can go on.
+
+        Raises:
+            As `RunHandle.signal`.
+        """
+        try:
+            return run.handle.signal(name, payload, **given)
+        finally:  # the time of a wait may have been over
+            self.work()
+
+    def answer(self, run: SimRun[Any], step: str, answer: object, /, *, by: str = "the test") -> Delivery:
+        """Answer an approval as `RunHandle.answer` does, and work until nothing can go on.
+
+        Raises:
+            As `RunHandle.answer`.
+        """
+        try:
+            return run.handle.answer(step, answer, by=by)
+        finally:
+            self.work()
 
     # ---- fakes ----
 

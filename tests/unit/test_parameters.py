@@ -18,6 +18,8 @@ PUBLIC: Final = {
     "authoring/schedule.py:schedule",
     "authoring/context.py:__init__",
     "client/client.py:start",
+    "authoring/signals.py:wait_for_signal",
+    "authoring/signals.py:approval",
 }
 """What people write with keywords, each of them of its own meaning. The commands of `cli/` are such too."""
 LIBRARIES: Final = {

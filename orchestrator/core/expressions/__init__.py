@@ -4,6 +4,7 @@
     @triggerHeaders()['x-id']   a header of the request     its name without regard to case
     @steps('key').output        the result of a step        @steps('fetch').output.rows[-1]
     @steps('key').status        how it ended                .error has step, type and message
+    @steps('key').by            who sent its signal or gave its answer
     @item()  @index()           inside a loop: the item of this child and its place, from 0
     @output()                   in `until` of a step that polls: what it has just returned
 

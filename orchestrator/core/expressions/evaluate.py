@@ -40,6 +40,7 @@ class Scope:
     index: int | None = None
     statuses: Mapping[str, str] = field(default_factory=dict)
     errors: Mapping[str, JsonValue] = field(default_factory=dict)
+    senders: Mapping[str, JsonValue] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     """By their names in small letters."""
     output: JsonValue = None
@@ -132,7 +133,11 @@ def _start(ref: Ref, scope: Scope) -> JsonValue:
             return scope.index
         case "output":
             return scope.output
-    by_member: dict[str, Mapping[str, JsonValue]] = {"output": scope.outputs, "error": scope.errors}
+    by_member: dict[str, Mapping[str, JsonValue]] = {
+        "output": scope.outputs,
+        "error": scope.errors,
+        "by": scope.senders,
+    }
     return scope.statuses.get(key) if ref.member == "status" else by_member[ref.member].get(key)
 
 

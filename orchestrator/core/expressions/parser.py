@@ -37,7 +37,7 @@ from orchestrator.errors import ExpressionInvalid
 _ROOTS: Final = cast("dict[str, Root]", {name: root for root, name in FUNCTIONS.items()})
 _ARGUMENTS: Final = {"number": 1, "time": 1, "text": 1, "lower": 1, "length": 1, "contains": 2}
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
-_MEMBERS: Final = ("output", "status", "error")
+_MEMBERS: Final = ("output", "status", "error", "by")
 _OPERATORS: Final = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _TOKEN: Final = re.compile(
     r"""\s*(?:(?P<name>[^\W\d]\w*)|(?P<number>-?[0-9]+(?:\.[0-9]+)?)|(?P<single>'(?:[^']|'')*')
@@ -213,7 +213,7 @@ class _Parser:
         self.mark(")")
         member = self.member() if root == "step" else "output"
         path = self.path()
-        if path and (root == "index" or member == "status"):
+        if path and (root == "index" or member in ("status", "by")):
             what = "`@index()` is a number" if root == "index" else "`.status` is a text"
             self.fail(start - 1, f"{what} and has no path", "leave the path out.")
         return Ref(root, key, path, member)

@@ -10,22 +10,26 @@ from orchestrator.core.expressions.tree import Ref
 @dataclass(frozen=True, slots=True)
 class Reads:
     """Of one run: the outputs of steps, how steps ended (their status, and the error if they failed), its input, its
-    headers."""
+    headers, and who sent the signals that steps took."""
 
     outputs: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     trigger: bool = False
     headers: bool = False
+    senders: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, refs: Collection[Ref]) -> Self:
         """What these references need."""
         roots = {ref.root for ref in refs}
-        ends = {ref.key or "" for ref in refs if ref.root == "step" and ref.member != "output"}
+        ends = {ref.key or "" for ref in refs if ref.root == "step" and ref.member in ("status", "error")}
         outputs = {ref.key or "" for ref in refs if ref.root == "step" and ref.member == "output"}
-        return cls(tuple(sorted(outputs)), tuple(sorted(ends)), "trigger" in roots, "headers" in roots)
+        senders = {ref.key or "" for ref in refs if ref.root == "step" and ref.member == "by"}
+        return cls(
+            tuple(sorted(outputs)), tuple(sorted(ends)), "trigger" in roots, "headers" in roots, tuple(sorted(senders))
+        )
 
     @property
     def more(self) -> bool:
         """Whether there is more to it than outputs and the input."""
-        return self.headers or bool(self.ends)
+        return self.headers or bool(self.ends or self.senders)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 Root = Literal["trigger", "headers", "step", "item", "index", "output"]
-Member = Literal["output", "status", "error"]
+Member = Literal["output", "status", "error", "by"]
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]
 
 

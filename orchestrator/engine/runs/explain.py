@@ -13,7 +13,7 @@ from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
 from orchestrator.core.wording import counted, length, until
 from orchestrator.engine.runs.advice import advice, told
-from orchestrator.engine.runs.waiting import later, waiting
+from orchestrator.engine.runs.waiting import helps, later, waiting
 from orchestrator.errors import ManifestUnreadable, NotFound
 from orchestrator.ledger import definitions, reads
 from orchestrator.ledger.reads.rows import RunRow, StepRow
@@ -126,7 +126,8 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
         case StepStatus.RUNNING:
             return _with_deploys(ledger, row, step, _running(ledger, row, step, now))
         case StepStatus.WAITING:
-            return Explanation(waiting(step, plan.node(step.key), now), f"orchestrator run watch {row.id}")
+            node = plan.node(step.key)
+            return Explanation(waiting(step, node, now), helps(row, step, node))
     why = step.reason or (step.error or {}).get("message")
     sentence = f"Step {step.key} {'has' if step.status is StepStatus.SUCCEEDED else 'is'} {step.status}"
     failed = step.status in FINAL_STEP and step.status not in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}

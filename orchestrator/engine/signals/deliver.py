@@ -24,6 +24,7 @@ from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import (
+    ApprovalNotFound,
     ApprovalNotOpen,
     OrchestratorError,
     SignalIdUsed,
@@ -56,8 +57,8 @@ class Outcome:
     def delivery(self) -> Delivery:
         """
         Raises:
-            SignalNotFound, SignalIdUsed, SignalInvalid, SignalTaken, SignalTooLate, SignalsFull, ApprovalNotOpen: it
-                was refused.
+            SignalNotFound, SignalIdUsed, SignalInvalid, SignalTaken, SignalTooLate, SignalsFull, ApprovalNotFound,
+                ApprovalNotOpen: it was refused.
         """
         if isinstance(self.answer, OrchestratorError):
             raise self.answer
@@ -148,7 +149,14 @@ class _Sending:
     def _waits(self) -> dict[str, Awaited]:
         """The steps of the flow that wait for it, each with what it waits for."""
         nodes = self.held.plan.awaited.get(self.signal.name, ())
-        return {node.key: wait for node in nodes if (wait := node.awaited) is not None}
+        waits = {node.key: wait for node in nodes if (wait := node.awaited) is not None}
+        return {key: wait for key, wait in waits.items() if not self.signal.answers or wait.approval is not None}
+
+    @property
+    def _approval(self) -> str | None:
+        """The title of what was asked, when this is the answer to it."""
+        wait = next(iter(self._waits.values()), None)
+        return None if wait is None or wait.approval is None else wait.approval.title
 
     def _delivered(self) -> Delivery | None:
         """The step that has waited longest takes it; those whose time is over by now are ended before."""
@@ -172,7 +180,7 @@ class _Sending:
         states = graph.statuses(self._tx, self._run_id, list(self._waits))
         if not {StepStatus.BLOCKED, StepStatus.WAITING}.intersection(states.values()):
             return self._over(states)
-        if self.signal.answers:
+        if self._approval is not None:
             return ApprovalNotOpen(
                 f"Step {self.signal.name} of run {self._run_id} has not asked yet. Fix: `orchestrator run explain "
                 f"{self._run_id}/{self.signal.name}` says what it waits for.",
@@ -211,9 +219,16 @@ class _Sending:
             return None
         return SignalTooLate(f"Run {run.id} {why}. Fix: {fix}.", **self._facts, status=run.status.value)
 
-    def _unknown(self) -> SignalNotFound | None:
+    def _unknown(self) -> SignalNotFound | ApprovalNotFound | None:
         if self._waits:
             return None
+        if self.signal.answers:
+            return ApprovalNotFound(
+                f"Run {self._run_id} asks nobody at step {self.signal.name!r:.100}. Fix: `orchestrator approval ls` "
+                "lists what is asked.",
+                run_id=str(self._run_id),
+                step_key=self.signal.name,
+            )
         known = list(self.held.plan.awaited)
         hint = did_you_mean(self.signal.name, known) or "it waits for none."
         return SignalNotFound(
@@ -242,10 +257,13 @@ class _Sending:
         last = rows[0] if rows else None
         if last is not None and last.signal_id is not None and states[last.step_key] is StepStatus.SUCCEEDED:
             by = f" by {last.delivered_by}" if last.delivered_by else ""
-            what = "was answered" if self.signal.answers else "took it"
+            what = (
+                f"Signal {self.signal.name} was delivered to run {self._run_id} already: step {last.step_key} took it"
+            )
+            if self._approval is not None:
+                what = f"{self._approval!r} of run {self._run_id} was answered already"
             return SignalTaken(
-                f"Signal {self.signal.name} was delivered to run {self._run_id} already: step {last.step_key} {what}"
-                f"{by} at {last.delivered_at.isoformat()}. Fix: nothing, if once is enough.",
+                f"{what}{by} at {last.delivered_at.isoformat()}. Fix: nothing, if once is enough.",
                 **self._facts,
                 step_key=last.step_key,
                 by=last.delivered_by,

@@ -59,7 +59,8 @@ class RunRow:
 class StepRow:
     """A step. A loop has no type, and counts its children by status. `worked` is the time of its attempts, without the
     pauses between them; it is None for a loop and before the first attempt. `since`: when it came to its status.
-    `polls`: how often it was asked and was not ready. `wake_at`: until when a wait lasts."""
+    `polls`: how often it was asked and was not ready. `wake_at`: until when a wait lasts.
+    `awaits`: what has to come for it to be over before."""
 
     key: str
     kind: StepKind
@@ -86,6 +87,7 @@ class StepRow:
     since: datetime | None = None
     polls: int = 0
     wake_at: datetime | None = None
+    awaits: str | None = None
     child: UUID | None = None
     """Of a step that calls a flow: the run that does it, or did it last."""
 

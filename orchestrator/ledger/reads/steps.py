@@ -191,6 +191,7 @@ def _step_row(row: Row[Any], children: dict[str, int] | None) -> StepRow:
         polls=row.polls,
         wake_at=row.wake_at,
         child=row.child_run_id,
+        awaits=row.awaits,
     )
 
 

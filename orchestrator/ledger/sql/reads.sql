@@ -40,6 +40,10 @@ SELECT id FROM alike
 -- Index: primary keys
 SELECT s.step_key, /*+ kind */ AS kind, s.type, s.task, s.loop_key, s.loop_index, s.status, s.reason, s.attempts, s.queue, s.due_at, s.ready_at,
        s.started_at, s.ended_at, s.children_open, s.children_failed, s.polls, s.wake_at, s.child_run_id,
+       CASE WHEN s.kind = 'wait' AND s.status = 'waiting' THEN
+         (SELECT CASE w.kind WHEN 'approval' THEN 'an answer of ' || w.assignee
+                             ELSE 'signal ' || w.signal || CASE WHEN w.key <> '' THEN ' with key ' || w.key ELSE '' END END
+            FROM flow_signal_waiters w WHERE w.run_id = %(run_id)s AND w.step_key = s.step_key) END AS awaits,
        CASE WHEN c.expires_at IS NOT NULL THEN c.progress END AS progress,
        CASE WHEN c.expires_at IS NOT NULL THEN c.owner END AS owner,
        a.error_type, a.error_message, a.started_at AS tried_at, a.ended_at AS tried_until,

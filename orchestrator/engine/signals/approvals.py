@@ -1,0 +1,92 @@
+"""What somebody is asked: the answers that runs wait for, and answering."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+from sqlalchemy import Row
+
+from orchestrator.core.signals import Awaited
+from orchestrator.core.states import StepStatus
+from orchestrator.errors import ApprovalNotFound, ManifestUnreadable
+from orchestrator.ledger import reads, signals
+from orchestrator.ledger.tx import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An answer that a run waits for, or waited for. `form`: the JSON Schema that it has to fit. `late`: when time is
+    over, the run goes on without one; else its step fails then."""
+
+    run_id: UUID
+    step: str
+    flow: str
+    title: str
+    to: str
+    show: JsonValue
+    form: Mapping[str, JsonValue]
+    status: StepStatus
+    asked_at: datetime
+    deadline: datetime | None
+    late: bool
+    answered_by: str | None
+    answered_at: datetime | None
+
+    @property
+    def id(self) -> str:
+        """As commands name it."""
+        return f"{self.run_id}/{self.step}"
+
+
+def open_(ledger: Ledger, to: str | None, after: tuple[UUID, str] | None, limit: int) -> list[Approval]:
+    """A page of those that wait for somebody, or for anybody, the oldest first."""
+    with ledger.auto() as tx:
+        rows = signals.open_approvals(tx, to, after, limit)
+    return [_approval(ledger, row) for row in rows]
+
+
+def get(ledger: Ledger, run_id: UUID, step_key: str) -> Approval:
+    """
+    Raises:
+        RunNotFound, ApprovalNotFound: there is none, or nobody was asked yet.
+    """
+    with ledger.auto() as tx:
+        row = signals.approval(tx, run_id, step_key)
+    if row is None:
+        reads.runs.status(ledger, run_id)
+        raise ApprovalNotFound(
+            f"Run {run_id} has not asked anybody at step {step_key!r:.100}. Fix: `orchestrator approval ls` lists what "
+            "is asked.",
+            run_id=str(run_id),
+            step_key=step_key,
+        )
+    return _approval(ledger, row)
+
+
+def _approval(ledger: Ledger, row: Row[Any]) -> Approval:
+    awaited = _awaited(ledger, row.manifest_hash, row.step_key)
+    return Approval(
+        row.run_id,
+        row.step_key,
+        row.flow,
+        row.title,
+        row.assignee,
+        row.shown,
+        {} if awaited is None else awaited.form,
+        StepStatus(row.status),
+        row.created_at,
+        row.deadline,
+        awaited is not None and awaited.default is not None,
+        row.delivered_by,
+        row.delivered_at,
+    )
+
+
+def _awaited(ledger: Ledger, manifest_hash: str, step_key: str) -> Awaited | None:
+    try:
+        return ledger.plan(manifest_hash).node(step_key).awaited
+    except ManifestUnreadable:  # of a newer release: what is asked can be listed all the same
+        return None
