@@ -112,12 +112,15 @@ def _lies_inside(node: Node, kept: Collection[str]) -> bool:
     return bool(node.edges) and all(edge.target in kept for edge in node.edges)
 
 
-def open_steps(held: HeldRun, nodes: Iterable[Node], full: Iterable[Node] = (), ended: Iterable[End] = ()) -> Finished:
+def open_steps(
+    held: HeldRun, nodes: Collection[Node], full: Iterable[Node] = (), ended: Iterable[End] = ()
+) -> Finished:
     """Open steps that nothing is in the way of; close the loops of `full`, which have every child's output already; go
     on after those that have `ended`."""
     wave = Wave(held)
     for end in ended:
         wave.end(end)
+    wave.early.update(node.key for node in nodes)
     for node in nodes:
         opening.open_step(wave, node)
     for node in full:

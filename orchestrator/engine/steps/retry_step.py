@@ -191,7 +191,7 @@ def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]], how: 
         let_in, is_full = _reopen_loop(tx, plan.nodes[loop], held.id, failed)
         dispatches += let_in
         full += [plan.nodes[loop]] if is_full else []
-    free = [plan.nodes[key] for key, wait in reset.waits.items() if wait == (0, 0) and key not in reopened]
+    free = [plan.nodes[key] for key in reset.waits if key in reset.going and key not in reopened]
     adopted, new = _adopt(held, free, how)
     opened = advance.open_steps(held, new, full, adopted.ended)
     finished = replace(opened, dispatches=(*dispatches, *opened.dispatches))
