@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from functools import cached_property
@@ -10,7 +10,7 @@ from graphlib import TopologicalSorter
 from typing import Any, Final
 
 from orchestrator.core import waits
-from orchestrator.core.expressions import Ref, is_expression, parse, references, refs
+from orchestrator.core.expressions import Ref, is_expression, parse, parse_bare, references, refs
 from orchestrator.core.expressions.reads import Reads
 from orchestrator.core.expressions.tree import Default, Value
 from orchestrator.core.gates import Join
@@ -33,6 +33,7 @@ class Path(Enum):
     """Which statement records a successful completion."""
 
     MID = "mid"  # one plain successor: one statement, which may claim it too
+    ASK = "ask"  # one successor with a condition that needs nothing else: as `MID` where it holds, else as `GENERAL`
     OPEN = "open"  # one successor, a loop over a list in the output: one statement, which may claim the first child too
     SINK = "sink"  # no successor: one statement, which may end the run
     CHILD = "child"  # child of a loop: one statement; for the last one another, as `MID`, for a loop that has that path
@@ -296,6 +297,10 @@ class _Builder:
         parent: StepDef | None = None,
     ) -> Node:
         edges = () if loop else self.edges[key]
+        path = Path.CHILD if loop else self._path(key, edges)
+        reads = _reads(step)
+        if path is Path.ASK:  # whoever finishes it asks the next one's condition
+            reads = replace(reads, trigger=reads.trigger or _of_condition(self.manifest.steps[edges[0].target]).trigger)
         inherited = parent or step
         priority = step.priority if step.priority is not None else inherited.priority
         return Node(
@@ -305,11 +310,11 @@ class _Builder:
             task=f"{self.manifest.name}.{step.type}" if step.type else None,
             queue=step.queue or inherited.queue or self.manifest.queue,
             priority=DEFAULT_PRIORITY if priority is None else priority,
-            reads=_reads(step),
+            reads=reads,
             edges=edges,
             loop=loop,
             body=body,
-            path=Path.CHILD if loop else self._path(key, edges),
+            path=path,
             items=Place.of(step.for_each),
             format=self.manifest.format,
         )
@@ -324,12 +329,27 @@ class _Builder:
             return Path.GENERAL
         if _opens_without_a_look(target):
             return Path.MID
+        if _asks_only(key, target):
+            return Path.ASK
         items = Place.of(target.for_each) if target.is_loop and _asks_nothing(target) else None
         return Path.OPEN if items is not None and items.source == key else Path.GENERAL
 
 
 def _opens_without_a_look(step: StepDef) -> bool:
     return step.kind is StepKind.TASK and _asks_nothing(step)
+
+
+def _asks_only(key: str, step: StepDef) -> bool:
+    """Whether it goes as soon as this predecessor succeeded, if its condition holds: one that reads the output of that
+    and the run's input."""
+    if step.kind is not StepKind.TASK or step.join is not Join.ALL or step.when is None or len(step.run_after) > 1:
+        return False
+    reads = _of_condition(step)
+    return not reads.more and set(reads.outputs) <= {key}
+
+
+def _of_condition(step: StepDef) -> Reads:
+    return Reads.of(set(refs(parse_bare(step.when)))) if step.when is not None else Reads()
 
 
 def _asks_nothing(step: StepDef) -> bool:

@@ -12,6 +12,7 @@ from orchestrator.core.manifest import Manifest
 from orchestrator.engine.steps import retry_step
 from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, ManifestInvalid
+from tests.engine.test_general_path import statements
 from tests.engine.test_random import Fate, Operated, Scheduler
 from tests.proof.interpreter import interpret
 from tests.support.factories import Lab, after, call, loop, retry
@@ -103,6 +104,30 @@ def test_a_retry_asks_a_condition_again(lab: Lab) -> None:
     lab.audit()
     lab.done(lab.take(run_id, "a"), 2)
     assert lab.ready(run_id) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("when", "foreseen"),
+    [
+        ("@steps('a').output > 1", True),
+        ("@triggerBody().go && @steps('a').output > 1", True),
+        ("!(@steps('a').output > 1)", False),
+        ("@steps('a').output > 'x'", False),
+        ("@steps('a').status == 'succeeded'", False),
+    ],
+)
+def test_a_condition_that_can_be_foreseen_costs_no_statement(lab: Lab, when: str, foreseen: bool) -> None:
+    """Whoever finishes the step before has all that it reads; where it does not hold, the run is held as ever."""
+    run_id = lab.run({"a": call(), "b": after("a", when=when), "c": after("b")}, {"go": True})
+    lease = lab.take(run_id, "a")
+    lab.inputs(lease)
+    with statements(lab) as found:
+        finished = lab.done(lease, 2, chain=True)
+    assert (found == []) is foreseen, found  # what the driver's own cursor sends is not among them
+    lab.audit()
+    expected = "running" if "status" in when or foreseen else "skipped" if "!" in when else "failed"
+    assert lab.statuses(run_id)["b"] == expected
+    assert (finished.next is not None) is (expected == "running")
 
 
 # ---- joins ----

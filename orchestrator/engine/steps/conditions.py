@@ -10,7 +10,8 @@ from orchestrator.core.expressions import EvaluationFailed, Expr, as_json, evalu
 from orchestrator.core.expressions.evaluate import Scope
 from orchestrator.core.expressions.reads import Reads
 from orchestrator.core.expressions.shown import with_values
-from orchestrator.core.planner import Node
+from orchestrator.core.facts import Lease
+from orchestrator.core.planner import TRIGGER, Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.steps.wave import End, Wave
 from orchestrator.ledger import graph, scopes
@@ -58,6 +59,19 @@ def passes(wave: Wave, node: Node) -> bool:
     elif not decided.holds:
         wave.skip({node.key: f"when: {decided.told}"})
     return decided.holds
+
+
+def foreseen(node: Node, lease: Lease, output: str) -> bool:
+    """Whether the step's condition holds, by the output of its only predecessor and what that one was given. Neither
+    ever changes, so it may be asked before the output is recorded. False also where it cannot be told."""
+    expr = parse_bare(node.definition.when or "")
+    if TRIGGER not in lease.known and Reads.of(set(refs(expr))).trigger:
+        return False
+    scope = Scope(trigger=lease.known.get(TRIGGER), outputs={lease.step_key: json.loads(output)})
+    try:
+        return holds(expr, scope)
+    except EvaluationFailed:
+        return False
 
 
 def require(wave: Wave, node: Node) -> None:

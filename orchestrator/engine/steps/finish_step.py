@@ -12,7 +12,7 @@ from orchestrator.core.facts import Finished, Lease, Success
 from orchestrator.core.planner import Node, Path, Plan
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import advance, claim_step
+from orchestrator.engine.steps import advance, claim_step, conditions
 from orchestrator.engine.steps.advance import Completion
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.kept import kept_inputs
@@ -101,6 +101,13 @@ def _mid(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | N
     return row and _followed(by, target, [row])
 
 
+def _ask(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
+    """The next one's condition reads only what this worker has in hand; what does not hold is recorded with its
+    reason, on the general path."""
+    holds = conditions.foreseen(plan.nodes[node.only_successor], by.lease, by.success.output)
+    return _mid(tx, by, plan, node) if holds else None
+
+
 def _open(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
     loop = plan.nodes[node.only_successor]
     assert loop.body is not None
@@ -127,6 +134,7 @@ def _sink(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | 
 
 _WAYS: Final[Mapping[Path, tuple[_Way, ...]]] = {
     Path.MID: (_mid,),
+    Path.ASK: (_ask,),
     Path.OPEN: (_open,),
     Path.CHILD: (_child,),
     Path.SINK: (_sink,),
