@@ -20,6 +20,13 @@ def again(run_id: str) -> int:
     return 0
 
 
+def signal(run_id: str) -> int:
+    """Send what it waits for."""
+    with Client.from_env() as client:
+        print(client.run(run_id).signal("paid", 5, id="evt-1"), flush=True)
+    return 0
+
+
 def mark(run_id: str) -> int:
     """Its step `right` was done by hand."""
     with Client.from_env() as client:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from orchestrator import Context, NotYet, Poll, each, flow, step
+from orchestrator import Context, NotYet, Poll, each, flow, step, wait_for_signal
 from tests.support import nemesis
 
 if nemesis.VARIABLE in os.environ:
@@ -199,3 +199,14 @@ def pay_once(ctx: Context, plan: dict[str, str]) -> int:
 @flow(name="unique")
 def unique(plan: dict[str, str]) -> int:
     return pay_once(plan)
+
+
+@step
+def shipped(ctx: Context, plan: dict[str, str], paid: int) -> int:
+    work(ctx, plan)
+    return paid
+
+
+@flow(name="paying")
+def paying(plan: dict[str, str]) -> int:
+    return shipped(plan, wait_for_signal(int, name="paid", timeout="1h"))

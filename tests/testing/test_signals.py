@@ -154,3 +154,12 @@ def test_nobody_answers(world: World) -> None:
     with pytest.raises(RunFailed, match="ApprovalTimeout: nobody answered in time"):
         run.result()
     assert late.result() == "False by None"
+
+
+def test_a_rerun_keeps_an_answer_and_who_gave_it(world: World) -> None:
+    run = world.start(refund, amount=5)
+    world.answer(run, "said", Verdict(ok=True), by="ada")
+    again = run.rerun(book)
+    assert again.result() == "True by ada"
+    assert again.handle.approval("said").answered_by == "ada"
+    assert world.client.approvals() == []

@@ -6,7 +6,8 @@ SELECT id, flow, manifest_hash, status, trigger_body::text AS body, trigger_head
   FROM flow_runs WHERE id = %(run_id)s FOR KEY SHARE;
 
 -- name: keep_steps
--- Does:  the run takes over what is kept of its source: steps that succeeded, with their outputs, and steps that were skipped. What
+-- Does:  the run takes over what is kept of its source: steps that succeeded, with their outputs and who sent what they
+--        waited for, and steps that were skipped. What
 --        it was made of, and by whom, stands on its first event. Its steps were all inserted as BLOCKED, in this transaction.
 -- In:    run_id, source_id, kept and settled (step keys), reason, facts (JSON, of the event)
 -- Locks: the caller holds the run, and its source FOR KEY SHARE
@@ -14,6 +15,12 @@ WITH made AS (
   UPDATE flow_runs SET source_run_id = %(source_id)s WHERE id = %(run_id)s
 ), told AS (
   UPDATE flow_events SET facts = %(facts)s::json WHERE run_id = %(run_id)s AND type = 'run.accepted'
+), senders AS (
+  INSERT INTO flow_signal_waiters (run_id, step_key, signal, key, kind, deadline, signal_id, delivered_by, delivered_at, created_at,
+                                   closed_at, title, assignee, shown)
+  SELECT %(run_id)s, step_key, signal, key, kind, deadline, signal_id, delivered_by, delivered_at, created_at,
+         COALESCE(closed_at, flow_now()), title, assignee, shown
+    FROM flow_signal_waiters WHERE run_id = %(source_id)s AND step_key = ANY (%(kept)s::text[])
 ), copied AS (
   INSERT INTO flow_outputs (run_id, step_key, output, store, reference, size_bytes, sha256)
   SELECT %(run_id)s, step_key, output, store, reference, size_bytes, sha256

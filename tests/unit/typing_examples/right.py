@@ -25,7 +25,9 @@ from orchestrator import (
     after,
     all_of,
     always,
+    answered_by,
     any_of,
+    approval,
     contains,
     each,
     either,
@@ -45,6 +47,7 @@ from orchestrator import (
     step,
     succeeded,
     until,
+    wait_for_signal,
     when,
 )
 from orchestrator.testing import SimRun, World
@@ -234,5 +237,11 @@ def in_a_test(world: World) -> None:
 @flow
 def waits(order_id: int, at: datetime, pause: timedelta) -> Order:
     first = sleep("1d", after=[load(order_id)])
+    assert_type(wait_for_signal(Order, name="paid", key=order_id, timeout="2d"), Order)
+    assert_type(wait_for_signal(Order, name="paid", until=at, default=None, after=[first]), Order | None)
+    said = approval(Order, title="Ship?", to="store", show={"id": order_id}, within="1h")
+    assert_type(said, Order)
+    assert_type(approval(Order, title="Ship?", to="store", late=None), Order | None)
+    assert_type(answered_by(said), str | None)
     with after(first, until(at, key="then"), until(datetime(2026, 1, 1, tzinfo=UTC)), sleep(pause), sleep(90)):
         return load(order_id)

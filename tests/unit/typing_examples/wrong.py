@@ -12,6 +12,8 @@ from orchestrator import (
     Every,
     Poll,
     Schedule,
+    answered_by,
+    approval,
     contains,
     each,
     either,
@@ -24,6 +26,7 @@ from orchestrator import (
     sleep,
     step,
     until,
+    wait_for_signal,
     when,
 )
 from orchestrator.testing import World
@@ -173,6 +176,12 @@ def in_a_test(world: World) -> None:
 @flow
 def waits(order_id: int) -> None:
     sleep()  # wrong: call-arg
+    wait_for_signal(Order)  # wrong: call-overload
+    load(wait_for_signal(Order, name="paid").total)  # wrong: attr-defined
+    load(wait_for_signal(Order, name="paid", default=None).id)  # wrong: union-attr
+    approval(Order, title="x")  # wrong: call-overload
+    load(approval(Order, title="x", to="y", late=None).id)  # wrong: union-attr
+    price(answered_by(load(order_id)))  # wrong: arg-type
     sleep(load(order_id))  # wrong: arg-type
     sleep(length="1d")  # wrong: call-arg
     until(17)  # wrong: arg-type

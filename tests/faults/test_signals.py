@@ -1,0 +1,50 @@
+"""Whoever sends a signal dies on the way, and sends it again: it is delivered once."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.core.signals import Signal
+from orchestrator.core.states import RunStatus
+from orchestrator.engine.signals import deliver
+from orchestrator.ledger import reads
+from tests.faults.arena import Arena
+from tests.faults.conftest import Make
+from tests.support.eventually import eventually
+from tests.support.nursery import alive
+from tests.support.worker_process import env_of
+
+
+@pytest.fixture(scope="module")
+def field(make_arena: Make) -> Iterator[Arena]:
+    with make_arena(lease=timedelta(seconds=3)) as made:
+        made.worker()
+        yield made
+        made.judge_all_again()
+
+
+@pytest.mark.parametrize(
+    ("point", "taken"),
+    [("signal.before", 0), ("signal.taken", 0), ("signal.committed", 1), ("publish.before", 1), ("publish.after", 1)],
+)
+def test_a_client_dies_while_it_sends_a_signal(field: Arena, point: str, taken: int) -> None:
+    """The signal and what follows from it are one commit; what was not published, a keeper does."""
+    field.keep(1)
+    run_id = field.start("paying")
+    field.order(point, "kill", "any")
+    log = field.folder / f"signal-{point}.log"
+    log.write_text("")
+    env = env_of(field.settings, **field.env)
+    pid = field.nursery.fork("tests.faults.client:signal", str(run_id), env=env, log=log, folder=field.folder)
+    eventually(lambda: not alive(pid), timeout=60)
+    field.struck(point)
+    outcome = deliver.deliver(field.ledger, run_id, "evt-1", Signal("paid", "5"))
+    assert outcome.delivery().duplicate is bool(taken)
+    field.publisher.publish(outcome.dispatches)
+    assert field.ended(run_id) is RunStatus.SUCCEEDED, field.log()
+    assert reads.runs.result(field.ledger, run_id) == 5
+    (events,) = field.rows(
+        "SELECT count(*) AS n FROM flow_events WHERE run_id = %s AND type = 'signal.delivered'", run_id
+    )
+    assert events["n"] == 1
