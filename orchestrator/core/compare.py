@@ -89,6 +89,8 @@ def alone(new: Manifest) -> Iterator[Finding]:
         if wait is not None and wait.timeout is None and wait.until is None:
             what = f"step {key} waits for {wait.what} without an end: if it never comes, its run stays open for ever"
             yield Finding(Verdict.WARN, what, "give it a time, such as `timeout`")
+        if step.flow == new.name:
+            yield Finding(Verdict.WARN, f"step {key} calls its own flow", "see to it that this comes to an end")
 
 
 def parked(old: Manifest, new: Manifest, open_runs: Mapping[str, int]) -> Iterator[Finding]:

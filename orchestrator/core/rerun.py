@@ -119,7 +119,8 @@ def _stands(before: Node | None, now: Node, status: StepStatus, fields: frozense
         return False
     if status is StepStatus.SKIPPED:
         return before.definition == now.definition and not _reads(now.definition, fields)
-    return before.definition.type == now.definition.type and before.kind is now.kind
+    old, new = before.definition, now.definition
+    return (old.type, old.flow, before.kind) == (new.type, new.flow, now.kind)
 
 
 def _reads(step: StepDef, fields: Collection[str]) -> bool:

@@ -18,17 +18,21 @@ from tests.support.factories import Lab, call, loop
 
 ACCEPTED = (["succeeded"], ["succeeded"], ["succeeded"], ["failed"], ["succeeded", "failed"], ["succeeded", "skipped"])
 JOINS = ("all", "all", "all", "some", "none_failed", "all_done")
-"""Not `any`: which one is first is chance."""
+RACES = (*JOINS, "any", "any")
+"""Which one is first is chance: a rerun may end otherwise than its source."""
 
 
-def graph(rng: random.Random) -> dict[str, Any]:
+def graph(rng: random.Random, joins: tuple[str, ...]) -> dict[str, Any]:
     """A few steps, each after some of those before it, joined and asked in every way."""
     steps: dict[str, Any] = {}
     for n in range(rng.randint(2, 7)):
         before = rng.sample(list(steps), k=min(len(steps), rng.choice((0, 1, 1, 2, 3))))
+        if before and rng.random() < 0.2:
+            steps[f"s{n}"] = {"value": " ?? ".join(f"@steps('{key}').output" for key in before), "join": "none_failed"}
+            continue
         fields: dict[str, Any] = {"run_after": {key: rng.choice(ACCEPTED) for key in before}}
         if before:
-            fields["join"] = rng.choice(JOINS)
+            fields["join"] = rng.choice(joins)
         if rng.random() < 0.2:
             fields["when"] = f"@triggerBody().x {rng.choice('<>')} {rng.randint(0, 4)}"
         if rng.random() < 0.2:
@@ -37,10 +41,10 @@ def graph(rng: random.Random) -> dict[str, Any]:
     return steps
 
 
-def valid_graph(rng: random.Random) -> dict[str, Any]:
+def valid_graph(rng: random.Random, joins: tuple[str, ...] = JOINS) -> dict[str, Any]:
     """One without a step that could never run."""
     while True:
-        steps = graph(rng)
+        steps = graph(rng, joins)
         with contextlib.suppress(ManifestInvalid):
             Manifest(name="demo", steps=steps)
             return steps
@@ -103,7 +107,7 @@ def test_whatever_is_settled_the_run_ends(lab: Lab, seed: int) -> None:
     """Counters and states hold after each, and nothing is left open."""
     rng = random.Random(1000 + seed)
     play = Play(lab, rng)
-    run_id = lab.run(valid_graph(rng), body={"x": 2})
+    run_id = lab.run(valid_graph(rng, RACES), body={"x": 2})
     for _ in range(6):
         play.settle(run_id)
         if ready := lab.ready(run_id):

@@ -15,6 +15,7 @@ from orchestrator.engine.flows import switch
 from orchestrator.engine.runs import delete_run, explain, rerun
 from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.steps import retry_step
+from orchestrator.engine.subflows import report
 from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, RunNotFound, StepNotFound, UsageError
 from orchestrator.ledger import reads
 from tests.support.eventually import eventually
@@ -148,6 +149,25 @@ def test_a_loop_over_what_is_kept_opens_at_once(lab: Lab) -> None:
     assert keys(made.dispatches) == ["each.0.do", "each.1.do", "each.2.do"]
     lab.drain(made.run_id)
     assert lab.status(made.run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_flow_that_was_called_is_kept_by_its_result(lab: Lab) -> None:
+    """No run of it is started again; from the call on there is a new one."""
+    lab.flow({"x": call()}, name="child", output="@steps('x').output")
+    run_id = lab.run({"pay": {"flow": "child"}, "ship": call(inputs={"paid": "@steps('pay').output"})})
+
+    def children(parent: UUID) -> list[UUID]:
+        return [row["id"] for row in lab.rows("SELECT id FROM flow_runs WHERE parent_run_id = %s", parent)]
+
+    lab.drain(children(run_id)[0])
+    report.untold(lab.ledger)
+    lab.do_fail(run_id, "ship")
+    made = again(lab, run_id, "ship").run_id
+    assert children(made) == []
+    assert lab.inputs(lab.take(made, "ship")) == {"paid": "x"}
+    made = again(lab, run_id, "pay").run_id
+    assert lab.statuses(made)["pay"] == "running"
+    assert len(children(made)) == 1
 
 
 def test_a_failure_that_was_handled_happens_anew(lab: Lab) -> None:

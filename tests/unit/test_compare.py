@@ -167,6 +167,11 @@ def test_a_wait_without_an_end_is_a_warning() -> None:
     assert list(alone(waiting(until="2026-01-31T12:00:00+01:00"))) == []
 
 
+def test_a_flow_that_calls_itself_is_a_warning() -> None:
+    (found,) = alone(made({"again": {"flow": "shop"}, "other": {"flow": "other"}}))
+    assert (found.verdict, found.what) == (WARN, "step again calls its own flow")
+
+
 def test_a_signal_of_another_schema_is_a_warning_while_runs_wait_for_it() -> None:
     old, new = waiting(timeout="P1D", schema={"type": "string"}), waiting(timeout="P1D", schema={"type": "integer"})
     (found,) = parked(old, new, {"paid": 2})

@@ -140,6 +140,22 @@ def test_waits_for_people_say_for_what() -> None:
     ]
 
 
+def test_calls_of_flows_and_loops_that_go_on() -> None:
+    steps = {
+        "pay": {"flow": "payments", "inputs": {"amount": 1}},
+        "tell": {"flow": "mails", "detached": True},
+        "each": {"for_each": [1], "errors": "collect", "steps": {"send": {"type": "send"}}},
+    }
+    made = Picture.of(Manifest(name="m", steps=steps))
+    assert drawn(made, "tree").splitlines()[1:4] == [
+        "  pay (calls flow payments)",
+        "  tell (starts flow mails)",
+        "  each (for each)  [collects errors]",
+    ]
+    assert '    s0[["pay<br/>calls flow payments"]]' in drawn(made, "mermaid")
+    assert "shape=component" in drawn(made, "dot")
+
+
 def test_every_status_has_a_colour() -> None:
     assert set(FILL) == set(StepStatus)
 

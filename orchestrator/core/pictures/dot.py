@@ -7,7 +7,12 @@ from orchestrator.core.pictures.colours import FILL
 from orchestrator.core.pictures.model import Box, Picture, arrows
 from orchestrator.core.states import StepKind
 
-_SHAPES: Final = {StepKind.MERGE: "hexagon", StepKind.REQUIRE: "diamond", StepKind.WAIT: "ellipse"}
+_SHAPES: Final = {
+    StepKind.MERGE: "hexagon",
+    StepKind.REQUIRE: "diamond",
+    StepKind.WAIT: "ellipse",
+    StepKind.FLOW: "component",
+}
 
 
 def dot(picture: Picture) -> str:

@@ -7,7 +7,12 @@ from orchestrator.core.pictures.colours import FILL
 from orchestrator.core.pictures.model import Box, Picture, arrows
 from orchestrator.core.states import StepKind
 
-_SHAPES: Final = {StepKind.MERGE: ("{{", "}}"), StepKind.REQUIRE: ("{", "}"), StepKind.WAIT: ("([", "])")}
+_SHAPES: Final = {
+    StepKind.MERGE: ("{{", "}}"),
+    StepKind.REQUIRE: ("{", "}"),
+    StepKind.WAIT: ("([", "])"),
+    StepKind.FLOW: ("[[", "]]"),
+}
 _BOX: Final = ("[", "]")
 _ESCAPED: Final = {"#": "#35;", "&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "|": "#124;"}
 

@@ -108,6 +108,8 @@ def _what(key: str, step: StepDef) -> str:
             return f"require {_short(step.require)}"
         case StepKind.WAIT:
             return _wait(key, step)
+        case StepKind.FLOW:
+            return f"{'starts' if step.detached else 'calls'} flow {step.flow}"
         case _:
             return str(step.kind)
 
@@ -140,6 +142,10 @@ def _options(step: StepDef) -> Iterator[str]:
         yield "transactional"
     if step.may_fail:
         yield "may fail"
+    if step.errors == "collect":
+        yield "collects errors"
+    if step.stop_on_failure:
+        yield "stops at a failure"
 
 
 def _accepted(statuses: tuple[StepStatus, ...]) -> str:
