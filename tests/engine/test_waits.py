@@ -9,7 +9,8 @@ import pytest
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import faults
 from orchestrator.engine.runs import cancel_run, explain
-from orchestrator.engine.steps import retry_step
+from orchestrator.engine.steps import retry_step, settle_step
+from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.engine.sweeps.walk import Walk
@@ -231,3 +232,32 @@ def test_a_fault_in_the_middle_leaves_all_or_nothing(lab: Lab) -> None:
         faults.disarm()
         assert lab.step(run_id, "nap")["status"] == status
     lab.do(run_id, "b")
+
+
+def test_a_cancel_and_a_wake_take_turns(lab: Lab) -> None:
+    """Whoever has the run first: the wait is over before the run is cancelled, or is cancelled with it."""
+    lab.flow({"nap": wait(sleep="1m"), "b": after("nap")})
+    seen = set()
+    for _ in range(10):
+        run_id = lab.start()
+        lab.forward(61)
+        lab.race(
+            lambda: wake(lab.ledger),
+            lambda run_id=run_id: cancel_run.cancel(lab.ledger, run_id, by="ada", reason="enough", grace=GRACE),
+        )
+        wake(lab.ledger)
+        assert lab.status(run_id) is RunStatus.CANCELLED
+        seen.add((lab.step(run_id, "nap")["status"], lab.step(run_id, "b")["status"]))
+    assert seen <= {("succeeded", "cancelled"), ("cancelled", "cancelled")}
+
+
+@pytest.mark.parametrize("output", [None, "null"])
+def test_a_wait_is_skipped_or_marked_by_an_operator(lab: Lab, output: str | None) -> None:
+    """Then its run goes on at once, and nothing wakes it any more."""
+    run_id = lab.run({"nap": wait(sleep="1h"), "b": after("nap")})
+    settle_step.settle(lab.ledger, Settle(run_id, "nap", output=output, by="ada", reason="no need"))
+    assert lab.step(run_id, "nap")["wake_at"] is None
+    lab.forward(3601)
+    assert wake(lab.ledger).changed == 0
+    assert lab.drain(run_id) == ([] if output is None else ["b"])
+    assert lab.status(run_id) is RunStatus.SUCCEEDED

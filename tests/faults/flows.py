@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from orchestrator import Context, NotYet, Poll, each, flow, step, wait_for_signal
+from orchestrator import Context, NotYet, Poll, after, each, flow, sleep, step, wait_for_signal
 from tests.support import nemesis
 
 if nemesis.VARIABLE in os.environ:
@@ -210,3 +210,17 @@ def shipped(ctx: Context, plan: dict[str, str], paid: int) -> int:
 @flow(name="paying")
 def paying(plan: dict[str, str]) -> int:
     return shipped(plan, wait_for_signal(int, name="paid", timeout="1h"))
+
+
+@step
+def woken(ctx: Context, plan: dict[str, str]) -> int:
+    work(ctx, plan)
+    return 1
+
+
+@flow(name="napping")
+def napping(plan: dict[str, str], seconds: float = 1.0) -> int:
+    """Three waits at once, and what comes after all of them."""
+    naps = [sleep(seconds), sleep(seconds, key="second_nap"), sleep(seconds, after=[lone(plan)], key="late_nap")]
+    with after(*naps):
+        return woken(plan)

@@ -26,7 +26,7 @@ class Scope(Enum):
 class Duty:
     """One line of the keeper's table. `page` does a page of work and says what it changed; it is called every
     `every_s`, sooner when it says that more is to do. `failed` hears that it raised, `close` that the worker ended.
-    `help` does a page of what the leader is behind with, in every other worker, each `help_s`."""
+    `help` does a page of what the leader is behind with: one of the other workers asks for it every `help_s`."""
 
     name: str
     scope: Scope
@@ -48,7 +48,7 @@ def loop_of(duty: Duty, state: WorkerState, leader: Leader) -> Supervised:
         swept = duty.help() if helps and duty.help is not None else duty.page()
         state.runtime().publisher.publish(swept.dispatches)
         if helps:
-            return REST_S if swept.more else duty.help_s
+            return REST_S if swept.more else leader.pause_s(duty.help_s)
         if swept.unreadable:
             leader.resign()
         if swept.more:

@@ -44,6 +44,10 @@ class Leader:
         """By this process's own clock: a process that slept does not lead."""
         return monotonic() < self._until
 
+    def pause_s(self, every_s: float) -> float:
+        """For what the workers that do not lead do in turns: one of them every `every_s`, however many there are."""
+        return every_s * max(1, self._others) * random.uniform(0.5, 1.5)
+
     def resign(self) -> None:
         """Let another worker lead. This one goes on until one does."""
         self._resigned = True

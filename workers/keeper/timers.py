@@ -13,7 +13,8 @@ from orchestrator.workers.state import WorkerState
 
 _HELP_S: Final = 5.0
 _BEHIND: Final = timedelta(seconds=2)
-"""Every worker helps with steps that the leader should have looked at so long ago."""
+"""The others help with steps that the leader should have looked at so long ago; or cannot, if it is of a release
+before."""
 
 
 def duty(state: WorkerState) -> Duty:
