@@ -29,7 +29,7 @@ WITH run AS MATERIALIZED (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT %(run_id)s, 'run.started', NULL, NULL FROM begun
   [[UNION ALL
-  SELECT %(run_id)s, 'step.started', %(step_key)s, claimed.attempt FROM claimed, step WHERE polls = 0]]
+  SELECT %(run_id)s, 'step.started', %(step_key)s, attempts FROM step WHERE polls = 0]]
 )
 SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.priority, step.loop_index, step.item,
        claimed.version, claimed.attempt, claimed.expires_at, claimed.stop_at, run.trigger_type,
