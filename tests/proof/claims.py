@@ -86,8 +86,8 @@ def i4_nothing_from_the_superseded(history: History) -> Iterator[Violation]:
 
 
 def i11_attempts_are_counted(history: History) -> Iterator[Violation]:
-    """I11: failures stay within the policy; the counter never falls but for a release; no back-off ends early; a claim
-    that ends leaves its attempt, or takes it back."""
+    """I11: failures stay within the policy; the counter never falls but for a release; no back-off, poll or wait ends
+    early; the clock of polls stands within an epoch; a claim that ends leaves its attempt, or takes it back."""
     for (run_id, step_key, attempt), changes in history.attempts():
         for change in changes:
             if change.op == "delete" and not _counted_down(history, (run_id, step_key), change.xid):
@@ -97,12 +97,29 @@ def i11_attempts_are_counted(history: History) -> Iterator[Violation]:
     for place in history.places("flow_steps"):
         for change in history.at("flow_steps", place):
             yield from _counter(history, place, change)
-            if change.op == "update" and change.old.get("status") == "waiting" and change.new["status"] == "ready":
-                early_ns = change.old["due_at"] - change.at
-                if early_ns > 0:
-                    yield _wrong("I11", place, f"its back-off ends {early_ns / 1e6:.0f} ms early", change)
-            if change.sets("status", "waiting"):
+            if change.op == "update" and change.old.get("status") == "waiting":
+                yield from _early(place, change)
+            if change.op == "update" and _clock(change.old) and _clock(change.new) not in (None, _clock(change.old)):
+                yield _wrong("I11", place, "the clock of its polls moves", change)
+            if change.sets("status", "waiting") and "due_at" in change.new:
                 yield from _pause(history, place, change)
+
+
+def _clock(row: Mapping[str, Any]) -> int | None:
+    found: int | None = row.get("started_at") if row.get("attempts") else None
+    return found
+
+
+def _early(place: Place, change: Change) -> Iterator[Violation]:
+    """A wait that an operator settles may be over at any time."""
+    by_hand = str(change.new.get("reason", "")).startswith("marked as done")
+    column = {"ready": "due_at", "succeeded": "wake_at"}.get(change.new["status"])
+    if column is None or by_hand or column not in change.old:
+        return
+    early_ns = change.old[column] - change.at
+    if early_ns > 0:
+        what = "back-off, or the pause before its next poll," if column == "due_at" else "wait"
+        yield _wrong("I11", place, f"its {what} ends {early_ns / 1e6:.0f} ms early", change)
 
 
 def _counted_down(history: History, place: Place, xid: int) -> bool:
@@ -132,6 +149,10 @@ def _counter(history: History, place: Place, change: Change) -> Iterator[Violati
 
 
 def _pause(history: History, place: Place, change: Change) -> Iterator[Violation]:
+    if change.new.get("polls", 0) > change.old.get("polls", 0):
+        if change.new.get("failures", 0):
+            yield _wrong("I11", place, "a poll does not start its retries anew", change)
+        return
     delays = _policy(history, place).get("backoff", {}).get("delays", [])
     if not delays:
         return

@@ -81,6 +81,7 @@ def i20_progress_after_healing(history: History) -> Iterator[Violation]:
         yield from _overdue(history, place, "flow_step_claims", "expires_at", "its lease is over")
     for place in history.places("flow_steps"):
         yield from _overdue(history, place, "flow_steps", "due_at", "its timer is due")
+        yield from _overdue(history, place, "flow_steps", "wake_at", "its wait is over")
 
 
 def _overdue(history: History, place: Place, table: str, column: str, what: str) -> Iterator[Violation]:

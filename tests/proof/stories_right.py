@@ -152,3 +152,27 @@ def an_attempt_is_given_back_before_its_handler() -> History:
     story._dispatch("a")
     story.do("a", OTHER)
     return story.end_run().history()
+
+
+@right
+def a_wait_is_over_after_its_time() -> History:
+    story = Story({"nap": {"sleep": "PT1S"}, "b": call({"nap": ["succeeded"]})}).start()
+    story.park("nap")
+    story.tick(1)
+    story.wake("nap")
+    story.ready("b")
+    story.do("b")
+    return story.end_run().history()
+
+
+@right
+def a_step_is_asked_until_it_is_ready() -> History:
+    story = Story({"a": call(poll={"every": "PT1S", "timeout": "PT9S"})}).start()
+    for _ in range(2):
+        story.claim("a")
+        story.end(story.begin("a"), "error")
+        story.poll("a")
+        story.tick(1)
+        story.ready("a")
+    story.do("a")
+    return story.end_run().history()

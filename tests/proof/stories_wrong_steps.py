@@ -307,3 +307,41 @@ def a_lost_attempt_is_forgotten() -> History:
     story._dispatch("a")
     story.do("a", OTHER)
     return story.end_run().history()
+
+
+@wrong("I11")
+def a_wait_is_over_early() -> History:
+    story = Story({"nap": {"sleep": "PT5S"}, "b": call({"nap": ["succeeded"]})}).start()
+    story.park("nap", 5)
+    story.tick(1)
+    story.wake("nap")
+    return story.history()
+
+
+@wrong("I11")
+def the_clock_of_polls_starts_again() -> History:
+    story = Story({"a": call(poll={"every": "PT1S", "timeout": "PT9S"})}).start()
+    story.claim("a")
+    story.set_step("a", started_at=story.now)
+    story.end(story.begin("a"), "error")
+    story.poll("a")
+    story.tick(1)
+    story.ready("a")
+    story.claim("a")
+    story.set_step("a", started_at=story.now)
+    return story.history()
+
+
+@wrong("I11")
+def a_poll_forgives_no_failure() -> History:
+    policy = {"max_attempts": 3, "backoff": {"delays": ["PT1S"]}}
+    story = Story({"a": call(poll={"every": "PT1S", "timeout": "PT9S"}, retry=policy)}).start(fates={"a": {"f": 1}})
+    story.claim("a")
+    story.end(story.begin("a"), "error")
+    story.back_off("a")
+    story.tick(1)
+    story.ready("a")
+    story.claim("a")
+    story.end(story.begin("a"), "error")
+    story.poll("a", failures=1)
+    return story.history()

@@ -190,6 +190,24 @@ class Story:
         failures = self.step(key).get("failures", 0) + 1
         self.set_step(key, status="waiting", failures=failures, due_at=self.now + int(seconds * SECOND))
 
+    def park(self, key: str, seconds: float = 1.0) -> None:
+        """A wait begins."""
+        self.commit()
+        self.set_step(key, status="waiting", started_at=self.now, wake_at=self.now + int(seconds * SECOND))
+
+    def wake(self, key: str) -> None:
+        """It is over."""
+        self.commit()
+        self.set_step(key, status="succeeded", wake_at=None, ended_at=self.now)
+
+    def poll(self, key: str, seconds: float = 1.0, **changed: Any) -> None:
+        """The handler is not ready."""
+        self.commit()
+        self.over(key, "polled")
+        polls = self.step(key).get("polls", 0) + 1
+        due_at = self.now + int(seconds * SECOND)
+        self.set_step(key, **{"status": "waiting", "failures": 0, "polls": polls, "due_at": due_at, **changed})
+
     def fail(self, key: str) -> None:
         """For good."""
         self.commit()
