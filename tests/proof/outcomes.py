@@ -20,7 +20,8 @@ def fates_of(history: History, run: Row) -> tuple[dict[str, Statuses], dict[str,
     items: dict[str, int | None] = {}
     for key, step in steps.items():
         if not step.get("steps"):
-            ends[key] = end_of(body["fates"][key], step)
+            if "type" in step:
+                ends[key] = end_of(body["fates"][key], step)
             continue
         source = step["for_each"]
         fates = body["lists"][key] if key in body["lists"] else body["fates"][source.split("'")[1]].get("items", [])

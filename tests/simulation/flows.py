@@ -44,6 +44,16 @@ def manifest(rng: random.Random, name: str) -> dict[str, Any]:
             return found
 
 
+def with_naps(rng: random.Random, found: dict[str, Any]) -> dict[str, Any]:
+    """The same flow, which sleeps before some of its steps."""
+    steps = {key: {**step_, "run_after": dict(step_["run_after"])} for key, step_ in found["steps"].items()}
+    for key in rng.sample(list(steps), k=rng.randint(1, len(steps))):
+        before = {name: accepted for name, accepted in steps[key]["run_after"].items() if rng.random() < 0.7}
+        steps[key]["run_after"][f"nap_{key}"] = ["succeeded"]
+        steps[f"nap_{key}"] = {"sleep": rng.choice(("PT1S", "PT5S", "PT30S")), "run_after": before}
+    return {**found, "steps": steps}
+
+
 def _policy(rng: random.Random) -> dict[str, Any]:
     attempts = rng.choice((1, 2, 2, 3))
     policy: dict[str, Any] = {"retry": {"max_attempts": attempts, "backoff": {"delays": ["PT1S", "PT3S"]}}}
@@ -84,7 +94,7 @@ def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dic
 
 def body(rng: random.Random, steps: Mapping[str, Any]) -> dict[str, Any]:
     """The input of one run: a fate for every step, a list of fates for every loop over the input."""
-    fates = {key: _fate(rng, step) for key, step in steps.items() if "steps" not in step}
+    fates = {key: _fate(rng, step) for key, step in steps.items() if "type" in step}
     lists: dict[str, list[Fate]] = {}
     for key, step_ in steps.items():
         if "steps" not in step_:

@@ -1,8 +1,9 @@
 """A seeded scheduler: one seed, one history."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.simulation import judge
 from tests.simulation.arena import Arena
@@ -30,9 +31,9 @@ class Played:
         )
 
 
-def play(arena: Arena, seed: int, steps: int) -> Played:
-    """So many decisions of the scheduler, then the drain and the checker."""
-    world = World(arena, seed, size=2 + seed % 2)
+def play(arena: Arena, seed: int, steps: int, manifests: Sequence[dict[str, Any]] | None = None) -> Played:
+    """So many decisions of the scheduler, then the drain and the checker; of these flows, or of seeded ones."""
+    world = World(arena, seed, size=2 + seed % 2, manifests=manifests)
     before = arena.stage.commits
     wrong: list[str] = []
     try:
