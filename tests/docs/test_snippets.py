@@ -39,6 +39,9 @@ FLOWS = (
     "payments",
     "reminders",
     "watchers",
+    "checkout",
+    "charges",
+    "quotes",
     "bakery_flows",
     "billing",
 )
@@ -51,6 +54,8 @@ TESTS = (
     "test_reminders.py",
     "test_watchers.py",
     "test_billing.py",
+    "test_checkout.py",
+    "test_charges.py",
 )
 CELERY_IS_UNTYPED = (
     "[mypy-celery.*]\nignore_missing_imports = true\n"
