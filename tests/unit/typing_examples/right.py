@@ -44,6 +44,7 @@ from orchestrator import (
     schedule,
     skipped,
     sleep,
+    start_run,
     step,
     succeeded,
     until,
@@ -141,6 +142,17 @@ def checkout(order_id: int, note: str = "") -> Report:
 @flow
 def bare(order_id: int) -> Order:
     return load(order_id)
+
+
+@flow
+def calling(order_id: int) -> Order:
+    found = bare(order_id)
+    assert_type(found, Order)
+    run_id = start_run(bare, found.id)
+    assert_type(run_id, str)
+    again = bare.options(key="again", retries=2, after=[run_id], version=1)(order_id=found.id)
+    assert_type(again, Order)
+    return again
 
 
 @step

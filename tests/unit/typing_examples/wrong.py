@@ -24,6 +24,7 @@ from orchestrator import (
     require,
     schedule,
     sleep,
+    start_run,
     step,
     until,
     wait_for_signal,
@@ -95,6 +96,15 @@ def results(order_id: int) -> Order:
     number: int = price("x")  # wrong: assignment
     load(number)
     return price("x")  # wrong: return-value
+
+
+@flow
+def calling(order_id: int) -> str:
+    arguments("x")  # wrong: arg-type
+    arguments.options(retires=2)  # wrong: call-arg
+    start_run(arguments, "x")  # wrong: arg-type
+    start_run(load, 1)  # wrong: arg-type
+    return start_run(arguments, order_id).id  # wrong: attr-defined, no-any-return
 
 
 @flow
