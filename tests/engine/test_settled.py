@@ -228,6 +228,22 @@ def test_a_step_of_a_cancelled_run_is_marked_as_done(lab: Lab) -> None:
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 
 
+@pytest.mark.parametrize("between", [False, True])
+def test_a_race_of_a_cancelled_run_goes_on(lab: Lab, between: bool) -> None:
+    """It was won before, by another step than the one that is marked: its run ends when it has ended, and not sooner
+    nor later."""
+    race = call(run_after={"a": ["succeeded"], "m" if between else "k": ["succeeded"]}, join="any")
+    middle = {"m": call(run_after={"k": ["succeeded", "skipped"]})} if between else {}
+    run_id = lab.run({"a": call(), "k": call(), **middle, "race": race})
+    lab.do(run_id, "a")
+    assert lab.statuses(run_id)["race"] == "ready"
+    cancel_run.cancel(lab.ledger, run_id, by="op", reason="no", grace=GRACE)
+    mark(lab, run_id, "k")
+    lab.audit()
+    assert "race" in lab.drain(run_id)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
 def test_a_skipped_step_is_marked_as_done(lab: Lab) -> None:
     """Of a run that failed: what is after it goes on."""
     run_id = lab.run({"a": call(), "b": after("a"), "c": after("b")})

@@ -108,6 +108,9 @@ def _reopened(held: HeldRun, node: Node, asked: Settle) -> HeldRun:
     reset = reopen(plan, states, {key}, {key} | controls.opened_loops(tx, held.id))
     if done := compensated(plan, states, reset.waits):
         _refuse(asked, f"step {' and '.join(done)} makes up for its failure, and that is not taken back")
+    # Only the step itself leaves BLOCKED now: what it lets go, and what was let go before, goes with the ends to come.
+    counted = {**states, **dict.fromkeys(reset.waits, StepStatus.BLOCKED), key: StepStatus.READY}
+    reset = replace(reset, sinks_open=sinks_open(plan, counted))
     error = graph.failure(tx, held.id, reset.failed[0]) if reset.failed else None
     controls.reopen_run(tx, held.id, reset, error=error, by=asked.by, steps=[key])
     controls.reset_blocked(tx, held.id, reset.waits)
