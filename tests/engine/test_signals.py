@@ -10,9 +10,10 @@ import pytest
 
 from orchestrator.core.signals import KEPT_LIMIT, PAYLOAD_LIMIT, Delivery, Signal
 from orchestrator.core.states import RunStatus
-from orchestrator.engine.runs import cancel_run
+from orchestrator.engine.runs import cancel_run, delete_run
 from orchestrator.engine.signals import deliver
 from orchestrator.engine.steps import retry_step
+from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.errors import (
     OrchestratorError,
@@ -27,7 +28,7 @@ from orchestrator.errors import (
     SignalUnreadable,
     UsageError,
 )
-from tests.support.factories import Lab, after, call, keys
+from tests.support.factories import Lab, after, call, keys, loop
 
 GRACE = timedelta(seconds=10)
 PAYMENT = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
@@ -374,3 +375,31 @@ def test_a_cancel_closes_the_wait(lab: Lab) -> None:
     assert lab.statuses(run_id)["paid"] == "cancelled"
     assert lab.rows("SELECT step_key FROM flow_signal_waiters WHERE closed_at IS NULL") == []
     assert wake(lab.ledger).changed == 0
+
+
+@pytest.mark.parametrize("last", [call(), loop([1, 2])], ids=["step", "loop"])
+def test_unused_signals_are_named_whatever_ends_the_run(lab: Lab, last: dict[str, Any]) -> None:
+    """The fast statement that ends a run does not look for signals: such a run does not end by it."""
+    run_id = lab.run({"paid": wait(), "last": last})
+    sent(lab, run_id, key="k")
+    sent(lab, run_id)
+    lab.drain(run_id, chain=True)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+    assert facts(lab, run_id, "signal.unused")[0]["count"] == 1
+
+
+def test_a_deadline_ends_the_wait(lab: Lab) -> None:
+    lab.flow({"paid": wait(), "ship": after("paid")}, deadline="1h")
+    run_id = lab.start()
+    lab.forward(timedelta(hours=2))
+    sweep.deadlines(lab.ledger, GRACE)
+    assert lab.statuses(run_id) == {"paid": "cancelled", "ship": "cancelled"}
+    with pytest.raises(SignalTooLate, match="has ended: timed_out"):
+        sent(lab, run_id)
+
+
+def test_retention_removes_signals_with_their_run(lab: Lab) -> None:
+    run_id = taken(lab)
+    lab.drain(run_id)
+    delete_run.delete(lab.ledger, run_id, by="op")
+    assert lab.rows("SELECT id FROM flow_signals UNION ALL SELECT step_key FROM flow_signal_waiters") == []
