@@ -164,7 +164,10 @@ def _predecessors_over(history: History, place: Place, change: Change) -> Iterat
         if (status := status_at(history, (run_id, loop), change)) != "running":
             yield Violation("I6", f"claimed while its loop was {status}", *place, (f"seq {change.seq} {change.new}",))
         return
-    for key in history.manifest_of(run_id)["steps"][step_key].get("run_after", {}):
+    step = history.manifest_of(run_id)["steps"][step_key]
+    if step.get("join") == "any":
+        return  # the first one was enough
+    for key in step.get("run_after", {}):
         if status_at(history, (run_id, key), change) not in FINAL:
             yield Violation("I6", f"it begins while {key} is open", *place, (f"seq {change.seq} {change.new}",))
 
@@ -200,12 +203,16 @@ def epoch_at(history: History, run_id: str, change: Change) -> int:
 
 
 def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
-    """I9: a stored output is that of the invocation whose completion was recorded; inputs are the outputs as they were
-    stored when the step was claimed."""
+    """I9: a stored output is that of the invocation whose completion was recorded, that of a merge is one of a step
+    before it; inputs are the outputs as they were stored when the step was claimed."""
     by_token = {one.token: one for one in history.invocations if one.token}
     for change in history.of("flow_outputs"):
         token = _token(change.row.get("output"))
         if token is None or change.op == "delete":
+            continue
+        if change.step_key in history.merges(change.run_id):
+            if token not in _given(history, change):
+                yield Violation("I9", "a value that no step before it gave", *change.place, (str(change.new),))
             continue
         one = by_token.get(token)
         if one is None or one.place != change.place:
@@ -218,6 +225,13 @@ def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
         claim = claim_of(history, one)
         if claim is not None and set(one.seen) != (expected := _inputs(history, one.place, claim.claimed)):
             yield _of(one, "I9", f"it was given {sorted(one.seen)}, stored were {sorted(expected)}")
+
+
+def _given(history: History, merge: Change) -> set[str]:
+    """The tokens of the outputs that a merge could take, when it was decided."""
+    before = history.manifest_of(merge.run_id)["steps"][merge.step_key]["run_after"]
+    outputs = [one for name in before for one in history.at("flow_outputs", (merge.run_id, name))]
+    return {token for one in outputs if one.seq < merge.seq for token in _tokens(one.new.get("output"))}
 
 
 def _token(output: Any) -> str | None:

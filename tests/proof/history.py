@@ -235,6 +235,10 @@ class History:
         """Those under way at some moment of this span."""
         return [fault for fault in self.faults if fault.from_ns <= to_ns and fault.healed_ns >= from_ns]
 
+    def merges(self, run_id: str) -> set[str]:
+        """The steps of a run that give a value of a step before them."""
+        return {key for key, step in self.manifest_of(run_id)["steps"].items() if "value" in step}
+
     def manifest_of(self, run_id: str) -> Row:
         return self.manifests[self.runs[run_id]["manifest_hash"]]
 

@@ -30,6 +30,8 @@ class Reference:
     must_not: frozenset[str]
     blame: Mapping[str, str] = field(default_factory=dict)
     """Of a step that is skipped for one cause only: how its reason begins."""
+    withdrawn: frozenset[str] = frozenset()
+    """The steps that may have been withdrawn instead, whatever became of those before them."""
 
 
 def end_of(fate: Mapping[str, Any], step: Mapping[str, Any]) -> Statuses:
@@ -111,7 +113,6 @@ def interpret(
     withdrawn = set(joins.withdrawable(steps, sure))
     for key in withdrawn:
         legal[key] |= SKIPPED
-        blame.setdefault(key, "withdrawn:")
         must -= {key, *(child for child, loop in children(steps, _counts(items)) if loop == key)}
     return Reference(
         legal=legal,
@@ -120,6 +121,7 @@ def interpret(
         may=frozenset(set(legal) - must - must_not),
         must_not=frozenset(must_not),
         blame=blame,
+        withdrawn=frozenset(withdrawn),
     )
 
 

@@ -31,6 +31,12 @@ def fates_of(history: History, run: Row) -> tuple[dict[str, Statuses], dict[str,
     return ends, items
 
 
+def conditions_of(run: Row) -> dict[str, Statuses]:
+    """By step, what its condition gives: it reads a flag of the input."""
+    flags = run["trigger_body"].get("flags", {})
+    return {key: frozenset({str(flag).lower() if isinstance(flag, bool) else "error"}) for key, flag in flags.items()}
+
+
 def reference_of(history: History, run: Row) -> Reference:
     """What the interpreter says of a run, given how its predecessors really ended."""
     steps = history.steps.get(run["id"], {})
@@ -41,6 +47,8 @@ def reference_of(history: History, run: Row) -> Reference:
         ends,
         items,
         format=manifest.get("format", 1),
+        conditions=conditions_of(run),
+        when_errors=manifest.get("when_errors", "fail"),
         known={key: row["status"] for key, row in steps.items()},
         halted="halt" in run,
         excused={key for key, row in steps.items() if row.get("crashes", 0) > history.limits.crash_limit},
@@ -65,12 +73,15 @@ def i5_what_must_run_ran(history: History) -> Iterator[Violation]:
                 yield Violation("I5", "the manifest has no such step", run_id, key)
             elif row["status"] not in legal:
                 yield Violation("I5", f"it is {row['status']}, legal is {sorted(legal)}", run_id, key, (str(row),))
-            if row["status"] == "skipped" and not reruns.reason(row.get("reason", "")).startswith(
-                f"{reference.blame.get(key)} "
-            ):
+            if row["status"] == "skipped" and not _reason_is(reruns.reason(row.get("reason", "")), reference, key):
                 sentence = f"skipped because {row.get('reason')!r}, the reference blames {reference.blame.get(key)}"
                 yield Violation("I5", sentence, run_id, key)
         yield from _ran(history, run_id, reference)
+
+
+def _reason_is(reason: str, reference: Reference, key: str) -> bool:
+    withdrawn = key in reference.withdrawn and reason.startswith("withdrawn: ")
+    return withdrawn or reason.startswith(f"{reference.blame.get(key)} ")
 
 
 def _ran(history: History, run_id: str, reference: Reference) -> Iterator[Violation]:
@@ -221,9 +232,9 @@ def _counts(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Vi
     if "halt" not in run and run["sinks_open"] != 0:
         yield Violation("I19", f"it ended with {run['sinks_open']} open sinks", run["id"])
     _, items = fates_of(history, run)
-    taken = reruns.kept(history, run["id"])
+    taken, asked = reruns.kept(history, run["id"]), conditions_of(run)
     for key, count in items.items():
-        if key in taken:
+        if key in taken or "error" in asked.get(key, ()):
             continue
         row = steps.get(key, {})
         own = [child for name, child in steps.items() if child.get("loop_key") == key]
