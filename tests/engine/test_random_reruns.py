@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ import pytest
 
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.states import FINAL_RUN
-from orchestrator.engine.runs import rerun
+from orchestrator.engine.runs import cancel_run, rerun
 from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.steps import settle_step
 from orchestrator.engine.steps.settle_step import Settle
@@ -113,6 +114,9 @@ def test_whatever_is_settled_the_run_ends(lab: Lab, seed: int) -> None:
         if ready := lab.ready(run_id):
             lab.do(run_id, rng.choice(ready))
             lab.audit()
+    if rng.random() < 0.5:
+        with contextlib.suppress(Conflict):
+            cancel_run.cancel(lab.ledger, run_id, by="op", reason="enough", grace=timedelta(seconds=10))
     play.drain(run_id)
     for _ in range(3):
         play.settle(run_id)
