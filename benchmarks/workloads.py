@@ -88,6 +88,7 @@ TINY = Sizes(
     memory_steps=100,
     schedules=20,
     schedules_s=2.5,
+    waits=50,
 )
 
 

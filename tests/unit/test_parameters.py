@@ -18,6 +18,7 @@ PUBLIC: Final = {
     "authoring/schedule.py:schedule",
     "authoring/context.py:__init__",
     "client/client.py:start",
+    "authoring/each.py:each",
     "authoring/signals.py:wait_for_signal",
     "authoring/signals.py:approval",
 }
