@@ -9,6 +9,7 @@ from orchestrator.authoring.context import Context, Mailbox, Progress
 from orchestrator.authoring.each import each
 from orchestrator.authoring.edges import Edge, ended, failed, skipped, succeeded
 from orchestrator.authoring.flow import AnyFlow, Flow, flow
+from orchestrator.authoring.graphs import block
 from orchestrator.authoring.merges import either, first_of, require
 from orchestrator.authoring.outcomes import Outcome
 from orchestrator.authoring.polling import NotYet, Poll, PollState
@@ -42,6 +43,7 @@ __all__ = [
     "approval",
     "always",
     "any_of",
+    "block",
     "contains",
     "either",
     "ended",

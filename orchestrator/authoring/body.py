@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from orchestrator.authoring.blocks import BLOCKS
 from orchestrator.authoring.calls import start_run
 from orchestrator.authoring.each import each
+from orchestrator.authoring.graphs import block
 from orchestrator.authoring.impure import impure
 from orchestrator.authoring.merges import MERGES
 from orchestrator.authoring.placeholder import Placeholder
@@ -138,6 +139,11 @@ class _Function:
         return bool(_names(expression) & unknown) or any(self.step_of(callee) is not None for callee in calls)
 
 
+def _is_graph(function: _Function, part: ast.AST) -> bool:
+    """Whether an inner function is a `@block`, whose steps are called when it is traced."""
+    return isinstance(part, ast.FunctionDef) and any(_is_one_of((block,), function, one) for one in part.decorator_list)
+
+
 class Body:
     """The rules for one flow: first the source, then, while it is traced, the way to each step."""
 
@@ -246,7 +252,8 @@ class Body:
             if isinstance(part, ast.If | ast.IfExp) and not any(isinstance(one, ast.Name) for one in parts(part.test)):
                 function.refuse(part, "holds an `if` that is always or never true", "keep the part that is meant")
             self._require_value(function, part)
-            if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            inner = isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef)
+            if inner and not _is_graph(function, part):
                 self._refuse_hidden(function, part)
 
     def _is_block(self, function: _Function, part: ast.AST) -> bool:

@@ -1,9 +1,11 @@
-"""`each`: one step run on every item of a list."""
+"""`each`: one step, or the steps of a block, run on every item of a list."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from orchestrator.authoring import kinds
+from orchestrator.authoring.graphs import Graph
 from orchestrator.authoring.literals import encode
 from orchestrator.authoring.outcomes import Outcome
 from orchestrator.authoring.placeholder import Placeholder, node_of, refuse
@@ -19,7 +21,7 @@ _ITEM = "@item()"
 
 @overload
 def each(
-    step: Step[Concatenate[T, P], R, Any],
+    step: Step[Concatenate[T, P], R, Any] | Graph[Concatenate[T, P], R],
     items: Iterable[T] | None,
     *,
     errors: Literal["collect"],
@@ -32,7 +34,7 @@ def each(
 
 @overload
 def each(
-    step: Step[Concatenate[T, P], R, Any],
+    step: Step[Concatenate[T, P], R, Any] | Graph[Concatenate[T, P], R],
     items: Iterable[T] | None,
     *,
     errors: Literal["fail"] = "fail",
@@ -44,7 +46,7 @@ def each(
 
 
 def each(
-    step: Step[Concatenate[T, P], R, Any],
+    step: Step[Concatenate[T, P], R, Any] | Graph[Concatenate[T, P], R],
     items: Iterable[T] | None,
     *,
     errors: Literal["fail", "collect"] = "fail",
@@ -53,8 +55,8 @@ def each(
     key: str | None = None,
     **fixed: Any,
 ) -> list[R] | list[Outcome[R]]:
-    """Run `step` once for each item, at most `concurrency` at a time; gives the results in the order of the items. None
-    has no items.
+    """Run `step`, or the steps of a block, once for each item, at most `concurrency` at a time; gives the results in
+    the order of the items. None has no items.
 
     When an item fails the others go on, and the loop fails at the end. With `stop_on_failure` those that did not begin
     are skipped. With `errors="collect"` it succeeds, and gives one `Outcome` per item.
@@ -65,31 +67,54 @@ def each(
     Raises:
         AuthoringError: outside a flow body, or an argument does not fit.
     """
-    if not isinstance(step, Step):
-        refuse("`each` got something that is not a step", "decorate the function with `@step`, and do not call it here")
+    if not isinstance(step, Step | Graph):
+        refuse(
+            "`each` got something that is not a step",
+            "decorate the function with `@step` or `@block`, and do not call it here",
+        )
     tracer = current()
     if tracer is None:
         refuse("`each` works in a flow body only", f"write `[{step.type}.fn(x) for x in items]`")
     _check_concurrency(concurrency)
     _check_errors(errors, stop_on_failure)
-    tracer.use(step.base)
-    item = _item_parameter(step, fixed)
-    kind = step.signature.kind(item)
-    inputs = {**step.encode_arguments(tracer, _checked(step, item, fixed)), item: _ITEM}
-    loop = StepDef(
-        for_each=_for_each(step, items, kind, tracer),
-        concurrency=concurrency,
-        errors=errors,
-        stop_on_failure=stop_on_failure,
-        steps={step.type: step.step_def(inputs=inputs)},
-        **step.asked.fields(tracer),
-    )
-    asked = key if key is not None else step.key
+    fields: dict[str, Any] = {"concurrency": concurrency, "errors": errors, "stop_on_failure": stop_on_failure}
+    made = _step(step, items, fixed, tracer) if isinstance(step, Step) else _graph(step, items, fixed, tracer, key)
+    asked = key if key is not None else made.key
     loop_key = tracer.free_key(asked or step.type, exact=asked is not None)
     result: Any = step.signature.returns
     if errors == "collect":
         result = Outcome[result]
-    return cast(list[R], tracer.add(loop_key, loop, list[result]))
+    return cast(list[R], tracer.add(loop_key, StepDef(**made.fields, **fields), list[result]))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A loop, as far as what it runs says; `key`: that was asked for."""
+
+    fields: dict[str, Any]
+    key: str | None
+
+
+def _step(step: Step[Any, Any, Any], items: object, fixed: dict[str, Any], tracer: Tracer) -> _Made:
+    tracer.use(step.base)
+    item = _item_parameter(step, fixed)
+    inputs = {**step.encode_arguments(tracer, _checked(step, item, fixed)), item: _ITEM}
+    listed = _for_each(step, items, step.signature.kind(item), tracer)
+    steps = {step.type: step.step_def(inputs=inputs)}
+    return _Made({"for_each": listed, "steps": steps, **step.asked.fields(tracer)}, step.key)
+
+
+def _graph(graph: Graph[Any, Any], items: object, fixed: dict[str, Any], tracer: Tracer, key: str | None) -> _Made:
+    tracer.called()
+    item = _item_parameter(graph, fixed)
+    try:
+        graph.signature.bind((), {**fixed, item: None})
+    except TypeError as exc:
+        refuse(f"block `{graph.type}`: {exc}", "give what it takes")
+    listed = _for_each(graph, items, graph.signature.kind(item), tracer)
+    loop = tracer.free_key(key or graph.type, exact=key is not None)
+    steps, output = graph.traced(tracer, loop, item, fixed)
+    return _Made({"for_each": listed, "steps": steps, "output": output}, key)
 
 
 def _check_concurrency(value: object) -> None:
@@ -108,10 +133,11 @@ def _check_errors(errors: object, stop_on_failure: object) -> None:
         refuse("`each` got `stop_on_failure` and `errors`", "leave one out: what collects errors goes on after them")
 
 
-def _item_parameter(step: Step[Any, Any, Any], fixed: dict[str, Any]) -> str:
+def _item_parameter(step: Step[Any, Any, Any] | Graph[Any, Any], fixed: dict[str, Any]) -> str:
     free = [name for name in step.signature.inputs.parameters if name not in fixed]
     if not free:
-        refuse(f"step `{step.type}` has no parameter left for the item", "leave one argument out of `each(…)`")
+        what = "step" if isinstance(step, Step) else "block"
+        refuse(f"{what} `{step.type}` has no parameter left for the item", "leave one argument out of `each(…)`")
     return free[0]
 
 
@@ -121,7 +147,7 @@ def _checked(step: Step[Any, Any, Any], item: str, fixed: dict[str, Any]) -> dic
     return {name: value for name, value in given.items() if name != item}
 
 
-def _for_each(step: Step[Any, Any, Any], items: object, kind: Any, tracer: Tracer) -> Any:
+def _for_each(step: Step[Any, Any, Any] | Graph[Any, Any], items: object, kind: Any, tracer: Tracer) -> Any:
     what = f"the list of `each({step.type}, …)`"
     if isinstance(items, Placeholder):
         try:

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, cast, overload
 
@@ -211,9 +211,7 @@ AnyFlow = Flow[..., Any]
 def _inputs_problems(manifest: Manifest, handlers: Mapping[str, AnyStep]) -> list[Problem]:
     """Inputs that a step's handler does not take, and inputs it needs and does not get."""
     found = []
-    plain = [(f"steps.{key}", one) for key, one in manifest.steps.items()]
-    inner = [(f"{place}.steps.{key}", child) for place, one in plain for key, child in one.steps.items()]
-    for place, one in [*plain, *inner]:
+    for place, one in _every("steps", manifest.steps):
         if one.type is None or one.type not in handlers:
             continue
         signature = handlers[one.type].signature
@@ -224,6 +222,13 @@ def _inputs_problems(manifest: Manifest, handlers: Mapping[str, AnyStep]) -> lis
         for name in names.keys() - one.inputs.keys() - signature.defaults.keys():
             found.append(Problem(f"{place}.inputs", f"step type `{one.type}` needs the input `{name}`"))
     return sorted(found, key=lambda problem: problem.place)
+
+
+def _every(place: str, steps: Mapping[str, StepDef]) -> Iterator[tuple[str, StepDef]]:
+    """Those inside of loops, too."""
+    for key, step in steps.items():
+        yield f"{place}.{key}", step
+        yield from _every(f"{place}.{key}.steps", step.steps)
 
 
 class FlowDecorator:

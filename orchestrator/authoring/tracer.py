@@ -1,6 +1,6 @@
 """The recording of one flow body: which steps were called, with what."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
@@ -33,6 +33,14 @@ class Way(Protocol):
         """`frame` is the user's that called the step."""
 
 
+def _inside(steps: Mapping[str, StepDef]) -> Iterator[str]:
+    """The keys of what runs for items of loops: what has one of them outside would be hidden there."""
+    for step in steps.values():
+        if step.is_loop and step.is_graph:
+            yield from step.steps
+            yield from _inside(step.steps)
+
+
 class Tracer:
     """Collects the steps of one flow."""
 
@@ -45,6 +53,20 @@ class Tracer:
         self.flows: dict[str, Flow[Any, Any]] = {}
         self.conditions: list[Made] = []
         self.scopes = Scopes()
+        self._around: list[Mapping[str, StepDef]] = []
+        """The steps outside of the loops whose items are traced, and these loops."""
+
+    @contextmanager
+    def inside(self, loop: str) -> Iterator[dict[str, StepDef]]:
+        """Record what runs for an item of this loop, apart from all else."""
+        before = self.steps, self.scopes
+        self._around.append({**self.steps, loop: StepDef()})
+        self.steps, self.scopes = {}, Scopes()
+        try:
+            yield self.steps
+        finally:
+            self.steps, self.scopes = before
+            self._around.pop()
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -66,11 +88,12 @@ class Tracer:
 
     def free_key(self, wanted: str, *, exact: bool) -> str:
         """`wanted`, or `wanted_2`, `wanted_3` … unless `exact`."""
-        if wanted not in self.steps:
+        taken = {*self.steps, *_inside(self.steps), *(key for around in self._around for key in around)}
+        if wanted not in taken:
             return wanted
         if exact:
             refuse(f"the key `{wanted}` is used twice in flow `{self.flow}`", "give one of the steps another `key`")
-        return next(key for n in range(2, len(self.steps) + 3) if (key := f"{wanted}_{n}") not in self.steps)
+        return next(key for n in range(2, len(taken) + 3) if (key := f"{wanted}_{n}") not in taken)
 
     def called(self) -> None:
         """Something is called that makes a step: note the way that led to it."""

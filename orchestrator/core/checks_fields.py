@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.core.gates import Join
 from orchestrator.core.problem import Problem
 from orchestrator.core.states import StepKind
 
@@ -14,7 +15,7 @@ _EVERY: Final = frozenset({"run_after", "join", "when", "may_fail", "description
 _QUEUED: Final = frozenset({"queue", "priority", "queue_timeout"})
 _FIELDS: Final = {
     _K.TASK: _EVERY | _QUEUED | {"type", "inputs", "retry", "timeout", "transactional", "poll"},
-    _K.LOOP: _EVERY | _QUEUED | {"for_each", "steps", "concurrency", "errors", "stop_on_failure"},
+    _K.LOOP: _EVERY | _QUEUED | {"for_each", "steps", "concurrency", "errors", "stop_on_failure", "output"},
     _K.MERGE: _EVERY | {"value", "rest"},
     _K.REQUIRE: _EVERY | {"require", "message"},
     _K.WAIT: _EVERY | {"sleep", "until", "signal", "approval"},
@@ -29,12 +30,11 @@ NAMES: Final = {
     _K.FLOW: "a call of a flow",
 }
 _GIVE: Final = {
-    **dict.fromkeys(("concurrency", "errors", "stop_on_failure"), "give `for_each`, or leave it out"),
+    **dict.fromkeys(("concurrency", "errors", "stop_on_failure", "output"), "give `for_each`, or leave it out"),
     "rest": "give `value`, or leave it out",
 }
 _WAITS: Final = ("sleep", "until", "signal", "approval")
 _CALLS: Final = ("flow", "flow_version", "detached")
-_IN_A_BODY: Final = ("when", "join", "may_fail", "value", "rest", "require", "message", *_WAITS, *_CALLS)
 
 
 def problems(place: str, step: "StepDef") -> Iterator[Problem]:
@@ -46,12 +46,14 @@ def problems(place: str, step: "StepDef") -> Iterator[Problem]:
             yield Problem(f"{place}.{name}", *_what(place, step.kind, name))
 
 
-def in_a_body(place: str, child: "StepDef") -> Iterator[Problem]:
-    """Those of the only step of a loop."""
-    for name in _IN_A_BODY:
-        if name in given(child):
-            fix = "put it before or after the loop" if name in (*_WAITS, *_CALLS) else "put it on the loop"
-            yield Problem(f"{place}.{name}", f"the only step of a loop has no `{name}`", fix)
+def in_an_item(place: str, step: "StepDef") -> Iterator[Problem]:
+    """What cannot stand inside of a loop."""
+    for name in ("signal", "approval", "flow"):
+        if name in given(step):
+            what = "calls a flow" if name == "flow" else "waits for a signal"
+            yield Problem(f"{place}.{name}", f"nothing inside of a loop {what}", "do it before or after the loop")
+    if step.join is Join.ANY:
+        yield Problem(f"{place}.join", "nothing inside of a loop joins by `any`", "join by `some`")
 
 
 def given(step: "StepDef") -> list[str]:

@@ -9,7 +9,7 @@ from orchestrator.core.problem import Problem
 from orchestrator.core.states import FINAL_STEP, StepKind, StepStatus
 
 if TYPE_CHECKING:
-    from orchestrator.core.manifest import Manifest, StepDef
+    from orchestrator.core.manifest import StepDef
 
 Ends = frozenset[StepStatus]
 _S: Final = StepStatus
@@ -36,24 +36,26 @@ def problems(place: str, step: "StepDef") -> Iterator[Problem]:
         yield Problem(f"{place}.rest", "there is a rest only where the first one decides", fix)
 
 
-def predecessors(m: "Manifest") -> dict[str, set[str]]:
+def predecessors(steps: Mapping[str, "StepDef"]) -> dict[str, set[str]]:
     """Of each step, those that exist."""
-    return {key: {name for name in step.run_after if name in m.steps} for key, step in m.steps.items()}
+    return {key: {name for name in step.run_after if name in steps} for key, step in steps.items()}
 
 
-def unreachable(m: "Manifest") -> Iterator[Problem]:
+def unreachable(place: str, steps: Mapping[str, "StepDef"]) -> Iterator[Problem]:
     """Steps whose predecessors cannot end as asked; only the first of a chain is named."""
     ends: dict[str, Ends] = {}
-    for key in TopologicalSorter(predecessors(m)).static_order():
-        edges = _Edges(m.steps[key], ends)
-        ends[key] = _RAN | (_SKIPPED if edges.may_skip() or m.steps[key].when is not None else frozenset())
+    for key in TopologicalSorter(predecessors(steps)).static_order():
+        edges = _Edges(steps[key], ends)
+        ends[key] = _RAN | (_SKIPPED if edges.may_skip() or steps[key].when is not None else frozenset())
         if edges.may_go():
             continue
         ends[key] = _RAN | _SKIPPED
         for name in edges.impossible:
             can = ", ".join(sorted(ends[name]))
             asked = ", ".join(sorted(edges.accepted[name])) or "no status at all"
-            yield Problem(f"steps.{key}.run_after.{name}", f"never runs: it waits for {asked}, `{name}` ends as {can}")
+            yield Problem(
+                f"{place}.{key}.run_after.{name}", f"never runs: it waits for {asked}, `{name}` ends as {can}"
+            )
 
 
 class _Edges:

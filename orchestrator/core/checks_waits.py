@@ -1,18 +1,17 @@
 """What can be wrong with sleeps and waits for a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.core.problem import Problem
 
 if TYPE_CHECKING:
-    from orchestrator.core.manifest import Manifest, StepDef
+    from orchestrator.core.manifest import StepDef
 
 
-def problems(m: "Manifest", key: str, step: "StepDef") -> Iterator[Problem]:
-    """Of one step of the manifest."""
+def problems(place: str, key: str, step: "StepDef", beside: Mapping[str, "StepDef"]) -> Iterator[Problem]:
+    """Of one step, among those that stand `beside` it."""
     if step.sleep is None and step.until is None:
         return
-    place = f"steps.{key}"
-    if not any(key in other.run_after for other in m.steps.values()):
+    if not any(key in other.run_after for other in beside.values()):
         yield Problem(place, "nothing comes after it: it would only hold the run open", "let a step wait for it")

@@ -148,6 +148,8 @@ class StepDef(_Part):
     """What failed items do to their loop: it fails, or gives one outcome per item."""
     stop_on_failure: bool = False
     steps: dict[str, "StepDef"] = {}
+    output: JsonValue = None
+    """Of a loop with several steps: what each item gives."""
     when: Condition | None = None
     join: Join = Join.ALL
     may_fail: bool = False
@@ -182,15 +184,22 @@ class StepDef(_Part):
         return self.kind is StepKind.LOOP
 
     @property
+    def is_graph(self) -> bool:
+        """Whether this loop runs a graph for each item, which has a row of its own, and not just one plain step."""
+        return len(self.steps) > 1 or self.output is not None or not all(map(_is_one_plain_step, self.steps.values()))
+
+    @property
     def format(self) -> int:
         """The lowest format that has its fields, and those of its loop body."""
-        own = 1 if _FIRST_FORMAT.issuperset(checks_fields.given(self)) else 2
+        graph = self.is_loop and self.is_graph
+        own = 1 if _FIRST_FORMAT.issuperset(checks_fields.given(self)) and not graph else 2
         return max([own, *(child.format for child in self.steps.values())])
 
     def found(self) -> Iterable[Found]:
         """Its expressions, each with its place in it, without its loop body's."""
         yield from find(self.inputs, ("inputs",))
         yield from find(self.for_each, ("for_each",))
+        yield from find(self.output, ("output",))
         for name in ("when", "value", "require"):
             yield from find_bare(getattr(self, name), (name,))
         yield from waits.found(self)
@@ -203,10 +212,15 @@ class StepDef(_Part):
 
     def references(self) -> Iterable[Ref]:
         """What this step reads: its inputs, its list, and what its loop body reads from outside the loop."""
-        for expr in self.expressions():
-            yield from refs(expr)
-        for child in self.steps.values():
-            yield from (ref for ref in child.references() if ref.root == "step")
+        own = self.steps if self.is_loop and self.is_graph else {}
+        read = [ref for expr in self.expressions() for ref in refs(expr)]
+        inner = (ref for child in self.steps.values() for ref in child.references() if ref.root == "step")
+        yield from (ref for ref in (*read, *inner) if ref.key is None or ref.key not in own)
+
+
+def _is_one_plain_step(step: StepDef) -> bool:
+    asks = step.join is not Join.ALL or step.when is not None or step.may_fail
+    return step.kind is StepKind.TASK and not asks
 
 
 _FIRST_FORMAT: Final = frozenset(
@@ -222,11 +236,16 @@ def _with_data_dependencies(steps: dict[str, StepDef]) -> dict[str, StepDef]:
     return {key: with_predecessors(step) for key, step in steps.items()}
 
 
-def with_predecessors(step: StepDef) -> StepDef:
-    """With the edges that its expressions imply; those of `all_done` take any end."""
+def with_predecessors(step: StepDef, among: Collection[str] | None = None) -> StepDef:
+    """With the edges that its expressions imply, to steps that it stands `among`; those of `all_done` take any end."""
+    if step.is_loop and step.is_graph:
+        inner = {key: with_predecessors(child, step.steps) for key, child in step.steps.items()}
+        step = step.model_copy(update={"steps": inner}) if inner != step.steps else step
     implied: dict[str, tuple[StepStatus, ...]] = {}
     for ref in step.references():
-        if ref.key is not None:  # whoever reads an output wants one; how a step ended can be read however it ended
+        if ref.key is not None and (
+            among is None or ref.key in among
+        ):  # whoever reads an output wants one; how a step ended can be read however it ended
             implied[ref.key] = (StepStatus.SUCCEEDED,) if ref.member == "output" else implied.get(ref.key, _ANY_END)
     missing = {key: implied[key] for key in sorted(implied.keys() - step.run_after.keys())}
     every = {**step.run_after, **missing}
@@ -236,7 +255,7 @@ def with_predecessors(step: StepDef) -> StepDef:
 
 
 def _is_plain(expr: Expr) -> bool:
-    return isinstance(expr, Ref) and expr.root != "headers" and expr.member == "output"
+    return isinstance(expr, Ref) and expr.root != "headers" and expr.member == "output" and expr.loop is None
 
 
 _ANY_INPUT: dict[str, JsonValue] = {"type": "object"}

@@ -4,8 +4,9 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -31,32 +32,66 @@ if TYPE_CHECKING:
     from orchestrator.core.manifest import Manifest, StepDef
 
 
+MOST_LOOPS: Final = 5
+"""That may stand inside each other."""
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """The steps that stand together: those of the flow, or those of a loop."""
+
+    manifest: "Manifest"
+    steps: Mapping[str, "StepDef"]
+    place: str = "steps"
+    above: "_Scope | None" = None
+    loop: str | None = None
+
+    def within(self, loop: str, steps: Mapping[str, "StepDef"]) -> "_Scope":
+        """That of a loop's steps."""
+        return _Scope(self.manifest, steps, f"{self.place}.{loop}.steps", self, loop)
+
+    @property
+    def visible(self) -> dict[str, "StepDef"]:
+        """The steps that can be read here."""
+        return {**(self.above.visible if self.above else {}), **self.steps}
+
+    @property
+    def loops(self) -> list[str]:
+        """The loops around, the outermost first."""
+        return [*(self.above.loops if self.above else ()), *([self.loop] if self.loop is not None else ())]
+
+
 def problems(manifest: "Manifest", known_types: Collection[str] | None = None) -> list[Problem]:
     """Every problem of the graph, in the order of the manifest."""
     found: list[Problem] = []
+    scope = _Scope(manifest, manifest.steps)
     for key, step in manifest.steps.items():
-        found += _step_problems(manifest, key, step, known_types)
+        found += _step_problems(scope, key, step, known_types)
     found += checks_signals.of_names(manifest)
-    found += _output_problems(manifest)
+    found += _output_problems(scope)
     if (refused := refusal(manifest.model_dump(exclude_defaults=True))) is not None:
         found.append(Problem(refused.place, f"{refused.problem} cannot be stored", "replace or remove it"))
-    cycles = list(_cycles(manifest))
-    return [*found, *cycles, *([] if cycles else checks_joins.unreachable(manifest))]
+    return [*found, *_order_problems(scope)]
 
 
-def _step_problems(m: "Manifest", key: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
-    place = f"steps.{key}"
+def _order_problems(scope: _Scope) -> Iterator[Problem]:
+    cycles = list(_cycles(scope))
+    yield from cycles or checks_joins.unreachable(scope.place, scope.steps)
+
+
+def _step_problems(scope: _Scope, key: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
+    place = f"{scope.place}.{key}"
     yield from key_problems(place, key)
-    yield from _run_after_problems(m, key, step)
+    yield from _run_after_problems(scope, key, step)
     yield from checks_joins.problems(place, step)
     yield from checks_fields.problems(place, step)
     yield from checks_signals.problems(place, key, step)
     if step.kind is StepKind.TASK:
         yield from _type_problems(place, step, types)
-    yield from _expression_problems(m, place, step, in_loop=False)
-    yield from checks_waits.problems(m, key, step)
+    yield from _expression_problems(scope, place, step)
+    yield from checks_waits.problems(place, key, step, scope.steps)
     if step.is_loop:
-        yield from _loop_problems(m, place, step, types)
+        yield from _loop_problems(scope, key, step, types)
 
 
 def _type_problems(place: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
@@ -67,20 +102,37 @@ def _type_problems(place: str, step: "StepDef", types: Collection[str] | None) -
         yield Problem(f"{place}.type", f"unknown type `{step.type}`", did_you_mean(step.type, types) or None)
 
 
-def _loop_problems(m: "Manifest", place: str, loop: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
+def _loop_problems(scope: _Scope, key: str, loop: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
+    place = f"{scope.place}.{key}"
     yield from _loop_field_problems(place, loop)
-    for key, child in loop.steps.items():
-        inner = f"{place}.steps.{key}"
-        yield from key_problems(inner, key)
-        yield from _expression_problems(m, inner, child, in_loop=True)
-        yield from checks_fields.in_a_body(inner, child)
-        if child.is_loop:
-            yield Problem(inner, "a loop inside a loop is not supported", "flatten the list in a step first")
-        else:
-            yield from checks_fields.problems(inner, child)
-            yield from _type_problems(inner, child, types)
-        if child.run_after:
-            yield Problem(f"{inner}.run_after", "the only step of a loop has nothing to wait for", "put it on the loop")
+    if len(scope.loops) == MOST_LOOPS:
+        yield Problem(place, f"more than {MOST_LOOPS} loops stand inside each other", "start a flow for each item")
+        return
+    if not loop.is_graph:
+        for name, step in loop.steps.items():
+            yield from _only_step_problems(scope.within(key, {}), name, step, types)
+        return
+    inner = scope.within(key, loop.steps)
+    for name, step in loop.steps.items():
+        if name in scope.visible:
+            hint = "give one of them another key"
+            yield Problem(f"{inner.place}.{name}", f"hides the step `{name}` outside of the loop", hint)
+        yield from _step_problems(inner, name, step, types)
+        yield from checks_fields.in_an_item(f"{inner.place}.{name}", step)
+    outputs = find(loop.output, ("output",))
+    yield from _reference_problems(inner, place, outputs)
+    yield from _order_problems(inner)
+
+
+def _only_step_problems(scope: _Scope, key: str, child: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
+    """Of a loop's one step, when it is a plain one."""
+    place = f"{scope.place}.{key}"
+    yield from key_problems(place, key)
+    yield from _expression_problems(scope, place, child)
+    yield from checks_fields.problems(place, child)
+    yield from _type_problems(place, child, types)
+    if child.run_after:
+        yield Problem(f"{place}.run_after", "the only step of a loop has nothing to wait for", "put it on the loop")
 
 
 def _loop_field_problems(place: str, loop: "StepDef") -> Iterator[Problem]:
@@ -91,38 +143,45 @@ def _loop_field_problems(place: str, loop: "StepDef") -> Iterator[Problem]:
     if loop.errors == "collect" and loop.stop_on_failure:
         why = "a loop that collects errors goes on after a failed item"
         yield Problem(f"{place}.stop_on_failure", why, "leave it out, or leave out `errors`")
-    if len(loop.steps) != 1:
-        yield Problem(
-            f"{place}.steps", f"a loop has exactly one step, this one has {len(loop.steps)}", "do it in one step"
-        )
+    if not loop.steps:
+        yield Problem(f"{place}.steps", "a loop needs at least one step", "such as `steps: {do: {type: …}}`")
 
 
-def _expression_problems(m: "Manifest", place: str, step: "StepDef", *, in_loop: bool) -> Iterator[Problem]:
-    yield from _reference_problems(m, place, step.found(), in_loop=in_loop)
+def _expression_problems(scope: _Scope, place: str, step: "StepDef") -> Iterator[Problem]:
+    own = (one for one in step.found() if one.path[0] != "output")  # that of a loop sees the loop's steps
+    yield from _reference_problems(scope, place, own)
     yield from checks_polls.problems(place, step)
     yield from checks_conditions.problems(place, step)
 
 
-def _reference_problems(m: "Manifest", place: str, read: Iterable[Found], *, in_loop: bool) -> Iterator[Problem]:
+def _reference_problems(scope: _Scope, place: str, read: Iterable[Found]) -> Iterator[Problem]:
     for found in read:
         here = place + written(found.path)
         if isinstance(found.expr, ExpressionInvalid):
             yield Problem(here, f"{found.expr.problem} in `{found.expr.expression}`", found.expr.fix)
             continue
         for ref in refs(found.expr):
-            yield from _one_reference(m, here, ref, in_loop=in_loop)
+            yield from _one_reference(scope, here, ref)
 
 
-def _one_reference(m: "Manifest", place: str, ref: Ref, *, in_loop: bool) -> Iterator[Problem]:
-    if ref.root == "step" and ref.key not in m.steps:
-        yield Problem(place, f"unknown step `{ref.key}`", did_you_mean(ref.key or "", m.steps) or None)
-    elif ref.member == "by" and m.steps[ref.key or ""].signal is None and m.steps[ref.key or ""].approval is None:
+def _is_sent(step: "StepDef") -> bool:
+    """Whether somebody sends something to it."""
+    return step.signal is not None or step.approval is not None
+
+
+def _one_reference(scope: _Scope, place: str, ref: Ref) -> Iterator[Problem]:
+    m = scope.manifest
+    if ref.root == "step" and ref.key not in scope.visible:
+        yield Problem(place, f"unknown step `{ref.key}`", did_you_mean(ref.key or "", scope.visible) or None)
+    elif ref.member == "by" and not _is_sent(scope.visible[ref.key or ""]):
         yield Problem(place, f"nobody sends anything to `{ref.key}`", "name a step with `signal` or `approval`")
     elif ref.root == "output":
         why = "`@output()` is known in `until` of a step that polls only"
         yield Problem(place, why, "read a step: `@steps('key').output`")
-    elif ref.root in {"item", "index"} and not in_loop:
+    elif ref.root in {"item", "index"} and not scope.loops:
         yield Problem(place, f"`@{ref.root}()` is known inside a loop only", "use it in the inputs of the loop's step")
+    elif ref.loop is not None and ref.loop not in scope.loops:
+        yield Problem(place, f"`{ref.loop}` is not a loop around this", did_you_mean(ref.loop, scope.loops))
     elif ref.root == "headers" and ref.path and is_secret(str(ref.path[0])):
         yield Problem(place, f"the header `{ref.path[0]}` is never kept", "take what it says as an input of the flow")
     elif ref.root == "trigger" and ref.path:
@@ -133,32 +192,34 @@ def _one_reference(m: "Manifest", place: str, ref: Ref, *, in_loop: bool) -> Ite
             yield Problem(place, f"the flow has no input `{ref.path[0]}`", hint)
 
 
-def _output_problems(m: "Manifest") -> Iterator[Problem]:
-    return _reference_problems(m, "output", find(m.output), in_loop=False)
+def _output_problems(scope: _Scope) -> Iterator[Problem]:
+    return _reference_problems(scope, "output", find(scope.manifest.output))
 
 
-def _run_after_problems(m: "Manifest", key: str, step: "StepDef") -> Iterator[Problem]:
+def _run_after_problems(scope: _Scope, key: str, step: "StepDef") -> Iterator[Problem]:
     read = {ref.key for ref in step.references()}
     for name, statuses in step.run_after.items():
-        place = f"steps.{key}.run_after.{name}"
-        if name not in m.steps and name not in read:  # a wrong reference is named where it stands
-            yield Problem(place, f"unknown step `{name}`", did_you_mean(name, m.steps) or None)
+        place = f"{scope.place}.{key}.run_after.{name}"
+        if name not in scope.steps and name not in read:  # a wrong reference is named where it stands
+            yield Problem(place, f"unknown step `{name}`", did_you_mean(name, scope.steps) or None)
         for status in statuses:
             if status not in FINAL_STEP:
                 yield Problem(place, f"status `{status}` is not supported", "use succeeded, failed or skipped")
 
 
-def _cycles(m: "Manifest") -> Iterator[Problem]:
+def _cycles(scope: _Scope) -> Iterator[Problem]:
     """One problem for each cycle; an edge of each is cut so that the next one shows."""
-    graph = checks_joins.predecessors(m)
+    graph = checks_joins.predecessors(scope.steps)
     while (cycle := _cycle(graph)) is not None:
         graph[cycle[1]].discard(cycle[0])  # graphlib lists each node before one that waits for it
-        start = min(range(len(cycle) - 1), key=lambda i: list(m.steps).index(cycle[i]))
+        start = min(range(len(cycle) - 1), key=lambda i: list(scope.steps).index(cycle[i]))
         names = [*cycle[start:-1], *cycle[:start], cycle[start]]
         if len(names) == 2:
-            yield Problem(f"steps.{names[0]}", "the step waits for itself", f"remove `{names[0]}` from its inputs")
+            place = f"{scope.place}.{names[0]}"
+            yield Problem(place, "the step waits for itself", f"remove `{names[0]}` from its inputs")
         else:
-            yield Problem(f"steps.{names[0]}", f"cycle: {' -> '.join(names)}", "remove one of these dependencies")
+            here = f"{scope.place}.{names[0]}"
+            yield Problem(here, f"cycle: {' -> '.join(names)}", "remove one of these dependencies")
 
 
 def _cycle(graph: Mapping[str, set[str]]) -> list[str] | None:

@@ -1,13 +1,15 @@
 """A manifest compiled for running: who follows whom, what each step reads, which path its completion takes."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
 from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import Any, Final
+
+from pydantic import JsonValue
 
 from orchestrator.core import waits
 from orchestrator.core.expressions import Ref, is_expression, parse, parse_bare, references, refs
@@ -107,6 +109,50 @@ class Node:
     """Where the list of a loop stands, unless it has to be computed."""
     format: int
     """Of its manifest: rules that changed hold from one format on."""
+    graph: "Graph | None" = None
+    """Of a loop: what runs for each of its items, unless that is one plain step, the `body`."""
+    names: "Names | None" = None
+    """Inside of a `graph`: where what it names stands."""
+    is_item: bool = False
+    """Whether it stands for one item of a loop with a graph; `definition` is that of the loop."""
+
+    def placed(self, item: str) -> "Node":
+        """It, as it runs for this item of its loop: all keys are those of the rows."""
+        assert self.names is not None
+        definition, names = self.definition, self.names
+        if definition.run_after:
+            before = {f"{item}.{key}": accepted for key, accepted in definition.run_after.items()}
+            definition = definition.model_copy(update={"run_after": before})
+        key = f"{item}.{self.key}"
+        return replace(
+            self,
+            key=key,
+            definition=definition,
+            reads=names.placed(self.reads, item),
+            edges=tuple(replace(edge, target=f"{item}.{edge.target}") for edge in self.edges),
+            body=self.body and self.body.placed_below(key),
+            items=self.items and replace(self.items, source=self.items.source and names.row(self.items.source, item)),
+        )
+
+    def placed_below(self, loop: str) -> "Node":
+        """It, the body of a loop that is placed there. Its own item stands in its own row."""
+        assert self.names is not None
+        return replace(self, loop=loop, reads=replace(self.names.placed(self.reads, f"{loop}.0"), item=None))
+
+    def item(self, index: str | int) -> "Node":
+        """The node of an item of this loop, which has a graph."""
+        assert self.graph is not None
+        key = f"{self.key}.{index}"
+        return replace(
+            self,
+            key=key,
+            reads=self.graph.names.placed(self.graph.reads, key),
+            edges=(),
+            loop=self.key,
+            path=Path.GENERAL,
+            items=None,
+            is_item=True,
+        )
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -120,7 +166,24 @@ class Node:
 
     @property
     def kind(self) -> StepKind:
-        return self.definition.kind
+        return StepKind.ITEM if self.is_item else self.definition.kind
+
+    def seen(self, reads: Reads) -> Reads:
+        """What is read of what it can name, by the keys of rows."""
+        if not self.inside:
+            return reads
+        assert self.names is not None
+        return self.names.placed(reads, self.key.rpartition(".")[0])
+
+    @property
+    def inside(self) -> bool:
+        """Whether it runs for an item of a loop."""
+        return self.names is not None and self.names.depth > 0
+
+    @property
+    def child_suffix(self) -> str:
+        """What stands behind the index in the keys of this loop's children."""
+        return f".{self.body.key}" if self.body is not None else ""
 
     @property
     def is_loop(self) -> bool:
@@ -165,6 +228,72 @@ class Node:
         return self.edges[0].target
 
 
+@dataclass(frozen=True)
+class Names:
+    """What the steps of one scope may name, by how many loops it stands in: steps, and the loops around."""
+
+    depth: int = 0
+    steps: Mapping[str, int] = field(default_factory=dict)
+    loops: Mapping[str, int] = field(default_factory=dict)
+
+    def within(self, loop: str, steps: Iterable[str]) -> "Names":
+        """Those of the steps inside of a loop."""
+        depth = self.depth + 1
+        return Names(depth, {**self.steps, **dict.fromkeys(steps, depth)}, {**self.loops, loop: depth})
+
+    def row(self, step: str, item: str) -> str:
+        """The key of a step's row, for somebody who runs for `item`."""
+        around = item.split(".")[: 2 * self.steps[step]]
+        return ".".join((*around, step))
+
+    def placed(self, reads: Reads, item: str) -> Reads:
+        """What is read, by the keys of rows."""
+        around = item.split(".")
+        named = [loop for loop in reads.loops if loop is not None and self.loops[loop] < self.depth]
+        return replace(
+            reads,
+            outputs=tuple(self.row(key, item) for key in reads.outputs),
+            ends=tuple(self.row(key, item) for key in reads.ends),
+            items=tuple((loop, ".".join(around[: 2 * self.loops[loop]])) for loop in named),
+            item=item if len(named) < len(reads.loops) else None,
+        )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What runs for each item of a loop."""
+
+    nodes: Mapping[str, Node]
+    names: Names
+    output: JsonValue
+    reads: Reads
+    """Of the output."""
+
+    @cached_property
+    def sinks(self) -> int:
+        """Steps that nothing waits for: the item ends when they all have."""
+        return sum(node.is_sink for node in self.nodes.values())
+
+    @cached_property
+    def roots(self) -> tuple[Node, ...]:
+        """Steps that wait for nothing."""
+        return tuple(node for node in self.nodes.values() if not node.definition.run_after)
+
+    def item_rows(self, loop: str) -> str:
+        """The step rows of an item of this loop, as JSON, all closed; what one needs of its own item begins with a
+        dot."""
+        return _as_json(self._row(node, loop) for node in self.nodes.values())
+
+    def _row(self, node: Node, loop: str) -> dict[str, Any]:
+        own = self.names.depth
+        steps = self.names.steps
+        needs = [
+            key if key == TRIGGER else f".{key}" if steps[key] == own else self.names.row(key, loop)
+            for key in node.needs
+        ]
+        return {**_row(node), "ready": None, "needs": SEPARATOR.join(needs), "item": bool(node.reads.loops) or None}
+
+
 class Plan:
     """The compiled graph of one manifest. Immutable; shared by threads."""
 
@@ -175,27 +304,43 @@ class Plan:
     @classmethod
     def of(cls, manifest: Manifest) -> "Plan":
         """Compile `manifest`, which validation has accepted."""
-        edges: dict[str, list[Edge]] = {key: [] for key in manifest.steps}
-        for key, step in manifest.steps.items():
-            for predecessor, accepted in step.run_after.items():
-                edges[predecessor].append(Edge.of(key, step, accepted, manifest.format))
-        waits = any(awaited(key, step) for key, step in manifest.steps.items())
-        build = _Builder(manifest, {key: tuple(found) for key, found in edges.items()}, waits)
-        return cls(manifest, {key: build.node(key, position) for position, key in enumerate(manifest.steps)})
+        waits = any(awaited(key, step) for key, step in _every_step(manifest.steps))
+        build = _Builder(manifest, waits)
+        return cls(manifest, build.nodes(manifest.steps, _Above(manifest.queue, None, Names())))
 
     def node(self, step_key: str) -> Node:
-        """The node of a step key; children of a loop (`loop.3.body`) share its body's."""
-        loop, dot, _ = step_key.partition(".")
-        node = self.nodes[loop]
-        return node.body if dot and node.body is not None else node
+        """The node of a step's row. Children of a loop (`loop.3.body`) share its body's; what runs for an item
+        (`loop.3`, `loop.3.step`) has one of its own."""
+        first, dot, rest = step_key.partition(".")
+        node = self.nodes[first]
+        while dot:
+            if node.graph is None:
+                return node.body or node
+            index, dot, rest = rest.partition(".")
+            if not dot:
+                return node.item(index)
+            key, dot, rest = rest.partition(".")
+            node = node.graph.nodes[key].placed(f"{node.key}.{index}")
+        return node
+
+    def every(self) -> Iterator[Node]:
+        """Those of the manifest, and what is inside of loops, by their keys there."""
+        left = list(self.nodes.values())
+        while left:
+            node = left.pop()
+            yield node
+            left += (
+                [node.body] if node.body is not None else node.graph.nodes.values() if node.graph is not None else ()
+            )
 
     def unhandled(self, key: str, states: Mapping[str, StepStatus]) -> bool:
         """Whether a step's failure fails the run: it has failed, must not, and no handler of that runs, ran or may
         still."""
         over = {StepStatus.SKIPPED, StepStatus.CANCELLED}
-        if states[key] is not StepStatus.FAILED or self.nodes[key].definition.may_fail:
+        node = self.node(key)
+        if states[key] is not StepStatus.FAILED or node.definition.may_fail:
             return False
-        return all(states[handler] in over for handler in self.nodes[key].handlers)
+        return all(states[handler] in over for handler in node.handlers)
 
     @cached_property
     def sinks(self) -> int:
@@ -205,8 +350,7 @@ class Plan:
     @cached_property
     def backwards(self) -> tuple[str, ...]:
         """The steps, each behind all that come after it."""
-        order = TopologicalSorter({key: node.definition.run_after for key, node in self.nodes.items()}).static_order()
-        return tuple(reversed(tuple(order)))
+        return backwards(self.nodes)
 
     def roots(self) -> Iterator[Node]:
         """Steps that wait for nothing."""
@@ -243,6 +387,12 @@ class Plan:
         return _as_json({**_row(node), "ready": False} for node in self.nodes.values())
 
 
+def backwards(nodes: Mapping[str, Node]) -> tuple[str, ...]:
+    """The steps of one scope, each behind all that come after it."""
+    order = TopologicalSorter({key: node.definition.run_after for key, node in nodes.items()}).static_order()
+    return tuple(reversed(tuple(order)))
+
+
 def seconds(value: timedelta | None) -> str | None:
     """A duration as PostgreSQL reads an interval."""
     return None if value is None else f"{value.total_seconds()} seconds"
@@ -272,67 +422,104 @@ def _row(node: Node) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class _Above:
+    """What the steps of one scope inherit."""
+
+    queue: str
+    priority: int | None
+    names: Names
+    position: int | None = None
+    """Of the loop that they run in."""
+
+
+@dataclass(frozen=True)
 class _Builder:
     manifest: Manifest
-    edges: Mapping[str, tuple[Edge, ...]]
     waits: bool
     """Whether a step waits for a signal."""
 
-    def node(self, key: str, position: int) -> Node:
-        step = self.manifest.steps[key]
-        body = None
-        if step.is_loop:
-            ((child_key, child),) = step.steps.items()
-            body = self._make(child_key, child, position, loop=key, parent=step)
-        return self._make(key, step, position, body=body)
+    def nodes(self, steps: Mapping[str, StepDef], above: _Above) -> dict[str, Node]:
+        """Those of one scope."""
+        edges: dict[str, list[Edge]] = {key: [] for key in steps}
+        for key, step in steps.items():
+            for predecessor, accepted in step.run_after.items():
+                edges[predecessor].append(Edge.of(key, step, accepted, self.manifest.format))
+        inner = (
+            above if above.names.steps else replace(above, names=replace(above.names, steps=dict.fromkeys(steps, 0)))
+        )
+        return {
+            key: self._node(key, step, position if above.position is None else above.position, inner, edges[key], steps)
+            for position, (key, step) in enumerate(steps.items())
+        }
 
-    def _make(
+    def _node(
         self,
         key: str,
         step: StepDef,
         position: int,
-        *,
-        loop: str | None = None,
-        body: Node | None = None,
-        parent: StepDef | None = None,
+        above: _Above,
+        edges: Sequence[Edge],
+        beside: Mapping[str, StepDef],
     ) -> Node:
-        edges = () if loop else self.edges[key]
-        path = Path.CHILD if loop else self._path(key, edges)
-        reads = _reads(step)
+        path = _path(step, key, edges, beside, above, self.waits)
+        made = self._make(key, step, position, above, edges=tuple(edges), path=path)
         if path is Path.ASK:  # whoever finishes it asks the next one's condition
-            reads = replace(reads, trigger=reads.trigger or _of_condition(self.manifest.steps[edges[0].target]).trigger)
-        inherited = parent or step
-        priority = step.priority if step.priority is not None else inherited.priority
+            trigger = made.reads.trigger or _of_condition(beside[edges[0].target]).trigger
+            made = replace(made, reads=replace(made.reads, trigger=trigger))
+        if not step.is_loop:
+            return made
+        inner = replace(above, queue=step.queue or above.queue, position=position)
+        if step.priority is not None:
+            inner = replace(inner, priority=step.priority)
+        if not step.is_graph:
+            ((child_key, child),) = step.steps.items()
+            inner = replace(inner, names=above.names.within(key, ()))
+            return replace(made, body=self._make(child_key, child, position, inner, loop=key, path=Path.CHILD))
+        names = above.names.within(key, step.steps)
+        nodes = self.nodes(step.steps, replace(inner, names=names))
+        return replace(made, graph=Graph(nodes, names, step.output, Reads.of(references(step.output))))
+
+    def _make(self, key: str, step: StepDef, position: int, above: _Above, **fields: Any) -> Node:
+        priority = step.priority if step.priority is not None else above.priority
         return Node(
+            **{"edges": (), "loop": None, **fields},
             key=key,
             position=position,
             definition=step,
             task=f"{self.manifest.name}.{step.type}" if step.type else None,
-            queue=step.queue or inherited.queue or self.manifest.queue,
+            queue=step.queue or above.queue,
             priority=DEFAULT_PRIORITY if priority is None else priority,
-            reads=reads,
-            edges=edges,
-            loop=loop,
-            body=body,
-            path=path,
+            reads=_reads(step),
+            body=None,
             items=Place.of(step.for_each),
             format=self.manifest.format,
+            names=above.names,
         )
 
-    def _path(self, key: str, edges: tuple[Edge, ...]) -> Path:
-        if not edges:  # the end of a run that may keep signals says which nobody took
-            return Path.GENERAL if self.waits else Path.SINK
-        if self.manifest.steps[key].errors == "collect":
-            return Path.GENERAL
-        target = self.manifest.steps[edges[0].target]
-        if len(edges) > 1 or StepStatus.SUCCEEDED not in edges[0].accepted:
-            return Path.GENERAL
-        if _opens_without_a_look(target):
-            return Path.MID
-        if _asks_only(key, target):
-            return Path.ASK
-        items = Place.of(target.for_each) if target.is_loop and _asks_nothing(target) else None
-        return Path.OPEN if items is not None and items.source == key else Path.GENERAL
+
+def _every_step(steps: Mapping[str, StepDef]) -> Iterator[tuple[str, StepDef]]:
+    for key, step in steps.items():
+        yield key, step
+        yield from _every_step(step.steps)
+
+
+def _path(
+    step: StepDef, key: str, edges: Sequence[Edge], beside: Mapping[str, StepDef], above: _Above, waits: bool
+) -> Path:
+    if not edges:  # the end of a run that may keep signals says which nobody took
+        return Path.GENERAL if above.names.depth or waits else Path.SINK
+    if step.is_loop and (step.errors == "collect" or step.is_graph):
+        return Path.GENERAL
+    target = beside[edges[0].target]
+    if len(edges) > 1 or StepStatus.SUCCEEDED not in edges[0].accepted:
+        return Path.GENERAL
+    if _opens_without_a_look(target):
+        return Path.MID
+    if not above.names.depth and _asks_only(key, target):
+        return Path.ASK
+    opens = target.is_loop and not target.is_graph and _asks_nothing(target)
+    items = Place.of(target.for_each) if opens else None
+    return Path.OPEN if items is not None and items.source == key else Path.GENERAL
 
 
 def _opens_without_a_look(step: StepDef) -> bool:

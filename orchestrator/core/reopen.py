@@ -1,16 +1,55 @@
 """What an operator's retry resets, decided from the graph and the states alone."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from orchestrator.core.gates import Decision, Edges, Join, decide
-from orchestrator.core.planner import Node, Plan
+from orchestrator.core.planner import Node, Plan, backwards
 from orchestrator.core.states import FINAL_STEP, StepStatus
 
 FOLLOWS = frozenset({StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.BLOCKED})
 """States of a step that a retry upstream takes along."""
 _EFFECTIVE = frozenset({StepStatus.SUCCEEDED, StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING})
 """States of a step whose effects are there, or may come."""
+
+
+class Graph(Protocol):
+    """The steps of a run, or those of an item of a loop, by the keys of their rows."""
+
+    @property
+    def nodes(self) -> Mapping[str, Node]: ...
+
+    @property
+    def backwards(self) -> Sequence[str]:
+        """Every step before those that it waits for."""
+        ...
+
+    def unhandled(self, key: str, states: Mapping[str, StepStatus]) -> bool:
+        """Whether a step's failure fails the whole."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ItemGraph:
+    """Those of an item."""
+
+    plan: Plan
+    nodes: Mapping[str, Node]
+
+    @property
+    def backwards(self) -> Sequence[str]:
+        return backwards(self.nodes)
+
+    @classmethod
+    def of(cls, plan: Plan, loop: Node, item: str) -> "ItemGraph":
+        """Those that run for this item of the loop."""
+        assert loop.graph is not None
+        placed = (node.placed(item) for node in loop.graph.nodes.values())
+        return cls(plan, {node.key: node for node in placed})
+
+    def unhandled(self, key: str, states: Mapping[str, StepStatus]) -> bool:
+        return self.plan.unhandled(key, states)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +66,7 @@ class Reset:
 
 
 def reopen(
-    plan: Plan, states: Mapping[str, StepStatus], seeds: Collection[str], opened: Collection[str] = frozenset()
+    plan: Graph, states: Mapping[str, StepStatus], seeds: Collection[str], opened: Collection[str] = frozenset()
 ) -> Reset:
     """Reset `seeds`, and everything after them that never ran because of them.
 
@@ -63,7 +102,7 @@ def reopen(
     )
 
 
-def _follows(plan: Plan, key: str, states: Mapping[str, StepStatus], waits: Collection[str]) -> bool:
+def _follows(plan: Graph, key: str, states: Mapping[str, StepStatus], waits: Collection[str]) -> bool:
     """Whether it never ran because of a step that is reset. What was withdrawn from a race that is over stays so."""
     node = plan.nodes[key]
     if states[key] not in FOLLOWS or not any(predecessor in waits for predecessor in node.definition.run_after):
@@ -71,7 +110,7 @@ def _follows(plan: Plan, key: str, states: Mapping[str, StepStatus], waits: Coll
     return states[key] is not StepStatus.SKIPPED or not is_withdrawn(plan, key, states)
 
 
-def is_withdrawn(plan: Plan, key: str, states: Mapping[str, StepStatus]) -> bool:
+def is_withdrawn(plan: Graph, key: str, states: Mapping[str, StepStatus]) -> bool:
     """Whether all that a step leads to was decided without it: nothing would follow from it."""
     edges = plan.nodes[key].edges
     return bool(edges) and all(
@@ -88,13 +127,13 @@ def _edges(node: Node, states: Mapping[str, StepStatus], waits: Collection[str])
     return Edges(len(open_), len(before) - len(open_) - len(unmet), len(unmet), skipped)
 
 
-def sinks_open(plan: Plan, states: Mapping[str, StepStatus]) -> int:
+def sinks_open(plan: Graph, states: Mapping[str, StepStatus]) -> int:
     """How many open steps nothing waits for: the run ends when they have."""
     blocked = {key for key, status in states.items() if status is StepStatus.BLOCKED}
     return sum(_ends_loose(plan, key, blocked) for key, status in states.items() if status not in FINAL_STEP)
 
 
-def compensated(plan: Plan, states: Mapping[str, StepStatus], again: Collection[str]) -> dict[str, StepStatus]:
+def compensated(plan: Graph, states: Mapping[str, StepStatus], again: Collection[str]) -> dict[str, StepStatus]:
     """Steps that run only when one of `again` has failed, and succeeded or may still: what they do (a refund, say) is
     done, or on its way."""
     return {
@@ -108,6 +147,6 @@ def compensated(plan: Plan, states: Mapping[str, StepStatus], again: Collection[
     }
 
 
-def _ends_loose(plan: Plan, key: str, blocked: Collection[str]) -> bool:
+def _ends_loose(plan: Graph, key: str, blocked: Collection[str]) -> bool:
     """Nothing waits for the step: it is a sink, or its successors ran already, after its failure."""
     return not any(edge.target in blocked for edge in plan.nodes[key].edges)

@@ -39,6 +39,7 @@ class StepKind(StrEnum):
 
     TASK = "task"  # a worker runs its handler
     LOOP = "loop"  # it runs while children of it are open
+    ITEM = "item"  # one item of a loop with several steps; it runs while these do
     MERGE = "merge"  # it gives one of the values before it, at once
     WAIT = "wait"  # it waits for a time, a signal or an answer
     REQUIRE = "require"  # it fails at once unless a condition holds
@@ -50,8 +51,8 @@ class StepEvent(StrEnum):
 
     UNBLOCK = "unblock"  # every predecessor ended as asked
     CLAIM = "claim"  # the one door into RUNNING
+    DELEGATE = "delegate"  # an item of a loop is let in, and its steps run for it
     EXPAND = "expand"  # a loop creates its children
-    DELEGATE = "delegate"  # a run of another flow was started for it
     SUCCEED = "succeed"
     FAIL = "fail"
     PARK = "park"  # a wait opens
@@ -84,8 +85,8 @@ STEP_MOVES: Final = MappingProxyType(
         (S.BLOCKED, E.UNBLOCK): S.READY,
         (S.BLOCKED, E.CLAIM): S.RUNNING,  # the finishing worker claims the only successor in the same commit
         (S.BLOCKED, E.EXPAND): S.RUNNING,
-        (S.BLOCKED, E.PARK): S.WAITING,
         (S.BLOCKED, E.DELEGATE): S.RUNNING,
+        (S.BLOCKED, E.PARK): S.WAITING,
         (S.BLOCKED, E.SUCCEED): S.SUCCEEDED,  # a loop over no items
         (S.BLOCKED, E.FAIL): S.FAILED,  # a loop whose items are not a list
         (S.BLOCKED, E.SKIP): S.SKIPPED,

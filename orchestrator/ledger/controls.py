@@ -1,7 +1,7 @@
 """What operators do to runs, as statements. The caller holds the run row FOR UPDATE."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -83,11 +83,13 @@ def reset_loop(tx: Connection, run_id: UUID, loop_key: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """A loop's children, counted again: all, those that are open, and those of them that its window let in."""
+    """A loop's children, counted again: all, those that are open, those of them that its window let in, and those
+    that failed."""
 
     width: int
     open: int
     moving: int
+    failed: int
 
 
 def reopen_loop(tx: Connection, run_id: UUID, loop_key: str, *, windowed: bool) -> Reopened:
@@ -95,7 +97,7 @@ def reopen_loop(tx: Connection, run_id: UUID, loop_key: str, *, windowed: bool) 
     pointer = -1 if windowed else None
     row = one(tx, "reopen_loop", run_id=run_id, loop_key=loop_key, pointer=pointer, keep=not windowed)
     assert row is not None
-    return Reopened(row.width, row.children_open, row.moving)
+    return Reopened(row.width, row.children_open, row.moving, row.children_failed)
 
 
 def aim_window(tx: Connection, run_id: UUID, loop_key: str, index: int | None) -> None:
@@ -103,9 +105,23 @@ def aim_window(tx: Connection, run_id: UUID, loop_key: str, index: int | None) -
     run(tx, "aim_window", run_id=run_id, loop_key=loop_key, pointer=index)
 
 
-def opened_loops(tx: Connection, run_id: UUID) -> frozenset[str]:
-    """Loops of the run that have children."""
-    return frozenset(row.loop_key for row in run(tx, "opened_loops", run_id=run_id))
+def opened_loops(tx: Connection, run_id: UUID, step_keys: Iterable[str]) -> frozenset[str]:
+    """Loops that have children, among these steps."""
+    return frozenset(row.step_key for row in run(tx, "opened_loops", run_id=run_id, step_keys=list(step_keys)))
+
+
+def states_in_items(tx: Connection, run_id: UUID, items: Sequence[str]) -> dict[str, dict[str, StepStatus]]:
+    """By item, where its steps stand."""
+    found: dict[str, dict[str, StepStatus]] = {item: {} for item in items}
+    for row in run(tx, "states_in_items", run_id=run_id, item_keys=list(items)):
+        found[row.loop_key][row.step_key] = StepStatus(row.status)
+    return found
+
+
+def reset_item(tx: Connection, run_id: UUID, item_key: str, reset: Reset | None) -> None:
+    """An item that ended without success waits for a place again; None: it never had one."""
+    counts = {"sinks_open": reset and reset.sinks_open, "failed": reset and len(reset.failed)}
+    run(tx, "reset_item", run_id=run_id, item_key=item_key, **counts)
 
 
 def reopen_run(tx: Connection, run_id: UUID, reset: Reset, *, error: JsonValue, by: str, steps: Sequence[str]) -> None:

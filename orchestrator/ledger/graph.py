@@ -249,6 +249,79 @@ def expand(tx: Connection, run_id: UUID, node: Node, items: Items) -> tuple[Disp
     return dispatches(rows.all())
 
 
+def open_items(tx: Connection, run_id: UUID, node: Node, items: Items) -> int:
+    """Open a loop with a graph: insert a row for each item, none of which is let in yet; how many."""
+    place, literal = (Place(None, ()), items) if isinstance(items, str) else (items, None)
+    row = one(
+        tx,
+        "open_items",
+        run_id=run_id,
+        source=place.source,
+        path=list(place.path),
+        items=literal,
+        from_states=sources(StepEvent.EXPAND),
+        loop_key=node.key,
+        position=node.position,
+        queue=node.queue,
+        priority=node.priority,
+        let_in=node.window,
+    )
+    return 0 if row is None else int(row.items)
+
+
+class Entered(NamedTuple):
+    """An item that was let in; `fresh`: for the first time, so that its steps were made just now."""
+
+    key: str
+    fresh: bool
+
+
+def enter_items(tx: Connection, run_id: UUID, loop: Node, item_keys: Sequence[str]) -> list[Entered]:
+    """Let items of a loop in; those that were blocked."""
+    assert loop.graph is not None
+    keys = {"item_keys": list(item_keys), "rows": loop.graph.item_rows(loop.key)}
+    rows = run(tx, "enter_items", run_id=run_id, sinks=loop.graph.sinks, **keys)
+    return [Entered(row.step_key, row.fresh) for row in rows]
+
+
+def waiting_in_items(tx: Connection, run_id: UUID, item_keys: Sequence[str]) -> list[Row[Any]]:
+    """Steps of these items that wait, and how many of their edges are open and unmet."""
+    return list(run(tx, "waiting_in_items", run_id=run_id, item_keys=list(item_keys)))
+
+
+class ItemCount(NamedTuple):
+    """An item's row after steps of it ended. `reason`: of its first failure."""
+
+    open: int
+    failed: int
+    reason: str | None
+
+
+def count_item(
+    tx: Connection, run_id: UUID, item_key: str, *, sinks: int, failures: int, reason: str | None
+) -> ItemCount | None:
+    """Count ended sinks and unhandled failures on an item's row; None when it is not open."""
+    row = one(tx, "count_item", run_id=run_id, item_key=item_key, sinks=sinks, failures=failures, reason=reason)
+    return None if row is None else ItemCount(row.children_open, row.children_failed, row.reason)
+
+
+def any_ran(tx: Connection, run_id: UUID, item_key: str) -> bool:
+    """Whether a step of an item was not skipped."""
+    row = one(tx, "any_ran", run_id=run_id, item_key=item_key)
+    return row is not None and bool(row.ran)
+
+
+def end_item(tx: Connection, run_id: UUID, item_key: str, output: str) -> None:
+    """The item succeeded, with this output (JSON text)."""
+    run(tx, "end_item", run_id=run_id, item_key=item_key, output=output)
+
+
+def items(tx: Connection, run_id: UUID, item_keys: Sequence[str]) -> dict[str, tuple[JsonValue, int | None]]:
+    """By the keys of these rows, their item and index."""
+    rows = run(tx, "items_of", run_id=run_id, item_keys=list(item_keys))
+    return {row.step_key: (row.item, row.loop_index) for row in rows}
+
+
 def children(loop: Node) -> dict[str, Any]:
     """The parameters of the parts `opened` and `children`."""
     body = loop.body
@@ -292,8 +365,7 @@ def let_in_one_more(tx: Connection, run_id: UUID, loop_key: str) -> int | None:
 
 def waiting_children(tx: Connection, run_id: UUID, loop: Node, count: int, start: int = 0) -> list[str]:
     """The first children from index `start` on that a loop's window keeps out."""
-    assert loop.body is not None
-    keys = {"loop_key": loop.key, "body_key": loop.body.key}
+    keys = {"loop_key": loop.key, "suffix": loop.child_suffix}
     rows = run(tx, "waiting_children", run_id=run_id, start=start, count=count, **keys)
     return [row.step_key for row in rows]
 

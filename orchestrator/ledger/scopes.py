@@ -1,8 +1,11 @@
 """What the expressions of a run see, read from the ledger."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 from uuid import UUID
 
+from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from orchestrator.core.expressions import Scope
@@ -11,12 +14,21 @@ from orchestrator.core.states import StepStatus
 from orchestrator.ledger import claims, graph, signals
 from orchestrator.ledger.rows import one
 
+T = TypeVar("T")
+
 
 def whole(tx: Connection, run_id: UUID, reads: Reads) -> Scope:
     """Everything that is asked for."""
     outputs = claims.outputs(tx, run_id, reads.outputs) if reads.outputs else {}
     trigger = claims.trigger_body(tx, run_id) if reads.trigger else None
-    return further(tx, run_id, reads, Scope(trigger=trigger, outputs=outputs))
+    item, index = graph.items(tx, run_id, [reads.item])[reads.item] if reads.item else (None, None)
+    scope = Scope(trigger=trigger, outputs=by_name(outputs), item=item, index=index)
+    return further(tx, run_id, reads, scope)
+
+
+def by_name(found: Mapping[str, T]) -> dict[str, T]:
+    """What stands under the keys of rows, by the names that the manifest has for them."""
+    return {key.rpartition(".")[2]: one for key, one in found.items()}
 
 
 def further(tx: Connection, run_id: UUID, reads: Reads, scope: Scope) -> Scope:
@@ -27,11 +39,17 @@ def further(tx: Connection, run_id: UUID, reads: Reads, scope: Scope) -> Scope:
     failed = [key for key, status in statuses.items() if status is StepStatus.FAILED]
     return replace(
         scope,
-        statuses={key: status.value for key, status in statuses.items()},
-        errors={key: graph.failure(tx, run_id, key) for key in failed},
+        statuses=by_name({key: status.value for key, status in statuses.items()}),
+        errors=by_name({key: graph.failure(tx, run_id, key) for key in failed}),
+        around=_around(tx, run_id, reads) if reads.items else {},
         headers=_headers(tx, run_id) if reads.headers else {},
         senders={key: signals.sender(tx, run_id, key) for key in reads.senders},
     )
+
+
+def _around(tx: Connection, run_id: UUID, reads: Reads) -> dict[str, tuple[JsonValue, int | None]]:
+    found = graph.items(tx, run_id, [key for _, key in reads.items])
+    return {loop: found[key] for loop, key in reads.items}
 
 
 def _headers(tx: Connection, run_id: UUID) -> dict[str, str]:

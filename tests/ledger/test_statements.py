@@ -56,6 +56,7 @@ VALUES: dict[str, Any] = {
             "path",
             "reasons",
             "loop_keys",
+            "item_keys",
             "kept",
             "settled",
             "statuses",

@@ -24,6 +24,7 @@ from orchestrator.core.facts import (
     Success,
 )
 from orchestrator.core.manifest import Manifest
+from orchestrator.core.planner import Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RUN_MOVES, STEP_MOVES, RunStatus, StepStatus
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
@@ -321,6 +322,8 @@ class Lab:
                     status[name] in FINAL_STEP and status[name] not in accepted for name, accepted in before.items()
                 )
                 assert steps[key]["deps_unmet"] == unmet, key
+        self._audit_items(plan, steps, status)
+        for key, node in plan.nodes.items():
             if node.is_loop and status[key] is StepStatus.RUNNING:
                 children = [status[name] for name, step in steps.items() if step["loop_key"] == key]
                 assert steps[key]["children_open"] == sum(child not in FINAL_STEP for child in children), key
@@ -334,6 +337,21 @@ class Lab:
             assert run["sinks_open"] == sinks, f"sinks_open is {run['sinks_open']}, {sinks} are open"
             failures = sum(plan.unhandled(key, status) for key in plan.nodes)
             assert run["failures"] == failures
+
+    def _audit_items(self, plan: Plan, steps: dict[str, dict[str, Any]], status: dict[str, StepStatus]) -> None:
+        """Each item that is under way counts its own steps, as its run does."""
+        for key, step in steps.items():
+            if step["kind"] != "item" or status[key] is not StepStatus.RUNNING:
+                continue
+            own = {name: status[name] for name, row in steps.items() if row["loop_key"] == key}
+            blocked = {name for name, one in own.items() if one is StepStatus.BLOCKED}
+            nodes = {name: plan.node(name) for name in own}
+            for name in blocked:
+                before = nodes[name].definition.run_after
+                assert steps[name]["deps_open"] == sum(status[one] not in FINAL_STEP for one in before), name
+            loose = {n for n, node in nodes.items() if not any(edge.target in blocked for edge in node.edges)}
+            assert step["children_open"] == sum(own[name] not in FINAL_STEP for name in loose), key
+            assert step["children_failed"] == sum(plan.unhandled(name, own) for name in own), key
 
     def _audit_dispatches(self, run_id: UUID) -> None:
         lost = self.rows(

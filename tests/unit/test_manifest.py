@@ -16,6 +16,14 @@ from orchestrator.core.states import StepStatus
 from orchestrator.errors import ManifestInvalid, UsageError
 
 S = StepStatus.SUCCEEDED
+
+
+def nested(keys: str) -> dict[str, object]:
+    """Loops inside of each other."""
+    inner = {keys[0]: nested(keys[1:])} if keys else {"work": {"type": "t"}}
+    return {"for_each": [1], "steps": inner}
+
+
 GOOD = {
     "name": "orders",
     "version": "3",
@@ -173,8 +181,46 @@ def test_a_manifest_may_be_made_of_parts():
         ),
         ({"a": {"type": "t", "concurrency": 3}}, "steps.a.concurrency: only a loop has `concurrency`"),
         ({"l": {"for_each": [1], "concurrency": 0, "steps": {"a": {"type": "t"}}}}, "steps.l.concurrency: "),
-        ({"l": {"for_each": [1]}}, "steps.l.steps: a loop has exactly one step, this one has 0"),
-        ({"l": {"for_each": [1], "steps": {"a": {"type": "t"}, "b": {"type": "t"}}}}, "this one has 2"),
+        ({"l": {"for_each": [1]}}, "steps.l.steps: a loop needs at least one step"),
+        (
+            {"l": {"for_each": [1], "steps": {"a": {"type": "t"}, "b": {"type": "t", "run_after": {"c": []}}}}},
+            "steps.l.steps.b.run_after.c: unknown step `c`",
+        ),
+        (
+            {"a": {"type": "t"}, "l": {"for_each": [1], "steps": {"a": {"type": "t"}, "b": {"type": "t"}}}},
+            "steps.l.steps.a: hides the step `a` outside of the loop",
+        ),
+        (
+            {"l": {"for_each": [1], "steps": {"a": {"type": "t", "inputs": {"x": "@item('m')"}}, "b": {"type": "t"}}}},
+            "steps.l.steps.a.inputs.x: `m` is not a loop around this",
+        ),
+        (
+            {"l": {"for_each": [1], "steps": {"a": {"type": "t"}}, "output": "@steps('b').output"}},
+            "steps.l.output: unknown step `b`",
+        ),
+        (
+            {
+                "l": {
+                    "for_each": [1],
+                    "steps": {
+                        "a": {"type": "t", "inputs": {"x": "@steps('b').output"}},
+                        "b": {"type": "t", "inputs": {"x": "@steps('a').output"}},
+                    },
+                }
+            },
+            "steps.l.steps.a: cycle: a -> b -> a",
+        ),
+        (
+            {
+                "l": {"for_each": [1], "steps": {"a": {"type": "t"}, "b": {"type": "t"}}},
+                "z": {"type": "t", "inputs": {"x": "@steps('a').output"}},
+            },
+            "steps.z.inputs.x: unknown step `a`",
+        ),
+        (
+            {"l": {"for_each": [1], "steps": {"a": {"signal": {"name": "x"}}, "b": {"type": "t"}}}},
+            "steps.l.steps.a.signal: nothing inside of a loop waits for a signal",
+        ),
         ({"l": {"steps": {"a": {"type": "t"}}}}, "steps.l: a loop needs `for_each`"),
         ({"l": {"for_each": "abc", "steps": {"a": {"type": "t"}}}}, "steps.l.for_each: neither a list nor"),
         ({"l": {"for_each": {"a": "@item()"}, "steps": {"a": {"type": "t"}}}}, "steps.l.for_each: neither a list nor"),
@@ -184,8 +230,8 @@ def test_a_manifest_may_be_made_of_parts():
         ({"l": {"for_each": [1], "steps": {"a": {}}}}, "steps.l.steps.a.type: a step needs a `type`"),
         ({"l": {"for_each": [1], "steps": {"a": {"typ": "t"}}}}, "(did you mean `type`?)"),
         (
-            {"l": {"for_each": [1], "steps": {"m": {"for_each": "@item()", "steps": {"a": {"type": "t"}}}}}},
-            "steps.l.steps.m: a loop inside a loop is not supported",
+            {"a": nested("bcdef")},
+            "steps.a.steps.b.steps.c.steps.d.steps.e.steps.f: more than 5 loops stand inside each other",
         ),
         (
             {"l": {"for_each": [1], "steps": {"a": {"type": "t", "inputs": {"x": "@steps('q').output"}}}}},

@@ -148,11 +148,17 @@ def test_an_edge_of_all_done_takes_any_end() -> None:
         ({"c": both(message="no")}, "steps.c.message: only a requirement has `message`"),
         ({"c": {"for_each": [1], "steps": {"x": WORK}, "value": "1"}}, "steps.c.value: a loop has no `value`"),
         (
-            {"c": {"for_each": [1], "steps": {"x": {**WORK, "when": "true"}}}},
-            "steps.c.steps.x.when: the only step",
+            {"c": {"for_each": [1], "steps": {"x": {**WORK, "when": "@steps('y').output"}}}},
+            "steps.c.steps.x.when: unknown step `y`",
         ),
-        ({"c": {"for_each": [1], "steps": {"x": {**WORK, "join": "any"}}}}, "steps.c.steps.x.join: the only step"),
-        ({"c": {"for_each": [1], "steps": {"x": {"value": "@item()"}}}}, "steps.c.steps.x.value: the only step"),
+        (
+            {"c": {"for_each": [1], "steps": {"x": {**WORK, "join": "any"}}}},
+            "steps.c.steps.x.join: joins by `any` and waits",
+        ),
+        (
+            {"c": {"for_each": [1], "steps": {"x": {"value": "@item()"}}}},
+            "steps.c.steps.x.value: a merge reads the output",
+        ),
     ],
 )
 def test_a_problem_names_its_place_and_the_way_out(steps: dict[str, Any], expected: str) -> None:

@@ -50,6 +50,10 @@ WRITERS: dict[str, Moves] = {
     "take": {(S.BLOCKED, E.CLAIM)},
     "settle_step": every(E.SKIP) | every(E.MARK),
     "keep_steps": {(S.BLOCKED, E.SUCCEED), (S.BLOCKED, E.SKIP)},
+    "enter_items": {(S.BLOCKED, E.DELEGATE)},
+    "end_item": FINISHED,
+    "reset_item": every(E.RETRY),
+    "open_items": every(E.EXPAND),
     "skip": every(E.SKIP),
     "stop_loop": every(E.SKIP),
     "withdraw": every(E.SKIP),
@@ -66,6 +70,7 @@ STAYS = {name: {"blocked"} for name in ("finish_mid", "finish_last")}
 MAKERS = {
     **{name: {"blocked", "ready"} for name in ("start", "start_keyed")},
     **{name: {"blocked", "ready", "running"} for name in ("expand", "finish_open")},
+    **{name: {"blocked", "ready"} for name in ("open_items", "enter_items")},
 }
 """What the steps that a statement inserts begin as. RUNNING is what its caller takes at once, with a claim."""
 

@@ -87,4 +87,4 @@ def misfits(manifest: Manifest, handlers: Mapping[str, AnyStep]) -> dict[str, st
 
 def _plain(steps: Mapping[str, StepDef]) -> list[StepDef]:
     """The steps that have a handler, those in loops too."""
-    return [one for step in steps.values() for one in (step.steps.values() if step.is_loop else (step,))]
+    return [one for step in steps.values() for one in (_plain(step.steps) if step.is_loop else (step,))]

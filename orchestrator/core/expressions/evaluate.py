@@ -43,6 +43,8 @@ class Scope:
     senders: Mapping[str, JsonValue] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     """By their names in small letters."""
+    around: Mapping[str, tuple[JsonValue, int | None]] = field(default_factory=dict)
+    """By the key of a loop that is not the innermost, its item and index."""
     output: JsonValue = None
     """What a step that polls has just returned."""
 
@@ -128,9 +130,9 @@ def _start(ref: Ref, scope: Scope) -> JsonValue:
         case "headers":
             return scope.headers  # type: ignore[return-value]
         case "item":
-            return scope.item
+            return scope.around.get(ref.loop or "", (scope.item,))[0]
         case "index":
-            return scope.index
+            return scope.around.get(ref.loop or "", (None, scope.index))[1]
         case "output":
             return scope.output
     by_member: dict[str, Mapping[str, JsonValue]] = {

@@ -210,13 +210,16 @@ class _Parser:
             self.fail(name.position, f"unknown function `{name.text}`", did_you_mean(name.text, _ROOTS))
         self.mark("(")
         key = self.string("the step's key in quotes") if root == "step" else None
+        loop = None
+        if root in ("item", "index") and self.peek().text != ")":
+            loop = self.string("the loop's key in quotes, or nothing for the innermost")
         self.mark(")")
         member = self.member() if root == "step" else "output"
         path = self.path()
         if path and (root == "index" or member in ("status", "by")):
             what = "`@index()` is a number" if root == "index" else "`.status` is a text"
             self.fail(start - 1, f"{what} and has no path", "leave the path out.")
-        return Ref(root, key, path, member)
+        return Ref(root, key, path, member, loop)
 
     def member(self) -> Member:
         self.mark(".")

@@ -17,6 +17,12 @@ class Reads:
     trigger: bool = False
     headers: bool = False
     senders: tuple[str, ...] = ()
+    loops: tuple[str | None, ...] = ()
+    """The loops whose item or index is read; None: the innermost."""
+    items: tuple[tuple[str, str], ...] = ()
+    """Of those, by its key in the manifest, the row that has it."""
+    item: str | None = None
+    """The row of the innermost."""
 
     @classmethod
     def of(cls, refs: Collection[Ref]) -> Self:
@@ -25,11 +31,17 @@ class Reads:
         ends = {ref.key or "" for ref in refs if ref.root == "step" and ref.member in ("status", "error")}
         outputs = {ref.key or "" for ref in refs if ref.root == "step" and ref.member == "output"}
         senders = {ref.key or "" for ref in refs if ref.root == "step" and ref.member == "by"}
+        loops = sorted({ref.loop for ref in refs if ref.root in ("item", "index")}, key=str)
         return cls(
-            tuple(sorted(outputs)), tuple(sorted(ends)), "trigger" in roots, "headers" in roots, tuple(sorted(senders))
+            outputs=tuple(sorted(outputs)),
+            ends=tuple(sorted(ends)),
+            trigger="trigger" in roots,
+            headers="headers" in roots,
+            senders=tuple(sorted(senders)),
+            loops=tuple(loops),
         )
 
     @property
     def more(self) -> bool:
         """Whether there is more to it than outputs and the input."""
-        return self.headers or bool(self.ends or self.senders)
+        return self.headers or bool(self.ends or self.senders or self.items)

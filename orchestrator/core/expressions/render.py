@@ -47,7 +47,7 @@ def _within(expr: Expr, least: int) -> str:
 
 
 def _reference(ref: Ref) -> str:
-    key = quote(ref.key) if ref.key is not None else ""
+    key = "".join(quote(one) for one in (ref.key, ref.loop) if one is not None)
     member = f".{ref.member}" if ref.root == "step" else ""
     return f"@{FUNCTIONS[ref.root]}({key}){member}" + "".join(map(_part, ref.path))
 

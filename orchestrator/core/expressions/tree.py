@@ -12,13 +12,15 @@ Operator = Literal["==", "!=", "<", "<=", ">", ">="]
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """One reference. `key` is set for the root "step" only, whose `member` is read; `path` starts at the body, output,
+    """One reference. `key` is set for the root "step" only, whose `member` is read; `loop` for "item" and "index" that
+    name theirs; `path` starts at the body, output,
     error or item. The root "output" is what a step that polls has just returned."""
 
     root: Root
     key: str | None = None
     path: tuple[str | int, ...] = ()
     member: Member = "output"
+    loop: str | None = None
 
     def __str__(self) -> str:
         from orchestrator.core.expressions.render import render

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from orchestrator.core.facts import Explanation
 from orchestrator.core.planner import Node, Plan
-from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepKind, StepStatus
+from orchestrator.core.states import FINAL_RUN, FINAL_STEP, OPEN_STEP, RunStatus, StepKind, StepStatus
 from orchestrator.core.wording import counted, length, until
 from orchestrator.engine.runs.advice import advice, told
 from orchestrator.engine.runs.waiting import helps, later, waiting
@@ -123,6 +123,10 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
             return _loop(ledger, row, step, now, worker_ttl)
         case StepStatus.RUNNING if step.kind is StepKind.FLOW:
             return _call(ledger, step, worker_ttl)
+        case StepStatus.RUNNING if step.kind is StepKind.ITEM:
+            total = step.children_total or 0
+            done = total - sum((step.children or {}).get(status, 0) for status in OPEN_STEP)
+            return _first_open(ledger, row, step, f"Item {step.key} has {done} of {total} steps done.", now, worker_ttl)
         case StepStatus.RUNNING:
             return _with_deploys(ledger, row, step, _running(ledger, row, step, now))
         case StepStatus.WAITING:
@@ -137,13 +141,15 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
 
 
 def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanation:
-    if step.loop_key is not None:
-        window = plan.nodes[step.loop_key].window
+    node = plan.node(step.key)
+    if node.loop is not None:
+        window = plan.node(node.loop).window
+        what = "Item" if node.is_item else "Step"
         return Explanation(
-            f"Step {step.key} waits for a place: loop {step.loop_key} runs {window} at a time.",
+            f"{what} {step.key} waits for a place: loop {node.loop} runs {window} at a time.",
             f"orchestrator run watch {row.id}",
         )
-    keys = list(plan.nodes[step.key].definition.run_after)
+    keys = list(node.definition.run_after)
     with ledger.auto() as tx:
         before = {r.step_key: r.status for r in run(tx, "open_predecessors", run_id=row.id, step_keys=keys)}
     waits = [f"{key} ({status})" for key, status in before.items() if StepStatus(status) not in FINAL_STEP]
@@ -206,11 +212,18 @@ def _loop(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
     """How far it is, and what the first item that is not done waits for."""
     total, left = step.children_total or 0, step.children_open or 0
     sentence = f"Loop {step.key} has {total - left} of {total} items done, {_failed(ledger, row, step)}."
-    node = ledger.plan(row.manifest_hash).nodes[step.key]
+    node = ledger.plan(row.manifest_hash).node(step.key)
     if node.definition.stop_on_failure and step.children_failed:
         sentence += " It stopped there, and ends with those that are running."
     elif (step.children or {}).get(StepStatus.BLOCKED):
         sentence += f" It runs {node.window} at a time."
+    return _first_open(ledger, row, step, sentence, now, worker_ttl)
+
+
+def _first_open(
+    ledger: Ledger, row: RunRow, step: StepRow, sentence: str, now: datetime, worker_ttl: timedelta
+) -> Explanation:
+    """With what the first of the children that are open waits for."""
     child = reads.steps.first_open_child(ledger, row.id, step.key)
     if child is None:
         return Explanation(sentence, f"orchestrator run watch {row.id}")
@@ -246,7 +259,7 @@ def _how_to_keep(ledger: Ledger, row: RunRow, step: StepRow) -> str:
             version = definitions.version(tx, row.flow, row.manifest_hash)
     except (NotFound, ManifestUnreadable):
         return ""
-    if any(one.task == step.task for node in current.nodes.values() for one in (node, node.body) if one is not None):
+    if any(one.task == step.task for one in current.every()):
         return ""
     if version is not None and not version.superseded:  # it stands beside the current one
         return (

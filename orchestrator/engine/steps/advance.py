@@ -17,9 +17,9 @@ from orchestrator.core.facts import Dispatch, Finished, Lease, Success
 from orchestrator.core.planner import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import opening
+from orchestrator.engine.steps import items, opening
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.engine.steps.loops import close_loop, stop_loop
+from orchestrator.engine.steps.loops import stop_loop
 from orchestrator.engine.steps.wave import End, Wave
 from orchestrator.engine.subflows import calls
 from orchestrator.errors import LeaseLost
@@ -113,18 +113,24 @@ def _lies_inside(node: Node, kept: Collection[str]) -> bool:
 
 
 def open_steps(
-    held: HeldRun, nodes: Collection[Node], full: Iterable[Node] = (), ended: Iterable[End] = ()
+    held: HeldRun,
+    nodes: Collection[Node],
+    full: Iterable[Node] = (),
+    ended: Iterable[End] = (),
+    reopened: Iterable[Node] = (),
 ) -> Finished:
     """Open steps that nothing is in the way of; close the loops of `full`, which have every child's output already; go
-    on after those that have `ended`."""
+    on after those that have `ended`, and with loops that are `reopened`."""
     wave = Wave(held)
     for end in ended:
         wave.end(end)
     wave.early.update(node.key for node in nodes)
+    for node in reopened:
+        opening.reopen_loop(wave, node)
     for node in nodes:
         opening.open_step(wave, node)
     for node in full:
-        wave.end(_close(wave, node, failed=0))
+        wave.end(opening.close(wave, node, failed=0))
     return _run_out(wave)
 
 
@@ -143,6 +149,9 @@ def _run_out(wave: Wave, by: Completion | None = None) -> Finished:
             _generation_ended(wave, generation)
         else:
             _call(wave, wave.calls.pop(0))
+        if not wave.ended:
+            wave.write_skips()
+            items.settle(wave)
     wave.write_skips()
     following = _hand_on(wave, by)
     return replace(_settle(wave), next=following, skipped=tuple(wave.skipped))
@@ -170,7 +179,11 @@ def _generation_ended(wave: Wave, ended: Sequence[End]) -> None:
     rows = graph.predecessors_ended(wave.held.tx, wave.held.id, _counts(wave, plain))
     waiting = {row.step_key: opening.Waiting.of(wave, row) for row in rows}
     # A sink; or a step that was retried after its successors had run on its failure: nothing waits for it any more.
-    wave.sinks += sum(not any(edge.target in waiting for edge in wave.held.plan.nodes[end.key].edges) for end in plain)
+    for end in plain:
+        if not any(edge.target in waiting for edge in wave.node(end.key).edges):
+            tally = wave.tally(end.key)
+            tally.sinks += 1
+            tally.ran |= end.status is not StepStatus.SKIPPED
     opening.decide_all(wave, waiting.values())
     for end in ended:
         loop = wave.node(end.key).loop
@@ -182,7 +195,7 @@ def _counts(wave: Wave, ended: Iterable[End]) -> dict[str, Ended]:
     """By waiting step: how many of its predecessors ended, and how many of them otherwise than asked."""
     counts: dict[str, Ended] = {}
     for end in ended:
-        for edge in wave.held.plan.nodes[end.key].edges:
+        for edge in wave.node(end.key).edges:
             if edge.target in wave.early:
                 continue
             before = counts.get(edge.target) or Ended(0, 0)
@@ -193,21 +206,20 @@ def _counts(wave: Wave, ended: Iterable[End]) -> dict[str, Ended]:
 def _count_failures(wave: Wave, failed: Mapping[str, JsonValue]) -> None:
     """Count those that fail the run: they must not fail, and no step that takes up the failure runs, ran or may still.
     By key, the error, or None where it is to be looked up."""
-    nodes = wave.held.plan.nodes
-    failed = {key: error for key, error in failed.items() if not nodes[key].definition.may_fail}
-    handlers = {handler for key in failed for handler in nodes[key].handlers}
+    failed = {key: error for key, error in failed.items() if not wave.node(key).definition.may_fail}
+    handlers = {handler for key in failed for handler in wave.node(key).handlers}
     states = wave.statuses(handlers | failed.keys()) if handlers else {}
     for key, error in failed.items():
-        if not nodes[key].handlers or wave.held.plan.unhandled(key, states):
-            wave.failures += 1
-            wave.error = wave.error or error or graph.failure(wave.held.tx, wave.held.id, key)
+        if not wave.node(key).handlers or wave.held.plan.unhandled(key, states):
+            tally = wave.tally(key)
+            tally.failures += 1
+            tally.error = tally.error or error or graph.failure(wave.held.tx, wave.held.id, key)
 
 
 def _asked_for_failure(wave: Wave, skipped: Iterable[str]) -> Iterator[str]:
     """A failure counts after all when the last step that would take it up has been skipped."""
-    nodes = wave.held.plan.nodes
     for key in skipped:
-        yield from (name for name in nodes[key].definition.run_after if key in nodes[name].handlers)
+        yield from (name for name in wave.node(key).definition.run_after if key in wave.node(name).handlers)
 
 
 def _hand_on(wave: Wave, by: Completion | None) -> Lease | None:
@@ -221,23 +233,18 @@ def _hand_on(wave: Wave, by: Completion | None) -> Lease | None:
     return None
 
 
-def _close(wave: Wave, node: Node, failed: int) -> End:
-    closed = close_loop(wave.held.tx, wave.held.id, node, failed)
-    return End(node.key, closed.ended or StepStatus.FAILED, closed.error)
-
-
 def _child_ended(wave: Wave, loop_key: str, end: End) -> None:
-    node = wave.held.plan.nodes[loop_key]
-    failed = end.status is not StepStatus.SUCCEEDED
+    node = wave.node(loop_key)
+    failed = end.status in (StepStatus.FAILED, StepStatus.CANCELLED)
     count = graph.child_ended(wave.held.tx, wave.held.id, loop_key, failed=int(failed))
     if count is None:
         return
     if failed and node.definition.stop_on_failure and (count.failed == 1 or count.next is not None):
         count = replace(count, open=stop_loop(wave.held.tx, wave.held.id, node, end.key), next=None)
     if count.open == 0:
-        wave.end(_close(wave, node, count.failed))
+        wave.end(opening.close(wave, node, count.failed))
     else:
-        wave.freed += _next_child(wave.held, node, count.next)
+        opening.let_in(wave, node, _next_child(wave.held, node, count.next))
 
 
 def make_room(held: HeldRun, loop: Node) -> tuple[Dispatch, ...]:
@@ -251,11 +258,11 @@ def make_room(held: HeldRun, loop: Node) -> tuple[Dispatch, ...]:
 
 def _next_child(held: HeldRun, loop: Node, index: int | None) -> list[str]:
     """The next child that the loop's window held back."""
-    if index is None or loop.body is None:
+    if index is None:
         return []
     if index < 0:
         return graph.waiting_children(held.tx, held.id, loop, 1, start=-1 - index)
-    return [f"{loop.key}.{index - 1}.{loop.body.key}"]
+    return [f"{loop.key}.{index - 1}{loop.child_suffix}"]
 
 
 def _settle(wave: Wave) -> Finished:
@@ -263,11 +270,13 @@ def _settle(wave: Wave) -> Finished:
     once every sink has ended, every step has; a step that nothing waits for any more (it was retried after its
     successors had run) was counted as a sink when it was reopened."""
     dispatches = tuple(wave.dispatches)
-    if not wave.sinks and not wave.failures:
+    tally = wave.tallies.get("")
+    if tally is None:
         return Finished(dispatches=dispatches)
     tx, run_id = wave.held.tx, wave.held.id
-    error = wave.error if wave.failures else None
-    sinks_open, failures = graph.count_run(tx, run_id, sinks=wave.sinks, failures=wave.failures, error=error)
+    sinks_open, failures = graph.count_run(
+        tx, run_id, sinks=tally.sinks, failures=tally.failures, error=tally.error if tally.failures else None
+    )
     if sinks_open:
         return Finished(dispatches=dispatches)
     status = RunStatus.FAILED if failures else RunStatus.SUCCEEDED

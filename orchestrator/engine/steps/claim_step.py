@@ -81,7 +81,8 @@ def inputs(ledger: Ledger, lease: Lease) -> str:
     if missing:
         with ledger.auto() as tx:
             known.update(_shared(ledger, tx, lease, missing) if node.loop else _read(tx, lease, missing))
-    scope = Scope(trigger=known.get(TRIGGER), outputs=known, item=lease.item, index=lease.index)
+    outputs = scopes.by_name({key: known[key] for key in node.reads.outputs if key in known})
+    scope = Scope(trigger=known.get(TRIGGER), outputs=outputs, item=lease.item, index=lease.index)
     if node.reads.more:
         with ledger.auto() as tx:
             scope = scopes.further(tx, lease.run_id, node.reads, scope)

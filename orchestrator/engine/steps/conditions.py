@@ -30,14 +30,14 @@ class Decided:
     failed: bool = False
 
 
-def _read(wave: Wave, text: str) -> tuple[Expr, Scope]:
+def _read(wave: Wave, node: Node, text: str) -> tuple[Expr, Scope]:
     """The expression, and what it reads of what is recorded of the run."""
     expr = parse_bare(text)
-    return expr, scopes.whole(wave.held.tx, wave.held.id, Reads.of(set(refs(expr))))
+    return expr, scopes.whole(wave.held.tx, wave.held.id, node.seen(Reads.of(set(refs(expr)))))
 
 
-def _decide(wave: Wave, text: str) -> Decided:
-    expr, scope = _read(wave, text)
+def _decide(wave: Wave, node: Node, text: str) -> Decided:
+    expr, scope = _read(wave, node, text)
     try:
         found = holds(expr, scope)
     except EvaluationFailed as exc:
@@ -51,7 +51,7 @@ def passes(wave: Wave, node: Node) -> bool:
     text = node.definition.when
     if text is None:
         return True
-    decided = _decide(wave, text)
+    decided = _decide(wave, node, text)
     if decided.failed and wave.held.plan.manifest.when_errors == "fail":
         facts: JsonValue = {"error": decided.told, "code": WHEN_FAILED}
         graph.event(wave.held.tx, wave.held.id, "step.when_failed", node.key, facts=facts)
@@ -76,7 +76,7 @@ def foreseen(node: Node, lease: Lease, output: str) -> bool:
 
 def require(wave: Wave, node: Node) -> None:
     """A requirement holds, or fails with its message."""
-    decided = _decide(wave, node.definition.require or "")
+    decided = _decide(wave, node, node.definition.require or "")
     if decided.failed:
         fail(wave, node, INVALID, f"require: {decided.told}")
     elif decided.holds:
@@ -87,7 +87,7 @@ def require(wave: Wave, node: Node) -> None:
 
 def merge(wave: Wave, node: Node) -> None:
     """A merge succeeds at once with its value, which stays whatever comes later."""
-    expr, scope = _read(wave, node.definition.value or "")
+    expr, scope = _read(wave, node, node.definition.value or "")
     try:
         value = as_json(evaluate(expr, scope))
     except EvaluationFailed as exc:

@@ -54,7 +54,7 @@ def ended_badly(held: HeldRun, step_key: str, attempt: int, failure: Failure) ->
 def _loop_stopped(held: HeldRun, step_key: str) -> bool:
     """Whether it is a child of a loop that another failed child stopped: then it is not tried again."""
     loop = held.plan.node(step_key).loop
-    stops = loop is not None and held.plan.nodes[loop].definition.stop_on_failure
+    stops = loop is not None and held.plan.node(loop).definition.stop_on_failure
     return stops and graph.failed_in_loop(held.tx, held.id, loop) > 0
 
 
@@ -72,7 +72,7 @@ def _back_off(held: HeldRun, step_key: str, attempt: int, failures: int, failure
         }
         graph.event(held.tx, held.id, "step.retry_scheduled", step_key, attempt, facts)
     if node.loop is not None:
-        return Finished(dispatches=advance.make_room(held, held.plan.nodes[node.loop]))
+        return Finished(dispatches=advance.make_room(held, held.plan.node(node.loop)))
     return Finished()
 
 

@@ -90,13 +90,13 @@ _Way = Callable[[Connection, Completion, Plan, Node], Finished | None]
 
 def _ways(plan: Plan, node: Node) -> tuple[_Way, ...]:
     """The statements that may record it, in the order in which they are tried."""
-    if node.loop is not None and plan.nodes[node.loop].path is Path.MID:
+    if node.loop is not None and plan.node(node.loop).path is Path.MID:
         return _child, _last
     return _WAYS[node.path]
 
 
 def _mid(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
-    target = plan.nodes[node.only_successor]
+    target = plan.node(node.only_successor)
     row = finishes.mid(tx, by.lease, target, by.offer(target))
     return row and _followed(by, target, [row])
 
@@ -109,7 +109,7 @@ def _ask(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | N
 
 
 def _open(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
-    loop = plan.nodes[node.only_successor]
+    loop = plan.node(node.only_successor)
     assert loop.body is not None
     rows = finishes.opening(tx, by.lease, loop, by.offer(loop.body))
     return _followed(by, loop.body, rows) if rows else None
@@ -122,7 +122,7 @@ def _child(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished |
 
 def _last(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
     assert node.loop is not None
-    target = plan.nodes[plan.nodes[node.loop].only_successor]
+    target = plan.node(plan.node(node.loop).only_successor)
     row = finishes.last(tx, by.lease, node, target, by.offer(target))
     return row and _followed(by, target, [row])
 

@@ -30,6 +30,8 @@ class LoopChange:
     dispatches: tuple[Dispatch, ...] = ()
     ended: StepStatus | None = None
     error: JsonValue = None
+    items: tuple[str, ...] = ()
+    """Those to be let in, of a loop with a graph."""
 
 
 def _items_of(tx: Connection, run_id: UUID, node: Node) -> Items:
@@ -53,11 +55,17 @@ def open_loop(tx: Connection, run_id: UUID, node: Node) -> LoopChange:
         items, length = "[]", 0
     if length is None:
         return _failed(tx, run_id, node, f"for_each of loop {node.key} gave {kind or 'null'}, not a list")
-    dispatches = graph.expand(tx, run_id, node, items)
+    dispatches: tuple[Dispatch, ...] = ()
+    if node.graph is None:
+        dispatches = graph.expand(tx, run_id, node, items)
+    else:
+        graph.open_items(tx, run_id, node, items)
     if length == 0:
         graph.collect(tx, run_id, node)
         return LoopChange(ended=StepStatus.SUCCEEDED)
-    return LoopChange(dispatches=dispatches)
+    if node.graph is None:
+        return LoopChange(dispatches=dispatches)
+    return LoopChange(items=tuple(f"{node.key}.{n}" for n in range(min(length, node.window))))
 
 
 def _kind(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int | None]:

@@ -1,7 +1,7 @@
 """What becomes of a step whose predecessors allow a decision: it waits, is skipped, or goes. The caller holds the
 run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ from orchestrator.core.planner import Node
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.signals import waits as signals
-from orchestrator.engine.steps import conditions, races, waits
-from orchestrator.engine.steps.loops import open_loop
+from orchestrator.engine.steps import conditions, races, reopening, waits
+from orchestrator.engine.steps.loops import close_loop, open_loop
 from orchestrator.engine.steps.wave import End, Wave
+from orchestrator.ledger import controls, graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Waiting:
 
     @classmethod
     def of(cls, wave: Wave, row: Row[Any]) -> "Waiting":
-        return cls(wave.held.plan.nodes[row.step_key], row.deps_open, row.deps_unmet)
+        return cls(wave.node(row.step_key), row.deps_open, row.deps_unmet)
 
     @property
     def asks_more(self) -> bool:
@@ -98,11 +99,44 @@ def wake_step(wave: Wave, node: Node, step_key: str) -> None:
 
 
 def _open_loop(wave: Wave, node: Node) -> None:
+    if node.inside and controls.opened_loops(wave.held.tx, wave.held.id, [node.key]):
+        reopen_loop(wave, node)
+        return
     opened = open_loop(wave.held.tx, wave.held.id, node)
     fp("expand.inserted")
     wave.dispatches += opened.dispatches
+    let_in(wave, node, opened.items)
     if opened.ended is not None:
         wave.end(End(node.key, opened.ended, opened.error))
+
+
+def reopen_loop(wave: Wave, node: Node) -> None:
+    """Children of this loop wait again: those that its window lets in may go."""
+    counted, children = reopening.reopen_loop(wave.held, node)
+    let_in(wave, node, children)
+    if counted.open == 0:
+        wave.end(close(wave, node, counted.failed))
+
+
+def close(wave: Wave, loop: Node, failed: int) -> End:
+    """Every child of the loop has ended."""
+    closed = close_loop(wave.held.tx, wave.held.id, loop, failed)
+    return End(loop.key, closed.ended or StepStatus.FAILED, closed.error)
+
+
+def let_in(wave: Wave, loop: Node, children: Sequence[str]) -> None:
+    """These children of a loop may go; an item is let in with all that waits for nothing in it."""
+    if loop.graph is None:
+        wave.freed += children
+        return
+    entered = graph.enter_items(wave.held.tx, wave.held.id, loop, children) if children else []
+    fp("items.entered")
+    for item in entered:
+        if item.fresh:
+            for root in loop.graph.roots:
+                open_step(wave, root.placed(item.key))
+    if again := [item.key for item in entered if not item.fresh]:
+        decide_all(wave, [Waiting.of(wave, row) for row in graph.waiting_in_items(wave.held.tx, wave.held.id, again)])
 
 
 def _open_wait(wave: Wave, node: Node) -> None:

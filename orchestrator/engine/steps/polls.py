@@ -68,5 +68,5 @@ def _polled(held: HeldRun, lease: Lease, seen: NotReady) -> Finished:
     if now.polls > KEPT:
         polls.forget(tx, held.id, key)
     if node.loop is not None and now.polls == 1:  # from then on it has no place in the window
-        return Finished(dispatches=advance.make_room(held, held.plan.nodes[node.loop]))
+        return Finished(dispatches=advance.make_room(held, held.plan.node(node.loop)))
     return Finished()

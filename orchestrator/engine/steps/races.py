@@ -20,7 +20,7 @@ def decided(wave: Wave, node: Node) -> None:
     withdrawn = _withdraw(wave, node, before) if node.definition.rest == "withdraw" else []
     # They are open until the wave has looked at their ends.
     after = {**before, **dict.fromkeys((node.key, *withdrawn), StepStatus.READY)}
-    wave.sinks -= sinks_open(wave.held.plan, after) - sinks_open(wave.held.plan, before)
+    wave.tally(node.key).sinks -= sinks_open(wave.held.plan, after) - sinks_open(wave.held.plan, before)
     for key in withdrawn:
         wave.end(End(key, StepStatus.SKIPPED))
         wave.skipped.append(wave.held.step(key))

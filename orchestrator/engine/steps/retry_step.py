@@ -1,6 +1,6 @@
 """An operator runs failed steps again: a new epoch of the run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 from uuid import UUID
@@ -12,17 +12,18 @@ from orchestrator.core.happened import RunOf
 from orchestrator.core.planner import WINDOW, Node, Plan
 from orchestrator.core.reopen import Reset, compensated, is_withdrawn, reopen
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepKind, StepStatus
-from orchestrator.engine.steps import advance
+from orchestrator.engine.steps import advance, reopening
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
+from orchestrator.engine.steps.reopening import Resetting
 from orchestrator.engine.steps.wave import End
 from orchestrator.engine.subflows import calls
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import controls, graph, subflows
-from orchestrator.ledger.controls import Reopened
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
 
+_ALL = 1_000_000
 RETRYABLE = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
 RESET = RETRYABLE | {StepStatus.SKIPPED}
 """What is reset of a loop's children."""
@@ -72,7 +73,7 @@ def _retry_in(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None
     graph.take_time(tx)
     plan = ledger.plan(run.manifest_hash)
     states = controls.step_states(tx, run_id)
-    opened = controls.opened_loops(tx, run_id)
+    opened = controls.opened_loops(tx, run_id, plan.nodes)
     children = _children(tx, plan, run_id, step_key, states)
     _check_withdrawn(run_id, plan, step_key, states)
     seeds = _seeds(run_id, step_key, states, children)
@@ -90,6 +91,10 @@ def _retry_in(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None
     )
     again = HeldRun(ledger, tx, replace(run, status=RunStatus.RUNNING, halt=None))
     reopened = {key: children.get(key, []) for key in opened & (reset.waits.keys() | children.keys())}
+    items = {key: failed for key, failed in reopened.items() if plan.nodes[key].graph is not None}
+    answered = _reset_items(again, items, step_key)
+    if not how.force:
+        _check_uncompensated(run_id, answered)
     return _reset(again, reset, reopened, how)
 
 
@@ -154,23 +159,47 @@ def _children(
                 f"Run {run_id} has no step {step_key!r}; it has {', '.join(states)}. Fix: take one of these.",
                 step_key=step_key,
             )
-        if dot and graph.statuses(tx, run_id, [step_key]).get(step_key) not in RESET:
-            _refuse(run_id, f"step {step_key} did not fail")
+        if dot:
+            _check_child(tx, run_id, step_key)
         if dot and states[loop] is StepStatus.SUCCEEDED:
             why = f"loop {loop} succeeded, and what became of {step_key} is in its output"
             _refuse(run_id, why, f"run the loop again: `orchestrator run rerun {run_id} --from {loop}`")
         if not plan.nodes[loop].is_loop:
             return {}
-        return {loop: _one_child(tx, plan.nodes[loop], run_id, step_key) if dot else _not_succeeded(tx, run_id, loop)}
+        if not dot:
+            return {loop: _not_succeeded(tx, plan.nodes[loop], run_id)}
+        child = ".".join(step_key.split(".")[:2]) if plan.nodes[loop].graph else step_key
+        return {loop: _one_child(tx, plan.nodes[loop], run_id, child)}
     return {
-        key: _not_succeeded(tx, run_id, key)
+        key: _not_succeeded(tx, plan.nodes[key], run_id)
         for key, status in states.items()
         if plan.nodes[key].is_loop and (status in RETRYABLE or status is StepStatus.RUNNING)
     }
 
 
-def _not_succeeded(tx: Connection, run_id: UUID, loop: str) -> list[str]:
-    return controls.failed_children(tx, run_id, loop, WINDOW + 1)
+def _check_child(tx: Connection, run_id: UUID, step_key: str) -> None:
+    """It ended without success, and so did everything that it is a part of, up to its loop."""
+    parts = step_key.split(".")
+    keys = [".".join(parts[: n + 1]) for n in range(1, len(parts))]
+    for key, status in graph.statuses(tx, run_id, keys).items():
+        if status is StepStatus.SUCCEEDED:
+            _refuse(run_id, f"{key} succeeded")
+    if graph.statuses(tx, run_id, [step_key]).get(step_key) not in RESET:
+        _refuse(run_id, f"step {step_key} did not fail")
+
+
+def _reset_items(held: HeldRun, children: Mapping[str, list[str]], only: str | None) -> dict[str, StepStatus]:
+    """Items of loops with a graph wait again. Steps that make up for what runs again, and where they stand."""
+    inside = only if only is not None and "." in only else None
+    found: dict[str, StepStatus] = {}
+    for loop, items in children.items():
+        found |= Resetting(held, inside).children(held.plan.nodes[loop], items)
+    return found
+
+
+def _not_succeeded(tx: Connection, loop: Node, run_id: UUID) -> list[str]:
+    """All of a loop with a graph; of another one more than its window has places, at most."""
+    return controls.failed_children(tx, run_id, loop.key, _ALL if loop.graph else WINDOW + 1)
 
 
 def _one_child(tx: Connection, loop: Node, run_id: UUID, step_key: str) -> list[str]:
@@ -178,7 +207,7 @@ def _one_child(tx: Connection, loop: Node, run_id: UUID, step_key: str) -> list[
     if not loop.definition.stop_on_failure or graph.failed_in_loop(tx, run_id, loop.key) != 1:
         return [step_key]
     first = graph.first_failure(tx, run_id, loop.key)
-    return _not_succeeded(tx, run_id, loop.key) if first and first.step_key == step_key else [step_key]
+    return _not_succeeded(tx, loop, run_id) if first and first.step_key == step_key else [step_key]
 
 
 def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]], how: _How) -> _Followed:
@@ -188,12 +217,15 @@ def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]], how: 
     dispatches: list[Dispatch] = []
     full: list[Node] = []
     for loop, failed in reopened.items():
-        let_in, is_full = _reopen_loop(tx, plan.nodes[loop], held.id, failed)
+        if plan.nodes[loop].graph is not None:
+            continue
+        let_in, is_full = _reopen_loop(held, plan.nodes[loop], failed)
         dispatches += let_in
         full += [plan.nodes[loop]] if is_full else []
     free = [plan.nodes[key] for key in reset.waits if key in reset.going and key not in reopened]
     adopted, new = _adopt(held, free, how)
-    opened = advance.open_steps(held, new, full, adopted.ended)
+    again = [plan.nodes[key] for key in reopened if plan.nodes[key].graph is not None]
+    opened = advance.open_steps(held, new, full, adopted.ended, again)
     finished = replace(opened, dispatches=(*dispatches, *opened.dispatches))
     return [(RunOf(held.id, held.run.flow, held.run.trigger), finished), *adopted.followed]
 
@@ -229,11 +261,12 @@ def _adopt(held: HeldRun, free: Iterable[Node], how: _How) -> tuple[_Adopted, li
     return adopted, new
 
 
-def _reopen_loop(tx: Connection, loop: Node, run_id: UUID, failed: list[str]) -> tuple[tuple[Dispatch, ...], bool]:
+def _reopen_loop(held: HeldRun, loop: Node, failed: list[str]) -> tuple[tuple[Dispatch, ...], bool]:
     """What its window lets in; and whether nothing of it is left to do.
 
     A few children go at once, unless the user limits how many may. Many go through the window, as when the loop opened.
     """
+    tx, run_id = held.tx, held.id
     many = len(failed) > WINDOW
     if many:
         controls.reset_loop(tx, run_id, loop.key)
@@ -243,16 +276,8 @@ def _reopen_loop(tx: Connection, loop: Node, run_id: UUID, failed: list[str]) ->
     counted = controls.reopen_loop(tx, run_id, loop.key, windowed=windowed)
     if windowed:
         failed = graph.waiting_children(tx, run_id, loop, max(loop.window - counted.moving, 0))
-        _aim(tx, run_id, loop, counted, failed)
+        reopening.aim(held, loop, counted, failed)
     return graph.ready(tx, run_id, failed, StepEvent.UNBLOCK), counted.open == 0
-
-
-def _aim(tx: Connection, run_id: UUID, loop: Node, counted: Reopened, let_in: Sequence[str]) -> None:
-    """Where all that wait stand in a row at the end, the next one is known, and none has to be looked up."""
-    waiting = counted.open - counted.moving - len(let_in)
-    behind = int(let_in[-1].split(".")[1]) + 1 if let_in else counted.width
-    if waiting == 0 or waiting == counted.width - behind:
-        controls.aim_window(tx, run_id, loop.key, behind if waiting else None)
 
 
 def _refuse(run_id: UUID, why: str, fix: str | None = None) -> NoReturn:

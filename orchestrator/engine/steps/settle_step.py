@@ -105,7 +105,7 @@ def _reopened(held: HeldRun, node: Node, asked: Settle) -> HeldRun:
         _refuse(asked, f"it is an item of the loop {node.loop}", f"retry it, or settle {node.loop}")
     key, plan, tx = asked.step_key, held.plan, held.tx
     states = controls.step_states(tx, held.id)
-    reset = reopen(plan, states, {key}, {key} | controls.opened_loops(tx, held.id))
+    reset = reopen(plan, states, {key}, {key} | controls.opened_loops(tx, held.id, plan.nodes))
     if done := compensated(plan, states, reset.waits):
         _refuse(asked, f"step {' and '.join(done)} makes up for its failure, and that is not taken back")
     # Only the step itself leaves BLOCKED now: what it lets go, and what was let go before, goes with the ends to come.

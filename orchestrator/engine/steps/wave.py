@@ -22,6 +22,18 @@ class End:
 
 
 @dataclass
+class Tally:
+    """Of one scope, the run or an item: its sinks that ended, and its failures that nobody takes up."""
+
+    sinks: int = 0
+    failures: int = 0
+    error: JsonValue = None
+    """Of the first of these."""
+    ran: bool = False
+    """Whether one of the sinks was not skipped."""
+
+
+@dataclass
 class Wave:
     """Of the run that is held."""
 
@@ -36,9 +48,9 @@ class Wave:
     """Steps that went before all their predecessors had ended: they wait for none any more."""
     dispatches: list[Dispatch] = field(default_factory=list)
     skipped: list[StepOf] = field(default_factory=list)
-    sinks: int = 0
-    failures: int = 0
-    error: JsonValue = None
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    """By the key of the item; of the run, by none."""
+    _nodes: dict[str, Node] = field(default_factory=dict)
     _states: dict[str, StepStatus] = field(default_factory=dict)
     """Of steps that ended in this wave."""
     _skips: dict[str, str] = field(default_factory=dict)
@@ -79,4 +91,11 @@ class Wave:
 
     def node(self, step_key: str) -> Node:
         """The node of a step of the run."""
-        return self.held.plan.node(step_key)
+        found = self._nodes.get(step_key)
+        if found is None:
+            found = self._nodes[step_key] = self.held.plan.node(step_key)
+        return found
+
+    def tally(self, step_key: str) -> Tally:
+        """Of the scope that a step stands in."""
+        return self.tallies.setdefault(step_key.rpartition(".")[0], Tally())

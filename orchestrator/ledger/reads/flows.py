@@ -34,9 +34,8 @@ def is_unserved(ledger: Ledger, name: str, ttl: timedelta = workers.TTL) -> bool
         FlowNotFound: no such flow.
     """
     plan = ledger.plan(get(ledger, name).manifest_hash)
-    nodes = [node.body or node for node in plan.nodes.values()]
     handlers = {handler for worker in workers.every(ledger, ttl) if worker.live for handler in worker.handlers}
-    return not handlers & {node.task for node in nodes}
+    return not handlers & {node.task for node in plan.every()}
 
 
 def versions(ledger: Ledger, flow: str) -> list[VersionRow]:

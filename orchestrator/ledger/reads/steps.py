@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Row
 
-from orchestrator.core.planner import Plan
+from orchestrator.core.planner import Node, Plan
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.core.suggest import closest
 from orchestrator.errors import StepNotFound
@@ -44,7 +44,7 @@ def page(
     rows = _rows(ledger, run_id, plan, keys[:limit] if status is None else keys)
     rows = [row for row in rows if status in (None, row.status)][:limit]
     small = {
-        row.key: _children(plan, run_id, row.key, range(row.children_total))
+        row.key: _below(plan, run_id, row.key, row.children_total, fold)
         for row in rows
         if row.children_total and row.children_total <= fold
     }
@@ -68,6 +68,9 @@ def children(
         RunNotFound, StepNotFound: no such run or loop, or no child `after`.
     """
     plan = plan_of(ledger, run_id)
+    if (item := _node(plan, run_id, loop)).is_item:
+        steps = [key for key in _of_item(item) if after is None or key > after]
+        return [row for row in _rows(ledger, run_id, plan, steps) if status in (None, row.status)][:limit]
     first = 0 if after is None else _index(run_id, loop, after) + 1
     if status is None:
         keys = _children(plan, run_id, loop, range(first, first + limit))
@@ -118,22 +121,41 @@ def unknown(plan: Plan, run_id: UUID, step_key: str) -> StepNotFound:
 
 def _children(plan: Plan, run_id: UUID, loop: str, indices: Iterable[int]) -> list[str]:
     """The keys of these children of a loop, whether or not they are there."""
-    node = plan.nodes.get(loop)
-    if node is None:
-        raise unknown(plan, run_id, loop)
-    if node.body is None:
+    node = _node(plan, run_id, loop)
+    if not node.is_loop:
         raise StepNotFound(
             f"Step {loop!r} of run {run_id} is not a loop and has no children. Fix: name a step made with `each`.",
             step_key=loop,
         )
-    return [f"{loop}.{index}.{node.body.key}" for index in indices]
+    return [f"{loop}.{index}{node.child_suffix}" for index in indices]
+
+
+def _node(plan: Plan, run_id: UUID, step_key: str) -> Node:
+    try:
+        return plan.node(step_key)
+    except KeyError:
+        raise unknown(plan, run_id, step_key) from None
+
+
+def _of_item(item: Node) -> list[str]:
+    """The keys of an item's steps."""
+    assert item.graph is not None
+    return [f"{item.key}.{key}" for key in item.graph.nodes]
+
+
+def _below(plan: Plan, run_id: UUID, loop: str, width: int, fold: int) -> list[str]:
+    """The children of a loop; with the steps of its items, if they are few."""
+    keys = _children(plan, run_id, loop, range(width))
+    items = [node for node in map(plan.node, keys) if node.is_item]
+    if sum(1 + len(_of_item(item)) for item in items) > fold:
+        return keys
+    return [one for key in keys for one in (key, *(_of_item(plan.node(key)) if items else ()))]
 
 
 def _index(run_id: UUID, loop: str, child: str) -> int:
     """The place of a child, from its key."""
-    head, _, rest = child.partition(".")
-    index = rest.partition(".")[0]
-    if head != loop or not index.isdigit():
+    index = child.removeprefix(f"{loop}.").partition(".")[0]
+    if not child.startswith(f"{loop}.") or not index.isdigit():
         raise StepNotFound(
             f"{child!r} is not a child of loop {loop!r} in run {run_id}. Fix: give the key of the page's last row.",
             step_key=child,
@@ -154,13 +176,21 @@ def _rows(ledger: Ledger, run_id: UUID, plan: Plan, keys: Sequence[str]) -> list
     """Those of these steps that there are, in this order."""
     if not keys:
         return []
-    loops = [key for key in keys if key in plan.nodes and plan.nodes[key].is_loop]
+    loops = [key for key in keys if _has_children(plan, key)]
     counts: dict[str, dict[str, int]] = {key: {} for key in loops}
     with ledger.auto() as tx:
         found = {row.step_key: row for row in run(tx, "steps", run_id=run_id, step_keys=list(keys))}
         for row in run(tx, "count_children", run_id=run_id, loop_keys=loops) if loops else ():
             counts[row.loop_key][row.status] = row.n
     return [_step_row(found[key], counts.get(key)) for key in keys if key in found]
+
+
+def _has_children(plan: Plan, step_key: str) -> bool:
+    try:
+        node = plan.node(step_key)
+    except KeyError:
+        return False
+    return node.is_loop or node.is_item
 
 
 def _step_row(row: Row[Any], children: dict[str, int] | None) -> StepRow:

@@ -64,8 +64,24 @@ status = 'blocked', reason = NULL, started_at = NULL, ended_at = NULL, failures 
 SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND loop_key IS NULL;
 
 -- name: opened_loops
--- Does:  loops of a run that have children.
-SELECT DISTINCT loop_key FROM flow_steps WHERE run_id = %(run_id)s AND loop_key IS NOT NULL;
+-- Does:  loops that have children, among these steps.
+-- In:    run_id, step_keys
+SELECT step_key FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND children_open IS NOT NULL;
+
+-- name: states_in_items
+-- Does:  where the steps of these items stand.
+-- In:    run_id, item_keys
+SELECT s.loop_key, s.step_key, s.status
+  FROM unnest(%(item_keys)s::text[]) AS i(key),
+       LATERAL (SELECT loop_key, step_key, status FROM flow_steps
+                 WHERE run_id = %(run_id)s AND step_key >= i.key || '.' AND step_key < i.key || '/' AND loop_key = i.key OFFSET 0) AS s;
+
+-- name: reset_item
+-- Does:  an item that ended without success waits for a place in its loop again. One that never had one is as it was.
+-- In:    run_id, item_key, sinks_open and failed (failures that stay; null: it never had a place)
+UPDATE flow_steps
+   SET /*+ reset */, children_open = %(sinks_open)s::int, children_failed = %(failed)s::int
+ WHERE run_id = %(run_id)s AND step_key = %(item_key)s AND status IN ('failed', 'cancelled', 'skipped');
 
 -- name: failed_children
 -- Does:  the first children of a loop that did not succeed, in order.
@@ -107,12 +123,12 @@ UPDATE flow_steps l
   FROM (SELECT count(*) AS width,
                count(*) FILTER (WHERE status IN ('blocked', 'ready', 'running', 'waiting')) AS open,
                count(*) FILTER (WHERE status IN ('ready', 'running', 'waiting')) AS moving,
-               count(*) FILTER (WHERE status IN ('failed', 'cancelled', 'skipped')) AS failed
+               count(*) FILTER (WHERE status IN ('failed', 'cancelled')) AS failed
           FROM flow_steps
          WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s || '.' AND step_key < %(loop_key)s || '/'
            AND loop_key = %(loop_key)s) AS c
  WHERE l.run_id = %(run_id)s AND l.step_key = %(loop_key)s
-RETURNING c.width, l.children_open, c.moving;
+RETURNING c.width, l.children_open, c.moving, l.children_failed;
 
 -- name: aim_window
 -- Does:  says which child a reopened loop lets in next, where that needs no looking up (null: nobody waits).

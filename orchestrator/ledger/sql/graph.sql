@@ -206,16 +206,20 @@ RETURNING *
 -- The event of a loop that was `opened`.
 SELECT %(run_id)s, 'step.expanded', %(loop_key)s::text, {attempt} json_build_object('children', json_array_length(items)) FROM opened
 
--- name: expand
--- Does:  opens a loop: one child per item, the first `let_in` of them READY with a dispatch.
--- In:    source and path (or items: JSON), from_states; and for `opened` and `children`
--- Out:   the dispatches
-WITH list AS MATERIALIZED (
+-- part: listed
+-- In:    parameters: run_id, source and path (or items: JSON)
+list AS MATERIALIZED (
   SELECT CASE WHEN %(items)s::json IS NOT NULL THEN %(items)s::json
               WHEN %(source)s::text IS NULL THEN (SELECT trigger_body #> %(path)s::text[] FROM flow_runs WHERE id = %(run_id)s)
               ELSE (SELECT output #> %(path)s::text[] FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = %(source)s::text)
          END AS items
-), opened AS (
+)
+
+-- name: expand
+-- Does:  opens a loop: one child per item, the first `let_in` of them READY with a dispatch.
+-- In:    source and path (or items: JSON), from_states; and for `opened` and `children`
+-- Out:   the dispatches
+WITH /*+ listed */, opened AS (
   /*+ opened also=; which=s.status = ANY (%(from_states)s) */
 ), child AS (
   /*+ children takes=FALSE */
@@ -226,6 +230,93 @@ WITH list AS MATERIALIZED (
   /*+ expanded attempt= */
 )
 SELECT run_id, step_key, dispatch_no, task, queue, priority FROM child WHERE status = 'ready';
+
+-- name: open_items
+-- Does:  opens a loop with a graph: a row for each item, all of them BLOCKED. What runs for an item is made when it is let in.
+-- In:    source and path (or items: JSON), from_states, loop_key, position, queue, priority, let_in
+-- Out:   how many items there are; none = the loop is not in a state this may leave
+WITH /*+ listed */, opened AS (
+  /*+ opened also=; which=s.status = ANY (%(from_states)s) */
+), item AS (
+  INSERT INTO flow_steps (run_id, step_key, position, kind, loop_key, loop_index, item, queue, priority, /*+ ready_columns */)
+  SELECT %(run_id)s, %(loop_key)s::text || '.' || (n - 1), %(position)s::int, 'item', %(loop_key)s::text, n - 1, item,
+         %(queue)s::text, %(priority)s::int,
+         /*+ made_ready when=FALSE; otherwise='blocked'; number=0; limit=interval '0' */
+    FROM opened, json_array_elements(items) WITH ORDINALITY AS t(item, n)
+  RETURNING step_key
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, facts)
+  /*+ expanded attempt= */
+)
+SELECT json_array_length(items) AS items FROM opened;
+
+-- name: enter_items
+-- Does:  lets items of a loop in: each is RUNNING, with its steps, all BLOCKED. One that was in before has them already.
+-- In:    run_id, item_keys, rows (JSON: the steps of an item; what one needs of its own item begins with a dot), sinks
+-- Out:   the items that were BLOCKED, and whether their steps are new
+WITH idle AS MATERIALIZED (
+  SELECT step_key, loop_index, item, children_open IS NULL AS fresh FROM flow_steps
+   WHERE run_id = %(run_id)s AND step_key = ANY (%(item_keys)s) AND status = 'blocked' FOR NO KEY UPDATE
+), entered AS (
+  UPDATE flow_steps
+     SET status = 'running', started_at = COALESCE(started_at, flow_now()), children_open = COALESCE(children_open, %(sinks)s),
+         children_failed = COALESCE(children_failed, 0)
+   WHERE run_id = %(run_id)s AND step_key = ANY (%(item_keys)s) AND step_key IN (SELECT step_key FROM idle)
+), step AS (
+  INSERT INTO flow_steps (run_id, step_key, position, kind, type, task, loop_key, loop_index, item, deps_open, queue, priority,
+                          timeout, queue_timeout, needs, /*+ ready_columns */)
+  SELECT %(run_id)s, i.step_key || '.' || t.step_key, t.position, t.kind, t.type, t.task, i.step_key, i.loop_index,
+         CASE WHEN t.item THEN i.item END, t.deps_open, t.queue, t.priority, t.timeout, t.queue_timeout,
+         ARRAY(SELECT CASE WHEN n LIKE '.%%' THEN i.step_key || n ELSE n END FROM unnest(string_to_array(t.needs, chr(31))) AS n),
+         /*+ made_ready when=FALSE; otherwise='blocked'; number=0; limit=t.queue_timeout */
+    FROM idle i,
+         json_to_recordset(%(rows)s::json)
+           AS t(step_key text, position int, kind text, type text, task text, item bool, deps_open int, queue text, priority int,
+                timeout interval, queue_timeout interval, needs text)
+   WHERE i.fresh
+  RETURNING step_key
+)
+SELECT step_key, fresh FROM idle ORDER BY loop_index;
+
+-- name: waiting_in_items
+-- Does:  the steps of items that are BLOCKED, and how many of their edges are open and unmet.
+-- In:    run_id, item_keys
+SELECT s.step_key, s.deps_open, s.deps_unmet
+  FROM unnest(%(item_keys)s::text[]) AS i(key),
+       LATERAL (SELECT step_key, deps_open, deps_unmet FROM flow_steps
+                 WHERE run_id = %(run_id)s AND step_key >= i.key || '.' AND step_key < i.key || '/' AND loop_key = i.key
+                   AND status = 'blocked' OFFSET 0) AS s;
+
+-- name: count_item
+-- Does:  counts ended sinks and unhandled failures on an item's row; the reason of the first of these stays.
+-- In:    run_id, item_key, sinks, failures, reason
+UPDATE flow_steps
+   SET children_open = children_open - %(sinks)s, children_failed = children_failed + %(failures)s,
+       reason = COALESCE(reason, %(reason)s::text)
+ WHERE run_id = %(run_id)s AND step_key = %(item_key)s AND status = 'running'
+RETURNING children_open, children_failed, reason;
+
+-- name: any_ran
+-- Does:  whether a step of an item was not skipped.
+SELECT EXISTS (SELECT FROM flow_steps
+                WHERE run_id = %(run_id)s AND step_key >= %(item_key)s || '.' AND step_key < %(item_key)s || '/'
+                  AND loop_key = %(item_key)s AND status <> 'skipped') AS ran;
+
+-- name: end_item
+-- Does:  an item succeeded, with its output. Replaced when the item is run again.
+-- In:    run_id, item_key, output (JSON)
+WITH ended AS (
+  UPDATE flow_steps SET status = 'succeeded', ended_at = flow_now()
+   WHERE run_id = %(run_id)s AND step_key = %(item_key)s AND status = 'running'
+  RETURNING step_key
+), put AS (
+  INSERT INTO flow_outputs (run_id, step_key, output) SELECT %(run_id)s, step_key, %(output)s::json FROM ended
+  ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
+)
+INSERT INTO flow_events (run_id, type, step_key) SELECT %(run_id)s, 'step.succeeded', step_key FROM ended;
+
+-- name: items_of
+SELECT step_key, item, loop_index FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(item_keys)s);
 
 -- name: child_ended
 -- Does:  counts ended children on their loop's row.
@@ -245,16 +336,16 @@ RETURNING children_next;
 -- name: waiting_children
 -- Does:  the first children of a loop that its window keeps out, from index `start` on; the next search begins behind them,
 --        so that all searches of a loop together look at each child once.
--- In:    run_id, loop_key, body_key, start, count
+-- In:    run_id, loop_key, suffix (of their keys, behind the index), start, count
 WITH RECURSIVE child AS (
   SELECT step_key, status, loop_index FROM flow_steps
-   WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text || '.' || %(start)s::int || '.' || %(body_key)s::text
+   WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text || '.' || %(start)s::int || %(suffix)s::text
   UNION ALL
   SELECT s.step_key, s.status, s.loop_index
     FROM child c,
          LATERAL (SELECT step_key, status, loop_index FROM flow_steps
                    WHERE run_id = %(run_id)s
-                     AND step_key = %(loop_key)s::text || '.' || (c.loop_index + 1) || '.' || %(body_key)s::text OFFSET 0) AS s
+                     AND step_key = %(loop_key)s::text || '.' || (c.loop_index + 1) || %(suffix)s::text OFFSET 0) AS s
 ), found AS MATERIALIZED (
   SELECT step_key, loop_index FROM child WHERE status = 'blocked' LIMIT %(count)s
 ), moved AS (
@@ -303,7 +394,8 @@ SELECT s.loop_index, (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s 
    AND s.loop_key = %(loop_key)s::text
 
 -- part: child_outcomes
--- What became of each child. The error is that of its last attempt, unless nobody took it in time.
+-- What became of each child. The error is that of its last attempt, unless nobody took it in time; of an item, that of the step
+-- for which it failed.
 -- In:    parameters: run_id, loop_key
 SELECT s.loop_index,
        json_build_object(
@@ -311,12 +403,20 @@ SELECT s.loop_index,
          'value', CASE WHEN s.status = 'succeeded'
                        THEN (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key) END,
          'error', CASE WHEN s.status NOT IN ('succeeded', 'skipped')
-                       THEN json_build_object('step', s.step_key, 'type', COALESCE(a.error_type, 'QueueTimeout'), 'message', s.reason) END,
+                       THEN json_build_object('step', COALESCE(w.step_key, s.step_key), 'message', COALESCE(w.reason, s.reason),
+                                              'type', COALESCE(a.error_type, CASE w.kind WHEN 'loop' THEN 'LoopFailed'
+                                                                             ELSE 'QueueTimeout' END)) END,
          'skipped', CASE WHEN s.status = 'skipped' THEN s.reason END) AS output
   FROM flow_steps s
+  LEFT JOIN LATERAL (SELECT step_key, kind, reason, attempts FROM flow_steps
+                      WHERE run_id = %(run_id)s AND s.kind = 'item' AND s.status = 'failed'
+                        AND step_key >= s.step_key || '.' AND step_key < s.step_key || '/' AND loop_key = s.step_key
+                        AND status = 'failed' AND starts_with(s.reason, substr(step_key, length(s.step_key) + 2) || ' failed: ')
+                      LIMIT 1 OFFSET 0) AS w ON TRUE
   LEFT JOIN LATERAL (SELECT error_type FROM flow_step_attempts
-                      WHERE run_id = %(run_id)s AND step_key = s.step_key AND attempt = s.attempts AND s.status = 'failed'
-                        AND left(error_message, 2000) = s.reason OFFSET 0) AS a ON TRUE
+                      WHERE run_id = %(run_id)s AND step_key = COALESCE(w.step_key, s.step_key)
+                        AND attempt = COALESCE(w.attempts, s.attempts) AND s.status = 'failed'
+                        AND left(error_message, 2000) = COALESCE(w.reason, s.reason) OFFSET 0) AS a ON TRUE
  WHERE s.run_id = %(run_id)s AND s.step_key >= %(loop_key)s::text || '.' AND s.step_key < %(loop_key)s::text || '/'
    AND s.loop_key = %(loop_key)s::text
 

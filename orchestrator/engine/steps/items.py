@@ -1,0 +1,56 @@
+"""Items of a loop with a graph: each ends as a run does, in the small. The caller holds the run row."""
+
+import json
+
+from pydantic import JsonValue
+
+from orchestrator.core.expressions import EvaluationFailed, resolve
+from orchestrator.core.planner import Node
+from orchestrator.core.states import StepEvent, StepStatus
+from orchestrator.engine.faults import fp
+from orchestrator.engine.steps.wave import End, Tally, Wave
+from orchestrator.ledger import graph, scopes
+
+_SHOWN = 2000
+
+
+def settle(wave: Wave) -> None:
+    """Count off what ended in items; one of which every sink has ended, is over."""
+    for key in [key for key in wave.tallies if key]:
+        tally = wave.tallies.pop(key)
+        reason = _reason(key, tally.error) if tally.failures else None
+        count = graph.count_item(
+            wave.held.tx, wave.held.id, key, sinks=tally.sinks, failures=tally.failures, reason=reason
+        )
+        if count is not None and count.open == 0:
+            wave.end(_end(wave, wave.node(key), tally, count.reason if count.failed else None))
+
+
+def _reason(item: str, error: JsonValue) -> str:
+    """Of the item, from the failure of a step of it."""
+    assert isinstance(error, dict)
+    step = str(error["step"]).removeprefix(f"{item}.").partition(".")[0]
+    return f"{step} failed: {error['message']}"[:_SHOWN]
+
+
+def _end(wave: Wave, item: Node, tally: Tally, failure: str | None) -> End:
+    held, key = wave.held, item.key
+    if failure is not None:
+        return _failed(wave, key, failure)
+    if not tally.ran and not graph.any_ran(held.tx, held.id, key):
+        graph.skip(held.tx, held.id, {key: "all of its steps were skipped"}, StepEvent.SKIP)
+        return End(key, StepStatus.SKIPPED)
+    try:
+        output = resolve(item.definition.output, scopes.whole(held.tx, held.id, item.reads))
+    except EvaluationFailed as exc:
+        return _failed(wave, key, f"its output cannot be made: {exc}")
+    graph.end_item(held.tx, held.id, key, json.dumps(output))
+    fp("item.ended")
+    return End(key, StepStatus.SUCCEEDED)
+
+
+def _failed(wave: Wave, key: str, message: str) -> End:
+    held = wave.held
+    graph.end_step(held.tx, held.id, key, StepEvent.FAIL, reason=message)
+    graph.event(held.tx, held.id, "step.failed", key, facts={"type": "ItemFailed", "message": message})
+    return End(key, StepStatus.FAILED, {"step": key, "type": "ItemFailed", "message": message})

@@ -1,0 +1,293 @@
+"""Loops whose items run a graph each."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from orchestrator.core.facts import StepError
+from orchestrator.core.states import RunStatus, StepKind
+from orchestrator.engine.runs import cancel_run, explain
+from orchestrator.engine.steps import retry_step
+from orchestrator.errors import Conflict, StepNotFound
+from orchestrator.ledger import reads
+from tests.support.factories import Lab, after, call
+
+GRAPH = {
+    "pick": call(inputs={"line": "@item()", "n": "@index()"}),
+    "pack": call(inputs={"picked": "@steps('pick').output", "who": "@triggerBody().who"}),
+    "ship": call(inputs={"packed": "@steps('pack').output", "bill": "@steps('bill').output", "line": "@item().id"}),
+}
+
+
+def graph(steps: dict[str, Any] | None = None, for_each: Any = "@triggerBody().lines", **fields: Any) -> dict[str, Any]:
+    return {"for_each": for_each, "steps": GRAPH if steps is None else steps, **fields}
+
+
+def run_of(lab: Lab, count: int = 2, steps: dict[str, Any] | None = None, **fields: Any) -> UUID:
+    """`bill`, and a loop that reads it; then a step that takes the list."""
+    fields = {"output": "@steps('ship').output", **fields} if steps is None else fields
+    made = {"bill": call(), "each": graph(steps, **fields), "join": after("each")}
+    body = {"who": "ada", "lines": [{"id": f"l{n}"} for n in range(count)]}
+    return lab.run(made, body)
+
+
+def output(lab: Lab, run_id: UUID, key: str = "each") -> Any:
+    return reads.steps.output(lab.ledger, run_id, key)
+
+
+def test_each_item_runs_its_graph(lab: Lab) -> None:
+    run_id = run_of(lab)
+    lab.do(run_id, "bill", output="b-1")
+    assert lab.ready(run_id) == ["each.0.pick", "each.1.pick"]
+    lease = lab.take(run_id, "each.1.pick")
+    assert lab.inputs(lease) == {"line": {"id": "l1"}, "n": 1}
+    lab.done(lease, "picked")
+    assert lab.ready(run_id) == ["each.0.pick", "each.1.pack"]
+    lease = lab.take(run_id, "each.1.pack")
+    assert lab.inputs(lease) == {"picked": "picked", "who": "ada"}
+    lab.done(lease, "packed")
+    lease = lab.take(run_id, "each.1.ship")
+    assert lab.inputs(lease) == {"packed": "packed", "bill": "b-1", "line": "l1"}
+    lab.done(lease, "shipped")
+    assert lab.statuses(run_id)["each.1"] == "succeeded"
+    assert lab.statuses(run_id)["each.0"] == lab.statuses(run_id)["each"] == "running"
+    lab.do(run_id, "each.0.pick", "each.0.pack", "each.0.ship")
+    assert output(lab, run_id) == ["each.0.ship", "shipped"]
+    assert lab.statuses(run_id)["each"] == "succeeded"
+    lab.do(run_id, "join")
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("chain", [False, True])
+@pytest.mark.parametrize("concurrency", [None, 1, 2])
+def test_items_go_through_the_window(lab: Lab, concurrency: int | None, chain: bool) -> None:
+    window = {} if concurrency is None else {"concurrency": concurrency}
+    run_id = run_of(lab, 5, **window)
+    lab.do(run_id, "bill", output=1)
+    items = [key for key, status in lab.statuses(run_id).items() if key.count(".") == 1 and status == "running"]
+    assert len(items) == (concurrency or 5)
+    lab.drain(run_id, chain=chain)
+    assert output(lab, run_id) == [f"each.{n}.ship" for n in range(5)]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_the_last_step_of_an_item_is_followed_by_the_first_of_the_next(lab: Lab) -> None:
+    run_id = run_of(lab, 3, concurrency=1)
+    lab.do(run_id, "bill", output=1)
+    lease = lab.take(run_id, "each.0.pick")
+    order = []
+    while lease is not None:
+        order.append(lease.step_key)
+        following = lab.done(lease, chain=True).next
+        lease = following  # type: ignore[assignment]
+    assert order == [f"each.{n}.{key}" for n in range(3) for key in GRAPH] + ["join"]
+
+
+def test_an_item_fails_as_a_run_does(lab: Lab) -> None:
+    run_id = run_of(lab, 3)
+    lab.do(run_id, "bill", output=1)
+    lab.do(run_id, "each.1.pick")
+    lab.do_fail(run_id, "each.1.pack", error=StepError("Torn", "the box is torn"))
+    assert {key: status for key, status in lab.statuses(run_id).items() if key.startswith("each.1")} == {
+        "each.1": "failed",
+        "each.1.pick": "succeeded",
+        "each.1.pack": "failed",
+        "each.1.ship": "skipped",
+    }
+    assert lab.step(run_id, "each.1")["reason"] == "pack failed: the box is torn"
+    lab.drain(run_id)
+    assert (
+        lab.step(run_id, "each")["reason"] == "1 of its items failed; the first, each.1: pack failed: the box is torn"
+    )
+    assert lab.status(run_id) is RunStatus.FAILED
+
+
+def test_a_handled_failure_is_not_one_of_the_item(lab: Lab) -> None:
+    steps = {"a": call(), "b": call(run_after={"a": ["failed"]}), "c": after("a")}
+    run_id = run_of(lab, 2, steps)
+    lab.do(run_id, "bill")
+    lab.do_fail(run_id, "each.0.a")
+    lab.do(run_id, "each.1.a", "each.1.c", "each.0.b")
+    assert lab.statuses(run_id)["each.0"] == lab.statuses(run_id)["each.1"] == "succeeded"
+    assert output(lab, run_id) == [None, None]
+    lab.do(run_id, "join")
+
+
+def test_errors_of_items_are_collected(lab: Lab) -> None:
+    run_id = run_of(lab, 2, errors="collect")
+    lab.do(run_id, "bill", output=1)
+    lab.do(run_id, "each.0.pick")
+    lab.do_fail(run_id, "each.0.pack", error=StepError("Torn", "the box is torn"))
+    lab.drain(run_id)
+    first, second = output(lab, run_id)
+    assert first["error"] == {"step": "each.0.pack", "type": "Torn", "message": "the box is torn"}
+    assert (second["ok"], second["value"]) == (True, "each.1.ship")
+
+
+def test_a_loop_stops_before_the_next_item(lab: Lab) -> None:
+    run_id = run_of(lab, 4, concurrency=2, stop_on_failure=True)
+    lab.do(run_id, "bill", output=1)
+    lab.do_fail(run_id, "each.1.pick")
+    assert [lab.statuses(run_id)[f"each.{n}"] for n in range(4)] == ["running", "failed", "skipped", "skipped"]
+    lab.drain(run_id)
+    assert lab.statuses(run_id)["each.0"] == "succeeded"
+    assert lab.status(run_id) is RunStatus.FAILED
+
+
+INNER = {
+    "parts": call(inputs={"line": "@item()"}),
+    "inner": {
+        "for_each": "@steps('parts').output",
+        "steps": {
+            "cut": call(inputs={"part": "@item()", "line": "@item('each').id", "n": "@index('each')"}),
+            "glue": call(inputs={"cut": "@steps('cut').output", "parts": "@steps('parts').output"}),
+        },
+        "output": "@steps('glue').output",
+    },
+    "check": call(inputs={"glued": "@steps('inner').output"}),
+}
+
+
+def test_loops_nest(lab: Lab) -> None:
+    run_id = run_of(lab, 2, INNER, output={"checked": "@steps('check').output", "n": "@index()"})
+    lab.do(run_id, "bill")
+    lab.do(run_id, "each.1.parts", output=["p", "q"])
+    lease = lab.take(run_id, "each.1.inner.1.cut")
+    assert lab.inputs(lease) == {"part": "q", "line": "l1", "n": 1}
+    lab.done(lease, "cut")
+    assert lab.inputs(lab.take(run_id, "each.1.inner.1.glue")) == {"cut": "cut", "parts": ["p", "q"]}
+    lab.do(run_id, "each.0.parts", output=[])
+    assert lab.ready(run_id) == ["each.1.inner.0.cut", "each.0.check"]
+
+
+def test_nested_loops_end_inwards_out(lab: Lab) -> None:
+    run_id = run_of(lab, 2, INNER, output={"checked": "@steps('check').output", "n": "@index()"})
+    lab.drain(run_id, lambda lease: ["p", "q"] if lease.step_key.endswith("parts") else lease.step_key)
+    assert output(lab, run_id, "each.1.inner") == ["each.1.inner.0.glue", "each.1.inner.1.glue"]
+    assert output(lab, run_id) == [{"checked": f"each.{n}.check", "n": n} for n in range(2)]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("concurrency", [None, 1])
+def test_a_loop_of_one_step_may_stand_inside_an_item(lab: Lab, concurrency: int | None) -> None:
+    window = {} if concurrency is None else {"concurrency": concurrency}
+    steps = {
+        "parts": call(),
+        "inner": {
+            "for_each": "@steps('parts').output",
+            "steps": {
+                "do": call(inputs={"part": "@item()", "line": "@item('each').id", "bill": "@steps('bill').output"})
+            },
+            **window,
+        },
+        "check": call(inputs={"done": "@steps('inner').output"}),
+    }
+    run_id = run_of(lab, 2, steps, output="@steps('check').output")
+    lab.do(run_id, "bill", output="b")
+    lab.do(run_id, "each.0.parts", output=[1, 2, 3])
+    lease = lab.take(run_id, "each.0.inner.0.do")
+    assert lab.inputs(lease) == {"part": 1, "line": "l0", "bill": "b"}
+    lab.done(lease, "done")
+    lab.drain(run_id, lambda lease: [7] if lease.step_key.endswith("parts") else lease.step_key, chain=True)
+    assert output(lab, run_id, "each.0.inner") == ["done", "each.0.inner.1.do", "each.0.inner.2.do"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_an_item_of_which_every_step_is_skipped_is_skipped_and_fails_nothing(lab: Lab) -> None:
+    steps = {"a": call(), "b": call(run_after={"a": ["skipped"]})}
+    run_id = run_of(
+        lab, 1, {"first": call(), **steps, "a": call(run_after={"first": ["failed"]})}, output="@steps('b').output"
+    )
+    lab.do(run_id, "bill")
+    lab.drain(run_id)
+    assert lab.statuses(run_id)["each.0"] == "succeeded"
+    assert output(lab, run_id) == ["each.0.b"]
+
+
+def failed_run(lab: Lab, count: int = 3, **fields: Any) -> UUID:
+    """Item 1 failed at `pack`."""
+    run_id = run_of(lab, count, **fields)
+    lab.do(run_id, "bill", output=1)
+    while ready := lab.ready(run_id):
+        lab.do_fail(run_id, ready[0]) if ready[0] == "each.1.pack" else lab.do(run_id, ready[0])
+    assert lab.status(run_id) is RunStatus.FAILED
+    return run_id
+
+
+@pytest.mark.parametrize("concurrency", [None, 1])
+@pytest.mark.parametrize("key", [None, "each", "each.1", "each.1.pack"])
+def test_a_retry_runs_the_failed_steps_of_failed_items(lab: Lab, key: str | None, concurrency: int | None) -> None:
+    run_id = failed_run(lab, **({} if concurrency is None else {"concurrency": concurrency}))
+    retry_step.retry(lab.ledger, run_id, key, by="ada")
+    assert lab.drain(run_id) == ["each.1.pack", "each.1.ship", "join"]
+    assert output(lab, run_id) == [f"each.{n}.ship" for n in range(3)]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_retry_of_a_stopped_loop_lets_the_others_in(lab: Lab) -> None:
+    run_id = failed_run(lab, 4, concurrency=1, stop_on_failure=True)
+    assert lab.statuses(run_id)["each.3"] == "skipped"
+    retry_step.retry(lab.ledger, run_id, "each.1.pack", by="ada")
+    order = lab.drain(run_id)
+    assert order == ["each.1.pack", "each.1.ship", *(f"each.{n}.{key}" for n in (2, 3) for key in GRAPH), "join"]
+    assert output(lab, run_id) == [f"each.{n}.ship" for n in range(4)]
+
+
+@pytest.mark.parametrize("key", [None, "each.1", "each.1.inner", "each.1.inner.1", "each.1.inner.1.cut"])
+def test_a_retry_reaches_into_nested_loops(lab: Lab, key: str | None) -> None:
+    run_id = run_of(lab, 2, INNER, output="@steps('check').output")
+    while ready := lab.ready(run_id):
+        if ready[0] == "each.1.inner.1.cut":
+            lab.do_fail(run_id, ready[0])
+        else:
+            lab.do(run_id, ready[0], output=["p", "q"] if ready[0].endswith("parts") else ready[0])
+    why = "inner failed: 1 of its items failed; the first, each.1.inner.1: cut failed: boom"
+    assert lab.step(run_id, "each.1")["reason"] == why
+    retry_step.retry(lab.ledger, run_id, key, by="ada")
+    assert lab.drain(run_id) == ["each.1.inner.1.cut", "each.1.inner.1.glue", "each.1.check", "join"]
+    assert output(lab, run_id, "each.1.inner") == ["each.1.inner.0.glue", "each.1.inner.1.glue"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("key", ["each.0", "each.0.pick", "each.1.pick", "each.7", "each.1.nothing"])
+def test_what_did_not_fail_is_not_run_again(lab: Lab, key: str) -> None:
+    run_id = failed_run(lab)
+    with pytest.raises((Conflict, StepNotFound)):
+        retry_step.retry(lab.ledger, run_id, key, by="ada")
+
+
+def test_a_cancelled_run_goes_on_inside_its_items(lab: Lab) -> None:
+    run_id = run_of(lab, 3, concurrency=2)
+    lab.do(run_id, "bill", output=1)
+    lab.do(run_id, "each.0.pick")
+    cancel_run.cancel(lab.ledger, run_id, by="ada", reason="enough", grace=timedelta(seconds=5))
+    assert lab.status(run_id) is RunStatus.CANCELLED
+    retry_step.retry(lab.ledger, run_id, None, by="ada")
+    assert "each.0.pick" not in lab.drain(run_id)
+    assert output(lab, run_id)[1:] == ["each.1.ship", "each.2.ship"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_items_and_their_steps_are_shown(lab: Lab) -> None:
+    run_id = run_of(lab, 3, concurrency=2)
+    lab.do(run_id, "bill", output=1)
+    lab.do(run_id, "each.0.pick")
+    rows = {row.key: row for row in reads.steps.page(lab.ledger, run_id)}
+    assert list(rows)[:5] == ["bill", "each", "each.0", "each.0.pick", "each.0.pack"]
+    assert (rows["each"].children_total, rows["each"].children_open) == (3, 3)
+    assert rows["each.0"].kind is StepKind.ITEM
+    inside = reads.steps.children(lab.ledger, run_id, "each.0")
+    assert [row.key for row in inside] == ["each.0.pick", "each.0.pack", "each.0.ship"]
+    assert [row.key for row in reads.steps.children(lab.ledger, run_id, "each")] == ["each.0", "each.1", "each.2"]
+
+    def why(key: str) -> str:
+        return explain.explain(lab.ledger, run_id, key).sentence
+
+    assert why("each").startswith(
+        "Loop each has 0 of 3 items done, 0 failed. It runs 2 at a time. Item each.0 has 1 of 3"
+    )
+    assert why("each.0").startswith("Item each.0 has 1 of 3 steps done. Step each.0.pack has been ready")
+    assert why("each.0.ship") == "Step each.0.ship waits for each.0.pack (ready)."
+    assert why("each.2") == "Item each.2 waits for a place: loop each runs 2 at a time."
