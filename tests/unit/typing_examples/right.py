@@ -28,6 +28,7 @@ from orchestrator import (
     answered_by,
     any_of,
     approval,
+    block,
     contains,
     each,
     either,
@@ -111,6 +112,11 @@ def any_object(value: object, times: int = 1) -> int:
 def nothing() -> None: ...
 
 
+@block
+def priced(line: str, factor: float) -> Decimal:
+    return price(line, factor=factor)
+
+
 @flow(name="checkout", version="2", deadline="1h", tags=["shop"], queue="default")
 def checkout(order_id: int, note: str = "") -> Report:
     order = load(order_id, source=note)
@@ -123,6 +129,8 @@ def checkout(order_id: int, note: str = "") -> Report:
     assert_type(tried, list[Outcome[Decimal]])
     assert_type(tried[0].error, StepError | None)
     assert_type(each(price, None, stop_on_failure=True), list[Decimal])
+    assert_type(each(priced, order.lines, factor=2.0), list[Decimal])
+    assert_type(each(priced, order.lines, errors="collect", key="tried", factor=2.0), list[Outcome[Decimal]])
     sum_ = total(prices=prices)
     saved = save.options(key="keep", after=[first, prices], retries=1, timeout="5s")(order, total=sum_)
     each(save, [order, load(2)], total=sum_, key="save_all")
