@@ -9,7 +9,8 @@ import pytest
 from orchestrator.core.facts import StepError
 from orchestrator.core.states import RunStatus, StepKind
 from orchestrator.engine.runs import cancel_run, explain
-from orchestrator.engine.steps import retry_step
+from orchestrator.engine.steps import retry_step, settle_step
+from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import reads
 from tests.support.factories import Lab, after, call
@@ -291,3 +292,14 @@ def test_items_and_their_steps_are_shown(lab: Lab) -> None:
     assert why("each.0").startswith("Item each.0 has 1 of 3 steps done. Step each.0.pack has been ready")
     assert why("each.0.ship") == "Step each.0.ship waits for each.0.pack (ready)."
     assert why("each.2") == "Item each.2 waits for a place: loop each runs 2 at a time."
+
+
+def test_what_runs_for_an_item_is_not_settled_by_hand(lab: Lab) -> None:
+    run_id = run_of(lab, 1)
+    lab.do(run_id, "bill", output=1)
+    for key in ("each.0", "each.0.pick"):
+        with pytest.raises(Conflict, match="it runs for an item of a loop"):
+            settle_step.settle(lab.ledger, Settle(run_id, key, "ada", "why"))
+    with pytest.raises(StepNotFound):
+        settle_step.settle(lab.ledger, Settle(run_id, "each.0.nothing", "ada", "why"))
+    lab.drain(run_id)

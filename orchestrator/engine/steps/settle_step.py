@@ -65,6 +65,8 @@ def settle(ledger: Ledger, asked: Settle) -> tuple[Dispatch, ...]:
         held = HeldRun.lock(ledger, tx, asked.run_id, against_claims=True)
         graph.take_time(tx)
         node = _node(held.plan, asked.step_key)
+        if "." in asked.step_key and (node.is_item or node.loop not in held.plan.nodes):
+            _refuse(asked, "it runs for an item of a loop", "retry it, or settle the loop")
         opened = _opened(held, node, asked)
         _check_output(node, asked)
         return RunOf(held.id, held.run.flow, held.run.trigger), _settled(opened, asked)
@@ -142,7 +144,10 @@ def _node(plan: Plan, step_key: str) -> Node:
     loop, dot, _ = step_key.partition(".")
     if loop not in plan.nodes or (dot and not plan.nodes[loop].is_loop):
         _unknown(plan, step_key)
-    return plan.node(step_key)
+    try:
+        return plan.node(step_key)
+    except KeyError:
+        _unknown(plan, step_key)
 
 
 def _unknown(plan: Plan, step_key: str) -> NoReturn:
