@@ -10,6 +10,7 @@ from sqlalchemy import text
 from orchestrator import Context, Manifest, step
 from orchestrator.errors import ManifestInvalid
 from orchestrator.workers.state import AnyStep
+from tests.support.gates import FLAGS, gates, merge
 
 ACCEPTED: Final = (
     *(["succeeded"],) * 4,
@@ -27,15 +28,19 @@ class Hopeless(Exception):
     """No attempt will do."""
 
 
-def manifest(rng: random.Random, name: str) -> dict[str, Any]:
-    """A few steps and loops, each after some of those before it."""
+def manifest(rng: random.Random, name: str, *, more: bool) -> dict[str, Any]:
+    """A few steps and loops, each after some of those before it; with `more`, also joins, conditions and merges."""
     while True:
         steps: dict[str, Any] = {}
         for n in range(rng.randint(1, 6)):
             before = rng.sample(list(steps), k=min(len(steps), rng.choice((0, 0, 1, 1, 2, 3))))
             run_after = {key: list(rng.choice(ACCEPTED)) for key in sorted(before)}
+            if more and len(before) > 1 and rng.random() < 0.3:
+                steps[f"s{n}"] = merge(rng, sorted(before))
+                continue
             make = _loop if rng.random() < LOOPS else _call
-            steps[f"s{n}"] = make(rng, f"s{n}", steps, run_after)
+            made = make(rng, f"s{n}", steps, run_after)
+            steps[f"s{n}"] = {**made, **(gates(rng, f"s{n}", made) if more else {})}
         found: dict[str, Any] = {"name": name, "steps": steps}
         if rng.random() < 0.15:
             found["deadline"] = "PT50S"
@@ -80,7 +85,7 @@ def _call(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dic
 
 
 def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dict[str, list[str]]) -> dict[str, Any]:
-    plain = [name for name, accepted in run_after.items() if accepted == ["succeeded"] and "steps" not in steps[name]]
+    plain = [name for name, accepted in run_after.items() if accepted == ["succeeded"] and "type" in steps[name]]
     given = {step["for_each"] for step in steps.values() if "steps" in step}
     plain = [name for name in plain if f"@steps('{name}').output.items" not in given]
     window = rng.choice((None, 1, 2))
@@ -93,8 +98,10 @@ def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dic
 
 
 def body(rng: random.Random, steps: Mapping[str, Any]) -> dict[str, Any]:
-    """The input of one run: a fate for every step, a list of fates for every loop over the input."""
+    """The input of one run: a fate for every step, a list of fates for every loop over the input, and what conditions
+    read."""
     fates = {key: _fate(rng, step) for key, step in steps.items() if "type" in step}
+    flags = {key: rng.choice(FLAGS) for key, step in steps.items() if "when" in step}
     lists: dict[str, list[Fate]] = {}
     for key, step_ in steps.items():
         if "steps" not in step_:
@@ -105,7 +112,7 @@ def body(rng: random.Random, steps: Mapping[str, Any]) -> dict[str, Any]:
             lists[key] = items
         else:
             fates[source.split("'")[1]]["items"] = items
-    return {"fates": fates, "lists": lists}
+    return {"fates": fates, "lists": lists, "flags": flags}
 
 
 def _fate(rng: random.Random, step_: Mapping[str, Any]) -> Fate:

@@ -126,7 +126,7 @@ BREAKS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
 @pytest.mark.parametrize(
     ("name", "seed"),
     [
-        ("no fence", 15),
+        ("no fence", 39),
         ("no re-dispatch", 1),
         ("join without counter", 17),
         ("any version is claimed", 0),

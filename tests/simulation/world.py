@@ -56,7 +56,8 @@ class World:
         self.trace: list[str] = []
         self.broker: Broker = {}
         self.taken: list[Dispatch] = []
-        self.manifests = list(manifests or (flows.manifest(self.rng, f"flow{n}") for n in range(2)))
+        more = seed % 2 == 0  # half of the worlds have flows with nothing but edges and loops
+        self.manifests = list(manifests or (flows.manifest(self.rng, f"flow{n}", more=more) for n in range(2)))
         first = [Manifest(**one) for one in self.manifests]
         self.codes = [Code("older", arena.older, first, _by_task(first, flows.handlers(self._handle)))]
         """Of the releases, the newest last. A worker has any of them, as long as there is trouble."""

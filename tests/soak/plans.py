@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.support.gates import FLAGS, gates, merge
+
 Fate = dict[str, Any]
 """`s`: seconds it works. `f`: its attempts up to this number fail. `x`: fails for good at once. `hang`: seconds the
 first attempt hangs. `items`: how many items it returns for a loop."""
@@ -34,9 +36,11 @@ class Plan:
     """Of steps that have the same in every run."""
 
     def body(self, rng: random.Random) -> dict[str, Any]:
-        """The input of one run: a fate for every step, a list of fates for every loop over the input."""
+        """The input of one run: a fate for every step, a list of fates for every loop over the input, and what
+        conditions read."""
         steps = self.manifest["steps"]
-        fates = {key: _fate(rng, step) for key, step in steps.items() if "steps" not in step}
+        fates = {key: _fate(rng, step) for key, step in steps.items() if "type" in step}
+        flags = {key: rng.choice(FLAGS) for key, step in steps.items() if "when" in step}
         lists = {}
         for key, step in steps.items():
             if "steps" not in step:
@@ -49,7 +53,7 @@ class Plan:
             else:
                 fates[source.split("'")[1]]["items"] = items
         fates |= self.fates
-        return {"fates": fates, "lists": lists}
+        return {"fates": fates, "lists": lists, "flags": flags}
 
 
 def plans(seed: int, count: int = 14) -> list[Plan]:
@@ -120,7 +124,11 @@ def _plan(rng: random.Random, name: str, shape: str) -> Plan:
     for n, before in enumerate(edges):
         loop = (shape == "fan" and n == 1) or (shape == "random" and rng.random() < 0.3)
         run_after = {f"s{m}": list(rng.choice(ACCEPTED) if shape == "random" else ["succeeded"]) for m in before}
-        steps[f"s{n}"] = _loop(rng, f"s{n}", steps, run_after) if loop else _call(rng, f"s{n}", steps, run_after)
+        if shape == "random" and len(before) > 1 and rng.random() < 0.4:
+            steps[f"s{n}"] = merge(rng, [f"s{m}" for m in before])
+            continue
+        made = _loop(rng, f"s{n}", steps, run_after) if loop else _call(rng, f"s{n}", steps, run_after)
+        steps[f"s{n}"] = {**made, **(gates(rng, f"s{n}", made) if shape == "random" else {})}
     manifest: dict[str, Any] = {"name": name, "steps": steps}
     if rng.random() < 0.25:
         manifest["deadline"] = f"PT{rng.choice((3, 6))}S"
@@ -176,7 +184,7 @@ def _call(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: Map
 
 
 def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dict[str, list[str]]) -> dict[str, Any]:
-    plain = [name for name, accepted in run_after.items() if accepted == ["succeeded"] and "steps" not in steps[name]]
+    plain = [name for name, accepted in run_after.items() if accepted == ["succeeded"] and "type" in steps[name]]
     source = rng.choice(plain) if plain and rng.random() < 0.7 and not _feeds(steps, plain) else None
     window = rng.choice((None, None, 1, 2, 8))
     return {

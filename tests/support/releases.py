@@ -23,4 +23,4 @@ def newer(manifest: Mapping[str, Any], *, readable: bool, more: str = "news") ->
 def _more(step: Mapping[str, Any], more: str) -> dict[str, Any]:
     if "steps" in step:
         return {**step, "steps": {key: _more(one, more) for key, one in step["steps"].items()}}
-    return {**step, "inputs": {**step["inputs"], "more": more}}
+    return {**step, "inputs": {**step["inputs"], "more": more}} if "type" in step else step
