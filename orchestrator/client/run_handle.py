@@ -22,6 +22,7 @@ from orchestrator.core.facts import Explanation, StartedRun
 from orchestrator.core.pictures import Picture, Stand, drawn
 from orchestrator.core.release import release
 from orchestrator.core.rerun import Rerun
+from orchestrator.core.settling import Settle
 from orchestrator.core.signals import Delivery, Signal, key_text
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
@@ -32,7 +33,6 @@ from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.signals import approvals, deliver
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.engine.steps import retry_step, settle_step
-from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.engine.subflows import stopping
 from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
 from orchestrator.ledger import reads

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch, Lease
 from orchestrator.core.reopen import Reset
+from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus, StepEvent, StepStatus, sources, target
 from orchestrator.ledger.rows import dispatches, one, run
 
@@ -138,28 +139,19 @@ def reopen_run(tx: Connection, run_id: UUID, reset: Reset, *, error: JsonValue, 
     )
 
 
-def settle_step(
-    tx: Connection,
-    run_id: UUID,
-    step_key: str,
-    by: StepEvent,
-    *,
-    output: str | None,
-    reason: str,
-    facts: JsonValue,
-) -> None:
-    """The step ends as `by` says, with this output (JSON text), if there is one. The caller has seen that it may."""
+def settle_step(tx: Connection, asked: Settle) -> None:
+    """The step ends as asked, with the output that was given, if there is one. The caller has seen that it may."""
     row = one(
         tx,
         "settle_step",
-        run_id=run_id,
-        step_key=step_key,
-        status=target(by).value,
-        output=output,
-        reason=reason,
-        type=_SETTLED[by],
-        facts=json.dumps(facts),
-        from_states=sources(by),
+        run_id=asked.run_id,
+        step_key=asked.step_key,
+        status=target(asked.event).value,
+        output=asked.output,
+        reason=asked.told,
+        type=_SETTLED[asked.event],
+        facts=json.dumps({"by": asked.by, "reason": asked.reason}),
+        from_states=sources(asked.event),
     )
     assert row is not None
 

@@ -7,10 +7,10 @@ from uuid import UUID
 import pytest
 
 from orchestrator.core.facts import StepError
+from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus, StepKind
 from orchestrator.engine.runs import cancel_run, explain
 from orchestrator.engine.steps import retry_step, settle_step
-from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import reads
 from tests.support.factories import Lab, after, call

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 
 from orchestrator.core.manifest import Manifest
+from orchestrator.core.settling import Settle
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.engine.runs import cancel_run, rerun
 from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.steps import settle_step
-from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.errors import Conflict, ManifestInvalid
 from tests.support.factories import Lab, call, loop
 

@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from orchestrator.core.facts import Dispatch
+from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import cancel_run, explain
 from orchestrator.engine.steps import retry_step, settle_step
-from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, OutputInvalid, RunNotFound, StepNotFound
 from orchestrator.ledger import reads

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import faults
 from orchestrator.engine.runs import cancel_run, explain
 from orchestrator.engine.steps import retry_step, settle_step
-from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.engine.sweeps.walk import Walk

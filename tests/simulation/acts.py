@@ -8,10 +8,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.facts import Chain, Claimant, Failure, Lease, LeaseBeat, StartRequest, Success
+from orchestrator.core.settling import Settle
 from orchestrator.engine.runs import cancel_run, rerun, start_run
 from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.steps import claim_step, fail_step, finish_step, release, renew, retry_step, settle_step
-from orchestrator.engine.steps.settle_step import Settle
 from orchestrator.engine.sweeps import sweep
 from orchestrator.ledger.tx import Ledger
 from tests.support.factories import BOOM, LEASE, Lab, after, call, loop, retry

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NoReturn
-from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -14,6 +13,7 @@ from orchestrator.core.happened import RunOf
 from orchestrator.core.planner import Node, Plan
 from orchestrator.core.reopen import compensated, reopen, sinks_open
 from orchestrator.core.schemas import misfit
+from orchestrator.core.settling import Settle
 from orchestrator.core.signals import awaited
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepKind, StepStatus
 from orchestrator.core.suggest import did_you_mean
@@ -30,26 +30,6 @@ _REOPENED: Final = {
     StepEvent.MARK: frozenset({StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED}),
 }
 """Steps that ended and are settled after all: their run is opened again, as by a retry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Which step, by whom and why. `output` is JSON text; None: the step is skipped."""
-
-    run_id: UUID
-    step_key: str
-    by: str
-    reason: str
-    output: str | None = None
-
-    @property
-    def event(self) -> StepEvent:
-        return StepEvent.SKIP if self.output is None else StepEvent.MARK
-
-    @property
-    def told(self) -> str:
-        """What stands on the step."""
-        return f"{'skipped' if self.output is None else 'marked as done'} by {self.by}: {self.reason}"
 
 
 def settle(ledger: Ledger, asked: Settle) -> tuple[Dispatch, ...]:
@@ -120,15 +100,7 @@ def _reopened(held: HeldRun, node: Node, asked: Settle) -> HeldRun:
 
 
 def _settled(held: HeldRun, asked: Settle) -> Finished:
-    controls.settle_step(
-        held.tx,
-        held.id,
-        asked.step_key,
-        asked.event,
-        output=asked.output,
-        reason=asked.told,
-        facts={"by": asked.by, "reason": asked.reason},
-    )
+    controls.settle_step(held.tx, asked)
     if held.plan.node(asked.step_key).kind is StepKind.WAIT:
         signals.close(held.tx, held.id, asked.step_key)
     fp("settle.ended")
