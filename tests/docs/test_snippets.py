@@ -45,6 +45,11 @@ FLOWS = (
     "quotes",
     "bakery_flows",
     "billing",
+    "films",
+    "warehouse",
+    "ratings",
+    "trials",
+    "claims",
 )
 TESTS = (
     "test_orders.py",
@@ -58,6 +63,11 @@ TESTS = (
     "test_billing.py",
     "test_checkout.py",
     "test_charges.py",
+    "test_films.py",
+    "test_warehouse.py",
+    "test_ratings.py",
+    "test_trials.py",
+    "test_claims.py",
 )
 CELERY_IS_UNTYPED = (
     "[mypy-celery.*]\nignore_missing_imports = true\n"
