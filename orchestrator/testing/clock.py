@@ -22,7 +22,8 @@ SELECT min(at) FROM (
   UNION ALL SELECT wake_at FROM flow_steps WHERE wake_at IS NOT NULL AND status = 'waiting'
   UNION ALL SELECT start_at FROM flow_run_controls WHERE NOT closed AND start_at IS NOT NULL
   UNION ALL SELECT queue_deadline FROM flow_steps WHERE queue_deadline IS NOT NULL AND status = 'ready'
-  UNION ALL SELECT least(expires_at, stop_at) FROM flow_step_claims WHERE expires_at IS NOT NULL
+  UNION ALL SELECT expires_at FROM flow_step_claims WHERE expires_at IS NOT NULL
+  UNION ALL SELECT stop_at FROM flow_step_claims WHERE expires_at IS NOT NULL AND stop_at >= flow_now()
   UNION ALL SELECT grace_ends_at FROM flow_run_controls WHERE NOT closed AND grace_ends_at IS NOT NULL
   UNION ALL SELECT deadline FROM flow_run_controls
              WHERE NOT closed AND deadline IS NOT NULL AND timed_out_at IS NULL AND cancel_requested_at IS NULL

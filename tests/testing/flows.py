@@ -55,6 +55,16 @@ def chain(n: int) -> int:
     return n
 
 
+@step(timeout="10s")
+def quick(n: int) -> int:
+    return n
+
+
+@flow
+def quickly(n: int) -> int:
+    return quick(n)
+
+
 @step(transactional=True)
 def note(ctx: Context, n: int) -> int:
     ctx.tx.execute(text("UPDATE sim_notes SET n = n + :n"), {"n": n})

@@ -14,7 +14,22 @@ from orchestrator import Context, RunFailed, RunTimedOut
 from orchestrator.errors import AuthoringError, IdempotencyConflict, InputInvalid, OutputInvalid, UsageError
 from orchestrator.testing import SimRun, World, sim
 from tests.testing import flows
-from tests.testing.flows import BankDown, Order, chain, charge, count, hurried, later, note, noting, price, shop, thank
+from tests.testing.flows import (
+    BankDown,
+    Order,
+    chain,
+    charge,
+    count,
+    hurried,
+    later,
+    note,
+    noting,
+    price,
+    quick,
+    quickly,
+    shop,
+    thank,
+)
 
 ORDER = Order(customer="ada", amounts=[Decimal(1), Decimal(2), Decimal(3)])
 
@@ -279,6 +294,15 @@ def test_a_worker_that_dies_each_time_fails_the_step(world: World) -> None:
     assert run.status == "failed"
     with pytest.raises(RunFailed, match="WorkerLost"):
         run.result()
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_worker_that_dies_in_a_step_of_a_short_timeout_is_replaced(world: World, after: bool) -> None:
+    """The timeout is the dead worker's to keep; what is left of it is the lease."""
+    world.kill(quick, after=after)
+    run = world.start(quickly, n=1)
+    assert world.finish(run).result() == 1
+    assert [row.status for row in run.attempts(quick)] == ["crashed", "succeeded"]
 
 
 def test_a_worker_that_wakes_too_late_is_refused(world: World) -> None:
