@@ -139,6 +139,29 @@ def test_the_second_answer_is_told_who_was_first(world: World) -> None:
     assert second.value.by == "ada"
 
 
+def test_the_second_answer_is_told_who_was_first_when_the_run_has_ended(world: World) -> None:
+    run = world.start(refund, amount=5)
+    world.answer(run, "said", Verdict(ok=True), by="ada")
+    assert run.status == "succeeded"
+    with pytest.raises(SignalTaken, match=r"was answered already by ada at") as second:
+        world.answer(run, "said", Verdict(ok=False), by="bob")
+    assert second.value.by == "ada"
+
+
+def test_an_answer_to_a_run_that_ended_without_one_is_too_late(world: World) -> None:
+    run = world.start(refund, amount=5)
+    run.cancel()
+    with pytest.raises(SignalTooLate, match=r"has ended: cancelled\. Fix: retry it or run it again"):
+        world.answer(run, "said", Verdict(ok=True))
+
+
+def test_a_signal_to_a_run_that_has_succeeded_is_not_told_to_retry_it(world: World) -> None:
+    run = world.start(refund, amount=5)
+    world.answer(run, "said", Verdict(ok=True), by="ada")
+    with pytest.raises(SignalTooLate, match=r"has ended: succeeded\. Fix: run it again"):
+        world.signal(run, "said", {"ok": True})
+
+
 def test_a_refusal_is_an_answer(world: World) -> None:
     run = world.start(refund, amount=5)
     world.answer(run, "said", Verdict(ok=False), by="ada")

@@ -7,17 +7,18 @@ told what they found.
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Finished
 from orchestrator.core.happened import RunOf
 from orchestrator.core.schemas import misfit
 from orchestrator.core.signals import KEPT_LIMIT, KEY_LIMIT, PAYLOAD_LIMIT, Awaited, Delivery, Signal
-from orchestrator.core.states import FINAL_RUN, StepStatus
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance
@@ -138,7 +139,7 @@ class _Sending:
         known = signals.sent(self._tx, self._run_id, self.signal.name, self.id)
         if known is not None:
             return known.again(self.id) if known.digest == self._digest else self._id_used(known)
-        refused = self._closed() or self._unknown() or self._unfit()
+        refused = self._answered() or self._closed() or self._unknown() or self._unfit()
         return refused or self._delivered() or self._closed() or self._kept()
 
     @cached_property
@@ -212,7 +213,8 @@ class _Sending:
     def _closed(self) -> SignalTooLate | None:
         run = self.held.run
         if run.status in FINAL_RUN:
-            why, fix = f"has ended: {run.status}", "retry it or run it again, then send the signal again"
+            again = "run it again" if run.status is RunStatus.SUCCEEDED else "retry it or run it again"
+            why, fix = f"has ended: {run.status}", f"{again}, then send the signal again"
         elif run.halt is not None:
             why, fix = "is being stopped", "start another run, if it is wanted after all"
         else:
@@ -251,29 +253,43 @@ class _Sending:
             path=path,
         )
 
+    def _answered(self) -> SignalTaken | None:
+        """Whoever answers second is told who was first, also when the run has ended since."""
+        if not self.signal.answers:
+            return None
+        states = graph.statuses(self._tx, self._run_id, list(self._waits))
+        return self._taken(self._last(), states)
+
     def _over(self, states: dict[str, StepStatus]) -> OrchestratorError:
         """Every wait for it is over: one took a signal, or none did."""
-        rows = [row for row in signals.waits(self._tx, self._run_id, self.signal.name) if row.key == self.signal.key]
-        last = rows[0] if rows else None
-        if last is not None and last.signal_id is not None and states[last.step_key] is StepStatus.SUCCEEDED:
-            by = f" by {last.delivered_by}" if last.delivered_by else ""
-            what = (
-                f"Signal {self.signal.name} was delivered to run {self._run_id} already: step {last.step_key} took it"
-            )
-            if self._approval is not None:
-                what = f"{self._approval!r} of run {self._run_id} was answered already"
-            return SignalTaken(
-                f"{what}{by} at {last.delivered_at.isoformat()}. Fix: nothing, if once is enough.",
-                **self._facts,
-                step_key=last.step_key,
-                by=last.delivered_by,
-            )
+        last = self._last()
+        if (taken := self._taken(last, states)) is not None:
+            return taken
         key = last.step_key if last is not None else next(iter(states))
         return SignalTooLate(
             f"Nothing waits for signal {self.signal.name} of run {self._run_id} any more: step {key} "
             f"{_ended(states[key])}. Fix: retry that step, or run the run again, then send the signal again.",
             **self._facts,
             status=self.held.run.status.value,
+        )
+
+    def _last(self) -> Row[Any] | None:
+        """The wait for it that ended last."""
+        rows = signals.waits(self._tx, self._run_id, self.signal.name)
+        return next((row for row in rows if row.key == self.signal.key), None)
+
+    def _taken(self, last: Row[Any] | None, states: dict[str, StepStatus]) -> SignalTaken | None:
+        if last is None or last.signal_id is None or states.get(last.step_key) is not StepStatus.SUCCEEDED:
+            return None
+        by = f" by {last.delivered_by}" if last.delivered_by else ""
+        what = f"Signal {self.signal.name} was delivered to run {self._run_id} already: step {last.step_key} took it"
+        if self._approval is not None:
+            what = f"{self._approval!r} of run {self._run_id} was answered already"
+        return SignalTaken(
+            f"{what}{by} at {last.delivered_at.isoformat()}. Fix: nothing, if once is enough.",
+            **self._facts,
+            step_key=last.step_key,
+            by=last.delivered_by,
         )
 
     def _note_refusal(self, error: OrchestratorError) -> None:
