@@ -4,7 +4,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, ParamSpec, cast, overload
 
 from pydantic import JsonValue, ValidationError
 from typing_extensions import TypeVar
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R", default=Any)
+_MAY_BE_NULL: Final = (
+    "annotate it as `… | None`: it is null when the step that gives it was skipped, or failed and was handled"
+)
 
 
 class Flow(Generic[P, R]):
@@ -201,7 +204,8 @@ class Flow(Generic[P, R]):
             return cast(R, self.signature.result.loads(dumps(value)))
         except ValidationError as exc:
             path, text = explain(exc)
-            message = f"The output of flow `{self.name}` does not fit its annotation: {text}. Fix: read it as JSON."
+            fix = _MAY_BE_NULL if value is None else "read it as JSON"
+            message = f"The output of flow `{self.name}` does not fit its annotation: {text}. Fix: {fix}."
             raise OutputInvalid(message, flow=self.name, path=path) from exc
 
 

@@ -1,11 +1,19 @@
 """Words of messages that depend on a number or a time."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 
 def counted(number: int, noun: str) -> str:
     """`1 step`, `2 steps`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def named(noun: str, names: Sequence[str]) -> str:
+    """`step a`, `steps a and b`, `steps a, b and c`."""
+    if len(names) == 1:
+        return f"{noun} {names[0]}"
+    return f"{noun}s {', '.join(names[:-1])} and {names[-1]}"
 
 
 def until(at: datetime | None, now: datetime) -> str:

@@ -413,6 +413,24 @@ def test_a_loop_without_a_window_lets_others_in_while_a_child_waits(lab: Lab) ->
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 
 
+def test_all_steps_that_made_up_for_a_failure_are_named(lab: Lab) -> None:
+    run_id = lab.run(
+        {
+            "pay": call(),
+            "flight": call(run_after={"pay": ["failed"]}),
+            "room": call(run_after={"pay": ["failed"]}),
+            "end": after("flight", "room"),
+        }
+    )
+    lab.do_fail(run_id, "pay")
+    lab.do(run_id, "flight")
+    lab.do(run_id, "room")
+    lab.do_fail(run_id, "end")
+    assert "Steps flight and room ran because of the failure" in explain.explain(lab.ledger, run_id).sentence
+    with pytest.raises(Conflict, match="like this: steps flight and room ran because of the failure"):
+        retry_step.retry(lab.ledger, run_id, None, by="op")
+
+
 def test_a_retry_is_advised_only_where_it_helps(lab: Lab) -> None:
     """Who follows the hint must not ship what was refunded."""
     saga = {

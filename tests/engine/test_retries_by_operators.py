@@ -280,7 +280,7 @@ def test_what_cannot_be_retried(lab: Lab) -> None:
     done = lab.start(flow="demo")
     lab.drain(done)
     before = lab.snapshot()
-    with pytest.raises(Conflict, match="it succeeded"):
+    with pytest.raises(Conflict, match=r"it succeeded\. Fix: `orchestrator run rerun .*` makes a new run of it"):
         again(lab, done)
     assert lab.snapshot() == before
 

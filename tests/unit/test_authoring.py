@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import inspect
 import json
+import re
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -319,6 +320,12 @@ def checkout(
     save.options(key="store", after=[prices], retries=1, timeout=timedelta(minutes=1))(order, total=total)
     again = load(order_id=order.parent.id)  # type: ignore[union-attr]
     return {"order": again, "total": total}
+
+
+@pytest.mark.parametrize(("output", "fix"), [(None, "annotate it as `… | None`"), (17, "read it as JSON")])
+def test_an_output_of_a_run_that_does_not_fit_says_what_to_write(output, fix):
+    with pytest.raises(OutputInvalid, match=f"The output of flow `checkout` does not fit .*Fix: {re.escape(fix)}"):
+        checkout.decode_output(output)
 
 
 def test_a_flow_is_traced_into_a_manifest():

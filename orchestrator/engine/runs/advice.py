@@ -7,6 +7,7 @@ from typing import Any, Final
 from orchestrator.core.facts import Explanation
 from orchestrator.core.reopen import compensated
 from orchestrator.core.states import RunStatus, StepStatus
+from orchestrator.core.wording import named
 from orchestrator.ledger import controls
 from orchestrator.ledger.reads.rows import RunRow
 from orchestrator.ledger.tx import Ledger
@@ -57,4 +58,4 @@ def _compensated(ledger: Ledger, row: RunRow) -> str:
         states = controls.step_states(tx, row.id)
     again = {key for key, status in states.items() if status is not StepStatus.SUCCEEDED}
     done = compensated(ledger.plan(row.manifest_hash), states, again)
-    return f"Step {' and '.join(done)}" if done else ""
+    return named("Step", list(done)) if done else ""

@@ -12,6 +12,7 @@ from orchestrator.core.happened import RunOf
 from orchestrator.core.planner import WINDOW, Node, Plan
 from orchestrator.core.reopen import Reset, compensated, is_withdrawn, reopen
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepKind, StepStatus
+from orchestrator.core.wording import named
 from orchestrator.engine.steps import advance, reopening
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
@@ -100,7 +101,7 @@ def _retry_in(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None
 
 def _check_run(run: LockedRun) -> None:
     if run.status is RunStatus.SUCCEEDED:
-        _refuse(run.id, "it succeeded")
+        _refuse(run.id, "it succeeded", f"`orchestrator run rerun {run.id}` makes a new run of it")
     if run.halt is not None and run.status not in FINAL_RUN:
         _refuse(run.id, "it is being stopped, and handlers of it still run; wait until it has ended")
 
@@ -110,7 +111,7 @@ def _check_uncompensated(run_id: UUID, found: Mapping[str, StepStatus]) -> None:
     if done := [key for key, status in found.items() if status is StepStatus.SUCCEEDED]:
         _refuse(
             run_id,
-            f"step {' and '.join(done)} ran because of the failure and succeeded, and a retry does not take that back",
+            f"{named('step', done)} ran because of the failure and succeeded, and a retry does not take that back",
             f"if its work is still wanted, start a new run; {force}; `orchestrator run show {run_id}` shows it",
         )
     for key, status in found.items():
