@@ -26,6 +26,8 @@ from tests.support.worker_process import WorkerProcess, env_of, running
 
 PYTHON = pages.blocks("python")
 SQL = pages.blocks("sql")
+PATTERNS = [str(block.name) for block in pages.blocks("python", page="docs/patterns.md")]
+"""A flow and its test, and again."""
 FLOWS = (
     "letters",
     "books",
@@ -50,6 +52,7 @@ FLOWS = (
     "ratings",
     "trials",
     "claims",
+    *(name.removesuffix(".py") for name in PATTERNS if not name.startswith("test_")),
 )
 TESTS = (
     "test_orders.py",
@@ -68,6 +71,7 @@ TESTS = (
     "test_ratings.py",
     "test_trials.py",
     "test_claims.py",
+    *(name for name in PATTERNS if name.startswith("test_")),
 )
 CELERY_IS_UNTYPED = (
     "[mypy-celery.*]\nignore_missing_imports = true\n"
@@ -130,7 +134,7 @@ def test_the_snippets_run(folder: Path, settings: Settings) -> None:
             assert client.start("loading", url=url).result(timeout=60) == "at last"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_tests_pass(folder: Path, pg_server: Server) -> None:
     """Those of the pages, with the fixture that the installed package brings."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ORCHESTRATOR_", "PYTEST_"))}
