@@ -122,6 +122,7 @@ class _OnFailure(Block[StepError]):
     def __init__(self, results: tuple[object, ...]) -> None:
         super().__init__("on_failure")
         self._keys = _keys(self._tracer, "on_failure", results)
+        self.failures = tuple(self._keys)
 
     def _prepare(self, tracer: Tracer) -> StepError:
         edges = run_after(tracer, map(failed, self._keys))

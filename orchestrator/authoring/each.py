@@ -67,6 +67,12 @@ def each(
     Raises:
         AuthoringError: outside a flow body, or an argument does not fit.
     """
+    if getattr(type(step), "makes_a_step", False):
+        called: Any = getattr(step, "flow", step)
+        refuse(
+            f"`each` got flow `{called.name}`, and an item cannot be a run of its own yet",
+            "give a `@block` of its steps, or let a step start the runs (`client.start_many`)",
+        )
     if not isinstance(step, Step | Graph):
         refuse(
             "`each` got something that is not a step",

@@ -30,6 +30,8 @@ class Scope:
     name = "the body"
     only: str | None = None
     """When there is what is made in it, such as "when `charge` failed"; None: whenever it succeeds."""
+    failures: tuple[str, ...] = ()
+    """The steps of which one has failed wherever there is what is made in it."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -67,6 +69,8 @@ class Scopes:
         if step.kind is not StepKind.MERGE:
             _require_values(step)
             self.require_visible(step.references())
+        elif step.join is not Join.ANY:
+            self._require_no_failure(step)
         self._of[key] = frozenset(inside)
         self.innermost.branch = None
         for scope in self.open:
@@ -85,6 +89,17 @@ class Scopes:
             case _:
                 return bool(falls) and len(falls) == len(edges)
 
+    def _require_no_failure(self, step: StepDef) -> None:
+        """`either` is skipped when a step of it failed, so what stands in for that failure would never be taken."""
+        for key in step.run_after:
+            for scope in self._of.get(key, ()):
+                for lost in step.run_after.keys() & scope.failures:
+                    refuse(
+                        f"`either` takes `{key}`, which exists only {scope.only}, and `{lost}` itself: when that "
+                        "failed, `either` is skipped, for a failure is not an absence",
+                        f"write `first_of({lost}, {key})` for whichever succeeds",
+                    )
+
     def require_visible(self, read: Iterable[Ref]) -> None:
         """
         Raises:
@@ -93,10 +108,12 @@ class Scopes:
         for ref in read:
             for scope in self._of.get(ref.key or "", ()):
                 if ref.member == "output" and scope.only is not None and scope not in self.open:
+                    merge = f"either({ref.key}, …)` for the result of whichever branch ran"
+                    if scope.failures:
+                        merge = f"first_of({scope.failures[-1]}, {ref.key})` for whichever succeeds"
                     refuse(
                         f"the result of step `{ref.key}` exists only {scope.only}",
-                        f"write `either({ref.key}, …)` for the result of whichever branch ran, or move what needs it "
-                        "into the block",
+                        f"write `{merge}, or move what needs it into the block",
                     )
 
 

@@ -572,6 +572,7 @@ def test_the_item_goes_to_the_first_parameter_that_is_not_fixed():
         (lambda n: each(load, [1], stop_on_failure=1), "stop_on_failure=1"),
         (lambda n: each(load, [1], errors="collect", stop_on_failure=True), "leave one out"),
         (lambda n: each(load.fn, [1]), "is not a step"),
+        (lambda n: each(checkout, [1]), "`each` got flow `checkout`, and an item cannot be a run of its own yet"),
         (lambda n: each(load, [1], key="a b"), "a key has 1 to 100"),
     ],
 )

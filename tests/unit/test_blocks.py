@@ -169,6 +169,20 @@ def test_a_loop_in_a_block_asks_as_a_whole() -> None:
 # ---- merges ----
 
 
+def test_a_step_and_what_stands_in_for_its_failure_race() -> None:
+    def body(order: Order) -> None:
+        paid = a()
+        with on_failure(paid):
+            gone = b()
+        sent = c(paid)
+        d(first_of(paid, gone))
+        d(either(sent, gone))
+
+    made = steps(body)
+    assert made["first_of"].run_after == {"a": OK, "b": OK}
+    assert made["either"].run_after == {"c": OK, "b": OK}
+
+
 def test_either_takes_whichever_branch_ran() -> None:
     def body(order: Order) -> None:
         with when(order.total > 10):
@@ -368,6 +382,21 @@ def _of_a_failure(order: Order) -> None:
     c(first)
 
 
+def _either_with_what_failed(order: Order) -> None:
+    paid = a()
+    with on_failure(paid):
+        gone = b()
+    c(either(paid, gone))
+
+
+def _either_with_one_of_what_failed(order: Order) -> None:
+    booked = a()
+    paid = b(booked)
+    with on_failure(booked, paid):
+        gone = d(c())
+    either(gone, paid, "x")
+
+
 def _empty(order: Order) -> None:
     with when(order.total > 10):
         pass
@@ -445,7 +474,17 @@ def _race_that_waits_for_its_condition(order: Order) -> None:
             "move what needs it into the block",
         ),
         (_asked_outside, "the result of step `load` exists only when", "either(load, …)"),
-        (_of_a_failure, "the result of step `b` exists only when `a` failed", "either(b, …)"),
+        (_of_a_failure, "the result of step `b` exists only when `a` failed", "write `first_of(a, b)`"),
+        (
+            _either_with_what_failed,
+            "`either` takes `b`, which exists only when `a` failed, and `a` itself",
+            "first_of(a, b)",
+        ),
+        (
+            _either_with_one_of_what_failed,
+            "`either` takes `d`, which exists only when `a` or `b` failed, and `b` itself",
+            "first_of(b, d)",
+        ),
         (_empty, "`with when(…)` holds no step", "call a step in it"),
         (_alone, "`otherwise` has no `when` right before it", "behind the block of `when`"),
         (_not_right_after, "`otherwise` has no `when` right before it", "behind the block of `when`"),
