@@ -23,7 +23,7 @@ def upgrade() -> None:
         ["parent_run_id", "id"],
         postgresql_where=sa.text("parent_run_id IS NOT NULL"),
     )
-    op.create_index("ix_flow_runs_untold", "flow_runs", ["id"], postgresql_where=sa.text("NOT parent_told"))
+    op.create_index("ix_flow_runs_untold", "flow_runs", ["ended_at", "id"], postgresql_where=sa.text("NOT parent_told"))
 
 
 def downgrade() -> None:

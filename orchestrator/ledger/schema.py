@@ -152,7 +152,7 @@ flow_runs = Table(
         postgresql_where=text("trigger_key IS NOT NULL AND scheduled_for IS NULL"),
     ),
     Index("ix_flow_runs_parent", "parent_run_id", "id", postgresql_where=text("parent_run_id IS NOT NULL")),
-    Index("ix_flow_runs_untold", "id", postgresql_where=text("NOT parent_told")),
+    Index("ix_flow_runs_untold", "ended_at", "id", postgresql_where=text("NOT parent_told")),
     Index("ix_flow_runs_source", "source_run_id", postgresql_where=text("source_run_id IS NOT NULL")),
     Index("ix_flow_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     **HOT,

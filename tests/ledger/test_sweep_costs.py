@@ -17,8 +17,10 @@ INSERT INTO flow_steps (run_id, step_key, position, type, status, queue, priorit
 SELECT id, 'done', 0, 'work', 'succeeded', 'default', 5 FROM flow_runs;
 INSERT INTO flow_step_claims (run_id, step_key, owner, version, attempt, claimed_at, renewed_at)
 SELECT id, 'done', 'w', 1, 1, now(), now() FROM flow_runs;
-INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_body, sinks_open, controlled)
-SELECT gen_random_uuid(), 'later', 'x', 'running', '{}', 1, TRUE FROM generate_series(1, 5000);
+INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_body, sinks_open, controlled, parent_run_id,
+                       parent_told)
+SELECT gen_random_uuid(), 'later', 'x', 'running', '{}', 1, TRUE, gen_random_uuid(), FALSE
+  FROM generate_series(1, 5000);
 CREATE TEMP TABLE open AS SELECT id FROM flow_runs WHERE flow = 'later';
 INSERT INTO flow_run_controls (run_id, deadline) SELECT id, now() + interval '1 day' FROM open;
 INSERT INTO flow_steps (run_id, step_key, position, type, status, due_at, queue, priority)
@@ -59,6 +61,8 @@ def later(_lab: Lab) -> Iterator[Lab]:
     "name",
     [
         "due",
+        "to_wake",
+        "untold",
         "requeue_expired",
         "expired",
         "past_deadline",
