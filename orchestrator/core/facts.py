@@ -1,7 +1,7 @@
 """What goes in and out of the ledger and the engine: frozen facts, no behaviour."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -223,6 +223,7 @@ class Swept:
     `more`: the page was full and something came of it, so the next one is worth asking for at once. `unreadable`: runs
     of another release were in it, which a keeper of that release has to look at. `next_s`: seconds until something
     else is due, where that is known. `to_wake`: there are waiting steps that the engine has to look at itself.
+    `untold`: runs have ended that other runs called, and were not told.
     """
 
     changed: int = 0
@@ -231,6 +232,17 @@ class Swept:
     unreadable: bool = False
     next_s: float | None = None
     to_wake: bool = False
+    untold: bool = False
+
+    def __add__(self, other: "Swept") -> "Swept":
+        """What both changed; what is due, and left to do, as the first one knows it."""
+        return replace(
+            self,
+            changed=self.changed + other.changed,
+            dispatches=self.dispatches + other.dispatches,
+            more=self.more or other.more,
+            unreadable=self.unreadable or other.unreadable,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def _step_problems(scope: _Scope, key: str, step: "StepDef", types: Collection[s
     if step.kind is StepKind.TASK:
         yield from _type_problems(place, step, types)
     yield from _expression_problems(scope, place, step)
-    yield from checks_waits.problems(place, key, step, scope.steps)
+    yield from checks_waits.problems(place, key, step, scope.steps, in_an_item=scope.loop is not None)
     if step.is_loop:
         yield from _loop_problems(scope, key, step, types)
 

@@ -85,17 +85,18 @@ def end_sessions(tx: Connection, rows: Sequence[Row[Any]]) -> None:
 
 class Timers(NamedTuple):
     """The dispatches of a page of steps whose time has come; the seconds until the next timer, None when none is set;
-    and whether there are steps `to_wake` now."""
+    whether there are steps `to_wake` now, and runs that have ended, `untold` to those that called them."""
 
     dispatches: tuple[Dispatch, ...]
     next_s: float | None
     to_wake: bool
+    untold: bool
 
 
 def due(tx: Connection, page: int) -> Timers:
     """WAITING to READY for steps whose time has come."""
     *found, last = run(tx, "due", page=page).all()
-    return Timers(dispatches([tuple(row)[:6] for row in found]), last.next_s, last.to_wake)
+    return Timers(dispatches([tuple(row)[:6] for row in found]), last.next_s, last.to_wake, last.untold)
 
 
 def to_wake(tx: Connection, page: int, position: Position, late: timedelta) -> Sequence[Row[Any]]:

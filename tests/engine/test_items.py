@@ -11,6 +11,7 @@ from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus, StepKind
 from orchestrator.engine.runs import cancel_run, explain
 from orchestrator.engine.steps import retry_step, settle_step
+from orchestrator.engine.sweeps.wake import wake
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import reads
 from tests.support.factories import Lab, after, call
@@ -303,3 +304,17 @@ def test_what_runs_for_an_item_is_not_settled_by_hand(lab: Lab) -> None:
     with pytest.raises(StepNotFound):
         settle_step.settle(lab.ledger, Settle(run_id, "each.0.nothing", "ada", "why"))
     lab.drain(run_id)
+
+
+def test_an_item_may_end_with_a_sleep(lab: Lab) -> None:
+    """Each has its own; the loop ends with the last."""
+    body = {"work": call(), "nap": {"sleep": "PT5S", "run_after": {"work": ["succeeded"]}}}
+    run_id = lab.run({"each": {"for_each": [1, 2], "steps": body}, "join": after("each")})
+    lab.do(run_id, "each.0.work", "each.1.work")
+    assert lab.statuses(run_id)["each.1.nap"] == "waiting"
+    lab.audit()
+    lab.forward(6)
+    wake(lab.ledger)
+    lab.audit()
+    assert lab.drain(run_id) == ["join"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED

@@ -118,7 +118,7 @@ def test_a_loop_stops_at_the_first_failure(lab: Lab, concurrency: int | None) ->
     why = "the loop stopped: each.0 failed"
     assert lab.step(run_id, "each.3.do")["reason"] == why
     assert events(lab, run_id, "step.stopped") == [("each", {"failed": "each.0", "skipped": 2})]
-    assert events(lab, run_id, "step.skipped") == [(f"each.{n}.do", {"reason": why}) for n in (2, 3)]
+    assert sorted(events(lab, run_id, "step.skipped")) == [(f"each.{n}.do", {"reason": why}) for n in (2, 3)]
     sentence = explained.explain(lab.ledger, run_id, "each").sentence
     assert sentence.startswith("Loop each has 3 of 4 items done, 1 failed (each.0.do). It stopped there")
     lab.done(running)
@@ -174,7 +174,8 @@ def test_a_retry_goes_on_with_what_was_not_let_in(lab: Lab, key: str | None) -> 
     lab.do_fail(run_id, "each.0.do")
     lab.done(running, "each.1.do")
     retry_step.retry(lab.ledger, run_id, key, by="ada")
-    assert lab.drain(run_id) == ["each.0.do", "each.2.do", "each.3.do", "join"]
+    order = lab.drain(run_id)
+    assert (sorted(order[:-1]), order[-1]) == (["each.0.do", "each.2.do", "each.3.do"], "join")
     assert output(lab, run_id) == ["each.0.do", "each.1.do", "each.2.do", "each.3.do"]
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 

@@ -24,7 +24,9 @@ def made(pg_server: Server, template_db: str) -> Iterator[Arena]:
 
 def asleep(made: Arena, seed: int, steps: int = STEPS) -> Played:
     rng = random.Random(f"naps {seed}")
-    manifests: list[dict[str, Any]] = [flows.with_naps(rng, flows.manifest(rng, f"flow{n}")) for n in range(2)]
+    manifests: list[dict[str, Any]] = [
+        flows.with_naps(rng, flows.manifest(rng, f"flow{n}", more=False)) for n in range(2)
+    ]
     return play(made, seed, steps, manifests)
 
 

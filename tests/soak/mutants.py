@@ -68,11 +68,11 @@ def _publish_before_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A start sends its messages, and then commits."""
     original = starts.start
 
-    def start(connection: Any, plan: Any, new: Any, *, pinned: bool) -> Any:
+    def start(connection: Any, plan: Any, new: Any, **options: Any) -> Any:
         roots = [node for node in plan.roots() if node.plain]
         early([Dispatch(one.id, node.key, 1, node.task, node.queue, node.priority) for one in new for node in roots])
         time.sleep(0.1)
-        return original(connection, plan, new, pinned=pinned)
+        return original(connection, plan, new, **options)
 
     monkeypatch.setattr(starts, "start", start)
 

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,7 +30,9 @@ class Wrapped(Task):  # type: ignore[misc]
 
 @pytest.fixture
 def app() -> Iterator[Celery]:
+    """Whose tasks are its own: Celery gives shared ones to each app that is made later in this process."""
     with Celery("bakery", broker="memory://", set_as_current=False) as made:
+        made.task = partial(made.task, shared=False)
         yield made
 
 

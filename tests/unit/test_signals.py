@@ -98,7 +98,7 @@ def test_only_flows_with_waits_end_on_the_general_path() -> None:
         ({"approval": {"title": "x", "to": "@item()"}}, "`@item()` is known inside a loop only"),
         ({"approval": {"title": "x", "to": "y", "form": {"type": "object"}, "late": 1}}, "steps.w.approval.late"),
         ({"type": "work", "inputs": {"by": "@steps('w').by"}}, "nobody sends anything to `w`"),
-        ({"for_each": [1], "steps": {"x": {"signal": {"name": "w"}}}}, "put it before or after the loop"),
+        ({"for_each": [1], "steps": {"x": {"signal": {"name": "w"}}}}, "do it before or after the loop"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(fields: Any, says: str) -> None:

@@ -68,7 +68,6 @@ class Keeper:
             timers.duty(state),
             deadlines.duty(state),
             queue_timeouts.duty(state),
-            subflows.untold(state),
             subflows.orphans(state),
             LostMessages(state).duty(),
             ticks.watchdog(),

@@ -1,23 +1,22 @@
-"""Runs that steps of other runs wait for: their ends are told, and they are stopped with the run that called them."""
+"""Runs that steps of other runs wait for are stopped with the run that called them."""
 
-from orchestrator.engine.subflows import report, stopping
-from orchestrator.engine.sweeps.walk import Walk
+from typing import Final
+
+from orchestrator.engine.subflows import stopping
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
 
-
-def untold(state: WorkerState) -> Duty:
-    """Every second: whoever cancels a run from a program tells nobody."""
-    walk = Walk()
-    return Duty("untold", Scope.CLUSTER, state.poll_s, lambda: report.untold(state.runtime().ledger, walk))
+_SWEEPS: Final = 3
+"""Whoever cancels a run stops those that it called, and a deadline is theirs, too: this is for whoever dies in
+between."""
 
 
 def orphans(state: WorkerState) -> Duty:
-    """Every sweep: deadlines stop runs, and so does whoever dies after that."""
+    """Every third sweep."""
     settings = state.settings
     return Duty(
         "orphans",
         Scope.CLUSTER,
-        settings.sweep_interval.total_seconds(),
+        _SWEEPS * settings.sweep_interval.total_seconds(),
         lambda: stopping.stop_children(state.runtime().ledger, None, settings.cancel_grace),
     )

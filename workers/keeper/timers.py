@@ -1,10 +1,11 @@
-"""Steps whose time has come go on: those that back off are ready again, those without a handler are looked at."""
+"""Steps whose time has come go on: those that back off are ready again, those without a handler are looked at; and
+runs that have ended are told to those that called them."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
 from orchestrator.core.facts import Swept
+from orchestrator.engine.subflows import report
 from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.engine.sweeps.walk import Walk
@@ -19,21 +20,16 @@ before."""
 
 def duty(state: WorkerState) -> Duty:
     """When the next timer is due, and every second: another process may set an earlier one at any moment."""
-    walk = Walk()
+    walk, told = Walk(), Walk()
 
     def page() -> Swept:
         ledger = state.runtime().ledger
-        due = sweep.due(ledger)
-        if not due.to_wake:
-            return due
-        woken = wake(ledger, walk)
-        return replace(
-            woken,
-            changed=due.changed + woken.changed,
-            dispatches=due.dispatches + woken.dispatches,
-            more=due.more or woken.more,
-            next_s=due.next_s,
-        )
+        due = swept = sweep.due(ledger)
+        if due.to_wake:
+            swept += wake(ledger, walk)
+        if due.untold:
+            swept += report.untold(ledger, told)
+        return swept
 
     def behind() -> Swept:
         return wake(state.runtime().ledger, walk, late=_BEHIND)

@@ -63,11 +63,11 @@ def _lost_for_good(ledger: Ledger, limits: LossLimits, walk: Walk) -> Swept:
 
 
 def due(ledger: Ledger, page: int = PAGE) -> Swept:
-    """Steps whose back-off is over are READY again; with the time until the next timer, and whether steps are to be
-    woken."""
+    """Steps whose back-off is over are READY again; with the time until the next timer, and what else is to be done."""
     found = ledger.once(lambda tx: sweeps.due(tx, page))
     more = len(found.dispatches) == page
-    return Swept(len(found.dispatches), found.dispatches, more=more, next_s=found.next_s, to_wake=found.to_wake)
+    left = {"to_wake": found.to_wake, "untold": found.untold}
+    return Swept(len(found.dispatches), found.dispatches, more=more, next_s=found.next_s, **left)
 
 
 def deadlines(ledger: Ledger, grace: timedelta, walk: Walk | None = None) -> Swept:

@@ -123,9 +123,10 @@ SELECT pg_terminate_backend(a.pid)
 -- name: due
 -- Does:  WAITING to READY for steps whose time has come. One that was polled before has no event for that.
 -- In:    page
--- Out:   the dispatches; then a row of its own: `next_s`, the seconds until the next timer, null when none is set, and whether a
---        step, or a run that begins later, is `to_wake` now. Idle keepers ask for all timers at once
--- Time:  flow_now()        Index: ix_flow_steps_due, ix_flow_steps_wake, ix_flow_run_controls_start
+-- Out:   the dispatches; then a row of its own: `next_s`, the seconds until the next timer, null when none is set, whether a
+--        step, or a run that begins later, is `to_wake` now, and whether a run is `untold` that has ended. Idle keepers ask for
+--        all that at once
+-- Time:  flow_now()        Index: ix_flow_steps_due, ix_flow_steps_wake, ix_flow_run_controls_start, ix_flow_runs_untold
 WITH page AS MATERIALIZED (
   SELECT run_id, step_key FROM flow_steps
    WHERE due_at <= (SELECT flow_now()) AND status = 'waiting' ORDER BY due_at LIMIT %(page)s FOR NO KEY UPDATE SKIP LOCKED
@@ -141,7 +142,8 @@ WITH page AS MATERIALIZED (
 )[[, event AS (
   INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.dispatched', step_key FROM step WHERE polls = 0
 )]]
-SELECT run_id, step_key, dispatch_no, task, queue, priority, NULL::float AS next_s, NULL::bool AS to_wake FROM step
+SELECT run_id, step_key, dispatch_no, task, queue, priority, NULL::float AS next_s, NULL::bool AS to_wake, NULL::bool AS untold
+  FROM step
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL,
        EXTRACT(epoch FROM LEAST((SELECT min(due_at) FROM flow_steps WHERE due_at > (SELECT flow_now())),
@@ -149,7 +151,8 @@ SELECT NULL, NULL, NULL, NULL, NULL, NULL,
                                 (SELECT min(start_at) FROM flow_run_controls WHERE NOT closed AND start_at > (SELECT flow_now())))
                            - flow_now())::float,
        EXISTS (SELECT FROM flow_steps WHERE wake_at <= (SELECT flow_now()) AND status = 'waiting')
-       OR EXISTS (SELECT FROM flow_run_controls WHERE NOT closed AND start_at <= (SELECT flow_now()));
+       OR EXISTS (SELECT FROM flow_run_controls WHERE NOT closed AND start_at <= (SELECT flow_now())),
+       EXISTS (SELECT FROM flow_runs WHERE NOT parent_told AND ended_at IS NOT NULL);
 
 -- name: to_wake
 -- Does:  waiting steps whose time has come and that have no handler, and runs that were to begin later: whoever finds them holds
