@@ -17,7 +17,7 @@ from benchmarks.processes import BenchFailed
 from benchmarks.report import Result, Row
 from benchmarks.workloads import Say, Sizes
 from orchestrator.core.facts import StartRequest
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
 from orchestrator.ledger import migrate, statements

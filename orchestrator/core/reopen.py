@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.core.gates import Decision, Edges, Join, decide
-from orchestrator.core.planner import Node, Plan, backwards
+from orchestrator.core.plan import Node, Plan, backwards
 from orchestrator.core.states import FINAL_STEP, StepStatus
 
 FOLLOWS = frozenset({StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.BLOCKED})

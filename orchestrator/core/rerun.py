@@ -7,7 +7,7 @@ from typing import Final
 
 from orchestrator.core.expressions import Ref, refs
 from orchestrator.core.manifest import StepDef
-from orchestrator.core.planner import Node, Plan
+from orchestrator.core.plan import Node, Plan
 from orchestrator.core.states import StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.errors import StepNotFound, UsageError

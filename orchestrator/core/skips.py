@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from orchestrator.core.gates import Join
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.states import StepStatus
 
 

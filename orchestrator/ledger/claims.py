@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Claimant, Lease, LeaseBeat, Renewal, UnknownVersion
-from orchestrator.core.planner import TRIGGER, Node
+from orchestrator.core.plan import TRIGGER, Node
 from orchestrator.ledger.rows import hot, one, run
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Chain, Dispatch, Lease, Success
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.ledger import ends
 from orchestrator.ledger.graph import children

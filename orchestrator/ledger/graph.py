@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Dispatch, Finished, StepError
-from orchestrator.core.planner import Node, Place, seconds
+from orchestrator.core.plan import Node, Place, item_rows, seconds
 from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus, run_sources, sources, target
 from orchestrator.errors import RunNotFound
 from orchestrator.ledger import ends
@@ -279,7 +279,7 @@ class Entered(NamedTuple):
 def enter_items(tx: Connection, run_id: UUID, loop: Node, item_keys: Sequence[str]) -> list[Entered]:
     """Let items of a loop in; those that were blocked."""
     assert loop.graph is not None
-    keys = {"item_keys": list(item_keys), "rows": loop.graph.item_rows(loop.key)}
+    keys = {"item_keys": list(item_keys), "rows": item_rows(loop)}
     rows = run(tx, "enter_items", run_id=run_id, sinks=loop.graph.sinks, **keys)
     return [Entered(row.step_key, row.fresh) for row in rows]
 

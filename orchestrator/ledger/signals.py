@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.planner import seconds
+from orchestrator.core.plan import seconds
 from orchestrator.core.signals import Awaited, Delivery, Signal
 from orchestrator.core.states import StepEvent, sources
 from orchestrator.ledger.rows import one, run

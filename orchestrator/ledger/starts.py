@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row
 from orchestrator.core.facts import StartRequest
 from orchestrator.core.headers import kept_json
 from orchestrator.core.inputs import Input
-from orchestrator.core.planner import Plan, seconds
+from orchestrator.core.plan import Plan, seconds
 from orchestrator.core.schedule_ids import flow_id
 from orchestrator.ledger.rows import hot, one, run
 

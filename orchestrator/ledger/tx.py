@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 
 from orchestrator import forks
 from orchestrator.core.manifest import Manifest
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.ledger import ends, session
 from orchestrator.ledger.rows import ESSENTIAL
 from orchestrator.ledger.session import Sessions

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.facts import Failure, StepError
-from orchestrator.core.planner import WINDOW
+from orchestrator.core.plan import WINDOW
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import explain
 from orchestrator.engine.steps import fail_step, release, retry_step

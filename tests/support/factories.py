@@ -24,7 +24,7 @@ from orchestrator.core.facts import (
     Success,
 )
 from orchestrator.core.manifest import Manifest
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RUN_MOVES, STEP_MOVES, RunStatus, StepStatus
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run

@@ -17,7 +17,7 @@ from typing_extensions import TypeAliasType, TypedDict
 import orchestrator
 from orchestrator import Context, Flow, Manifest, Step, each, flow, step
 from orchestrator.core.manifest import Backoff, StepDef
-from orchestrator.core.planner import Place, Plan
+from orchestrator.core.plan import Place, Plan
 from orchestrator.core.states import StepStatus
 from orchestrator.errors import (
     AuthoringError,

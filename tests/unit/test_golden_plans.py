@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.manifest import Manifest
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.ledger.statements import sql
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "plans.json").read_text())

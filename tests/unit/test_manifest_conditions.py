@@ -8,7 +8,7 @@ from orchestrator.core.expressions import parse_bare
 from orchestrator.core.expressions.types import kind, misfits
 from orchestrator.core.gates import Join
 from orchestrator.core.manifest import Manifest, StepDef
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.errors import ManifestInvalid
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.manifest import Manifest
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.core.reopen import reopen
 from orchestrator.core.states import StepStatus
 from tests.support.factories import after, call

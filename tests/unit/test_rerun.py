@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.manifest import Manifest
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.core.rerun import Before, Rerun, changed_fields, check_step, rerun
 from orchestrator.core.states import StepStatus
 from orchestrator.errors import OrchestratorError, StepNotFound, UsageError

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.core import checks_joins
 from orchestrator.core.gates import Decision, Edges, Join, decide
 from orchestrator.core.manifest import Manifest, StepDef, with_predecessors
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.core.states import StepStatus
 from tests.proof import joins
 from tests.proof.interpreter import FAILED, SUCCEEDED, interpret

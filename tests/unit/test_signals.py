@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from orchestrator import Manifest, answered_by, approval, flow, step, wait_for_signal
-from orchestrator.core.planner import Path, Plan
+from orchestrator.core.plan import Path, Plan
 from orchestrator.core.schemas import example
 from orchestrator.core.signals import key_text
 from orchestrator.core.states import StepKind

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from orchestrator.core import values
 from orchestrator.core.facts import StartRequest
 from orchestrator.core.inputs import Input
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.errors import Conflict, FlowDisabled, UsageError
 from orchestrator.ledger import definitions, starts

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from orchestrator.core.facts import Explanation
-from orchestrator.core.planner import Node, Plan
+from orchestrator.core.plan import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, OPEN_STEP, RunStatus, StepKind, StepStatus
 from orchestrator.core.wording import counted, length, until
 from orchestrator.engine.runs.advice import advice, told

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.facts import StartedRun, StartRequest
 from orchestrator.core.happened import Refused, RunOf
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.core.rerun import Before, Rerun, changed_fields, check_step, rerun
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.engine.faults import fp

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.core.facts import Dispatch, Finished, StartedRun, StartRequest
 from orchestrator.core.happened import Refused, RunOf
 from orchestrator.core.inputs import Inputs, canonical
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs import accept
 from orchestrator.engine.steps import advance

@@ -5,7 +5,7 @@ import shlex
 from datetime import UTC, datetime
 from uuid import UUID
 
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.schemas import example
 from orchestrator.core.wording import length, until
 from orchestrator.ledger.reads.rows import RunRow, StepRow

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from orchestrator.core.expressions import EvaluationFailed, resolve
 from orchestrator.core.facts import StepError
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.signals import Awaited, key_text, time_of
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.faults import fp

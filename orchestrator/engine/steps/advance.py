@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch, Finished, Lease, Success
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import items, opening

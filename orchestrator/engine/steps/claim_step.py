@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from orchestrator.core.expressions import EvaluationFailed, Scope, resolve
 from orchestrator.core.facts import Claimant, Lease, UnknownVersion
 from orchestrator.core.gates import Join
-from orchestrator.core.planner import TRIGGER
+from orchestrator.core.plan import TRIGGER
 from orchestrator.engine.faults import fp
 from orchestrator.errors import InputInvalid
 from orchestrator.ledger import claims, scopes

@@ -11,7 +11,7 @@ from orchestrator.core.expressions.evaluate import Scope
 from orchestrator.core.expressions.reads import Reads
 from orchestrator.core.expressions.shown import with_values
 from orchestrator.core.facts import Lease
-from orchestrator.core.planner import TRIGGER, Node
+from orchestrator.core.plan import TRIGGER, Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.steps.wave import End, Wave
 from orchestrator.ledger import graph, scopes

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.core.facts import Finished, Lease, Success
-from orchestrator.core.planner import Node, Path, Plan
+from orchestrator.core.plan import Node, Path, Plan
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import advance, claim_step, conditions

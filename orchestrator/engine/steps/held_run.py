@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.facts import StepOf
 from orchestrator.core.happened import RunOf
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.ledger import graph
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger

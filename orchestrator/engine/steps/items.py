@@ -5,7 +5,7 @@ import json
 from pydantic import JsonValue
 
 from orchestrator.core.expressions import EvaluationFailed, resolve
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps.wave import End, Tally, Wave

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.expressions import EvaluationFailed, resolve
 from orchestrator.core.facts import Dispatch
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.ledger import graph, scopes
 from orchestrator.ledger.graph import Items

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from orchestrator.core import skips
 from orchestrator.core.gates import Decision, Edges, Join, decide
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.signals import waits as signals

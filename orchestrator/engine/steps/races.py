@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from orchestrator.core.planner import TRIGGER, Node, Plan
+from orchestrator.core.plan import TRIGGER, Node, Plan
 from orchestrator.core.reopen import sinks_open
 from orchestrator.core.states import FINAL_STEP, StepStatus
 from orchestrator.engine.steps.wave import End, Wave

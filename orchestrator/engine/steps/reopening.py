@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.reopen import ItemGraph, compensated, reopen
 from orchestrator.core.states import StepStatus
 from orchestrator.engine.steps.held_run import HeldRun

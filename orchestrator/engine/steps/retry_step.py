@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch, Finished
 from orchestrator.core.happened import RunOf
-from orchestrator.core.planner import WINDOW, Node, Plan
+from orchestrator.core.plan import WINDOW, Node, Plan
 from orchestrator.core.reopen import Reset, compensated, is_withdrawn, reopen
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepKind, StepStatus
 from orchestrator.core.wording import named

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Finished
 from orchestrator.core.happened import RunOf
-from orchestrator.core.planner import Node, Plan
+from orchestrator.core.plan import Node, Plan
 from orchestrator.core.reopen import compensated, reopen, sinks_open
 from orchestrator.core.schemas import misfit
 from orchestrator.core.settling import Settle

@@ -3,7 +3,7 @@
 from pydantic import JsonValue
 
 from orchestrator.core import waits as rules
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.core.waits import WaitInvalid
 from orchestrator.engine.steps.held_run import HeldRun

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from orchestrator.core.facts import Dispatch, StepOf
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.ledger import graph

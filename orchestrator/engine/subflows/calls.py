@@ -15,7 +15,7 @@ from orchestrator.core.expressions import EvaluationFailed, resolve
 from orchestrator.core.expressions.reads import Reads
 from orchestrator.core.expressions.walk import references
 from orchestrator.core.facts import StartRequest, StepError
-from orchestrator.core.planner import Node
+from orchestrator.core.plan import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.runs import accept
 from orchestrator.engine.steps.held_run import HeldRun

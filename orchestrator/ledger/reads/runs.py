@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, func, null,
 
 from orchestrator.core.expressions import EvaluationFailed, references, resolve
 from orchestrator.core.expressions.reads import Reads
-from orchestrator.core.planner import Plan
+from orchestrator.core.plan import Plan
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.errors import Conflict, OutputInvalid, RunNotFound
 from orchestrator.ledger import scopes

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Row
 
-from orchestrator.core.planner import Node, Plan
+from orchestrator.core.plan import Node, Plan
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.core.suggest import closest
 from orchestrator.errors import StepNotFound

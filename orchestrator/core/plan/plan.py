@@ -1,0 +1,118 @@
+"""A manifest compiled for running: who follows whom, what each step reads, which path its completion takes."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from graphlib import TopologicalSorter
+
+from orchestrator.core.inputs import Inputs
+from orchestrator.core.manifest import Manifest, StepDef
+from orchestrator.core.plan.build import Above, Builder
+from orchestrator.core.plan.names import Names
+from orchestrator.core.plan.node import Node
+from orchestrator.core.plan.rows import as_json, row_of
+from orchestrator.core.signals import awaited
+from orchestrator.core.states import StepStatus
+
+
+class Plan:
+    """The compiled graph of one manifest. Immutable; shared by threads."""
+
+    def __init__(self, manifest: Manifest, nodes: Mapping[str, Node]) -> None:
+        self.manifest = manifest
+        self.nodes = nodes
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Plan":
+        """Compile `manifest`, which validation has accepted."""
+        build = Builder(manifest, signals=any(awaited(key, step) for key, step in _every_step(manifest.steps)))
+        return cls(manifest, build.nodes(manifest.steps, Above(manifest.queue, None, Names())))
+
+    def node(self, step_key: str) -> Node:
+        """The node of a step's row. Children of a loop (`loop.3.body`) share its body's; what runs for an item
+        (`loop.3`, `loop.3.step`) has one of its own."""
+        first, dot, rest = step_key.partition(".")
+        node = self.nodes[first]
+        while dot:
+            if node.graph is None:
+                return node.body or node
+            index, dot, rest = rest.partition(".")
+            if not dot:
+                return node.item(index)
+            key, dot, rest = rest.partition(".")
+            node = node.graph.nodes[key].placed(f"{node.key}.{index}")
+        return node
+
+    def every(self) -> Iterator[Node]:
+        """Those of the manifest, and what is inside of loops, by their keys there."""
+        left = list(self.nodes.values())
+        while left:
+            node = left.pop()
+            yield node
+            left += (
+                [node.body] if node.body is not None else node.graph.nodes.values() if node.graph is not None else ()
+            )
+
+    def unhandled(self, key: str, states: Mapping[str, StepStatus]) -> bool:
+        """Whether a step's failure fails the run: it has failed, must not, and no handler of that runs, ran or may
+        still."""
+        over = {StepStatus.SKIPPED, StepStatus.CANCELLED}
+        node = self.node(key)
+        if states[key] is not StepStatus.FAILED or node.definition.may_fail:
+            return False
+        return all(states[handler] in over for handler in node.handlers)
+
+    @cached_property
+    def sinks(self) -> int:
+        """Steps that nothing waits for: the run ends when they all have."""
+        return sum(node.is_sink for node in self.nodes.values())
+
+    @cached_property
+    def backwards(self) -> tuple[str, ...]:
+        """The steps, each behind all that come after it."""
+        return backwards(self.nodes)
+
+    def roots(self) -> Iterator[Node]:
+        """Steps that wait for nothing."""
+        return (node for node in self.nodes.values() if not node.definition.run_after)
+
+    @cached_property
+    def awaited(self) -> Mapping[str, tuple[Node, ...]]:
+        """The steps that wait for a signal, by its name, in the order of the manifest."""
+        found: dict[str, tuple[Node, ...]] = {}
+        for node in self.nodes.values():
+            if (wait := node.awaited) is not None:
+                found[wait.name] = (*found.get(wait.name, ()), node)
+        return found
+
+    @cached_property
+    def goes_on_at_start(self) -> bool:
+        """Whether more is to be done at once than the start statement does: open a step that is not plain, or end a run
+        without steps."""
+        return not self.nodes or any(not node.plain for node in self.roots())
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What a run's input has to be."""
+        return Inputs(self.manifest.name, self.manifest.input_schema)
+
+    @cached_property
+    def rows(self) -> str:
+        """The run's first step rows, as the JSON that the start statement expands; what is not in a row is null."""
+        return as_json(map(row_of, self.nodes.values()))
+
+    @cached_property
+    def closed_rows(self) -> str:
+        """The same, of a run of which the statement dispatches nothing: the caller opens it."""
+        return as_json({**row_of(node), "ready": False} for node in self.nodes.values())
+
+
+def backwards(nodes: Mapping[str, Node]) -> tuple[str, ...]:
+    """The steps of one scope, each behind all that come after it."""
+    order = TopologicalSorter({key: node.definition.run_after for key, node in nodes.items()}).static_order()
+    return tuple(reversed(tuple(order)))
+
+
+def _every_step(steps: Mapping[str, StepDef]) -> Iterator[tuple[str, StepDef]]:
+    for key, step in steps.items():
+        yield key, step
+        yield from _every_step(step.steps)
