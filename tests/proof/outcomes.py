@@ -8,7 +8,7 @@ from typing import Any
 from tests.proof import reruns
 from tests.proof.claims import seconds
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
-from tests.proof.interpreter import Reference, Statuses, children, end_of, interpret
+from tests.proof.interpreter import EITHER, FAILED, Reference, Statuses, children, end_of, interpret
 from tests.proof.timeline import replaced, scheduled
 from tests.proof.verdict import Violation
 
@@ -96,10 +96,12 @@ def _ran(history: History, run_id: str, reference: Reference) -> Iterator[Violat
 
 def _only_fates(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Violation]:
     ends, _ = fates_of(history, run)
+    errors = {key for key, results in conditions_of(run).items() if "error" in results}
     for key, row in steps.items():
         excused = row.get("crashes", 0) > history.limits.crash_limit
-        if row["status"] in ("succeeded", "failed") and key in ends and row["status"] not in ends[key] and not excused:
-            yield Violation("I5", f"it is {row['status']}, legal is {sorted(ends[key])}", run["id"], key)
+        legal = ends.get(key, EITHER) | (FAILED if key in errors else frozenset())
+        if row["status"] in ("succeeded", "failed") and row["status"] not in legal and not excused:
+            yield Violation("I5", f"it is {row['status']}, legal is {sorted(legal)}", run["id"], key)
 
 
 def i7_accepted_runs_end(history: History) -> Iterator[Violation]:
