@@ -311,11 +311,6 @@ def any_ran(tx: Connection, run_id: UUID, item_key: str) -> bool:
     return row is not None and bool(row.ran)
 
 
-def end_item(tx: Connection, run_id: UUID, item_key: str, output: str) -> None:
-    """The item succeeded, with this output (JSON text)."""
-    run(tx, "end_item", run_id=run_id, item_key=item_key, output=output)
-
-
 def items(tx: Connection, run_id: UUID, item_keys: Sequence[str]) -> dict[str, tuple[JsonValue, int | None]]:
     """By the keys of these rows, their item and index."""
     rows = run(tx, "items_of", run_id=run_id, item_keys=list(item_keys))

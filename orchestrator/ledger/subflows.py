@@ -78,11 +78,6 @@ def call(tx: Connection, run_id: UUID, step_key: str) -> Call:
     return Call(StepStatus(row.status), row.attempts, row.child_run_id)
 
 
-def succeeded(tx: Connection, run_id: UUID, step_key: str, output: str) -> None:
-    """RUNNING to SUCCEEDED, with the output (JSON text)."""
-    run(tx, "call_ended", run_id=run_id, step_key=step_key, output=output)
-
-
 def park(tx: Connection, run_id: UUID, step_key: str, delay: timedelta, error: str) -> None:
     """RUNNING to WAITING until the next try."""
     run(tx, "call_parked", run_id=run_id, step_key=step_key, delay=delay, error=error)

@@ -44,7 +44,7 @@ def _end(wave: Wave, item: Node, tally: Tally, failure: str | None) -> End:
         output = resolve(item.definition.output, scopes.whole(held.tx, held.id, item.reads))
     except EvaluationFailed as exc:
         return _failed(wave, key, f"its output cannot be made: {exc}")
-    graph.end_item(held.tx, held.id, key, json.dumps(output))
+    graph.succeed(held.tx, held.id, key, json.dumps(output), StepStatus.RUNNING)
     fp("item.ended")
     return End(key, StepStatus.SUCCEEDED)
 

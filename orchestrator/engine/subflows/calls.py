@@ -127,7 +127,8 @@ def _input(held: HeldRun, node: Node) -> str:
 
 
 def _succeeded(held: HeldRun, node: Node, output: JsonValue) -> End:
-    subflows.succeeded(held.tx, held.id, node.key, json.dumps(output, ensure_ascii=False, separators=(",", ":")))
+    text = json.dumps(output, ensure_ascii=False, separators=(",", ":"))
+    graph.succeed(held.tx, held.id, node.key, text, StepStatus.RUNNING)
     return End(node.key, StepStatus.SUCCEEDED)
 
 

@@ -122,7 +122,8 @@ WITH free AS MATERIALIZED (
 SELECT step_key FROM step;
 
 -- name: succeed
--- Does:  a step without a handler succeeds with this output.
+-- Does:  a step without a handler (a merge, a requirement, a call of a flow, an item) succeeds with this output. It replaces
+--        that of an earlier epoch.
 -- In:    run_id, step_key, output, from_states
 -- Out:   one row; none = it is in another state
 WITH step AS (
@@ -301,19 +302,6 @@ RETURNING children_open, children_failed, reason;
 SELECT EXISTS (SELECT FROM flow_steps
                 WHERE run_id = %(run_id)s AND step_key >= %(item_key)s || '.' AND step_key < %(item_key)s || '/'
                   AND loop_key = %(item_key)s AND status <> 'skipped') AS ran;
-
--- name: end_item
--- Does:  an item succeeded, with its output. Replaced when the item is run again.
--- In:    run_id, item_key, output (JSON)
-WITH ended AS (
-  UPDATE flow_steps SET status = 'succeeded', ended_at = flow_now()
-   WHERE run_id = %(run_id)s AND step_key = %(item_key)s AND status = 'running'
-  RETURNING step_key
-), put AS (
-  INSERT INTO flow_outputs (run_id, step_key, output) SELECT %(run_id)s, step_key, %(output)s::json FROM ended
-  ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
-)
-INSERT INTO flow_events (run_id, type, step_key) SELECT %(run_id)s, 'step.succeeded', step_key FROM ended;
 
 -- name: items_of
 SELECT step_key, item, loop_index FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(item_keys)s);

@@ -80,18 +80,6 @@ SELECT id, flow, manifest_hash, status, error FROM flow_runs WHERE id = %(run_id
 -- Does:  a step that calls a flow: where it stands, and its child.
 SELECT status, attempts, child_run_id FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s;
 
--- name: call_ended
--- Does:  a call of a flow has its output. The caller holds the run.
--- In:    run_id, step_key, output (JSON)
-WITH output AS (
-  INSERT INTO flow_outputs (run_id, step_key, output) VALUES (%(run_id)s, %(step_key)s, %(output)s::json)
-  ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
-), event AS (
-  INSERT INTO flow_events (run_id, type, step_key) VALUES (%(run_id)s, 'step.succeeded', %(step_key)s)
-)
-UPDATE flow_steps SET status = 'succeeded', ended_at = flow_now()
- WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'running';
-
 -- name: call_parked
 -- Does:  a call of a flow waits for its next try, with a new child. The caller holds the run.
 -- In:    run_id, step_key, delay, error
