@@ -55,8 +55,8 @@ class Ground:
         return in_database(self.valkey.url, number_)
 
     @contextmanager
-    def ours(self, database_url: str, broker: int, name: str) -> Iterator[Ours]:
-        made = Ours(database_url, self.broker(broker), self.pids, self.folder, name)
+    def ours(self, database_url: str, broker: int, name: str, flows: str = "benchmarks.flows") -> Iterator[Ours]:
+        made = Ours(database_url, self.broker(broker), self.pids, self.folder, name, flows)
         try:
             yield made
         finally:
@@ -162,10 +162,10 @@ def memory(ground: Ground, sizes: Sizes, say: Say) -> Result:
     with ground.ours(ground.database("memory"), 8, "memory") as ours:
         ours.chains(20)
         part = sizes.memory_steps // _SAMPLES
-        samples = [_resident(ours.pid)]
+        samples = [resident(ours.pid)]
         for turn in range(_SAMPLES):
             ours.chains(max(1, part // CHAIN)) if turn % 2 == 0 else ours.fan(part)
-            samples.append(_resident(ours.pid))
+            samples.append(resident(ours.pid))
             main, children = samples[-1]
             say(f"memory: {part * (turn + 1):,} steps, main {main:.0f} MB, children {children:.0f} MB")
     notes = []
@@ -180,7 +180,7 @@ def memory(ground: Ground, sizes: Sizes, say: Say) -> Result:
     return Result(f"Memory of one worker process over {sizes.memory_steps:,} steps", notes=notes)
 
 
-def _resident(pid: int) -> tuple[float, float]:
+def resident(pid: int) -> tuple[float, float]:
     """MB of the main process, and of its children: what is theirs alone."""
     main = psutil.Process(pid)
     return _private(main), sum(_private(child) for child in main.children(recursive=True))

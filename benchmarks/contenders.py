@@ -75,12 +75,13 @@ class Ours:
         servers: Mapping[str, int],
         folder: Path,
         name: str = "orchestrator",
+        flows: str = "benchmarks.flows",
     ) -> None:
         self.name = name
         settings = Settings(database_url=SecretStr(database_url), broker_url=SecretStr(broker_url))
         migrate.upgrade(settings.require_database_url())
         self._servers = servers
-        self._process = worker(settings, folder, re.sub(r"\W+", "-", name))
+        self._process = worker(settings, folder, re.sub(r"\W+", "-", name), flows=flows)
         self.client = Client(settings)
         self._process.wait_ready(lambda: bool(reads.workers.every(self.client.ledger)))
         self._open: list[Any] = []
@@ -143,7 +144,13 @@ class Ours:
 
 
 def worker(
-    settings: Settings, folder: Path, name: str, queue: str = "default", processes: int = 1, **env: str
+    settings: Settings,
+    folder: Path,
+    name: str,
+    queue: str = "default",
+    processes: int = 1,
+    flows: str = "benchmarks.flows",
+    **env: str,
 ) -> Process:
     """A worker of ours, started by its command. At log level WARNING, as Celery's own default is."""
     urls = {
@@ -151,7 +158,7 @@ def worker(
         "ORCHESTRATOR_BROKER_URL": settings.require_broker_url(),
     }
     command = ["-m", "orchestrator", "worker", "--pool", "prefork", "--concurrency", str(CONCURRENCY)]
-    command += ["--flows", "benchmarks.flows", "--queues", queue, "--log-level", "WARNING"]
+    command += ["--flows", flows, "--queues", queue, "--log-level", "WARNING"]
     command += ["--processes", str(processes)] if processes > 1 else []
     return Process(name, command, {**urls, **env}, folder)
 

@@ -50,6 +50,8 @@ class Sizes:
     schedules: int = 10_000
     schedules_s: float = 40.0
     waits: int = 10_000
+    items: int = 30_000
+    """Steps, however many for each item."""
 
 
 QUICK = Sizes(
@@ -69,6 +71,7 @@ QUICK = Sizes(
     schedules=2_000,
     schedules_s=15.0,
     waits=1_000,
+    items=3_000,
 )
 TINY = Sizes(
     rounds=1,
@@ -89,6 +92,7 @@ TINY = Sizes(
     schedules=20,
     schedules_s=2.5,
     waits=50,
+    items=30,
 )
 
 

@@ -83,9 +83,23 @@ def following(row: Any, before: Lease, node: Node, output: JsonValue) -> Lease:
         trigger=before.trigger,
         index=row.loop_index,
         item=row.item,
-        # No child reads another: carrying their outputs along would cost a long loop n x n.
-        known=before.known if node.loop else {**before.known, before.step_key: output},
+        known=before.known if node.loop else _carried(before, row.next_key, output),
     )
+
+
+def _carried(before: Lease, step_key: str, output: JsonValue) -> dict[str, JsonValue]:
+    """What is known of that which the next step may name. No child reads another, no item reads another: carrying their
+    outputs along would cost a long loop n x n."""
+    known = {**before.known, before.step_key: output}
+    if "." not in before.step_key:
+        return known
+    return {key: value for key, value in known.items() if step_key.startswith(_scope(key))}
+
+
+def _scope(step_key: str) -> str:
+    """What the keys of all that stands beside it, or inside of that, begin with."""
+    item, dot, _ = step_key.rpartition(".")
+    return item + dot
 
 
 def outputs(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict[str, JsonValue]:

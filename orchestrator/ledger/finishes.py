@@ -7,8 +7,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Chain, Dispatch, Lease, Success
-from orchestrator.core.plan import Node
-from orchestrator.core.states import FINAL_RUN
+from orchestrator.core.plan import Node, item_rows
+from orchestrator.core.states import FINAL_RUN, StepEvent
 from orchestrator.ledger import ends
 from orchestrator.ledger.graph import children
 from orchestrator.ledger.rows import dispatches, hot, one, run
@@ -46,6 +46,16 @@ def opening(tx: Connection, lease: Lease, loop: Node, done: Success) -> list[Any
 def child(tx: Connection, lease: Lease, node: Node, done: Success) -> Any | None:
     """A child of a loop that is not the last; None when nothing was written."""
     return _one(_recorded(tx, "finish_child", lease, done, loop_key=node.loop, body_key=node.key, **_chain(done.chain)))
+
+
+def item(tx: Connection, lease: Lease, loop: Node, done: Success, result: str) -> Any | None:
+    """The last step of an item that is not the last of its loop, and the item's output; None when nothing was
+    written."""
+    first = StepEvent.UNBLOCK if done.chain is None else StepEvent.CLAIM
+    keys = {"loop_key": loop.key, "item_key": lease.step_key.rpartition(".")[0]}
+    more = {"result": result, "rows": item_rows(loop, first), **_chain(done.chain)}
+    del more["chain"]
+    return _one(_recorded(tx, "finish_item", lease, done, **keys, **more))
 
 
 def last(tx: Connection, lease: Lease, node: Node, successor: Node, done: Success) -> Any | None:

@@ -20,6 +20,7 @@ class Path(Enum):
     OPEN = "open"  # one successor, a loop over a list in the output: one statement, which may claim the first child too
     SINK = "sink"  # no successor: one statement, which may end the run
     CHILD = "child"  # child of a loop: one statement; for the last one another, as `MID`, for a loop that has that path
+    ITEM = "item"  # last step of an item: one statement, which ends the item and lets the next in; or as `GENERAL`
     GENERAL = "general"  # everything else: the run is locked, several statements
 
 
@@ -38,8 +39,10 @@ class Beside:
 def path_of(key: str, edges: Sequence[Edge], beside: Beside) -> Path:
     """Which statement records the success of this step."""
     step = beside.steps[key]
+    if not edges and beside.inside:
+        return Path.ITEM if _hands_on(key, beside.steps) else Path.GENERAL
     if not edges:  # the end of a run that may keep signals says which nobody took
-        return Path.GENERAL if beside.inside or beside.signals else Path.SINK
+        return Path.GENERAL if beside.signals else Path.SINK
     if step.is_loop and (step.errors == "collect" or step.is_graph):
         return Path.GENERAL
     target = beside.steps[edges[0].target]
@@ -52,6 +55,14 @@ def path_of(key: str, edges: Sequence[Edge], beside: Beside) -> Path:
     opens = target.is_loop and not target.is_graph and asks_nothing(target)
     items = Place.of(target.for_each) if opens else None
     return Path.OPEN if items is not None and items.source == key else Path.GENERAL
+
+
+def _hands_on(last: str, steps: Mapping[str, StepDef]) -> bool:
+    """Whether an item ends with this step, and begins with one that opens without a look."""
+    first = [step for step in steps.values() if not step.run_after]
+    waited_for = {key for step in steps.values() for key in step.run_after}
+    one_way = len(first) == 1 and steps.keys() - waited_for == {last}
+    return one_way and steps[last].kind is StepKind.TASK and opens_without_a_look(first[0])
 
 
 def opens_without_a_look(step: StepDef) -> bool:

@@ -7,22 +7,38 @@ from typing import Any, Final
 
 from orchestrator.core.plan.names import Names
 from orchestrator.core.plan.node import TRIGGER, Node
+from orchestrator.core.states import StepEvent, StepStatus
 
 SEPARATOR: Final = "\x1f"
+_ESCAPED: Final = json.dumps(SEPARATOR)[1:-1]
 
 
-def item_rows(loop: Node) -> str:
-    """The step rows of an item of this loop, all closed; what one needs of its own item begins with a dot."""
+def item_rows(loop: Node, first: StepEvent | None = None) -> str:
+    """The step rows of an item of this loop, with `SEPARATOR` where they name it; all closed, or the only one that
+    waits for nothing dispatched or claimed."""
     assert loop.graph is not None
-    return as_json(_item_row(node, loop.graph.names, loop.key) for node in loop.graph.nodes.values())
+    names = loop.graph.names
+    rows = as_json(_item_row(node, names, loop.key, first) for node in loop.graph.nodes.values())
+    return rows.replace(_ESCAPED, SEPARATOR)
 
 
-def _item_row(node: Node, names: Names, loop: str) -> dict[str, Any]:
+def _item_row(node: Node, names: Names, loop: str, first: StepEvent | None) -> dict[str, Any]:
+    row = row_of(node)
+    goes = first if row["ready"] else None
     needs = [
-        key if key == TRIGGER else f".{key}" if names.steps[key] == names.depth else names.row(key, loop)
+        key if key == TRIGGER else f"{SEPARATOR}.{key}" if names.steps[key] == names.depth else names.row(key, loop)
         for key in node.needs
     ]
-    return {**row_of(node), "ready": None, "needs": SEPARATOR.join(needs), "item": bool(node.reads.loops) or None}
+    return {
+        **row,
+        "step_key": f"{SEPARATOR}.{node.key}",
+        "ready": None,
+        "needs": needs,
+        "item": bool(node.reads.loops) or None,
+        "status": StepStatus.RUNNING if goes is StepEvent.CLAIM else StepStatus.BLOCKED,
+        "queued": goes is StepEvent.UNBLOCK,
+        "attempts": int(goes is StepEvent.CLAIM),
+    }
 
 
 def row_of(node: Node) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from orchestrator.core.facts import Finished, Lease, Success
 from orchestrator.core.plan import Node, Path, Plan
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import advance, claim_step, conditions
+from orchestrator.engine.steps import advance, claim_step, conditions, items
 from orchestrator.engine.steps.advance import Completion
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.kept import kept_inputs
@@ -127,6 +127,20 @@ def _last(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | 
     return row and _followed(by, target, [row])
 
 
+def _item(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
+    """The output of an item is made of what this worker has in hand, or on the general path."""
+    item = plan.node(by.lease.step_key.rpartition(".")[0])
+    result = items.foreseen(item, by.lease, by.success.output)
+    if result is None or len(result) >= LARGE_OUTPUT:
+        return None
+    assert item.loop is not None
+    loop = plan.node(item.loop)
+    assert loop.graph is not None
+    (first,) = loop.graph.roots
+    row = finishes.item(tx, by.lease, loop, by.offer(first), result)
+    return row and _followed(by, first, [row])
+
+
 def _sink(tx: Connection, by: Completion, plan: Plan, node: Node) -> Finished | None:
     row = finishes.sink(tx, by.lease, by.success)
     return row and _ended(row)
@@ -138,6 +152,7 @@ _WAYS: Final[Mapping[Path, tuple[_Way, ...]]] = {
     Path.OPEN: (_open,),
     Path.CHILD: (_child,),
     Path.SINK: (_sink,),
+    Path.ITEM: (_item,),
     Path.GENERAL: (),
 }
 

@@ -4,14 +4,28 @@ import json
 
 from pydantic import JsonValue
 
-from orchestrator.core.expressions import EvaluationFailed, resolve
-from orchestrator.core.plan import Node
+from orchestrator.core.expressions import EvaluationFailed, Scope, resolve
+from orchestrator.core.facts import Lease
+from orchestrator.core.plan import TRIGGER, Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps.wave import End, Tally, Wave
 from orchestrator.ledger import graph, scopes
 
 _SHOWN = 2000
+
+
+def foreseen(item: Node, lease: Lease, output: str) -> str | None:
+    """The output of an item (JSON text) that ends with the step of this lease: made of the output of that, and of what
+    it was given. None where it needs more, or cannot be made."""
+    known, reads = {**lease.known, lease.step_key: json.loads(output)}, item.reads
+    if reads.more or reads.loops or (reads.trigger and TRIGGER not in known) or not known.keys() >= set(reads.outputs):
+        return None
+    outputs = scopes.by_name({key: known[key] for key in reads.outputs})
+    try:
+        return json.dumps(resolve(item.definition.output, Scope(trigger=known.get(TRIGGER), outputs=outputs)))
+    except EvaluationFailed:
+        return None
 
 
 def settle(wave: Wave) -> None:

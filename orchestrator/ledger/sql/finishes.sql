@@ -164,6 +164,60 @@ SELECT done.attempt, /*+ next_facts */,
             WHEN done.attempt IS NOT NULL AND loop.children_open IS NULL THEN flow_refuse('loop is not open') END AS last
   FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN loop ON TRUE LEFT JOIN next ON TRUE LEFT JOIN claimed ON TRUE;
 
+-- name: finish_item
+-- Does:  records a success of the last step of an item, ends the item with its output and counts it on the loop's row; lets the next
+--        item in when the loop has a window, and claims its first step for the same worker (`chain`) or dispatches it.
+-- In:    run_id, step_key, version, owner, output, inputs, item_key, result (the item's output), loop_key, chain, lease_for; and for
+--        `item_steps`
+-- Out:   one row; attempt is null when nothing was written
+-- Refuses: an item with a failure, or with more that has not ended; the last item; a next one that was in before
+-- Locks: run FOR KEY SHARE, own claim, own step, the item's step, the loop's step, the next item's: in the order of the general path
+WITH run AS MATERIALIZED (
+  SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
+), /*+ recorded */, ended AS (
+  UPDATE flow_steps s
+     SET status = 'succeeded', children_open = 0, ended_at = flow_now()
+    FROM done
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(item_key)s AND s.status = 'running' AND s.children_open = 1
+     AND s.children_failed = 0
+  RETURNING s.step_key
+), result AS (
+  INSERT INTO flow_outputs (run_id, step_key, output) SELECT %(run_id)s, step_key, %(result)s::json FROM ended
+  ON CONFLICT (run_id, step_key) DO UPDATE SET output = excluded.output, created_at = flow_now()
+), loop AS (
+  UPDATE flow_steps s
+     SET children_open = s.children_open - 1, children_next = s.children_next + 1
+    FROM ended
+   WHERE s.run_id = %(run_id)s AND s.step_key = %(loop_key)s AND s.status = 'running'
+  RETURNING s.children_open, s.children_next
+), item AS (
+  UPDATE flow_steps s
+     SET status = 'running', started_at = flow_now(), children_failed = 0,
+         children_open = CASE WHEN s.children_open IS NULL THEN 1 ELSE flow_refuse('item was in before') END
+   WHERE s.run_id = %(run_id)s AND s.status = 'blocked'
+     AND s.step_key = (SELECT %(loop_key)s || '.' || (children_next - 1) FROM loop)
+  RETURNING s.step_key, s.loop_index, s.item
+), step AS (
+  /*+ item_steps of=item */
+  RETURNING *
+), next AS (
+  SELECT * FROM step WHERE status <> 'blocked'
+), /*+ claim_given of=next WHERE status = 'running' */, sent AS (
+  /*+ dispatched of=next WHERE status = 'ready' */
+), event AS (
+  INSERT INTO flow_events (run_id, type, step_key, attempt)
+  [[SELECT %(run_id)s, 'step.succeeded', %(step_key)s, attempt FROM done
+  UNION ALL]]
+  SELECT %(run_id)s, 'step.succeeded', step_key, NULL FROM ended
+  [[UNION ALL
+  /*+ next_events */]]
+)
+SELECT done.attempt, /*+ next_facts */,
+       CASE WHEN loop.children_open = 0 THEN flow_refuse('last item')
+            WHEN loop.children_next <= 0 THEN flow_refuse('window without a pointer')
+            WHEN done.attempt IS NOT NULL AND loop.children_open IS NULL THEN flow_refuse('item does not end') END AS last
+  FROM (SELECT) AS one LEFT JOIN done ON TRUE LEFT JOIN loop ON TRUE LEFT JOIN next ON TRUE LEFT JOIN claimed ON TRUE;
+
 -- name: finish_last
 -- Does:  records a success of the last open child of a loop, ends the loop with the ordered list of its children's outputs, and
 --        takes one predecessor off its only, plain successor; claims that for the same worker (`chain`) or dispatches it.

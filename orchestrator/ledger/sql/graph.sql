@@ -251,9 +251,20 @@ WITH /*+ listed */, opened AS (
 )
 SELECT json_array_length(items) AS items FROM opened;
 
+-- part: item_steps
+-- The steps of items that are let in for the first time; one may be READY, or taken by the caller.
+-- In:    of (those items), parameters: run_id, rows (JSON: the steps of an item, with chr(31) where they name it)
+INSERT INTO flow_steps (run_id, step_key, position, kind, type, task, loop_key, loop_index, item, deps_open, queue, priority,
+                        timeout, queue_timeout, needs, attempts, started_at, /*+ ready_columns */)
+SELECT %(run_id)s, t.step_key, t.position, t.kind, t.type, t.task, i.step_key, i.loop_index,
+       CASE WHEN t.item IS NOT NULL THEN i.item END, t.deps_open, t.queue, t.priority, t.timeout, t.queue_timeout, t.needs,
+       t.attempts, CASE WHEN t.attempts > 0 THEN flow_now() END,
+       /*+ made_ready when=t.queued; otherwise=t.status; number=0; limit=t.queue_timeout */
+  FROM {of} i, json_populate_recordset(NULL::flow_steps, replace(%(rows)s, chr(31), i.step_key)::json) t
+
 -- name: enter_items
 -- Does:  lets items of a loop in: each is RUNNING, with its steps, all BLOCKED. One that was in before has them already.
--- In:    run_id, item_keys, rows (JSON: the steps of an item; what one needs of its own item begins with a dot), sinks
+-- In:    run_id, item_keys, sinks; and for `item_steps`
 -- Out:   the items that were BLOCKED, and whether their steps are new
 WITH idle AS MATERIALIZED (
   SELECT step_key, loop_index, item, children_open IS NULL AS fresh FROM flow_steps
@@ -264,18 +275,7 @@ WITH idle AS MATERIALIZED (
          children_failed = COALESCE(children_failed, 0)
    WHERE run_id = %(run_id)s AND step_key = ANY (%(item_keys)s) AND step_key IN (SELECT step_key FROM idle)
 ), step AS (
-  INSERT INTO flow_steps (run_id, step_key, position, kind, type, task, loop_key, loop_index, item, deps_open, queue, priority,
-                          timeout, queue_timeout, needs, /*+ ready_columns */)
-  SELECT %(run_id)s, i.step_key || '.' || t.step_key, t.position, t.kind, t.type, t.task, i.step_key, i.loop_index,
-         CASE WHEN t.item THEN i.item END, t.deps_open, t.queue, t.priority, t.timeout, t.queue_timeout,
-         ARRAY(SELECT CASE WHEN n LIKE '.%%' THEN i.step_key || n ELSE n END FROM unnest(string_to_array(t.needs, chr(31))) AS n),
-         /*+ made_ready when=FALSE; otherwise='blocked'; number=0; limit=t.queue_timeout */
-    FROM idle i,
-         json_to_recordset(%(rows)s::json)
-           AS t(step_key text, position int, kind text, type text, task text, item bool, deps_open int, queue text, priority int,
-                timeout interval, queue_timeout interval, needs text)
-   WHERE i.fresh
-  RETURNING step_key
+  /*+ item_steps of=(SELECT * FROM idle WHERE fresh) */
 )
 SELECT step_key, fresh FROM idle ORDER BY loop_index;
 
