@@ -24,6 +24,8 @@ POINTS: Final = frozenset(
         "sweep.selected",
         "sweep.committed",
         "expand.inserted",
+        "items.entered",
+        "item.ended",
         "wait.parked",
         "wake.selected",
         "signal.before",

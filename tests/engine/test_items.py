@@ -6,14 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.core.facts import StepError
+from orchestrator.core.facts import Lease, StepError
 from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus, StepKind
 from orchestrator.engine.runs import cancel_run, explain
 from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.errors import Conflict, StepNotFound
-from orchestrator.ledger import reads
+from orchestrator.ledger import reads, rows
 from tests.support.factories import Lab, after, call
 
 GRAPH = {
@@ -318,3 +318,107 @@ def test_an_item_may_end_with_a_sleep(lab: Lab) -> None:
     lab.audit()
     assert lab.drain(run_id) == ["join"]
     assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+# ---- the statement that ends an item ----
+
+CHAIN = {
+    "pick": call(inputs={"n": "@index()"}),
+    "pack": after("pick"),
+    "ship": call(inputs={"it": "@steps('pack').output"}),
+}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the statements that are run, in order."""
+    found: list[str] = []
+    text_of = rows.text_of
+    monkeypatch.setattr(rows, "text_of", lambda tx, name: found.append(name) or text_of(tx, name))
+    return found
+
+
+def chained(lab: Lab, lease: Lease, count: int) -> Lease:
+    """Finish so many steps, each with its key, by one worker that goes on."""
+    for _ in range(count):
+        following = lab.done(lease, lease.step_key, chain=True).next
+        assert following is not None
+        lease = following
+    return lease
+
+
+def test_steps_of_items_cost_a_statement_each_and_know_nothing_of_one_another(lab: Lab, asked: list[str]) -> None:
+    run_id = run_of(lab, 5, CHAIN, output="@steps('ship').output", concurrency=2)
+    lab.do(run_id, "bill")
+    lease = lab.take(run_id, "each.0.pick")
+    asked.clear()
+    lease = chained(lab, lease, 9)
+    assert asked == ["finish_mid", "finish_mid", "finish_item"] * 3
+    assert lease.step_key == "each.4.pick"
+    assert not any(key.startswith("each.") for key in lease.known), "what grows with the loop is not carried along"
+    assert lab.inputs(lease) == {"n": 4}
+    lease = chained(lab, lab.take(run_id, "each.1.pick"), 2)
+    asked.clear()
+    assert lab.done(lease, "one").next is None
+    assert asked == ["finish_item"]
+
+
+def test_the_next_item_is_dispatched_where_the_worker_does_not_go_on(lab: Lab, asked: list[str]) -> None:
+    run_id = run_of(lab, 3, CHAIN, output={"sent": "@steps('ship').output"}, concurrency=1)
+    lab.do(run_id, "bill")
+    lab.do(run_id, "each.0.pick", "each.0.pack")
+    lease = lab.take(run_id, "each.0.ship")
+    asked.clear()
+    finished = lab.done(lease, "gone")
+    assert asked == ["finish_item"]
+    assert [one.step_key for one in finished.dispatches] == ["each.1.pick"]
+    assert output(lab, run_id, "each.0") == {"sent": "gone"}
+    lab.drain(run_id)
+    assert output(lab, run_id) == [{"sent": "gone"}, {"sent": "each.1.ship"}, {"sent": "each.2.ship"}]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("steps", "made_of"),
+    [
+        (CHAIN, "@steps('pick').output"),  # no longer in hand
+        (CHAIN, {"item": "@item().id"}),
+        (
+            {"a": call(), "b": call(), "c": call(run_after={"a": ["succeeded"], "b": ["succeeded"]})},
+            "@steps('c').output",
+        ),
+        ({"a": call(), "b": after("a"), "c": after("a")}, "@steps('c').output"),
+    ],
+)
+def test_other_items_end_on_the_general_path(lab: Lab, asked: list[str], steps: dict[str, Any], made_of: Any) -> None:
+    run_id = run_of(lab, 3, steps, output=made_of, concurrency=1)
+    lab.drain(run_id)
+    assert "finish_item" not in asked
+    assert len(output(lab, run_id)) == 3
+    assert None not in output(lab, run_id)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_an_item_that_was_in_before_is_let_in_by_the_general_path(lab: Lab, asked: list[str]) -> None:
+    run_id = run_of(lab, 3, CHAIN, output="@steps('ship').output", concurrency=1)
+    lab.do(run_id, "bill")
+    for n in range(3):
+        lab.do(run_id, f"each.{n}.pick", f"each.{n}.pack")
+        lab.do_fail(run_id, f"each.{n}.ship")
+    assert lab.status(run_id) is RunStatus.FAILED
+    retry_step.retry(lab.ledger, run_id, None, by="ada")
+    asked.clear()
+    lab.drain(run_id, chain=True)
+    assert output(lab, run_id) == [f"each.{n}.ship" for n in range(3)]
+    assert [lab.step(run_id, f"each.{n}.pick")["attempts"] for n in range(3)] == [1, 1, 1]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_cancelled_run_lets_no_item_in(lab: Lab) -> None:
+    run_id = run_of(lab, 3, CHAIN, output="@steps('ship').output", concurrency=1)
+    lab.do(run_id, "bill")
+    lease = chained(lab, lab.take(run_id, "each.0.pick"), 2)
+    cancel_run.cancel(lab.ledger, run_id, by="ada", reason="enough", grace=timedelta(seconds=5))
+    assert lab.done(lease, "late", chain=True).next is None
+    assert lab.statuses(run_id)["each.1"] == "cancelled"
+    assert lab.status(run_id) is RunStatus.CANCELLED

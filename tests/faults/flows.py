@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from orchestrator import Context, NotYet, Poll, after, each, flow, sleep, step, wait_for_signal
+from orchestrator import Context, NotYet, Poll, after, block, each, flow, sleep, step, wait_for_signal
 from tests.support import nemesis
 
 if nemesis.VARIABLE in os.environ:
@@ -224,3 +224,38 @@ def napping(plan: dict[str, str], seconds: float = 1.0) -> int:
     naps = [sleep(seconds), sleep(seconds, key="second_nap"), sleep(seconds, after=[lone(plan)], key="late_nap")]
     with after(*naps):
         return woken(plan)
+
+
+@step
+def picked(ctx: Context, n: int, plan: dict[str, str]) -> int:
+    work(ctx, plan)
+    return n
+
+
+@step
+def packed(ctx: Context, n: int, plan: dict[str, str]) -> int:
+    work(ctx, plan)
+    return n * n
+
+
+@step
+def sealed(ctx: Context, n: int, plan: dict[str, str]) -> int:
+    work(ctx, plan)
+    return n
+
+
+@step
+def loaded(ctx: Context, parcels: list[int], plan: dict[str, str]) -> int:
+    work(ctx, plan)
+    return sum(parcels)
+
+
+@block
+def parcel(n: int, plan: dict[str, str]) -> int:
+    return sealed(packed(picked(n, plan), plan), plan)
+
+
+@flow(name="packing")
+def packing(width: int, plan: dict[str, str]) -> int:
+    """A loop of which each item runs three steps, two items at a time."""
+    return loaded(each(parcel, first(width, plan), concurrency=2, plan=plan), plan)

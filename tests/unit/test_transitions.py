@@ -27,6 +27,7 @@ WRITERS: dict[str, Moves] = {
     "finish_sink": FINISHED,
     "finish_open": FINISHED | every(E.EXPAND),
     "finish_last": FINISHED | HANDED_ON,
+    "finish_item": FINISHED | {(S.BLOCKED, E.DELEGATE)},
     "finish_general": FINISHED,
     "collect": FINISHED,
     "collect_outcomes": FINISHED,
@@ -68,7 +69,8 @@ STAYS = {name: {"blocked"} for name in ("finish_mid", "finish_last")}
 MAKERS = {
     **{name: {"blocked", "ready"} for name in ("start", "start_keyed")},
     **{name: {"blocked", "ready", "running"} for name in ("expand", "finish_open")},
-    **{name: {"blocked", "ready"} for name in ("open_items", "enter_items")},
+    "open_items": {"blocked", "ready"},
+    **{name: {"ready"} for name in ("enter_items", "finish_item")},  # or as the plan's rows say: `item_rows`
 }
 """What the steps that a statement inserts begin as. RUNNING is what its caller takes at once, with a claim."""
 

@@ -199,7 +199,6 @@ WITH run AS MATERIALIZED (
   RETURNING s.step_key, s.loop_index, s.item
 ), step AS (
   /*+ item_steps of=item */
-  RETURNING *
 ), next AS (
   SELECT * FROM step WHERE status <> 'blocked'
 ), /*+ claim_given of=next WHERE status = 'running' */, sent AS (

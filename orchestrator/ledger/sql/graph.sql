@@ -261,6 +261,7 @@ SELECT %(run_id)s, t.step_key, t.position, t.kind, t.type, t.task, i.step_key, i
        t.attempts, CASE WHEN t.attempts > 0 THEN flow_now() END,
        /*+ made_ready when=t.queued; otherwise=t.status; number=0; limit=t.queue_timeout */
   FROM {of} i, json_populate_recordset(NULL::flow_steps, replace(%(rows)s, chr(31), i.step_key)::json) t
+RETURNING *
 
 -- name: enter_items
 -- Does:  lets items of a loop in: each is RUNNING, with its steps, all BLOCKED. One that was in before has them already.
