@@ -62,6 +62,7 @@ from orchestrator.core.manifest import (
     StepDef,
     TriggerDef,
 )
+from orchestrator.core.secrets import Secret
 from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.core.timing import Cron, Every
 from orchestrator.errors import (
@@ -109,6 +110,7 @@ __all__ = [
     "Progress",
     "RetryAfter",
     "Schedule",
+    "Secret",
     "Step",
     "each",
     "flow",

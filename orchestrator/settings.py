@@ -205,6 +205,7 @@ class Settings(BaseModel):
     deploy_limit: Count = Field(default=100, ge=0, le=100_000)
     """Re-runs of one step whose worker was told to stop and ended before the step did; they do not count as crashes."""
     events: Literal["all", "essential"] = "all"
+    secret_names: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     """Which events are kept: all, or only those that cannot be derived from attempts, claims and dispatches."""
     retention: Duration | None = None
     """Runs that ended this long ago are removed with their steps, outputs and events; never when it is not set."""

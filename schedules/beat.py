@@ -54,6 +54,7 @@ class LedgerScheduler(RedBeatScheduler):  # type: ignore[misc]
             settings.require_database_url(),
             pool_size=1,
             statement_timeout=settings.statement_timeout,
+            secret_names=settings.secret_names,
             name="orchestrator beat",
         )
         self.reconciler = Reconciler(ledger, self._store, self.clock, settings.reconcile_interval)

@@ -158,6 +158,7 @@ class WorkerState:
             pool_size=max(settings.database_pool_size, 2 * self.threads + 15),
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",
+            secret_names=settings.secret_names,
             name=f"orchestrator {self.worker_id}",
         )
         hints = EndHints(settings)

@@ -86,6 +86,7 @@ class Call(Generic[P, R]):
             inputs=self._inputs(tracer, args, dict(kwargs)),
             retry=self.settings.retry,
             description=self.settings.description,
+            secret=() if self.detached or self.flow.signature is None else self.flow.signature.secret_result,
             **self.asked.fields(tracer),
         )
         signature = self.flow.signature

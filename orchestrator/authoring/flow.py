@@ -20,8 +20,10 @@ from orchestrator.core.expressions import references
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.problem import Problem
+from orchestrator.core.secrets import covers
 from orchestrator.core.suggest import closest, did_you_mean
-from orchestrator.core.values import dumps, explain
+from orchestrator.core.taint import FlowSecrets
+from orchestrator.core.values import dumps, explain, show_path
 from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused
 
 if TYPE_CHECKING:
@@ -165,7 +167,7 @@ class Flow(Generic[P, R]):
         try:
             return self._encode(values)
         except ValidationError as exc:
-            path, text = explain(exc)
+            path, text = explain(exc, hide=self.signature.arguments.secrets)
         except ValueRefused as exc:
             path, text = exc.path, exc.message.partition(" Fix: ")[0].rstrip(".")
         raise self._bad_input(text, "give what the flow's parameters take.", path)
@@ -203,10 +205,12 @@ class Flow(Generic[P, R]):
         try:
             return cast(R, self.signature.result.loads(dumps(value)))
         except ValidationError as exc:
-            path, text = explain(exc)
+            path, text = explain(exc, hide=self.signature.result.secrets)
             fix = _MAY_BE_NULL if value is None else "read it as JSON"
             message = f"The output of flow `{self.name}` does not fit its annotation: {text}. Fix: {fix}."
-            raise OutputInvalid(message, flow=self.name, path=path) from exc
+            raise OutputInvalid(message, flow=self.name, path=path) from (
+                None if self.signature.result.secrets else exc
+            )
 
 
 AnyFlow = Flow[..., Any]
@@ -267,6 +271,7 @@ class FlowDecorator:
             )
         except ManifestInvalid as exc:
             raise AuthoringError(f"{signature.place}: {exc.message}", place=signature.place) from exc
+        _require_secrets(manifest, tracer, signature)
         found: Flow[P, R] = Flow(
             manifest, tracer.handlers, signature, _retired(self._retired, tracer, signature), tracer.flows
         )
@@ -275,6 +280,20 @@ class FlowDecorator:
 
             add_all(found, self._schedules, signature.place)
         return found
+
+
+def _require_secrets(manifest: Manifest, tracer: Tracer, signature: Signature) -> None:
+    """A flow that is called has to know what is secret of its input: its runs are shown by its own types."""
+    secrets = FlowSecrets(manifest, ())
+    for place, step in _every("steps", manifest.steps):
+        if step.flow is None:
+            continue
+        given = secrets.step(place.removeprefix("steps.").replace(".steps.", ".0.")).inputs
+        takes = FlowSecrets(tracer.flows[step.flow].manifest, ()).input
+        for path in sorted(given, key=str):
+            if not covers(takes, frozenset({path})):
+                problem = f"passes a secret as `{show_path(path)}` to flow `{step.flow}`, which does not take it as one"
+                signature.fail(problem, "annotate it there as `Secret[…]`, or the field of its model")
 
 
 def _retired(given: Iterable[AnyStep], tracer: Tracer, signature: Signature) -> dict[str, AnyStep]:

@@ -1,7 +1,7 @@
 """Arguments of a step call as JSON: placeholders become references, everything else is stored through its type."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -9,8 +9,11 @@ from orchestrator.authoring import kinds
 from orchestrator.authoring.conditions import Condition, label_of
 from orchestrator.authoring.placeholder import Placeholder, node_of, refuse
 from orchestrator.core.expressions import escape, render
+from orchestrator.core.secrets import leaves
 from orchestrator.core.values import Codec, explain
 from orchestrator.errors import ValueRefused
+
+_SECRET: Final = "take it as an input of the flow, or let the step read it from its environment"
 
 
 def encode(value: object, kind: Any, owner: object, what: str) -> JsonValue:
@@ -43,12 +46,17 @@ def _reference(value: Placeholder, owner: object, what: str) -> str:
 
 
 def _literal(value: object, kind: Any, what: str) -> JsonValue:
+    codec: Codec[Any] = Codec(kind)
     try:
-        return escape(Codec(kind).to_json_value(value))
+        found = codec.to_json_value(value)
     except ValidationError as exc:
-        refuse(f"{what} does not fit {kinds.show(kind)}: {explain(exc)[1]}", "give a value of that type")
+        text = explain(exc, hide=codec.secrets)[1]
+        refuse(f"{what} does not fit {kinds.show(kind)}: {text}", "give a value of that type")
     except ValueRefused as exc:
         refuse(f"{what}: {exc.message.partition(' Fix: ')[0].rstrip('.')}", "give a value that JSON can hold")
+    if leaves(found, codec.secrets):
+        refuse(f"{what} is a secret that is written into the flow, for everybody to read", _SECRET)
+    return escape(found)
 
 
 def _inner(kind: Any, key: object) -> Any:

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from orchestrator.authoring import kinds
 from orchestrator.authoring.context import Context
 from orchestrator.authoring.where import caller_frame, place_of
+from orchestrator.core.secrets import Path
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import Codec
 from orchestrator.errors import AuthoringError, ValueRefused
@@ -118,6 +119,11 @@ class Signature:
     def result(self) -> Codec[Any]:
         return self._codec(self.returns)
 
+    @property
+    def secret_result(self) -> tuple[Path, ...]:
+        """Where secrets are in the result, as a manifest says it."""
+        return tuple(sorted(self.result.secrets, key=str))
+
     def _codec(self, kind: Any) -> Codec[Any]:
         try:
             return Codec(kind)
@@ -129,6 +135,8 @@ class Signature:
         """The defaults as JSON values."""
         found = {}
         for name, default in self.defaults.items():
+            if default is not None and self._codec(self.kind(name)).secrets:
+                self.fail(f"has a default for `{name}`, which is a secret", "leave it out, or make it None")
             try:
                 found[name] = self._codec(self.kind(name)).to_json_value(default)
             except (ValidationError, ValueRefused) as exc:

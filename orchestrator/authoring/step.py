@@ -167,7 +167,7 @@ class Step(Generic[P, R, F]):
 
     def step_def(self, **fields: Any) -> StepDef:
         """The manifest's definition of one call."""
-        return self.settings.step_def(type=self.type, **fields)
+        return self.settings.step_def(type=self.type, secret=self.signature.secret_result, **fields)
 
     # ---- on a worker ----
 
@@ -195,13 +195,14 @@ class Step(Generic[P, R, F]):
         try:
             return self.signature.arguments.loads(json_text)
         except ValidationError as exc:
-            path, text = explain(exc)
+            hide = self.signature.arguments.secrets
+            path, text = explain(exc, hide=hide)
             raise InputInvalid(
                 f"The inputs of step `{self.type}` do not fit: {text}. "
                 f"Fix: change what is passed to it, or its annotations at {self.place}.",
                 step=self.type,
                 path=path,
-            ) from exc
+            ) from (None if hide else exc)
 
     @property
     def takes(self) -> Mapping[str, Any]:
@@ -226,7 +227,7 @@ class Step(Generic[P, R, F]):
         try:
             return self.signature.result.dumps(value)
         except ValidationError as exc:
-            path, text = explain(exc)
+            path, text = explain(exc, hide=self.signature.result.secrets)
         except ValueRefused as exc:
             path, text = exc.path, exc.message.partition(" Fix: ")[0].rstrip(".")
         raise OutputInvalid(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from orchestrator.core.secrets import NAMES, in_schema, within
 from orchestrator.errors import InputInvalid, UsageError
 
 _BEGINS: Final = ("[", "{", '"')
@@ -95,11 +96,16 @@ def _pair(pair: str, schema: Mapping[str, Any]) -> tuple[str, Any]:
         if kinds and "string" not in kinds and text[:1] in _BEGINS:
             reason = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
             raise InputInvalid(
-                f"-i {key} is not JSON: {reason}, in {text!r}. Fix: correct it; in a shell, quote it: -i '{key}=…'.",
+                f"-i {key} is not JSON: {reason}{_quoted(key, text, schema)}. "
+                f"Fix: correct it; in a shell, quote it: -i '{key}=…'.",
                 path=key,
             ) from exc
         return key, text
     return key, text if "string" in kinds and not _fits(value, kinds) else value
+
+
+def _quoted(key: str, text: str, schema: Mapping[str, Any]) -> str:
+    return "" if within(in_schema(schema, NAMES), key) else f", in {text!r}"
 
 
 def _fits(value: object, kinds: set[str]) -> bool:

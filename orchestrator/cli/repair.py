@@ -108,9 +108,10 @@ def rerun(
 
 def _input(before: "RunHandle[Any]", source: str | None, pairs: list[str]) -> dict[str, Any]:
     """The pairs go over the input of the run, unless another one is given."""
+    from orchestrator.ledger import reads
     from orchestrator.ledger.tx import Ledger
 
-    row = before.row()
+    row = before.client.call(reads.runs.get, before.id)  # with its secrets: it becomes the input of another run
     manifest = before.client.call(Ledger.manifest, row.manifest_hash)
     given = inputs.read(source, pairs, manifest.input_schema)
     return {**row.body, **given} if source is None and isinstance(row.body, dict) else given

@@ -104,7 +104,7 @@ def finish(handle: "RunHandle[Any]", limit: float | None, output: Format | None)
     as_json = lines or output is Format.JSON
     status = watch.wait(handle, limit)
     try:
-        result = handle.outcome(status)
+        result = watch.result(handle, status)
     except OrchestratorError:
         if as_json:
             print_json({"id": handle.id, "status": status, "error": handle.row().error}, lines=lines)
@@ -210,7 +210,7 @@ def result(
             raise Conflict(
                 f"Run {handle.id} is {status} and has no result yet. Fix: add --wait.", run_id=str(handle.id)
             )
-        print_json(handle.outcome(status), lines=output is Format.JSONL)
+        print_json(watch.result(handle, status), lines=output is Format.JSONL)
 
 
 @verb(app, "events")

@@ -192,3 +192,15 @@ def _change(seen: dict[str, str], name: str, since: datetime | None, state: str)
     seen[name] = state
     same = known is not None and known.split(":")[0] == state.split(":")[0]
     return (datetime.now(UTC) if same or since is None else since), text(f"{name} {state}".strip())
+
+
+def result(handle: "RunHandle[Any]", status: "RunStatus") -> object:
+    """What a run returned that ended with this status, without its secrets.
+
+    Raises: as `RunHandle.outcome`.
+    """
+    from orchestrator.engine.runs import shown
+
+    if status != "succeeded":
+        return handle.outcome(status)
+    return handle.client.call(shown.result, handle.id)

@@ -82,6 +82,7 @@ class Access:
             pool_size=settings.database_pool_size,
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",
+            secret_names=settings.secret_names,
             name="orchestrator client",
         )
         self._sender: Sender | None = None

@@ -17,7 +17,7 @@ from orchestrator.client.siblings import Siblings
 from orchestrator.core.facts import StartedRun, StartRequest
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.flows import delete_flow, register
-from orchestrator.engine.runs import start_run
+from orchestrator.engine.runs import shown, start_run
 from orchestrator.engine.signals import approvals
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.errors import UsageError
@@ -191,13 +191,14 @@ class Client(Access):
     ) -> list[RunRow]:
         """A page of runs, newest first, from the one after the run `after`; by `flow`, `status`, `tag`, `key` (the
         idempotency key), `error` (a part of its type or message), `since` and `until` (of the time of acceptance).
-        Without `inputs` the rows have no `body`: inputs may be large.
+        Without `inputs` the rows have no `body`: inputs may be large. Their secrets are `***`.
 
         Raises:
             FlowNotFound: no run matches, and no such flow is registered.
             UsageError: there is no such status, the limit is below 1, or a time has no zone.
         """
-        return self.call(listing.list_runs, _filter(wanted), limit=at_least_one(limit), after=after, inputs=inputs)
+        rows = self.call(listing.list_runs, _filter(wanted), limit=at_least_one(limit), after=after, inputs=inputs)
+        return self.call(shown.rows, rows)
 
     def count_runs(self, **wanted: Unpack[Wanted]) -> int:
         """How many runs `runs` would list in all; 10,000 stands for that many or more."""

@@ -27,7 +27,7 @@ from orchestrator.core.signals import Delivery, Signal, key_text
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import Codec, dumps
-from orchestrator.engine.runs import delete_run, explain, rerun
+from orchestrator.engine.runs import delete_run, explain, rerun, shown
 from orchestrator.engine.runs.advice import advice, told
 from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.signals import approvals, deliver
@@ -81,8 +81,8 @@ class RunHandle(Generic[R]):
         return f"<run {self.id}>"
 
     def row(self) -> RunRow:
-        """Everything the ledger says of the run itself."""
-        return self.client.call(reads.runs.get, self.id)
+        """Everything the ledger says of the run itself; of the secrets of its input, `***`."""
+        return self.client.call(shown.row, self.id)
 
     def status(self) -> RunStatus:
         """Where the run stands now."""
@@ -199,10 +199,10 @@ class RunHandle(Generic[R]):
         Raises:
             StepNotFound: it has no such step.
         """
-        return self.client.call(reads.steps.attempts, self.id, step, before, at_least_one(limit))
+        return self.client.call(shown.attempts, self.id, step, before, at_least_one(limit))
 
     def output(self, step: str) -> JsonValue:
-        """What a step returned, as JSON.
+        """What a step returned, as JSON: the value, with its secrets. It is for programs, as `result` is.
 
         Raises:
             StepNotFound: there is no such step, or it has not succeeded.

@@ -14,12 +14,12 @@ _K: Final = StepKind
 _EVERY: Final = frozenset({"run_after", "join", "when", "may_fail", "description"})
 _QUEUED: Final = frozenset({"queue", "priority", "queue_timeout"})
 _FIELDS: Final = {
-    _K.TASK: _EVERY | _QUEUED | {"type", "inputs", "retry", "timeout", "transactional", "poll"},
+    _K.TASK: _EVERY | _QUEUED | {"type", "inputs", "retry", "timeout", "transactional", "poll", "secret"},
     _K.LOOP: _EVERY | _QUEUED | {"for_each", "steps", "concurrency", "errors", "stop_on_failure", "output"},
     _K.MERGE: _EVERY | {"value", "rest"},
     _K.REQUIRE: _EVERY | {"require", "message"},
     _K.WAIT: _EVERY | {"sleep", "until", "signal", "approval"},
-    _K.FLOW: _EVERY | {"flow", "flow_version", "detached", "inputs", "retry"},
+    _K.FLOW: _EVERY | {"flow", "flow_version", "detached", "inputs", "retry", "secret"},
 }
 NAMES: Final = {
     _K.TASK: "a step",

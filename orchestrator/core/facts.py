@@ -29,11 +29,11 @@ class StartRequest:
     JSON text of an object; of those, the run keeps what core/headers.py says."""
 
     flow: str
-    body: str = "{}"
+    body: str = field(default="{}", repr=False)
     key: str | None = None
     tags: tuple[str, ...] = ()
     trigger: str = "manual"
-    headers: str | None = None
+    headers: str | None = field(default=None, repr=False)
     run_id: UUID | None = None
     """The id of the run, when the caller has to know it before."""
     scheduled_for: datetime | None = None
@@ -70,8 +70,8 @@ class Lease:
     queue_wait_s: float = 0.0
     """How long the step had been ready; zero for one of a chain."""
     index: int | None = None
-    item: JsonValue = None
-    known: dict[str, JsonValue] = field(default_factory=dict)
+    item: JsonValue = field(default=None, repr=False)
+    known: dict[str, JsonValue] = field(default_factory=dict, repr=False)
     """Outputs by step key that are already at hand; `@` is the trigger body."""
 
 
@@ -114,8 +114,8 @@ class StepError:
 class Success:
     """What a handler returned, and what it was given, both as JSON text; and what its worker would take next."""
 
-    output: str
-    inputs: str | None = None
+    output: str = field(repr=False)
+    inputs: str | None = field(default=None, repr=False)
     chain: Chain | None = None
 
 
@@ -127,7 +127,7 @@ class Failure:
     error: StepError
     retryable: bool = True
     status: Literal["failed", "timed_out", "cancelled", "crashed", "released"] = "failed"
-    inputs: str | None = None
+    inputs: str | None = field(default=None, repr=False)
     jitter: float = 0.5
     delay: timedelta | None = None
 
@@ -139,7 +139,7 @@ class NotReady:
 
     why: str
     after: timedelta | None = None
-    inputs: str | None = None
+    inputs: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class LeaseBeat:
     run_id: UUID
     step_key: str
     fence: int
-    progress: str | None = None
+    progress: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

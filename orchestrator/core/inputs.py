@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,9 +18,9 @@ class Input:
     """The input of one run: the JSON text that was given, the one that is stored, with the defaults of what it leaves
     out, and the value of the latter."""
 
-    given: str
-    text: str
-    value: Any
+    given: str = field(repr=False)
+    text: str = field(repr=False)
+    value: Any = field(repr=False)
 
     @property
     def canonical(self) -> str:

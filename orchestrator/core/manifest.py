@@ -21,12 +21,13 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.core import checks_fields, checks_joins, manifest_checks, trigger_checks, waits
+from orchestrator.core import checks_fields, checks_joins, checks_secrets, manifest_checks, trigger_checks, waits
 from orchestrator.core.durations import Duration
 from orchestrator.core.expressions import Expr, Found, Ref, find, find_bare, refs
 from orchestrator.core.gates import Join
 from orchestrator.core.polling import PollDef
 from orchestrator.core.problem import Problem
+from orchestrator.core.secrets import in_schema
 from orchestrator.core.signals import ApprovalDef, SignalDef
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.core.triggers import CronTrigger, EveryTrigger, ScheduleDef, Trigger, TriggerDef
@@ -164,6 +165,8 @@ class StepDef(_Part):
     flow: FlowName | None = None
     flow_version: Annotated[int, Field(ge=1)] | None = None
     detached: bool = False
+    secret: tuple[tuple[str | int, ...], ...] = ()
+    """Where secrets are in what it returns: paths, `*` for every item; the empty one is the whole."""
 
     @property
     def kind(self) -> StepKind:
@@ -278,6 +281,8 @@ class Manifest(_Part):
     output_schema: dict[str, JsonValue] | None = None
     when_errors: Literal["fail", "skip"] = "fail"
     """What an error in a `when` does to the step."""
+    secret_names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    """Fields that are secret by their names, besides those that always are."""
 
     def __init__(self, /, **data: Any) -> None:
         """
@@ -294,7 +299,8 @@ class Manifest(_Part):
 
     def problems(self, known_types: Collection[str] | None = None) -> list[Problem]:
         """What is wrong with the graph and the triggers; with `known_types` also each step of another type."""
-        return [*manifest_checks.problems(self, known_types), *trigger_checks.problems(self)]
+        found = [*manifest_checks.problems(self, known_types), *trigger_checks.problems(self)]
+        return found or list(checks_secrets.problems(self))
 
     def require(self, known_types: Collection[str], extra: Iterable[Problem] = ()) -> None:
         """
@@ -313,6 +319,8 @@ class Manifest(_Part):
     def format(self) -> int:
         """The lowest format that its constructs need: the first for references alone and the fields that it had, the
         second for everything else."""
+        if self.secret_names or in_schema(self.input_schema):
+            return 2
         if self.when_errors != "fail" or any(step.format > 1 for step in self.steps.values()):
             return 2
         loops = [child for step in self.steps.values() for child in step.steps.values()]

@@ -9,6 +9,7 @@ from typing import Any
 from jsonschema_rs import Draft202012Validator, ValidationError
 from pydantic import JsonValue
 
+from orchestrator.core.secrets import MASK, NAMES, in_schema
 from orchestrator.errors import ManifestInvalid
 
 
@@ -74,13 +75,19 @@ def _misfit(error: ValidationError) -> Misfit:
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> Draft202012Validator:
     try:
-        return Draft202012Validator(json.loads(schema), retriever=_refuse)
+        read = json.loads(schema)
+        return Draft202012Validator(read, retriever=_refuse, mask=MASK if _has_secrets(read) else None)
     except (ValidationError, ValueError) as exc:
         reason = str(exc).partition("\n")[0]
         raise ManifestInvalid(
             f"The `input_schema` of the flow is not a JSON Schema: {reason}. "
             "Fix: correct it, and register the flow again."
         ) from exc
+
+
+def _has_secrets(schema: object) -> bool:
+    """Whether messages about its values must not quote them."""
+    return isinstance(schema, dict) and bool(in_schema(schema, NAMES))
 
 
 def _refuse(uri: str) -> Any:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -160,7 +160,7 @@ class Signal:
     the answer to an approval, and `name` the key of its step."""
 
     name: str
-    payload: str
+    payload: str = field(repr=False)
     key: str = ""
     id: str | None = None
     by: str | None = None

@@ -25,6 +25,7 @@ from pydantic_core import (
     core_schema,
 )
 
+from orchestrator.core.secrets import Paths, hidden, in_schema, revealed
 from orchestrator.errors import ValueRefused
 
 T = TypeVar("T")
@@ -207,6 +208,20 @@ def _configure(part: dict[str, Any]) -> None:
     elif part.get("type") == "generator":
         part["type"] = "list"
         part.setdefault("serialization", core_schema.wrap_serializer_function_ser_schema(_write_as_list))
+    elif part.get("type") == "json-or-python":
+        _reveal(part)
+
+
+def _reveal(part: dict[str, Any]) -> None:
+    """Write a secret as it is: the ledger has it, and steps need it. Everywhere else it is written as `***`."""
+    writes = part.get("serialization", {}).get("function")
+    if getattr(writes, "__module__", None) == "pydantic.types" and writes.__name__ == "_serialize_secret":
+        raise TypeError("pydantic's `Secret[…]` does not say in its schema that it is one; write orchestrator.Secret")
+    if writes is hidden or getattr(writes, "__name__", None) == "_serialize_secret_field":
+        inner = part["json_schema"]["schema"]
+        part["serialization"] = core_schema.plain_serializer_function_ser_schema(
+            revealed, return_schema=inner, when_used="unless-none"
+        )
 
 
 def _write_as_list(value: Iterable[object], as_list: core_schema.SerializerFunctionWrapHandler) -> object:
@@ -259,6 +274,11 @@ class Codec(Generic[T]):
         # the ready-made validator of each class has the class's own JSON rules; ours must be built anew
         self._validator = SchemaValidator(schema, _CONFIG, _use_prebuilt=False)
         self._serializer = SchemaSerializer(schema, _CONFIG, _use_prebuilt=False)
+
+    @cached_property
+    def secrets(self) -> Paths:
+        """What is typed as a secret in its values."""
+        return in_schema(self.json_schema)
 
     def _configure(self, part: dict[str, Any]) -> None:
         _configure(part)
@@ -364,14 +384,20 @@ def _first_extra(narrow: object, wide: object, path: PathParts = ()) -> PathPart
     return next((found for key, one, other in parts if (found := _first_extra(one, other, (*path, key)))), ())
 
 
-def explain(error: ValidationError) -> tuple[str, str]:
-    """The path of the first thing that does not fit, and a message that names all (at most ten)."""
+_THEIRS: Final = frozenset({"value_error", "assertion_error"})
+"""Messages that a validator of the user's wrote."""
+
+
+def explain(error: ValidationError, *, hide: object = False) -> tuple[str, str]:
+    """The path of the first thing that does not fit, and a message that names all (at most ten). `hide`: no values, for
+    there are secrets among them."""
     details = error.errors(include_url=False, include_context=False)
     lines = []
     for detail in details[:10]:
-        shown = _short(detail["input"]) if detail["type"] != "missing" else ""
+        shown = _short(detail["input"]) if detail["type"] != "missing" and not hide else ""
         place = show_path(detail["loc"])
-        lines.append((f"{place}: " if place else "") + detail["msg"] + (f", got {shown}" if shown else ""))
+        said = "A validator refuses it" if hide and detail["type"] in _THEIRS else detail["msg"]
+        lines.append((f"{place}: " if place else "") + said + (f", got {shown}" if shown else ""))
     more = f"; and {len(details) - 10} more" if len(details) > 10 else ""
     return show_path(details[0]["loc"]), "; ".join(lines) + more
 

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
@@ -18,6 +18,8 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 from orchestrator import forks
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.plan import Plan
+from orchestrator.core.secrets import NAMES, normal_name
+from orchestrator.core.taint import FlowSecrets
 from orchestrator.ledger import ends, session
 from orchestrator.ledger.rows import ESSENTIAL
 from orchestrator.ledger.session import Sessions
@@ -114,6 +116,9 @@ class Ledger:
         self._engine: Engine | None = None
         forks.watch(self)
         self._plans: dict[str, Plan] = {}
+        self._secrets: dict[str, FlowSecrets] = {}
+        self.secret_names = NAMES
+        """Fields that are secret by their names, in every flow."""
         self.values = ValueCache()
         self.current: dict[str, str] = {}
         """Flow to manifest hash as this process saw it last; the start statement checks it."""
@@ -131,11 +136,15 @@ class Ledger:
         statement_timeout: timedelta = timedelta(seconds=5),
         name: str = "orchestrator",
         essential: bool = False,
+        secret_names: Iterable[str] = (),
     ) -> "Ledger":
-        """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived."""
-        return cls(
+        """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived.
+        `secret_names`: fields that are secret by their names, besides those that always are."""
+        made = cls(
             normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name, essential=essential
         )
+        made.secret_names = NAMES | {normal_name(one) for one in secret_names}
+        return made
 
     @property
     def engine(self) -> Engine:
@@ -155,6 +164,7 @@ class Ledger:
             max_overflow=20,
             pool_pre_ping=False,
             pool_recycle=1800,
+            hide_parameters=True,  # whatever is written may be a secret, and errors are logged
             use_native_hstore=False,  # else each engine asks for the type, three statements
             connect_args=self._options,
             execution_options={ESSENTIAL: True} if self.essential else {},
@@ -288,6 +298,13 @@ class Ledger:
         found = self._plans.get(manifest_hash)
         if found is None:
             found = self._plans[manifest_hash] = Plan.of(self._load(manifest_hash))
+        return found
+
+    def secrets(self, manifest_hash: str) -> FlowSecrets:
+        """What must not be shown of the runs of a version. Cached as its plan is."""
+        found = self._secrets.get(manifest_hash)
+        if found is None:
+            found = self._secrets[manifest_hash] = FlowSecrets(self.plan(manifest_hash).manifest, self.secret_names)
         return found
 
     def know(self, manifest: Manifest) -> None:

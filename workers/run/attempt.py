@@ -1,5 +1,6 @@
 """One attempt of one step, as it travels through the stages of `pipeline.py`."""
 
+import json
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic
@@ -9,6 +10,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.facts import Chain, Failure, Finished, Lease, NotReady
 from orchestrator.core.polling import PollDef
+from orchestrator.core.secrets import Paths, leaves, masked, scrubbed
 from orchestrator.ledger.tx import Ledger
 from orchestrator.workers.run.held_lease import HeldLease
 from orchestrator.workers.run.outage import Outage
@@ -26,14 +28,14 @@ class Attempt:
     lease: Lease = field(init=False)
     step: AnyStep = field(init=False)
     runtime: Runtime = field(init=False)
-    inputs: str | None = None
+    inputs: str | None = field(default=None, repr=False)
     """What the handler is given, as JSON text, once it was read."""
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kwargs: dict[str, Any] = field(default_factory=dict, repr=False)
     called: bool = False
     """Whether the handler was called."""
-    value: Any = None
+    value: Any = field(default=None, repr=False)
     """What it returned."""
-    output: str = ""
+    output: str = field(default="", repr=False)
     """The same, as JSON text."""
     opened: ExitStack = field(default_factory=ExitStack)
     """What the end of the stages closes: the transaction of a transactional step."""
@@ -60,6 +62,33 @@ class Attempt:
     def poll(self) -> PollDef | None:
         """How the step polls, in the version that its run is pinned to."""
         return self.ledger.plan(self.lease.manifest_hash).node(self.lease.step_key).definition.poll
+
+    @property
+    def shown_inputs(self) -> str | None:
+        """What is recorded of the inputs: without their secrets."""
+        paths = self._secret_inputs
+        if self.inputs is None or not paths:
+            return self.inputs
+        names = self.ledger.secrets(self.lease.manifest_hash).names
+        return json.dumps(masked(json.loads(self.inputs), paths, names), ensure_ascii=False)
+
+    def scrubbed(self, text: str) -> str:
+        """A text that is recorded and logged, such as the message of an exception, without the secrets that the
+        handler was given or returned."""
+        found = self._texts_of(self.inputs, self._secret_inputs) | self._texts_of(self.output, self._secret_output)
+        return scrubbed(text, found) if found else text
+
+    @staticmethod
+    def _texts_of(value: str | None, paths: Paths) -> set[str]:
+        return leaves(json.loads(value), paths) if value and paths else set()
+
+    @property
+    def _secret_inputs(self) -> Paths:
+        return self.ledger.secrets(self.lease.manifest_hash).given(self.lease.step_key, self.step)
+
+    @property
+    def _secret_output(self) -> Paths:
+        return self.ledger.secrets(self.lease.manifest_hash).step(self.lease.step_key).output
 
     @property
     def lease_s(self) -> float:

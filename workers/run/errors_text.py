@@ -13,10 +13,11 @@ _FUTURES: Final = str(Path(traceback.__file__).parent / "concurrent")
 
 
 def step_error(exc: BaseException, message: str | None = None) -> StepError:
-    """Name, message and the user's part of the traceback; fit to be stored, whatever the exception's own code does."""
+    """Name, message and the user's part of the traceback; fit to be stored, whatever the exception's own code does.
+    Whoever records it cuts it, once it holds no secrets."""
     return StepError(
         type=as_written(named(exc)),
-        message=storable(as_written(message or said(exc))[:MESSAGE_LIMIT]),
+        message=storable(as_written(message or said(exc))),
         traceback=storable(as_written(trimmed(exc))),
     )
 

@@ -46,7 +46,7 @@ def success(attempt: Attempt) -> None:
                 if attempt.finished is not None:
                     return
             attempt.asked = monotonic()
-            done = Success(attempt.output, attempt.inputs, attempt.chain)
+            done = Success(attempt.output, attempt.shown_inputs, attempt.chain)
             attempt.finished = finish_step.finish(ledger, lease, done)
             return
         except LeaseLost:
@@ -81,7 +81,7 @@ def failed(attempt: Attempt, exc: BaseException) -> None:
 
 def _not_yet(attempt: Attempt, seen: NotYet) -> None:
     """A step that polls was asked, and is not ready."""
-    said = NotReady(storable(seen.why)[:MESSAGE_LIMIT], seen.after, attempt.inputs)
+    said = NotReady(storable(attempt.scrubbed(seen.why))[:MESSAGE_LIMIT], seen.after, attempt.shown_inputs)
     attempt.not_ready = said
     attempt.finished = _asked_again(attempt, lambda: polls.not_yet(attempt.ledger, attempt.lease, said))
 
@@ -126,8 +126,11 @@ def _halt_reason(attempt: Attempt, exc: BaseException) -> str | None:
 
 def _record(attempt: Attempt, failure: Failure) -> None:
     """With its inputs; if the ledger does not take that, without them and its error; else as lost with its worker."""
-    kept = replace(failure.error, traceback=kept_traceback(failure.error.traceback))
-    attempt.failure = failure = replace(failure, error=kept, inputs=attempt.inputs, jitter=attempt.ledger.jitter())
+    error = failure.error
+    trace = error.traceback and kept_traceback(attempt.scrubbed(error.traceback))
+    kept = StepError(error.type, attempt.scrubbed(error.message)[:MESSAGE_LIMIT], trace)
+    inputs, jitter = attempt.shown_inputs, attempt.ledger.jitter()
+    attempt.failure = failure = replace(failure, error=kept, inputs=inputs, jitter=jitter)
     for told in (failure, replace(failure, error=_UNTOLD, inputs=None)):
         try:
             attempt.finished = _recorded(attempt, told)

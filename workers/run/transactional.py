@@ -53,7 +53,7 @@ def record(attempt: Attempt) -> None:
     handler's own statements stay as they are."""
     tx, outage = _of(attempt), attempt.outage(2)
     attempt.ledger.hurry(tx)
-    done = Success(attempt.output, attempt.inputs, attempt.chain)
+    done = Success(attempt.output, attempt.shown_inputs, attempt.chain)
     while True:
         try:
             attempt.asked = monotonic()

@@ -25,6 +25,7 @@ class EvaluationFailed(Exception):
     Whoever asked says what that means: a step's inputs, a loop's list, a run's output."""
 
     def __init__(self, expr: Expr, problem: str) -> None:
+        self.expr = expr
         self.expression = render(expr)
         self.problem = problem
         super().__init__(f"`{self.expression}` cannot be evaluated: {problem}")

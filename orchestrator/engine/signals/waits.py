@@ -23,7 +23,10 @@ def open_wait(held: HeldRun, node: Node, awaited: Awaited) -> End | None:
     """The oldest signal that was kept for it, else the step is parked. Its end, when it has one already."""
     try:
         wait = _wait(held, node, awaited)
-    except (EvaluationFailed, ValueError) as exc:
+    except EvaluationFailed as exc:
+        why = held.secrets.step(node.key).seen.sentence(exc)
+        return _failed(held, node, StepError("ExpressionInvalid", f"{awaited.what}: {why}"))
+    except ValueError as exc:
         return _failed(held, node, StepError("ExpressionInvalid", f"{awaited.what}: {exc}"))
     # An approval keeps no answers: nobody is asked before.
     while (id := signals.kept(held.tx, held.id, awaited.name, wait.key)) is not None:
@@ -59,7 +62,14 @@ def _wait(held: HeldRun, node: Node, awaited: Awaited) -> Wait:
     found: Any = resolve(asked, scopes.whole(held.tx, held.id, node.reads))
     until = None if awaited.until is None else time_of(found["until"])
     assignee = None if approval is None else _name(found["to"])
-    return Wait(node.key, awaited, key_text(found["key"]), until, assignee, found.get("show"))
+    return Wait(node.key, awaited, key_text(found["key"]), until, assignee, _shown(held, node, found.get("show")))
+
+
+def _shown(held: HeldRun, node: Node, value: JsonValue) -> JsonValue:
+    """What people are shown has no secrets: it is stored apart, to be listed."""
+    asked = node.definition.approval
+    secrets = held.secrets
+    return value if asked is None else secrets.shown(value, secrets.step(node.key).seen.of_value(dict(asked.show)))
 
 
 def _name(value: object) -> str:

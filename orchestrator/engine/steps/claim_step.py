@@ -89,9 +89,10 @@ def inputs(ledger: Ledger, lease: Lease) -> str:
     try:
         resolved = {name: resolve(value, scope) for name, value in node.definition.inputs.items()}
     except EvaluationFailed as exc:
+        why = ledger.secrets(lease.manifest_hash).step(lease.step_key).seen.sentence(exc)
         raise InputInvalid(
-            f"The inputs of step `{lease.step_key}` cannot be made: {exc}. "
+            f"The inputs of step `{lease.step_key}` cannot be made: {why}. "
             "Fix: correct the expression for later runs; `number(…)` and `time(…)` read a text.",
             step=lease.step_key,
-        ) from exc
+        ) from None
     return json.dumps(resolved, ensure_ascii=False)

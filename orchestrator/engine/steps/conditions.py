@@ -38,11 +38,12 @@ def _read(wave: Wave, node: Node, text: str) -> tuple[Expr, Scope]:
 
 def _decide(wave: Wave, node: Node, text: str) -> Decided:
     expr, scope = _read(wave, node, text)
+    seen = wave.held.secrets.step(node.key).seen
     try:
         found = holds(expr, scope)
     except EvaluationFailed as exc:
-        return Decided(False, f"{text} cannot be evaluated: {exc.problem}", failed=True)
-    return Decided(found, f"{text} is {str(found).lower()}{with_values(expr, scope)}")
+        return Decided(False, f"{text} cannot be evaluated: {seen.told(exc)}", failed=True)
+    return Decided(found, f"{text} is {str(found).lower()}{with_values(expr, scope, seen.hides)}")
 
 
 def passes(wave: Wave, node: Node) -> bool:
@@ -91,7 +92,8 @@ def merge(wave: Wave, node: Node) -> None:
     try:
         value = as_json(evaluate(expr, scope))
     except EvaluationFailed as exc:
-        fail(wave, node, INVALID, f"value: {exc}")
+        why = wave.held.secrets.step(node.key).seen.sentence(exc)
+        fail(wave, node, INVALID, f"value: {why}")
     else:
         succeed(wave, node, value)
 

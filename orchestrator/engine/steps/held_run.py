@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from orchestrator.core.facts import StepOf
 from orchestrator.core.happened import RunOf
 from orchestrator.core.plan import Plan
+from orchestrator.core.taint import FlowSecrets
 from orchestrator.ledger import graph
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
@@ -42,6 +43,11 @@ class HeldRun:
         node = self.plan.node(step_key)
         run = self.run
         return StepOf(run.id, run.flow, run.trigger, step_key, node.definition.type, node.queue, attempt)
+
+    @property
+    def secrets(self) -> FlowSecrets:
+        """What must not be shown of it."""
+        return self.ledger.secrets(self.run.manifest_hash)
 
     @property
     def plan(self) -> Plan:

@@ -12,6 +12,7 @@ from orchestrator.core.expressions import EvaluationFailed, resolve
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
+from orchestrator.core.taint import FlowSecrets
 from orchestrator.ledger import graph, scopes
 from orchestrator.ledger.graph import Items
 
@@ -43,13 +44,14 @@ def _items_of(tx: Connection, run_id: UUID, node: Node) -> Items:
     return json.dumps(resolve(value, scopes.whole(tx, run_id, node.reads)))
 
 
-def open_loop(tx: Connection, run_id: UUID, node: Node) -> LoopChange:
+def open_loop(tx: Connection, run_id: UUID, node: Node, secrets: FlowSecrets) -> LoopChange:
     """Insert the children and dispatch the first; a value that is not a list fails the loop, an empty one ends it."""
     graph.take_time(tx)
     try:
         items = _items_of(tx, run_id, node)
     except EvaluationFailed as exc:
-        return _failed(tx, run_id, node, f"for_each of loop {node.key}: {exc}")
+        why = secrets.step(node.key).seen.sentence(exc)
+        return _failed(tx, run_id, node, f"for_each of loop {node.key}: {why}")
     kind, length = _kind(tx, run_id, items)
     if kind in (None, "null") and node.format > 1:
         items, length = "[]", 0

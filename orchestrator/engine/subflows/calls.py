@@ -67,7 +67,8 @@ def ended(held: HeldRun, node: Node, child: Child) -> End | None:
         try:
             return _succeeded(held, node, _output(held, child))
         except EvaluationFailed as exc:
-            error = StepError("OutputInvalid", f"the output of run {child.id} of {child.flow} cannot be made: {exc}")
+            why = held.ledger.secrets(child.manifest_hash).seen.sentence(exc)
+            error = StepError("OutputInvalid", f"the output of run {child.id} of {child.flow} cannot be made: {why}")
             return failed(held, node, error, retryable=False)
     if held.run.halt is not None:
         reason = f"the run was {held.run.halt}"
@@ -122,7 +123,8 @@ def _input(held: HeldRun, node: Node) -> str:
     try:
         given = {name: resolve(value, scope) for name, value in node.definition.inputs.items()}
     except EvaluationFailed as exc:
-        raise InputInvalid(f"The input for flow {node.definition.flow} cannot be made: {exc}.") from exc
+        why = held.secrets.step(node.key).seen.sentence(exc)
+        raise InputInvalid(f"The input for flow {node.definition.flow} cannot be made: {why}.") from None
     return json.dumps(given, ensure_ascii=False)
 
 

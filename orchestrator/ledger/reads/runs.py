@@ -208,7 +208,7 @@ def result(ledger: Ledger, run_id: UUID) -> JsonValue:
         return resolve(expression, scope)
     except EvaluationFailed as exc:
         raise OutputInvalid(
-            f"The output of run {run_id} cannot be made: {exc}. Fix: read what its steps returned, and correct the "
-            "flow's `output` for later runs.",
+            f"The output of run {run_id} cannot be made: {ledger.secrets(row.manifest_hash).seen.sentence(exc)}. Fix: "
+            "read what its steps returned, and correct the flow's `output` for later runs.",
             flow=row.flow,
-        ) from exc
+        ) from None

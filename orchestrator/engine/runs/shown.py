@@ -1,0 +1,71 @@
+"""What people see of the values of runs: everything but the secrets. Programs read values by `result` and `output`."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from orchestrator.core.taint import FlowSecrets
+from orchestrator.errors import ManifestUnreadable
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads.rows import AttemptRow, RunRow
+from orchestrator.ledger.tx import Ledger
+
+
+def rows(ledger: Ledger, found: Iterable[RunRow]) -> list[RunRow]:
+    """Runs, without the secrets of their inputs. An input that nobody here can read the rules of is not shown."""
+    return [_row(ledger, row) for row in found]
+
+
+def row(ledger: Ledger, run_id: UUID) -> RunRow:
+    """
+    Raises:
+        RunNotFound: no such run.
+    """
+    return _row(ledger, reads.runs.get(ledger, run_id))
+
+
+def _row(ledger: Ledger, found: RunRow) -> RunRow:
+    if not found.body:  # not asked for, or empty
+        return found
+    try:
+        secrets = ledger.secrets(found.manifest_hash)
+    except ManifestUnreadable:
+        return replace(found, body=None)
+    return replace(found, body=secrets.shown(found.body, secrets.input))
+
+
+def result(ledger: Ledger, run_id: UUID) -> JsonValue:
+    """What a run returned.
+
+    Raises:
+        RunNotFound, OutputInvalid: there is no such run; its output cannot be made.
+    """
+    secrets = _secrets(ledger, run_id)
+    return secrets.shown(reads.runs.result(ledger, run_id), secrets.output)
+
+
+def output(ledger: Ledger, run_id: UUID, step_key: str) -> JsonValue:
+    """What a step returned.
+
+    Raises:
+        RunNotFound, StepNotFound: there is no such step, or it has no output.
+    """
+    value, secrets = reads.steps.output(ledger, run_id, step_key), _secrets(ledger, run_id)
+    return secrets.shown(value, secrets.step(step_key).output)
+
+
+def attempts(
+    ledger: Ledger, run_id: UUID, step_key: str, before: int | None = None, limit: int = 1000
+) -> list[AttemptRow]:
+    """See `reads.steps.attempts`: their inputs are recorded without secrets, but for fields that only their names make
+    secret, in objects of no known type; and those that a release before recorded."""
+    found = reads.steps.attempts(ledger, run_id, step_key, before, limit)
+    secrets = _secrets(ledger, run_id)
+    paths = secrets.step(step_key).inputs
+    return [replace(one, inputs=secrets.shown(one.inputs, paths)) for one in found]
+
+
+def _secrets(ledger: Ledger, run_id: UUID) -> FlowSecrets:
+    return ledger.secrets(reads.runs.plan_of(ledger, run_id).manifest.hash)
