@@ -40,6 +40,7 @@ FLOWS = (
     "parcels",
     "payments",
     "reminders",
+    "vault",
     "watchers",
     "fulfilment",
     "checkout",
@@ -56,6 +57,7 @@ FLOWS = (
 )
 TESTS = (
     "test_orders.py",
+    "test_vault.py",
     "test_late_letters.py",
     "test_shop.py",
     "test_parcels.py",

@@ -20,6 +20,7 @@ from orchestrator import (
     Outcome,
     Poll,
     Schedule,
+    Secret,
     Step,
     StepError,
     after,
@@ -265,3 +266,18 @@ def waits(order_id: int, at: datetime, pause: timedelta) -> Order:
     assert_type(answered_by(said), str | None)
     with after(first, until(at, key="then"), until(datetime(2026, 1, 1, tzinfo=UTC)), sleep(pause), sleep(90)):
         return load(order_id)
+
+
+@step
+def sign(key: Secret[str], order: Order) -> Secret[bytes]:
+    assert_type(key.reveal(), str)
+    return Secret(b"")
+
+
+@flow
+def signs(key: Secret[str], order_id: int) -> Secret[bytes]:
+    return sign(key, load(order_id))
+
+
+def signed(client: Client) -> bytes:
+    return client.start(signs, key=Secret("x"), order_id=1).result().reveal()

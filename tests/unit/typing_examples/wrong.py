@@ -12,6 +12,7 @@ from orchestrator import (
     Every,
     Poll,
     Schedule,
+    Secret,
     answered_by,
     approval,
     contains,
@@ -196,3 +197,15 @@ def waits(order_id: int) -> None:
     sleep(length="1d")  # wrong: call-arg
     until(17)  # wrong: arg-type
     until("2026-01-01T00:00:00Z", after=3)  # wrong: arg-type
+
+
+@step
+def sign(key: Secret[str]) -> Secret[bytes]:
+    return key.reveal().encode()  # wrong: return-value
+
+
+@flow
+def signs(key: Secret[str], word: str) -> None:
+    sign(word)  # wrong: arg-type
+    price(key)  # wrong: arg-type
+    sign(sign(key))  # wrong: arg-type
