@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from tests.proof import claims, executions, liveness, outcomes, ticks
+from tests.proof import claims, executions, liveness, outcomes, signals, ticks
 from tests.proof.figures import figures
 from tests.proof.history import History
 from tests.proof.verdict import Verdict, Violation
@@ -24,12 +24,13 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "I11": claims.i11_attempts_are_counted,
     "I12": outcomes.i12_keys_name_one_run,
     "I13": ticks.i13_ticks_and_runs,
+    "I14": signals.i14_signals_are_taken_once,
     "I16": executions.i16_nothing_starts_after_a_cancel,
     "I17": liveness.i17_the_outbox_empties,
     "I19": outcomes.i19_everything_is_accounted_for,
     "I20": liveness.i20_progress_after_healing,
 }
-"""Without those about signals, webhooks, limits and secrets: there are none of these yet."""
+"""Without those about webhooks, limits and secrets: there are none of these yet."""
 
 
 def check(history: History) -> Verdict:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.proof import settled, signals
 from tests.proof.attempts import ends, gives
 from tests.proof.history import Change, History, Place
 from tests.proof.verdict import Violation
@@ -41,7 +42,8 @@ def i3_one_completion(history: History) -> Iterator[Violation]:
                 yield _wrong("I3", place, f"attempt {attempt} is completed, and no handler of it had ended", change)
     for place in history.places("flow_steps"):
         for change in history.at("flow_steps", place):
-            if change.sets("status", "succeeded") and change.new.get("type") and not _recorded(history, change):
+            done = change.sets("status", "succeeded") and change.new.get("type")
+            if done and not settled.by_hand(change.new) and not _recorded(history, change):
                 yield _wrong("I3", place, "the step succeeds without an attempt that did", change)
 
 
@@ -98,7 +100,7 @@ def i11_attempts_are_counted(history: History) -> Iterator[Violation]:
         for change in history.at("flow_steps", place):
             yield from _counter(history, place, change)
             if change.op == "update" and change.old.get("status") == "waiting":
-                yield from _early(place, change)
+                yield from _early(history, place, change)
             if change.op == "update" and _clock(change.old) and _clock(change.new) not in (None, _clock(change.old)):
                 yield _wrong("I11", place, "the clock of its polls moves", change)
             if change.sets("status", "waiting") and "due_at" in change.new:
@@ -110,11 +112,10 @@ def _clock(row: Mapping[str, Any]) -> int | None:
     return found
 
 
-def _early(place: Place, change: Change) -> Iterator[Violation]:
-    """A wait that an operator settles may be over at any time."""
-    by_hand = str(change.new.get("reason", "")).startswith("marked as done")
-    column = {"ready": "due_at", "succeeded": "wake_at"}.get(change.new["status"])
-    if column is None or by_hand or column not in change.old:
+def _early(history: History, place: Place, change: Change) -> Iterator[Violation]:
+    """A wait that an operator settles, or that takes a signal, may be over at any time."""
+    column = {"ready": "due_at", "succeeded": "wake_at", "failed": "wake_at"}.get(change.new["status"])
+    if column is None or column not in change.old or settled.by_hand(change.new) or signals.taken_at(history, change):
         return
     early_ns = change.old[column] - change.at
     if early_ns > 0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
+from tests.proof import settled
 from tests.proof.history import FINAL, LOST, Change, Fault, History, Invocation, Place
 from tests.proof.verdict import Violation
 
@@ -272,6 +273,8 @@ def i10_effects_happen_once(history: History) -> Iterator[Violation]:
     for run_id, steps in history.steps.items():
         for key, row in steps.items():
             if not history.manifest_of(run_id)["steps"][key.partition(".")[0]].get("transactional"):
+                continue
+            if settled.by_hand(row):
                 continue
             there = history.effects.get(keys.get((run_id, key), ""), ())
             wanted = (row["attempts"],) if row["status"] == "succeeded" else ()

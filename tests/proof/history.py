@@ -27,6 +27,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "flow_step_dispatches": ("run_id", "step_key", "dispatch_no"),
     "flow_outputs": ("run_id", "step_key"),
     "flow_run_controls": ("run_id",),
+    "flow_signals": ("run_id", "name", "id"),
+    "flow_signal_waiters": ("run_id", "step_key"),
     "flow_idempotency_keys": ("flow", "key"),
     "flow_definitions": ("name",),
     "flow_schedule_states": ("flow", "trigger_key"),
@@ -78,7 +80,7 @@ class Message:
 class Call:
     """What a client asked for, and what it was told."""
 
-    kind: Literal["start", "cancel", "retry"]
+    kind: Literal["start", "cancel", "retry", "settle"]
     flow: str
     begun_ns: int
     ended_ns: int
@@ -86,6 +88,25 @@ class Call:
     key: str | None = None
     body: str = ""
     run_id: str | None = None
+    step_key: str = ""
+    """That was settled by hand."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A signal, or the answer to an approval, that somebody sent, and what they were told. The same `id` may be sent
+    again."""
+
+    run_id: str
+    name: str
+    id: str
+    payload: Any
+    reply: Literal["delivered", "kept", "refused", "unknown"]
+    key: str = ""
+    step: str | None = None
+    """That took it, as they were told."""
+    begun_ns: int = 0
+    ended_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,6 +174,7 @@ class History:
 
     invocations: tuple[Invocation, ...] = ()
     calls: tuple[Call, ...] = ()
+    sent: tuple[Sent, ...] = ()
     faults: tuple[Fault, ...] = ()
     changes: tuple[Change, ...] = ()
     messages: tuple[Message, ...] = ()
@@ -238,6 +260,16 @@ class History:
     def merges(self, run_id: str) -> set[str]:
         """The steps of a run that give a value of a step before them."""
         return {key for key, step in self.manifest_of(run_id)["steps"].items() if "value" in step}
+
+    @staticmethod
+    def step_of(steps: Mapping[str, Any], key: str) -> Row | None:
+        """What a manifest says of a step, or of one in an item of a loop; None of an item itself."""
+        loop, dot, rest = key.partition(".")
+        step: Row = steps[loop]
+        if not dot:
+            return step
+        _, _, inner = rest.partition(".")
+        return History.step_of(step["steps"], inner) if inner else None
 
     def manifest_of(self, run_id: str) -> Row:
         return self.manifests[self.runs[run_id]["manifest_hash"]]

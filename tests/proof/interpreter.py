@@ -70,6 +70,7 @@ def interpret(
     format: int = 1,
     conditions: Mapping[str, Statuses] | None = None,
     when_errors: str = "fail",
+    settled: Collection[str] = (),
 ) -> Reference:
     """`steps`: those of a manifest. `ends`: by plain step or child, how its handler ends, by requirement how that ends.
     `items`: by loop, how many; None when its list is none.
@@ -77,7 +78,8 @@ def interpret(
     `known` are statuses that are certain: what follows from them is then certain too. `halted`: the run was cancelled
     or passed its deadline, so that whatever had not ended by then was cancelled. `excused`: steps that may have failed
     for reasons outside of their handlers. `format`: of the manifest. `conditions`: by step, what its `when` may give:
-    "true", "false", "error"; each of them where nothing is said. `when_errors`: of the manifest.
+    "true", "false", "error"; each of them where nothing is said. `when_errors`: of the manifest. `settled`: steps that
+    an operator ended, as `known` says.
     """
     legal: dict[str, Statuses] = {}
     must: set[str] = set()
@@ -101,7 +103,9 @@ def interpret(
         own = [child for child, loop in children(steps, _counts(items)) if loop == key] if step.get("steps") else [key]
         if "goes" in asked:
             ended |= _end(key, step, ends, items, settle, sure, excused)
-        settle(key, ended)
+        settle(key, sure(key) if key in settled else ended)
+        if key in settled:
+            continue
         if "goes" not in asked or ("type" not in step and not step.get("steps")):
             must_not.update({key, *own})
         elif asked == {"goes"} and not stays and not halted:
@@ -152,6 +156,8 @@ def _end(
     """Of a step that runs."""
     if "value" in step or "sleep" in step or "until" in step:
         return SUCCEEDED
+    if "signal" in step or "approval" in step:
+        return _awaited(step.get("signal") or step["approval"])
     if not step.get("steps"):
         return ends[key] | (FAILED if key in excused else frozenset())
     if items.get(key) is None:
@@ -165,6 +171,13 @@ def _end(
     if all("succeeded" in sure(child) for child in own):
         found.add("succeeded")
     return frozenset(found) or FAILED
+
+
+def _awaited(asked: Mapping[str, Any]) -> Statuses:
+    """Of a wait for a signal or an answer: one that comes too late, or never, fails it, unless something was said for
+    that case."""
+    limited = not {"timeout", "until", "within"}.isdisjoint(asked)
+    return EITHER if limited and "default" not in asked and "late" not in asked else SUCCEEDED
 
 
 def _handlers(steps: Steps, format: int) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.proof import reruns
+from tests.proof import reruns, settled
 from tests.proof.claims import seconds
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
 from tests.proof.interpreter import EITHER, FAILED, Reference, Statuses, children, end_of, interpret
@@ -18,12 +18,16 @@ def fates_of(history: History, run: Row) -> tuple[dict[str, Statuses], dict[str,
     steps, body = history.manifests[run["manifest_hash"]]["steps"], run["trigger_body"]
     ends: dict[str, Statuses] = {}
     items: dict[str, int | None] = {}
+    by_hand = settled.of_run(history.steps.get(run["id"], {}))
     for key, step in steps.items():
         if not step.get("steps"):
             if "type" in step:
                 ends[key] = end_of(body["fates"][key], step)
             continue
         source = step["for_each"]
+        if source.startswith("@steps") and source.split("'")[1] in by_hand:
+            items[key] = 0
+            continue
         fates = body["lists"][key] if key in body["lists"] else body["fates"][source.split("'")[1]].get("items", [])
         items[key] = len(fates)
         for child, _ in children({key: step}, {key: len(fates)}):
@@ -51,6 +55,7 @@ def reference_of(history: History, run: Row) -> Reference:
         when_errors=manifest.get("when_errors", "fail"),
         known={key: row["status"] for key, row in steps.items()},
         halted="halt" in run,
+        settled=settled.of_run(steps),
         excused={key for key, row in steps.items() if row.get("crashes", 0) > history.limits.crash_limit},
     )
 
@@ -73,7 +78,8 @@ def i5_what_must_run_ran(history: History) -> Iterator[Violation]:
                 yield Violation("I5", "the manifest has no such step", run_id, key)
             elif row["status"] not in legal:
                 yield Violation("I5", f"it is {row['status']}, legal is {sorted(legal)}", run_id, key, (str(row),))
-            if row["status"] == "skipped" and not _reason_is(reruns.reason(row.get("reason", "")), reference, key):
+            skipped = row["status"] == "skipped" and not settled.by_hand(row)
+            if skipped and not _reason_is(reruns.reason(row.get("reason", "")), reference, key):
                 sentence = f"skipped because {row.get('reason')!r}, the reference blames {reference.blame.get(key)}"
                 yield Violation("I5", sentence, run_id, key)
         yield from _ran(history, run_id, reference)
@@ -98,7 +104,7 @@ def _only_fates(history: History, run: Row, steps: Mapping[str, Row]) -> Iterato
     ends, _ = fates_of(history, run)
     errors = {key for key, results in conditions_of(run).items() if "error" in results}
     for key, row in steps.items():
-        excused = row.get("crashes", 0) > history.limits.crash_limit
+        excused = row.get("crashes", 0) > history.limits.crash_limit or settled.by_hand(row)
         legal = ends.get(key, EITHER) | (FAILED if key in errors else frozenset())
         if row["status"] in ("succeeded", "failed") and row["status"] not in legal and not excused:
             yield Violation("I5", f"it is {row['status']}, legal is {sorted(legal)}", run["id"], key)
@@ -157,7 +163,9 @@ def i8_terminal_is_final(history: History) -> Iterator[Violation]:
             if change.old.get("status") in final and moved and change.xid not in reopened[change.run_id]:
                 sentence = f"it was {change.old['status']} and becomes {change.row.get('status')}"
                 yield Violation("I8", sentence, *change.place, (f"seq {change.seq} xid {change.xid}",))
-    asked = Counter(call.run_id for call in history.calls if call.kind == "retry" and call.reply != "refused")
+    yield from settled.unasked(history)
+    operators = ("retry", "settle")
+    asked = Counter(call.run_id for call in history.calls if call.kind in operators and call.reply != "refused")
     for run_id, xids in reopened.items():
         if len(xids) > asked[run_id]:
             yield Violation("I8", f"{len(xids)} new epochs, operators asked for {asked[run_id]}", run_id)
@@ -236,9 +244,9 @@ def _counts(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Vi
     _, items = fates_of(history, run)
     taken, asked = reruns.kept(history, run["id"]), conditions_of(run)
     for key, count in items.items():
-        if key in taken or "error" in asked.get(key, ()):
-            continue
         row = steps.get(key, {})
+        if key in taken or "error" in asked.get(key, ()) or settled.by_hand(row):
+            continue
         own = [child for name, child in steps.items() if child.get("loop_key") == key]
         if row.get("status") in ("succeeded", "failed") and len(own) != count:
             yield Violation("I19", f"{len(own)} children for {count} items", run["id"], key)

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any, Literal
 
-from tests.proof.history import SECOND, Call, Change, Fault, History, Invocation, Limits, Message, Row, with_old
+from tests.proof.history import SECOND, Call, Change, Fault, History, Invocation, Limits, Message, Row, Sent, with_old
 
 HASH = "h1"
 RUN = "run-1"
@@ -37,6 +37,7 @@ class Story:
         self.invocations: list[Invocation] = []
         self.messages: list[Message] = []
         self.calls: list[Call] = []
+        self.sent: list[Sent] = []
         self.faults: list[Fault] = []
         self.effects: dict[str, tuple[int, ...]] = {}
         self.quiet: list[tuple[int, int]] = []
@@ -103,22 +104,23 @@ class Story:
         for name, step in self.steps.items():
             self.set_step(name, type=step.get("type"), status="blocked", attempts=0, dispatch_no=0)
         for name, step in self.steps.items():
-            if not step.get("run_after") and "steps" not in step:
+            if not step.get("run_after") and ("type" in step or "sleep" in step):
                 self._dispatch(name)
         self.asked("start", key=key)
         return self
 
     def asked(
         self,
-        kind: Literal["start", "cancel", "retry"],
+        kind: Literal["start", "cancel", "retry", "settle"],
         reply: Literal["ok", "refused", "unknown"] = "ok",
         key: str | None = None,
         body: dict[str, Any] | None = None,
         run_id: str | None = RUN,
+        step_key: str = "",
     ) -> None:
         """A client's call and its reply."""
         text = json.dumps(self.body if body is None else body)
-        self.calls.append(Call(kind, "demo", self.now, self.tick(), reply, key, text, run_id))
+        self.calls.append(Call(kind, "demo", self.now, self.tick(), reply, key, text, run_id, step_key))
 
     def _dispatch(self, key: str) -> None:
         number = self.rows.get(("flow_steps", RUN, key), {}).get("dispatch_no", 0) + 1
@@ -265,6 +267,7 @@ class Story:
         made = History(
             invocations=tuple(self.invocations),
             calls=tuple(self.calls),
+            sent=tuple(self.sent),
             faults=tuple(self.faults),
             changes=tuple(with_old(self.changes)),
             messages=tuple(self.messages),

@@ -2,12 +2,19 @@
 
 import pytest
 
-from tests.proof import stories_right, stories_ticks, stories_wrong_runs, stories_wrong_steps, stories_wrong_ticks
+from tests.proof import (
+    stories_right,
+    stories_signals,
+    stories_ticks,
+    stories_wrong_runs,
+    stories_wrong_steps,
+    stories_wrong_ticks,
+)
 from tests.proof.checker import INVARIANTS, check
 from tests.proof.executions import pids_of
 from tests.proof.stories import RIGHT, WRONG, AnnouncedResult
 
-TOLD = (stories_right, stories_ticks, stories_wrong_runs, stories_wrong_steps, stories_wrong_ticks)
+TOLD = (stories_right, stories_signals, stories_ticks, stories_wrong_runs, stories_wrong_steps, stories_wrong_ticks)
 """They note their stories when they are imported."""
 
 

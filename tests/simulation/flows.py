@@ -59,6 +59,37 @@ def with_naps(rng: random.Random, found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "steps": steps}
 
 
+NAMES: Final = ("go", "stop")
+"""Of signals. Those of one name have one form."""
+KEYS: Final = ("", "a")
+FORM: Final = {"type": "object", "required": ["n"]}
+
+
+def with_waits(rng: random.Random, found: dict[str, Any]) -> dict[str, Any]:
+    """The same flow, which waits for signals and answers before some of its steps."""
+    steps = {key: {**step_, "run_after": dict(step_["run_after"])} for key, step_ in found["steps"].items()}
+    plain = [key for key, step_ in steps.items() if "join" not in step_]
+    for key in rng.sample(plain, k=rng.randint(min(1, len(plain)), len(plain))):
+        before = {name: accepted for name, accepted in steps[key]["run_after"].items() if rng.random() < 0.7}
+        steps[key]["run_after"][f"ask_{key}"] = ["succeeded"]
+        steps[f"ask_{key}"] = {**_asked(rng), "run_after": before}
+    return {**found, "steps": steps}
+
+
+def _asked(rng: random.Random) -> dict[str, Any]:
+    limit = rng.choice((None, "PT5S", "PT30S"))
+    default = {"n": 0} if limit and rng.random() < 0.5 else None
+    if rng.random() < 0.3:
+        late = {"within": limit, "late": default}
+        return {"approval": {"title": "May it?", "to": "ada", "form": FORM, **_given(late)}}
+    asked = {"name": rng.choice(NAMES), "key": rng.choice(KEYS), "timeout": limit, "default": default, "schema": FORM}
+    return {"signal": _given(asked)}
+
+
+def _given(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value is not None}
+
+
 def _policy(rng: random.Random) -> dict[str, Any]:
     attempts = rng.choice((1, 2, 2, 3))
     policy: dict[str, Any] = {"retry": {"max_attempts": attempts, "backoff": {"delays": ["PT1S", "PT3S"]}}}

@@ -25,6 +25,7 @@ def history_of(world: World) -> History:
     return History(
         invocations=tuple(world.invocations.values()),
         calls=tuple(people.calls),
+        sent=tuple(people.sent),
         faults=tuple(world.faults),
         changes=tuple(recorder.changes(url, _ONE_CLOCK)),
         messages=tuple(world.messages),

@@ -3,16 +3,23 @@
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import OperationalError
+
 from orchestrator.core.facts import StartRequest
+from orchestrator.core.settling import Settle
+from orchestrator.core.signals import Delivery, Signal
 from orchestrator.engine.runs import cancel_run, rerun, start_run
 from orchestrator.engine.runs.rerun import Again
-from orchestrator.engine.steps import retry_step
+from orchestrator.engine.signals import deliver
+from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.errors import OrchestratorError
 from orchestrator.ledger.tx import is_disconnect
-from tests.proof.history import Call
+from tests.proof.history import Call, Sent
 from tests.simulation import flows
 from tests.simulation.arena import Arena
 from tests.simulation.processes import Sender
@@ -31,8 +38,10 @@ class Asking:
         key: str | None = None,
         body: str = "",
         run_id: str | None = None,
+        step_key: str = "",
     ) -> None:
         self._arena = arena
+        self._step_key = step_key
         self._calls = calls
         self._facts = (kind, flow, key, body)
         self.run_id = run_id
@@ -50,7 +59,7 @@ class Asking:
         elif exc is not None:
             return False
         what, flow, key, body = self._facts
-        call = Call(what, flow, self._begun, self._arena.now_ns(), self.reply, key, body, self.run_id)
+        call = Call(what, flow, self._begun, self._arena.now_ns(), self.reply, key, body, self.run_id, self._step_key)
         self._calls.append(call)
         return not isinstance(exc, Died)
 
@@ -71,6 +80,7 @@ class People:
         self._arena, self._rng, self._manifests, self._sender, self._actor = arena, rng, manifests, sender, actor
         self._pins = pins
         self.calls: list[Call] = []
+        self.sent: list[Sent] = []
         self.actors: list[Actor] = []
 
     @property
@@ -89,16 +99,19 @@ class People:
         runs = self.runs
         return f"r{runs.index(run_id)}" if run_id in runs else "r?"
 
-    def start(self, flow: int, key: str | None, body: dict[str, Any] | None = None) -> None:
-        """A client asks for a run; it asks again after a lost reply, if it has a key."""
+    def start(
+        self, flow: int, key: str | None, body: dict[str, Any] | None = None, begins: timedelta | None = None
+    ) -> None:
+        """A client asks for a run; it asks again after a lost reply, if it has a key. `begins`: so much later."""
         manifest = self._manifests[flow % len(self._manifests)]
         text = json.dumps(flows.body(self._rng, manifest["steps"]) if body is None else body)
         name = manifest["name"]
         version = self._rng.choice((None, self._pins.get(name)))
+        request = StartRequest(name, text, key, version=version, begins=begins)
 
         def ask() -> str:
             with Asking(self._arena, self.calls, "start", name, key, text) as call:
-                (started,) = start_run.start(self._arena.ledger, [StartRequest(name, text, key, version=version)])
+                (started,) = start_run.start(self._arena.ledger, [request])
                 call.run_id = str(started.run_id)
             if call.reply == "ok":
                 self._sender.publish(started.dispatches)
@@ -124,8 +137,8 @@ class People:
 
         self.actors.append(self._actor(f"cancel {self.short(run_id)}", act))
 
-    def rerun(self, run_id: str, step_key: str) -> None:
-        """An operator's, from a step on: a run as any other, with the body of the one before."""
+    def rerun(self, run_id: str, step_key: str | None) -> None:
+        """An operator's, from a step on or whole: a run as any other, with the body of the one before."""
         source = next(call for call in self.calls if call.kind == "start" and call.run_id == run_id)
 
         def act() -> None:
@@ -147,3 +160,47 @@ class People:
                 self._sender.publish(dispatches)
 
         self.actors.append(self._actor(f"retry {self.short(run_id)} {step_key}", act))
+
+    def settle(self, run_id: str, step_key: str, output: str | None) -> None:
+        """An operator leaves a step out, or says what came of it."""
+
+        def act() -> None:
+            with Asking(self._arena, self.calls, "settle", run_id=run_id, step_key=step_key) as call:
+                asked = Settle(UUID(run_id), step_key, "op", "by hand", output)
+                dispatches = settle_step.settle(self._arena.ledger, asked)
+            if call.reply == "ok":
+                self._sender.publish(dispatches)
+
+        self.actors.append(self._actor(f"settle {self.short(run_id)} {step_key} {output}", act))
+
+    def signal(self, run_id: str, id: str, signal: Signal) -> None:
+        """Somebody sends it, and once more after a lost reply."""
+        sent = Sent(run_id, signal.name, id, json.loads(signal.payload), "unknown", signal.key)
+
+        def act() -> None:
+            for _ in range(2):
+                if self._send(sent, signal):
+                    return
+
+        self.actors.append(self._actor(f"signal {self.short(run_id)} {signal.name} {signal.key} {id}", act))
+
+    def _send(self, sent: Sent, signal: Signal) -> bool:
+        """Whether there was an answer."""
+        begun, answer = self._arena.now_ns(), sent
+        try:
+            outcome = deliver.deliver(self._arena.ledger, UUID(sent.run_id), sent.id, signal)
+            answer = _answered(sent, outcome.answer)
+        except OperationalError as exc:
+            if not is_disconnect(exc):
+                raise
+            return False
+        finally:
+            self.sent.append(replace(answer, begun_ns=begun, ended_ns=self._arena.now_ns()))
+        self._sender.publish(outcome.dispatches)
+        return True
+
+
+def _answered(sent: Sent, answer: Delivery | OrchestratorError) -> Sent:
+    if isinstance(answer, OrchestratorError):
+        return replace(sent, reply="refused")
+    return replace(sent, reply="kept" if answer.kept else "delivered", step=answer.step)

@@ -1,15 +1,19 @@
 """A seeded scheduler: one seed, one history."""
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from tests.simulation import judge
+from orchestrator.core.signals import Signal
+from tests.simulation import flows, judge
 from tests.simulation.arena import Arena
 from tests.simulation.stage import Actor
 from tests.simulation.world import DUTIES, MOST_RUNS, SEATS, World
 
+_KEYS = "SELECT step_key FROM flow_steps WHERE run_id = %s ORDER BY step_key"
 SHOWN = 60
 """Lines of a trace that are printed."""
 
@@ -72,6 +76,14 @@ class _Player:
             (0.6 * rare, self._cancel),
             (1.5 * rare, self._retry),
         ]
+
+        if world.asking:
+            self._acts += [
+                (4 * often, self._signal),
+                (0.7 * rare, self._settle),
+                (0.7 * rare, self._rerun),
+                (1, self._start_late),
+            ]
 
     def run(self, steps: int) -> None:
         acts, weights = [act for _, act in self._acts], [weight for weight, _ in self._acts]
@@ -191,6 +203,48 @@ class _Player:
     def _cancel(self) -> None:
         if self._world.people.runs:
             self._world.people.cancel(self._rng.choice(self._world.people.runs))
+
+    def _signal(self) -> None:
+        """Early or late, of a name that is awaited or not, with an id that was used or not, fit or not."""
+        people, rng = self._world.people, self._rng
+        if not people.runs:
+            return
+        if people.sent and rng.random() < 0.2:
+            old = rng.choice(people.sent)
+            payload = json.dumps(old.payload if rng.random() < 0.7 else {"n": 7})
+            people.signal(old.run_id, old.id, Signal(old.name, payload, old.key))
+            return
+        run_id, id_ = rng.choice(people.runs), f"id{self._any()}"
+        if rng.random() < 0.3:
+            asked = [key for one in self._world.manifests for key, step in one["steps"].items() if "approval" in step]
+            signal = Signal(rng.choice(asked or ["nobody"]), '{"n": 1}', by="ada", answers=True)
+        else:
+            payload = rng.choice(('{"n": 1}', '{"n": 2}', '{"n": 2}', '"unfit"'))
+            name = rng.choice((*flows.NAMES, *flows.NAMES, "nobody"))
+            ttl = timedelta(seconds=5) if rng.random() < 0.2 else None
+            signal = Signal(name, payload, rng.choice(flows.KEYS), by="bob", ttl=ttl)
+        people.signal(run_id, id_, signal)
+
+    def _settle(self) -> None:
+        """Any step of a run, whatever it is in."""
+        people, rng = self._world.people, self._rng
+        if people.runs:
+            run_id = rng.choice(people.runs)
+            keys = [row["step_key"] for row in self._world.lab.rows(_KEYS, run_id)]
+            output = rng.choice((None, '{"n": 5, "items": []}', "[]"))
+            people.settle(run_id, rng.choice(keys), output)
+
+    def _rerun(self) -> None:
+        people, rng = self._world.people, self._rng
+        if people.runs and len(people.runs) + len(people.actors) < MOST_RUNS:
+            run_id = rng.choice(people.runs)
+            keys = [row["step_key"] for row in self._world.lab.rows(_KEYS, run_id) if "." not in row["step_key"]]
+            people.rerun(run_id, rng.choice([None, *keys]))
+
+    def _start_late(self) -> None:
+        people = self._world.people
+        if len(people.runs) + len(people.actors) < MOST_RUNS:
+            people.start(self._any(), None, begins=timedelta(seconds=self._rng.choice((1, 5, 30))))
 
     def _retry(self) -> None:
         if self._world.people.runs:
