@@ -336,6 +336,7 @@ def test_a_restart_of_postgresql_is_waited_out(settings: Settings, tmp_path_fact
 # ---- who waits ----
 
 
+@pytest.mark.slow
 def test_a_wait_that_is_left_is_forgotten(client: Client, settings: Settings, request: pytest.FixtureRequest) -> None:
     """By an interrupt, a timeout, or a task that was cancelled."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it

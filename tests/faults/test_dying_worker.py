@@ -8,6 +8,7 @@ import pytest
 from tests.faults.arena import Arena
 from tests.faults.conftest import Make
 from tests.support import nemesis
+from tests.support.cases import thinned
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ IN_A_STEP = [
 ]
 
 
-@pytest.mark.parametrize(("point", "who", "crashed"), AT_ONCE)
+@pytest.mark.parametrize(("point", "who", "crashed"), thinned(AT_ONCE, AT_ONCE[1], AT_ONCE[5], AT_ONCE[7]))
 def test_killed_at(field: Arena, point: str, who: nemesis.Who, crashed: int) -> None:
     """With a keeper's death, the pool's child dies at whatever it does at that moment."""
     field.keep(2)  # whoever died is replaced, while the next test begins
@@ -53,7 +54,7 @@ def test_killed_at(field: Arena, point: str, who: nemesis.Who, crashed: int) -> 
     field.struck(point)
 
 
-@pytest.mark.parametrize(("step", "point", "crashed"), IN_A_STEP)
+@pytest.mark.parametrize(("step", "point", "crashed"), thinned(IN_A_STEP, IN_A_STEP[0], IN_A_STEP[3], IN_A_STEP[10]))
 def test_killed_in(field: Arena, step: str, point: str, crashed: int) -> None:
     field.keep(2)
     run_id = field.start(plan={step: f"{point}=killpg"}, seconds=1.2 if point.startswith("renew") else 0.0)
@@ -61,7 +62,7 @@ def test_killed_in(field: Arena, step: str, point: str, crashed: int) -> None:
     field.struck(point)
 
 
-@pytest.mark.parametrize("point", ["sweep.selected", "sweep.committed"])
+@pytest.mark.parametrize("point", thinned(["sweep.selected", "sweep.committed"], "sweep.selected"))
 def test_a_keeper_killed_while_it_recovers(field: Arena, point: str) -> None:
     """First a child, then the worker that puts the child's step back: the step was put back wholly or not at all."""
     field.keep(2)
@@ -79,10 +80,15 @@ def threaded(make_arena: Make) -> Iterator[Arena]:
         made.judge_all_again()
 
 
-@pytest.mark.parametrize(
-    ("step", "point"),
-    [("second", "handler.middle"), ("second", "finish.committed"), ("flaky", "fail.before"), ("pay", "handler.after")],
-)
+OF_THREADS = [
+    ("second", "handler.middle"),
+    ("second", "finish.committed"),
+    ("flaky", "fail.before"),
+    ("pay", "handler.after"),
+]
+
+
+@pytest.mark.parametrize(("step", "point"), thinned(OF_THREADS, OF_THREADS[0]))
 def test_a_worker_of_threads_killed_in(threaded: Arena, step: str, point: str) -> None:
     """Every thread's attempt goes with it."""
     threaded.keep(2, pool="threads", concurrency=2)

@@ -110,6 +110,7 @@ def test_two_keepers_put_ten_thousand_lost_steps_back_once_each(field: Arena) ->
     pytest.fail("ten times the leases take more than forty times as long")
 
 
+@pytest.mark.slow
 def test_two_workers_put_ten_thousand_lost_steps_back_once_each(field: Arena) -> None:
     expire(field, EXPIRED)
     field.worker()
@@ -122,6 +123,7 @@ def test_two_workers_put_ten_thousand_lost_steps_back_once_each(field: Arena) ->
 BACKLOG = 5_000
 
 
+@pytest.mark.slow
 def test_a_backlog_is_hardly_published_twice(field: Arena) -> None:
     """Many sweeps see five thousand ready steps behind a slow worker, all of them older than `redispatch_after`."""
     for _ in range(10):

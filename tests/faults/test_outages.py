@@ -56,6 +56,7 @@ def outage(seconds: float) -> None:
     time.sleep(seconds)
 
 
+@pytest.mark.slow
 def test_redis_is_flushed_stopped_and_restarted_under_load(field: Arena, own_broker: Broker) -> None:
     assert own_broker.embedded is not None
     workers = [field.worker(concurrency=2), field.worker(concurrency=4, pool="threads")]
@@ -96,6 +97,7 @@ def test_what_is_started_while_redis_is_down_is_sent_once_when_it_is_back(field:
     assert pushed <= count * 1.25 + 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_postgres_is_restarted_in_immediate_mode_under_load(
     stack: ExitStack, short_folder: Path, broker_server: Broker, the_nursery: Nursery, tmp_path: Path, pool: str

@@ -10,6 +10,7 @@ from orchestrator.core.states import RunStatus
 from orchestrator.ledger import reads
 from tests.faults.arena import Arena, overlaps
 from tests.faults.conftest import Make
+from tests.support.cases import thinned
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,10 @@ def field(make_arena: Make) -> Iterator[Arena]:
         made.judge_all_again()
 
 
-@pytest.mark.parametrize(("point", "crashed"), [("handler.middle", 1), ("poll.before", 1), ("poll.committed", 0)])
+POINTS = [("handler.middle", 1), ("poll.before", 1), ("poll.committed", 0)]
+
+
+@pytest.mark.parametrize(("point", "crashed"), thinned(POINTS, POINTS[2]))
 def test_killed_at_its_first_poll(field: Arena, point: str, crashed: int) -> None:
     field.keep(2)
     run_id = field.start("polling", plan={"ready": f"{point}=killpg"})

@@ -13,6 +13,7 @@ from orchestrator.ledger import reads
 from tests.faults.arena import Arena, go_on
 from tests.faults.conftest import Make
 from tests.support import nemesis
+from tests.support.cases import thinned
 from tests.support.eventually import eventually
 from tests.support.nursery import stopped
 
@@ -68,7 +69,7 @@ def count(field: Arena, pid: int, says: str) -> int:
     return sum(worker.log().count(f"[{pid}] {says}") for worker in field.workers)
 
 
-@pytest.mark.parametrize(("point", "crashed", "says"), AT_ONCE)
+@pytest.mark.parametrize(("point", "crashed", "says"), thinned(AT_ONCE, AT_ONCE[1], AT_ONCE[-1]))
 def test_asleep_at(field: Arena, point: str, crashed: int, says: str) -> None:
     field.order(point, "stop")
     run_id = field.start()

@@ -49,6 +49,7 @@ def is_right(ground: Field) -> None:
     assert verdict.right, verdict
 
 
+@pytest.mark.slow
 def test_a_flushed_redis_is_filled_again_at_once(ground: Field) -> None:
     """With the entries the lock is gone: whoever takes it writes everything."""
     ground.plan(*MORE)
@@ -152,6 +153,7 @@ def test_a_restarted_ledger_loses_no_tick(
         ground.ledger.close()
 
 
+@pytest.mark.slow
 def test_without_any_beat_ticks_are_late_and_none_is_lost(ground: Field) -> None:
     ground.plan(EACH)
     ground.worker()

@@ -127,7 +127,7 @@ BREAKS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     ("name", "seed"),
     [
         ("no fence", 39),
-        ("no re-dispatch", 1),
+        pytest.param("no re-dispatch", 1, marks=pytest.mark.slow),
         ("join without counter", 17),
         ("any version is claimed", 0),
         ("inputs are not asked", 0),

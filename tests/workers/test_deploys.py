@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.core.states import RunStatus
+from tests.support.cases import thinned
 from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess
 from tests.workers.conftest import Bench
@@ -19,7 +20,7 @@ def told(bench: Bench) -> int:
         return int(tx.exec_driver_sql(query).scalar_one())
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", thinned(["prefork", "threads"], "prefork"))
 def test_deploys_during_one_long_step(bench: Bench, worker: Callable[..., WorkerProcess], pool: str) -> None:
     """Each was charged as a crash: the fourth failed the run as WorkerLost. Here not a single crash is allowed."""
     strict = bench.settings.model_copy(update={"crash_limit": 0})

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
@@ -20,6 +21,7 @@ def _log(server: Server) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_an_idle_worker_asks_three_statements_a_second(
     bench: Bench, worker: Callable[..., WorkerProcess], pg_server: Server, db_url: str, settings: Settings
 ) -> None:

@@ -207,6 +207,7 @@ def mailing(to: str) -> str:
 """
 
 
+@pytest.mark.slow
 def test_a_removed_step_of_a_run_in_flight_waits_for_its_retired_handler(bench: Bench, worker: Make) -> None:
     """What `explain` says is what helps."""
     worker(flows=module(bench.folder, "old_mail", OLD), queues=("elsewhere",)).kill()
