@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from orchestrator import after, flow, sleep, step, until
+from orchestrator import after, flow, sleep, step, until, wait_for_signal
 from orchestrator.testing import World
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,6 +21,11 @@ def reminders(name: str, at: datetime) -> list[str]:
     with after(until(at)):
         third = remind(name)
     return [first, second, third]
+
+
+@flow
+def confirmed() -> int:
+    return wait_for_signal(int, name="go")
 
 
 def test_days_pass_when_they_are_told_to(world: World) -> None:
@@ -62,3 +67,22 @@ def test_a_run_that_never_began_can_be_cancelled(world: World) -> None:
     run = world.start(reminders, name="ada", at=BEGIN, start_after=BEGIN + timedelta(days=9))
     assert run.cancel() == "cancelled"
     assert run.attempts("remind") == []
+
+
+def test_a_run_that_is_retried_before_it_was_to_begin_begins_once(world: World) -> None:
+    """Its time is over with the retry; it was opened again when it came, and steps without a handler ended twice."""
+    run = world.start(confirmed, start_after="2d")
+    run.cancel()
+    run.handle.retry(by="the test")
+    world.work()
+    assert world.signal(run, "go", 1).delivered
+    assert run.result() == 1
+    again = world.start(reminders, name="ada", at=BEGIN, start_after="2d")
+    again.cancel()
+    again.handle.retry(by="the test")
+    world.work()
+    assert again.handle.row().start_at is None
+    world.advance(days=2, seconds=1)
+    assert "run.opened" not in {event.type for event in again.events}
+    world.finish(again)
+    assert [event.step_key for event in again.events if event.type == "step.succeeded"].count("remind") == 1

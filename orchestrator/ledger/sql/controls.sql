@@ -136,6 +136,7 @@ RETURNING c.width, l.children_open, c.moving, l.children_failed;
 UPDATE flow_steps SET children_next = %(pointer)s WHERE run_id = %(run_id)s AND step_key = %(loop_key)s;
 
 -- name: reopen_run
+-- Does:  a run that ended goes on, in a new epoch; at once, even if it was cancelled before it was to begin.
 -- In:    run_id, sinks_open, failures, error (JSON: of the first of these, or null), by, steps (JSON)
 WITH run AS (
   UPDATE flow_runs
@@ -145,7 +146,7 @@ WITH run AS (
   RETURNING id, epoch
 ), control AS (
   UPDATE flow_run_controls
-     SET closed = FALSE, deadline = CASE WHEN deadline > flow_now() THEN deadline END, cancel_requested_at = NULL,
+     SET closed = FALSE, deadline = CASE WHEN deadline > flow_now() THEN deadline END, start_at = NULL, cancel_requested_at = NULL,
          cancel_by = NULL, cancel_reason = NULL, timed_out_at = NULL, grace_ends_at = NULL
    WHERE run_id = %(run_id)s
 )
