@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.proof import settled, signals
+from tests.proof import reruns, settled, signals
 from tests.proof.attempts import ends, gives
 from tests.proof.history import Change, History, Place
 from tests.proof.verdict import Violation
@@ -43,7 +43,8 @@ def i3_one_completion(history: History) -> Iterator[Violation]:
     for place in history.places("flow_steps"):
         for change in history.at("flow_steps", place):
             done = change.sets("status", "succeeded") and change.new.get("type")
-            if done and not settled.by_hand(change.new) and not _recorded(history, change):
+            otherwise = settled.by_hand(change.new) or reruns.KEPT.match(change.new.get("reason", ""))
+            if done and not otherwise and not _recorded(history, change):
                 yield _wrong("I3", place, "the step succeeds without an attempt that did", change)
 
 

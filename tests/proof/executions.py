@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from tests.proof import settled
+from tests.proof import reruns, settled
 from tests.proof.history import FINAL, LOST, Change, Fault, History, Invocation, Place
 from tests.proof.verdict import Violation
 
@@ -209,8 +209,8 @@ def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
     by_token = {one.token: one for one in history.invocations if one.token}
     for change in history.of("flow_outputs"):
         token = _token(change.row.get("output"))
-        if token is None or change.op == "delete":
-            continue
+        if token is None or change.op == "delete" or change.step_key in reruns.kept(history, change.run_id):
+            continue  # what is kept is held against its source, by I5
         if change.step_key in history.merges(change.run_id):
             if token not in _given(history, change):
                 yield Violation("I9", "a value that no step before it gave", *change.place, (str(change.new),))

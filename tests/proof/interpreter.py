@@ -109,12 +109,12 @@ def interpret(
         if "goes" not in asked or ("type" not in step and not step.get("steps")):
             must_not.update({key, *own})
         elif asked == {"goes"} and not stays and not halted:
-            must.update(own)
+            must.update(set(own) - set(settled))
         if joined == {False}:
             blame[key] = joins.blamed(step, sure)
         elif joined == {True} and stays:
             blame[key] = "when:"
-    withdrawn = set(joins.withdrawable(steps, sure))
+    withdrawn = set(joins.withdrawable(_as_settled(steps, settled), sure))
     for key in withdrawn:
         legal[key] |= SKIPPED
         must -= {key, *(child for child, loop in children(steps, _counts(items)) if loop == key)}
@@ -127,6 +127,11 @@ def interpret(
         blame=blame,
         withdrawn=frozenset(withdrawn),
     )
+
+
+def _as_settled(steps: Steps, settled: Collection[str]) -> Steps:
+    """Who settled a step did not wait for those before it: they have not ended for it."""
+    return {key: {**step, "run_after": {}} if key in settled else step for key, step in steps.items()}
 
 
 _ANY_RESULT: Final = frozenset({"true", "false", "error"})

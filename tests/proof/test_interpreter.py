@@ -164,3 +164,15 @@ def test_what_may_lose_a_race_may_be_withdrawn() -> None:
 def test_failures_that_something_is_content_with(graph: dict[str, Any], ended: frozenset[str]) -> None:
     found = interpret(graph, {"a": SUCCEEDED, "b": FAILED, "j": SUCCEEDED}, {}, format=2)
     assert found.run == ended
+
+
+def test_who_settles_a_step_asks_nobody_before_it() -> None:
+    """Those before it may lose a race that it decides; a child that was settled need not run."""
+    graph = {**steps(a={}, b={"a": OK}), "race": {"run_after": {"a": OK, "b": OK}, "join": "any", "value": "1"}}
+    by_hand = {"a": "skipped", "b": "succeeded", "race": "succeeded"}
+    found = interpret(graph, {"a": SUCCEEDED, "b": SUCCEEDED}, {}, known=by_hand, settled={"b": "succeeded"})
+    assert ("skipped" in found.legal["a"], found.must) == (True, frozenset())
+    assert "skipped" not in interpret(graph, {"a": SUCCEEDED, "b": SUCCEEDED}, {}).legal["a"]
+    loop = {"e": {"for_each": "@triggerBody()", "steps": {"do": {"type": "work"}}}}
+    ends = {"e.0.do": SUCCEEDED, "e.1.do": SUCCEEDED}
+    assert interpret(loop, ends, {"e": 2}, settled={"e.1.do": "succeeded"}).must == {"e.0.do"}

@@ -35,6 +35,14 @@ def test_a_seed_finds_nothing(made: Arena, seed: int) -> None:
     assert not played.wrong, str(played)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1041, 1042, 1046, 1200])
+def test_what_was_found_once(made: Arena, seed: int) -> None:
+    """A late start that was opened twice (1041); the others were faults of the checker."""
+    played = asking(made, seed, 300)
+    assert not played.wrong, str(played)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_three_hundred_seeds_find_nothing(made: Arena) -> None:
