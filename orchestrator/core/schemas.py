@@ -9,7 +9,7 @@ from typing import Any
 from jsonschema_rs import Draft202012Validator, ValidationError
 from pydantic import JsonValue
 
-from orchestrator.core.secrets import MASK, NAMES, in_schema
+from orchestrator.core.secrets import MASK, NAMES, NOTHING, Paths, in_schema, within
 from orchestrator.errors import ManifestInvalid
 
 
@@ -29,7 +29,12 @@ def misfits(schema: str, value: Any) -> Iterator[Misfit]:
     Raises:
         ManifestInvalid: this is not a schema, or it refers to what is not in it: nothing is fetched.
     """
-    return map(_misfit, _validator(schema).iter_errors(value))
+    rules = _rules(schema)
+    found = list(rules.validator.iter_errors(value))
+    if not found or rules.masking is None:
+        return map(_misfit, found)
+    both = zip(found, rules.masking.iter_errors(value), strict=True)
+    return (_misfit(hidden if within(rules.secrets, *error.instance_path) else error) for error, hidden in both)
 
 
 def misfit(schema: str, value: Any) -> Misfit | None:
@@ -72,22 +77,27 @@ def _misfit(error: ValidationError) -> Misfit:
     return Misfit(tuple(error.instance_path), error.message, missing, unknown)
 
 
+@dataclass(frozen=True)
+class _Rules:
+    validator: Draft202012Validator
+    masking: Draft202012Validator | None
+    """Says the same without quoting a value; None where nothing is secret."""
+    secrets: Paths
+
+
 @lru_cache(maxsize=256)
-def _validator(schema: str) -> Draft202012Validator:
+def _rules(schema: str) -> _Rules:
     try:
         read = json.loads(schema)
-        return Draft202012Validator(read, retriever=_refuse, mask=MASK if _has_secrets(read) else None)
+        secrets = in_schema(read, NAMES) if isinstance(read, dict) else NOTHING
+        masking = Draft202012Validator(read, retriever=_refuse, mask=MASK) if secrets else None
+        return _Rules(Draft202012Validator(read, retriever=_refuse), masking, secrets)
     except (ValidationError, ValueError) as exc:
         reason = str(exc).partition("\n")[0]
         raise ManifestInvalid(
             f"The `input_schema` of the flow is not a JSON Schema: {reason}. "
             "Fix: correct it, and register the flow again."
         ) from exc
-
-
-def _has_secrets(schema: object) -> bool:
-    """Whether messages about its values must not quote them."""
-    return isinstance(schema, dict) and bool(in_schema(schema, NAMES))
 
 
 def _refuse(uri: str) -> Any:

@@ -27,6 +27,7 @@ from orchestrator import (
 from orchestrator.core.expressions import EvaluationFailed, Scope, evaluate, parse_bare
 from orchestrator.core.expressions.shown import with_values
 from orchestrator.core.inputs import Inputs
+from orchestrator.core.schemas import misfits
 from orchestrator.core.secrets import NAMES, NOTHING, WHOLE, in_schema, leaves, masked, scrubbed
 from orchestrator.core.taint import FlowSecrets
 from orchestrator.core.values import Codec, explain
@@ -296,3 +297,22 @@ def test_a_flow_without_secrets_is_as_it_was() -> None:
     assert not found.input
     assert not found.output
     assert not any(found.step(key).any for key in plain.manifest.steps)
+
+
+def test_only_what_is_secret_is_left_out_of_what_does_not_fit() -> None:
+    """Whoever gave a wrong number reads which; of an object with a secret inside nothing is quoted."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer"},
+            "login": {"type": "object", "properties": {"password": {"type": "string"}, "user": {"type": "string"}}},
+        },
+    }
+    text = json.dumps(schema)
+    said = {one.path: one.message for one in misfits(text, {"n": "three", "login": {"password": 77123, "user": 5}})}
+    assert said == {
+        ("n",): '"three" is not of type "integer"',
+        ("login", "password"): '*** is not of type "string"',
+        ("login", "user"): '5 is not of type "string"',
+    }
+    assert [one.message for one in misfits(text, {"login": ["hunter2"]})] == ['*** is not of type "object"']
