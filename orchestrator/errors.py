@@ -369,6 +369,8 @@ class SignalNotFound(NotFound):
     code = "signal_not_found"
     run_id: str | None = None
     name: str | None = None
+    child: str | None = None
+    """The run below this one that waits for it."""
 
 
 class ApprovalNotFound(NotFound):
@@ -377,6 +379,8 @@ class ApprovalNotFound(NotFound):
     code = "approval_not_found"
     run_id: str | None = None
     step_key: str | None = None
+    child: str | None = None
+    """The run below this one that asks for it."""
 
 
 class SignalUnreadable(InputInvalid):

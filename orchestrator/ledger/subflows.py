@@ -101,5 +101,10 @@ def children_of(
     return run(tx, "children_of", run_id=run_id, step_key=step_key, begin_run=begin, page=page).all()
 
 
+def open_below(tx: Connection, run_id: UUID, limit: int) -> Sequence[Row[Any]]:
+    """Some runs below a run that have not ended, the nearest first."""
+    return run(tx, "open_below", run_id=run_id, limit=limit).all()
+
+
 def _child(row: Row[Any] | None) -> Child | None:
     return None if row is None else Child(row.id, row.flow, row.manifest_hash, RunStatus(row.status), row.error)

@@ -11,11 +11,12 @@ import pytest
 from orchestrator.core.signals import KEPT_LIMIT, PAYLOAD_LIMIT, Delivery, Signal
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import cancel_run, delete_run
-from orchestrator.engine.signals import deliver
+from orchestrator.engine.signals import approvals, deliver
 from orchestrator.engine.steps import retry_step
 from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.errors import (
+    ApprovalNotFound,
     OrchestratorError,
     RunNotFound,
     SignalIdUsed,
@@ -293,6 +294,55 @@ def test_what_is_sent_again_is_answered_as_the_first_time(lab: Lab) -> None:
     again = sent(lab, run_id, '{"note":1,"amount":5}', id="evt-1")
     assert (again.kept, again.delivered, again.duplicate) == (True, False, True)
     assert (again.at, again.step) == (first.at, "paid")
+
+
+# ---- runs that were called ----
+
+ASKS = {"said": {"approval": {"title": "Ship it?", "to": "store"}}}
+
+
+@pytest.fixture
+def called(lab: Lab) -> tuple[UUID, UUID]:
+    """A run, and the one two below it that waits."""
+    lab.flow({"paid": wait(), **ASKS}, name="lowest")
+    lab.flow({"other": {"flow": "lowest"}}, name="middle")
+    run_id = lab.run({"deep": {"flow": "middle"}, "x": call()})
+    (row,) = lab.rows("SELECT id FROM flow_runs WHERE flow = 'lowest'")
+    return run_id, row["id"]
+
+
+def test_what_a_run_below_waits_for_is_refused_with_its_id(lab: Lab, called: tuple[UUID, UUID]) -> None:
+    run_id, lowest = called
+    with pytest.raises(
+        SignalNotFound, match=f"run {lowest} of flow lowest, .* `orchestrator run signal {lowest} paid`"
+    ):
+        sent(lab, run_id)
+    assert facts(lab, run_id, "signal.refused")[-1]["code"] == "signal_not_found"
+    with pytest.raises(SignalNotFound, match="it waits for none") as refused:
+        sent(lab, run_id, name="payd")
+    assert refused.value.child is None
+    assert sent(lab, lowest).step == "paid"
+
+
+def test_what_a_run_below_asks_is_refused_with_its_id(lab: Lab, called: tuple[UUID, UUID]) -> None:
+    run_id, lowest = called
+    refusal = f"run {lowest} of flow lowest, .* `orchestrator approval show {lowest}/said`"
+    with pytest.raises(ApprovalNotFound, match=refusal) as answered:
+        sent(lab, run_id, "true", name="said", answers=True)
+    with pytest.raises(ApprovalNotFound, match=refusal) as shown:
+        approvals.get(lab.ledger, run_id, "said")
+    assert answered.value.child == shown.value.child == str(lowest)
+    with pytest.raises(ApprovalNotFound, match=r"asks nobody at step 'paid'\. Fix: `orchestrator approval ls`"):
+        sent(lab, run_id, name="paid", answers=True)
+    assert approvals.get(lab.ledger, lowest, "said").title == "Ship it?"
+
+
+def test_a_run_below_that_has_ended_is_not_named(lab: Lab, called: tuple[UUID, UUID]) -> None:
+    run_id, lowest = called
+    cancel(lab, lowest)
+    with pytest.raises(SignalNotFound, match="it waits for none") as refused:
+        sent(lab, run_id)
+    assert refused.value.child is None
 
 
 # ---- time ----

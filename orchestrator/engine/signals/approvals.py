@@ -11,6 +11,7 @@ from sqlalchemy import Row
 
 from orchestrator.core.signals import Awaited
 from orchestrator.core.states import StepStatus
+from orchestrator.engine.signals import below
 from orchestrator.errors import ApprovalNotFound, ManifestUnreadable
 from orchestrator.ledger import reads, signals
 from orchestrator.ledger.tx import Ledger
@@ -55,15 +56,20 @@ def get(ledger: Ledger, run_id: UUID, step_key: str) -> Approval:
     """
     with ledger.auto() as tx:
         row = signals.approval(tx, run_id, step_key)
+        child = None if row is not None else below.waits_for(ledger, tx, run_id, step_key, answers=True)
     if row is None:
         reads.runs.status(ledger, run_id)
-        raise ApprovalNotFound(
-            f"Run {run_id} has not asked anybody at step {step_key!r:.100}. Fix: `orchestrator approval ls` lists what "
-            "is asked.",
-            run_id=str(run_id),
-            step_key=step_key,
-        )
+        raise not_asked(f"has not asked anybody at step {step_key!r:.100}", run_id, step_key, child)
     return _approval(ledger, row)
+
+
+def not_asked(what: str, run_id: UUID, step_key: str, child: Row[Any] | None) -> ApprovalNotFound:
+    """`child`: the run that was meant, most likely."""
+    facts = {"run_id": str(run_id), "step_key": step_key}
+    if child is None:
+        return ApprovalNotFound(f"Run {run_id} {what}. Fix: `orchestrator approval ls` lists what is asked.", **facts)
+    fix = f"name that one: `orchestrator approval show {child.id}/{step_key}`"
+    return ApprovalNotFound(f"Run {run_id} {what}; {below.named(child)} may. Fix: {fix}.", **facts, child=str(child.id))
 
 
 def _approval(ledger: Ledger, row: Row[Any]) -> Approval:

@@ -21,6 +21,7 @@ from orchestrator.core.signals import KEPT_LIMIT, KEY_LIMIT, PAYLOAD_LIMIT, Awai
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.faults import fp
+from orchestrator.engine.signals import approvals, below
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
@@ -224,20 +225,16 @@ class _Sending:
     def _unknown(self) -> SignalNotFound | ApprovalNotFound | None:
         if self._waits:
             return None
+        name = self.signal.name
+        child = below.waits_for(self.held.ledger, self._tx, self._run_id, name, answers=self.signal.answers)
         if self.signal.answers:
-            return ApprovalNotFound(
-                f"Run {self._run_id} asks nobody at step {self.signal.name!r:.100}. Fix: `orchestrator approval ls` "
-                "lists what is asked.",
-                run_id=str(self._run_id),
-                step_key=self.signal.name,
-            )
-        known = list(self.held.plan.awaited)
-        hint = did_you_mean(self.signal.name, known) or "it waits for none."
-        return SignalNotFound(
-            f"Flow {self.held.run.flow} of run {self._run_id} waits for no signal {self.signal.name!r:.100}. Fix: "
-            f"{hint}",
-            **self._facts,
-        )
+            return approvals.not_asked(f"asks nobody at step {name!r:.100}", self._run_id, name, child)
+        what = f"Flow {self.held.run.flow} of run {self._run_id} waits for no signal {name!r:.100}"
+        if child is not None:
+            fix = f"send it to that one: `orchestrator run signal {child.id} {name}`"
+            return SignalNotFound(f"{what}; {below.named(child)} does. Fix: {fix}.", **self._facts, child=str(child.id))
+        hint = did_you_mean(name, list(self.held.plan.awaited)) or "it waits for none."
+        return SignalNotFound(f"{what}. Fix: {hint}", **self._facts)
 
     def _unfit(self) -> SignalInvalid | None:
         """Of one name there is one schema."""

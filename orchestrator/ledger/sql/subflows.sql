@@ -116,6 +116,19 @@ SELECT c.id, p.id AS parent, p.halt, p.error
    AND (%(parent)s::uuid IS NULL OR c.parent_run_id = %(parent)s::uuid)
  ORDER BY c.id LIMIT %(page)s;
 
+-- name: open_below
+-- Does:  some runs below a run that have not ended, the nearest first: what it called, and what those called.
+-- In:    run_id, limit
+-- Index: ix_flow_runs_parent
+WITH RECURSIVE below AS (
+  SELECT id, flow, manifest_hash FROM flow_runs WHERE parent_run_id = %(run_id)s AND ended_at IS NULL
+  UNION ALL
+  SELECT c.id, c.flow, c.manifest_hash
+    FROM below,
+         LATERAL (SELECT id, flow, manifest_hash FROM flow_runs WHERE parent_run_id = below.id AND ended_at IS NULL OFFSET 0) AS c
+)
+SELECT id, flow, manifest_hash FROM below LIMIT %(limit)s;
+
 -- name: children_of
 -- Does:  a page of the runs that a run called, in the order of their starts; those of one of its steps, or all.
 -- In:    run_id, step_key (or null), begin_run (the last run of the page before), page
