@@ -12,6 +12,7 @@ from orchestrator.core.facts import Dispatch
 from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import cancel_run, explain
+from orchestrator.engine.signals import approvals
 from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, OutputInvalid, RunNotFound, StepNotFound
@@ -130,6 +131,23 @@ def test_a_failure_is_handled_when_what_asked_for_it_is_marked_as_done(lab: Lab)
 
 PAYMENT = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
 PAID = {"paid": {"signal": {"name": "paid", "timeout": "P1D", "schema": PAYMENT}}, "ship": after("paid")}
+
+
+@pytest.mark.parametrize("act", BOTH, ids=NAMES)
+@pytest.mark.parametrize(
+    "asked",
+    [{"signal": {"name": "paid"}}, {"approval": {"title": "Ship it?", "to": "store"}}],
+    ids=["signal", "approval"],
+)
+def test_a_wait_that_is_settled_is_closed(lab: Lab, act: Callable[..., Any], asked: dict[str, Any]) -> None:
+    """Nobody is asked any more, and the inbox does not have it."""
+    run_id = lab.run({"paid": asked, "b": call()})
+    assert lab.statuses(run_id)["paid"] == "waiting"
+    act(lab, run_id, "paid")
+    (wait,) = lab.rows("SELECT * FROM flow_signal_waiters")
+    assert wait["closed_at"] >= lab.step(run_id, "paid")["ended_at"]
+    assert (wait["signal_id"], wait["delivered_at"]) == (None, None)
+    assert approvals.open_(lab.ledger, None, None, 10) == []
 
 
 def test_a_wait_for_a_signal_is_marked_as_done(lab: Lab) -> None:

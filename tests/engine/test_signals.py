@@ -29,6 +29,7 @@ from orchestrator.errors import (
     SignalUnreadable,
     UsageError,
 )
+from orchestrator.ledger import signals
 from tests.support.factories import Lab, after, call, keys, loop
 
 GRACE = timedelta(seconds=10)
@@ -425,6 +426,31 @@ def test_a_cancel_closes_the_wait(lab: Lab) -> None:
     assert lab.statuses(run_id)["paid"] == "cancelled"
     assert lab.rows("SELECT step_key FROM flow_signal_waiters WHERE closed_at IS NULL") == []
     assert wake(lab.ledger).changed == 0
+
+
+def test_a_wait_that_a_decided_race_needs_no_more_is_closed(lab: Lab) -> None:
+    race = after("fast", "paid", join="any")
+    run_id = lab.run({"fast": call(), "paid": wait(), "race": race})
+    lab.do(run_id, "fast")
+    assert lab.statuses(run_id)["paid"] == "skipped"
+    assert lab.rows("SELECT step_key FROM flow_signal_waiters WHERE closed_at IS NULL") == []
+
+
+@pytest.mark.parametrize("status", ["blocked", "skipped", "failed"])
+def test_a_signal_is_not_taken_by_a_step_in_another_state(lab: Lab, status: str) -> None:
+    """Nothing at all is written: neither is it consumed, nor has the step an output, an event or a wait."""
+    run_id = lab.run(FLOW)
+    sent(lab, run_id, id="evt-1")
+    lab.execute(f"UPDATE flow_steps SET status = '{status}' WHERE step_key = 'paid'")
+    tables = ("flow_signals", "flow_signal_waiters", "flow_steps", "flow_outputs", "flow_events")
+    before = [lab.rows(f"SELECT * FROM {table}") for table in tables]
+    awaited = lab.ledger.plan(lab.run_row(run_id)["manifest_hash"]).node("paid").awaited
+    assert awaited is not None
+    with lab.ledger.tx() as tx:
+        taken = signals.take(tx, run_id, "paid", awaited, "evt-1")
+    assert (taken is None) is (status != "blocked")
+    assert ([lab.rows(f"SELECT * FROM {table}") for table in tables] == before) is (status != "blocked")
+    lab.execute("DELETE FROM flow_runs")
 
 
 @pytest.mark.parametrize("last", [call(), loop([1, 2])], ids=["step", "loop"])

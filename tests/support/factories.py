@@ -276,6 +276,11 @@ class Lab:
             declared = RUN_MOVES if move["kind"] == "run" else STEP_MOVES
             pairs = {(str(source), str(target)) for (source, _), target in declared.items()}
             assert (move["old"], move["new"]) in pairs, f"{move} is no declared move"
+        wrong = self.rows(
+            "SELECT w.step_key, s.status FROM flow_signal_waiters w JOIN flow_steps s USING (run_id, step_key)"
+            " WHERE (w.closed_at IS NULL) <> (s.status = 'waiting')"
+        )
+        assert not wrong, f"a wait is open as long as its step waits: {wrong}"
         for run in self.rows("SELECT * FROM flow_runs"):
             self._audit_run(run)
 

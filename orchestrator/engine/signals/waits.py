@@ -29,10 +29,12 @@ def open_wait(held: HeldRun, node: Node, awaited: Awaited) -> End | None:
     except ValueError as exc:
         return _failed(held, node, StepError("ExpressionInvalid", f"{awaited.what}: {exc}"))
     # An approval keeps no answers: nobody is asked before.
-    while (id := signals.kept(held.tx, held.id, awaited.name, wait.key)) is not None:
+    tried = None
+    while (id := signals.kept(held.tx, held.id, awaited.name, wait.key)) not in (None, tried):
         if signals.take(held.tx, held.id, node.key, awaited, id) is not None:  # else it has expired since
             fp("signal.taken")
             return End(node.key, StepStatus.SUCCEEDED)
+        tried = id
     signals.park(held.tx, held.id, wait)
     return None
 

@@ -115,6 +115,9 @@ WITH free AS MATERIALIZED (
          queue_deadline = NULL
    WHERE s.run_id = %(run_id)s AND s.step_key IN (SELECT step_key FROM free)
   RETURNING s.step_key
+), wait AS (
+  UPDATE flow_signal_waiters SET closed_at = flow_now()
+   WHERE run_id = %(run_id)s AND step_key IN (SELECT step_key FROM step) AND closed_at IS NULL
 ), event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
   SELECT %(run_id)s, 'step.withdrawn', step_key, %(facts)s::json FROM step

@@ -67,12 +67,13 @@ VALUES (%(run_id)s, %(name)s, %(id)s, %(key)s, %(payload)s::json, %(digest)s, %(
 -- name: take_signal
 -- Does:  a step takes a signal, and succeeds with its payload. A kept one is looked at again: it may have expired, or been taken.
 -- In:    run_id, step_key, name, id, approval (is it one?), from_states
--- Out:   when; none = it cannot be taken any more, and nothing was written
+-- Out:   when; none = it cannot be taken any more, or the step is in another state: nothing was written
 -- Time:  flow_now()
 WITH taken AS (
   UPDATE flow_signals SET consumed_by = %(step_key)s, consumed_at = flow_now()
    WHERE run_id = %(run_id)s AND name = %(name)s AND id = %(id)s AND consumed_at IS NULL
      AND (expires_at IS NULL OR expires_at > flow_now())
+     AND EXISTS (SELECT FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = ANY (%(from_states)s))
   RETURNING run_id, name, id, key, "by", payload, consumed_at
 ), step AS (
   UPDATE flow_steps s
