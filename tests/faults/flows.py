@@ -212,6 +212,12 @@ def paying(plan: dict[str, str]) -> int:
     return shipped(plan, wait_for_signal(int, name="paid", timeout="1h"))
 
 
+@flow(name="billing")
+def billing(plan: dict[str, str]) -> int:
+    """A worker opens the wait."""
+    return shipped(plan, wait_for_signal(int, name="paid", timeout="1h", after=[lone(plan)]))
+
+
 @step
 def woken(ctx: Context, plan: dict[str, str]) -> int:
     work(ctx, plan)

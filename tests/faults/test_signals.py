@@ -1,5 +1,6 @@
 """Whoever sends a signal dies on the way, and sends it again: it is delivered once."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -48,3 +49,26 @@ def test_a_client_dies_while_it_sends_a_signal(field: Arena, point: str, taken: 
         "SELECT count(*) AS n FROM flow_events WHERE run_id = %s AND type = 'signal.delivered'", run_id
     )
     assert events["n"] == 1
+
+
+@pytest.mark.parametrize(("point", "early"), [("wait.parked", False), ("signal.taken", True)])
+def test_a_worker_dies_while_it_opens_a_wait(field: Arena, point: str, early: bool) -> None:
+    """The wait opens in the commit that ends the step before, which is done again; a signal that was kept for it is
+    taken once."""
+    field.keep(1)
+    run_id = field.start("billing", publish=False, plan={"lone": f"{point}=kill"})  # a keeper publishes it
+    signal = Signal("paid", "5")
+    if early:
+        assert deliver.deliver(field.ledger, run_id, "evt-1", signal).delivery().kept
+    field.struck(point)
+    if not early:
+        eventually(lambda: reads.steps.get(field.ledger, run_id, "paid").status == "waiting", timeout=60)
+        outcome = deliver.deliver(field.ledger, run_id, "evt-1", signal)
+        assert outcome.delivery().delivered
+        field.publisher.publish(outcome.dispatches)
+    assert field.ended(run_id) is RunStatus.SUCCEEDED, field.log()
+    assert reads.runs.result(field.ledger, run_id) == 5
+    attempts = [one.status for one in reads.steps.attempts(field.ledger, run_id, "lone")]
+    assert sorted(attempts) == ["crashed", "succeeded"], field.log()
+    events = Counter(event.type for event in reads.events.of_run(field.ledger, run_id))
+    assert (events["step.parked"], events["signal.kept"], events["signal.delivered"]) == (not early, early, 1)

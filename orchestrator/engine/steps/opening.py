@@ -142,6 +142,7 @@ def let_in(wave: Wave, loop: Node, children: Sequence[str]) -> None:
 def _open_wait(wave: Wave, node: Node) -> None:
     awaited = node.awaited
     end = waits.open_wait(wave.held, node) if awaited is None else signals.open_wait(wave.held, node, awaited)
-    fp("wait.parked")
-    if end is not None:
+    if end is None:
+        fp("wait.parked")
+    else:
         wave.end(end)
