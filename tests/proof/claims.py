@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.proof import reruns, settled, signals
+from tests.proof import later, reruns, settled, signals
 from tests.proof.attempts import ends, gives
 from tests.proof.history import Change, History, Place
 from tests.proof.verdict import Violation
@@ -90,7 +90,9 @@ def i4_nothing_from_the_superseded(history: History) -> Iterator[Violation]:
 
 def i11_attempts_are_counted(history: History) -> Iterator[Violation]:
     """I11: failures stay within the policy; the counter never falls but for a release; no back-off, poll or wait ends
-    early; the clock of polls stands within an epoch; a claim that ends leaves its attempt, or takes it back."""
+    early, no run begins early; the clock of polls stands within an epoch; a claim that ends leaves its attempt, or
+    takes it back."""
+    yield from later.begin_in_time(history)
     for (run_id, step_key, attempt), changes in history.attempts():
         for change in changes:
             if change.op == "delete" and not _counted_down(history, (run_id, step_key), change.xid):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from tests.proof import reruns, settled
+from tests.proof import reruns, settled, signals
 from tests.proof.history import FINAL, LOST, Change, Fault, History, Invocation, Place
 from tests.proof.verdict import Violation
 
@@ -211,6 +211,8 @@ def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
         token = _token(change.row.get("output"))
         if token is None or change.op == "delete" or change.step_key in reruns.kept(history, change.run_id):
             continue  # what is kept is held against its source, by I5
+        if signals.is_wait(history, change.place):
+            continue  # what it gives is held against what was sent, by I14
         if change.step_key in history.merges(change.run_id):
             if token not in _given(history, change):
                 yield Violation("I9", "a value that no step before it gave", *change.place, (str(change.new),))
@@ -240,10 +242,11 @@ def _token(output: Any) -> str | None:
 
 
 def _tokens(output: Any) -> set[str]:
+    """Also within the outcomes that a loop collects."""
     if isinstance(output, list):
         return {token for part in output for token in _tokens(part)}
     token = _token(output)
-    return {token} if token else set()
+    return {token} if token else _tokens(output["value"]) if isinstance(output, dict) and "value" in output else set()
 
 
 def _inputs(history: History, place: Place, claimed: Change) -> set[str]:
@@ -274,7 +277,7 @@ def i10_effects_happen_once(history: History) -> Iterator[Violation]:
         for key, row in steps.items():
             if not history.manifest_of(run_id)["steps"][key.partition(".")[0]].get("transactional"):
                 continue
-            if settled.by_hand(row):
+            if settled.by_hand(row) or reruns.KEPT.match(row.get("reason", "")):
                 continue
             there = history.effects.get(keys.get((run_id, key), ""), ())
             wanted = (row["attempts"],) if row["status"] == "succeeded" else ()

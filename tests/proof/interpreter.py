@@ -3,7 +3,7 @@
 Small and slow on purpose. It knows plain dicts, no counters, claims or SQL.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -102,14 +102,19 @@ def interpret(
             ended |= FAILED
         own = [child for child, loop in children(steps, _counts(items)) if loop == key] if step.get("steps") else [key]
         if "goes" in asked:
-            ended |= _end(key, step, ends, items, settle, sure, excused)
+            by_hand = {child: sure(child) for child in own if child in settled and known and child in known}
+            given = {**ends, **by_hand}
+            ended |= _end(key, step, given, items, settle, sure, excused)
         settle(key, sure(key) if key in settled else ended)
         if key in settled:
             continue
         if "goes" not in asked or ("type" not in step and not step.get("steps")):
             must_not.update({key, *own})
         elif asked == {"goes"} and not stays and not halted:
-            must.update(set(own) - set(settled))
+            must.update(child for child in own if child not in settled and "skipped" not in legal[child])
+        blame.update(
+            {child: "the loop stopped:" for child in own if child != key and "skipped" in legal.get(child, ())}
+        )
         if joined == {False}:
             blame[key] = joins.blamed(step, sure)
         elif joined == {True} and stays:
@@ -168,14 +173,23 @@ def _end(
     if items.get(key) is None:
         return FAILED
     own = [child for child, _ in children({key: step}, _counts(items))]
+    alone = {child: ends[child] | (FAILED if child in excused else frozenset()) for child in own}
+    cut_off = SKIPPED | FAILED if stops(step, alone.values()) else frozenset()
     for child in own:
-        settle(child, ends[child] | (FAILED if child in excused else frozenset()))
+        settle(child, alone[child] | cut_off)
+    if step.get("errors") == "collect":
+        return SUCCEEDED
     found: set[str] = set()
     if any("failed" in sure(child) for child in own):
         found.add("failed")
     if all("succeeded" in sure(child) for child in own):
         found.add("succeeded")
     return frozenset(found) or FAILED
+
+
+def stops(loop: Mapping[str, Any], ends: Iterable[Statuses]) -> bool:
+    """Whether items of a loop may not begin, or not be tried again, because another one failed."""
+    return bool(loop.get("stop_on_failure")) and any("failed" in end for end in ends)
 
 
 def _awaited(asked: Mapping[str, Any]) -> Statuses:

@@ -82,13 +82,15 @@ def i20_progress_after_healing(history: History) -> Iterator[Violation]:
     for place in history.places("flow_steps"):
         yield from _overdue(history, place, "flow_steps", "due_at", "its timer is due")
         yield from _overdue(history, place, "flow_steps", "wake_at", "its wait is over")
+    for place in history.places("flow_run_controls"):
+        yield from _overdue(history, place, "flow_run_controls", "start_at", "its run is to begin")
 
 
 def _overdue(history: History, place: Place, table: str, column: str, what: str) -> Iterator[Violation]:
     changes = history.at(table, place)
     for one, after in zip(changes, [*changes[1:], None], strict=True):
         due = one.row.get(column)
-        if due is None or one.op == "delete":
+        if due is None or one.op == "delete" or one.row.get("closed"):
             continue
         until = after.at if after is not None else _NEVER
         for begun, over in history.quiet:

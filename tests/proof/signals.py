@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tests.proof import reruns, settled
-from tests.proof.history import FINAL_RUN, Change, History, Row, Sent
+from tests.proof.history import FINAL_RUN, Change, History, Place, Row, Sent
 from tests.proof.verdict import Violation
 
 Name = tuple[str, str, str]
@@ -18,6 +18,11 @@ OPEN: Final = frozenset({"blocked", "waiting"})
 def awaits(step: Mapping[str, Any]) -> bool:
     """Whether a step of a manifest waits for something that somebody sends."""
     return "signal" in step or "approval" in step
+
+
+def is_wait(history: History, place: Place) -> bool:
+    step = history.step_of(history.manifest_of(place[0])["steps"], place[1])
+    return step is not None and awaits(step)
 
 
 def taken_at(history: History, change: Change) -> Row | None:
@@ -148,9 +153,18 @@ def _wait(history: History, row: Row, step: Mapping[str, Any], output: Any) -> I
         yield Violation("I14", f"it waits for {named}, and took {last['name']} {last['id']}", *place)
     if last is not None and output != last["payload"]:
         yield Violation("I14", f"it took {last['payload']!r}, and gives {output!r}", *place)
-    key = asked.get("key", "") if "signal" in step else ""
-    if last is not None and not str(key).startswith("@") and last.get("key", "") != str(key):
+    key = _key(asked, history.runs[place[0]]) if "signal" in step else ""
+    if last is not None and key is not None and last.get("key", "") != key:
         yield Violation("I14", f"it waits with key {key!r}, and took one with {last.get('key')!r}", *place)
+
+
+def _key(asked: Mapping[str, Any], run: Row) -> str | None:
+    """That a wait asks for; None of one that is not read here."""
+    key = str(asked.get("key", ""))
+    if not key.startswith("@"):
+        return key
+    _, keys, name = key.partition("@triggerBody().keys.")
+    return str(run["trigger_body"]["keys"][name]) if keys else None
 
 
 def _halted(history: History, change: Change) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.proof.history import History, Sent
+from tests.proof.history import SECOND, History, Sent
 from tests.proof.stories import right, wrong
 from tests.proof.story import RUN, Story, call
 
@@ -59,6 +59,28 @@ def an_operator_leaves_a_wait_out() -> History:
     story.asked("settle", step_key="w")
     story.skip("w", "skipped by op: by hand")
     return story.end_run().history()
+
+
+def _accepted(seconds: float) -> History:
+    """A run that begins three seconds later, as if that was when it had to."""
+    story = Story({"w": WAIT}).start()
+    story.commit()
+    story.put("flow_run_controls", (RUN,), run_id=RUN, start_at=story.now + int(seconds * SECOND))
+    story.tick(3)
+    story.park("w", 5)
+    _take(story)
+    _send(story)
+    return story.end_run().history()
+
+
+@right
+def a_run_begins_in_its_time() -> History:
+    return _accepted(3)
+
+
+@wrong("I11")
+def a_run_begins_early() -> History:
+    return _accepted(4)
 
 
 @wrong("I8")

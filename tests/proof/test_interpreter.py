@@ -176,3 +176,18 @@ def test_who_settles_a_step_asks_nobody_before_it() -> None:
     loop = {"e": {"for_each": "@triggerBody()", "steps": {"do": {"type": "work"}}}}
     ends = {"e.0.do": SUCCEEDED, "e.1.do": SUCCEEDED}
     assert interpret(loop, ends, {"e": 2}, settled={"e.1.do": "succeeded"}).must == {"e.0.do"}
+    failing, marked = {**ends, "e.1.do": FAILED}, {"e.1.do": "succeeded"}
+    assert interpret(loop, failing, {"e": 2}, known=marked, settled=marked).legal["e"] == SUCCEEDED
+
+
+def test_a_loop_that_collects_succeeds_and_one_that_stops_leaves_items_out() -> None:
+    loop = {"for_each": "@triggerBody()", "steps": {"do": {"type": "work"}}}
+    ends = {"e.0.do": FAILED, "e.1.do": SUCCEEDED}
+    collects = interpret({"e": {**loop, "errors": "collect"}}, ends, {"e": 2})
+    assert (collects.legal["e"], collects.must) == (SUCCEEDED, {"e.0.do", "e.1.do"})
+    stopped = interpret({"e": {**loop, "stop_on_failure": True}}, ends, {"e": 2})
+    assert (stopped.legal["e"], stopped.must, stopped.must_not) == (FAILED, set(), set())
+    assert stopped.legal["e.1.do"] == {"succeeded", "skipped", "failed"}
+    assert stopped.blame["e.1.do"] == "the loop stopped:"
+    fine = interpret({"e": {**loop, "stop_on_failure": True}}, {**ends, "e.0.do": SUCCEEDED}, {"e": 2})
+    assert (fine.legal["e"], fine.must) == (SUCCEEDED, {"e.0.do", "e.1.do"})

@@ -1,9 +1,11 @@
 """The checker sees a rerun that keeps what it must not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.proof.executions import i10_effects_happen_once
 from tests.proof.history import History, Invocation
 from tests.proof.reruns import as_they_were
 from tests.proof.story import HASH, call
@@ -58,3 +60,15 @@ def test_what_is_kept_rightly() -> None:
 )
 def test_what_is_kept_wrongly(told: History, sentence: str) -> None:
     assert said(told) == [sentence]
+
+
+def test_the_effect_of_what_is_kept_is_there_once() -> None:
+    told = history(Invocation("run-0", "a", 1, 1, "run-0:a", 1))
+    rows = tuple({**row, "attempts": int(row["run_id"] == "run-0")} for row in told.final["flow_steps"])
+    told = replace(
+        told,
+        final={**told.final, "flow_steps": rows},
+        manifests={HASH: {"name": "demo", "steps": {**STEPS, "a": call(transactional=True)}}},
+        effects={"run-0:a": (1,)},
+    )
+    assert list(i10_effects_happen_once(told)) == []

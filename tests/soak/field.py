@@ -21,6 +21,7 @@ from tests.proof.history import SECOND, Fault, History, Limits
 from tests.soak import flows, strangers
 from tests.soak.load import Load
 from tests.soak.operators import Operators
+from tests.soak.people import People
 from tests.soak.plans import Plan, plans, timed
 from tests.soak.releases import RELEASES, VARIABLE, Release
 from tests.soak.wire import Wire
@@ -106,6 +107,7 @@ class Field:
     beats: list[BeatPost] = field(default_factory=list)
     operators: Operators | None = None
     loads: list[Load] = field(default_factory=list)
+    people: People | None = None
     faults: list[Fault] = field(default_factory=list)
     quiet: list[tuple[int, int]] = field(default_factory=list)
     offset: recorder.Offset = field(default_factory=recorder.Offset.now)
@@ -198,15 +200,27 @@ class Field:
 
     def open_load(self, wanted: int, flows: Sequence[str] = ()) -> None:
         """Clients that start, cancel and retry until the load is closed; `flows`: only these."""
-        settings = self.settings.model_copy(update={"database_url": SecretStr(_driver(self.client_wire.url))})
         chosen = [plan for plan in plans(self.seed) if not flows or plan.name in flows]
         pinned = len(self.releases) > 1 and len(self.loads) % 2 == 1
-        load = Load(settings, chosen, f"{self.seed}.{len(self.loads)}", wanted, pinned=pinned)
+        load = Load(self._at_clients, chosen, f"{self.seed}.{len(self.loads)}", wanted, pinned=pinned)
         self.loads.append(load)
         load.start()
 
+    def open_people(self) -> None:
+        """Those whom runs wait for, until the field closes."""
+        self.people = People(self._at_clients, self.url, plans(self.seed), f"{self.seed}")
+        self.stack.callback(self.people.stop)
+        self.people.start()
+
+    @property
+    def _at_clients(self) -> Settings:
+        return self.settings.model_copy(update={"database_url": SecretStr(_driver(self.client_wire.url))})
+
     def close_load(self) -> None:
-        """Clients and operators go home; the last thing operators do is to stop every schedule."""
+        """Clients and operators go home, and people only answer; the last thing operators do is to stop every
+        schedule."""
+        if self.people is not None:
+            self.people.calm()
         for load in self.loads:
             load.stop()
         if self.operators is not None:
@@ -246,6 +260,8 @@ class Field:
         for each in self.beats:
             if each.beat is not None:
                 each.beat.kill()
+        if self.people is not None:
+            self.people.stop()
         offset = self.offset.until_now()
         assert abs(offset.drift_ns) < SECOND, f"the wall clock was set: {offset.drift_ns / 1e6:.1f} ms"
         invocations, messages = recorder.read_log(Path(self.env["TEST_EFFECTS"]))
@@ -257,7 +273,8 @@ class Field:
         )
         return History(
             invocations=tuple(invocations),
-            calls=tuple(call for load in self.loads for call in load.calls),
+            calls=tuple(call for each in (*self.loads, *self._those_asked) for call in each.calls),
+            sent=tuple(sent for each in self._those_asked for sent in each.sent),
             faults=tuple(self.faults),
             changes=tuple(changes),
             messages=tuple(messages),
@@ -270,6 +287,10 @@ class Field:
             wall_ns=-offset.offset_ns - offset.drift_ns // 2,
             notes=self._notes(),
         )
+
+    @property
+    def _those_asked(self) -> list[People]:
+        return [self.people] if self.people is not None else []
 
     def _notes(self) -> dict[str, int]:
         """What only the workers' logs tell."""

@@ -6,10 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from time import monotonic_ns
 from typing import Any, Final, Literal
 
 from orchestrator.client import Client
+from orchestrator.core.states import RunStatus
 from orchestrator.errors import Conflict, IdempotencyConflict, OrchestratorError, Unavailable
 from orchestrator.settings import Settings
 from tests.proof.history import Call
@@ -17,6 +19,8 @@ from tests.soak.plans import Plan
 from tests.soak.releases import flow_of
 
 _REMEMBERED: Final = 50
+LATE: Final = 0.12
+"""The share of runs that begin later."""
 
 
 class Load(threading.Thread):
@@ -36,8 +40,10 @@ class Load(threading.Thread):
         self._over = threading.Event()
         self._open: set[str] = set()
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
+        """Those that a retry may do something for, but for some."""
         self._given: deque[tuple[Plan, str, dict[str, Any]]] = deque(maxlen=_REMEMBERED)
         self._keys = 0
+        self._deck: list[Plan] = []
         self.calls: list[Call] = []
         self.error: BaseException | None = None
 
@@ -76,9 +82,15 @@ class Load(threading.Thread):
             self._retry()
 
     def _start(self) -> None:
-        plan = self._rng.choice(self._plans)
+        plan = self._next_plan()
         key = self._new_key() if self._rng.random() < 0.4 else None
         self._ask_start(plan, plan.body(self._rng), key)
+
+    def _next_plan(self) -> Plan:
+        """From a deck that is dealt over and over: each gets its turn."""
+        if not self._deck:
+            self._deck = self._rng.sample(self._plans, k=len(self._plans))
+        return self._deck.pop()
 
     def _new_key(self) -> str:
         self._keys += 1
@@ -113,7 +125,9 @@ class Load(threading.Thread):
         run_id = None
         reply: Literal["ok", "refused", "unknown"] = "unknown"
         try:
-            run_id = str(self._client.start(self._flows[plan.name], body, idempotency_key=key).id)
+            later = timedelta(seconds=self._rng.uniform(0.3, 4)) if self._rng.random() < LATE else None
+            flow = self._flows[plan.name]
+            run_id = str(self._client.start(flow, body, idempotency_key=key, start_after=later).id)
             reply = "ok"
         except IdempotencyConflict:
             reply = "refused"
@@ -163,9 +177,10 @@ class Load(threading.Thread):
         """Runs that ended make room."""
         for run_id in sorted(self._open)[:20]:
             try:
-                ended = self._client.run(run_id).final_status() is not None
+                status = self._client.run(run_id).final_status()
             except OrchestratorError:
                 return
-            if ended:
+            if status is not None:
                 self._open.discard(run_id)
-                self._ended.append(run_id)
+                if status is not RunStatus.SUCCEEDED or self._rng.random() < 0.2:
+                    self._ended.append(run_id)

@@ -25,6 +25,8 @@ SELECT (SELECT count(*) FROM flow_steps
      + (SELECT count(*) FROM flow_step_claims
          WHERE expires_at < clock_timestamp() AND NOT run_id = ANY (%(strangers)s::uuid[]))
      + (SELECT count(*) FROM flow_steps WHERE due_at < clock_timestamp() - interval '1 s')
+     + (SELECT count(*) FROM flow_steps WHERE wake_at < clock_timestamp() - interval '1 s')
+     + (SELECT count(*) FROM flow_run_controls WHERE NOT closed AND start_at < clock_timestamp() - interval '1 s')
      + (SELECT count(*) FROM flow_schedule_states
          WHERE active AND paused_at IS NULL AND due_at < clock_timestamp() - interval '3 s')
 """

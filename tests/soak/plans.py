@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from tests.soak import waits
+from tests.soak.certain import CERTAIN
 from tests.support.gates import FLAGS, gates, merge
 
 Fate = dict[str, Any]
@@ -24,6 +26,18 @@ ACCEPTED: Final = (
     ["succeeded", "failed", "skipped"],
 )
 SHAPES: Final = ("chain", "diamond", "fan", "random", "random", "random")
+WAITS: Final[Mapping[int, Sequence[waits.Make]]] = {
+    0: (waits.until,),
+    3: (waits.nap, waits.until),
+    4: (waits.signal, waits.signal),
+    6: (waits.nap, waits.signal),
+    7: (waits.approval, waits.approval),
+    9: (waits.approval, waits.nap, waits.signal),
+    10: (waits.until, waits.approval),
+    12: (waits.signal, waits.nap, waits.approval),
+    13: (waits.signal, waits.nap, waits.until),
+}
+"""By the number of a flow, what it waits for."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +48,15 @@ class Plan:
     manifest: dict[str, Any]
     fates: Mapping[str, Fate] = field(default_factory=dict)
     """Of steps that have the same in every run."""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """Of steps whose condition reads the same in every run."""
 
     def body(self, rng: random.Random) -> dict[str, Any]:
         """The input of one run: a fate for every step, a list of fates for every loop over the input, and what
-        conditions read."""
+        conditions and waits read."""
         steps = self.manifest["steps"]
         fates = {key: _fate(rng, step) for key, step in steps.items() if "type" in step}
-        flags = {key: rng.choice(FLAGS) for key, step in steps.items() if "when" in step}
+        flags = {key: rng.choice(FLAGS) for key, step in steps.items() if "when" in step} | dict(self.flags)
         lists = {}
         for key, step in steps.items():
             if "steps" not in step:
@@ -53,13 +69,27 @@ class Plan:
             else:
                 fates[source.split("'")[1]]["items"] = items
         fates |= self.fates
-        return {"fates": fates, "lists": lists, "flags": flags}
+        return {"fates": fates, "lists": lists, "flags": flags, **waits.inputs(rng, steps)}
 
 
 def plans(seed: int, count: int = 14) -> list[Plan]:
     """The flows of a soak: the same for the same seed, in every process."""
     rng = random.Random(f"plans {seed}")
-    return [*(_plan(rng, f"soak{n}", SHAPES[n % len(SHAPES)]) for n in range(count)), *long()]
+    made = [_plan(rng, f"soak{n}", SHAPES[n % len(SHAPES)]) for n in range(count)]
+    return [*(_waiting(plan, WAITS.get(n, ()), seed) for n, plan in enumerate(made)), *long(), *certain()]
+
+
+def _waiting(plan: Plan, makes: Sequence[waits.Make], seed: int) -> Plan:
+    steps = waits.before_some(random.Random(f"waits {plan.name} {seed}"), plan.manifest["steps"], makes)
+    return replace(plan, manifest={**plan.manifest, "steps": steps})
+
+
+def certain() -> list[Plan]:
+    """Flows that are the same for every seed."""
+    return [
+        Plan(name, {"name": name, **one.manifest}, {key: dict(fate) for key, fate in one.fates.items()}, one.flags)
+        for name, one in CERTAIN.items()
+    ]
 
 
 def long() -> list[Plan]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.proof import figures, ticks
 from tests.proof.history import SECOND, History
 from tests.proof.verdict import Verdict
+from tests.soak import constructs
 
 SHOWN = 20
 """Violations that are printed in full."""
@@ -50,6 +51,7 @@ def render(outcome: Outcome) -> str:
         *(f"{name:<28} {count}" for name, count in sorted(history.notes.items())),
         f"{'quiet windows':<28} {len(history.quiet)}, longest {_longest(history):.1f} s",
         "",
+        "played: " + ", ".join(f"{name} {count}" for name, count in constructs.played(history).items()),
         "faults: "
         + (", ".join(f"{name} {count}" for name, count in figures.faults_by_kind(history).items()) or "none"),
         "what the struck workers were at:",

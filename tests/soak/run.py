@@ -16,7 +16,7 @@ import pytest
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.tx import Ledger
 from tests.proof.checker import check
-from tests.soak import mutants, releases
+from tests.soak import constructs, mutants, releases
 from tests.soak.faults import KINDS, Kind
 from tests.soak.field import Field, limits_of, open_field
 from tests.soak.nemesis import Nemesis
@@ -69,6 +69,8 @@ def soak(
             _man(field, rng, schedules=steady > 0)
             for _ in range(clients):
                 field.open_load(FEW_RUNS if flows else OPEN_RUNS, flows)
+            if clients and not flows:
+                field.open_people()
             clock.over("set up")
             Nemesis(field, liveness_s, kinds or KINDS).torment(monotonic() + minutes * 60)
             clock.over("faults")
@@ -78,8 +80,10 @@ def soak(
             history = field.history(limits_of(field.settings, liveness_s))
             clock.over("read")
         verdict = check(history)
-        trespasses = releases.trespasses(history, field.plans, field.posted)
-        verdict = replace(verdict, violations=(*verdict.violations, *trespasses))
+        more = [*releases.trespasses(history, field.plans, field.posted)]
+        if field.people is not None and minutes >= constructs.ENOUGH_MINUTES and mutant is None:
+            more += constructs.never_played(history)
+        verdict = replace(verdict, violations=(*verdict.violations, *more))
         clock.over("check")
         outcome = Outcome(seed, minutes, history, verdict, clock.seconds)
         if keep is not None and not outcome.passed:

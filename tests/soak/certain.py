@@ -1,0 +1,93 @@
+"""Small flows, each of which shows some constructs whatever the seed is, so that no soak goes without them."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from tests.soak.waits import FORM
+
+NEVER: Final = "never"
+"""The signal that nobody sends."""
+_OK: Final = ["succeeded"]
+
+
+class Certain(NamedTuple):
+    """A flow, and what is the same in the input of all its runs."""
+
+    manifest: Mapping[str, Any]
+    fates: Mapping[str, Mapping[str, Any]] = {}
+    flags: Mapping[str, Any] = {}
+
+
+def _work(key: str, *after: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "type": "work",
+        "inputs": {"fate": f"@triggerBody().fates.{key}", "seen": [f"@steps('{name}').output" for name in after]},
+        "run_after": dict.fromkeys(after, _OK),
+        "retry": {"max_attempts": 2},
+        **fields,
+    }
+
+
+def _after(end: str, *names: str) -> dict[str, list[str]]:
+    return {name: [end] for name in names}
+
+
+def _when(key: str) -> dict[str, str]:
+    return {"when": f"@triggerBody().flags.{key}"}
+
+
+_RACE: Final = {
+    "s0": _work("s0"),
+    "nap": {"sleep": "PT2S", "run_after": {}},
+    "first": {
+        "value": "@steps('s0').output ?? @steps('nap').output",
+        "join": "any",
+        "run_after": _after("succeeded", "s0", "nap"),
+    },
+    "s1": _work("s1", "first"),
+}
+"""A step against the clock. Whatever loses is withdrawn, or has ended too late to count."""
+_CHOICE: Final = {
+    "s0": _work("s0"),
+    "yes": _work("yes", "s0", **_when("yes")),
+    "no": _work("no", "s0", **_when("no")),
+    "neither": _work("neither", "s0", may_fail=True, **_when("neither")),
+    "merged": {
+        "value": "@steps('yes').output ?? @steps('no').output",
+        "join": "none_failed",
+        "run_after": _after("succeeded", "yes", "no"),
+    },
+    "some": _work("some", join="some", run_after=_after("succeeded", "yes", "no")),
+    "made_up": _work("made_up", run_after=_after("failed", "neither")),
+}
+"""A branch that is taken, one that is not, one of which nobody can tell, and what follows them."""
+_UNHEARD: Final = {
+    "paid": {"signal": {"name": NEVER, "timeout": "PT1S", "schema": FORM}, "run_after": {}},
+    "refund": _work("refund", run_after=_after("failed", "paid")),
+    "told": {
+        "signal": {"name": NEVER, "key": "b", "timeout": "PT1S", "default": {"n": 0}, "schema": FORM},
+        "run_after": _after("succeeded", "refund"),
+    },
+    "s1": _work("s1", "told"),
+}
+"""Waits that nobody ends."""
+_EARLY: Final = {
+    "nap": {"sleep": "PT3S", "run_after": {}},
+    "paid": {"signal": {"name": "go", "key": "", "schema": FORM}, "run_after": _after("succeeded", "nap")},
+    "s1": _work("s1", "paid"),
+}
+"""A signal may well be there before its wait."""
+_OVERDUE: Final = {
+    "s0": _work("s0"),
+    "nap": {"sleep": "PT20S", "run_after": _after("succeeded", "s0")},
+    "s1": _work("s1", run_after=_after("succeeded", "nap")),
+}
+
+CERTAIN: Final[Mapping[str, Certain]] = {
+    "race": Certain({"steps": _RACE}),
+    "choice": Certain({"steps": _CHOICE}, flags={"yes": True, "no": False, "neither": "neither"}),
+    "unheard": Certain({"steps": _UNHEARD}),
+    "early": Certain({"steps": _EARLY}),
+    "overdue": Certain({"steps": _OVERDUE, "deadline": "PT2S"}),
+}
+"""By name."""
