@@ -55,8 +55,10 @@ class Ground:
         return in_database(self.valkey.url, number_)
 
     @contextmanager
-    def ours(self, database_url: str, broker: int, name: str, flows: str = "benchmarks.flows") -> Iterator[Ours]:
-        made = Ours(database_url, self.broker(broker), self.pids, self.folder, name, flows)
+    def ours(
+        self, database_url: str, broker: int, name: str, flows: str = "benchmarks.flows", **more: str
+    ) -> Iterator[Ours]:
+        made = Ours(database_url, self.broker(broker), self.pids, self.folder, name, flows, **more)
         try:
             yield made
         finally:

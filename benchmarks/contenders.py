@@ -19,6 +19,7 @@ from benchmarks.processes import BenchFailed, Process
 from benchmarks.window import one_by_one
 from orchestrator import Client, RunStatus, Settings, WaitTimeout
 from orchestrator.ledger import migrate, reads
+from orchestrator.settings import variable
 
 CHAIN: Final = 5
 STARTS_AT_ONCE: Final = 500
@@ -76,12 +77,15 @@ class Ours:
         folder: Path,
         name: str = "orchestrator",
         flows: str = "benchmarks.flows",
+        **more: str,
     ) -> None:
         self.name = name
-        settings = Settings(database_url=SecretStr(database_url), broker_url=SecretStr(broker_url))
+        urls = {"database_url": SecretStr(database_url), "broker_url": SecretStr(broker_url)}
+        settings = Settings.model_validate({**urls, **more})
+        env = {variable(name): value for name, value in more.items()}
         migrate.upgrade(settings.require_database_url())
         self._servers = servers
-        self._process = worker(settings, folder, re.sub(r"\W+", "-", name), flows=flows)
+        self._process = worker(settings, folder, re.sub(r"\W+", "-", name), flows=flows, **env)
         self.client = Client(settings)
         self._process.wait_ready(lambda: bool(reads.workers.every(self.client.ledger)))
         self._open: list[Any] = []

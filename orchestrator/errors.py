@@ -32,12 +32,14 @@ OrchestratorError
 │   ├── SignalsFull
 │   └── ApprovalNotOpen
 ├── Unavailable
+│   ├── PayloadUnavailable
 │   ├── SchemaBehind
 │   ├── PoolerUnfit
 │   ├── EmbeddedMissing
 │   ├── EmbeddedFailed
 │   └── DevFailed
 ├── DatabaseFailed
+├── PayloadLost
 ├── TookTooLong
 ├── LeaseLost
 ├── RunFailed
@@ -154,6 +156,12 @@ class Unavailable(OrchestratorError):
     fix: str | None = None
 
 
+class PayloadUnavailable(Unavailable):
+    """The payload store cannot be reached, is not the one of this ledger, or is not set."""
+
+    code = "payload_unavailable"
+
+
 class SchemaBehind(Unavailable):
     """The ledger's schema is older than this release needs."""
 
@@ -170,6 +178,14 @@ class DatabaseFailed(OrchestratorError):
     code = "database_failed"
     sqlstate: str | None = None
     """PostgreSQL's code."""
+
+
+class PayloadLost(OrchestratorError):
+    """What the payload store has is not what was written there, or it has nothing any more."""
+
+    code = "payload_lost"
+    reference: str | None = None
+    """Its name in the store."""
 
 
 class PoolerUnfit(Unavailable):

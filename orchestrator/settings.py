@@ -11,12 +11,23 @@ from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from orchestrator.core.durations import format_duration, parse_duration
+from orchestrator.core.payload import CAP, THRESHOLD, StoreUrl
 from orchestrator.core.suggest import closest
 from orchestrator.errors import SettingsInvalid
+from orchestrator.payloads import Payloads
 
 PREFIX: Final = "ORCHESTRATOR_"
 MASK: Final = "***"
@@ -152,6 +163,10 @@ def _names(value: object) -> object:
     return value
 
 
+def _store(value: str) -> str:
+    return StoreUrl.read(value).text
+
+
 def _json(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -205,14 +220,23 @@ class Settings(BaseModel):
     deploy_limit: Count = Field(default=100, ge=0, le=100_000)
     """Re-runs of one step whose worker was told to stop and ended before the step did; they do not count as crashes."""
     events: Literal["all", "essential"] = "all"
-    secret_names: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     """Which events are kept: all, or only those that cannot be derived from attempts, claims and dispatches."""
+    secret_names: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    """Fields that are secret by their names in every flow, besides those that always are."""
+    payload_store: Annotated[str, AfterValidator(_store)] | None = None
+    """Where long outputs are kept: file:///folder that every host mounts, or s3://bucket/folder; none: in the
+    ledger."""
+    payload_threshold: Count = Field(default=THRESHOLD, ge=1024, le=100_000_000)
+    """Bytes of JSON from which an output goes to the store."""
+    payload_cap: Count = Field(default=CAP, ge=1024, le=1_000_000_000)
+    """Bytes of JSON that an output may have, where there is a store."""
     retention: Duration | None = None
     """Runs that ended this long ago are removed with their steps, outputs and events; never when it is not set."""
 
     migrate: Flag = True
-    deploy_at_start: Flag = False
     """Apply migrations at start."""
+    deploy_at_start: Flag = False
+    """A worker that starts makes its versions current, superseded or not."""
     database_pool_size: Count = Field(default=5, ge=1, le=1000)
     """Connections one process keeps to PostgreSQL."""
     statement_timeout: Duration = timedelta(seconds=5)
@@ -285,6 +309,11 @@ class Settings(BaseModel):
         if self.database_url is None:
             raise SettingsInvalid(_missing("DATABASE_URL", "postgresql://user:password@host:5432/database"))
         return self.database_url.get_secret_value()
+
+    def payloads(self) -> Payloads:
+        """Long outputs, as a process with these settings reads and writes them."""
+        url = None if self.payload_store is None else StoreUrl.read(self.payload_store)
+        return Payloads(url, self.payload_threshold, self.payload_cap)
 
     def require_broker_url(self) -> str:
         """The broker's URL. Raises SettingsInvalid when none is set."""

@@ -159,6 +159,7 @@ class WorkerState:
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",
             secret_names=settings.secret_names,
+            payloads=settings.payloads(),
             name=f"orchestrator {self.worker_id}",
         )
         hints = EndHints(settings)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Output, group, settings, verb
+from orchestrator.cli.options import Output, connected, group, settings, verb
 from orchestrator.cli.render import Format, note, print_json
 
 app = group("The schema of the ledger.")
@@ -69,3 +69,16 @@ def sql(
         return
     with _database() as url:
         print(migrate.sql(url))
+
+
+@verb(app, "forget-store")
+def forget_store(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Let the next worker that starts make its payload store the ledger's: when the one before is lost for good. What
+    was in that cannot be read any more."""
+    from orchestrator.engine import payloads
+
+    if not yes:
+        typer.confirm("Give up what the payload store has?", abort=True, err=True)
+    with connected() as client:
+        before = client.call(payloads.forget_store)
+    note(f"Forgot payload store {before}." if before else "This ledger has no payload store.")

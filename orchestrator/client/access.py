@@ -83,6 +83,7 @@ class Access:
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",
             secret_names=settings.secret_names,
+            payloads=settings.payloads(),
             name="orchestrator client",
         )
         self._sender: Sender | None = None

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
+from orchestrator.core.payload import Payload
 from orchestrator.core.states import RunStatus
 
 
@@ -117,6 +118,8 @@ class Success:
     output: str = field(repr=False)
     inputs: str | None = field(default=None, repr=False)
     chain: Chain | None = None
+    payload: Payload | None = None
+    """Where the output is, if the ledger is not to have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +265,7 @@ class WorkerInfo:
     """By flow, the manifest hash of its code."""
     refuses: Mapping[str, str] = field(default_factory=dict)
     """By task@manifest hash, why it does not take such steps."""
+    payload_store: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,17 @@
 
 ground.py    what the checks look at: settings, and connections if they could be made
 findings.py  what a check says
-database.py  broker.py  workers.py  schedules.py   the checks
+database.py  broker.py  workers.py  payloads.py  schedules.py   the checks
 """
 
-from orchestrator.doctor import broker, database, schedules, workers
+from orchestrator.doctor import broker, database, payloads, schedules, workers
 from orchestrator.doctor.findings import Finding, Status, failed
 from orchestrator.doctor.ground import Ground
 from orchestrator.settings import Settings
 
 __all__ = ["Finding", "Status", "examine"]
 
-CHECKS = (*database.CHECKS, *broker.CHECKS, *workers.CHECKS, *schedules.CHECKS)
+CHECKS = (*database.CHECKS, *broker.CHECKS, *workers.CHECKS, *payloads.CHECKS, *schedules.CHECKS)
 
 
 def examine(settings: Settings) -> list[Finding]:

@@ -39,6 +39,8 @@ POINTS: Final = frozenset(
         "call.accepted",
         "report.before",
         "report.committed",
+        "payload.owned",
+        "payload.written",
         "tick.selected",
         "tick.decided",
         "tick.committed",

@@ -102,16 +102,6 @@ def _scope(step_key: str) -> str:
     return item + dot
 
 
-def outputs(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict[str, JsonValue]:
-    """Outputs by step key, as committed now."""
-    return {row.step_key: row.output for row in run(tx, "outputs", run_id=run_id, step_keys=list(step_keys))}
-
-
-def output_marks(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> dict[str, str]:
-    """By step key what is another after each change of the output."""
-    return {row.step_key: row.mark for row in run(tx, "output_marks", run_id=run_id, step_keys=list(step_keys))}
-
-
 def needs(tx: Connection, run_id: UUID, step_key: str) -> list[str]:
     """Whose outputs the step was given when it opened."""
     row = one(tx, "needs", run_id=run_id, step_key=step_key)

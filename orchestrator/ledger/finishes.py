@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row
 from orchestrator.core.facts import Chain, Dispatch, Lease, Success
 from orchestrator.core.plan import Node, item_rows
 from orchestrator.core.states import FINAL_RUN, StepEvent
-from orchestrator.ledger import ends
+from orchestrator.ledger import ends, outputs
 from orchestrator.ledger.graph import children
 from orchestrator.ledger.rows import dispatches, hot, one, run
 
@@ -67,7 +67,10 @@ def last(tx: Connection, lease: Lease, node: Node, successor: Node, done: Succes
 
 def general(tx: Connection, lease: Lease, done: Success) -> Any | None:
     """Any step, by a caller who holds the run; None when nothing was written."""
-    return _one(_recorded(tx, "finish_general", lease, done))
+    row = _one(_recorded(tx, "finish_general", lease, done))
+    if row is not None and done.payload is not None:
+        outputs.point(tx, lease, done.payload)
+    return row
 
 
 def _chain(chain: Chain | None) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def _recorded(tx: Connection, name: str, lease: Lease, done: Success, **paramete
         step_key=lease.step_key,
         version=lease.fence,
         owner=lease.owner,
-        output=done.output,
+        output=done.output if done.payload is None else None,
         inputs=done.inputs,
         **parameters,
     )

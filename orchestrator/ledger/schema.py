@@ -250,6 +250,24 @@ flow_outputs = Table(
     _when("created_at", nullable=False, server_default=NOW),
 )
 
+flow_payloads = Table(
+    "flow_payloads",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("owner_id", Uuid, primary_key=True, comment="the run whose attempts wrote them"),
+    _when("removed_at", comment="when the run was removed"),
+    Index("ix_flow_payloads_owner_id", "owner_id"),
+    Index("ix_flow_payloads_removed", "removed_at", "owner_id", postgresql_where=text("removed_at IS NOT NULL")),
+)
+
+flow_payload_stores = Table(
+    "flow_payload_stores",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true"), comment="there is one at most"),
+    Column("id", Uuid, nullable=False, comment="as its mark has it"),
+    _when("created_at", nullable=False, server_default=NOW),
+)
+
 flow_step_dispatches = Table(
     "flow_step_dispatches",
     metadata,
@@ -516,6 +534,7 @@ flow_workers = Table(
         server_default="{}",
         comment="by task@manifest hash, why it takes no such step",
     ),
+    Column("payload_store", Uuid, comment="the store that it reads and writes, if it has one"),
 )
 
 FUNCTIONS = {

@@ -11,18 +11,19 @@ from sqlalchemy import Connection
 from orchestrator.core.expressions import Scope
 from orchestrator.core.expressions.reads import Reads
 from orchestrator.core.states import StepStatus
-from orchestrator.ledger import claims, graph, signals
+from orchestrator.ledger import claims, graph, outputs, signals
 from orchestrator.ledger.rows import one
+from orchestrator.ledger.tx import Ledger
 
 T = TypeVar("T")
 
 
-def whole(tx: Connection, run_id: UUID, reads: Reads) -> Scope:
+def whole(ledger: Ledger, tx: Connection, run_id: UUID, reads: Reads) -> Scope:
     """Everything that is asked for."""
-    outputs = claims.outputs(tx, run_id, reads.outputs) if reads.outputs else {}
+    found = outputs.of(ledger, tx, run_id, reads.outputs) if reads.outputs else {}
     trigger = claims.trigger_body(tx, run_id) if reads.trigger else None
     item, index = graph.items(tx, run_id, [reads.item])[reads.item] if reads.item else (None, None)
-    scope = Scope(trigger=trigger, outputs=by_name(outputs), item=item, index=index)
+    scope = Scope(trigger=trigger, outputs=by_name(found), item=item, index=index)
     return further(tx, run_id, reads, scope)
 
 

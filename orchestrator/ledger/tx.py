@@ -24,6 +24,7 @@ from orchestrator.ledger import ends, session
 from orchestrator.ledger.rows import ESSENTIAL
 from orchestrator.ledger.session import Sessions
 from orchestrator.ledger.value_cache import ValueCache
+from orchestrator.payloads import Payloads
 
 T = TypeVar("T")
 ATTEMPTS: Final = 5
@@ -119,6 +120,8 @@ class Ledger:
         self._secrets: dict[str, FlowSecrets] = {}
         self.secret_names = NAMES
         """Fields that are secret by their names, in every flow."""
+        self.payloads = Payloads()
+        """Where long outputs are."""
         self.values = ValueCache()
         self.current: dict[str, str] = {}
         """Flow to manifest hash as this process saw it last; the start statement checks it."""
@@ -137,12 +140,14 @@ class Ledger:
         name: str = "orchestrator",
         essential: bool = False,
         secret_names: Iterable[str] = (),
+        payloads: Payloads | None = None,
     ) -> "Ledger":
         """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived.
         `secret_names`: fields that are secret by their names, besides those that always are."""
         made = cls(
             normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name, essential=essential
         )
+        made.payloads = payloads or made.payloads
         made.secret_names = NAMES | {normal_name(one) for one in secret_names}
         return made
 

@@ -18,22 +18,40 @@ class ValueCache:
     def __init__(self, limit: int = CACHE_LIMIT) -> None:
         self._limit = limit
         self._lock = threading.Lock()
+        self._reading: dict[Hashable, threading.Lock] = {}
         self._held: OrderedDict[Hashable, tuple[int, JsonValue]] = OrderedDict()
         self._size = 0
 
     def get(self, key: Hashable, read: Callable[[], JsonValue]) -> JsonValue:
         """The value of `key`; whoever asks while another thread reads it waits for that."""
         with self._lock:
-            found = self._held.get(key)
-            if found is not None:
-                self._held.move_to_end(key)
-                return found[1]
-            value = read()
-            size = len(json.dumps(value))
-            if size <= self._limit:
-                self._held[key] = size, value
-                self._size += size
+            if key in self._held:
+                return self._used(key)
+            reading = self._reading.setdefault(key, threading.Lock())
+        with reading:
+            with self._lock:
+                if key in self._held:
+                    return self._used(key)
+            try:
+                value = read()
+            finally:
+                with self._lock:
+                    self._reading.pop(key, None)
+            self._keep(key, value)
+            return value
+
+    def _used(self, key: Hashable) -> JsonValue:
+        self._held.move_to_end(key)
+        return self._held[key][1]
+
+    def _keep(self, key: Hashable, value: JsonValue) -> None:
+        size = len(json.dumps(value))
+        if size > self._limit:
+            return
+        with self._lock:
+            before, _ = self._held.pop(key, (0, None))
+            self._held[key] = size, value
+            self._size += size - before
             while self._size > self._limit:
                 _, (freed, _) = self._held.popitem(last=False)
                 self._size -= freed
-            return value

@@ -186,6 +186,23 @@ def polling(plan: dict[str, str]) -> int:
     return ready(plan)
 
 
+@step
+def long(ctx: Context, plan: dict[str, str]) -> str:
+    work(ctx, plan)
+    return "x" * 5000
+
+
+@step
+def measured(ctx: Context, plan: dict[str, str], text: str) -> int:
+    work(ctx, plan)
+    return len(text)
+
+
+@flow(name="offloading")
+def offloading(plan: dict[str, str]) -> int:
+    return measured(plan, long(plan))
+
+
 @step(transactional=True)
 def pay_once(ctx: Context, plan: dict[str, str]) -> int:
     ctx.tx.execute(

@@ -17,7 +17,12 @@ from tests.support.factories import Lab, after, call, loop
 SOME_TIME = datetime(2030, 1, 1, tzinfo=UTC)
 SOME_ID = UUID("01900000-0000-7000-8000-000000000001")
 VALUES: dict[str, Any] = {
-    **dict.fromkeys(("run_id", "id", "event_id", "source_id", "child", "parent"), SOME_ID),
+    **dict.fromkeys(("run_id", "id", "event_id", "source_id", "child", "parent", "owner_id", "payload_store"), SOME_ID),
+    "store": str(SOME_ID),
+    "reference": f"{SOME_ID}/a/1.json",
+    "size": 5,
+    "sha256": "0" * 64,
+    "in_output": True,
     **dict.fromkeys(
         ("version", "attempt", "number", "epoch", "after", "position", "pid", "prefetch", "concurrency", "index"), 1
     ),

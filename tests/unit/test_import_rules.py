@@ -12,7 +12,8 @@ ROOT: Final = Path(__file__).parents[2]
 
 BASE: Final = {"orchestrator.errors", "orchestrator.forks", "orchestrator.full_disk"}
 PURE: Final = BASE | {"orchestrator.core"}
-LEDGER: Final = PURE | {"orchestrator.ledger"}
+PAYLOADS: Final = PURE | {"orchestrator.payloads"}
+LEDGER: Final = PAYLOADS | {"orchestrator.ledger"}
 AUTHORING: Final = PURE | {"orchestrator.authoring"}
 OBSERVE: Final = PURE | {"orchestrator.observe"}
 ENGINE: Final = LEDGER | OBSERVE | {"orchestrator.engine"}
@@ -36,7 +37,8 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.forks": set(),
     "orchestrator.full_disk": set(),
     "orchestrator.core": PURE,
-    "orchestrator.settings": PURE,
+    "orchestrator.payloads": PAYLOADS,
+    "orchestrator.settings": PAYLOADS,
     "orchestrator.authoring": AUTHORING,
     "orchestrator.observe": OBSERVE,
     "orchestrator.ledger": LEDGER,

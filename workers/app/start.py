@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.authoring import discovery
 from orchestrator.authoring.alone import alone
 from orchestrator.core.release import release
+from orchestrator.engine import payloads
 from orchestrator.engine.flows import register
 from orchestrator.errors import Unavailable
 from orchestrator.ledger import definitions, migrate
@@ -41,6 +42,7 @@ def prepare(
     Raises:
         Unavailable: the database stayed away, is too old or behind; or it, or the broker, refuses us.
         SettingsInvalid: a file of the broker's TLS options cannot be read.
+        PayloadUnavailable: the payload store cannot be reached, or is not the one of this ledger.
     """
     _check_broker(settings)
     outage = Outage(_WAIT_S, repeat_s=_REPEAT_S)
@@ -90,8 +92,9 @@ def _prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str, s
         migrate.upgrade(url)
     else:
         migrate.check(url)
-    ledger = Ledger.connect(url, pool_size=1, name="orchestrator start")
+    ledger = Ledger.connect(url, pool_size=1, name="orchestrator start", payloads=settings.payloads())
     try:
+        payloads.begin(ledger)
         for flow in [*flows.values(), *_started_before(ledger, steps)]:
             _register(ledger, flow, f"worker {worker_id} (release {release()})", deploy=settings.deploy_at_start)
     finally:

@@ -68,4 +68,5 @@ class Registration:
             release=release(),
             versions={flow.name: flow.manifest.hash for flow in self._state.flows.values()},
             refuses=self._state.versions.refused,
+            payload_store=payloads.id if (payloads := self._state.runtime().ledger.payloads) else None,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import Chain, Failure, Finished, Lease, NotReady
+from orchestrator.core.payload import Payload
 from orchestrator.core.polling import PollDef
 from orchestrator.core.secrets import Paths, leaves, masked, scrubbed
 from orchestrator.ledger.tx import Ledger
@@ -37,6 +38,8 @@ class Attempt:
     """What it returned."""
     output: str = field(default="", repr=False)
     """The same, as JSON text."""
+    payload: Payload | None = None
+    """Where it is, if not in the ledger."""
     opened: ExitStack = field(default_factory=ExitStack)
     """What the end of the stages closes: the transaction of a transactional step."""
     tx: Connection | None = None

@@ -10,12 +10,12 @@ from time import monotonic
 from orchestrator.authoring.context import Context, StepLog
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import claim_step, finish_step
-from orchestrator.errors import LeaseLost
+from orchestrator.errors import LeaseLost, PayloadUnavailable
 from orchestrator.ledger import schedules
 from orchestrator.workers.run import polling
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart
-from orchestrator.workers.run.outage import retry_through_outage
+from orchestrator.workers.run.outage import GaveUp, retry_through_outage
 
 
 def read_inputs(attempt: Attempt) -> None:
@@ -23,11 +23,23 @@ def read_inputs(attempt: Attempt) -> None:
 
     Raises:
         InputInvalid: one cannot be evaluated.
+        PayloadUnavailable, PayloadLost: a value cannot be read in the payload store.
     """
-    attempt.inputs = retry_through_outage(
-        attempt.outage(), "read inputs", lambda: claim_step.inputs(attempt.ledger, attempt.lease)
-    )
+    attempt.inputs = retry_through_outage(attempt.outage(), "read inputs", lambda: _inputs(attempt))
     fp("handler.before")
+
+
+def _inputs(attempt: Attempt) -> str:
+    """The payload store is waited for as long as the ledger would be; then it is what is wrong with the attempt."""
+    outage = attempt.outage()
+    while True:
+        try:
+            return claim_step.inputs(attempt.ledger, attempt.lease)
+        except PayloadUnavailable as exc:
+            try:
+                outage.wait(exc, "read inputs")
+            except GaveUp:
+                raise exc from None
 
 
 def decode(attempt: Attempt) -> None:
@@ -75,7 +87,7 @@ def encode(attempt: Attempt) -> None:
         OutputInvalid: it cannot be a result.
     """
     attempt.output = attempt.step.encode_output(attempt.value)
-    finish_step.check_size(attempt.output)
+    finish_step.check_size(attempt.output, attempt.ledger.payloads)
 
 
 def still_ours(attempt: Attempt) -> None:

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.errors import PayloadUnavailable
 from orchestrator.ledger.passing import passing
 from orchestrator.ledger.tx import is_disconnect
 from orchestrator.observe.logs import log
@@ -24,6 +25,8 @@ class GaveUp(Exception):
 
 def event_of(exc: BaseException) -> str:
     """What the log calls it: a server that is there and has no room for us now is not away."""
+    if isinstance(exc, PayloadUnavailable):
+        return "payload.store_away"
     return "database.away" if is_disconnect(exc) else "database.busy"
 
 

@@ -4,6 +4,7 @@ claim   deliver.py, or the finish of the step before
 inputs  read, decode
 guard   the last look before the handler
 handler call, encode
+store   a long result, but in a transactional step
 record  one commit, the handler's own in a transactional step
 follow  publish, notify, and go on with the next step if it is ours already
 """
@@ -19,7 +20,7 @@ from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, about, log
 from orchestrator.observe.observer import notify
-from orchestrator.workers.run import blame, handler, polling, recording, reporting, transactional
+from orchestrator.workers.run import blame, handler, offloading, polling, recording, reporting, transactional
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart, TransactionLost, Unrecordable
 from orchestrator.workers.run.held_lease import HeldLease
@@ -42,7 +43,13 @@ _HANDLER: Final = (
     Stage(polling.judge, blame.results),
     Stage(handler.still_ours, blame.ours),
 )
-PLAIN: Final = (*_INPUTS, _GUARD, *_HANDLER, Stage(recording.success, blame.ours))
+PLAIN: Final = (
+    *_INPUTS,
+    _GUARD,
+    *_HANDLER,
+    Stage(offloading.offload, blame.ours),
+    Stage(recording.success, blame.ours),
+)
 TRANSACTIONAL: Final = (
     *_INPUTS,
     _GUARD,

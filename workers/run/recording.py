@@ -46,7 +46,7 @@ def success(attempt: Attempt) -> None:
                 if attempt.finished is not None:
                     return
             attempt.asked = monotonic()
-            done = Success(attempt.output, attempt.shown_inputs, attempt.chain)
+            done = Success(attempt.output, attempt.shown_inputs, attempt.chain, attempt.payload)
             attempt.finished = finish_step.finish(ledger, lease, done)
             return
         except LeaseLost:

@@ -6,6 +6,7 @@ from graphlib import TopologicalSorter
 
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, StepDef
+from orchestrator.core.plan import offloading
 from orchestrator.core.plan.build import Above, Builder
 from orchestrator.core.plan.names import Names
 from orchestrator.core.plan.node import Node
@@ -83,6 +84,16 @@ class Plan:
             if (wait := node.awaited) is not None:
                 found[wait.name] = (*found.get(wait.name, ()), node)
         return found
+
+    @cached_property
+    def offloadable(self) -> frozenset[str]:
+        """The steps whose output may be kept outside of the ledger."""
+        return offloading.offloadable(self.manifest)
+
+    @cached_property
+    def read_by_output(self) -> frozenset[str]:
+        """The steps whose output is read for the run's."""
+        return offloading.read_by_output(self.manifest)
 
     @cached_property
     def goes_on_at_start(self) -> bool:

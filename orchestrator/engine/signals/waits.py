@@ -61,7 +61,7 @@ def _wait(held: HeldRun, node: Node, awaited: Awaited) -> Wait:
     asked: JsonValue = {"key": awaited.key, "until": awaited.until}
     if approval is not None:
         asked = {"key": "", "until": None, "to": approval.to, "show": approval.show}
-    found: Any = resolve(asked, scopes.whole(held.tx, held.id, node.reads))
+    found: Any = resolve(asked, scopes.whole(held.ledger, held.tx, held.id, node.reads))
     until = None if awaited.until is None else time_of(found["until"])
     assignee = None if approval is None else _name(found["to"])
     return Wait(node.key, awaited, key_text(found["key"]), until, assignee, _shown(held, node, found.get("show")))

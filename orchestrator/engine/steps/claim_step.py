@@ -14,7 +14,7 @@ from orchestrator.core.gates import Join
 from orchestrator.core.plan import TRIGGER
 from orchestrator.engine.faults import fp
 from orchestrator.errors import InputInvalid
-from orchestrator.ledger import claims, scopes
+from orchestrator.ledger import claims, outputs, scopes
 from orchestrator.ledger.tx import Ledger
 
 
@@ -45,23 +45,23 @@ def owned(ledger: Ledger, run_id: UUID, step_key: str, owner: str) -> Lease | No
     return claims.as_lease(row, run_id, step_key, owner, transactional=node.definition.transactional)
 
 
-def _read(tx: Connection, lease: Lease, keys: Sequence[str]) -> dict[str, JsonValue]:
+def _read(ledger: Ledger, tx: Connection, lease: Lease, keys: Sequence[str]) -> dict[str, JsonValue]:
     """What a step outside a loop needs."""
-    known = claims.outputs(tx, lease.run_id, [key for key in keys if key != TRIGGER])
+    known = outputs.of(ledger, tx, lease.run_id, [key for key in keys if key != TRIGGER])
     return {**known, TRIGGER: claims.trigger_body(tx, lease.run_id)} if TRIGGER in keys else known
 
 
 def _shared(ledger: Ledger, tx: Connection, lease: Lease, keys: Sequence[str]) -> dict[str, JsonValue]:
     """The same values are asked for by all children of the loop: they are read once per process."""
-    marks = claims.output_marks(tx, lease.run_id, keys)
+    marks = outputs.marks(tx, lease.run_id, keys)
     return {
-        key: ledger.values.get((lease.run_id, key, marks.get(key)), partial(_value, tx, lease.run_id, key))
+        key: ledger.values.get((lease.run_id, key, marks.get(key)), partial(_value, ledger, tx, lease.run_id, key))
         for key in keys
     }
 
 
-def _value(tx: Connection, run_id: UUID, key: str) -> JsonValue:
-    return claims.trigger_body(tx, run_id) if key == TRIGGER else claims.outputs(tx, run_id, [key]).get(key)
+def _value(ledger: Ledger, tx: Connection, run_id: UUID, key: str) -> JsonValue:
+    return claims.trigger_body(tx, run_id) if key == TRIGGER else outputs.of(ledger, tx, run_id, [key]).get(key)
 
 
 def inputs(ledger: Ledger, lease: Lease) -> str:
@@ -69,6 +69,7 @@ def inputs(ledger: Ledger, lease: Lease) -> str:
 
     Raises:
         InputInvalid: an expression cannot be evaluated with the values of this run.
+        PayloadUnavailable, PayloadLost: a value is in the payload store, and cannot be read there.
     """
     node = ledger.plan(lease.manifest_hash).node(lease.step_key)
     known = lease.known
@@ -76,13 +77,13 @@ def inputs(ledger: Ledger, lease: Lease) -> str:
     missing = [key for key in node.needs if key not in known]
     if missing and node.join is Join.ANY:  # what ended after the first one is not seen
         with ledger.auto() as tx:
-            given = claims.needs(tx, lease.run_id, lease.step_key)
-        missing = [key for key in missing if key in given]
+            needed = claims.needs(tx, lease.run_id, lease.step_key)
+        missing = [key for key in missing if key in needed]
     if missing:
         with ledger.auto() as tx:
-            known.update(_shared(ledger, tx, lease, missing) if node.loop else _read(tx, lease, missing))
-    outputs = scopes.by_name({key: known[key] for key in node.reads.outputs if key in known})
-    scope = Scope(trigger=known.get(TRIGGER), outputs=outputs, item=lease.item, index=lease.index)
+            known.update(_shared(ledger, tx, lease, missing) if node.loop else _read(ledger, tx, lease, missing))
+    given = scopes.by_name({key: known[key] for key in node.reads.outputs if key in known})
+    scope = Scope(trigger=known.get(TRIGGER), outputs=given, item=lease.item, index=lease.index)
     if node.reads.more:
         with ledger.auto() as tx:
             scope = scopes.further(tx, lease.run_id, node.reads, scope)

@@ -33,7 +33,7 @@ class Decided:
 def _read(wave: Wave, node: Node, text: str) -> tuple[Expr, Scope]:
     """The expression, and what it reads of what is recorded of the run."""
     expr = parse_bare(text)
-    return expr, scopes.whole(wave.held.tx, wave.held.id, node.seen(Reads.of(set(refs(expr)))))
+    return expr, scopes.whole(wave.held.ledger, wave.held.tx, wave.held.id, node.seen(Reads.of(set(refs(expr)))))
 
 
 def _decide(wave: Wave, node: Node, text: str) -> Decided:

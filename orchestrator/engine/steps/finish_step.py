@@ -20,22 +20,29 @@ from orchestrator.errors import OutputInvalid
 from orchestrator.ledger import finishes, graph
 from orchestrator.ledger.graph import OUTPUT_LIMIT
 from orchestrator.ledger.tx import Ledger, refusal
+from orchestrator.payloads import Payloads
 
 LARGE_OUTPUT: Final = 8_000_000
 """Characters from which an output takes more time to write than a statement usually has."""
 
 
-def check_size(output: str) -> None:
+def check_size(output: str, payloads: Payloads) -> None:
     """
     Raises:
-        OutputInvalid: it is larger than what PostgreSQL holds in one value.
+        OutputInvalid: it is larger than what the payload store takes; or, without one, than what PostgreSQL holds in
+            one value.
     """
-    size = len(output) if len(output) < OUTPUT_LIMIT // 4 else len(output.encode())
-    if size > OUTPUT_LIMIT:
-        raise OutputInvalid(
-            f"The result is {size:,} bytes of JSON, and a value in the ledger holds {OUTPUT_LIMIT:,}. "
-            "Fix: store it elsewhere, and return where it is."
-        )
+    limit = min(payloads.cap, OUTPUT_LIMIT) if payloads else OUTPUT_LIMIT
+    size = len(output) if len(output) < limit // 4 else len(output.encode())
+    if size <= limit:
+        return
+    holder, more = "a value in the ledger holds", ""
+    if payloads and payloads.cap < OUTPUT_LIMIT:
+        holder, more = "ORCHESTRATOR_PAYLOAD_CAP allows", ", or raise that setting of the workers"
+    raise OutputInvalid(
+        f"The result is {size:,} bytes of JSON, and {holder} {limit:,}. "
+        f"Fix: store it elsewhere, and return where it is{more}."
+    )
 
 
 def finish(ledger: Ledger, lease: Lease, done: Success, tx: Connection | None = None) -> Finished:
@@ -52,7 +59,7 @@ def finish(ledger: Ledger, lease: Lease, done: Success, tx: Connection | None = 
         done = replace(done, inputs=None)
     completion = Completion(lease, done)
     finished = None
-    if len(done.output) < LARGE_OUTPUT:
+    if len(done.output) < LARGE_OUTPUT and done.payload is None:
         finished = _in_one_statement(ledger, completion, tx)
     if finished is None:
         finished = _general(ledger, completion, tx)
@@ -167,7 +174,7 @@ def _general(ledger: Ledger, completion: Completion, tx: Connection | None) -> F
     lease, done = completion.lease, completion.success
 
     def work(connection: Connection) -> Finished:
-        if len(done.output) >= LARGE_OUTPUT:
+        if len(done.output) >= LARGE_OUTPUT and done.payload is None:
             graph.take_time(connection)
         held = HeldRun.lock(ledger, connection, lease.run_id)
         if finishes.general(connection, lease, done) is None:

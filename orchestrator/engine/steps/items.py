@@ -55,7 +55,7 @@ def _end(wave: Wave, item: Node, tally: Tally, failure: str | None) -> End:
         graph.skip(held.tx, held.id, {key: "all of its steps were skipped"}, StepEvent.SKIP)
         return End(key, StepStatus.SKIPPED)
     try:
-        output = resolve(item.definition.output, scopes.whole(held.tx, held.id, item.reads))
+        output = resolve(item.definition.output, scopes.whole(held.ledger, held.tx, held.id, item.reads))
     except EvaluationFailed as exc:
         return _failed(wave, key, f"its output cannot be made: {exc}")
     graph.succeed(held.tx, held.id, key, json.dumps(output), StepStatus.RUNNING)

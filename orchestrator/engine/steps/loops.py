@@ -12,7 +12,7 @@ from orchestrator.core.expressions import EvaluationFailed, resolve
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
-from orchestrator.core.taint import FlowSecrets
+from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.ledger import graph, scopes
 from orchestrator.ledger.graph import Items
 
@@ -35,22 +35,23 @@ class LoopChange:
     """Those to be let in, of a loop with a graph."""
 
 
-def _items_of(tx: Connection, run_id: UUID, node: Node) -> Items:
+def _items_of(held: HeldRun, node: Node) -> Items:
     """Where the loop's list stands. A plain reference is left to SQL, so that 10,000 items never pass through
     Python."""
     if node.items is not None:
         return node.items
     value = node.definition.for_each
-    return json.dumps(resolve(value, scopes.whole(tx, run_id, node.reads)))
+    return json.dumps(resolve(value, scopes.whole(held.ledger, held.tx, held.id, node.reads)))
 
 
-def open_loop(tx: Connection, run_id: UUID, node: Node, secrets: FlowSecrets) -> LoopChange:
+def open_loop(held: HeldRun, node: Node) -> LoopChange:
     """Insert the children and dispatch the first; a value that is not a list fails the loop, an empty one ends it."""
+    tx, run_id = held.tx, held.id
     graph.take_time(tx)
     try:
-        items = _items_of(tx, run_id, node)
+        items = _items_of(held, node)
     except EvaluationFailed as exc:
-        why = secrets.step(node.key).seen.sentence(exc)
+        why = held.secrets.step(node.key).seen.sentence(exc)
         return _failed(tx, run_id, node, f"for_each of loop {node.key}: {why}")
     kind, length = _kind(tx, run_id, items)
     if kind in (None, "null") and node.format > 1:

@@ -102,7 +102,7 @@ def _open_loop(wave: Wave, node: Node) -> None:
     if node.inside and controls.opened_loops(wave.held.tx, wave.held.id, [node.key]):
         reopen_loop(wave, node)
         return
-    opened = open_loop(wave.held.tx, wave.held.id, node, wave.held.secrets)
+    opened = open_loop(wave.held, node)
     fp("expand.inserted")
     wave.dispatches += opened.dispatches
     let_in(wave, node, opened.items)

@@ -14,7 +14,7 @@ from orchestrator.ledger import graph, scopes, waits
 def open_wait(held: HeldRun, node: Node) -> End | None:
     """Park the step until its time; its end when that is past, or cannot be told."""
     try:
-        until = rules.over(node.definition, scopes.whole(held.tx, held.id, node.reads))
+        until = rules.over(node.definition, scopes.whole(held.ledger, held.tx, held.id, node.reads))
     except WaitInvalid as exc:
         return _failed(held, node, str(exc))
     return None if waits.park(held.tx, held.id, node.key, until) else End(node.key, StepStatus.SUCCEEDED)

@@ -119,7 +119,7 @@ def _version(held: HeldRun, flow: str, ordinal: int | None) -> str | None:
 
 
 def _input(held: HeldRun, node: Node) -> str:
-    scope = scopes.whole(held.tx, held.id, node.reads)
+    scope = scopes.whole(held.ledger, held.tx, held.id, node.reads)
     try:
         given = {name: resolve(value, scope) for name, value in node.definition.inputs.items()}
     except EvaluationFailed as exc:
@@ -137,7 +137,7 @@ def _succeeded(held: HeldRun, node: Node, output: JsonValue) -> End:
 def _output(held: HeldRun, child: Child) -> JsonValue:
     """What the flow that was called returned."""
     expression = held.ledger.manifest(child.manifest_hash).output
-    return resolve(expression, scopes.whole(held.tx, child.id, Reads.of(references(expression))))
+    return resolve(expression, scopes.whole(held.ledger, held.tx, child.id, Reads.of(references(expression))))
 
 
 def _why(child: Child) -> str:

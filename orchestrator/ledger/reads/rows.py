@@ -183,6 +183,8 @@ class WorkerRow:
     """By flow, the manifest hash of its code."""
     refuses: Mapping[str, str]
     """By task@manifest hash, why it does not take such steps."""
+    payload_store: UUID | None = None
+    """The id of the store that it reads and writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ def result(ledger: Ledger, run_id: UUID) -> JsonValue:
     row = get(ledger, run_id)
     expression = ledger.manifest(row.manifest_hash).output
     with ledger.auto() as tx:
-        scope = scopes.whole(tx, run_id, Reads.of(references(expression)))
+        scope = scopes.whole(ledger, tx, run_id, Reads.of(references(expression)))
     try:
         return resolve(expression, scope)
     except EvaluationFailed as exc:

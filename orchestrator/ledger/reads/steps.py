@@ -12,7 +12,7 @@ from orchestrator.core.plan import Node, Plan
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.core.suggest import closest
 from orchestrator.errors import StepNotFound
-from orchestrator.ledger import claims
+from orchestrator.ledger import outputs
 from orchestrator.ledger.reads.rows import AttemptRow, StepRow
 from orchestrator.ledger.reads.runs import plan_of
 from orchestrator.ledger.rows import run
@@ -264,7 +264,7 @@ def output(ledger: Ledger, run_id: UUID, step_key: str) -> JsonValue:
         StepNotFound: the step has no output: it does not exist, or has not succeeded.
     """
     with ledger.auto() as tx:
-        found = claims.outputs(tx, run_id, [step_key])
+        found = outputs.of(ledger, tx, run_id, [step_key])
     if step_key not in found:
         status = get(ledger, run_id, step_key).status
         raise StepNotFound(

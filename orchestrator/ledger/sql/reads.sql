@@ -183,7 +183,7 @@ SELECT r.manifest_hash, s.step_key, count(*) AS runs
 
 -- name: workers
 SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, started_at, seen_at, consumed_at,
-       seen_at > flow_now() - %(ttl)s AS live, versions, refuses FROM flow_workers ORDER BY host, pid;
+       seen_at > flow_now() - %(ttl)s AS live, versions, refuses, payload_store FROM flow_workers ORDER BY host, pid;
 
 -- name: unserved
 -- Does:  tasks with ready steps that no live worker takes: none has the handler on that queue, or all that have it refuse the

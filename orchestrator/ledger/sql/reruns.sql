@@ -21,6 +21,8 @@ WITH made AS (
   SELECT %(run_id)s, step_key, signal, key, kind, deadline, signal_id, delivered_by, delivered_at, created_at,
          COALESCE(closed_at, flow_now()), title, assignee, shown
     FROM flow_signal_waiters WHERE run_id = %(source_id)s AND step_key = ANY (%(kept)s::text[])
+), owned AS (
+  INSERT INTO flow_payloads (run_id, owner_id) SELECT %(run_id)s, owner_id FROM flow_payloads WHERE run_id = %(source_id)s
 ), copied AS (
   INSERT INTO flow_outputs (run_id, step_key, output, store, reference, size_bytes, sha256)
   SELECT %(run_id)s, step_key, output, store, reference, size_bytes, sha256

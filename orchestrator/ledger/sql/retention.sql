@@ -9,6 +9,7 @@ events AS (DELETE FROM flow_events WHERE run_id = ANY ((SELECT ids FROM page)::u
 ), ticks AS (DELETE FROM flow_schedule_ticks WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), waiters AS (DELETE FROM flow_signal_waiters WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), signals AS (DELETE FROM flow_signals WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), payloads AS (UPDATE flow_payloads SET removed_at = flow_now() WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), steps AS (DELETE FROM flow_steps WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), runs AS (DELETE FROM flow_runs WHERE id = ANY ((SELECT ids FROM page)::uuid[]) RETURNING id)
 

@@ -1,7 +1,8 @@
 -- name: hello
-INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release, versions, refuses)
+INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release, versions, refuses,
+                          payload_store)
 VALUES (%(id)s, %(host)s, %(pid)s, %(pool)s, %(concurrency)s, %(prefetch)s, %(queues)s, %(handlers)s, %(release)s,
-        %(versions)s::jsonb, %(refuses)s::jsonb)
+        %(versions)s::jsonb, %(refuses)s::jsonb, %(payload_store)s)
 ON CONFLICT (id) DO UPDATE SET seen_at = flow_now(), queues = excluded.queues, handlers = excluded.handlers;
 
 -- name: refuse
