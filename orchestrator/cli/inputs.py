@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from orchestrator.cli.render import note
+from orchestrator.core.headers import is_secret
 from orchestrator.core.secrets import NAMES, in_schema, within
 from orchestrator.errors import InputInvalid, UsageError
 
@@ -38,6 +40,23 @@ def value(source: str, option: str) -> Any:
         InputInvalid: it is not JSON.
     """
     return _json(*_text(source, option), option)
+
+
+def headers(pairs: Sequence[str]) -> list[tuple[str, str]] | None:
+    """Headers given as `NAME=VALUE`. It is said of which ones a run keeps nothing.
+
+    Raises:
+        UsageError: one has no `=`, or no name.
+    """
+    found = []
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:  # the text may be a secret
+            raise UsageError(f"--header has no {'name' if equals else '`=`'}. Fix: write --header name=value.")
+        if is_secret(name):
+            note(f"The header {name} is never kept: its name says that it proves who sent the request.")
+        found.append((name, text))
+    return found or None
 
 
 def _text(source: str, option: str) -> tuple[str, str]:

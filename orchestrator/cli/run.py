@@ -57,6 +57,10 @@ def start(
         str | None,
         typer.Option("--start-after", metavar="TIME", help="Begin later: in 10m, or at 2026-01-31T12:00:00+01:00."),
     ] = None,
+    headers: Annotated[
+        list[str] | None,
+        typer.Option("--header", metavar="NAME=VALUE", help="Of the request that it stands for; several times."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
     timeout: Timeout = None,
     flows: FlowSources = None,
@@ -66,13 +70,16 @@ def start(
     if timeout is not None and not wait:
         raise UsageError("--timeout says how long to wait. Fix: add --wait.")
     limit = seconds(timeout)
+    brought = inputs.headers(headers or [])
     with connected() as client:
         known = load_one(flows, flow) if flows else None
         flow = known.name if known else flow
         manifest = known.manifest if known else _manifest(client, flow)
         given = inputs.read(source, pairs or [], manifest.input_schema)
         begins = moment(start_after)
-        handle = client.start(known or flow, given, idempotency_key=key, tags=tags or (), start_after=begins)
+        handle = client.start(
+            known or flow, given, idempotency_key=key, tags=tags or (), start_after=begins, headers=brought
+        )
         if not handle.created:
             note(f"Run {handle.id} was started with this key before.")
         elif client.is_unserved(flow):

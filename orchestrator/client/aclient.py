@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.client import Client, Startable, Wanted
+from orchestrator.client.headers import Headers
 from orchestrator.client.later import StartAfter
 from orchestrator.client.run_handle import RunHandle, Timeout, deadline, is_old, left_s, moment_s, seconds, seen
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
@@ -104,6 +105,7 @@ class AsyncClient:
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[R]": ...
@@ -117,6 +119,7 @@ class AsyncClient:
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
         **parameters: Any,
     ) -> "AsyncRunHandle[Any]": ...
@@ -152,6 +155,7 @@ class AsyncClient:
         tags: Sequence[str] = (),
         *,
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[R]]": ...
     @overload
@@ -163,6 +167,7 @@ class AsyncClient:
         tags: Sequence[str] = (),
         *,
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[Any]]": ...
     async def start_many(
@@ -173,10 +178,11 @@ class AsyncClient:
         tags: Sequence[str] = (),
         *,
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: "Borrowed | AsyncConnection | None" = None,
     ) -> "list[AsyncRunHandle[Any]]":
         """As `Client.start_many`."""
-        start = partial(self.sync.start_many, start_after=start_after)
+        start = partial(self.sync.start_many, start_after=start_after, headers=headers)
         handles = await self._started(start, connection, flow, inputs, idempotency_keys, tags)
         return [AsyncRunHandle(self, handle) for handle in handles]
 

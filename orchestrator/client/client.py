@@ -10,6 +10,7 @@ from orchestrator.authoring.alone import alone, name_alone
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.client.access import Access
+from orchestrator.client.headers import Headers, headers_of
 from orchestrator.client.later import StartAfter, begins_of
 from orchestrator.client.run_handle import RunHandle, at_least_one, body_of, known, mapping, user, whoami
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
@@ -73,6 +74,7 @@ class Client(Access):
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: Borrowed | None = None,
         **parameters: Any,
     ) -> RunHandle[R]: ...
@@ -86,6 +88,7 @@ class Client(Access):
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: Borrowed | None = None,
         **parameters: Any,
     ) -> RunHandle[Any]: ...
@@ -98,6 +101,7 @@ class Client(Access):
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: Borrowed | None = None,
         **parameters: Any,
     ) -> RunHandle[Any]:
@@ -109,6 +113,9 @@ class Client(Access):
 
         With `start_after` (`"10m"`, or a time with its zone) the run is accepted now, and begins then: it can be looked
         at and cancelled meanwhile, and its deadline counts from now.
+
+        `headers` are those of the request that it is started for, for `header(…)` in the flow's body. Those that prove
+        who sent it are not kept; of the others up to 64, 8 KiB together.
 
         With `connection` the run is started in your own transaction there: it exists if and only if you commit. What is
         refused leaves the transaction usable. After the commit say `committed`, or a keeper sends the first steps.
@@ -123,7 +130,9 @@ class Client(Access):
         given = {**(mapping(input) if input is not None else {}), **parameters}
         if input is not None and (twice := input.keys() & parameters.keys()):
             raise UsageError(f"`{min(twice)}` is given in the mapping and as a keyword. Fix: give it once.")
-        return self.start_many(flow, [given], keys, tags, start_after=start_after, connection=connection)[0]
+        return self.start_many(
+            flow, [given], keys, tags, start_after=start_after, headers=headers, connection=connection
+        )[0]
 
     @overload
     def start_many(
@@ -134,6 +143,7 @@ class Client(Access):
         tags: Sequence[str] = (),
         *,
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: Borrowed | None = None,
     ) -> list[RunHandle[R]]: ...
     @overload
@@ -145,6 +155,7 @@ class Client(Access):
         tags: Sequence[str] = (),
         *,
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: Borrowed | None = None,
     ) -> list[RunHandle[Any]]: ...
     def start_many(
@@ -155,6 +166,7 @@ class Client(Access):
         tags: Sequence[str] = (),
         *,
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         connection: Borrowed | None = None,
     ) -> list[RunHandle[Any]]:
         """Start a run per input, in order: one commit and one round trip for each 500.
@@ -167,8 +179,9 @@ class Client(Access):
         if isinstance(flow, Step):
             flow = alone(flow)
         requests = _requests(flow, inputs, idempotency_keys, tags)
-        if (begins := begins_of(start_after)) is not None:
-            requests = [replace(request, begins=begins) for request in requests]
+        begins, kept = begins_of(start_after), headers_of(headers)
+        if begins is not None or kept is not None:
+            requests = [replace(request, begins=begins, headers=kept) for request in requests]
         sender = self.sending()
         if isinstance(flow, Flow):
             self._register(flow)

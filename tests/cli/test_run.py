@@ -58,6 +58,18 @@ def test_an_idempotency_key_gives_the_first_run_again(cli: Cli, stack: Client) -
     assert str(first) in said.err
 
 
+def test_headers_are_given_by_name(cli: Cli, stack: Client) -> None:
+    secret = ["--header", "authorization=Bearer x"]
+    said = cli("run", "start", "hello", "-i", "name=you", "--header", "Via=a=b", "--header", "via=c", *secret)
+    with stack.ledger.auto() as tx:
+        (row,) = tx.exec_driver_sql("SELECT trigger_headers FROM flow_runs").all()
+    assert row.trigger_headers == {"via": "a=b, c"}
+    assert "The header authorization is never kept" in said.err
+    assert "Bearer" not in said.err
+    for wrong in ("Bearer x", "=x"):
+        assert "write --header name=value" in cli("run", "start", "hello", "--header", wrong, code=2).err
+
+
 def test_a_run_may_begin_later(cli: Cli, stack: Client) -> None:
     """Where runs are listed, shown and explained, it says when."""
     run_id = started(cli, "--start-after", "2100-01-01T00:00:00+00:00")

@@ -128,6 +128,38 @@ def test_what_is_no_time_starts_nothing(client: Client, start_after: Any, said: 
     assert client.runs() == []
 
 
+class Mail(dict[str, str]):
+    """Headers of some framework."""
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        (None, None),
+        ({}, {}),
+        ({"X-Request-Id": "r1", "Authorization": "Bearer x", "X-Api-Key": "k", "Cookie": "c"}, {"x-request-id": "r1"}),
+        ([("Via", "a"), ("X-Signature", "s"), ("via", "b")], {"via": "a, b"}),
+        (Mail(Via="a", Large="x" * 9000), {"via": "a"}),
+        ({f"x-{n}": "v" for n in range(70)}, {f"x-{n}": "v" for n in range(64)}),
+        ({"via": "\x00"}, {}),
+    ],
+)
+def test_headers_come_with_a_start(client: Client, headers: Any, kept: Any) -> None:
+    """Those that prove who sent the request never reach the ledger."""
+    runs = [client.start(hello, name="you", headers=headers)]
+    runs += client.start_many(hello, [{"name": "you"}] * 2, headers=headers)
+    with client.ledger.auto() as tx:
+        found = tx.exec_driver_sql("SELECT id, trigger_headers FROM flow_runs").all()
+    assert dict(map(tuple, found)) == {run.id: kept for run in runs}
+
+
+@pytest.mark.parametrize("headers", ["via: a", b"via", 7, {"via": 7}, {7: "via"}, [("a", "b", "c")], ["ab"], [None]])
+def test_what_is_no_header_starts_nothing(client: Client, headers: Any) -> None:
+    with pytest.raises(UsageError, match="Fix: give a mapping of names to texts"):
+        client.start(hello, name="you", headers=headers)
+    assert client.runs() == []
+
+
 def test_many_runs_start_in_the_order_of_their_inputs(client: Client) -> None:
     runs = client.start_many(hello, [{"name": str(n)} for n in range(1203)], tags=["many"])
     assert len({run.id for run in runs}) == 1203

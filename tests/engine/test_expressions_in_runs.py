@@ -92,6 +92,13 @@ def test_headers_that_prove_who_sent_the_request_are_not_kept(world: World) -> N
     assert SimRun(world.client.run(started.run_id), world.work).output("x") == {"x-request-id": "r1"}
 
 
+def test_headers_are_those_of_the_start(world: World) -> None:
+    told = flow_of({"x": {"type": "give", "inputs": {"value": "@triggerHeaders()['X-Request-Id']"}}})
+    run = world.start(told, headers={"X-Request-ID": "r1", "Authorization": "Bearer x"})
+    assert run.output("x") == "r1"
+    assert run.rerun().output("x") == "r1"
+
+
 @pytest.mark.parametrize("told", [False, True], ids=["first format", "second format"])
 def test_an_edge_that_takes_any_end_handles_a_failure_in_the_first_format_only(world: World, told: bool) -> None:
     inputs = {"value": "@triggerBody().x ?? 1"} if told else {"value": "@triggerBody().x"}

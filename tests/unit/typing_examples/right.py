@@ -223,7 +223,10 @@ assert_type(Cron("@daily").after(datetime.now(UTC)), datetime | None)
 def in_a_program(client: Client, task: Callable[[str, int], Decimal]) -> None:
     assert_type(client.start(load, order_id=1).result(), Order)
     assert_type(client.start(load, order_id=1, start_after="10m").result(), Order)
-    client.start_many(load, [{"order_id": 1}], start_after=datetime(2100, 1, 1, tzinfo=UTC))
+    assert_type(client.start(load, order_id=1, headers={"via": "a"}).result(), Order)
+    client.start_many(
+        load, [{"order_id": 1}], headers=[("via", "a"), ("via", "b")], start_after=datetime(2100, 1, 1, tzinfo=UTC)
+    )
     assert_type(client.start(price.options(retries=1), {"line": "x"}).result(), Decimal)
     assert_type(client.start_many(notify, [{"text": "x"}])[0].result(), bool)
     assert_type(client.start(any_object, value=1).result(), int)
