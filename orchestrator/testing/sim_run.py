@@ -105,6 +105,15 @@ class SimRun(Generic[R]):
         """As an operator does."""
         return self.handle.cancel(reason, by="the test")
 
+    def retry(self, step: Step[..., Any] | str | None = None, *, force: bool = False, fresh: bool = False) -> None:
+        """As an operator does: a failed step, or all of them; then the run goes as far as it can.
+
+        Raises:
+            As `RunHandle.retry`.
+        """
+        self.handle.retry(None if step is None else _key(step), by="the test", force=force, fresh=fresh)
+        self._work()
+
     def skip(self, step: Step[..., Any] | str, reason: str = "in a test") -> None:
         """As an operator does; then the run goes as far as it can."""
         self.handle.skip(_key(step), reason, by="the test")

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from orchestrator import Context, RunFailed, RunTimedOut
-from orchestrator.errors import AuthoringError, IdempotencyConflict, InputInvalid, OutputInvalid, UsageError
+from orchestrator.errors import AuthoringError, Conflict, IdempotencyConflict, InputInvalid, OutputInvalid, UsageError
 from orchestrator.testing import SimRun, World, sim
 from tests.testing import flows
 from tests.testing.flows import (
@@ -103,6 +103,22 @@ def test_a_step_is_skipped_or_done_by_hand(world: World) -> None:
     }
     with pytest.raises(OutputInvalid, match="Input should be a valid string"):
         world.start(shop, order=ORDER).mark(charge, 7)  # type: ignore[arg-type]
+
+
+def test_what_failed_is_retried(world: World) -> None:
+    """All that failed, or one step; what has succeeded is not called once more."""
+    bank = world.fake(charge, returns="paid")
+    world.fake(thank, raises=ValueError("no mail"))
+    run = world.start(shop, order=ORDER)
+    run.retry()
+    assert run.status == "failed"
+    world.fake(thank, returns="thanks")
+    run.retry(thank)
+    assert run.result() == "thanks"
+    assert (len(bank.calls), len(run.attempts(thank))) == (1, 3)
+    assert [event.facts["by"] for event in run.events if event.type == "run.retried"] == ["the test"] * 2
+    with pytest.raises(Conflict, match="`orchestrator run rerun"):
+        run.retry()
 
 
 def test_a_run_is_run_again_from_a_step_on(world: World) -> None:
