@@ -1,8 +1,10 @@
 """What an operator's retry resets, decided from the graph and the states alone."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from orchestrator.core.gates import Decision, Edges, Join, decide
 from orchestrator.core.plan import Node, Plan, backwards
@@ -12,6 +14,7 @@ FOLLOWS = frozenset({StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.BLOCKE
 """States of a step that a retry upstream takes along."""
 _EFFECTIVE = frozenset({StepStatus.SUCCEEDED, StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING})
 """States of a step whose effects are there, or may come."""
+_NONE: Final[Mapping[str, StepStatus]] = MappingProxyType({})
 
 
 class Graph(Protocol):
@@ -66,27 +69,36 @@ class Reset:
 
 
 def reopen(
-    plan: Graph, states: Mapping[str, StepStatus], seeds: Collection[str], opened: Collection[str] = frozenset()
+    plan: Graph,
+    states: Mapping[str, StepStatus],
+    seeds: Collection[str],
+    opened: Collection[str] = frozenset(),
+    settled: Mapping[str, StepStatus] = _NONE,
 ) -> Reset:
     """Reset `seeds`, and everything after them that never ran because of them.
 
     A seed whose predecessors ended otherwise than asked cannot run: it is in `impossible` and stays as it is.
-    `opened` are loops that have their children: their predecessors were asked once and for all.
+    `opened` are loops that have their children: their predecessors were asked once and for all. `settled` are steps
+    that do not run again but end like this: what is after them is decided anew.
     """
+    states = {**states, **settled} if settled else states
     waits: dict[str, tuple[int, int]] = {}
+    anew = ChainMap[str, object](waits, dict(settled))
     going, impossible = set(), set()
     for key in reversed(plan.backwards):
         node = plan.nodes[key]
+        if key in settled:
+            continue
         if key in opened:
             if key in seeds:
                 waits[key] = (0, 0)
                 going.add(key)
             continue
-        if key not in seeds and not _follows(plan, key, states, waits):
+        if key not in seeds and not _follows(plan, key, states, anew):
             continue
         edges = _edges(node, states, waits)
         match decide(node.join, edges):
-            case Decision.SKIP:
+            case Decision.SKIP if key in seeds:
                 impossible.add(key)
                 continue
             case Decision.GO:
@@ -96,16 +108,17 @@ def reopen(
     return Reset(
         waits=waits,
         going=frozenset(going),
-        impossible=frozenset(impossible & set(seeds)),
+        impossible=frozenset(impossible),
         sinks_open=sinks_open(plan, {**after, **dict.fromkeys(going, StepStatus.READY)}),
         failed=tuple(key for key in states if plan.unhandled(key, after)),
     )
 
 
-def _follows(plan: Graph, key: str, states: Mapping[str, StepStatus], waits: Collection[str]) -> bool:
-    """Whether it never ran because of a step that is reset. What was withdrawn from a race that is over stays so."""
+def _follows(plan: Graph, key: str, states: Mapping[str, StepStatus], anew: Container[str]) -> bool:
+    """Whether it never ran because of a step that is decided anew. What was withdrawn from a race that is over stays
+    so."""
     node = plan.nodes[key]
-    if states[key] not in FOLLOWS or not any(predecessor in waits for predecessor in node.definition.run_after):
+    if states[key] not in FOLLOWS or not any(before in anew for before in node.definition.run_after):
         return False
     return states[key] is not StepStatus.SKIPPED or not is_withdrawn(plan, key, states)
 

@@ -62,6 +62,7 @@ class StepEvent(StrEnum):
     LEASE_EXPIRE = "lease_expire"  # recovery re-queues, it never runs
     RELEASE = "release"  # given back by a live worker, no attempt charged
     SKIP = "skip"
+    LEAVE_OUT = "leave_out"  # an item of a loop, every step of which was skipped
     MARK = "mark"  # an operator says that it is done
     CANCEL = "cancel"
     QUEUE_TIMEOUT = "queue_timeout"  # nobody claimed it in time
@@ -99,6 +100,7 @@ STEP_MOVES: Final = MappingProxyType(
         (S.READY, E.SKIP): S.SKIPPED,
         (S.RUNNING, E.SUCCEED): S.SUCCEEDED,
         (S.RUNNING, E.FAIL): S.FAILED,
+        (S.RUNNING, E.LEAVE_OUT): S.SKIPPED,
         (S.RUNNING, E.BACK_OFF): S.WAITING,
         (S.RUNNING, E.POLL): S.WAITING,
         (S.RUNNING, E.LEASE_EXPIRE): S.READY,

@@ -27,3 +27,8 @@ def length(span: timedelta) -> str:
     if total < 120:
         return f"{total} s"
     return f"{total // 60} min" if total < 7200 else f"{total // 3600} h"
+
+
+def item_failed(item: str, step: str, message: object) -> str:
+    """Why an item of a loop failed, from the failure of a step of it (by their keys)."""
+    return f"{step.removeprefix(f'{item}.').partition('.')[0]} failed: {message}"[:2000]

@@ -119,10 +119,14 @@ def states_in_items(tx: Connection, run_id: UUID, items: Sequence[str]) -> dict[
     return found
 
 
-def reset_item(tx: Connection, run_id: UUID, item_key: str, reset: Reset | None) -> None:
-    """An item that ended without success waits for a place again; None: it never had one."""
-    counts = {"sinks_open": reset and reset.sinks_open, "failed": reset and len(reset.failed)}
-    run(tx, "reset_item", run_id=run_id, item_key=item_key, **counts)
+def recount_item(
+    tx: Connection, run_id: UUID, item_key: str, *, sinks: int, failures: int, reason: str | None
+) -> StepStatus | None:
+    """Count an item again, steps of which were reset. `reason`: of the first of the failures that stay.
+
+    Where it stands; None: it is over."""
+    row = one(tx, "recount_item", run_id=run_id, item_key=item_key, sinks=sinks, failures=failures, reason=reason)
+    return None if row is None else StepStatus(row.status)
 
 
 def reopen_run(tx: Connection, run_id: UUID, reset: Reset, *, error: JsonValue, by: str, steps: Sequence[str]) -> None:

@@ -7,10 +7,9 @@ from uuid import UUID
 import pytest
 
 from orchestrator.core.facts import Lease, StepError
-from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus, StepKind
 from orchestrator.engine.runs import cancel_run, explain
-from orchestrator.engine.steps import retry_step, settle_step
+from orchestrator.engine.steps import retry_step
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import reads, rows
@@ -208,6 +207,16 @@ def test_an_item_of_which_every_step_is_skipped_is_skipped_and_fails_nothing(lab
     assert output(lab, run_id) == ["each.0.b"]
 
 
+def test_an_item_that_skips_every_step_by_a_condition_is_skipped(lab: Lab) -> None:
+    run_id = run_of(lab, 3, {"a": call(when="@index() == 1"), "b": after("a")}, output="@steps('b').output")
+    lab.do(run_id, "bill")
+    assert lab.drain(run_id) == ["each.1.a", "each.1.b", "join"]
+    assert [lab.statuses(run_id)[f"each.{n}"] for n in range(3)] == ["skipped", "succeeded", "skipped"]
+    assert lab.step(run_id, "each.0")["reason"] == "all of its steps were skipped"
+    assert output(lab, run_id) == [None, "each.1.b", None]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
 def failed_run(lab: Lab, count: int = 3, **fields: Any) -> UUID:
     """Item 1 failed at `pack`."""
     run_id = run_of(lab, count, **fields)
@@ -253,6 +262,62 @@ def test_a_retry_reaches_into_nested_loops(lab: Lab, key: str | None) -> None:
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 
 
+TWO = {"a": call(), "b": call()}
+
+
+def test_a_step_is_retried_while_its_item_is_under_way(lab: Lab) -> None:
+    run_id = run_of(lab, 1, TWO)
+    lab.do(run_id, "bill")
+    lab.do_fail(run_id, "each.0.a")
+    retry_step.retry(lab.ledger, run_id, "each.0.a", by="ada")
+    lab.audit()
+    assert lab.drain(run_id) == ["each.0.b", "each.0.a", "join"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_failure_that_was_not_retried_fails_its_item_still(lab: Lab) -> None:
+    run_id = run_of(lab, 1, TWO)
+    lab.do(run_id, "bill")
+    lab.do_fail(run_id, "each.0.a")
+    lab.do_fail(run_id, "each.0.b")
+    retry_step.retry(lab.ledger, run_id, "each.0.a", by="ada")
+    assert lab.drain(run_id) == ["each.0.a"]
+    assert lab.status(run_id) is RunStatus.FAILED
+    assert lab.step(run_id, "each.0")["reason"] == "b failed: boom"
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_step_is_retried_while_the_loops_around_are_under_way(lab: Lab, beside: bool) -> None:
+    """Another item of the inner loop is open; or only another step beside that loop."""
+    run_id = run_of(lab, 1, {**INNER, "also": call()}, output="@steps('check').output")
+    lab.do(run_id, "bill")
+    lab.do(run_id, "each.0.parts", output=["p", "q"])
+    lab.do(run_id, "each.0.inner.0.cut")
+    lab.do_fail(run_id, "each.0.inner.1.cut")
+    if not beside:
+        lab.do(run_id, "each.0.inner.0.glue")
+        assert lab.statuses(run_id)["each.0.inner"] == "failed"
+    retry_step.retry(lab.ledger, run_id, "each.0.inner.1.cut", by="ada")
+    lab.audit()
+    lab.drain(run_id)
+    assert lab.attempts(run_id, "each.0.inner.1.cut") == [(1, "failed"), (2, "succeeded")]
+    assert output(lab, run_id, "each.0.inner") == ["each.0.inner.0.glue", "each.0.inner.1.glue"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_stopped_loop_inside_of_an_item_lets_the_others_in_again(lab: Lab) -> None:
+    inner = {**INNER["inner"], "concurrency": 1, "stop_on_failure": True}
+    run_id = run_of(lab, 1, {**INNER, "inner": inner}, output="@steps('check').output")
+    lab.do(run_id, "bill")
+    lab.do(run_id, "each.0.parts", output=["p", "q"])
+    lab.do_fail(run_id, "each.0.inner.0.cut")
+    lab.drain(run_id)
+    assert lab.statuses(run_id)["each.0.inner.1"] == "skipped"
+    retry_step.retry(lab.ledger, run_id, "each.0.inner.0.cut", by="ada")
+    lab.drain(run_id)
+    assert output(lab, run_id, "each.0.inner") == ["each.0.inner.0.glue", "each.0.inner.1.glue"]
+
+
 @pytest.mark.parametrize("key", ["each.0", "each.0.pick", "each.1.pick", "each.7", "each.1.nothing"])
 def test_what_did_not_fail_is_not_run_again(lab: Lab, key: str) -> None:
     run_id = failed_run(lab)
@@ -293,17 +358,6 @@ def test_items_and_their_steps_are_shown(lab: Lab) -> None:
     assert why("each.0").startswith("Item each.0 has 1 of 3 steps done. Step each.0.pack has been ready")
     assert why("each.0.ship") == "Step each.0.ship waits for each.0.pack (ready)."
     assert why("each.2") == "Item each.2 waits for a place: loop each runs 2 at a time."
-
-
-def test_what_runs_for_an_item_is_not_settled_by_hand(lab: Lab) -> None:
-    run_id = run_of(lab, 1)
-    lab.do(run_id, "bill", output=1)
-    for key in ("each.0", "each.0.pick"):
-        with pytest.raises(Conflict, match="it runs for an item of a loop"):
-            settle_step.settle(lab.ledger, Settle(run_id, key, "ada", "why"))
-    with pytest.raises(StepNotFound):
-        settle_step.settle(lab.ledger, Settle(run_id, "each.0.nothing", "ada", "why"))
-    lab.drain(run_id)
 
 
 def test_an_item_may_end_with_a_sleep(lab: Lab) -> None:

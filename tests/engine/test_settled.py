@@ -313,7 +313,7 @@ def test_what_is_refused(lab: Lab, act: Callable[..., Any]) -> None:
             act(lab, run_id, key)
     with pytest.raises(Conflict, match="it is under way"):
         act(lab, run_id, "each")
-    with pytest.raises(Conflict, match="waits for a place in the loop each"):
+    with pytest.raises(Conflict, match="its item waits for a place in the loop each"):
         act(lab, run_id, "each.1.do")
     assert lab.snapshot() == before
     lease = lab.take(run_id, "a")
@@ -336,15 +336,6 @@ def test_a_run_that_has_not_begun_is_left_alone(lab: Lab, act: Callable[..., Any
     for key in ("a", "b"):
         with pytest.raises(Conflict, match="its run begins later"):
             act(lab, run_id, key)
-
-
-def test_an_item_of_a_loop_is_not_skipped(lab: Lab) -> None:
-    run_id = lab.run({"each": loop([1])})
-    with pytest.raises(Conflict, match=r"needs a result of each item. Fix: mark it"):
-        skip(lab, run_id, "each.0.do")
-    lab.do_fail(run_id, "each.0.do")
-    with pytest.raises(Conflict, match=r"item of the loop each. Fix: retry it"):
-        mark(lab, run_id, "each.0.do")
 
 
 @pytest.mark.parametrize("output", ['{"x": "\\u0000"}', "nonsense", '{"x": NaN}'])

@@ -118,15 +118,17 @@ def open_steps(
     full: Iterable[Node] = (),
     ended: Iterable[End] = (),
     reopened: Iterable[Node] = (),
+    items: Sequence[str] = (),
 ) -> Finished:
     """Open steps that nothing is in the way of; close the loops of `full`, which have every child's output already; go
-    on after those that have `ended`, and with loops that are `reopened`."""
+    on after those that have `ended`, and with loops that are `reopened`, and `items` that steps wait in again."""
     wave = Wave(held)
     for end in ended:
         wave.end(end)
     wave.early.update(node.key for node in nodes)
     for node in reopened:
         opening.reopen_loop(wave, node)
+    opening.look_again(wave, items)
     for node in nodes:
         opening.open_step(wave, node)
     for node in full:
@@ -143,11 +145,11 @@ def woken(held: HeldRun, step_keys: Iterable[str]) -> Finished:
 
 
 def _run_out(wave: Wave, by: Completion | None = None) -> Finished:
-    while wave.ended or wave.calls:
+    while wave.ended or wave.calls or any(wave.tallies):
         if wave.ended:
             generation, wave.ended = wave.ended, []
             _generation_ended(wave, generation)
-        else:
+        elif wave.calls:
             _call(wave, wave.calls.pop(0))
         if not wave.ended:
             wave.write_skips()

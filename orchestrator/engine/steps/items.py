@@ -8,11 +8,10 @@ from orchestrator.core.expressions import EvaluationFailed, Scope, resolve
 from orchestrator.core.facts import Lease
 from orchestrator.core.plan import TRIGGER, Node
 from orchestrator.core.states import StepEvent, StepStatus
+from orchestrator.core.wording import item_failed
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps.wave import End, Tally, Wave
 from orchestrator.ledger import graph, scopes
-
-_SHOWN = 2000
 
 
 def foreseen(item: Node, lease: Lease, output: str) -> str | None:
@@ -41,10 +40,8 @@ def settle(wave: Wave) -> None:
 
 
 def _reason(item: str, error: JsonValue) -> str:
-    """Of the item, from the failure of a step of it."""
     assert isinstance(error, dict)
-    step = str(error["step"]).removeprefix(f"{item}.").partition(".")[0]
-    return f"{step} failed: {error['message']}"[:_SHOWN]
+    return item_failed(item, str(error["step"]), error["message"])
 
 
 def _end(wave: Wave, item: Node, tally: Tally, failure: str | None) -> End:
@@ -52,7 +49,7 @@ def _end(wave: Wave, item: Node, tally: Tally, failure: str | None) -> End:
     if failure is not None:
         return _failed(wave, key, failure)
     if not tally.ran and not graph.any_ran(held.tx, held.id, key):
-        graph.skip(held.tx, held.id, {key: "all of its steps were skipped"}, StepEvent.SKIP)
+        graph.skip(held.tx, held.id, {key: "all of its steps were skipped"}, StepEvent.LEAVE_OUT)
         return End(key, StepStatus.SKIPPED)
     try:
         output = resolve(item.definition.output, scopes.whole(held.ledger, held.tx, held.id, item.reads))

@@ -15,7 +15,7 @@ from orchestrator.engine.faults import fp
 from orchestrator.engine.signals import waits as signals
 from orchestrator.engine.steps import conditions, races, reopening, waits
 from orchestrator.engine.steps.loops import close_loop, open_loop
-from orchestrator.engine.steps.wave import End, Wave
+from orchestrator.engine.steps.wave import End, Tally, Wave
 from orchestrator.ledger import controls, graph
 
 
@@ -135,8 +135,17 @@ def let_in(wave: Wave, loop: Node, children: Sequence[str]) -> None:
         if item.fresh:
             for root in loop.graph.roots:
                 open_step(wave, root.placed(item.key))
-    if again := [item.key for item in entered if not item.fresh]:
-        decide_all(wave, [Waiting.of(wave, row) for row in graph.waiting_in_items(wave.held.tx, wave.held.id, again)])
+    look_again(wave, [item.key for item in entered if not item.fresh])
+
+
+def look_again(wave: Wave, items: Sequence[str]) -> None:
+    """Steps wait again in these items, which are under way; or the last one was settled, and its item is over."""
+    if not items:
+        return
+    waiting = [Waiting.of(wave, row) for row in graph.waiting_in_items(wave.held.tx, wave.held.id, items)]
+    decide_all(wave, waiting)
+    for item in {*items} - {one.node.key.rpartition(".")[0] for one in waiting}:
+        wave.tallies.setdefault(item, Tally())
 
 
 def _open_wait(wave: Wave, node: Node) -> None:

@@ -1,11 +1,13 @@
 """Items of a loop run again: inside of each what failed, as in a run. The caller holds the run row."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from orchestrator.core.plan import Node
-from orchestrator.core.reopen import ItemGraph, compensated, reopen
-from orchestrator.core.states import StepStatus
+from orchestrator.core.plan import WINDOW, Node
+from orchestrator.core.reopen import ItemGraph, Reset, compensated, reopen, sinks_open
+from orchestrator.core.settling import Settle
+from orchestrator.core.states import OPEN_STEP, StepStatus, target
+from orchestrator.core.wording import item_failed
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.ledger import controls, graph
 from orchestrator.ledger.controls import Reopened
@@ -15,56 +17,100 @@ _ALL = 1_000_000
 _AGAIN = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Resetting:
-    """What an operator asked for. `only`: one item, or one step inside of an item; None: all that failed."""
+    """What an operator asked for. `only`: one item, or one step inside of an item; None: all that failed. `settled`: it
+    does not run again, but is about to end like this."""
 
     held: HeldRun
     only: str | None = None
+    settled: Settle | None = None
+    items: list[str] = field(default_factory=list)
+    """Found: items that are under way, and have steps that wait again."""
+    loops: list[Node] = field(default_factory=list)
+    """Found: loops inside of these that are under way, too, and have children that wait again."""
 
     def children(self, loop: Node, children: Sequence[str]) -> dict[str, StepStatus]:
         """These children of a loop wait for a place again; steps inside of them that make up for a failure which is
         taken back, and where they stand."""
-        if loop.graph is None:
-            controls.reset_children(self.held.tx, self.held.id, children)
-            return {}
         found: dict[str, StepStatus] = {}
         for start in range(0, len(children), _PAGE):
             page = children[start : start + _PAGE]
-            for item, states in controls.states_in_items(self.held.tx, self.held.id, page).items():
-                found |= self._item(loop, item, states)
+            controls.reset_children(self.held.tx, self.held.id, page)
+            if loop.graph is not None:
+                for item, states in controls.states_in_items(self.held.tx, self.held.id, page).items():
+                    found |= self._item(loop, item, states) if states else {}
         return found
 
     def _item(self, loop: Node, item: str, states: Mapping[str, StepStatus]) -> dict[str, StepStatus]:
         tx, run_id = self.held.tx, self.held.id
-        if not states:
-            controls.reset_item(tx, run_id, item, None)
-            return {}
         within = ItemGraph.of(self.held.plan, loop, item)
         loops = [key for key, node in within.nodes.items() if node.is_loop]
         opened = controls.opened_loops(tx, run_id, loops) if loops else frozenset()
-        seeds = set(self._seeds(item, states))
-        reset = reopen(within, states, seeds, opened)
-        controls.reset_blocked(tx, run_id, reset.waits)
-        controls.reset_item(tx, run_id, item, reset)
-        found = compensated(within, states, reset.waits)
-        for key in opened & reset.waits.keys():
-            found |= self.children(within.nodes[key], self._inner(key))
+        ended = {one.step_key: target(one.event) for one in (self.settled,) if one and one.step_key in states}
+        reset = reopen(within, states, set(self._seeds(states)) - ended.keys(), opened, ended)
+        controls.reset_blocked(tx, run_id, {**reset.waits, **dict.fromkeys(ended, (0, 0))})
+        # What has its children is opened as soon as the item is; of what else may go, the wave counts what is loose.
+        after = {
+            **states,
+            **ended,
+            **dict.fromkeys(reset.waits, StepStatus.BLOCKED),
+            **dict.fromkeys(reset.waits.keys() & opened, StepStatus.READY),
+        }
+        if self._count(item, sinks_open(within, after), reset) is StepStatus.RUNNING and (reset.waits or ended):
+            self.items.append(item)
+        found = compensated(within, states, reset.waits.keys() | ended.keys())
+        for key in opened:
+            found |= self._loop(within.nodes[key], states[key], again=key in reset.waits)
         return found
 
-    def _seeds(self, item: str, states: Mapping[str, StepStatus]) -> Iterator[str]:
+    def _count(self, item: str, sinks: int, reset: Reset) -> StepStatus | None:
+        tx, run_id = self.held.tx, self.held.id
+        reason = None
+        if reset.failed:
+            reason = item_failed(item, reset.failed[0], graph.failure(tx, run_id, reset.failed[0])["message"])
+        return controls.recount_item(tx, run_id, item, sinks=sinks, failures=len(reset.failed), reason=reason)
+
+    def _loop(self, loop: Node, status: StepStatus, *, again: bool) -> dict[str, StepStatus]:
+        """A loop inside of an item, which waits `again`, or of which one child is meant."""
+        if not again and (self.only is None or status not in OPEN_STEP or not self._is_around(loop.key)):
+            return {}
+        if status is StepStatus.RUNNING:
+            self.loops.append(loop)
+        return self.children(loop, self._inner(loop))
+
+    def _seeds(self, states: Mapping[str, StepStatus]) -> Iterator[str]:
         for key, status in states.items():
             if status in _AGAIN and (self.only is None or self._names(key)):
                 yield key
 
     def _names(self, key: str) -> bool:
         """Whether this step was asked for, or something inside of it, or what it is a part of."""
-        assert self.only is not None
-        return f"{self.only}.".startswith(f"{key}.") or key.startswith(f"{self.only}.")
+        return self.only == key or self._is_around(key) or key.startswith(f"{self.only}.")
 
-    def _inner(self, loop: str) -> list[str]:
-        failed = controls.failed_children(self.held.tx, self.held.id, loop, _ALL)
-        return [key for key in failed if self.only is None or self._names(key)]
+    def _is_around(self, key: str) -> bool:
+        """Whether what was asked for is inside of this."""
+        return self.only is not None and self.only.startswith(f"{key}.")
+
+    def _inner(self, loop: Node) -> list[str]:
+        if self.only is not None and self._is_around(loop.key):
+            index = self.only.removeprefix(f"{loop.key}.").partition(".")[0]
+            return one_child(self.held, loop, f"{loop.key}.{index}{loop.child_suffix}")
+        return controls.failed_children(self.held.tx, self.held.id, loop.key, _ALL)
+
+
+def not_succeeded(held: HeldRun, loop: Node) -> list[str]:
+    """The children of a loop to run again. All of a loop with a graph; of another one more than its window has places,
+    at most."""
+    return controls.failed_children(held.tx, held.id, loop.key, _ALL if loop.graph else WINDOW + 1)
+
+
+def one_child(held: HeldRun, loop: Node, step_key: str) -> list[str]:
+    """It; with those that the loop did not let in because of its failure, if no other failure keeps them out."""
+    if not loop.definition.stop_on_failure or graph.failed_in_loop(held.tx, held.id, loop.key) != 1:
+        return [step_key]
+    first = graph.first_failure(held.tx, held.id, loop.key)
+    return not_succeeded(held, loop) if first and first.step_key == step_key else [step_key]
 
 
 def reopen_loop(held: HeldRun, loop: Node) -> tuple[Reopened, list[str]]:

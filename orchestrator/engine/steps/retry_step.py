@@ -24,7 +24,6 @@ from orchestrator.ledger import controls, graph, subflows
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
 
-_ALL = 1_000_000
 RETRYABLE = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
 RESET = RETRYABLE | {StepStatus.SKIPPED}
 """What is reset of a loop's children."""
@@ -75,7 +74,7 @@ def _retry_in(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None
     plan = ledger.plan(run.manifest_hash)
     states = controls.step_states(tx, run_id)
     opened = controls.opened_loops(tx, run_id, plan.nodes)
-    children = _children(tx, plan, run_id, step_key, states)
+    children = _children(HeldRun(ledger, tx, run), step_key, states)
     _check_withdrawn(run_id, plan, step_key, states)
     seeds = _seeds(run_id, step_key, states, children)
     reset = reopen(plan, states, seeds, opened)
@@ -93,10 +92,13 @@ def _retry_in(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None
     again = HeldRun(ledger, tx, replace(run, status=RunStatus.RUNNING, halt=None))
     reopened = {key: children.get(key, []) for key in opened & (reset.waits.keys() | children.keys())}
     items = {key: failed for key, failed in reopened.items() if plan.nodes[key].graph is not None}
-    answered = _reset_items(again, items, step_key)
+    resetting = Resetting(again, step_key if step_key is not None and "." in step_key else None)
+    answered: dict[str, StepStatus] = {}
+    for key, failed in items.items():
+        answered |= resetting.children(plan.nodes[key], failed)
     if not how.force:
         _check_uncompensated(run_id, answered)
-    return _reset(again, reset, reopened, how)
+    return _reset(again, reset, reopened, how, resetting)
 
 
 def _check_run(run: LockedRun) -> None:
@@ -149,10 +151,9 @@ def _seeds(
     return set() if states[key] not in FINAL_STEP else {key}
 
 
-def _children(
-    tx: Connection, plan: Plan, run_id: UUID, step_key: str | None, states: Mapping[str, StepStatus]
-) -> dict[str, list[str]]:
+def _children(held: HeldRun, step_key: str | None, states: Mapping[str, StepStatus]) -> dict[str, list[str]]:
     """By loop, the children to reset; of more than `WINDOW` of them, the first ones."""
+    tx, plan, run_id = held.tx, held.plan, held.id
     if step_key is not None:
         loop, dot, _ = step_key.partition(".")
         if loop not in states or (dot and not plan.nodes[loop].is_loop):
@@ -168,11 +169,11 @@ def _children(
         if not plan.nodes[loop].is_loop:
             return {}
         if not dot:
-            return {loop: _not_succeeded(tx, plan.nodes[loop], run_id)}
+            return {loop: reopening.not_succeeded(held, plan.nodes[loop])}
         child = ".".join(step_key.split(".")[:2]) if plan.nodes[loop].graph else step_key
-        return {loop: _one_child(tx, plan.nodes[loop], run_id, child)}
+        return {loop: reopening.one_child(held, plan.nodes[loop], child)}
     return {
-        key: _not_succeeded(tx, plan.nodes[key], run_id)
+        key: reopening.not_succeeded(held, plan.nodes[key])
         for key, status in states.items()
         if plan.nodes[key].is_loop and (status in RETRYABLE or status is StepStatus.RUNNING)
     }
@@ -189,29 +190,9 @@ def _check_child(tx: Connection, run_id: UUID, step_key: str) -> None:
         _refuse(run_id, f"step {step_key} did not fail")
 
 
-def _reset_items(held: HeldRun, children: Mapping[str, list[str]], only: str | None) -> dict[str, StepStatus]:
-    """Items of loops with a graph wait again. Steps that make up for what runs again, and where they stand."""
-    inside = only if only is not None and "." in only else None
-    found: dict[str, StepStatus] = {}
-    for loop, items in children.items():
-        found |= Resetting(held, inside).children(held.plan.nodes[loop], items)
-    return found
-
-
-def _not_succeeded(tx: Connection, loop: Node, run_id: UUID) -> list[str]:
-    """All of a loop with a graph; of another one more than its window has places, at most."""
-    return controls.failed_children(tx, run_id, loop.key, _ALL if loop.graph else WINDOW + 1)
-
-
-def _one_child(tx: Connection, loop: Node, run_id: UUID, step_key: str) -> list[str]:
-    """With those that the loop did not let in because of its failure, if no other failure keeps them out."""
-    if not loop.definition.stop_on_failure or graph.failed_in_loop(tx, run_id, loop.key) != 1:
-        return [step_key]
-    first = graph.first_failure(tx, run_id, loop.key)
-    return _not_succeeded(tx, loop, run_id) if first and first.step_key == step_key else [step_key]
-
-
-def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]], how: _How) -> _Followed:
+def _reset(
+    held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]], how: _How, resetting: Resetting
+) -> _Followed:
     """`reopened`: loops that have their children, with those of them to run again."""
     tx, plan = held.tx, held.plan
     controls.reset_blocked(tx, held.id, reset.waits)
@@ -225,8 +206,9 @@ def _reset(held: HeldRun, reset: Reset, reopened: Mapping[str, list[str]], how: 
         full += [plan.nodes[loop]] if is_full else []
     free = [plan.nodes[key] for key in reset.waits if key in reset.going and key not in reopened]
     adopted, new = _adopt(held, free, how)
-    again = [plan.nodes[key] for key in reopened if plan.nodes[key].graph is not None]
-    opened = advance.open_steps(held, new, full, adopted.ended, again)
+    again = (plan.nodes[key] for key in reopened if plan.nodes[key].graph is not None)
+    under_way = (*again, *resetting.loops), resetting.items
+    opened = advance.open_steps(held, new, full, adopted.ended, *under_way)
     finished = replace(opened, dispatches=(*dispatches, *opened.dispatches))
     return [(RunOf(held.id, held.run.flow, held.run.trigger), finished), *adopted.followed]
 

@@ -1,7 +1,7 @@
 """An operator settles a step that nobody holds: it is skipped, or it is done, with this output."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final, NoReturn
 
@@ -11,16 +11,18 @@ from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Finished
 from orchestrator.core.happened import RunOf
 from orchestrator.core.plan import Node, Plan
-from orchestrator.core.reopen import compensated, reopen, sinks_open
+from orchestrator.core.reopen import Reset, compensated, reopen, sinks_open
 from orchestrator.core.schemas import misfit
 from orchestrator.core.settling import Settle
 from orchestrator.core.signals import awaited
-from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepKind, StepStatus
+from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepEvent, StepKind, StepStatus, target
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import advance
+from orchestrator.engine.steps import advance, reopening
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
+from orchestrator.engine.steps.reopening import Resetting
+from orchestrator.engine.steps.wholes import Whole
 from orchestrator.errors import Conflict, OutputInvalid, StepNotFound
 from orchestrator.ledger import controls, graph, signals
 from orchestrator.ledger.tx import Ledger
@@ -45,11 +47,14 @@ def settle(ledger: Ledger, asked: Settle) -> tuple[Dispatch, ...]:
         held = HeldRun.lock(ledger, tx, asked.run_id, against_claims=True)
         graph.take_time(tx)
         node = _node(held.plan, asked.step_key)
-        if "." in asked.step_key and (node.is_item or node.loop not in held.plan.nodes):
-            _refuse(asked, "it runs for an item of a loop", "retry it, or settle the loop")
-        opened = _opened(held, node, asked)
+        if node.is_item:
+            _refuse(asked, f"it is an item of the loop {node.loop}", f"settle a step of it, or {node.loop}")
+        status = _status(held, node, asked)
         _check_output(node, asked)
-        return RunOf(held.id, held.run.flow, held.run.trigger), _settled(opened, asked)
+        if status not in _REOPENED[asked.event]:
+            return held.as_fact(), _settled(held, asked)
+        again = _of_an_item if "." in asked.step_key else _of_the_run
+        return held.as_fact(), again(held, node, asked)
 
     fp("settle.before")
     run, finished = ledger.retry(work)
@@ -58,44 +63,78 @@ def settle(ledger: Ledger, asked: Settle) -> tuple[Dispatch, ...]:
     return finished.dispatches
 
 
-def _opened(held: HeldRun, node: Node, asked: Settle) -> HeldRun:
-    """The run with the step in a state that it can be settled from, and counted as one that is about to end."""
+def _status(held: HeldRun, node: Node, asked: Settle) -> StepStatus:
+    """Where the step stands, from where it may be settled. One that still waits is counted as about to end."""
+    key = asked.step_key
     if held.run.halt is not None and held.run.status not in FINAL_RUN:
         _refuse(asked, "its run is being stopped", "wait until it has ended")
-    status = graph.statuses(held.tx, held.id, [asked.step_key]).get(asked.step_key)
-    if status is None:
-        _unknown(held.plan, asked.step_key)
+    around = _around(key)
+    states = graph.statuses(held.tx, held.id, [*around, key])
+    item = states.get(around[-1]) if around else None
+    if key not in states and item is not StepStatus.BLOCKED:
+        _unknown(held.plan, key)
+    status = states.get(key, StepStatus.BLOCKED)
     if status in _REOPENED[asked.event] and held.run.status is not RunStatus.SUCCEEDED:
-        return _reopened(held, node, asked)
+        _check_around(asked, {one: states[one] for one in around if one in states})
+        return status
     _check_status(node, status, asked)
+    if item is StepStatus.BLOCKED or (node.loop is not None and status is StepStatus.BLOCKED):
+        _refuse(asked, f"its item waits for a place in the loop {node.loop or around[-2]}", "wait until it is let in")
     if status is StepStatus.BLOCKED:
-        states = controls.step_states(held.tx, held.id)
-        if any(states[node.key] is StepStatus.BLOCKED for node in held.plan.roots()):
-            _refuse(asked, "its run begins later", f"wait for it, or `orchestrator run cancel {asked.run_id}`")
-        _count_loose(held, states, {**states, asked.step_key: StepStatus.READY})
-    return held
+        _count_loose(held, asked)
+    return status
 
 
-def _count_loose(held: HeldRun, before: Mapping[str, StepStatus], after: Mapping[str, StepStatus]) -> None:
-    """What is before the step has nobody waiting any more: its end counts for the end of the run."""
-    more = sinks_open(held.plan, after) - sinks_open(held.plan, before)
-    graph.count_run(held.tx, held.id, sinks=-more, failures=0, error=None)
+def _around(step_key: str) -> list[str]:
+    """The loops and items that a step stands in, the outermost first."""
+    parts = step_key.split(".")[:-1]
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]
 
 
-def _reopened(held: HeldRun, node: Node, asked: Settle) -> HeldRun:
-    if node.loop is not None:
-        _refuse(asked, f"it is an item of the loop {node.loop}", f"retry it, or settle {node.loop}")
+def _count_loose(held: HeldRun, asked: Settle) -> None:
+    """What is before the step has nobody waiting any more: its end counts for the end of the run, or of the item."""
+    whole = Whole.around(held, asked.step_key)
+    if not whole.item and any(whole.states[node.key] is StepStatus.BLOCKED for node in held.plan.roots()):
+        _refuse(asked, "its run begins later", f"wait for it, or `orchestrator run cancel {asked.run_id}`")
+    after = {**whole.states, asked.step_key: StepStatus.READY}
+    whole.count(held, sinks_open(whole.graph, after) - sinks_open(whole.graph, whole.states))
+
+
+def _of_the_run(held: HeldRun, node: Node, asked: Settle) -> Finished:
+    """A step that had ended."""
     key, plan, tx = asked.step_key, held.plan, held.tx
     states = controls.step_states(tx, held.id)
     reset = reopen(plan, states, {key}, {key} | controls.opened_loops(tx, held.id, plan.nodes))
-    if done := compensated(plan, states, reset.waits):
-        _refuse(asked, f"step {' and '.join(done)} makes up for its failure, and that is not taken back")
+    _check_uncompensated(asked, compensated(plan, states, reset.waits))
     # Only the step itself leaves BLOCKED now: what it lets go, and what was let go before, goes with the ends to come.
     counted = {**states, **dict.fromkeys(reset.waits, StepStatus.BLOCKED), key: StepStatus.READY}
-    reset = replace(reset, sinks_open=sinks_open(plan, counted))
-    error = graph.failure(tx, held.id, reset.failed[0]) if reset.failed else None
-    controls.reopen_run(tx, held.id, reset, error=error, by=asked.by, steps=[key])
-    controls.reset_blocked(tx, held.id, reset.waits)
+    return _settled(_reopened(held, asked, replace(reset, sinks_open=sinks_open(plan, counted))), asked)
+
+
+def _of_an_item(held: HeldRun, node: Node, asked: Settle) -> Finished:
+    """A step that had ended in an item. If that was over, it waits for a place in its loop again; when it has one, it
+    goes on behind the step, or ends."""
+    plan, tx = held.plan, held.tx
+    loop = plan.nodes[asked.step_key.partition(".")[0]]
+    states = controls.step_states(tx, held.id)
+    seeds = {loop.key} if states[loop.key] in FINAL_STEP else set()
+    reset = reopen(plan, states, seeds, controls.opened_loops(tx, held.id, plan.nodes))
+    _check_uncompensated(asked, compensated(plan, states, reset.waits))
+    held = _reopened(held, asked, reset)
+    resetting = Resetting(held, asked.step_key, asked)
+    child = asked.step_key if loop.graph is None else ".".join(asked.step_key.split(".")[:2])
+    _check_uncompensated(asked, resetting.children(loop, reopening.one_child(held, loop, child)))
+    controls.settle_step(tx, asked)
+    fp("settle.ended")
+    going = [plan.nodes[key] for key in reset.waits if key in reset.going and key != loop.key]
+    finished = advance.open_steps(held, going, reopened=(loop, *resetting.loops), items=resetting.items)
+    return _told(held, asked, finished)
+
+
+def _reopened(held: HeldRun, asked: Settle, reset: Reset) -> HeldRun:
+    error = graph.failure(held.tx, held.id, reset.failed[0]) if reset.failed else None
+    controls.reopen_run(held.tx, held.id, reset, error=error, by=asked.by, steps=[asked.step_key])
+    controls.reset_blocked(held.tx, held.id, reset.waits)
     return replace(held, run=replace(held.run, status=RunStatus.RUNNING, halt=None))
 
 
@@ -104,9 +143,12 @@ def _settled(held: HeldRun, asked: Settle) -> Finished:
     if held.plan.node(asked.step_key).kind is StepKind.WAIT:
         signals.close(held.tx, held.id, asked.step_key)
     fp("settle.ended")
-    skipped = asked.output is None
-    finished = advance.after(held, {asked.step_key: StepStatus.SKIPPED if skipped else StepStatus.SUCCEEDED})
-    return replace(finished, skipped=(held.step(asked.step_key), *finished.skipped)) if skipped else finished
+    return _told(held, asked, advance.after(held, {asked.step_key: target(asked.event)}))
+
+
+def _told(held: HeldRun, asked: Settle, finished: Finished) -> Finished:
+    skipped = (held.step(asked.step_key),) if asked.output is None else ()
+    return replace(finished, skipped=(*skipped, *finished.skipped))
 
 
 # ---- what is refused ----
@@ -136,13 +178,24 @@ def _check_status(node: Node, status: StepStatus, asked: Settle) -> None:
             _refuse(asked, "a worker has it", f"wait for it, or first `orchestrator run cancel {asked.run_id}`")
         case StepStatus.RUNNING:
             _refuse(asked, "it is under way", f"settle what it waits for, or `orchestrator run cancel {asked.run_id}`")
-        case StepStatus.BLOCKED if node.loop is not None:
-            _refuse(asked, f"it waits for a place in the loop {node.loop}", "wait until it is ready")
         case StepStatus.BLOCKED | StepStatus.READY | StepStatus.WAITING:
-            if node.loop is not None and asked.output is None:
-                _refuse(asked, f"the loop {node.loop} needs a result of each item", "mark it, with an output")
+            pass
         case _:
             _refuse(asked, f"it is {status}", show)
+
+
+def _check_around(asked: Settle, around: Mapping[str, StepStatus]) -> None:
+    """What is done is not opened again."""
+    for key, status in around.items():
+        if status is StepStatus.SUCCEEDED:
+            loop = key.partition(".")[0]
+            why = f"{key} succeeded, and what became of the step is in its output"
+            _refuse(asked, why, f"run the loop again: `orchestrator run rerun {asked.run_id} --from {loop}`")
+
+
+def _check_uncompensated(asked: Settle, found: Collection[str]) -> None:
+    if found:
+        _refuse(asked, f"step {' and '.join(found)} makes up for its failure, and that is not taken back")
 
 
 def _check_output(node: Node, asked: Settle) -> None:

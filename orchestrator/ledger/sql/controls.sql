@@ -76,12 +76,14 @@ SELECT s.loop_key, s.step_key, s.status
        LATERAL (SELECT loop_key, step_key, status FROM flow_steps
                  WHERE run_id = %(run_id)s AND step_key >= i.key || '.' AND step_key < i.key || '/' AND loop_key = i.key OFFSET 0) AS s;
 
--- name: reset_item
--- Does:  an item that ended without success waits for a place in its loop again. One that never had one is as it was.
--- In:    run_id, item_key, sinks_open and failed (failures that stay; null: it never had a place)
+-- name: recount_item
+-- Does:  counts an item again, steps of which were reset.
+-- In:    run_id, item_key, sinks, failures (those that stay), reason (of the first of these)
+-- Out:   whether it is under way, or waits for a place; none = it is over
 UPDATE flow_steps
-   SET /*+ reset */, children_open = %(sinks_open)s::int, children_failed = %(failed)s::int
- WHERE run_id = %(run_id)s AND step_key = %(item_key)s AND status IN ('failed', 'cancelled', 'skipped');
+   SET children_open = %(sinks)s, children_failed = %(failures)s, reason = %(reason)s
+ WHERE run_id = %(run_id)s AND step_key = %(item_key)s AND status IN ('blocked', 'running')
+RETURNING status;
 
 -- name: failed_children
 -- Does:  the first children of a loop that did not succeed, in order.
@@ -100,7 +102,7 @@ UPDATE flow_steps s
    AND s.status IN ('blocked', 'cancelled', 'failed', 'skipped');
 
 -- name: reset_children
--- Does:  failed children wait for their loop's window again.
+-- Does:  children of a loop that ended without success, items among them, wait for its window again.
 UPDATE flow_steps
    SET /*+ reset */
  WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status IN ('failed', 'cancelled', 'skipped');
