@@ -1,6 +1,5 @@
 """What an operator's retry resets, decided from the graph and the states alone."""
 
-from collections import ChainMap
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -83,7 +82,7 @@ def reopen(
     """
     states = {**states, **settled} if settled else states
     waits: dict[str, tuple[int, int]] = {}
-    anew = ChainMap[str, object](waits, dict(settled))
+    anew = set(settled)
     going, impossible = set(), set()
     for key in reversed(plan.backwards):
         node = plan.nodes[key]
@@ -92,6 +91,7 @@ def reopen(
         if key in opened:
             if key in seeds:
                 waits[key] = (0, 0)
+                anew.add(key)
                 going.add(key)
             continue
         if key not in seeds and not _follows(plan, key, states, anew):
@@ -104,6 +104,7 @@ def reopen(
             case Decision.GO:
                 going.add(key)
         waits[key] = (edges.open, edges.unmet)
+        anew.add(key)
     after = {**states, **dict.fromkeys(waits, StepStatus.BLOCKED)}
     return Reset(
         waits=waits,
