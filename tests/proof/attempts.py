@@ -49,7 +49,9 @@ def _running(claim: "Change") -> "Change":
 
 
 def _row(change: "Change", before: Sequence["Change"]) -> Iterator["Change"]:
-    """What a change of the row adds: nothing, where it only says what the claim says."""
+    """What a change of the row adds: nothing, where it only says what the claim says, or forgets what is over."""
+    if change.op == "delete" and change.old["status"] != "running":
+        return
     twice = bool(before) and before[-1].op == "insert"
     if change.op != "insert" or not twice:
         yield change

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.proof import later, reruns, settled, signals
+from tests.proof import later, polls, reruns, settled, signals
 from tests.proof.attempts import ends, gives
 from tests.proof.history import Change, History, Place
 from tests.proof.verdict import Violation
@@ -93,6 +93,7 @@ def i11_attempts_are_counted(history: History) -> Iterator[Violation]:
     early, no run begins early; the clock of polls stands within an epoch; a claim that ends leaves its attempt, or
     takes it back."""
     yield from later.begin_in_time(history)
+    yield from polls.asked_in_time(history)
     for (run_id, step_key, attempt), changes in history.attempts():
         for change in changes:
             if change.op == "delete" and not _counted_down(history, (run_id, step_key), change.xid):

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.proof import reruns, settled
+from tests.proof import polls, reruns, settled
 from tests.proof.claims import seconds
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
 from tests.proof.interpreter import EITHER, FAILED, Reference, Statuses, children, end_of, interpret
@@ -56,8 +56,14 @@ def reference_of(history: History, run: Row) -> Reference:
         known={key: row["status"] for key, row in steps.items()},
         halted="halt" in run,
         settled=settled.of_run(steps),
-        excused={key for key, row in steps.items() if row.get("crashes", 0) > history.limits.crash_limit},
+        excused={key for key, row in steps.items() if _excused(history, row)},
     )
+
+
+def _excused(history: History, row: Row) -> bool:
+    """It may have failed whatever its handler does."""
+    lost = row.get("crashes", 0) > history.limits.crash_limit
+    return bool(lost or polls.timed_out(history, (row["run_id"], row["step_key"])))
 
 
 def i5_what_must_run_ran(history: History) -> Iterator[Violation]:
@@ -104,7 +110,7 @@ def _only_fates(history: History, run: Row, steps: Mapping[str, Row]) -> Iterato
     ends, _ = fates_of(history, run)
     errors = {key for key, results in conditions_of(run).items() if "error" in results}
     for key, row in steps.items():
-        excused = row.get("crashes", 0) > history.limits.crash_limit or settled.by_hand(row)
+        excused = _excused(history, row) or settled.by_hand(row)
         legal = ends.get(key, EITHER) | (FAILED if key in errors else frozenset())
         if row["status"] in ("succeeded", "failed") and row["status"] not in legal and not excused:
             yield Violation("I5", f"it is {row['status']}, legal is {sorted(legal)}", run["id"], key)

@@ -141,7 +141,8 @@ class Story:
         self.commit()
         attempt = self.step(key)["attempts"] + 1
         version = self.claim_row(key).get("version", 0) + 1
-        self.set_step(key, status="running", attempts=attempt)
+        since = self.step(key).get("started_at", self.now)
+        self.set_step(key, status="running", attempts=attempt, started_at=since)
         claim = {"owner": owner, "version": version, "attempt": attempt, "expires_at": self.now + LIMITS.lease_ns}
         self.put("flow_step_claims", (RUN, key), run_id=RUN, step_key=key, **{**claim, **changes})
 

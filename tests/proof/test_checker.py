@@ -3,6 +3,7 @@
 import pytest
 
 from tests.proof import (
+    stories_polls,
     stories_right,
     stories_signals,
     stories_ticks,
@@ -14,7 +15,15 @@ from tests.proof.checker import INVARIANTS, check
 from tests.proof.executions import pids_of
 from tests.proof.stories import RIGHT, WRONG, AnnouncedResult
 
-TOLD = (stories_right, stories_signals, stories_ticks, stories_wrong_runs, stories_wrong_steps, stories_wrong_ticks)
+TOLD = (
+    stories_polls,
+    stories_right,
+    stories_signals,
+    stories_ticks,
+    stories_wrong_runs,
+    stories_wrong_steps,
+    stories_wrong_ticks,
+)
 """They note their stories when they are imported."""
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 from orchestrator.errors import OrchestratorError
 from orchestrator.ledger import migrate
 from orchestrator.servers.embedded import binaries
+from tests.simulation import worlds
 from tests.simulation.arena import arena
 from tests.simulation.play import play
 from tests.support import databases
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=_number("seed", 0), required=True, help="decides everything")
     parser.add_argument("--steps", type=_number("number of steps", 1), default=300, help="decisions of the scheduler")
     parser.add_argument("--histories", type=_number("number of histories", 1), default=1, help="seeds, from this on")
+    parser.add_argument("--world", choices=worlds.KINDS, help="what its flows have; without it, the seed decides")
     parser.add_argument("--trace", action="store_true", help="print all that was done")
     options = parser.parse_args(arguments)
     try:
@@ -52,13 +54,14 @@ def main(arguments: Sequence[str]) -> int:
         with arena(server, template) as made:
             began = time.monotonic()
             for seed in range(options.seed, options.seed + options.histories):
-                played = play(made, seed, options.steps)
+                kind = options.world or worlds.kind_of(seed)
+                played = play(made, seed, options.steps, worlds.flows_of(kind, seed))
                 commits += played.commits
                 wrong += bool(played.wrong)
                 if options.trace:
                     print("\n".join(played.trace))
                 if played.wrong:
-                    print(played, flush=True)
+                    print(f"world of {kind}: {played}", flush=True)
             took = time.monotonic() - began
     print(
         f"seeds {options.seed} to {options.seed + options.histories - 1}, {options.steps} steps each: "

@@ -21,7 +21,8 @@ ACCEPTED: Final = (
 LOOPS: Final = 0.3
 Fate = dict[str, Any]
 """`f`: attempts up to this number fail. `x`: fails for good at once. `either`: as the scheduler likes, each time.
-`items`: how many items it returns for a loop."""
+`items`: what it returns for a loop. `says`: how it says that it is not ready, as an error or with what it returns;
+`asks`: attempts up to this number do."""
 
 
 class Hopeless(Exception):
@@ -90,6 +91,22 @@ def _given(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
+def with_polls(rng: random.Random, found: dict[str, Any]) -> dict[str, Any]:
+    """The same flow, some of whose steps are asked until they are ready."""
+    return {**found, "steps": {key: _polling(rng, step_) for key, step_ in found["steps"].items()}}
+
+
+def _polling(rng: random.Random, step_: dict[str, Any]) -> dict[str, Any]:
+    if "steps" in step_:
+        return {**step_, "steps": {key: _polling(rng, inner) for key, inner in step_["steps"].items()}}
+    if "type" not in step_ or "transactional" in step_ or rng.random() < 0.3:
+        return step_
+    until = rng.choice((None, "@output().ready"))
+    least = rng.choice((None, None, None, 2))
+    times = {"every": rng.choice(("PT1S", "PT1S", "PT5S")), "timeout": rng.choice(("PT3S", "PT20S", "PT120S"))}
+    return {**step_, "poll": _given({**times, "min_attempts": least, "until": until})}
+
+
 def _policy(rng: random.Random) -> dict[str, Any]:
     attempts = rng.choice((1, 2, 2, 3))
     policy: dict[str, Any] = {"retry": {"max_attempts": attempts, "backoff": {"delays": ["PT1S", "PT3S"]}}}
@@ -148,7 +165,7 @@ def body(rng: random.Random, steps: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fate(rng: random.Random, step_: Mapping[str, Any]) -> Fate:
     attempts = step_["retry"]["max_attempts"]
-    return rng.choice(
+    found: Fate = rng.choice(
         (
             dict,
             dict,
@@ -158,10 +175,18 @@ def _fate(rng: random.Random, step_: Mapping[str, Any]) -> Fate:
             lambda: {"x": True},
         )
     )()
+    if "poll" in step_:
+        found |= {"says": "not ready" if "until" in step_["poll"] else "not yet", "asks": rng.choice((0, 1, 2, 4, 8))}
+    return found
 
 
 def may(fate: Fate, attempt: int, how: str) -> bool:
-    """Whether the handler of this attempt may `finish`, or `fail`."""
+    """Whether the handler of this attempt may `finish`, `fail`, or say that what it is asked for is not there
+    (`poll`)."""
+    if how == "poll":
+        return "says" in fate and not fate.get("x")
+    if how == "finish" and attempt <= fate.get("asks", 0):
+        return False
     fails = bool(fate.get("x")) or attempt <= fate.get("f", 0)
     return bool(fate.get("either")) or fails is (how == "fail")
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from orchestrator.ledger.tx import Ledger
 
-Order = Literal["go", "lose", "finish", "fail", "heed", "die"]
+Order = Literal["go", "lose", "finish", "poll", "fail", "heed", "die"]
 _PATIENCE_S: Final = 120.0
 _here: Final = threading.local()
 

@@ -1,18 +1,22 @@
-"""Flows that wait for people, in seeded histories: signals early, late, twice and refused; answers; steps settled by
-hand; reruns and late starts; with crashes, cancels, retries and clocks that jump."""
+"""Worlds with more than steps and edges, in seeded histories: sleeps, polls, people who are waited for; with crashes,
+cancels, retries, reruns, late starts and clocks that jump."""
 
-import random
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.simulation import flows
+from orchestrator.ledger import statements
+from tests.simulation import judge, worlds
 from tests.simulation.arena import Arena, arena
 from tests.simulation.play import Played, play
+from tests.simulation.world import World
+from tests.support import factories
 from tests.support.servers import Server
 
-STEPS = 150
+CONSTRUCTS = worlds.KINDS[1:]
+DAILY = (("naps", 0), ("waits", 1), ("polls", 0))
+FOUND = (("waits", 1041), ("waits", 1042), ("waits", 1046), ("waits", 1200))
+"""A late start that was opened twice (1041); the others were faults of the checker."""
 
 
 @pytest.fixture(scope="module")
@@ -21,32 +25,82 @@ def made(pg_server: Server, template_db: str) -> Iterator[Arena]:
         yield found
 
 
-def asking(made: Arena, seed: int, steps: int = STEPS) -> Played:
-    rng = random.Random(f"waits {seed}")
-    manifests: list[dict[str, Any]] = [
-        flows.with_waits(rng, flows.manifest(rng, f"flow{n}", more=n > 0)) for n in range(2)
-    ]
-    return play(made, seed, steps, manifests)
+def played(made: Arena, kind: str, seed: int, steps: int) -> Played:
+    return play(made, seed, steps, worlds.flows_of(kind, seed))
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
-def test_a_seed_finds_nothing(made: Arena, seed: int) -> None:
-    played = asking(made, seed)
-    assert not played.wrong, str(played)
+@pytest.mark.parametrize(("kind", "seed"), DAILY)
+def test_a_seed_finds_nothing(made: Arena, kind: str, seed: int) -> None:
+    found = played(made, kind, seed, 100)
+    assert not found.wrong, str(found)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1041, 1042, 1046, 1200])
-def test_what_was_found_once(made: Arena, seed: int) -> None:
-    """A late start that was opened twice (1041); the others were faults of the checker."""
-    played = asking(made, seed, 300)
-    assert not played.wrong, str(played)
+@pytest.mark.parametrize("kind", CONSTRUCTS)
+def test_ten_seeds_find_nothing(made: Arena, kind: str) -> None:
+    for seed in range(2, 12):
+        found = played(made, kind, seed, 150)
+        assert not found.wrong, str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "seed"), FOUND)
+def test_what_was_found_once(made: Arena, kind: str, seed: int) -> None:
+    found = played(made, kind, seed, 300)
+    assert not found.wrong, str(found)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_three_hundred_seeds_find_nothing(made: Arena) -> None:
+@pytest.mark.parametrize("kind", CONSTRUCTS)
+def test_three_hundred_seeds_find_nothing(made: Arena, kind: str) -> None:
     """Longer than those of the default run, and others."""
     for seed in range(1000, 1300):
-        played = asking(made, seed, 300)
-        assert not played.wrong, str(played)
+        found = played(made, kind, seed, 300)
+        assert not found.wrong, str(found)
+
+
+def test_of_many_polls_the_last_ones_are_kept(made: Arena) -> None:
+    """Their clock goes on through a crash."""
+    asked = {"type": "work", "inputs": {"fate": "@triggerBody().fates.a"}, "retry": {"max_attempts": 1}}
+    poll = {"every": "PT1S", "timeout": "PT120S"}
+    world = World(made, 0, 2, [{"name": "flow0", "steps": {"a": {**asked, "poll": poll}}}])
+    try:
+        world.people.start(0, None, {"fates": {"a": {"says": "not yet", "asks": 30}}, "lists": {}})
+        world.finish(world.people.actors[0])
+        world.deliver(0, world.processes[0])
+        while world.processes[0].children[0].at != "handler":
+            world.go(world.processes[0].children[0])
+        world.crash(world.processes[0])
+        world.drain()
+        assert judge.wrong(world) == []
+        (row,) = world.lab.rows("SELECT polls, status FROM flow_steps WHERE polls > 0")
+        kept = world.lab.rows("SELECT FROM flow_step_attempts WHERE status = 'polled'")
+    finally:
+        world.close()
+    assert (row["status"], row["polls"], len(kept)) == ("succeeded", 29, 20)
+
+
+# ---- that it can fail ----
+
+
+@pytest.mark.slow
+def test_polls_whose_time_begins_with_each_of_them_are_caught(made: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = statements.sql("poll_again").replace("s.started_at +", "now +")
+    factories.mutate(monkeypatch, poll_again=text)
+    wrong = [one for seed in range(4) for one in played(made, "polls", seed, 100).wrong]
+    assert any("after its time is over" in one for one in wrong), wrong
+
+
+@pytest.mark.slow
+def test_a_sleep_that_is_woken_early_is_caught(made: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By nobody's clock but the ledger's."""
+    changed = {
+        name: statements.sql(name).replace("(SELECT flow_now())", "'infinity'").replace("flow_now()", "'infinity'", 1)
+        for name in ("still_to_wake",)
+    }
+    changed["to_wake"] = statements.sql("to_wake").replace("(SELECT flow_now() - %(late)s::interval)", "'infinity'")
+    changed["end_wait"] = statements.sql("end_wait").replace("s.wake_at <= flow_now()", "TRUE")
+    factories.mutate(monkeypatch, **changed)
+    found = played(made, "naps", 0, 100)
+    assert any("I11" in one and "early" in one for one in found.wrong), str(found)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator import Context, Manifest
+from orchestrator import Context, Manifest, NotYet
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.signals import Signal
 from orchestrator.core.states import FINAL_RUN, RunStatus
@@ -148,15 +148,22 @@ class World:
         )
         self.running[actor.pid] = (ctx, fate)
         order: Order = "go"
-        while order not in ("finish", "fail", "heed"):
+        while order not in ("finish", "poll", "fail", "heed"):
             order = self.stage.boundary("handler")
         del self.running[actor.pid]
-        self._ended(token, "end" if order == "finish" else "error")
+        returns = order == "finish" or (order == "poll" and fate["says"] == "not ready")
+        self._ended(token, "end" if returns else "error")
+        if not returns:
+            raise self._excuse(order, fate)
+        return {"token": token, "items": fate.get("items", []), "ready": order == "finish"}
+
+    def _excuse(self, order: Order, fate: Fate) -> BaseException:
+        number = len(self.invocations)
         if order == "heed":
-            raise CancelledError
-        if order == "fail":
-            raise flows.Hopeless("nothing helps") if fate.get("x") else not_yet(len(self.invocations))
-        return {"token": token, "items": fate.get("items", [])}
+            return CancelledError()
+        if order == "poll":
+            return NotYet("it is on its way", after=None if number % 3 else "7s")
+        return flows.Hopeless("nothing helps") if fate.get("x") else not_yet(number)
 
     def _ended(self, token: str, outcome: Any) -> None:
         facts = self.invocations[token].__dict__
@@ -166,7 +173,8 @@ class World:
         """How this actor may go on."""
         if actor.at == "handler":
             ctx, fate = self.running[actor.pid]
-            found: list[Order] = [how for how in ("finish", "fail") if flows.may(fate, ctx.attempt, how)]
+            hows: tuple[Order, ...] = ("finish", "poll", "fail")
+            found = [how for how in hows if flows.may(fate, ctx.attempt, how)]
             return [*found, "heed"] if ctx.cancelled else found
         return ["go", "lose"] if actor.at in ("request", "reply") else ["go"]
 

@@ -1,0 +1,31 @@
+"""What the flows of a history are made of. The seed decides, or whoever asks for a kind of world."""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tests.simulation import flows
+
+Made = dict[str, Any]
+Add = Callable[[random.Random, Made], Made]
+
+_ADDS: Final[Mapping[str, tuple[Add, Callable[[int], bool]]]] = {
+    "naps": (flows.with_naps, lambda n: False),
+    "waits": (flows.with_waits, lambda n: n > 0),
+    "polls": (flows.with_polls, lambda n: n > 0),
+}
+"""By kind of world, what is added to its flows, and which of them have joins and conditions."""
+KINDS: Final = ("plain", *_ADDS)
+
+
+def kind_of(seed: int) -> str:
+    """So that seeds in a row are of all kinds."""
+    return KINDS[seed % len(KINDS)]
+
+
+def flows_of(kind: str, seed: int) -> list[Made] | None:
+    """None: those that a world makes by itself, in two releases."""
+    if kind == "plain":
+        return None
+    (add, more), rng = _ADDS[kind], random.Random(f"{kind} {seed}")
+    return [add(rng, flows.manifest(rng, f"flow{n}", more=more(n))) for n in range(2)]
