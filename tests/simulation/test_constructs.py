@@ -63,7 +63,7 @@ def test_three_hundred_seeds_find_nothing(made: Arena, kind: str) -> None:
 def test_of_many_polls_the_last_ones_are_kept(made: Arena) -> None:
     """Their clock goes on through a crash."""
     asked = {"type": "work", "inputs": {"fate": "@triggerBody().fates.a"}, "retry": {"max_attempts": 1}}
-    poll = {"every": "PT1S", "timeout": "PT120S"}
+    poll = {"every": "PT1S", "timeout": "PT1H"}
     world = World(made, 0, 2, [{"name": "flow0", "steps": {"a": {**asked, "poll": poll}}}])
     try:
         world.people.start(0, None, {"fates": {"a": {"says": "not yet", "asks": 30}}, "lists": {}})
