@@ -59,7 +59,7 @@ class Flow(Generic[P, R]):
         self.signature = signature
         self.called: Mapping[str, AnyFlow] = MappingProxyType(dict(called))
         """The flows that it calls, by name."""
-        self._inputs = Inputs(manifest.name, manifest.input_schema)
+        self._inputs = Inputs(manifest.name, manifest.input_schema, manifest.secret_names)
 
     @property
     def name(self) -> str:

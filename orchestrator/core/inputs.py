@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from orchestrator.core import values
 from orchestrator.core.schemas import misfit
+from orchestrator.core.secrets import NAMES, normal_name
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.errors import InputInvalid
 
@@ -41,8 +42,9 @@ def canonical(value: Any) -> str:
 class Inputs:
     """What one version of a flow takes."""
 
-    def __init__(self, flow: str, schema: Mapping[str, Any]) -> None:
+    def __init__(self, flow: str, schema: Mapping[str, Any], secret_names: Collection[str] = ()) -> None:
         self._flow = flow
+        self._secret_names = NAMES | set(map(normal_name, secret_names))
         self._schema = schema
         properties = schema.get("properties")
         self._known: Mapping[str, Any] = properties if isinstance(properties, dict) else {}
@@ -87,7 +89,7 @@ class Inputs:
         Raises:
             InputInvalid: the value does not fit the schema.
         """
-        error = misfit(self._schema_text, value)
+        error = misfit(self._schema_text, value, self._secret_names)
         if error is None:
             return
         path = values.show_path(error.path)

@@ -23,13 +23,14 @@ class Misfit:
     unknown: tuple[str, ...] = ()
 
 
-def misfits(schema: str, value: Any) -> Iterator[Misfit]:
+def misfits(schema: str, value: Any, names: frozenset[str] = NAMES) -> Iterator[Misfit]:
     """Everything that does not fit, in no particular order. `schema` is JSON text, the key of the cached validator.
+    Fields of these names are not quoted.
 
     Raises:
         ManifestInvalid: this is not a schema, or it refers to what is not in it: nothing is fetched.
     """
-    rules = _rules(schema)
+    rules = _rules(schema, names)
     found = list(rules.validator.iter_errors(value))
     if not found or rules.masking is None:
         return map(_misfit, found)
@@ -37,12 +38,12 @@ def misfits(schema: str, value: Any) -> Iterator[Misfit]:
     return (_misfit(hidden if within(rules.secrets, *error.instance_path) else error) for error, hidden in both)
 
 
-def misfit(schema: str, value: Any) -> Misfit | None:
+def misfit(schema: str, value: Any, names: frozenset[str] = NAMES) -> Misfit | None:
     """The misfit that lies highest in the value; None: it fits.
 
     Raises: as `misfits`.
     """
-    return min(misfits(schema, value), key=lambda found: (len(found.path), found.message), default=None)
+    return min(misfits(schema, value, names), key=lambda found: (len(found.path), found.message), default=None)
 
 
 _EXAMPLES: Mapping[str, JsonValue] = {
@@ -86,10 +87,10 @@ class _Rules:
 
 
 @lru_cache(maxsize=256)
-def _rules(schema: str) -> _Rules:
+def _rules(schema: str, names: frozenset[str]) -> _Rules:
     try:
         read = json.loads(schema)
-        secrets = in_schema(read, NAMES) if isinstance(read, dict) else NOTHING
+        secrets = in_schema(read, names) if isinstance(read, dict) else NOTHING
         masking = Draft202012Validator(read, retriever=_refuse, mask=MASK) if secrets else None
         return _Rules(Draft202012Validator(read, retriever=_refuse), masking, secrets)
     except (ValidationError, ValueError) as exc:

@@ -121,6 +121,15 @@ def test_what_does_not_fit_is_told_without_its_value() -> None:
     assert CANARY not in str(refused.value)
 
 
+def test_fields_that_a_flow_names_are_told_without_their_values() -> None:
+    schema = {"properties": {"iban": {"type": "integer"}, "city": {"type": "integer"}}}
+    inputs = Inputs("pay", schema, ["IBAN"])
+    for given, told in (({"iban": CANARY}, False), ({"city": CANARY}, True)):
+        with pytest.raises(InputInvalid) as refused:
+            inputs.read(json.dumps(given))
+        assert (CANARY in str(refused.value)) is told
+
+
 # ---- where they are ----
 
 

@@ -94,6 +94,7 @@ def urls(settings: Settings) -> tuple[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_canary_is_nowhere_but_among_the_values(
     bench: Bench,
     client: Client,
@@ -101,11 +102,12 @@ def test_a_canary_is_nowhere_but_among_the_values(
     cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    pool: str,
 ) -> None:
     database, broker = urls(bench.settings)
     texts: list[str] = []
     with closing(Wire(broker)) as wire, caplog.at_level("DEBUG"):
-        process = worker(pool="threads", flows=FLOWS, env={"ORCHESTRATOR_LOG_LEVEL": "DEBUG"})
+        process = worker(pool=pool, flows=FLOWS, env={"ORCHESTRATOR_LOG_LEVEL": "DEBUG"})
         account = {"name": "bob", "pin": CANARY}
         for wrong in ({"name": 1, "pin": [CANARY]}, {"name": "ada"}):
             with pytest.raises(InputInvalid) as refused:
@@ -135,6 +137,9 @@ def test_a_canary_is_nowhere_but_among_the_values(
         assert handle.row().body == {"pin": MASK, "account": {"name": "bob", "pin": MASK}}
         again = cli("run", "rerun", str(handle.id), "--from", "second_time", "--dry-run", "-i", f"pin={CANARY}")
         texts += [again.out, again.err]
+        kept = handle.rerun("second_time", by="ann")
+        assert kept.result(120).pin.reveal() == CANARY
+        look(cli, texts, str(kept.id), [step.key for step in kept.all_steps()])
 
         lost = client.start("broken", account=account)
         assert lost.wait(120) is RunStatus.FAILED
@@ -156,8 +161,8 @@ def test_a_canary_is_nowhere_but_among_the_values(
 
         assert not [one for one in wire.commands() if CANARY[:12] in one]
         with closing(redis.Redis.from_url(broker)) as store:
-            kept = [store.dump(key) or b"" for key in store.scan_iter()]
-        assert not [one for one in kept if CANARY[:12].encode() in one]
+            there = [store.dump(key) or b"" for key in store.scan_iter()]
+        assert not [one for one in there if CANARY[:12].encode() in one]
     assert places(bench.ledger, CANARY[:12]) == ALLOWED
     assert CANARY[:12] not in caplog.text
     assert CANARY[:12] not in process.log()
