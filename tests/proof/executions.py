@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from tests.proof import reruns, settled, signals
+from tests.proof import calls, reruns, settled, signals
 from tests.proof.history import FINAL, LOST, Change, Fault, History, Invocation, Place
 from tests.proof.verdict import Violation
 
@@ -213,6 +213,10 @@ def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
             continue  # what is kept is held against its source, by I5
         if signals.is_wait(history, change.place):
             continue  # what it gives is held against what was sent, by I14
+        if calls.is_call(history, change.place):
+            if not any(token in _tokens(output) for output in calls.outputs(history, change.place)):
+                yield Violation("I9", "an output that no run that it called has", *change.place, (str(change.new),))
+            continue
         if change.step_key in history.merges(change.run_id):
             if token not in _given(history, change):
                 yield Violation("I9", "a value that no step before it gave", *change.place, (str(change.new),))

@@ -234,6 +234,15 @@ class History:
         return found
 
     @cached_property
+    def called(self) -> Mapping[Place, list[str]]:
+        """By step of another run, the runs that it called."""
+        found: dict[Place, list[str]] = defaultdict(list)
+        for run_id, run in self.runs.items():
+            if run.get("parent_run_id") in self.runs:
+                found[run["parent_run_id"], run["parent_step_key"]].append(run_id)
+        return found
+
+    @cached_property
     def invocations_of(self) -> Mapping[Place, list[Invocation]]:
         """By step, in the order they began."""
         found: dict[Place, list[Invocation]] = defaultdict(list)

@@ -119,7 +119,7 @@ def interpret(
             blame[key] = joins.blamed(step, sure)
         elif joined == {True} and stays:
             blame[key] = "when:"
-    withdrawn = set(joins.withdrawable(_as_settled(steps, settled), sure))
+    withdrawn = set(joins.withdrawable(steps, sure, settled))
     for key in withdrawn:
         legal[key] |= SKIPPED
         must -= {key, *(child for child, loop in children(steps, _counts(items)) if loop == key)}
@@ -132,11 +132,6 @@ def interpret(
         blame=blame,
         withdrawn=frozenset(withdrawn),
     )
-
-
-def _as_settled(steps: Steps, settled: Collection[str]) -> Steps:
-    """Who settled a step did not wait for those before it: they have not ended for it."""
-    return {key: {**step, "run_after": {}} if key in settled else step for key, step in steps.items()}
 
 
 _ANY_RESULT: Final = frozenset({"true", "false", "error"})

@@ -1,6 +1,6 @@
 """The rules of joins and conditions, written a second time: from every way in which predecessors may have ended."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -61,22 +61,24 @@ def lead_only_to(steps: Mapping[str, Step], race: str) -> set[str]:
     return found - {race}
 
 
-def withdrawable(steps: Mapping[str, Step], sure: Sure) -> Iterator[str]:
-    """The steps that may be withdrawn because a race was decided by another one."""
+def withdrawable(steps: Mapping[str, Step], sure: Sure, settled: Collection[str] = ()) -> Iterator[str]:
+    """The steps that may be withdrawn because a race was decided by another one. Who settled a step did not wait for
+    those before it: they have not ended for it."""
     for race, step in steps.items():
-        if step.get("join") != "any" or step.get("rest") == "leave":
+        if step.get("join") != "any" or step.get("rest") == "leave" or race in settled:
             continue
         winners = [name for name, accepted in step["run_after"].items() if sure(name) & set(accepted)]
         for key in lead_only_to(steps, race):
-            if any(key not in before(steps, winner) for winner in winners):
+            if any(key not in before(steps, winner, settled) for winner in winners):
                 yield key
 
 
-def before(steps: Mapping[str, Step], key: str) -> set[str]:
-    """The step and everything that it waits for, however far back."""
+def before(steps: Mapping[str, Step], key: str, settled: Collection[str] = ()) -> set[str]:
+    """The step and everything that it waits for, however far back; what was settled has waited for nothing."""
     found, left = {key}, [key]
     while left:
-        for name in steps[left.pop()].get("run_after", {}):
+        last = left.pop()
+        for name in steps[last].get("run_after", {}) if last not in settled else ():
             if name not in found:
                 found.add(name)
                 left.append(name)

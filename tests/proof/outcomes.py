@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.proof import polls, reruns, settled
+from tests.proof import calls, polls, reruns, settled
 from tests.proof.claims import seconds
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
 from tests.proof.interpreter import EITHER, FAILED, Reference, Statuses, children, end_of, interpret
@@ -16,7 +16,7 @@ from tests.proof.verdict import Violation
 def fates_of(history: History, run: Row) -> tuple[dict[str, Statuses], dict[str, int | None]]:
     """By step and child how its handler ends, and by loop how many items it has."""
     steps, body = history.manifests[run["manifest_hash"]]["steps"], run["trigger_body"]
-    ends: dict[str, Statuses] = {}
+    ends: dict[str, Statuses] = dict(calls.ends_of(history, run))
     items: dict[str, int | None] = {}
     by_hand = settled.of_run(history.steps.get(run["id"], {}))
     for key, step in steps.items():
@@ -139,7 +139,9 @@ def _legal_end(history: History, run: Row, replaced_: set[str]) -> Iterator[Viol
         run["status"],
         {call.run_id for call in history.calls if call.kind == "cancel" and call.reply != "refused"},
     )
-    if status == "cancelled" and run["id"] not in asked | replaced_:
+    mine = {run["id"], *calls.above(history, run["id"])}
+    asked_for = not mine.isdisjoint(asked | replaced_) or calls.stopped_above(history, run["id"])
+    if status == "cancelled" and not asked_for:
         yield Violation("I7", "cancelled, and nobody asked for it", run["id"])
     if status == "timed_out":
         yield from _deadline(history, run)
@@ -149,11 +151,14 @@ def _legal_end(history: History, run: Row, replaced_: set[str]) -> Iterator[Viol
 
 
 def _deadline(history: History, run: Row) -> Iterator[Violation]:
-    limit = history.manifests[run["manifest_hash"]].get("deadline")
+    due = []
+    for each in (run, *(history.runs[key] for key in calls.above(history, run["id"]))):
+        if (limit := history.manifests[each["manifest_hash"]].get("deadline")) is not None:
+            due.append(each["created_at"] + seconds(limit) * 1e9)
     halted = [one for one in history.at("flow_runs", (run["id"], "")) if one.sets("halt", "timed_out")]
-    if limit is None or not halted:
+    if not due or not halted:
         yield Violation("I7", "timed out without a deadline", run["id"])
-    elif halted[-1].at - run["created_at"] < seconds(limit) * 1e9 - history.limits.slack_ns:
+    elif halted[-1].at < min(due) - history.limits.slack_ns:
         yield Violation("I7", "timed out before its deadline", run["id"])
 
 
@@ -173,40 +178,43 @@ def i8_terminal_is_final(history: History) -> Iterator[Violation]:
     operators = ("retry", "settle")
     asked = Counter(call.run_id for call in history.calls if call.kind in operators and call.reply != "refused")
     for run_id, xids in reopened.items():
-        if len(xids) > asked[run_id]:
-            yield Violation("I8", f"{len(xids)} new epochs, operators asked for {asked[run_id]}", run_id)
+        times = sum(asked[key] for key in (run_id, *calls.above(history, run_id)))
+        if len(xids) > times:
+            yield Violation("I8", f"{len(xids)} new epochs, operators asked for {times}", run_id)
 
 
 def i12_keys_name_one_run(history: History) -> Iterator[Violation]:
     """I12: an accepted key has exactly one run; the same key with another body is refused, with the same it is not.
-    What a client was told agrees with what is stored, and nobody started what nobody asked for."""
+    What a client was told agrees with what is stored, and nobody started what nobody asked for. A step that calls a
+    flow ends as the run that it called."""
+    yield from calls.ended_alike(history)
     starts = [call for call in history.calls if call.kind == "start"]
     by_key: dict[tuple[str, str], list[Call]] = defaultdict(list)
     for call in starts:
         if call.key is not None:
             by_key[call.flow, call.key].append(call)
     there = Counter((run["flow"], run.get("trigger_key")) for run in history.runs.values())
-    for (flow, key), calls in by_key.items():
-        told = {call.run_id for call in calls if call.reply == "ok"}
+    for (flow, key), given in by_key.items():
+        told = {call.run_id for call in given if call.reply == "ok"}
         if len(told) > 1:
             yield Violation(
-                "I12", f"key {key} of {flow} was answered with {len(told)} runs", evidence=tuple(map(str, calls))
+                "I12", f"key {key} of {flow} was answered with {len(told)} runs", evidence=tuple(map(str, given))
             )
         if there[flow, key] > 1 or (told and there[flow, key] != 1):
             yield Violation("I12", f"key {key} of {flow} has {there[flow, key]} runs")
-        yield from _bodies(history, calls)
-    known = {call.run_id for call in starts if call.reply == "ok"} | scheduled(history)
+        yield from _bodies(history, given)
+    known = {call.run_id for call in starts if call.reply == "ok"} | scheduled(history) | calls.called(history)
     unknown = sum(call.reply == "unknown" for call in starts)
     strangers = [run_id for run_id, run in history.runs.items() if run_id not in known]
     if len(strangers) > unknown:
         yield Violation("I12", f"{len(strangers)} runs that nobody was told of, {unknown} replies were lost")
 
 
-def _bodies(history: History, calls: list[Call]) -> Iterator[Violation]:
+def _bodies(history: History, given: list[Call]) -> Iterator[Violation]:
     """Of one key."""
-    runs = [history.runs[call.run_id or ""] for call in calls if call.reply == "ok" and call.run_id in history.runs]
+    runs = [history.runs[call.run_id or ""] for call in given if call.reply == "ok" and call.run_id in history.runs]
     stored = _canonical(runs[0]["trigger_body"]) if runs else None
-    for call in calls:
+    for call in given:
         same = stored is not None and _canonical(json.loads(call.body)) == stored
         if call.reply == "ok" and not same:
             yield Violation(
@@ -256,7 +264,8 @@ def _counts(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Vi
         own = [child for name, child in steps.items() if child.get("loop_key") == key]
         if row.get("status") in ("succeeded", "failed") and len(own) != count:
             yield Violation("I19", f"{len(own)} children for {count} items", run["id"], key)
-        failed = sum(child["status"] != "succeeded" for child in own)
+        begun = [child for child in own if child["status"] != "skipped"]
+        failed = sum(child["status"] != "succeeded" for child in begun)
         if row.get("status") == "failed" and own and row.get("children_failed") != failed:
             yield Violation("I19", f"{failed} children failed, it counted {row.get('children_failed')}", run["id"], key)
         if row.get("status") in ("succeeded", "failed") and own and row.get("children_open") != 0:

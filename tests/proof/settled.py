@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from tests.proof import reruns
 from tests.proof.history import History, Row
 from tests.proof.verdict import Violation
 
@@ -10,8 +11,8 @@ _TOLD: Final = ("skipped by ", "marked as done by ")
 
 
 def by_hand(row: Row) -> bool:
-    """Whether the row of a step says so."""
-    return str(row.get("reason", "")).startswith(_TOLD)
+    """Whether the row of a step says so; also of the step of a run before, from which this one is kept."""
+    return reruns.reason(str(row.get("reason", ""))).startswith(_TOLD)
 
 
 def of_run(steps: Mapping[str, Row]) -> dict[str, str]:
@@ -26,5 +27,6 @@ def unasked(history: History) -> Iterator[Violation]:
     }
     for place in history.places("flow_steps"):
         for change in history.at("flow_steps", place):
-            if by_hand(change.new) and not by_hand(change.old) and place not in asked:
+            told = str(change.new.get("reason", "")).startswith(_TOLD)
+            if told and not by_hand(change.old) and place not in asked:
                 yield Violation("I8", "settled by hand, and no operator did", *place, (str(change.new),))

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.proof import (
+    stories_calls,
     stories_polls,
     stories_right,
     stories_signals,
@@ -16,6 +17,7 @@ from tests.proof.executions import pids_of
 from tests.proof.stories import RIGHT, WRONG, AnnouncedResult
 
 TOLD = (
+    stories_calls,
     stories_polls,
     stories_right,
     stories_signals,

@@ -173,6 +173,11 @@ def test_who_settles_a_step_asks_nobody_before_it() -> None:
     found = interpret(graph, {"a": SUCCEEDED, "b": SUCCEEDED}, {}, known=by_hand, settled={"b": "succeeded"})
     assert ("skipped" in found.legal["a"], found.must) == (True, frozenset())
     assert "skipped" not in interpret(graph, {"a": SUCCEEDED, "b": SUCCEEDED}, {}).legal["a"]
+    longer = {**graph, "b": {"run_after": {}}, "c": {"run_after": {"b": OK}}}
+    longer["race"] = {"run_after": {"a": OK, "c": OK}, "join": "any", "value": "1"}
+    known = {"a": "succeeded", "c": "succeeded"}
+    won = interpret(longer, dict.fromkeys("abc", SUCCEEDED), {}, known=known, settled={"c": "succeeded"})
+    assert "skipped" in won.legal["b"], "it leads to the race, by a step that is done"
     loop = {"e": {"for_each": "@triggerBody()", "steps": {"do": {"type": "work"}}}}
     ends = {"e.0.do": SUCCEEDED, "e.1.do": SUCCEEDED}
     assert interpret(loop, ends, {"e": 2}, settled={"e.1.do": "succeeded"}).must == {"e.0.do"}

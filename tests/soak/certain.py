@@ -83,11 +83,24 @@ _OVERDUE: Final = {
     "s1": _work("s1", run_after=_after("succeeded", "nap")),
 }
 
+
+def _loop(*items: Mapping[str, Any], **fields: Any) -> Certain:
+    """Over these, with a step after it."""
+    body = {"type": "work", "inputs": {"fate": "@item()"}, "retry": {"max_attempts": 2}}
+    each = {"for_each": "@steps('s0').output.items", "steps": {"do": body}, "run_after": _after("succeeded", "s0")}
+    after = (
+        _work("s1", "each") if fields.get("errors") == "collect" else _work("s1", run_after=_after("failed", "each"))
+    )
+    return Certain({"steps": {"s0": _work("s0"), "each": {**each, **fields}, "s1": after}}, {"s0": {"items": [*items]}})
+
+
 CERTAIN: Final[Mapping[str, Certain]] = {
     "race": Certain({"steps": _RACE}),
     "choice": Certain({"steps": _CHOICE}, flags={"yes": True, "no": False, "neither": "neither"}),
     "unheard": Certain({"steps": _UNHEARD}),
     "early": Certain({"steps": _EARLY}),
+    "collected": _loop({}, {"x": True}, {"f": 1}, errors="collect"),
+    "cut_off": _loop({}, {"x": True}, {}, {}, stop_on_failure=True, concurrency=1),
     "overdue": Certain({"steps": _OVERDUE, "deadline": "PT2S"}),
 }
 """By name."""

@@ -20,6 +20,8 @@ ALL: Final = (
     "withdrawn",
     "failures taken up",
     "loops",
+    "loops that collect failures",
+    "loops that stop",
     "sleeps",
     "waits for a time",
     "signals taken at once",
@@ -101,6 +103,10 @@ def _of_step(row: Row, step: Mapping[str, Any]) -> Iterator[str]:
     for field, name in (("value", "merges"), ("steps", "loops"), ("sleep", "sleeps"), ("until", "waits for a time")):
         if field in step and succeeded:
             yield name
+    if succeeded and step.get("errors") == "collect" and row.get("children_failed"):
+        yield "loops that collect failures"
+    if "stop_on_failure" in step and row.get("children_failed"):
+        yield "loops that stop"
     if signals.awaits(step) and row["status"] == "failed" and began:
         yield "waits that timed out"
 

@@ -26,6 +26,8 @@ ACCEPTED: Final = (
     ["succeeded", "failed", "skipped"],
 )
 SHAPES: Final = ("chain", "diamond", "fan", "random", "random", "random")
+FAILURES: Final[Sequence[dict[str, Any]]] = ({}, {}, {}, {"errors": "collect"}, {"stop_on_failure": True})
+"""What becomes of a loop some of whose items fail."""
 WAITS: Final[Mapping[int, Sequence[waits.Make]]] = {
     0: (waits.until,),
     3: (waits.nap, waits.until),
@@ -221,6 +223,7 @@ def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dic
         "for_each": f"@steps('{source}').output.items" if source else f"@triggerBody().lists.{key}",
         "run_after": dict(run_after),
         **({"concurrency": window} if window else {}),
+        **rng.choice(FAILURES),
         "steps": {"do": {"type": rng.choice(PLAIN), "inputs": {"fate": "@item()"}, **_policy(rng)}},
     }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.proof import figures, ticks
-from tests.proof.history import SECOND, History
+from tests.proof.history import SECOND, Change, History
 from tests.proof.verdict import Verdict
 from tests.soak import constructs
 
@@ -78,6 +78,26 @@ def nemesis_log(history: History) -> str:
         f" {fault.target} {fault.detail}"
         for fault in sorted(history.faults, key=lambda fault: fault.from_ns)
     )
+
+
+def wronged(outcome: Outcome) -> str:
+    """What is recorded of the runs of which something is held against the engine."""
+    history, found = outcome.history, []
+    runs = list(dict.fromkeys(one.run_id for one in outcome.verdict.violations if one.run_id in history.runs))
+    for run_id in runs[:SHOWN]:
+        found += ["", f"==== {run_id}", str(history.runs[run_id]), str(history.manifest_of(run_id))]
+        found += [str(one) for one in (*history.calls, *history.sent) if one.run_id == run_id]
+        found += [
+            f"{one.at} {one.xid} {one.op} {one.table} {one.step_key} {_new(one)}"
+            for one in history.changes
+            if one.run_id == run_id
+        ]
+    return "\n".join(found)
+
+
+def _new(change: Change) -> dict[str, object]:
+    """What it changed."""
+    return {name: value for name, value in change.row.items() if change.old.get(name) != value or change.op == "delete"}
 
 
 def _longest(history: History) -> float:

@@ -16,7 +16,7 @@ import pytest
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.tx import Ledger
 from tests.proof.checker import check
-from tests.soak import constructs, mutants, releases
+from tests.soak import constructs, mutants, releases, report
 from tests.soak.faults import KINDS, Kind
 from tests.soak.field import Field, limits_of, open_field
 from tests.soak.nemesis import Nemesis
@@ -88,6 +88,7 @@ def soak(
         outcome = Outcome(seed, minutes, history, verdict, clock.seconds)
         if keep is not None and not outcome.passed:
             shutil.copytree(folder, keep / f"seed-{seed}", ignore=_SERVERS, dirs_exist_ok=True)
+            (keep / f"seed-{seed}" / "wronged.txt").write_text(report.wronged(outcome))
     return outcome
 
 
