@@ -41,12 +41,15 @@ def ends_of(history: History, run: Row) -> dict[str, frozenset[str]]:
     for key, step in history.manifest_of(run["id"])["steps"].items():
         if "flow" not in step:
             continue
-        child = history.steps.get(run["id"], {}).get(key, {}).get("child_run_id")
-        if step.get("detached"):
+        row = history.steps.get(run["id"], {}).get(key, {})
+        child = row.get("child_run_id")
+        if reruns.KEPT.match(row.get("reason", "")):
+            found[key] = frozenset({row["status"]})
+        elif step.get("detached"):
             found[key] = frozenset({"succeeded" if child is not None else "failed"})
-            continue
-        ends = {one.new["status"] for one in history.at("flow_runs", (child or "", "")) if _ends(one)}
-        found[key] = frozenset("succeeded" if end == "succeeded" else "failed" for end in ends or {"failed"})
+        else:
+            ends = {one.new["status"] for one in history.at("flow_runs", (child or "", "")) if _ends(one)}
+            found[key] = frozenset("succeeded" if end == "succeeded" else "failed" for end in ends or {"failed"})
     return found
 
 

@@ -57,6 +57,21 @@ def a_run_is_stopped_with_the_one_that_called_it() -> History:
     return _history(story.end_run("cancelled"))
 
 
+@right
+def a_step_that_called_a_run_is_kept() -> History:
+    story = _calling()
+    _end(story)
+    _tell(story)
+    story.end_run().commit()
+    again = {"flow": "demo", "manifest_hash": HASH, "status": "succeeded", "epoch": 1, "sinks_open": 0}
+    story.put("flow_runs", ("run-3",), id="run-3", created_at=story.now, source_run_id=RUN, **again)
+    story.put(
+        "flow_steps", ("run-3", "c"), run_id="run-3", step_key="c", status="succeeded", reason=f"kept from run {RUN}"
+    )
+    story.asked("start", run_id="run-3")
+    return _history(story)
+
+
 @wrong("I7")
 def a_run_that_was_called_is_cancelled_by_nobody() -> History:
     story = _calling()

@@ -94,6 +94,31 @@ def _loop(*items: Mapping[str, Any], **fields: Any) -> Certain:
     return Certain({"steps": {"s0": _work("s0"), "each": {**each, **fields}, "s1": after}}, {"s0": {"items": [*items]}})
 
 
+def _call(key: str, flow: str, *after: str, **fields: Any) -> dict[str, Any]:
+    parts = ("fates", "lists", "flags", "below", "naps", "times", "keys")
+    inputs = {name: f"@triggerBody().below.{key}.{name}" for name in parts}
+    return {"flow": flow, "inputs": inputs, "run_after": dict.fromkeys(after, _OK), **fields}
+
+
+_BELOW: Final = {
+    "s0": _work("s0"),
+    "nap": {"sleep": "PT1S", "run_after": _after("succeeded", "s0")},
+    "s1": _work("s1", "s0", run_after=_after("succeeded", "s0", "nap")),
+}
+_CALLS: Final = {
+    "s0": _work("s0"),
+    "called": _call("called", "below", "s0", retry={"max_attempts": 2, "backoff": {"delays": ["PT1S"]}}),
+    "alone": _call("alone", "below", detached=True),
+    "s1": _work("s1", "called"),
+}
+"""A run of another flow, and one that nobody waits for."""
+_DEEP: Final = {"called": _call("called", "calls"), "s1": _work("s1", "called")}
+_BROKEN: Final = {
+    "called": _call("called", "hopeless", retry={"max_attempts": 2, "backoff": {"delays": ["PT0.5S"]}}),
+    "s1": _work("s1", run_after=_after("failed", "called")),
+}
+"""Two runs of a flow that fails, and what makes up for it."""
+
 CERTAIN: Final[Mapping[str, Certain]] = {
     "race": Certain({"steps": _RACE}),
     "choice": Certain({"steps": _CHOICE}, flags={"yes": True, "no": False, "neither": "neither"}),
@@ -101,6 +126,11 @@ CERTAIN: Final[Mapping[str, Certain]] = {
     "early": Certain({"steps": _EARLY}),
     "collected": _loop({}, {"x": True}, {"f": 1}, errors="collect"),
     "cut_off": _loop({}, {"x": True}, {}, {}, stop_on_failure=True, concurrency=1),
+    "below": Certain({"steps": _BELOW, "output": "@steps('s1').output"}),
+    "calls": Certain({"steps": _CALLS, "output": "@steps('s1').output"}),
+    "deep": Certain({"steps": _DEEP}),
+    "hopeless": Certain({"steps": {"s0": _work("s0")}}, {"s0": {"x": True}}),
+    "broken": Certain({"steps": _BROKEN}),
     "overdue": Certain({"steps": _OVERDUE, "deadline": "PT2S"}),
 }
 """By name."""

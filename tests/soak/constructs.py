@@ -22,6 +22,9 @@ ALL: Final = (
     "loops",
     "loops that collect failures",
     "loops that stop",
+    "called flows",
+    "called flows that failed",
+    "called flows that nobody waits for",
     "sleeps",
     "waits for a time",
     "signals taken at once",
@@ -107,6 +110,10 @@ def _of_step(row: Row, step: Mapping[str, Any]) -> Iterator[str]:
         yield "loops that collect failures"
     if "stop_on_failure" in step and row.get("children_failed"):
         yield "loops that stop"
+    if "flow" in step and succeeded and step.get("detached"):
+        yield "called flows that nobody waits for"
+    elif "flow" in step and "child_run_id" in row:
+        yield "called flows" if succeeded else "called flows that failed"
     if signals.awaits(step) and row["status"] == "failed" and began:
         yield "waits that timed out"
 

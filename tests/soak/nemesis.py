@@ -27,6 +27,7 @@ SELECT (SELECT count(*) FROM flow_steps
      + (SELECT count(*) FROM flow_steps WHERE due_at < clock_timestamp() - interval '1 s')
      + (SELECT count(*) FROM flow_steps WHERE wake_at < clock_timestamp() - interval '1 s')
      + (SELECT count(*) FROM flow_run_controls WHERE NOT closed AND start_at < clock_timestamp() - interval '1 s')
+     + (SELECT count(*) FROM flow_runs WHERE NOT parent_told AND ended_at < clock_timestamp() - interval '1 s')
      + (SELECT count(*) FROM flow_schedule_states
          WHERE active AND paused_at IS NULL AND due_at < clock_timestamp() - interval '3 s')
 """

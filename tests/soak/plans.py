@@ -52,6 +52,8 @@ class Plan:
     """Of steps that have the same in every run."""
     flags: Mapping[str, Any] = field(default_factory=dict)
     """Of steps whose condition reads the same in every run."""
+    called: Mapping[str, "Plan"] = field(default_factory=dict)
+    """By step that calls a flow: an input of its own is in that of the run."""
 
     def body(self, rng: random.Random) -> dict[str, Any]:
         """The input of one run: a fate for every step, a list of fates for every loop over the input, and what
@@ -71,7 +73,8 @@ class Plan:
             else:
                 fates[source.split("'")[1]]["items"] = items
         fates |= self.fates
-        return {"fates": fates, "lists": lists, "flags": flags, **waits.inputs(rng, steps)}
+        below = {key: plan.body(rng) for key, plan in self.called.items()}
+        return {"fates": fates, "lists": lists, "flags": flags, "below": below, **waits.inputs(rng, steps)}
 
 
 def plans(seed: int, count: int = 14) -> list[Plan]:
@@ -88,10 +91,14 @@ def _waiting(plan: Plan, makes: Sequence[waits.Make], seed: int) -> Plan:
 
 def certain() -> list[Plan]:
     """Flows that are the same for every seed."""
-    return [
-        Plan(name, {"name": name, **one.manifest}, {key: dict(fate) for key, fate in one.fates.items()}, one.flags)
-        for name, one in CERTAIN.items()
-    ]
+    return [_certain(name) for name in CERTAIN]
+
+
+def _certain(name: str) -> Plan:
+    manifest, fates, flags = CERTAIN[name]
+    called = {key: _certain(step["flow"]) for key, step in manifest["steps"].items() if "flow" in step}
+    same = {key: dict(fate) for key, fate in fates.items()}
+    return Plan(name, {"name": name, **manifest}, same, flags, called)
 
 
 def long() -> list[Plan]:
