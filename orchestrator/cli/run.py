@@ -193,12 +193,18 @@ def graph_(run: RunId, mermaid: graph.Mermaid = False, dot: graph.Dot = False) -
 
 
 @verb(app, "watch")
-def watch_run(run: RunId, timeout: Timeout = None) -> None:
+def watch_run(
+    run: RunId,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="With the steps of the runs that it called, until these have ended, too.")
+    ] = False,
+    timeout: Timeout = None,
+) -> None:
     """Follow a run until it ends; the exit code is the run's."""
     limit = seconds(timeout)
     with connected() as client:
         handle = client.run(run)
-        handle.outcome(watch.follow(handle, limit))
+        handle.outcome(watch.follow(handle, limit, deep=deep))
 
 
 @verb(app, "result")

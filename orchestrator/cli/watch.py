@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rich.console import Console, Group
@@ -16,7 +17,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from orchestrator.cli import runview
-from orchestrator.cli.render import COLOURS, Format, between, error_line, length, moment, print_json, text
+from orchestrator.cli.deep import Stand, stand
+from orchestrator.cli.render import COLOURS, Format, between, error_line, length, moment, print_json, short, text
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 
 if TYPE_CHECKING:
@@ -38,15 +40,16 @@ _SIGNS: Final = {
 }
 
 
-def follow(handle: "RunHandle[Any]", timeout_s: float | None) -> RunStatus:
-    """Show the run until it ends; its final status.
+def follow(handle: "RunHandle[Any]", timeout_s: float | None, *, deep: bool = False) -> RunStatus:
+    """Show the run until it ends; its final status. `deep`: with the runs below it, until these have ended, too.
 
     Raises:
         WaitTimeout: it goes on after `timeout_s`.
     """
     ends = None if timeout_s is None else time.monotonic() + timeout_s
     console = Console(highlight=False)
-    status = _live(handle, console, ends) if console.is_terminal else lines(handle, ends, sys.stdout)
+    show = partial(_live, console=console) if console.is_terminal else partial(lines, file=sys.stdout)
+    status = show(handle, ends, deep=deep)
     return handle.final(status, timeout_s)
 
 
@@ -88,32 +91,44 @@ def _rest(end: "Future[RunStatus]", pause_s: float) -> None:
         futures.wait([end], pause_s)
 
 
-def _over(status: RunStatus, ends: float | None) -> bool:
-    return status in FINAL_RUN or (ends is not None and time.monotonic() >= ends)
+def _over(shown: Stand, ends: float | None) -> bool:
+    ended = all(one.run.status in FINAL_RUN for one in shown.all())
+    return ended or (ends is not None and time.monotonic() >= ends)
 
 
-def _live(handle: "RunHandle[Any]", console: Console, ends: float | None) -> RunStatus:
+def _live(handle: "RunHandle[Any]", ends: float | None, console: Console, *, deep: bool) -> RunStatus:
     from orchestrator.ledger.reads.steps import FOLD
 
     fold, end = max(4, min(FOLD, console.height - 12)), handle.end()
     with Live(console=console, refresh_per_second=4, vertical_overflow="ellipsis") as live:
         while True:
-            run, steps = handle.row(), handle.steps(fold=fold)
-            live.update(tree(run, steps))
-            if _over(run.status, ends):
-                return run.status
+            shown = stand(handle, deep=deep, fold=fold)
+            live.update(tree(shown))
+            if _over(shown, ends):
+                return shown.run.status
             _rest(end, _PAUSE_S)
 
 
-def tree(run: "RunRow", steps: "Sequence[StepRow]") -> Group:
+def tree(shown: Stand) -> Group:
     """The run as it stands: a line per step, a bar per loop and per progress report."""
+    run = shown.run
     root = Tree(_line(run.status, f"{run.flow}@{run.version}", str(run.id), between(run.started_at, run.ended_at)))
-    places: dict[str, Tree] = {}
-    for step in sorted(steps, key=lambda step: step.loop_key is not None):  # loops before their children
-        parent = places.get(step.loop_key or "", root)
-        places[step.key] = parent.add(_step(step))
+    _grow(root, shown)
     error = [Text(f"  {error_line(run.error)}", style="red")] if run.error else []
     return Group(root, *error)
+
+
+def _grow(root: Tree, shown: Stand) -> None:
+    places: dict[str, Tree] = {}
+    for step in sorted(shown.steps, key=lambda step: step.loop_key is not None):  # loops before their children
+        parent = places.get(step.loop_key or "", root)
+        places[step.key] = parent.add(_step(step))
+    for key, runs in shown.called.items():
+        for one in runs:
+            run = one.run
+            note = error_line(run.error) if run.error else ""
+            line = _line(run.status, f"{short(run.id)} {run.flow}", note, between(run.started_at, run.ended_at))
+            _grow(places.get(key, root).add(line), one)
 
 
 def _step(step: "StepRow") -> Table:
@@ -149,23 +164,37 @@ def _reported(progress: Mapping[str, Any]) -> tuple[float, float] | None:
     return min(done, total), total
 
 
-def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO) -> RunStatus:
+def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO, *, deep: bool = False) -> RunStatus:
     """A line for each change, in the order of the changes, with the time of each."""
     seen: dict[str, str] = {}
     end = handle.end()
     while True:
         began = time.monotonic()
-        run, steps = handle.row(), handle.steps()
+        shown = stand(handle, deep=deep)
         spent = time.monotonic() - began
-        changes = [line for step in steps if (line := _change(seen, step.key, step.since, _state(step)))]
-        why = f": {error_line(run.error)}" if run.error and run.is_over else ""
-        since = _since(run, [at for at, _ in changes], first="" not in seen)
-        changes += [line for line in [_change(seen, "", since, f"run {run.status}{why}")] if line]
-        for at, text_ in sorted(changes, key=lambda change: (change[0], change[1].startswith("run "))):
-            print(f"{moment(at)}  {text_}", file=file, flush=True)
-        if _over(run.status, ends):
-            return run.status
+        for at, _, line in sorted(_changes(seen, shown), key=lambda change: change[:2]):
+            print(f"{moment(at)}  {line}", file=file, flush=True)
+        if _over(shown, ends):
+            return shown.run.status
         _rest(end, max(_PAUSE_S, spent))  # counting the children of a very wide loop takes its time
+
+
+def _changes(seen: dict[str, str], shown: Stand, depth: int = 0) -> list[tuple[datetime, int, str]]:
+    """What changed since it was `seen`: when, and as a line. Of the same moment, runs end after their steps, and called
+    ones before those that called them."""
+    run, indent = shown.run, "  " * depth
+    below = [change for runs in shown.called.values() for one in runs for change in _changes(seen, one, depth + 1)]
+    found = [
+        (at, 0, indent + text(f"{step.key} {_state(step)}"))
+        for step in shown.steps
+        if (at := _change(seen, f"{run.id}/{step.key}", step.since, _state(step))) is not None
+    ]
+    why = f": {error_line(run.error)}" if run.error and run.is_over else ""
+    since = _since(run, [at for at, *_ in found], first=str(run.id) not in seen)
+    state = f"{run.status}{why}"
+    ended = _change(seen, str(run.id), since, state)
+    name = f"{short(run.id)} {run.flow}" if depth else "run"
+    return [*below, *found, *([] if ended is None else [(ended, 99 - depth, indent + text(f"{name} {state}"))])]
 
 
 def _since(run: "RunRow", changes: Sequence[datetime], *, first: bool) -> datetime | None:
@@ -183,15 +212,15 @@ def _state(step: "StepRow") -> str:
     return f"{step.status}{attempt}{': ' if remark else ''}{remark}"
 
 
-def _change(seen: dict[str, str], name: str, since: datetime | None, state: str) -> tuple[datetime, str] | None:
-    """What changed, and when: a new status has its own time, progress that of now. That a step is blocked from the
+def _change(seen: dict[str, str], key: str, since: datetime | None, state: str) -> datetime | None:
+    """When it changed, if it did: a new status has its own time, progress that of now. That a step is blocked from the
     start is not worth a line."""
-    known = seen.get(name)
+    known = seen.get(key)
     if known == state or (known is None and state == "blocked"):
         return None
-    seen[name] = state
+    seen[key] = state
     same = known is not None and known.split(":")[0] == state.split(":")[0]
-    return (datetime.now(UTC) if same or since is None else since), text(f"{name} {state}".strip())
+    return datetime.now(UTC) if same or since is None else since
 
 
 def result(handle: "RunHandle[Any]", status: "RunStatus") -> object:

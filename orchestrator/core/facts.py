@@ -173,6 +173,18 @@ class Finished:
     skipped: tuple[StepOf, ...] = ()
     untold: bool = False
     """Whether the run ended and a step of another run waits for that: it is to be told, after the commit."""
+    called: tuple["Called", ...] = ()
+    """Runs that its steps started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A run that a step of another run started, and what opening it led to."""
+
+    run_id: UUID
+    flow: str
+    trigger: str
+    opened: Finished
 
 
 @dataclass(frozen=True, slots=True)

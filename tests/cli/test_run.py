@@ -9,12 +9,20 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator import flow, start_run
+from orchestrator.cli.render import short
 from orchestrator.client import Client
+from orchestrator.engine.subflows import report
 from tests.cli.conftest import Cli
 from tests.support import play
 from tests.support.eventually import eventually
 from tests.support.row_counts import Counted
-from tests.support.small_flows import fan
+from tests.support.small_flows import fan, hello
+
+
+@flow
+def calling(name: str) -> object:
+    return [hello(name), start_run(hello, name)]
 
 
 def started(cli: Cli, *arguments: str) -> UUID:
@@ -218,6 +226,30 @@ def test_watch_prints_a_line_for_each_change_and_ends_as_the_run(cli: Cli, stack
     assert lines[:2] == ["run pending", "greet ready"]
     assert lines[-1] == "run succeeded"
     assert "measure succeeded" in lines
+
+
+def test_watch_deep_follows_the_runs_below_to_their_ends(cli: Cli, stack: Client) -> None:
+    """Also those that nobody waits for; each indented below the one that called it."""
+    run = stack.start(calling, name="you")
+    called, apart = (row.id for row in run.children())
+
+    def work() -> None:
+        play.finish_hello(stack.ledger, called)
+        report.tell(stack.ledger, called)
+        eventually(lambda: run.status() == "succeeded")
+        play.finish_hello(stack.ledger, apart)
+
+    worker = threading.Timer(0.5, work)
+    worker.start()
+    said = cli("run", "watch", str(run.id), "--deep")
+    worker.join()
+    lines = [line.split("  ", 1)[1] for line in said.out.splitlines()]
+    for one in (called, apart):
+        assert f"  {short(one)} hello succeeded" in lines
+    assert lines.index(f"  {short(called)} hello succeeded") < lines.index("run succeeded") < len(lines) - 1
+    assert "  greet ready" in lines
+    assert "hello succeeded" in cli("run", "watch", str(run.id), "--deep").out
+    assert "greet" not in cli("run", "watch", str(run.id)).out
 
 
 def test_watch_of_a_failed_cancelled_or_endless_run_ends_with_its_code(cli: Cli, stack: Client) -> None:

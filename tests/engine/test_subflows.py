@@ -96,7 +96,8 @@ def test_the_run_is_started_in_the_commit_that_opens_the_step_and_its_end_is_tha
     pair.do(run_id, "end")
     assert pair.status(run_id) is RunStatus.SUCCEEDED
     assert [one for one in pair.events(run_id) if "sub" in one] == ["step.delegated sub", "step.succeeded sub"]
-    first = reads.events.of_run(pair.ledger, made)[0]
+    first, *_, last = reads.events.of_run(pair.ledger, made)
+    assert (last.type, last.facts) == ("run.reported", {"parent": str(run_id), "step": "sub"})
     assert (first.type, first.facts) == ("run.accepted", {"parent": str(run_id), "step": "sub"})
 
 

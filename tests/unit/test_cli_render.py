@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cli import inputs, render, runview, watch
+from orchestrator.cli.deep import Stand
 from orchestrator.cli.inputs import types_of
 from orchestrator.core.states import RunStatus, StepKind, StepStatus
 from orchestrator.errors import InputInvalid, UsageError
@@ -95,7 +96,7 @@ def test_the_tree_has_bars_and_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     child = replace(STEP, key="each.0.x", loop_key="each", loop_index=0, status=StepStatus.SUCCEEDED, attempts=1)
     console = Console(file=io.StringIO(), width=120, force_terminal=False)
-    console.print(watch.tree(RUN, [STEP, child, loop]))
+    console.print(watch.tree(Stand(RUN, [STEP, child, loop])))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     lines = shown.splitlines()
     assert "demo@1" in lines[0]
@@ -104,6 +105,19 @@ def test_the_tree_has_bars_and_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "attempt 2" in lines[1]
     assert "398 succeeded, 600 ready, 2 failed" in shown
     assert shown.index("▶ each") < shown.index("each.0.x")  # below its loop
+
+
+def test_a_live_view_has_the_steps_of_called_runs_below_their_step() -> None:
+    call, last = replace(STEP, key="bill", kind=StepKind.FLOW, progress=None), replace(STEP, key="last")
+    below = Stand(replace(RUN, id=UUID(int=7), flow="billing"), [replace(STEP, key="charge")])
+    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    console.print(watch.tree(Stand(RUN, [call, last], {"bill": [below, below]})))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    names = ("bill", "billing", "charge", "billing", "charge", "last")
+    assert len(lines) == 7
+    assert all(name in line for name, line in zip(names, lines[1:], strict=True))
+    depths = [len(line) - len(line.lstrip(" │├└─")) for line in lines]
+    assert depths == [0, 4, 8, 12, 8, 12, 4]
 
 
 def test_remarks_say_why() -> None:
@@ -163,7 +177,7 @@ class _Watched:
         self._run, self._step = next(self._looks)
         return self._run
 
-    def steps(self) -> list[StepRow]:
+    def steps(self, *, fold: int) -> list[StepRow]:
         return [self._step]
 
 

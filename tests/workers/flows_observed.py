@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from orchestrator import Context, each, flow, step
+from orchestrator import Context, Flow, each, flow, step
+from orchestrator.core.manifest import Manifest
 
 GO_WRONG: set[str] = set()
 """What is to fail, the next time it is called."""
@@ -64,3 +65,24 @@ def transactional(n: int) -> int:
 @flow(name="observed_late", deadline="1h")
 def late(n: int) -> int:
     return plus(n)
+
+
+empty = Flow.from_manifest(Manifest(name="observed_empty", steps={}), [])
+middle = Flow.from_manifest(
+    Manifest(
+        name="observed_middle",
+        steps={
+            "never": {"type": "plus", "inputs": {"n": 1}, "when": "false"},
+            "deep": {"flow": "observed_empty"},
+            "rest": {"type": "plus", "inputs": {"n": 1}},
+        },
+    ),
+    [plus],
+)
+calling = Flow.from_manifest(
+    Manifest(
+        name="observed_calls",
+        steps={"sub": {"flow": "observed_middle"}, "other": {"flow": "observed_chain", "inputs": {"n": 1}}},
+    ),
+    [],
+)

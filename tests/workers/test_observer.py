@@ -231,6 +231,17 @@ def test_each_run_of_many_is_told_and_one_whose_key_was_known_is_not(
     assert [one.run.run_id for one in notes.of(Accepted)] == [first.run_id, second.run_id]
 
 
+def test_runs_that_steps_start_are_told(bench: Bench, state: WorkerState, notes: Notes) -> None:
+    """Each once, with what started it; one that ends as it opens, and what is skipped in it, too."""
+    (run,) = start_run.start(bench.ledger, [StartRequest("observed_calls", "{}", trigger="test")])
+    told = rows(bench, "SELECT id, flow, trigger_type FROM flow_runs WHERE %s::uuid IS NOT NULL", run.run_id)
+    accepted = [(one.run.run_id, one.run.flow, one.run.trigger) for one in notes.of(Accepted)]
+    assert len(accepted) == 4
+    assert Counter(accepted) == Counter(told)
+    assert {(one.run.flow, one.status) for one in notes.of(Ended)} == {("observed_empty", "succeeded")}
+    assert [(one.step.flow, one.step.step_key) for one in notes.of(Skipped)] == [("observed_middle", "never")]
+
+
 def test_refusals_are_told(bench: Bench, state: WorkerState, notes: Notes) -> None:
     """A start of a disabled flow, and a message that finds nothing to claim."""
     run_id = start(bench, state, "observed_chain", n=1)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.facts import Dispatch, Finished, Lease, Success
+from orchestrator.core.facts import Called, Dispatch, Finished, Lease, Success
 from orchestrator.core.plan import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
@@ -156,7 +156,7 @@ def _run_out(wave: Wave, by: Completion | None = None) -> Finished:
             items.settle(wave)
     wave.write_skips()
     following = _hand_on(wave, by)
-    return replace(_settle(wave), next=following, skipped=tuple(wave.skipped))
+    return replace(_settle(wave), next=following, skipped=tuple(wave.skipped), called=tuple(wave.called))
 
 
 def _call(wave: Wave, node: Node) -> None:
@@ -167,6 +167,7 @@ def _call(wave: Wave, node: Node) -> None:
         fp("call.accepted")
         opened = open_run(child, {})
         wave.dispatches += opened.dispatches
+        wave.called.append(Called(child.id, child.run.flow, child.run.trigger, opened))
         child = calls.opened(wave.held, node, child.id, opened.run_status)
     if child is not None:
         wave.end(child)

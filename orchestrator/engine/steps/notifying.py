@@ -24,7 +24,10 @@ def notify_ended(ended: EndedByUs) -> tuple[Dispatch, ...]:
 
 
 def notify_followed(run: Run, finished: Finished, by: Step | None = None) -> None:
-    """The steps that were skipped, and the end of the run."""
+    """The runs that its steps started, with what followed in these; the steps that were skipped; the end of the run."""
+    for called in finished.called:
+        notify(Accepted(called))
+        notify_followed(called, called.opened)
     for step in finished.skipped:
         notify(Skipped(step))
     ended = end_of(run, finished, by)

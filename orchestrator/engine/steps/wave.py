@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from orchestrator.core.facts import Dispatch, StepOf
+from orchestrator.core.facts import Called, Dispatch, StepOf
 from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.steps.held_run import HeldRun
@@ -47,6 +47,7 @@ class Wave:
     early: set[str] = field(default_factory=set)
     """Steps that went before all their predecessors had ended: they wait for none any more."""
     dispatches: list[Dispatch] = field(default_factory=list)
+    called: list[Called] = field(default_factory=list)
     skipped: list[StepOf] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
     """By the key of the item; of the run, by none."""

@@ -63,9 +63,15 @@ SELECT parent_run_id, parent_step_key FROM flow_runs
 -- name: tell_parent
 -- Does:  the end of a run is told, from this commit on. The caller holds the parent, if there still is one.
 -- Out:   how it ended; no row: somebody else told it, or it is open again
-UPDATE flow_runs SET parent_told = TRUE
- WHERE id = %(run_id)s AND NOT parent_told AND ended_at IS NOT NULL
-RETURNING id, flow, manifest_hash, status, error;
+WITH told AS (
+  UPDATE flow_runs SET parent_told = TRUE
+   WHERE id = %(run_id)s AND NOT parent_told AND ended_at IS NOT NULL
+  RETURNING id, flow, manifest_hash, status, error, parent_run_id, parent_step_key
+), event AS (
+  INSERT INTO flow_events (run_id, type, facts)
+  SELECT id, 'run.reported', json_build_object('parent', parent_run_id::text, 'step', parent_step_key) FROM told
+)
+SELECT id, flow, manifest_hash, status, error FROM told;
 
 -- name: await_child
 -- Does:  a step of the parent waits for the end of this run again. The caller holds both.
