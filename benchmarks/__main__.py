@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from benchmarks import alone, finish, items, kit, payloads, schedules, signals, waits, workloads
+from benchmarks import alone, finish, foreseen, items, kit, payloads, schedules, signals, waits, workloads
 from benchmarks.alone import Ground
 from benchmarks.backlog import backlog
 from benchmarks.command import Parser, in_database, measure, names_of, servers
@@ -39,6 +39,7 @@ ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
     "waits": waits.waits,
     "signals": signals.signals,
     "items": items.items,
+    "when": foreseen.when,
     "payloads": payloads.payloads,
 }
 USUAL: Final = (*COMPARED, "plain", "backlog")

@@ -50,6 +50,7 @@ class Sizes:
     schedules: int = 10_000
     schedules_s: float = 40.0
     waits: int = 10_000
+    when_runs: int = 400
     items: int = 30_000
     """Steps, however many for each item."""
 
@@ -71,6 +72,7 @@ QUICK = Sizes(
     schedules=2_000,
     schedules_s=15.0,
     waits=1_000,
+    when_runs=100,
     items=3_000,
 )
 TINY = Sizes(
@@ -92,6 +94,7 @@ TINY = Sizes(
     schedules=20,
     schedules_s=2.5,
     waits=50,
+    when_runs=5,
     items=30,
 )
 
