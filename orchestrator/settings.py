@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from orchestrator.core.durations import format_duration, parse_duration
+from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.payload import CAP, THRESHOLD, StoreUrl
 from orchestrator.core.suggest import closest
 from orchestrator.errors import SettingsInvalid
@@ -219,6 +220,8 @@ class Settings(BaseModel):
     """Re-runs of one step after its process died that are not charged as attempts."""
     deploy_limit: Count = Field(default=100, ge=0, le=100_000)
     """Re-runs of one step whose worker was told to stop and ended before the step did; they do not count as crashes."""
+    loop_limit: Count = Field(default=LOOP_LIMIT, ge=1000, le=10_000_000)
+    """Items that one loop may have."""
     events: Literal["all", "essential"] = "all"
     """Which events are kept: all, or only those that cannot be derived from attempts, claims and dispatches."""
     secret_names: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()

@@ -84,6 +84,7 @@ class Access:
             essential=settings.events == "essential",
             secret_names=settings.secret_names,
             payloads=settings.payloads(),
+            loop_limit=settings.loop_limit,
             name="orchestrator client",
         )
         self._sender: Sender | None = None

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -21,6 +21,8 @@ from orchestrator.core import (
 )
 from orchestrator.core.expressions import Found, Ref, find, is_expression, refs
 from orchestrator.core.headers import is_secret
+from orchestrator.core.loops import MOST_LOOPS
+from orchestrator.core.loops import key_problems as long_key_problems
 from orchestrator.core.problem import Problem, key_problems, written
 from orchestrator.core.states import FINAL_STEP, StepKind
 from orchestrator.core.suggest import did_you_mean
@@ -30,10 +32,6 @@ from orchestrator.errors import ExpressionInvalid, OrchestratorError
 
 if TYPE_CHECKING:
     from orchestrator.core.manifest import Manifest, StepDef
-
-
-MOST_LOOPS: Final = 5
-"""That may stand inside each other."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,7 @@ def _order_problems(scope: _Scope) -> Iterator[Problem]:
 def _step_problems(scope: _Scope, key: str, step: "StepDef", types: Collection[str] | None) -> Iterator[Problem]:
     place = f"{scope.place}.{key}"
     yield from key_problems(place, key)
+    yield from long_key_problems(place, scope.loops, key)
     yield from _run_after_problems(scope, key, step)
     yield from checks_joins.problems(place, step)
     yield from checks_fields.problems(place, step)
@@ -128,6 +127,7 @@ def _only_step_problems(scope: _Scope, key: str, child: "StepDef", types: Collec
     """Of a loop's one step, when it is a plain one."""
     place = f"{scope.place}.{key}"
     yield from key_problems(place, key)
+    yield from long_key_problems(place, scope.loops, key)
     yield from _expression_problems(scope, place, child)
     yield from checks_fields.problems(place, child)
     yield from _type_problems(place, child, types)

@@ -16,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
 
 from orchestrator import forks
+from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.plan import Plan
 from orchestrator.core.secrets import NAMES, normal_name
@@ -122,6 +123,8 @@ class Ledger:
         """Fields that are secret by their names, in every flow."""
         self.payloads = Payloads()
         """Where long outputs are."""
+        self.loop_limit = LOOP_LIMIT
+        """Items that one loop may have."""
         self.values = ValueCache()
         self.current: dict[str, str] = {}
         """Flow to manifest hash as this process saw it last; the start statement checks it."""
@@ -141,6 +144,7 @@ class Ledger:
         essential: bool = False,
         secret_names: Iterable[str] = (),
         payloads: Payloads | None = None,
+        loop_limit: int = LOOP_LIMIT,
     ) -> "Ledger":
         """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived.
         `secret_names`: fields that are secret by their names, besides those that always are."""
@@ -148,6 +152,7 @@ class Ledger:
             normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name, essential=essential
         )
         made.payloads = payloads or made.payloads
+        made.loop_limit = loop_limit
         made.secret_names = NAMES | {normal_name(one) for one in secret_names}
         return made
 

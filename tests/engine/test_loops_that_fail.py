@@ -12,7 +12,7 @@ from orchestrator.engine.steps import retry_step
 from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict
 from orchestrator.ledger import reads
-from tests.support.factories import Lab, after, loop, retry
+from tests.support.factories import Lab, after, call, loop, retry
 
 ITEMS = {"items": ["a", "b", "c", "d"]}
 
@@ -188,3 +188,21 @@ def test_a_retry_of_one_of_two_failures_leaves_the_loop_stopped(lab: Lab) -> Non
     retry_step.retry(lab.ledger, run_id, "each.0.do", by="ada")
     assert lab.drain(run_id) == ["each.0.do"]
     assert lab.status(run_id) is RunStatus.FAILED
+
+
+@pytest.mark.parametrize("steps", [{"do": call()}, {"a": call(), "b": after("a")}], ids=["one", "graph"])
+def test_a_loop_over_too_many_items_fails_and_runs_when_more_are_allowed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, steps: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(lab.ledger, "loop_limit", 3)
+    run_id = lab.run({"each": {"for_each": "@triggerBody().all", "steps": steps}}, {"all": [1, 2, 3, 4]})
+    assert lab.status(run_id) is RunStatus.FAILED
+    assert lab.step(run_id, "each")["reason"] == (
+        "for_each of loop each gave 4 items, and a loop may have 3. Fix: split the list over several runs, or set "
+        "ORCHESTRATOR_LOOP_LIMIT"
+    )
+    assert list(lab.statuses(run_id)) == ["each"]
+    monkeypatch.setattr(lab.ledger, "loop_limit", 4)
+    retry_step.retry(lab.ledger, run_id, None, by="ada")
+    lab.drain(run_id)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -18,7 +19,7 @@ from orchestrator.errors import ManifestInvalid, UsageError
 S = StepStatus.SUCCEEDED
 
 
-def nested(keys: str) -> dict[str, object]:
+def nested(keys: Sequence[str]) -> dict[str, object]:
     """Loops inside of each other."""
     inner = {keys[0]: nested(keys[1:])} if keys else {"work": {"type": "t"}}
     return {"for_each": [1], "steps": inner}
@@ -232,6 +233,10 @@ def test_a_manifest_may_be_made_of_parts():
         (
             {"a": nested("bcdef")},
             "steps.a.steps.b.steps.c.steps.d.steps.e.steps.f: more than 5 loops stand inside each other",
+        ),
+        (
+            {"a" * 100: nested(["b" * 100, "c" * 100, "d" * 100, "e" * 55])},
+            f"{'e' * 55}.steps.work: its key may have 504 characters, with those of the loops around it; at most 500",
         ),
         (
             {"l": {"for_each": [1], "steps": {"a": {"type": "t", "inputs": {"x": "@steps('q').output"}}}}},

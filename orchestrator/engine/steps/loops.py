@@ -20,6 +20,10 @@ _TOO_LARGE = (
     f"the results of its items are too large: a list of them has more than {graph.OUTPUT_LIMIT:,} bytes of JSON. "
     "Fix: store each elsewhere, and return where it is"
 )
+_TOO_MANY = (
+    "for_each of loop {loop} gave {length:,} items, and a loop may have {limit:,}. Fix: split the list over several "
+    "runs, or set ORCHESTRATOR_LOOP_LIMIT"
+)
 _KINDS = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 """As `json_typeof` names them."""
 
@@ -58,6 +62,8 @@ def open_loop(held: HeldRun, node: Node) -> LoopChange:
         items, length = "[]", 0
     if length is None:
         return _failed(tx, run_id, node, f"for_each of loop {node.key} gave {kind or 'null'}, not a list")
+    if length > (limit := held.ledger.loop_limit):
+        return _failed(tx, run_id, node, _TOO_MANY.format(loop=node.key, length=length, limit=limit))
     dispatches: tuple[Dispatch, ...] = ()
     if node.graph is None:
         dispatches = graph.expand(tx, run_id, node, items)
