@@ -48,10 +48,10 @@ def problems(place: str, step: "StepDef") -> Iterator[Problem]:
 
 def in_an_item(place: str, step: "StepDef") -> Iterator[Problem]:
     """What cannot stand inside of a loop."""
-    for name in ("signal", "approval", "flow"):
+    for name in ("signal", "approval"):
         if name in given(step):
-            what = "calls a flow" if name == "flow" else "waits for a signal"
-            yield Problem(f"{place}.{name}", f"nothing inside of a loop {what}", "do it before or after the loop")
+            why = "nothing inside of a loop waits for a signal"
+            yield Problem(f"{place}.{name}", why, "do it before or after the loop")
     if step.join is Join.ANY:
         yield Problem(f"{place}.join", "nothing inside of a loop joins by `any`", "join by `some`")
 

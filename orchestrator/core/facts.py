@@ -174,17 +174,18 @@ class Finished:
     untold: bool = False
     """Whether the run ended and a step of another run waits for that: it is to be told, after the commit."""
     called: tuple["Called", ...] = ()
-    """Runs that its steps started."""
+    """Runs that its steps started, or went on with. What was dispatched of them is among these dispatches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A run that a step of another run started, and what opening it led to."""
+    """A run that a step of another run started, or went on with (`again`), and what opening it led to."""
 
     run_id: UUID
     flow: str
     trigger: str
     opened: Finished
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

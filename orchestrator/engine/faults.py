@@ -37,6 +37,7 @@ POINTS: Final = frozenset(
         "settle.ended",
         "settle.committed",
         "call.accepted",
+        "call.adopted",
         "report.before",
         "report.committed",
         "payload.owned",

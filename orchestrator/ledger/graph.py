@@ -379,11 +379,13 @@ def stop_loop(tx: Connection, run_id: UUID, loop_key: str, failed: str, reason: 
     return int(row.children_open)
 
 
-def collect(tx: Connection, run_id: UUID, loop: Node) -> bool:
+def collect(tx: Connection, run_id: UUID, loop: Node, *, failed: bool) -> bool:
     """End the loop with the ordered list of its children's outputs, or outcomes; False when that is longer than
     OUTPUT_LIMIT."""
-    name = "collect_outcomes" if loop.collects_errors else "collect"
-    return one(tx, name, run_id=run_id, loop_key=loop.key, limit_bytes=OUTPUT_LIMIT) is not None
+    keys = {"run_id": run_id, "loop_key": loop.key, "limit_bytes": OUTPUT_LIMIT}
+    if not loop.collects_errors:
+        return one(tx, "collect", **keys) is not None
+    return one(tx, "collect_outcomes", **keys, asks=failed and loop.graph is not None) is not None
 
 
 def failure(tx: Connection, run_id: UUID, step_key: str) -> dict[str, JsonValue]:

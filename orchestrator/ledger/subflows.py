@@ -33,9 +33,11 @@ class Child:
     error: dict[str, Any] | None
 
 
-def delegate(tx: Connection, run_id: UUID, step_key: str) -> None:
-    """The call is RUNNING from now on: a run is started for it, or one that was goes on."""
-    run(tx, "delegate", run_id=run_id, step_key=step_key, from_states=sources(StepEvent.DELEGATE))
+def delegate(tx: Connection, run_id: UUID, step_key: str) -> UUID | None:
+    """The call is RUNNING from now on: a run is started for it, or one that was goes on. The run that it called before
+    an operator ran it again."""
+    row = one(tx, "delegate", run_id=run_id, step_key=step_key, from_states=sources(StepEvent.DELEGATE))
+    return None if row is None else row.child_run_id
 
 
 def link(tx: Connection, child: UUID, parent: UUID, step_key: str, *, detached: bool) -> None:
@@ -61,14 +63,15 @@ def tell(tx: Connection, run_id: UUID) -> Child | None:
     return _child(one(tx, "tell_parent", run_id=run_id))
 
 
-def await_again(tx: Connection, run_id: UUID) -> None:
-    """The parent is to be told of the next end of this run."""
-    run(tx, "await_child", run_id=run_id)
+def child(tx: Connection, run_id: UUID) -> tuple[Child, str] | None:
+    """A run that was called, and its input (JSON text); None: it is gone."""
+    row = one(tx, "child", run_id=run_id)
+    return None if row is None else (_made(row), row.body)
 
 
-def child(tx: Connection, run_id: UUID) -> Child | None:
-    """A run that was called; None: it is gone."""
-    return _child(one(tx, "child", run_id=run_id))
+def forget_children(tx: Connection, run_id: UUID) -> None:
+    """The steps of this run that call flows, and wait to be opened, go on with none of the runs that they called."""
+    run(tx, "forget_children", run_id=run_id)
 
 
 def call(tx: Connection, run_id: UUID, step_key: str) -> Call:
@@ -107,4 +110,8 @@ def open_below(tx: Connection, run_id: UUID, limit: int) -> Sequence[Row[Any]]:
 
 
 def _child(row: Row[Any] | None) -> Child | None:
-    return None if row is None else Child(row.id, row.flow, row.manifest_hash, RunStatus(row.status), row.error)
+    return None if row is None else _made(row)
+
+
+def _made(row: Row[Any]) -> Child:
+    return Child(row.id, row.flow, row.manifest_hash, RunStatus(row.status), row.error)

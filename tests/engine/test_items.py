@@ -476,3 +476,18 @@ def test_a_cancelled_run_lets_no_item_in(lab: Lab) -> None:
     assert lab.done(lease, "late", chain=True).next is None
     assert lab.statuses(run_id)["each.1"] == "cancelled"
     assert lab.status(run_id) is RunStatus.CANCELLED
+
+
+def test_an_item_whose_last_step_succeeded_while_its_run_was_stopped_ends_with_the_retry(lab: Lab) -> None:
+    run_id = run_of(lab, 2, {"a": call()}, output="@steps('a').output")
+    lab.do(run_id, "bill")
+    held = lab.take(run_id, "each.0.a")
+    cancel_run.cancel(lab.ledger, run_id, by="ada", reason="enough", grace=timedelta(seconds=9))
+    lab.done(held, "late")
+    assert lab.status(run_id) is RunStatus.CANCELLED
+    retry_step.retry(lab.ledger, run_id, None, by="ada")
+    assert lab.statuses(run_id)["each.0"] == "succeeded"
+    assert lab.ready(run_id) == ["each.1.a"]
+    lab.do(run_id, "each.1.a", "join")
+    assert output(lab, run_id) == ["late", "each.1.a"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED

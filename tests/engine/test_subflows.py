@@ -474,7 +474,6 @@ def test_death_at_any_point_loses_nothing(pair: Lab, point: str) -> None:
         ({"flow": "child", "timeout": "PT1S"}, "a call of a flow has no `timeout`"),
         ({"flow": "child", "flow_version": 0}, "flow_version"),
         ({"type": "work", "detached": True}, "only a call of a flow has `detached`"),
-        ({"for_each": [1], "steps": {"b": {"flow": "child"}}}, "nothing inside of a loop calls a flow"),
     ],
 )
 def test_a_wrong_call_is_refused_with_its_place(step: dict[str, Any], says: str) -> None:

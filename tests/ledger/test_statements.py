@@ -44,7 +44,9 @@ VALUES: dict[str, Any] = {
         1,
     ),
     **dict.fromkeys(("page", "limit", "crash_limit", "deploy_limit", "count", "start", "let_in", "priority"), 5),
-    **dict.fromkeys(("chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping"), False),
+    **dict.fromkeys(
+        ("asks", "chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping"), False
+    ),
     **dict.fromkeys(
         ("lease", "lease_for", "delay", "every", "late", "grace", "ttl", "worker_ttl", "unpublished_after"),
         timedelta(seconds=9),

@@ -20,6 +20,7 @@ from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import items, opening
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.loops import stop_loop
+from orchestrator.engine.steps.retrying import Reopened
 from orchestrator.engine.steps.wave import End, Wave
 from orchestrator.engine.subflows import calls
 from orchestrator.errors import LeaseLost
@@ -90,7 +91,11 @@ def begin(held: HeldRun) -> Finished:
     """Open the steps that wait for nothing; the start statement dispatched the plain ones. A run without steps ends."""
     if not held.plan.nodes:
         return graph.end_run(held.tx, held.id, RunStatus.SUCCEEDED)
-    return open_steps(held, [node for node in held.plan.roots() if not node.plain])
+    wave = Wave(held)
+    for node in held.plan.roots():
+        if not node.plain:
+            opening.open_step(wave, node)
+    return _run_out(wave)
 
 
 def open_run(held: HeldRun, kept: Mapping[str, StepStatus]) -> Finished:
@@ -112,26 +117,17 @@ def _lies_inside(node: Node, kept: Collection[str]) -> bool:
     return bool(node.edges) and all(edge.target in kept for edge in node.edges)
 
 
-def open_steps(
-    held: HeldRun,
-    nodes: Collection[Node],
-    full: Iterable[Node] = (),
-    ended: Iterable[End] = (),
-    reopened: Iterable[Node] = (),
-    items: Sequence[str] = (),
-) -> Finished:
-    """Open steps that nothing is in the way of; close the loops of `full`, which have every child's output already; go
-    on after those that have `ended`, and with loops that are `reopened`, and `items` that steps wait in again."""
-    wave = Wave(held)
-    for end in ended:
-        wave.end(end)
-    wave.early.update(node.key for node in nodes)
-    for node in reopened:
+def again(reopened: Reopened) -> Finished:
+    """Go on with a run that an operator runs again."""
+    wave = Wave(reopened.held, reopened.how)
+    wave.dispatches += reopened.dispatches
+    wave.early.update(node.key for node in reopened.going)
+    for node in reopened.loops:
         opening.reopen_loop(wave, node)
-    opening.look_again(wave, items)
-    for node in nodes:
+    opening.look_again(wave, reopened.items)
+    for node in reopened.going:
         opening.open_step(wave, node)
-    for node in full:
+    for node in reopened.full:
         wave.end(opening.close(wave, node, failed=0))
     return _run_out(wave)
 
@@ -160,17 +156,28 @@ def _run_out(wave: Wave, by: Completion | None = None) -> Finished:
 
 
 def _call(wave: Wave, node: Node) -> None:
-    """Start the run of a step that calls a flow, in the commit that opens the step."""
+    """Start the run of a step that calls a flow, in the commit that opens the step; or go on with the one that it
+    called before it was retried."""
     wave.write_skips()
-    child = calls.start(wave.held, node)
-    if isinstance(child, HeldRun):
-        fp("call.accepted")
-        opened = open_run(child, {})
-        wave.dispatches += opened.dispatches
-        wave.called.append(Called(child.id, child.run.flow, child.run.trigger, opened))
-        child = calls.opened(wave.held, node, child.id, opened.run_status)
-    if child is not None:
-        wave.end(child)
+    end: End | None = None
+    match calls.start(wave.held, node, wave.how):
+        case HeldRun() as child:
+            fp("call.accepted")
+            end = _called(wave, node, child, open_run(child, {}), again=False)
+        case Reopened() as adopted:
+            fp("call.adopted")
+            end = _called(wave, node, adopted.held, again(adopted), again=True)
+        case ended:
+            end = ended
+    if end is not None:
+        wave.end(end)
+
+
+def _called(wave: Wave, node: Node, child: HeldRun, opened: Finished, *, again: bool) -> End | None:
+    """How the step ended, if its run did at once."""
+    wave.dispatches += opened.dispatches
+    wave.called.append(Called(child.id, child.run.flow, child.run.trigger, opened, again))
+    return calls.opened(wave.held, node, child.id, opened.run_status)
 
 
 def _generation_ended(wave: Wave, ended: Sequence[End]) -> None:

@@ -70,7 +70,7 @@ def open_loop(held: HeldRun, node: Node) -> LoopChange:
     else:
         graph.open_items(tx, run_id, node, items)
     if length == 0:
-        graph.collect(tx, run_id, node)
+        graph.collect(tx, run_id, node, failed=False)
         return LoopChange(ended=StepStatus.SUCCEEDED)
     if node.graph is None:
         return LoopChange(dispatches=dispatches)
@@ -88,7 +88,7 @@ def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopCha
     """Every child has ended: collect their outputs, or what became of each, or fail with the first failure."""
     graph.take_time(tx)
     if not failed or node.collects_errors:
-        if not graph.collect(tx, run_id, node):
+        if not graph.collect(tx, run_id, node, failed=bool(failed)):
             return _failed(tx, run_id, node, _TOO_LARGE)
         return LoopChange(ended=StepStatus.SUCCEEDED)
     first = graph.first_failure(tx, run_id, node.key)

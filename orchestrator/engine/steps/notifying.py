@@ -24,9 +24,11 @@ def notify_ended(ended: EndedByUs) -> tuple[Dispatch, ...]:
 
 
 def notify_followed(run: Run, finished: Finished, by: Step | None = None) -> None:
-    """The runs that its steps started, with what followed in these; the steps that were skipped; the end of the run."""
+    """The runs that its steps started or went on with, and what followed in these; the steps that were skipped; the end
+    of the run."""
     for called in finished.called:
-        notify(Accepted(called))
+        if not called.again:
+            notify(Accepted(called))
         notify_followed(called, called.opened)
     for step in finished.skipped:
         notify(Skipped(step))

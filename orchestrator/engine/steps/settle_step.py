@@ -22,6 +22,7 @@ from orchestrator.engine.steps import advance, reopening
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.engine.steps.reopening import Resetting
+from orchestrator.engine.steps.retrying import How, Reopened
 from orchestrator.engine.steps.wholes import Whole
 from orchestrator.errors import Conflict, OutputInvalid, StepNotFound
 from orchestrator.ledger import controls, graph, signals
@@ -127,7 +128,8 @@ def _of_an_item(held: HeldRun, node: Node, asked: Settle) -> Finished:
     controls.settle_step(tx, asked)
     fp("settle.ended")
     going = [plan.nodes[key] for key in reset.waits if key in reset.going and key != loop.key]
-    finished = advance.open_steps(held, going, reopened=(loop, *resetting.loops), items=resetting.items)
+    again = Reopened(held, How(asked.by), going, (loop, *resetting.loops), resetting.items)
+    finished = advance.again(again)
     return _told(held, asked, finished)
 
 

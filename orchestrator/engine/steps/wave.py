@@ -9,6 +9,7 @@ from orchestrator.core.facts import Called, Dispatch, StepOf
 from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.engine.steps.retrying import How
 from orchestrator.ledger import graph
 
 
@@ -38,6 +39,8 @@ class Wave:
     """Of the run that is held."""
 
     held: HeldRun
+    how: How | None = None
+    """Of the operator's retry that this is a part of."""
     ended: list[End] = field(default_factory=list)
     """What has ended and was not looked at yet: one generation."""
     freed: list[str] = field(default_factory=list)

@@ -19,8 +19,9 @@ from orchestrator.core.plan import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.runs import accept
 from orchestrator.engine.steps.held_run import HeldRun
+from orchestrator.engine.steps.retrying import How, Reopened, reopen
 from orchestrator.engine.steps.wave import End
-from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, NotFound
+from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, NotFound, OrchestratorError
 from orchestrator.ledger import controls, definitions, graph, scopes, subflows
 from orchestrator.ledger.subflows import Child
 
@@ -39,16 +40,46 @@ class Refused(Exception):
         self.retryable = retryable
 
 
-def start(held: HeldRun, node: Node) -> HeldRun | End | None:
-    """The run that does this step, accepted and not opened. If none could be started: how the step ended, or None when
-    it is tried again later."""
-    subflows.delegate(held.tx, held.id, node.key)
+def start(held: HeldRun, node: Node, how: How | None = None) -> HeldRun | Reopened | End | None:
+    """The run that does this step, accepted or retried, and not opened. If there is none to open: how the step ended,
+    or None when it is tried again later, or waits for a run that is open already.
+
+    A step that an operator runs again, now or (an item that had to wait for its place) with an earlier retry, goes on
+    with the run that it called, if that was given the same: a second one would do everything again.
+    """
+    last = subflows.delegate(held.tx, held.id, node.key)
     try:
-        child = _accept(held, node)
+        body = _input(held, node)
+        found = subflows.child(held.tx, last) if last is not None and not node.definition.detached else None
+        if found is not None and _is_input(held, found[0], given=body, stored=found[1]):
+            return _adopt(held, node, found[0], how)
+        child = _accept(held, node, body)
     except Refused as exc:
         return failed(held, node, exc.error, retryable=exc.retryable)
     subflows.link(held.tx, child.id, held.id, node.key, detached=node.definition.detached)
     return child
+
+
+def _is_input(held: HeldRun, child: Child, *, given: str, stored: str) -> bool:
+    """Whether the run was started with this input."""
+    return bool(held.ledger.plan(child.manifest_hash).inputs.accept(given).value == json.loads(stored))
+
+
+def _adopt(held: HeldRun, node: Node, child: Child, how: How | None) -> Reopened | End | None:
+    """Take what the run gave, wait for it, or have it retried. Without an operator, nobody is there to be refused: then
+    the step fails."""
+    graph.event(held.tx, held.id, "step.adopted", node.key, facts={"child": str(child.id)})
+    if child.status is RunStatus.SUCCEEDED:
+        return ended(held, node, child)
+    if child.status not in FINAL_RUN:
+        return None
+    if how is not None:
+        return reopen(held.ledger, held.tx, child.id, None, how)
+    try:
+        with held.tx.begin_nested():
+            return reopen(held.ledger, held.tx, child.id, None, How(by=f"run {held.id}"))
+    except Conflict as exc:
+        raise _refused(exc) from exc
 
 
 def opened(held: HeldRun, node: Node, child_id: UUID, status: RunStatus | None) -> End | None:
@@ -92,7 +123,7 @@ def failed(held: HeldRun, node: Node, error: StepError, *, retryable: bool) -> E
     return End(node.key, StepStatus.FAILED, facts)
 
 
-def _accept(held: HeldRun, node: Node) -> HeldRun:
+def _accept(held: HeldRun, node: Node, body: str) -> HeldRun:
     flow = str(node.definition.flow)
     tags, depth = subflows.caller(held.tx, held.id, DEEPEST)
     if depth >= DEEPEST:
@@ -100,13 +131,15 @@ def _accept(held: HeldRun, node: Node) -> HeldRun:
         raise Refused(StepError("TooDeep", why), retryable=False)
     try:
         version = _version(held, flow, node.definition.flow_version)
-        body = _input(held, node)
         request = StartRequest(flow, body, tags=tags, trigger=TRIGGER, run_id=uuid7(), version=version)
         return accept.accept_in(held.ledger, held.tx, request)[0]
     except (InputInvalid, FlowDisabled, NotFound, Conflict) as exc:
-        wrong = isinstance(exc, InputInvalid)
-        error = StepError(f"{type(exc).__module__}.{type(exc).__qualname__}", exc.message)
-        raise Refused(error, retryable=not wrong) from exc
+        raise _refused(exc, retryable=not isinstance(exc, InputInvalid)) from exc
+
+
+def _refused(exc: OrchestratorError, *, retryable: bool = False) -> Refused:
+    error = StepError(f"{type(exc).__module__}.{type(exc).__qualname__}", exc.message)
+    return Refused(error, retryable=retryable)
 
 
 def _version(held: HeldRun, flow: str, ordinal: int | None) -> str | None:
@@ -124,7 +157,7 @@ def _input(held: HeldRun, node: Node) -> str:
         given = {name: resolve(value, scope) for name, value in node.definition.inputs.items()}
     except EvaluationFailed as exc:
         why = held.secrets.step(node.key).seen.sentence(exc)
-        raise InputInvalid(f"The input for flow {node.definition.flow} cannot be made: {why}.") from None
+        raise _refused(InputInvalid(f"The input for flow {node.definition.flow} cannot be made: {why}.")) from None
     return json.dumps(given, ensure_ascii=False)
 
 

@@ -386,9 +386,9 @@ SELECT s.loop_index, (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s 
    AND s.loop_key = %(loop_key)s::text
 
 -- part: child_outcomes
--- What became of each child. The error is that of its last attempt, unless nobody took it in time; of an item, that of the step
--- for which it failed.
--- In:    parameters: run_id, loop_key
+-- What became of each child. The error is that of its last attempt; where no handler ran, what was `said` of it, unless nobody took
+-- it in time; of an item, that of the step for which it failed.
+-- In:    a row `said` with `types`, by step; parameters: run_id, loop_key
 SELECT s.loop_index,
        json_build_object(
          'ok', s.status = 'succeeded',
@@ -396,8 +396,8 @@ SELECT s.loop_index,
                        THEN (SELECT output FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = s.step_key) END,
          'error', CASE WHEN s.status NOT IN ('succeeded', 'skipped')
                        THEN json_build_object('step', COALESCE(w.step_key, s.step_key), 'message', COALESCE(w.reason, s.reason),
-                                              'type', COALESCE(a.error_type, CASE w.kind WHEN 'loop' THEN 'LoopFailed'
-                                                                             ELSE 'QueueTimeout' END)) END,
+                                              'type', COALESCE(a.error_type, (SELECT types FROM said) ->> COALESCE(w.step_key, s.step_key),
+                                                               CASE w.kind WHEN 'loop' THEN 'LoopFailed' ELSE 'QueueTimeout' END)) END,
          'skipped', CASE WHEN s.status = 'skipped' THEN s.reason END) AS output
   FROM flow_steps s
   LEFT JOIN LATERAL (SELECT step_key, kind, reason, attempts FROM flow_steps
@@ -444,9 +444,14 @@ WITH child AS MATERIALIZED (
 
 -- name: collect_outcomes
 -- Does:  ends a loop with what became of each child.
--- In:    run_id, loop_key, limit_bytes
+-- In:    run_id, loop_key, limit_bytes, asks (bool: an item failed, perhaps without a handler)
 -- Out:   one row; none = the list is too long, and nothing was written
-WITH child AS MATERIALIZED (
+WITH said AS MATERIALIZED (
+  SELECT jsonb_object_agg(step_key, facts ->> 'type' ORDER BY id) AS types
+    FROM flow_events
+   WHERE %(asks)s AND run_id = %(run_id)s AND type = 'step.failed'
+     AND step_key >= %(loop_key)s::text || '.' AND step_key < %(loop_key)s::text || '/'
+), child AS MATERIALIZED (
   /*+ child_outcomes */
 ), /*+ collected */;
 

@@ -4,7 +4,11 @@
 -- name: delegate
 -- Does:  a call of a flow is RUNNING, and so is its run. The caller holds that; the child is linked, or was before.
 -- In:    run_id, step_key, from_states
-WITH step AS (
+-- Out:   the run that it called before an operator ran it again; none = it calls for the first time, or retries by itself
+WITH last AS (
+  SELECT child_run_id FROM flow_steps
+   WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'blocked' AND child_run_id IS NOT NULL
+), step AS (
   UPDATE flow_steps s
      SET status = 'running', /*+ taken when=TRUE */, wake_at = NULL
    WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = ANY (%(from_states)s)
@@ -12,8 +16,10 @@ WITH step AS (
   UPDATE flow_runs SET status = 'running', started_at = COALESCE(started_at, flow_now())
    WHERE id = %(run_id)s AND status = 'pending'
   RETURNING id
+), event AS (
+  INSERT INTO flow_events (run_id, type) SELECT id, 'run.started' FROM begun
 )
-INSERT INTO flow_events (run_id, type) SELECT id, 'run.started' FROM begun;
+SELECT child_run_id FROM last;
 
 -- name: link_child
 -- Does:  a run that was accepted in this transaction belongs to a step of its parent. Unless it is `detached`, its end is told to
@@ -73,14 +79,15 @@ WITH told AS (
 )
 SELECT id, flow, manifest_hash, status, error FROM told;
 
--- name: await_child
--- Does:  a step of the parent waits for the end of this run again. The caller holds both.
-UPDATE flow_runs SET parent_told = FALSE WHERE id = %(run_id)s;
-
 -- name: child
 -- Does:  how a run that was called stands. Nobody ends or removes it until the caller's transaction, which holds its parent, ends.
 -- Locks: the run FOR NO KEY UPDATE
-SELECT id, flow, manifest_hash, status, error FROM flow_runs WHERE id = %(run_id)s FOR NO KEY UPDATE;
+SELECT id, flow, manifest_hash, status, error, trigger_body::text AS body FROM flow_runs WHERE id = %(run_id)s FOR NO KEY UPDATE;
+
+-- name: forget_children
+-- Does:  the steps of a run that call flows, and wait to be opened, call new runs.
+UPDATE flow_steps SET child_run_id = NULL
+ WHERE run_id = %(run_id)s AND kind = 'flow' AND status = 'blocked' AND child_run_id IS NOT NULL;
 
 -- name: call
 -- Does:  a step that calls a flow: where it stands, and its child.
