@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.core.gates import Join
 from orchestrator.core.problem import Problem
 from orchestrator.core.states import StepKind
 
@@ -52,8 +51,6 @@ def in_an_item(place: str, step: "StepDef") -> Iterator[Problem]:
         if name in given(step):
             why = "nothing inside of a loop waits for a signal"
             yield Problem(f"{place}.{name}", why, "do it before or after the loop")
-    if step.join is Join.ANY:
-        yield Problem(f"{place}.join", "nothing inside of a loop joins by `any`", "join by `some`")
 
 
 def given(step: "StepDef") -> list[str]:

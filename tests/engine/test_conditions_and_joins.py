@@ -14,7 +14,7 @@ from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, ManifestInvalid
 from tests.engine.test_general_path import statements
 from tests.engine.test_random import Fate, Operated, Scheduler
-from tests.proof.interpreter import interpret
+from tests.proof.interpreter import Reference, interpret
 from tests.support.factories import Lab, after, call, loop, retry
 
 OK: Final = ["succeeded"]
@@ -336,6 +336,34 @@ def fates(rng: random.Random, steps: Mapping[str, Any]) -> dict[str, Fate]:
     return {key: Fate(rng.choice(PLANS)) for key in plain + children}
 
 
+def reference_of(
+    steps: Mapping[str, Any],
+    fated: Mapping[str, Fate],
+    found: Mapping[str, str],
+    format: int,
+    when_errors: str = "fail",
+) -> Reference:
+    """What the interpreter says of a graph."""
+    ends = {key: frozenset({fate.end}) for key, fate in fated.items()}
+    for key, step in steps.items():
+        if "require" in step:
+            ends[key] = frozenset({"succeeded" if step["require"] == "@triggerBody().yes" else "failed"})
+    return interpret(
+        steps,
+        ends,
+        {key: len(step["for_each"]) for key, step in steps.items() if "for_each" in step},
+        known=found,
+        format=format,
+        conditions={key: frozenset({_RESULTS[step["when"]]}) for key, step in steps.items() if "when" in step},
+        when_errors=when_errors,
+    )
+
+
+def within(found: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """What stands below a key, by the keys there."""
+    return {key.removeprefix(prefix): status for key, status in found.items() if key.startswith(prefix)}
+
+
 @pytest.mark.parametrize("when_errors", ["fail", "skip"])
 @pytest.mark.parametrize("seed", range(20))
 def test_random_runs_end_as_the_interpreter_says(lab: Lab, seed: int, when_errors: str) -> None:
@@ -349,22 +377,51 @@ def test_random_runs_end_as_the_interpreter_says(lab: Lab, seed: int, when_error
     found = lab.statuses(run_id)
     manifest = lab.ledger.plan(lab.run_row(run_id)["manifest_hash"]).manifest
     whole = manifest.model_dump(mode="json", exclude_defaults=True)["steps"]
-    ends = {key: frozenset({fate.end}) for key, fate in fated.items()}
-    for key, step in steps.items():
-        if "require" in step:
-            ends[key] = frozenset({"succeeded" if step["require"] == "@triggerBody().yes" else "failed"})
-    reference = interpret(
-        whole,
-        ends,
-        {key: len(step["for_each"]) for key, step in steps.items() if "for_each" in step},
-        known=found,
-        format=manifest.format,
-        conditions={key: frozenset({_RESULTS[step["when"]]}) for key, step in steps.items() if "when" in step},
-        when_errors=when_errors,
-    )
+    reference = reference_of(whole, fated, found, manifest.format, when_errors)
     wrong = {key: (status, reference.legal[key]) for key, status in found.items() if status not in reference.legal[key]}
     assert not wrong, f"seed {seed}: {whole}"
     assert lab.status(run_id) in reference.run, f"seed {seed}: {whole} {found}"
+
+
+ITEMS: Final = 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_items_end_as_runs_do(lab: Lab, seed: int) -> None:
+    """Each item of a loop with a graph ends as the interpreter says of a run of that graph."""
+    rng = random.Random(9000 + seed)
+    steps = valid_graph(rng)
+    fated = [fates(rng, steps) for _ in range(ITEMS)]
+    window = rng.choice(({}, {"concurrency": 1}))
+    run_id = lab.run({"each": {"for_each": list(range(ITEMS)), "steps": steps, "errors": "collect", **window}}, BODY)
+    placed = {f"each.{n}.{key}": fate for n, one in enumerate(fated) for key, fate in one.items()}
+    Scheduler(lab, run_id, rng, placed).play()
+    lab.audit()
+    found = lab.statuses(run_id)
+    if len(steps) == 1 and f"each.0.{next(iter(steps))}" in found and "each.0" not in found:
+        return  # one plain step is not a graph
+    manifest = lab.ledger.plan(lab.run_row(run_id)["manifest_hash"]).manifest
+    whole = manifest.model_dump(mode="json", exclude_defaults=True)["steps"]["each"]["steps"]
+    for n, one in enumerate(fated):
+        reference = reference_of(whole, one, within(found, f"each.{n}."), manifest.format)
+        ends = {key: status for key, status in within(found, f"each.{n}.").items()}
+        wrong = {
+            key: (status, reference.legal[key]) for key, status in ends.items() if status not in reference.legal[key]
+        }
+        assert not wrong, f"seed {seed}: {whole}"
+        skipped = all(status == "skipped" for key, status in ends.items() if "." not in key)
+        assert found[f"each.{n}"] in ({"skipped"} if skipped else reference.run), f"seed {seed}: {whole} {found}"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_operators_never_strand_an_item(lab: Lab, seed: int) -> None:
+    """Whatever is cancelled and retried when."""
+    rng = random.Random(7000 + seed)
+    steps = valid_graph(rng)
+    fated = {f"each.{n}.{key}": fate for n in range(ITEMS) for key, fate in fates(rng, steps).items()}
+    window = rng.choice(({}, {"concurrency": 1}, {"stop_on_failure": True}))
+    run_id = lab.run({"each": {"for_each": list(range(ITEMS)), "steps": steps, **window}}, BODY)
+    Operated(lab, run_id, rng, fated).play()
 
 
 @pytest.mark.parametrize("seed", range(20))

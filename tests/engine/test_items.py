@@ -491,3 +491,86 @@ def test_an_item_whose_last_step_succeeded_while_its_run_was_stopped_ends_with_t
     lab.do(run_id, "each.1.a", "join")
     assert output(lab, run_id) == ["late", "each.1.a"]
     assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+# ---- races inside of items ----
+
+RACE = {
+    "fast": call(),
+    "before": call(),
+    "slow": after("before"),
+    "best": {
+        "value": "@steps('fast').output ?? @steps('slow').output",
+        "join": "any",
+        "run_after": {"fast": ["succeeded"], "slow": ["succeeded"]},
+    },
+    "use": call(inputs={"best": "@steps('best').output"}),
+}
+
+
+def test_a_race_withdraws_steps_of_its_item_only(lab: Lab) -> None:
+    run_id = run_of(lab, 2, RACE, output="@steps('best').output")
+    lab.do(run_id, "bill")
+    lab.do(run_id, "each.0.fast", output=5)
+    lab.audit()
+    found = lab.statuses(run_id)
+    assert [found[f"each.0.{key}"] for key in RACE] == ["succeeded", "skipped", "skipped", "succeeded", "ready"]
+    assert [found[f"each.1.{key}"] for key in RACE] == ["ready", "ready", "blocked", "blocked", "blocked"]
+    assert lab.step(run_id, "each.0.slow")["reason"] == "withdrawn: each.0.best was decided by each.0.fast"
+    lab.do(run_id, "each.1.before", "each.1.slow", output=7)
+    lab.drain(run_id)
+    assert output(lab, run_id) == [5, 7]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_late_sibling_is_waited_for_and_counted_once(lab: Lab, fails: bool, last: bool) -> None:
+    """The item ends with whichever ends last, and lets the next one in; a late failure is none of the item's."""
+    run_id = run_of(lab, 2, RACE, output="@steps('best').output", concurrency=1)
+    lab.do(run_id, "bill")
+    lab.do(run_id, "each.0.before")
+    slow = lab.take(run_id, "each.0.slow")
+    lab.do(run_id, "each.0.fast", output=5)
+    lab.audit()
+
+    def end() -> None:
+        lab.fail(slow, retryable=False) if fails else lab.done(slow, 7)
+
+    if not last:
+        end()
+    assert lab.statuses(run_id)["each.0"] == "running"
+    lab.do(run_id, "each.0.use")
+    if last:
+        assert lab.statuses(run_id)["each.0"] == "running"
+        end()
+    lab.audit()
+    assert sorted(lab.ready(run_id)) == ["each.1.before", "each.1.fast"]
+    lab.drain(run_id)
+    assert output(lab, run_id)[0] == 5
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_retried_loser_of_an_item_decides_nothing(lab: Lab) -> None:
+    run_id = run_of(lab, 1, {**RACE, "end": after("use")}, output="@steps('best').output")
+    lab.do(run_id, "bill")
+    lab.do(run_id, "each.0.before")
+    slow = lab.take(run_id, "each.0.slow")
+    lab.do(run_id, "each.0.fast", "each.0.use")
+    lab.fail(slow, retryable=False)
+    lab.do_fail(run_id, "each.0.end")
+    retry_step.retry(lab.ledger, run_id, None, by="op")
+    lab.audit()
+    assert sorted(lab.drain(run_id)) == ["each.0.end", "each.0.slow", "join"]
+    assert output(lab, run_id) == ["each.0.fast"]
+
+
+def test_a_step_that_went_early_in_an_item_sees_what_had_ended(lab: Lab) -> None:
+    inputs = {"fast": "@steps('fast').output", "slow": "@steps('slow').output", "bill": "@steps('bill').output"}
+    steps = {"fast": call(), "slow": call(), "use": call(inputs=inputs, join="any")}
+    run_id = run_of(lab, 1, steps, output="@steps('use').output")
+    lab.do(run_id, "bill", output="b")
+    slow = lab.take(run_id, "each.0.slow")
+    lab.do(run_id, "each.0.fast", output=1)
+    lab.done(slow, 2)
+    assert lab.inputs(lab.take(run_id, "each.0.use")) == {"fast": 1, "slow": None, "bill": "b"}

@@ -2,36 +2,37 @@
 
 from collections.abc import Iterator, Mapping
 
-from orchestrator.core.plan import TRIGGER, Node, Plan
-from orchestrator.core.reopen import sinks_open
+from orchestrator.core.plan import TRIGGER, Node
+from orchestrator.core.reopen import Graph, sinks_open
 from orchestrator.core.states import FINAL_STEP, StepStatus
 from orchestrator.engine.steps.wave import End, Wave
-from orchestrator.ledger import controls, graph
+from orchestrator.engine.steps.wholes import Whole
+from orchestrator.ledger import graph
 
 _NOT_BEGUN = (StepStatus.BLOCKED, StepStatus.READY, StepStatus.WAITING)
 
 
 def decided(wave: Wave, node: Node) -> None:
     """The step goes. What leads only to it and has not begun is withdrawn, unless the rest is to be left alone; what
-    runs goes on, and its end is counted for the end of the run: nothing waits for it any more."""
+    runs goes on, and its end is counted for the end of the run, or of the item: nothing waits for it any more."""
     wave.write_skips()
     wave.early.add(node.key)
-    before = _states(wave)
-    withdrawn = _withdraw(wave, node, before) if node.definition.rest == "withdraw" else []
+    whole = Whole.around(wave.held, node.key)
+    before = _states(wave, whole)
+    withdrawn = _withdraw(wave, node, whole.graph, before) if node.definition.rest == "withdraw" else []
     # They are open until the wave has looked at their ends.
     after = {**before, **dict.fromkeys((node.key, *withdrawn), StepStatus.READY)}
-    wave.tally(node.key).sinks -= sinks_open(wave.held.plan, after) - sinks_open(wave.held.plan, before)
+    wave.tally(node.key).sinks -= sinks_open(whole.graph, after) - sinks_open(whole.graph, before)
     for key in withdrawn:
         wave.end(End(key, StepStatus.SKIPPED))
         wave.skipped.append(wave.held.step(key))
 
 
-def _states(wave: Wave) -> dict[str, StepStatus]:
+def _states(wave: Wave, whole: Whole) -> dict[str, StepStatus]:
     """Where the steps stand, as the count of open sinks knows it: what may go is on its way, and what has ended is open
     as long as the wave has not looked at it."""
-    states = controls.step_states(wave.held.tx, wave.held.id)
-    unseen = [end.key for end in wave.ended if end.key in states]
-    return {**states, **dict.fromkeys((*wave.going, *unseen), StepStatus.READY)}
+    moving = {*wave.going, *(end.key for end in wave.ended)}
+    return {key: StepStatus.READY if key in moving else status for key, status in whole.states.items()}
 
 
 def forget_the_rest(wave: Wave, node: Node) -> None:
@@ -41,17 +42,16 @@ def forget_the_rest(wave: Wave, node: Node) -> None:
     graph.set_needs(wave.held.tx, wave.held.id, node.key, needs)
 
 
-def _withdraw(wave: Wave, node: Node, states: Mapping[str, StepStatus]) -> list[str]:
-    plan = wave.held.plan
+def _withdraw(wave: Wave, node: Node, within: Graph, states: Mapping[str, StepStatus]) -> list[str]:
     winner = next(key for key, accepted in node.definition.run_after.items() if wave.statuses([key])[key] in accepted)
     moved = wave.going | {end.key for end in wave.ended}
-    doomed = [key for key in _only_for(plan, node) if states[key] in _NOT_BEGUN and key not in moved]
+    doomed = [key for key in _only_for(within, node) if states[key] in _NOT_BEGUN and key not in moved]
     if not doomed:
         return []
     return graph.withdraw(wave.held.tx, wave.held.id, doomed, f"withdrawn: {node.key} was decided by {winner}")
 
 
-def _only_for(plan: Plan, node: Node) -> Iterator[str]:
+def _only_for(plan: Graph, node: Node) -> Iterator[str]:
     """The steps whose every way leads to `node`, the nearest first."""
     found = {node.key}
     for key in plan.backwards:
