@@ -403,11 +403,10 @@ def test_random_items_end_as_runs_do(lab: Lab, seed: int) -> None:
     manifest = lab.ledger.plan(lab.run_row(run_id)["manifest_hash"]).manifest
     whole = manifest.model_dump(mode="json", exclude_defaults=True)["steps"]["each"]["steps"]
     for n, one in enumerate(fated):
-        reference = reference_of(whole, one, within(found, f"each.{n}."), manifest.format)
-        ends = {key: status for key, status in within(found, f"each.{n}.").items()}
-        wrong = {
-            key: (status, reference.legal[key]) for key, status in ends.items() if status not in reference.legal[key]
-        }
+        ends = within(found, f"each.{n}.")
+        reference = reference_of(whole, one, ends, manifest.format)
+        legal = reference.legal
+        wrong = {key: (status, legal[key]) for key, status in ends.items() if status not in legal[key]}
         assert not wrong, f"seed {seed}: {whole}"
         skipped = all(status == "skipped" for key, status in ends.items() if "." not in key)
         assert found[f"each.{n}"] in ({"skipped"} if skipped else reference.run), f"seed {seed}: {whole} {found}"
