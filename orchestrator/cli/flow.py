@@ -147,7 +147,7 @@ def deploy(
 
     Starts by name and schedules use it from then on; runs in flight keep theirs.
     """
-    from orchestrator.client.run_handle import whoami
+    from orchestrator.client.given import whoami
     from orchestrator.engine.flows import register
 
     with connected() as client:
@@ -222,7 +222,7 @@ def check(
 @verb(app, "enable")
 def enable(flow: FlowName, by: Who = None) -> None:
     """Accept triggers of a flow again."""
-    from orchestrator.client.run_handle import user
+    from orchestrator.client.given import user
     from orchestrator.engine.flows import switch
 
     with connected() as client:
@@ -237,7 +237,7 @@ def disable(
     by: Who = None,
 ) -> None:
     """Refuse every trigger of a flow; runs in flight go on."""
-    from orchestrator.client.run_handle import user
+    from orchestrator.client.given import user
     from orchestrator.engine.flows import switch
 
     with connected() as client:

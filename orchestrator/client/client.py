@@ -10,9 +10,10 @@ from orchestrator.authoring.alone import alone, name_alone
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.client.access import Access
+from orchestrator.client.given import at_least_one, body_of, known, mapping, user, whoami
 from orchestrator.client.headers import Headers, headers_of
 from orchestrator.client.later import StartAfter, begins_of
-from orchestrator.client.run_handle import RunHandle, at_least_one, body_of, known, mapping, user, whoami
+from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
 from orchestrator.core.facts import StartedRun, StartRequest

@@ -1,32 +1,26 @@
 """One run, as a program sees it."""
 
-import getpass
-import math
-import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from datetime import timedelta
-from enum import StrEnum
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID, uuid4
 
 from pydantic import JsonValue
 
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.access import Access
+from orchestrator.client.given import at_least_one, body_of, known, payload_text, signal_key, user
 from orchestrator.client.siblings import Siblings
+from orchestrator.client.waits import Timeout, deadline, is_old, left_s, moment_s, seconds, seen
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Explanation, StartedRun
 from orchestrator.core.pictures import Picture, Stand, drawn
-from orchestrator.core.release import release
 from orchestrator.core.rerun import Rerun
 from orchestrator.core.settling import Settle
-from orchestrator.core.signals import Delivery, Signal, key_text
+from orchestrator.core.signals import Delivery, Signal
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
-from orchestrator.core.suggest import did_you_mean
-from orchestrator.core.values import Codec, dumps
+from orchestrator.core.values import dumps
 from orchestrator.engine.runs import delete_run, explain, rerun, shown
 from orchestrator.engine.runs.advice import advice, told
 from orchestrator.engine.runs.rerun import Again
@@ -34,25 +28,11 @@ from orchestrator.engine.signals import approvals, deliver
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.subflows import stopping
-from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, UsageError, WaitTimeout
+from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, WaitTimeout
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 
 R = TypeVar("R")
-
-Timeout = float | str | timedelta | None
-"""A length of time as everywhere: seconds, a string such as `5m`, or a timedelta. None: for ever."""
-_LOOK_S: Final = 0.01
-"""Whoever waits for a run that has been known for this long looks first: it may have ended."""
-_SHARE: Final = 1 / 24
-"""Then it looks again after this share of that time,"""
-_MOMENT_S: Final = 0.02
-"""but after so long at the latest; from then on it is told."""
-
-
-def seconds(timeout: Timeout) -> float | None:
-    """A length of time in seconds; None: for ever."""
-    return None if timeout is None else parse_duration(timeout).total_seconds()
 
 
 class RunHandle(Generic[R]):
@@ -279,7 +259,7 @@ class RunHandle(Generic[R]):
             SignalsFull, SignalTooLarge: the run keeps 1,000 already; the payload has more than 256 KiB.
         """
         length = None if ttl is None else parse_duration(ttl)
-        return self._deliver(Signal(name, _json(payload), _key(key), id, by or user(), length))
+        return self._deliver(Signal(name, payload_text(payload), signal_key(key), id, by or user(), length))
 
     def answer(self, step: str, answer: object, *, id: str | None = None, by: str | None = None) -> Delivery:
         """Answer what an approval asks; `by` is kept as who did. Somebody else may be first.
@@ -290,7 +270,7 @@ class RunHandle(Generic[R]):
             SignalTaken: it was answered already; `by` says by whom.
             SignalTooLate: the run has ended, or the time to answer is over.
         """
-        return self._deliver(Signal(step, _json(answer), id=id, by=by or user(), answers=True))
+        return self._deliver(Signal(step, payload_text(answer), id=id, by=by or user(), answers=True))
 
     def approval(self, step: str) -> Approval:
         """What a step asks, or asked, and who answered.
@@ -385,113 +365,6 @@ def _stand(step: StepRow) -> Stand:
     counts = step.children or {}
     note = ", ".join(f"{counts[status]} {status}" for status in StepStatus if counts.get(status))
     return Stand(step.status, note)
-
-
-def _json(payload: object) -> str:
-    """Of a plain value, a model or a dataclass."""
-    return Codec(type(payload)).dumps(payload)
-
-
-def _key(key: object) -> str:
-    try:
-        return key_text(Codec(type(key)).to_json_value(key))
-    except ValueError as exc:
-        raise UsageError(f"The key of a signal: {exc}. Fix: give one value, such as an order's id.") from exc
-
-
-def body_of(flow: Flow[..., Any] | None, given: object) -> str:
-    """An input as JSON text, checked and encoded by the flow if that is at hand.
-
-    Raises:
-        UsageError: it is not a mapping.
-        InputInvalid: it does not fit the flow.
-    """
-    return dumps(mapping(given)) if flow is None else flow.encode_given(mapping(given))
-
-
-def mapping(given: object) -> dict[str, Any]:
-    """An input that was given as one value.
-
-    Raises:
-        UsageError: it is not a mapping.
-    """
-    if not isinstance(given, Mapping):
-        raise UsageError(
-            f"The input is of type {type(given).__name__}. Fix: give a mapping, such as {{'name': value}}."
-        )
-    return dict(given)
-
-
-def is_old(handle: RunHandle[Any]) -> bool:
-    """Whether the run may well have ended by now: then whoever waits looks first."""
-    return time.monotonic() - handle.known_since > _LOOK_S
-
-
-def seen(handle: RunHandle[Any]) -> RunStatus | None:
-    """As `final_status`; None, too, while the database is away."""
-    try:
-        if handle.siblings is not None:
-            return handle.siblings.final_status(handle.client, handle.id)
-        return handle.final_status()
-    except Unavailable:  # it is waited for
-        return None
-
-
-def moment_s(handle: RunHandle[Any], ends: float) -> float:
-    """After how long a second look is worth it. Runs that were started together end one after the other: while this one
-    is waited for, others end, which are then seen at once and cost the watcher nothing."""
-    now = time.monotonic()
-    return max(0.0, min((now - handle.known_since) * _SHARE, _MOMENT_S, ends - now))
-
-
-def deadline(limit_s: float | None) -> float:
-    """When a wait of this length is over, by the monotonic clock."""
-    return math.inf if limit_s is None else time.monotonic() + limit_s
-
-
-def left_s(ends: float) -> float | None:
-    """How long until then; None: for ever."""
-    return None if ends == math.inf else max(0.0, ends - time.monotonic())
-
-
-S = TypeVar("S", bound=StrEnum)
-
-
-def known(kind: type[S], word: str) -> S:
-    """The status of that name.
-
-    Raises:
-        UsageError: there is none, with the nearest one.
-    """
-    try:
-        return kind(word)
-    except ValueError:
-        what = "run" if issubclass(kind, RunStatus) else "step"
-        fix = did_you_mean(word, list(kind))
-        raise UsageError(f"There is no {what} status {word!r}. Fix: {fix}") from None
-
-
-def at_least_one(limit: int) -> int:
-    """
-    Raises:
-        UsageError: the limit is below 1.
-    """
-    if limit < 1:
-        raise UsageError(f"The limit is {limit}. Fix: ask for 1 or more.")
-    return limit
-
-
-def user() -> str:
-    """The login name, as the author of a change."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user id may have no name
-        return f"uid {os.getuid()}"
-
-
-def whoami(name: str | None = None) -> str:
-    """Who changes a definition, from where, with which release."""
-    return f"{name or user()}@{socket.gethostname()} (release {release()})"
 
 
 def ended(run: RunRow, fix: str) -> RunFailed | RunCancelled:

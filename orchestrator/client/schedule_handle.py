@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from orchestrator.client.access import Access
-from orchestrator.client.run_handle import RunHandle, user
+from orchestrator.client.given import user
+from orchestrator.client.run_handle import RunHandle
 from orchestrator.core import values
 from orchestrator.core.facts import Explanation
 from orchestrator.core.schedule_ids import schedule_id

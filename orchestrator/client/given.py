@@ -1,0 +1,90 @@
+"""What a caller gives: inputs, payloads, statuses, limits; and who that is."""
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from orchestrator.authoring.flow import Flow
+from orchestrator.core.release import release
+from orchestrator.core.signals import key_text
+from orchestrator.core.states import RunStatus
+from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.values import Codec, dumps
+from orchestrator.errors import UsageError
+
+S = TypeVar("S", bound=StrEnum)
+
+
+def body_of(flow: Flow[..., Any] | None, given: object) -> str:
+    """An input as JSON text, checked and encoded by the flow if that is at hand.
+
+    Raises:
+        UsageError: it is not a mapping.
+        InputInvalid: it does not fit the flow.
+    """
+    return dumps(mapping(given)) if flow is None else flow.encode_given(mapping(given))
+
+
+def mapping(given: object) -> dict[str, Any]:
+    """An input that was given as one value.
+
+    Raises:
+        UsageError: it is not a mapping.
+    """
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            f"The input is of type {type(given).__name__}. Fix: give a mapping, such as {{'name': value}}."
+        )
+    return dict(given)
+
+
+def payload_text(payload: object) -> str:
+    """Of a plain value, a model or a dataclass."""
+    return Codec(type(payload)).dumps(payload)
+
+
+def signal_key(key: object) -> str:
+    try:
+        return key_text(Codec(type(key)).to_json_value(key))
+    except ValueError as exc:
+        raise UsageError(f"The key of a signal: {exc}. Fix: give one value, such as an order's id.") from exc
+
+
+def known(kind: type[S], word: str) -> S:
+    """The status of that name.
+
+    Raises:
+        UsageError: there is none, with the nearest one.
+    """
+    try:
+        return kind(word)
+    except ValueError:
+        what = "run" if issubclass(kind, RunStatus) else "step"
+        fix = did_you_mean(word, list(kind))
+        raise UsageError(f"There is no {what} status {word!r}. Fix: {fix}") from None
+
+
+def at_least_one(limit: int) -> int:
+    """
+    Raises:
+        UsageError: the limit is below 1.
+    """
+    if limit < 1:
+        raise UsageError(f"The limit is {limit}. Fix: ask for 1 or more.")
+    return limit
+
+
+def user() -> str:
+    """The login name, as the author of a change."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user id may have no name
+        return f"uid {os.getuid()}"
+
+
+def whoami(name: str | None = None) -> str:
+    """Who changes a definition, from where, with which release."""
+    return f"{name or user()}@{socket.gethostname()} (release {release()})"
