@@ -131,7 +131,8 @@ class _OnFailure(Block[StepError]):
             node = Node(_error(self._keys[0]), StepError, tracer, f"the error of step `{self._keys[0]}`")
             self._gate = Gate(edges=edges)
             return cast(StepError, Placeholder(node))
-        problem = tracer.add(tracer.free_key("failure", exact=False), _first_error(edges), StepError)
+        label = f"the error of step {' or '.join(f'`{key}`' for key in self._keys)}"
+        problem = tracer.add(tracer.free_key("failure", exact=False), _first_error(edges), StepError, label)
         self._gate = Gate(edges=run_after(tracer, [problem]))
         return cast(StepError, problem)
 

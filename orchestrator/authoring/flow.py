@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, ParamSpec, cast, overload
@@ -12,6 +13,7 @@ from typing_extensions import TypeVar
 from orchestrator.authoring.body import Body
 from orchestrator.authoring.calls import Call
 from orchestrator.authoring.literals import encode
+from orchestrator.authoring.nullable import why_null
 from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.step import AnyStep, Length, Step
 from orchestrator.authoring.tracer import Tracer, current
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R", default=Any)
+_WRONG_CALL: Final = re.compile(
+    r"\(\) (missing \d+ required|got an unexpected keyword|got multiple values for|takes .* positional argument)"
+)
+"""What Python says of arguments that do not fit a function."""
 _MAY_BE_NULL: Final = (
     "annotate it as `… | None`: it is null when the step that gives it was skipped, or failed and was handled"
 )
@@ -272,6 +278,7 @@ class FlowDecorator:
         except ManifestInvalid as exc:
             raise AuthoringError(f"{signature.place}: {exc.message}", place=signature.place) from exc
         _require_secrets(manifest, tracer, signature)
+        _require_none(manifest, signature)
         found: Flow[P, R] = Flow(
             manifest, tracer.handlers, signature, _retired(self._retired, tracer, signature), tracer.flows
         )
@@ -280,6 +287,24 @@ class FlowDecorator:
 
             add_all(found, self._schedules, signature.place)
         return found
+
+
+def _require_none(manifest: Manifest, signature: Signature) -> None:
+    """A result that is null in a run that succeeds is of a type that says so."""
+    why = why_null(manifest.steps, manifest.output)
+    if why is not None and not _takes_null(signature):
+        signature.fail(
+            f"returns null when {why}, and its annotation has no `None`",
+            "annotate it as `… | None`, or return `first_of(…)` of what succeeds and of what stands in for it",
+        )
+
+
+def _takes_null(signature: Signature) -> bool:
+    try:
+        signature.result.loads("null")
+    except ValidationError:
+        return False
+    return True
 
 
 def _require_secrets(manifest: Manifest, tracer: Tracer, signature: Signature) -> None:
@@ -380,6 +405,8 @@ def _body_fix(signature: Signature, exc: Exception) -> str:
         return "two modules import each other; move the flow, or what both need, into a third"
     if isinstance(exc, ImportError):
         return "correct the import, and put it at the top of the module"
+    if isinstance(exc, TypeError) and _WRONG_CALL.search(str(exc)):
+        return "correct the arguments of that call"
     return "the body is only traced, on placeholders; move what needs values (also building models of them) into a step"
 
 

@@ -81,10 +81,10 @@ class Tracer:
         """The placeholder of a flow parameter."""
         return Placeholder(Node(Ref("trigger", None, (name,)), kind, self, f"the flow's input `{name}`"))
 
-    def add(self, key: str, definition: StepDef, kind: Any) -> Placeholder:
-        """Record a step under a free key and return the placeholder of its result."""
+    def add(self, key: str, definition: StepDef, kind: Any, label: str | None = None) -> Placeholder:
+        """Record a step under a free key and return the placeholder of its result. `label`: what to call that."""
         self.steps[key] = self.scopes.place(key, definition)
-        return Placeholder(Node(Ref("step", key), kind, self, f"the result of step `{key}`"))
+        return Placeholder(Node(Ref("step", key), kind, self, label or f"the result of step `{key}`"))
 
     def free_key(self, wanted: str, *, exact: bool) -> str:
         """`wanted`, or `wanted_2`, `wanted_3` … unless `exact`."""

@@ -50,6 +50,10 @@ class Report(TypedDict):
     total: Decimal
 
 
+def helper(a: Any, b: Any) -> Any:
+    return load(a)
+
+
 @dataclasses.dataclass
 class Box:
     width: int
@@ -629,6 +633,11 @@ def test_each_outside_a_flow_says_what_to_write():
         (lambda: anything({"k": [Box(load(1).id)]}), "is a Box that holds a placeholder"),
         (lambda: checkout("many"), "argument `order_id` of flow `checkout` does not fit int"),
         (lambda: checkout(), "flow `checkout`: missing a required argument: 'order_id'. Fix: its parameters are"),
+        (lambda: helper(1), "helper() missing 1 required positional argument: 'b'. Fix: correct the arguments of that"),
+        (lambda: helper(1, 2, c=3), "unexpected keyword argument 'c'. Fix: correct the arguments of that call"),
+        (lambda: helper(1, 2, 3), "2 positional arguments but 3 were given. Fix: correct the arguments of that call"),
+        (lambda: helper(1, a=3), "multiple values for argument 'a'. Fix: correct the arguments of that call"),
+        (lambda: len(3), "has no len(). Fix: the body is only traced"),
         (lambda: flow(lambda: None), "in the body of another flow"),
     ],
 )

@@ -285,6 +285,88 @@ def test_a_requirement() -> None:
 ANY = "cancelled failed skipped succeeded"
 
 
+def test_the_error_of_any_of_several_is_called_by_their_names() -> None:
+    """The step that picks it is ours: nobody wrote a `failure`."""
+
+    def body(order: Order) -> None:
+        with on_failure(a(), b()) as problem:
+            c(problem + 1)  # type: ignore[operator]
+
+    with pytest.raises(AuthoringError, match="the error of step `a` or `b` was used in a calculation"):
+        flow(body)
+
+
+def _handled(order: Order) -> str:
+    paid = a()
+    with on_failure(paid):
+        b()
+    return paid
+
+
+def _behind_a_handled_one(order: Order) -> str:
+    paid = a()
+    with on_failure(paid):
+        b()
+    return d(paid)
+
+
+def _handled_by_hand(order: Order) -> str:
+    paid = a()
+    b.options(after=[failed(paid)])()
+    return paid
+
+
+def _one_of_several(order: Order) -> str:
+    booked = a()
+    paid = b(booked)
+    with on_failure(booked, paid):
+        c()
+    return paid
+
+
+def _may_fail(order: Order) -> str:
+    return a.options(may_fail=True)()
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (_handled, "step `a` fails, which is handled by step `b`"),
+        (_behind_a_handled_one, "step `a` fails, which is handled by step `b`"),
+        (_handled_by_hand, "step `a` fails, which is handled by step `b`"),
+        (_one_of_several, "step `b` fails, which is handled"),
+        (_may_fail, "step `a` may fail"),
+    ],
+)
+def test_a_result_that_a_handled_failure_leaves_out_is_annotated_so(body: Any, why: str) -> None:
+    with pytest.raises(AuthoringError) as caught:
+        flow(body)
+    assert f"flow `{body.__name__}` returns null when {why}, and its annotation has no `None`. Fix: annotate" in str(
+        caught.value
+    )
+    for kind in (str | None, Any, object):
+        body.__annotations__["return"] = kind
+        assert flow(body).manifest.output is not None
+
+
+def test_what_stands_in_for_a_failure_leaves_no_null() -> None:
+    @flow
+    def shop(order: Order) -> str:
+        paid = a()
+        with on_failure(paid):
+            other = b()
+        return d(first_of(paid, other))
+
+    @flow
+    def refunds(order: Order) -> str:
+        paid, sent = a(), b()
+        with on_failure(paid):
+            c()
+        return sent
+
+    assert (shop.manifest.output, refunds.manifest.output) == ("@steps('d').output", "@steps('b').output")
+
+
 def test_a_block_for_a_failure_gives_the_error() -> None:
     def body(order: Order) -> None:
         paid = a()
