@@ -39,6 +39,7 @@ ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
     "waits": waits.waits,
     "signals": signals.signals,
     "items": items.items,
+    "item-memory": items.item_memory,
     "when": foreseen.when,
     "payloads": payloads.payloads,
 }

@@ -3,6 +3,7 @@
 import time
 from statistics import median
 from typing import Any, Final
+from uuid import UUID
 
 from benchmarks import flows, item_flows
 from benchmarks.alone import Ground, resident
@@ -46,3 +47,45 @@ def _spent(ours: Ours, flow: Any, count: int) -> dict[str, float]:
     time.sleep(_REST_S)
     steps = count * (_STEPS if flow is item_flows.items else 1)
     return (ours.cpu() - before).ms_per(steps)
+
+
+def item_memory(ground: Ground, sizes: Sizes, say: Say) -> Result:
+    """Resident memory of a worker over loops that grow, and how long it takes to look at their runs."""
+    notes, samples, done = [], [], 0
+    with ground.ours(ground.database("item_memory"), 12, "item_memory", flows="benchmarks.item_flows") as ours:
+        _run_of(ours, sizes.item_counts[0])
+        samples.append((0, *resident(ours.pid)))
+        for count in sizes.item_counts:
+            run_id = _run_of(ours, count)
+            done += count
+            samples.append((done, *resident(ours.pid)))
+            main, children = samples[-1][1:]
+            notes.append(
+                f"{count:,} items of three steps: main {number(main)} MB, children {number(children)} MB; "
+                f"`run show` {number(_looked(ours, run_id, 'page'))} ms, "
+                f"`run explain` {number(_looked(ours, run_id, 'explain'))} ms"
+            )
+            say(f"item-memory: {notes[-1]}")
+    (_, *first), (total, *last) = samples[0], samples[-1]
+    for role, before, after in zip(("main process", "pool children"), first, last, strict=True):
+        slope = (after - before) / total * 1000
+        notes.append(f"{role}: {number(before)} MB to {number(after)}: **{slope:+.3f} MB per 1,000 items**")
+    return Result("Memory of one worker over loops of items of three steps", notes=notes)
+
+
+def _run_of(ours: Ours, count: int) -> UUID:
+    handle = ours.client.start(item_flows.items, count=count)
+    succeeded(handle, _PATIENCE_S)
+    time.sleep(_REST_S)
+    return handle.id
+
+
+def _looked(ours: Ours, run_id: UUID, how: str) -> float:
+    """The shortest of a few times, in ms."""
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        handle = ours.client.run(run_id)
+        handle.steps() if how == "page" else handle.explain()
+        took.append((time.perf_counter() - began) * 1000)
+    return min(took)

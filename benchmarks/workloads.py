@@ -53,6 +53,8 @@ class Sizes:
     when_runs: int = 400
     items: int = 30_000
     """Steps, however many for each item."""
+    item_counts: tuple[int, ...] = (2_000, 10_000, 30_000)
+    """Of loops, one after the other."""
 
 
 QUICK = Sizes(
@@ -74,6 +76,7 @@ QUICK = Sizes(
     waits=1_000,
     when_runs=100,
     items=3_000,
+    item_counts=(500, 1_000, 2_000),
 )
 TINY = Sizes(
     rounds=1,
@@ -96,6 +99,7 @@ TINY = Sizes(
     waits=50,
     when_runs=5,
     items=30,
+    item_counts=(10, 20),
 )
 
 

@@ -206,3 +206,14 @@ def test_a_loop_over_too_many_items_fails_and_runs_when_more_are_allowed(
     retry_step.retry(lab.ledger, run_id, None, by="ada")
     lab.drain(run_id)
     assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("errors", ["fail", "collect"])
+def test_items_of_a_loop_that_is_over_are_told_by_where_they_stand(lab: Lab, errors: str) -> None:
+    run_id = lab.run({"each": loop(list(range(25)), errors=errors), "x": call(run_after={"each": ["failed"]})})
+    for n in (3, 7, 9, 20):
+        lab.do_fail(run_id, f"each.{n}.do")
+    lab.drain(run_id)
+    grouped = "21 succeeded, 4 failed: each.3.do, each.7.do, each.9.do, …."
+    assert explained.explain(lab.ledger, run_id, "each").sentence.endswith(f"Its items: {grouped}")
+    assert f" Items of each: {grouped}" in explained.explain(lab.ledger, run_id).sentence

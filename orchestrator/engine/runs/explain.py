@@ -106,10 +106,17 @@ def _ended(ledger: Ledger, row: RunRow) -> Explanation:
         where = f" at step {row.error['step']}" if "step" in row.error else ""
         kind = f"{row.error.get('type')}: " if row.status is RunStatus.FAILED else ""
         sentence += f"{where}, because {kind}{told(row.error)[0]}"
+    items = _failed_items(ledger, row)
     if row.status is RunStatus.SUCCEEDED:
-        return Explanation(sentence + ".", f"orchestrator run result {row.id}")
+        return Explanation(f"{sentence}.{items}", f"orchestrator run result {row.id}")
     fix = advice(ledger, row)
-    return Explanation(f"{sentence.rstrip('.')}. Fix: {fix.sentence}", fix.command)
+    return Explanation(f"{sentence.rstrip('.')}.{items} Fix: {fix.sentence}", fix.command)
+
+
+def _failed_items(ledger: Ledger, row: RunRow) -> str:
+    """What became of the items of each loop in which some failed."""
+    loops = (step for step in _every(ledger, row.id) if step.kind is StepKind.LOOP and step.loop_key is None)
+    return "".join(f" Items of {loop.key}: {_grouped(ledger, row, loop)}." for loop in loops if loop.children_failed)
 
 
 def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl: timedelta) -> Explanation:
@@ -137,7 +144,8 @@ def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl:
     failed = step.status in FINAL_STEP and step.status not in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}
     command = f"orchestrator run retry {row.id}/{step.key}" if failed else f"orchestrator run show {row.id}"
     link = ":" if step.status is StepStatus.SUCCEEDED else ", because"
-    return Explanation(f"{sentence}{f'{link} {why}' if why else ''}.", command)
+    items = f" Its items: {_grouped(ledger, row, step)}." if step.kind is StepKind.LOOP and step.children else ""
+    return Explanation(f"{sentence}{f'{link} {why}' if why else ''}.{items}", command)
 
 
 def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanation:
@@ -236,9 +244,22 @@ def _failed(ledger: Ledger, row: RunRow, loop: StepRow) -> str:
     count = loop.children_failed or 0
     if not count:
         return "0 failed"
+    return f"{count} failed ({_first_failed(ledger, row, loop, count)})"
+
+
+def _grouped(ledger: Ledger, row: RunRow, loop: StepRow) -> str:
+    """Its items by where they stand; of the failed ones, the first: `9,998 succeeded, 2 failed: each.17, each.404`."""
+    counts = loop.children or {}
+    others = (status for status in StepStatus if status in counts and status is not StepStatus.FAILED)
+    groups = [f"{counts[status]:,} {status}" for status in others]
+    if failed := counts.get(StepStatus.FAILED):
+        groups.append(f"{failed:,} failed: {_first_failed(ledger, row, loop, failed)}")
+    return ", ".join(groups)
+
+
+def _first_failed(ledger: Ledger, row: RunRow, loop: StepRow, count: int) -> str:
     first = reads.steps.children(ledger, row.id, loop.key, status=StepStatus.FAILED, limit=3)
-    more = ", …" if count > len(first) else ""
-    return f"{count} failed ({', '.join(step.key for step in first)}{more})"
+    return ", ".join(step.key for step in first) + (", …" if count > len(first) else "")
 
 
 def _call(ledger: Ledger, step: StepRow, worker_ttl: timedelta) -> Explanation:
