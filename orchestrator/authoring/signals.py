@@ -66,7 +66,8 @@ def wait_for_signal(
     after: Iterable[object] = (),
 ) -> Any:
     """What somebody sends to the run under this name: `wait_for_signal(Payment, name="paid", timeout="2d")`. No worker
-    is held. `key` tells waits of one name apart: a signal is for those of its own key. When none has come in time,
+    is held. `key` tells waits of one name apart: a signal is for those of its own key; inside of `each`, every item has
+    one, such as `order.id`. When none has come in time,
     counted from when nothing is in its way any more, or `until` then, it fails; with `default`, it gives that.
 
     Raises:
@@ -127,19 +128,20 @@ def approval(
     key: str | None = None,
 ) -> Any:
     """The answer of somebody who is asked: `approval(Verdict, title="Refund above 1,000", to="finance", within="2d")`.
-    They are shown `show`, and their answer fits the model. When nobody has answered in time, it fails; with `late`, it
+    The title may be a value of the run, such as a field of an item. They are shown `show`, and their answer fits the model. When nobody has answered in time, it fails; with `late`, it
     gives that. A refusal is an answer: `require(said.ok, "…")` makes a failure of it.
 
     Raises:
         AuthoringError: outside a flow body, or an argument is not what it has to be.
     """
     tracer = in_body("approval", "ask in plain Python")
-    if not isinstance(cast(object, title), str):
-        refuse("the title of an approval is not a plain text", "give what differs from run to run to `show`")
+    given: object = title
+    if not isinstance(given, str | Placeholder):
+        refuse(f"the title of an approval is {given!r:.60}", "give a text, or a value of the run that is one")
     if key is not None and not KEY.fullmatch(key):
         refuse(f"`key` is {key!r:.60}", "give 1 to 100 letters, digits, `_` or `-`")
     fields = {
-        "title": title,
+        "title": encode(title, str, tracer, "`title`"),
         "to": encode(to, str, tracer, "`to`"),
         "show": {str(name): encode(value, Any, tracer, f"`show[{name!r}]`") for name, value in (show or {}).items()},
         "within": within,
@@ -160,7 +162,7 @@ def answered_by(answer: object, /) -> str | None:
     """
     tracer = in_body("answered_by", "ask the ledger")
     node = node_of(answer) if isinstance(answer, Placeholder) else None
-    step = None if node is None or node.owner is not tracer else tracer.steps.get(node.ref.key or "")
+    step = None if node is None or node.owner is not tracer else tracer.step(node.ref.key or "")
     if node is None or step is None or (step.signal is None and step.approval is None) or node.ref.path:
         refuse("`answered_by` got what is not an answer", "give the result of `approval` or `wait_for_signal`")
     ref = Ref("step", node.ref.key, (), "by")

@@ -68,6 +68,11 @@ class Tracer:
             self.steps, self.scopes = before
             self._around.pop()
 
+    def step(self, key: str) -> StepDef | None:
+        """One that can be read here, also from outside of the loops whose items are traced."""
+        found = (steps[key] for steps in (self.steps, *reversed(self._around)) if key in steps)
+        return next(found, None)
+
     @contextmanager
     def active(self) -> Iterator[None]:
         token, self.tracing = _CURRENT.set(self), True

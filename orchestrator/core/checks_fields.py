@@ -45,14 +45,6 @@ def problems(place: str, step: "StepDef") -> Iterator[Problem]:
             yield Problem(f"{place}.{name}", *_what(place, step.kind, name))
 
 
-def in_an_item(place: str, step: "StepDef") -> Iterator[Problem]:
-    """What cannot stand inside of a loop."""
-    for name in ("signal", "approval"):
-        if name in given(step):
-            why = "nothing inside of a loop waits for a signal"
-            yield Problem(f"{place}.{name}", why, "do it before or after the loop")
-
-
 def given(step: "StepDef") -> list[str]:
     """The fields that are not as they are by default, in order."""
     fields = type(step).model_fields

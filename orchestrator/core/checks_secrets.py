@@ -46,5 +46,5 @@ def _said(step: "StepDef") -> dict[str, JsonValue]:
     if step.signal is not None:
         said |= {"signal.key": step.signal.key, "signal.until": step.signal.until}
     if step.approval is not None:
-        said["approval.to"] = step.approval.to
+        said |= {"approval.title": step.approval.title, "approval.to": step.approval.to}
     return {where: value for where, value in said.items() if value is not None}

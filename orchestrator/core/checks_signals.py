@@ -1,17 +1,17 @@
 """What can be wrong with steps that wait for a signal or an answer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from orchestrator.core.expressions import is_expression
+from orchestrator.core.expressions import Ref, find, is_expression, refs
 from orchestrator.core.problem import Problem, key_problems
 from orchestrator.core.schemas import misfit
 from orchestrator.core.signals import Awaited, awaited, key_text
 from orchestrator.core.values import show_path
-from orchestrator.errors import ManifestInvalid
+from orchestrator.errors import ExpressionInvalid, ManifestInvalid
 
 if TYPE_CHECKING:
     from orchestrator.core.manifest import Manifest, StepDef
@@ -31,22 +31,47 @@ def problems(place: str, key: str, step: "StepDef") -> Iterator[Problem]:
     yield from _form_problems(here, wait)
 
 
+def in_an_item(place: str, loop: str, step: "StepDef", beside: Collection[str]) -> Iterator[Problem]:
+    """Of a step that runs for each item of this loop, among others of it: each item waits for a signal of its own."""
+    if step.signal is None:
+        return
+    name = step.signal.name
+    why = f"every item of loop `{loop}` waits for the same signal `{name}`: nobody could say which one it is for"
+    found = [one.expr for one in find(step.signal.key) if not isinstance(one.expr, ExpressionInvalid)]
+    if not any(_tells_items_apart(ref, loop, beside) for expr in found for ref in refs(expr)):
+        yield Problem(f"{place}.signal.key", why, "give one that differs from item to item, such as `@item().id`")
+
+
+def _tells_items_apart(ref: Ref, loop: str, beside: Collection[str]) -> bool:
+    if ref.root in ("item", "index"):
+        return ref.loop in (None, loop)
+    return ref.root == "step" and ref.key in beside
+
+
 def of_names(m: "Manifest") -> Iterator[Problem]:
-    """Waits of one name have one schema; a name is that of signals, or of one approval."""
+    """Waits of one name have one schema; a name is that of signals, or of one approval. One inside of a loop has the
+    names of its rows, which no signal can have."""
     first: dict[str, tuple[str, Awaited]] = {}
-    for key, step in m.steps.items():
+    for where, key, step in _every("steps", m.steps):
         wait = awaited(key, step)
-        if wait is None:
+        if wait is None or (wait.approval is not None and where != f"steps.{key}"):
             continue
         known, other = first.setdefault(wait.name, (key, wait))
         if other is wait:
             continue
-        place = f"steps.{key}.{'signal' if wait.approval is None else 'approval'}"
+        place = f"{where}.{'signal' if wait.approval is None else 'approval'}"
         if (other.approval is None) != (wait.approval is None):
             yield Problem(place, f"`{wait.name}` is a signal and an approval", "give one of them another name")
         elif other.form != wait.form:
             why = f"signal `{wait.name}` has another schema here than in `{known}`"
             yield Problem(f"{place}.schema", why, "give both the same, or another name")
+
+
+def _every(place: str, steps: Mapping[str, "StepDef"]) -> Iterator[tuple[str, str, "StepDef"]]:
+    """Those inside of loops, too, each with its place."""
+    for key, step in steps.items():
+        yield f"{place}.{key}", key, step
+        yield from _every(f"{place}.{key}.steps", step.steps)
 
 
 def _literal_key(place: str, key: JsonValue) -> Iterator[Problem]:

@@ -95,12 +95,15 @@ def alone(new: Manifest) -> Iterator[Finding]:
 
 def parked(old: Manifest, new: Manifest, open_runs: Mapping[str, int]) -> Iterator[Finding]:
     """Waits of runs in flight for what is another now. `open_runs`: by step that they have yet to end."""
-    for key in open_runs.keys() & old.steps.keys() & new.steps.keys():
-        before, now = awaited(key, old.steps[key]), awaited(key, new.steps[key])
-        if before is not None and now is not None and before.form != now.form:
-            runs = counted(open_runs[key], "open run")
-            what = f"the schema of {before.what}, which {runs} may wait for, is another: they go on with the one before"
-            yield Finding(Verdict.WARN, what, "let those who send it know both until they have ended")
+    for top in open_runs.keys() & old.steps.keys() & new.steps.keys():
+        later = dict(_every({top: new.steps[top]}))
+        for key, step in _every({top: old.steps[top]}):
+            before, now = awaited(key, step), awaited(key, later[key]) if key in later else None
+            if before is not None and now is not None and before.form != now.form:
+                runs = counted(open_runs[top], "open run")
+                known = f"the schema of {before.what}, which {runs} may wait for,"
+                what = f"{known} is another: they go on with the one before"
+                yield Finding(Verdict.WARN, what, "let those who send it know both until they have ended")
 
 
 def renamed(old: Manifest, new: Manifest, handlers: Mapping[str, Handler]) -> dict[str, str]:

@@ -117,7 +117,7 @@ def _loop_problems(scope: _Scope, key: str, loop: "StepDef", types: Collection[s
             hint = "give one of them another key"
             yield Problem(f"{inner.place}.{name}", f"hides the step `{name}` outside of the loop", hint)
         yield from _step_problems(inner, name, step, types)
-        yield from checks_fields.in_an_item(f"{inner.place}.{name}", step)
+        yield from checks_signals.in_an_item(f"{inner.place}.{name}", key, step, loop.steps)
     outputs = find(loop.output, ("output",))
     yield from _reference_problems(inner, place, outputs)
     yield from _order_problems(inner)

@@ -24,6 +24,9 @@ KEPT_LIMIT: Final = 1_000
 KEY_LIMIT: Final = 200
 """Characters of a key."""
 
+TITLE_LIMIT: Final = 500
+"""Characters of what somebody is asked."""
+
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
 
 
@@ -96,7 +99,7 @@ class ApprovalDef(_Part):
     """A step that waits for somebody's answer, which fits `form`. `to` says who is asked, `show` what they are shown.
     When nobody has answered `within` that time, it fails, or gives `late`."""
 
-    title: Annotated[str, Field(min_length=1, max_length=500)]
+    title: Annotated[str, Field(min_length=1, max_length=TITLE_LIMIT)]
     to: Annotated[str, Field(min_length=1, max_length=1000)]
     show: dict[str, JsonValue] = {}
     within: Positive | None = None
@@ -108,9 +111,9 @@ class ApprovalDef(_Part):
         return _kept(handler(self), "late", self)
 
     @property
-    def values(self) -> JsonValue:
+    def values(self) -> dict[str, JsonValue]:
         """Where it may have expressions, by field."""
-        return {"to": self.to, "show": self.show}
+        return {"title": self.title, "to": self.to, "show": self.show}
 
 
 def _kept(dumped: dict[str, Any], name: str, part: BaseModel) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def _kept(dumped: dict[str, Any], name: str, part: BaseModel) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """What a step waits for. The signal of an approval has the name of its step."""
+    """What a step waits for. The signal of an approval has the name of its step; inside of a loop, that of its row."""
 
     name: str
     key: JsonValue

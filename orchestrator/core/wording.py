@@ -11,9 +11,12 @@ def counted(number: int, noun: str) -> str:
 
 def named(noun: str, names: Sequence[str]) -> str:
     """`step a`, `steps a and b`, `steps a, b and c`."""
-    if len(names) == 1:
-        return f"{noun} {names[0]}"
-    return f"{noun}s {', '.join(names[:-1])} and {names[-1]}"
+    return f"{noun} {names[0]}" if len(names) == 1 else f"{noun}s {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def until(at: datetime | None, now: datetime) -> str:

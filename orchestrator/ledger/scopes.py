@@ -44,7 +44,7 @@ def further(tx: Connection, run_id: UUID, reads: Reads, scope: Scope) -> Scope:
         errors=by_name({key: graph.failure(tx, run_id, key) for key in failed}),
         around=_around(tx, run_id, reads) if reads.items else {},
         headers=_headers(tx, run_id) if reads.headers else {},
-        senders={key: signals.sender(tx, run_id, key) for key in reads.senders},
+        senders=by_name({key: signals.sender(tx, run_id, key) for key in reads.senders}),
     )
 
 

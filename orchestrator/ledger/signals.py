@@ -25,6 +25,7 @@ class Wait:
     awaited: Awaited
     key: str
     until: datetime | None = None
+    title: str | None = None
     assignee: str | None = None
     shown: JsonValue = None
 
@@ -64,7 +65,7 @@ def park(tx: Connection, run_id: UUID, wait: Wait) -> None:
         kind="signal" if approval is None else "approval",
         timeout=seconds(wait.awaited.timeout),
         until=wait.until,
-        title=None if approval is None else approval.title,
+        title=wait.title,
         assignee=wait.assignee,
         shown=None if approval is None else json.dumps(wait.shown),
         from_states=sources(StepEvent.PARK),
@@ -123,9 +124,14 @@ def oldest(tx: Connection, run_id: UUID, name: str, key: str) -> Oldest | None:
     return None if row is None else Oldest(*tuple(row))
 
 
-def waits(tx: Connection, run_id: UUID, name: str) -> Sequence[Row[Any]]:
-    """Every wait of that name that was opened, the one that ended last first."""
-    return run(tx, "waits_of", run_id=run_id, name=name).all()
+def last(tx: Connection, run_id: UUID, name: str, key: str) -> Row[Any] | None:
+    """The wait of that name and key that ended last."""
+    return one(tx, "last_wait", run_id=run_id, name=name, key=key)
+
+
+def open_keys(tx: Connection, run_id: UUID, name: str, limit: int) -> list[str]:
+    """Keys that are waited for now, `limit` at most."""
+    return [row.key for row in run(tx, "open_keys", run_id=run_id, name=name, limit=limit)]
 
 
 def count_kept(tx: Connection, run_id: UUID, limit: int) -> int:

@@ -220,7 +220,7 @@ def test_a_manifest_may_be_made_of_parts():
         ),
         (
             {"l": {"for_each": [1], "steps": {"a": {"signal": {"name": "x"}}, "b": {"type": "t"}}}},
-            "steps.l.steps.a.signal: nothing inside of a loop waits for a signal",
+            "steps.l.steps.a.signal.key: every item of loop `l` waits for the same signal `x`",
         ),
         ({"l": {"steps": {"a": {"type": "t"}}}}, "steps.l: a loop needs `for_each`"),
         ({"l": {"for_each": "abc", "steps": {"a": {"type": "t"}}}}, "steps.l.for_each: neither a list nor"),

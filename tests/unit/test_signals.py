@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import Manifest, answered_by, approval, flow, step, wait_for_signal
+from orchestrator import Manifest, answered_by, approval, block, each, flow, step, wait_for_signal
 from orchestrator.core.plan import Path, Plan
 from orchestrator.core.schemas import example
 from orchestrator.core.signals import key_text
@@ -98,7 +98,27 @@ def test_only_flows_with_waits_end_on_the_general_path() -> None:
         ({"approval": {"title": "x", "to": "@item()"}}, "`@item()` is known inside a loop only"),
         ({"approval": {"title": "x", "to": "y", "form": {"type": "object"}, "late": 1}}, "steps.w.approval.late"),
         ({"type": "work", "inputs": {"by": "@steps('w').by"}}, "nobody sends anything to `w`"),
-        ({"for_each": [1], "steps": {"x": {"signal": {"name": "w"}}}}, "do it before or after the loop"),
+        (
+            {"for_each": [1], "steps": {"x": {"signal": {"name": "w"}}}},
+            "steps.w.steps.x.signal.key: every item of loop `w`",
+        ),
+        ({"for_each": [1], "steps": {"x": {"signal": {"name": "w", "key": "k"}}}}, "waits for the same signal `w`"),
+        (
+            {"for_each": [1], "steps": {"x": {"signal": {"name": "w", "key": "@triggerBody().id"}}}},
+            "give one that differs from item to item, such as `@item().id`",
+        ),
+        (
+            {
+                "for_each": [1],
+                "steps": {"l": {"for_each": [2], "steps": {"x": {"signal": {"name": "n", "key": "@item('w')"}}}}},
+            },
+            "steps.w.steps.l.steps.x.signal.key: every item of loop `l` waits for the same signal `n`",
+        ),
+        (
+            {"for_each": [1], "steps": {"x": {"signal": {"name": "w", "key": "@item(1"}}}},
+            "steps.w.steps.x.signal.key: ",
+        ),
+        ({"approval": {"title": "@steps('x').output", "to": "y"}}, "steps.w.approval.title: unknown step `x`"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(fields: Any, says: str) -> None:
@@ -113,6 +133,60 @@ def test_a_name_has_one_schema_and_one_nature() -> None:
         Manifest(name="m", steps={"a": signal, "c": {"signal": {"name": "b"}}})
     with pytest.raises(ManifestInvalid, match="`b` is a signal and an approval"):
         Manifest(name="m", steps={"a": signal, "b": {"approval": {"title": "x", "to": "y"}}})
+    item = {"signal": {"name": "b", "key": "@item()"}}
+    with pytest.raises(ManifestInvalid, match=r"steps\.l\.steps\.c\.signal\.schema: signal `b` has another schema"):
+        Manifest(name="m", steps={"a": signal, "l": {"for_each": [1], "steps": {"c": item}}})
+    asked = {"approval": {"title": "x", "to": "y"}}
+    Manifest(name="m", steps={"a": signal, "l": {"for_each": [1], "steps": {"b": asked}}})
+
+
+@pytest.mark.parametrize("key", ["@item()", "@index()", "@item('l').id", "@steps('a').output", "@item().id ?? 'none'"])
+def test_a_key_that_differs_from_item_to_item_is_taken(key: str) -> None:
+    steps = {"a": {"type": "work"}, "b": {"signal": {"name": "b", "key": key}}}
+    Manifest(name="m", steps={"l": {"for_each": [1], "steps": steps}})
+
+
+class Order(BaseModel):
+    id: str
+
+
+@block
+def fulfil(order: Order) -> None:
+    paid = wait_for_signal(Payment, name="paid", key=order.id, timeout="2d")
+    said = approval(Payment, title=order.id, to="store", show={"order": order})
+    ship(order.id, paid, answered_by(said))
+
+
+@flow
+def shops(orders: list[Order]) -> None:
+    each(fulfil, orders)
+
+
+def test_a_block_waits_for_each_item() -> None:
+    steps = shops.manifest.steps["fulfil"].steps
+    signal, asked = steps["paid"].signal, steps["approval"].approval
+    assert signal is not None
+    assert asked is not None
+    assert (signal.key, asked.title) == ("@item('fulfil').id", "@item('fulfil').id")
+    assert steps["ship"].inputs["by"] == "@steps('approval').by"
+    assert [one.top for one in Plan.of(shops.manifest).expected("paid")] == ["fulfil"]
+    assert [one.top for one in Plan.of(shops.manifest).expected("fulfil.3.approval")] == ["fulfil.3.approval"]
+    for name in ("approval", "fulfil.approval", "fulfil.3.paid", "fulfil.3", "fulfil.3.approval.x", "x.3.approval"):
+        assert Plan.of(shops.manifest).expected(name) == ()
+
+
+@block
+def told(order: Order, said: Payment) -> None:
+    ship(order.id, None, answered_by(said))
+
+
+def test_a_block_asks_who_answered_outside_of_it() -> None:
+    @flow
+    def outside(orders: list[Order]) -> None:
+        said = approval(Payment, title="Ship?", to="store")
+        each(told, orders, said=said)
+
+    assert outside.manifest.steps["told"].steps["ship"].inputs["by"] == "@steps('approval').by"
 
 
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 that is what is refused
@@ -122,7 +196,7 @@ REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
     "a default of another type": (lambda order: wait_for_signal(Payment, name="a", default=3), "`default` is 3"),
     "no length": (lambda order: wait_for_signal(Payment, name="a", timeout="soon"), "`timeout` that cannot be"),
     "a time without zone": (lambda order: wait_for_signal(Payment, name="a", until=NAIVE), "until"),
-    "a title with a value": (lambda order: approval(Payment, title=order, to="x"), "is not a plain text"),
+    "a title that is a number": (lambda order: approval(Payment, title=5, to="x"), "the title of an approval is 5"),
     "nobody": (lambda order: approval(Payment, title="x", to=""), "`to` that cannot be"),
     "who answered an input": (lambda order: answered_by(order), "what is not an answer"),
 }

@@ -32,6 +32,7 @@ class Names:
             reads,
             outputs=tuple(self.row(key, item) for key in reads.outputs),
             ends=tuple(self.row(key, item) for key in reads.ends),
+            senders=tuple(self.row(key, item) for key in reads.senders),
             items=tuple((loop, ".".join(around[: 2 * self.loops[loop]])) for loop in named),
             item=item if len(named) < len(reads.loops) else None,
         )

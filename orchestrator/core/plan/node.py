@@ -1,6 +1,6 @@
 """One step of a compiled graph, and the graph that runs for each item of a loop."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -87,6 +87,13 @@ class Node:
             items=None,
             is_item=True,
         )
+
+    def every(self) -> "Iterator[Node]":
+        """It, and what is inside of it, by their keys in the manifest."""
+        yield self
+        inner = self.graph.nodes.values() if self.graph is not None else () if self.body is None else (self.body,)
+        for node in inner:
+            yield from node.every()
 
     @property
     def needs(self) -> tuple[str, ...]:

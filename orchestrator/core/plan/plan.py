@@ -1,6 +1,7 @@
 """A manifest compiled for running: who follows whom, what each step reads, which path its completion takes."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
 
@@ -11,8 +12,16 @@ from orchestrator.core.plan.build import Above, Builder
 from orchestrator.core.plan.names import Names
 from orchestrator.core.plan.node import Node
 from orchestrator.core.plan.rows import as_json, row_of
-from orchestrator.core.signals import awaited
+from orchestrator.core.signals import Awaited, awaited
 from orchestrator.core.states import StepStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A wait of the manifest. `top`: the step of the run that it is, or that it is inside of."""
+
+    top: str
+    wait: Awaited
 
 
 class Plan:
@@ -45,13 +54,8 @@ class Plan:
 
     def every(self) -> Iterator[Node]:
         """Those of the manifest, and what is inside of loops, by their keys there."""
-        left = list(self.nodes.values())
-        while left:
-            node = left.pop()
-            yield node
-            left += (
-                [node.body] if node.body is not None else node.graph.nodes.values() if node.graph is not None else ()
-            )
+        for node in self.nodes.values():
+            yield from node.every()
 
     def unhandled(self, key: str, states: Mapping[str, StepStatus]) -> bool:
         """Whether a step's failure fails the run: it has failed, must not, and no handler of that runs, ran or may
@@ -77,13 +81,29 @@ class Plan:
         return (node for node in self.nodes.values() if not node.definition.run_after)
 
     @cached_property
-    def awaited(self) -> Mapping[str, tuple[Node, ...]]:
-        """The steps that wait for a signal, by its name, in the order of the manifest."""
-        found: dict[str, tuple[Node, ...]] = {}
-        for node in self.nodes.values():
-            if (wait := node.awaited) is not None:
-                found[wait.name] = (*found.get(wait.name, ()), node)
+    def awaited(self) -> Mapping[str, tuple[Expected, ...]]:
+        """The waits, by the name of their signal, in the order of the manifest. An approval inside of a loop is not
+        among them: its name is that of a row."""
+        found: dict[str, tuple[Expected, ...]] = {}
+        for top, node in self.nodes.items():
+            for one in node.every():
+                wait = one.awaited
+                if wait is not None and (wait.approval is None or one is node):
+                    found[wait.name] = (*found.get(wait.name, ()), Expected(top, wait))
         return found
+
+    def expected(self, name: str) -> tuple[Expected, ...]:
+        """The waits for a signal of that name; what is asked in an item has the name of its row."""
+        return self.awaited.get(name) or tuple(self._asked_in_an_item(name))
+
+    def _asked_in_an_item(self, row: str) -> Iterator[Expected]:
+        try:
+            node = self.node(row)
+        except KeyError:
+            return
+        wait = node.awaited
+        if node.key == row and wait is not None and wait.approval is not None:
+            yield Expected(row, wait)
 
     @cached_property
     def offloadable(self) -> frozenset[str]:

@@ -21,11 +21,10 @@ def waits_for(ledger: Ledger, tx: Connection, run_id: UUID, name: str, *, answer
 
 def _awaits(ledger: Ledger, manifest_hash: str, name: str, *, answers: bool) -> bool:
     try:
-        nodes = ledger.plan(manifest_hash).awaited.get(name, ())
+        expected = ledger.plan(manifest_hash).expected(name)
     except ManifestUnreadable:  # a newer release knows
         return False
-    waits = [wait for node in nodes if (wait := node.awaited) is not None]
-    return any(wait.approval is not None for wait in waits) if answers else bool(waits)
+    return any(one.wait.approval is not None or not answers for one in expected)
 
 
 def named(child: Row[Any]) -> str:

@@ -5,9 +5,11 @@ told what they found.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from itertools import accumulate
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -16,10 +18,12 @@ from sqlalchemy import Connection, Row
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Finished
 from orchestrator.core.happened import RunOf
+from orchestrator.core.plan import Expected
 from orchestrator.core.schemas import misfit
-from orchestrator.core.signals import KEPT_LIMIT, KEY_LIMIT, PAYLOAD_LIMIT, Awaited, Delivery, Signal
-from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
+from orchestrator.core.signals import KEPT_LIMIT, KEY_LIMIT, PAYLOAD_LIMIT, Delivery, Signal
+from orchestrator.core.states import FINAL_RUN, FINAL_STEP, RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.wording import listed
 from orchestrator.engine.faults import fp
 from orchestrator.engine.signals import approvals, below
 from orchestrator.engine.steps import advance
@@ -41,6 +45,8 @@ from orchestrator.errors import (
 )
 from orchestrator.ledger import graph, signals
 from orchestrator.ledger.tx import Ledger
+
+_KEYS_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +154,23 @@ class _Sending:
         return self.signal.digest(self.value)
 
     @cached_property
-    def _waits(self) -> dict[str, Awaited]:
-        """The steps of the flow that wait for it, each with what it waits for."""
-        nodes = self.held.plan.awaited.get(self.signal.name, ())
-        waits = {node.key: wait for node in nodes if (wait := node.awaited) is not None}
-        return {key: wait for key, wait in waits.items() if not self.signal.answers or wait.approval is not None}
+    def _waits(self) -> Sequence[Expected]:
+        """The waits of the flow for it."""
+        known = self.held.plan.expected(self.signal.name)
+        return [one for one in known if not self.signal.answers or one.wait.approval is not None]
 
     @property
-    def _approval(self) -> str | None:
-        """The title of what was asked, when this is the answer to it."""
-        wait = next(iter(self._waits.values()), None)
-        return None if wait is None or wait.approval is None else wait.approval.title
+    def _asks(self) -> bool:
+        """Whether this is the answer to something that was asked."""
+        return any(one.wait.approval is not None for one in self._waits)
+
+    def _states(self) -> dict[str, StepStatus]:
+        """Where the steps stand that wait for it, or that such steps are inside of. Of what is asked in an item: the
+        step, or the nearest around it that is there."""
+        tops = [one.top for one in self._waits]
+        around = [key for top in tops for key in accumulate(top.split("."), "{}.{}".format)]
+        found = graph.statuses(self._tx, self._run_id, around)
+        return {key: found[key] for key in (tops if len(around) == len(tops) else [max(found, key=len)])}
 
     def _delivered(self) -> Delivery | None:
         """The step that has waited longest takes it; those whose time is over by now are ended before."""
@@ -170,7 +182,9 @@ class _Sending:
                 continue
             step = oldest.step_key
             signals.add(self._tx, self._run_id, self.id, self.signal, self._digest)
-            at = signals.take(self._tx, self._run_id, step, self._waits[step], self.id)
+            wait = self.held.plan.node(step).awaited
+            assert wait is not None
+            at = signals.take(self._tx, self._run_id, step, wait, self.id)
             assert at is not None
             fp("signal.taken")
             self.followed.append(advance.after(self.held, {step: StepStatus.SUCCEEDED}))
@@ -179,16 +193,20 @@ class _Sending:
 
     def _kept(self) -> Delivery | OrchestratorError:
         """Nothing waits for it: it is kept, if anything still may."""
-        states = graph.statuses(self._tx, self._run_id, list(self._waits))
-        if not {StepStatus.BLOCKED, StepStatus.WAITING}.intersection(states.values()):
+        states = self._states()
+        if FINAL_STEP.issuperset(states.values()):
             return self._over(states)
-        if self._approval is not None:
+        if self._asks:
+            if StepStatus.RUNNING in states.values():  # a loop that has opened, and has no such item
+                return self._asks_nobody()
             return ApprovalNotOpen(
                 f"Step {self.signal.name} of run {self._run_id} has not asked yet. Fix: `orchestrator run explain "
                 f"{self._run_id}/{self.signal.name}` says what it waits for.",
                 step_key=self.signal.name,
                 run_id=str(self._run_id),
             )
+        if not self.signal.key and all(one.wait.key != "" for one in self._waits):
+            return self._without_key()
         if signals.count_kept(self._tx, self._run_id, KEPT_LIMIT) >= KEPT_LIMIT:
             return SignalsFull(
                 f"Run {self._run_id} keeps {KEPT_LIMIT:,} signals that no step has taken, which is the most it may. "
@@ -228,7 +246,7 @@ class _Sending:
         name = self.signal.name
         child = below.waits_for(self.held.ledger, self._tx, self._run_id, name, answers=self.signal.answers)
         if self.signal.answers:
-            return approvals.not_asked(f"asks nobody at step {name!r:.100}", self._run_id, name, child)
+            return self._asks_nobody(child)
         what = f"Flow {self.held.run.flow} of run {self._run_id} waits for no signal {name!r:.100}"
         if child is not None:
             fix = f"send it to that one: `orchestrator run signal {child.id} {name}`"
@@ -236,9 +254,24 @@ class _Sending:
         hint = did_you_mean(name, list(self.held.plan.awaited)) or "it waits for none."
         return SignalNotFound(f"{what}. Fix: {hint}", **self._facts)
 
+    def _asks_nobody(self, child: Row[Any] | None = None) -> ApprovalNotFound:
+        name = self.signal.name
+        return approvals.not_asked(f"asks nobody at step {name!r:.100}", self._run_id, name, child)
+
+    def _without_key(self) -> SignalNotFound:
+        """It could never be taken."""
+        keys = signals.open_keys(self._tx, self._run_id, self.signal.name, _KEYS_SHOWN + 1)
+        shown = [*map(repr, keys[:_KEYS_SHOWN]), *(["more"] if len(keys) > _KEYS_SHOWN else [])]
+        now = f"waiting now: {listed(shown)}" if shown else "none waits now"
+        return SignalNotFound(
+            f"Signal {self.signal.name} of run {self._run_id} was sent without a key, and whatever waits for it has "
+            f"one ({now}). Fix: say with `key` which one it is for.",
+            **self._facts,
+        )
+
     def _unfit(self) -> SignalInvalid | None:
         """Of one name there is one schema."""
-        form = next(iter(self._waits.values())).form
+        form = self._waits[0].wait.form
         wrong = misfit(json.dumps(form, sort_keys=True), self.value)
         if wrong is None:
             return None
@@ -254,34 +287,32 @@ class _Sending:
         """Whoever answers second is told who was first, also when the run has ended since."""
         if not self.signal.answers:
             return None
-        states = graph.statuses(self._tx, self._run_id, list(self._waits))
-        return self._taken(self._last(), states)
+        return self._taken(self._last())
 
     def _over(self, states: dict[str, StepStatus]) -> OrchestratorError:
         """Every wait for it is over: one took a signal, or none did."""
         last = self._last()
-        if (taken := self._taken(last, states)) is not None:
+        if (taken := self._taken(last)) is not None:
             return taken
-        key = last.step_key if last is not None else next(iter(states))
+        key, status = next(iter(states.items())) if last is None else (last.step_key, StepStatus(last.status))
         return SignalTooLate(
             f"Nothing waits for signal {self.signal.name} of run {self._run_id} any more: step {key} "
-            f"{_ended(states[key])}. Fix: retry that step, or run the run again, then send the signal again.",
+            f"{_ended(status)}. Fix: retry that step, or run the run again, then send the signal again.",
             **self._facts,
             status=self.held.run.status.value,
         )
 
     def _last(self) -> Row[Any] | None:
         """The wait for it that ended last."""
-        rows = signals.waits(self._tx, self._run_id, self.signal.name)
-        return next((row for row in rows if row.key == self.signal.key), None)
+        return signals.last(self._tx, self._run_id, self.signal.name, self.signal.key)
 
-    def _taken(self, last: Row[Any] | None, states: dict[str, StepStatus]) -> SignalTaken | None:
-        if last is None or last.signal_id is None or states.get(last.step_key) is not StepStatus.SUCCEEDED:
+    def _taken(self, last: Row[Any] | None) -> SignalTaken | None:
+        if last is None or last.signal_id is None or last.status != StepStatus.SUCCEEDED:
             return None
         by = f" by {last.delivered_by}" if last.delivered_by else ""
         what = f"Signal {self.signal.name} was delivered to run {self._run_id} already: step {last.step_key} took it"
-        if self._approval is not None:
-            what = f"{self._approval!r} of run {self._run_id} was answered already"
+        if self._asks:
+            what = f"{last.title!r} of run {self._run_id} was answered already"
         return SignalTaken(
             f"{what}{by} at {last.delivered_at.isoformat()}. Fix: nothing, if once is enough.",
             **self._facts,

@@ -3,6 +3,7 @@
 The caller holds the run row.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -10,7 +11,7 @@ from pydantic import JsonValue
 from orchestrator.core.expressions import EvaluationFailed, resolve
 from orchestrator.core.facts import StepError
 from orchestrator.core.plan import Node
-from orchestrator.core.signals import Awaited, key_text, time_of
+from orchestrator.core.signals import TITLE_LIMIT, Awaited, key_text, time_of
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps.held_run import HeldRun
@@ -60,11 +61,20 @@ def _wait(held: HeldRun, node: Node, awaited: Awaited) -> Wait:
     approval = awaited.approval
     asked: JsonValue = {"key": awaited.key, "until": awaited.until}
     if approval is not None:
-        asked = {"key": "", "until": None, "to": approval.to, "show": approval.show}
+        asked = {"key": "", "until": None, **approval.values}
     found: Any = resolve(asked, scopes.whole(held.ledger, held.tx, held.id, node.reads))
     until = None if awaited.until is None else time_of(found["until"])
-    assignee = None if approval is None else _name(found["to"])
-    return Wait(node.key, awaited, key_text(found["key"]), until, assignee, _shown(held, node, found.get("show")))
+    wait = Wait(node.key, awaited, key_text(found["key"]), until)
+    if approval is None:
+        return wait
+    shown = _shown(held, node, found["show"])
+    return replace(wait, title=_title(found["title"]), assignee=_name(found["to"]), shown=shown)
+
+
+def _title(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= TITLE_LIMIT:
+        raise ValueError(f"`title` gives {value!r:.60}, and it has to be a text of 1 to {TITLE_LIMIT} characters")
+    return value
 
 
 def _shown(held: HeldRun, node: Node, value: JsonValue) -> JsonValue:

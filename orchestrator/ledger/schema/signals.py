@@ -30,6 +30,7 @@ flow_signal_waiters = Table(
         "step_key",
         postgresql_where=text("kind = 'approval' AND closed_at IS NULL"),
     ),
+    Index("ix_flow_signal_waiters_name", "run_id", "signal", "key"),
 )
 
 flow_signals = Table(

@@ -1,10 +1,14 @@
 -- Signals: what was sent to a run (`flow_signals`), and the steps that wait for one (`flow_signal_waiters`, with a row for each wait
 -- of a run that was opened). The caller holds the run row, except where it only reads.
 
--- part: open_wait
--- A wait is open while its step waits, whatever closed that.
--- In:    parameters: run_id; rows `w` of the wait and `s` of its step
-w.run_id = %(run_id)s AND w.closed_at IS NULL AND s.run_id = w.run_id AND s.step_key = w.step_key AND s.status = 'waiting'
+-- part: open_waits
+-- A wait is open while its step waits, whatever closed that. A run may have thousands: each step is looked up by its key.
+-- In:    which (more conditions); parameters: run_id, name
+-- Index: ix_flow_signal_waiters_name
+FROM flow_signal_waiters w,
+       LATERAL (SELECT position, loop_index FROM flow_steps
+                 WHERE run_id = w.run_id AND step_key = w.step_key AND status = 'waiting' OFFSET 0) AS s
+ WHERE w.run_id = %(run_id)s AND w.signal = %(name)s AND {which} AND w.closed_at IS NULL
 
 -- name: park_signal
 -- Does:  BLOCKED to WAITING for a signal, until its deadline. A wait that was open before, in an earlier epoch, begins anew.
@@ -112,16 +116,25 @@ SELECT digest, kept, sent_at, expires_at, consumed_by, consumed_at FROM flow_sig
 -- In:    run_id, name, key
 -- Time:  flow_now(), read with the run held
 SELECT w.step_key, COALESCE(w.deadline <= flow_now(), FALSE) AS over
-  FROM flow_signal_waiters w, flow_steps s
- WHERE w.signal = %(name)s AND w.key = %(key)s AND /*+ open_wait */
- ORDER BY w.created_at, s.position, s.loop_index LIMIT 1;
+  /*+ open_waits which=w.key = %(key)s */
+ ORDER BY w.created_at, s.position, s.loop_index, w.step_key LIMIT 1;
 
--- name: waits_of
--- Does:  every wait of a name that was opened, the last one that ended first.
--- In:    run_id, name
-SELECT w.step_key, w.key, w.signal_id, w.delivered_by, w.delivered_at
-  FROM flow_signal_waiters w WHERE w.run_id = %(run_id)s AND w.signal = %(name)s
- ORDER BY w.closed_at DESC NULLS LAST, w.step_key;
+-- name: open_keys
+-- Does:  keys that are waited for now, under that name.
+-- In:    run_id, name, limit
+SELECT DISTINCT w.key
+  /*+ open_waits which=TRUE */
+ ORDER BY w.key LIMIT %(limit)s;
+
+-- name: last_wait
+-- Does:  of the waits of a name and key that were opened, the one that ended last, and where its step stands now.
+-- In:    run_id, name, key
+-- Index: ix_flow_signal_waiters_name
+SELECT w.step_key, w.signal_id, w.title, w.delivered_by, w.delivered_at, s.status
+  FROM flow_signal_waiters w,
+       LATERAL (SELECT status FROM flow_steps WHERE run_id = w.run_id AND step_key = w.step_key OFFSET 0) AS s
+ WHERE w.run_id = %(run_id)s AND w.signal = %(name)s AND w.key = %(key)s
+ ORDER BY w.closed_at DESC NULLS LAST, w.step_key LIMIT 1;
 
 -- name: count_kept
 -- Does:  how many signals a run keeps, `limit` at most. Those that expired are in the way of nobody.
