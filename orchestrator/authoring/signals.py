@@ -128,8 +128,9 @@ def approval(
     key: str | None = None,
 ) -> Any:
     """The answer of somebody who is asked: `approval(Verdict, title="Refund above 1,000", to="finance", within="2d")`.
-    The title may be a value of the run, such as a field of an item. They are shown `show`, and their answer fits the model. When nobody has answered in time, it fails; with `late`, it
-    gives that. A refusal is an answer: `require(said.ok, "…")` makes a failure of it.
+    The title may be a value of the run, such as a field of an item. They are shown `show`, and their answer fits the
+    model. When nobody has answered in time, it fails; with `late`, it gives that. A refusal is an answer:
+    `require(said.ok, "…")` makes a failure of it.
 
     Raises:
         AuthoringError: outside a flow body, or an argument is not what it has to be.

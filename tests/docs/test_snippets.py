@@ -34,6 +34,7 @@ FLOWS = (
     "by_hand",
     "reports",
     "approval",
+    "pickups",
     "limited",
     "transcribe",
     "throttled",
