@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from orchestrator import approval, flow, wait_for_signal
+from orchestrator import approval, block, each, flow, wait_for_signal
 from orchestrator.client import Client
 from tests.cli.conftest import Cli
 
@@ -36,7 +36,8 @@ def test_run_signal_says_what_became_of_it(cli: Cli, stack: Client) -> None:
     explained = cli("run", "explain", run)
     assert f"Next: orchestrator run signal {run} paid '{{\"amount\": 0}}' --key o-17" in explained.out
     send = ("run", "signal", run, "paid", '{"amount": 5}')
-    assert "Kept until the run ends" in cli(*send).out
+    assert "waiting now: 'o-17'" in cli(*send, code=3).err
+    assert "Kept until the run ends" in cli(*send, "--key", "another").out
     assert cli(*send, "--key", "o-17", "--id", "evt-1", "--as", "ann").out.startswith("Delivered: step paid took it")
     again = cli(*send, "--key", "o-17", "--id", "evt-1", "-o", "json").json
     assert (again["duplicate"], again["step"]) == (True, "paid")
@@ -45,6 +46,40 @@ def test_run_signal_says_what_became_of_it(cli: Cli, stack: Client) -> None:
     assert "does not fit" in cli("run", "signal", run, "paid", "{}", code=2).err
     assert "not JSON" in cli("run", "signal", run, "paid", "{", code=2).err
     assert "by=ann" in cli("run", "events", run).out
+
+
+class Order(BaseModel):
+    id: str
+
+
+@block
+def deal_one(order: Order) -> Verdict:
+    paid = wait_for_signal(Payment, name="paid", key=order.id)
+    return approval(Verdict, title=order.id, to="store", after=[paid])
+
+
+@flow
+def deals(orders: list[Order]) -> list[Verdict]:
+    return each(deal_one, orders)
+
+
+def test_items_of_a_loop_are_named_by_their_rows(cli: Cli, stack: Client) -> None:
+    run = str(stack.start(deals, orders=[Order(id="o-1"), Order(id="o-2")]).id)
+    explained = cli("run", "explain", f"{run}/deal_one.1.paid").out
+    assert "waits for signal paid with key o-2" in explained
+    assert f"Next: orchestrator run signal {run} paid '{{\"amount\": 0}}' --key o-2" in explained
+    sent = cli("run", "signal", run, "paid", '{"amount": 5}', "--key", "o-2").out
+    assert sent.startswith("Delivered: step deal_one.1.paid took it")
+    asked = f"{run}/deal_one.1.approval"
+    (listed,) = cli("approval", "ls", "-o", "json").json
+    assert (listed["id"], listed["title"]) == (asked, "o-2")
+    assert f"orchestrator approval answer {asked}" in cli("run", "explain", asked).out
+    assert "has not asked yet" in cli("approval", "answer", f"{run}/deal_one.0.approval", '{"ok": true}', code=7).err
+    assert "asks nobody" in cli("approval", "answer", f"{run}/deal_one.2.approval", '{"ok": true}', code=3).err
+    assert cli("approval", "answer", asked, "-i", "ok=true").out.startswith("Delivered: step deal_one.1.approval")
+    cli("run", "signal", run, "paid", '{"amount": 5}', "--key", "o-1")
+    cli("approval", "answer", f"{run}/deal_one.0.approval", "-i", "ok=false")
+    assert stack.run(run).result(timeout=60) == [{"ok": False}, {"ok": True}]
 
 
 def test_approvals_are_listed_shown_and_answered(cli: Cli, stack: Client) -> None:

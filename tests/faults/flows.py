@@ -274,6 +274,18 @@ def loaded(ctx: Context, parcels: list[int], plan: dict[str, str]) -> int:
 
 
 @block
+def bill(n: int, plan: dict[str, str]) -> int:
+    done = picked(n, plan)
+    return shipped(plan, wait_for_signal(int, name="paid", key=n, timeout="1h", after=[done]))
+
+
+@flow(name="bills")
+def bills(plan: dict[str, str]) -> int:
+    """A wait for each item."""
+    return loaded(each(bill, [1, 2], plan=plan), plan)
+
+
+@block
 def parcel(n: int, plan: dict[str, str]) -> int:
     return sealed(packed(picked(n, plan), plan), plan)
 

@@ -72,3 +72,31 @@ def test_a_worker_dies_while_it_opens_a_wait(field: Arena, point: str, early: bo
     assert sorted(attempts) == ["crashed", "succeeded"], field.log()
     events = Counter(event.type for event in reads.events.of_run(field.ledger, run_id))
     assert (events["step.parked"], events["signal.kept"], events["signal.delivered"]) == (not early, early, 1)
+
+
+@pytest.mark.parametrize(("point", "early"), [("wait.parked", False), ("signal.taken", True)])
+def test_a_worker_dies_while_it_opens_the_wait_of_an_item(field: Arena, point: str, early: bool) -> None:
+    """One that was kept for the item is taken by it once; the other item has its own."""
+    field.keep(1)
+    run_id = field.start("bills", publish=False, plan={"bill.1.picked": f"{point}=kill"})
+    sent = [(key, Signal("paid", amount, key)) for key, amount in (("2", "5"), ("1", "3"))]
+    if early:
+        for key, signal in sent:
+            assert deliver.deliver(field.ledger, run_id, key, signal).delivery().kept
+    field.struck(point)
+    for n, (key, signal) in zip((1, 0), sent, strict=True):
+        if not early:
+            step = f"bill.{n}.paid"
+            eventually(lambda step=step: field.rows(_STATUS, run_id, step)[:1] == [{"status": "waiting"}], timeout=60)
+            outcome = deliver.deliver(field.ledger, run_id, key, signal)
+            assert outcome.delivery().step == step
+            field.publisher.publish(outcome.dispatches)
+    assert field.ended(run_id) is RunStatus.SUCCEEDED, field.log()
+    assert reads.runs.result(field.ledger, run_id) == 8
+    events = Counter((event.type, event.step_key) for event in reads.events.of_run(field.ledger, run_id))
+    assert [events["signal.delivered", f"bill.{n}.paid"] for n in (0, 1)] == [1, 1]
+    attempts = [one.status for one in reads.steps.attempts(field.ledger, run_id, "bill.1.picked")]
+    assert sorted(attempts) == ["crashed", "succeeded"], field.log()
+
+
+_STATUS = "SELECT status FROM flow_steps WHERE run_id = %s AND step_key = %s"
