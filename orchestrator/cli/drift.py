@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from orchestrator.cli.options import connected, settings
 from orchestrator.errors import FlowNotFound, ManifestUnreadable, SettingsInvalid, UsageError
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from orchestrator.core.compare import Finding, Need, Verdict
     from orchestrator.core.manifest import Manifest
 
+_LOOKED_AT: Final = 100
+"""Outputs of open runs that are held against a parameter."""
+Others: TypeAlias = "Mapping[str, tuple[Manifest, Mapping[str, Any]]]"
+"""The flows of the code by name, each with what its functions take, by type."""
 UNKNOWN: Final = "unknown"
 """The state of a flow where there was nothing to compare it with."""
 
@@ -48,12 +52,13 @@ def compare(flows: "Mapping[str, Flow[..., Any]]", against: str | None) -> tuple
         Unavailable: the ledger does not answer.
     """
     in_order = [flow for _, flow in sorted(flows.items())]
+    others: Others = {flow.name: (flow.manifest, _takes(flow)) for flow in in_order}
     if against is not None and "://" not in against:
         kept = {manifest.name: manifest for manifest in _read(against)}
-        return [_beside_file(flow, kept.get(flow.name)) for flow in in_order], True
+        return [_beside_file(flow, kept.get(flow.name), others) for flow in in_order], True
     try:
         with _ledger(against) as client:
-            return [_beside_ledger(client, flow) for flow in in_order], True
+            return [_beside_ledger(client, flow, others) for flow in in_order], True
     except SettingsInvalid:
         if against is not None:
             raise
@@ -121,17 +126,19 @@ def _new(flow: "Flow[..., Any]", older: int | None) -> Drift:
     return _row(flow, "new", older, findings=tuple(alone(flow.manifest)))
 
 
-def _beside_file(flow: "Flow[..., Any]", old: "Manifest | None") -> Drift:
+def _beside_file(flow: "Flow[..., Any]", old: "Manifest | None", others: "Others") -> Drift:
     """Which runs there are of the version in the file, nobody knows here."""
+    from orchestrator.core.compare import called
+
     if old is None:
         return _new(flow, None)
     if old.hash == flow.manifest.hash:
         return _row(flow, "unchanged", None)
-    return _changed(flow, "changed", None, old, _needs(flow, old, None))
+    return _changed(flow, "changed", None, old, _needs(flow, old, None), called(old, flow.manifest, others))
 
 
-def _beside_ledger(client: "Client", flow: "Flow[..., Any]") -> Drift:
-    from orchestrator.core.compare import Finding, Verdict
+def _beside_ledger(client: "Client", flow: "Flow[..., Any]", others: "Others") -> Drift:
+    from orchestrator.core.compare import Finding, Verdict, called
     from orchestrator.ledger import reads
     from orchestrator.ledger.tx import Ledger
 
@@ -143,6 +150,8 @@ def _beside_ledger(client: "Client", flow: "Flow[..., Any]") -> Drift:
     own = next((row for row in versions if row.hash == flow.manifest.hash), None)
     older = sum(row.open_runs for row in versions if row is not own)
     needs, further = _stranded(client, flow) if older else ([], [])
+    if any(row.open_runs for row in versions):  # the types of steps may change while the flow does not
+        further += _misread(client, flow)
     if current == flow.manifest.hash:
         return _changed(flow, "unchanged", older, flow.manifest, needs, further)
     state = "superseded" if own is not None and own.superseded_at is not None else "changed"
@@ -159,7 +168,7 @@ def _beside_ledger(client: "Client", flow: "Flow[..., Any]") -> Drift:
     except ManifestUnreadable:
         further.append(Finding(Verdict.UNKNOWN, "a newer release wrote the current version", "use that release"))
         return _changed(flow, state, older, flow.manifest, needs, further)
-    return _changed(flow, state, older, old, needs, further)
+    return _changed(flow, state, older, old, needs, [*further, *called(old, flow.manifest, others)])
 
 
 def _changed(
@@ -190,6 +199,30 @@ def _changed(
             *(alone(new) if old.hash != new.hash else ()),
         ),
     )
+
+
+def _misread(client: "Client", flow: "Flow[..., Any]") -> "Iterator[Finding]":
+    """What steps gave in open runs, and functions of the code that read it do not take."""
+    from orchestrator.core.compare import given
+    from orchestrator.core.results import readings
+    from orchestrator.ledger import reads
+    from orchestrator.ledger.tx import Ledger
+
+    open_ = client.call(reads.flows.open_steps, flow.name)
+    for version in sorted({version for version, _ in open_}):
+        try:
+            old = client.call(Ledger.manifest, version)
+        except ManifestUnreadable:  # said elsewhere
+            continue
+        for one in readings(old, _takes(flow)):
+            if (version, one.step) in open_:
+                place = (flow.name, version, one.step, one.source)
+                if (found := given(one, client.call(reads.flows.given_outputs, *place, _LOOKED_AT))) is not None:
+                    yield found
+
+
+def _takes(flow: "Flow[..., Any]") -> dict[str, Mapping[str, Any]]:
+    return {type_: step.takes for type_, step in flow.handlers.items()}
 
 
 def _needs(flow: "Flow[..., Any]", old: "Manifest", open_runs: Mapping[str, int] | None) -> "list[Need]":

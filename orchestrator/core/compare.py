@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from pydantic import JsonValue
+
 from orchestrator.core.manifest import Manifest, StepDef
+from orchestrator.core.results import Reading, callers, readings
 from orchestrator.core.schema_change import narrowed
 from orchestrator.core.signals import awaited
 from orchestrator.core.stored_inputs import type_misfit
@@ -104,6 +107,35 @@ def parked(old: Manifest, new: Manifest, open_runs: Mapping[str, int]) -> Iterat
                 known = f"the schema of {before.what}, which {runs} may wait for,"
                 what = f"{known} is another: they go on with the one before"
                 yield Finding(Verdict.WARN, what, "let those who send it know both until they have ended")
+
+
+def given(reading: Reading, outputs: Iterable[JsonValue]) -> Finding | None:
+    """What a step gave in open runs, and the function that reads it does not take any more."""
+    whys = [why for one in outputs if (why := reading.misfit(one)) is not None]
+    if not whys:
+        return None
+    runs, verb = counted(len(whys), "open run"), "needs" if len(whys) == 1 else "need"
+    what = (
+        f"{runs} {verb} step {reading.step} (type `{reading.type}`), and its parameter "
+        f"`{reading.parameter}` does not take what step {reading.source} gave: {whys[0]}"
+    )
+    return Finding(Verdict.BREAK, what, "let the parameter take both, or give the changed functions other keys")
+
+
+def called(old: Manifest, new: Manifest, others: Mapping[str, tuple[Manifest, Mapping[str, Any]]]) -> Iterator[Finding]:
+    """Steps of other flows that read the result of this one, and took all that it could be before. `others`: by name,
+    each with the JSON Schemas of its functions' parameters, by type."""
+    before, now = old.output_schema or {}, new.output_schema or {}
+    if before == now:
+        return
+    for caller, key in callers(new.name, (manifest for manifest, _ in others.values())):
+        for one in readings(caller, others[caller.name][1]):
+            if one.source == key and one.narrower(before, now):
+                what = (
+                    f"the result: step {one.step} of flow {caller.name} takes it as `{one.parameter}`, and does not "
+                    "take all that it may be now"
+                )
+                yield Finding(Verdict.BREAK, what, "let that parameter take the new result, or keep the old one")
 
 
 def renamed(old: Manifest, new: Manifest, handlers: Mapping[str, Handler]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from orchestrator.authoring.discovery import load_flows
 from orchestrator.client import Client
 from orchestrator.engine.flows import register
 from tests.cli.conftest import Cli
+from tests.support import play
 from tests.support.small_flows import hello
 
 SOURCE = """\
@@ -308,6 +309,50 @@ def test_check_knows_the_types_of_parameters(cli: Cli, stack: Client, releases: 
         "1 open run needs step take (type `take`) of an older version, and its parameter `number` takes integer" in said
     )
     assert "the input: `number` takes integer now, and took string" in said
+
+
+def test_check_knows_what_steps_gave_in_open_runs(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    """A result of another type, and its reader with it: the flow is the same, and what runs hold is not what it takes.
+    Runs in which the reader has ended, and those in which the other has not begun, do not count."""
+    for _ in range(2):
+        play.succeed(stack.ledger, stack.start("shop", number="1").id, "take", "secret-1")
+    stack.start("shop", number="1")
+    ended = stack.start("shop", number="1")
+    play.succeed(stack.ledger, ended.id, "take", "1")
+    play.succeed(stack.ledger, ended.id, "finish", "1")
+    text = RELEASES["old"].replace("take(number: str) -> str", "take(number: str) -> int")
+    Path("other_shop.py").write_text(text.replace("finish(number: str)", "finish(number: int)"))
+    said = cli("flow", "check", "--flows", "other_shop.py", code=1).err
+    assert (
+        "break: shop: 2 open runs need step finish (type `finish`), and its parameter `number` does not take what step "
+        "take gave: it is a string. Fix: let the parameter take both"
+    ) in said
+    assert "secret-1" not in said
+    assert "does not take" not in cli("flow", "check", "--flows", releases["old"]).err
+
+
+CALLERS = """
+
+@step
+def note(number: str) -> str:
+    return number
+
+@flow
+def yard(number: str) -> str:
+    return note(shop(number))
+"""
+
+
+def test_check_knows_who_reads_the_result_of_a_flow(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    """By flows of the code that call it; from a file, too."""
+    Path("shop.json").write_text(json.dumps(cli("flow", "show", "shop", "-o", "json").json))
+    Path("yards.py").write_text(RELEASES["old"] + CALLERS)
+    changed = RELEASES["old"].replace("def shop(number: str) -> str", "def shop(number: str) -> str | None")
+    Path("null_yards.py").write_text(changed + CALLERS)
+    for against in ([], ["--against", "shop.json"]):
+        assert "break" not in cli("flow", "check", "--flows", "yards.py", *against).err
+        said = cli("flow", "check", "--flows", "null_yards.py", *against, code=1).err
+        assert "break: shop: the result: step note of flow yard takes it as `number`, and does not take all" in said
 
 
 def test_check_knows_a_renamed_step(cli: Cli, stack: Client, releases: dict[str, str]) -> None:

@@ -7,8 +7,22 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from orchestrator.core.compare import Finding, Need, Verdict, alone, changes, judged, needs, parked, renamed, worst
+from orchestrator.core.compare import (
+    Finding,
+    Need,
+    Verdict,
+    alone,
+    called,
+    changes,
+    given,
+    judged,
+    needs,
+    parked,
+    renamed,
+    worst,
+)
 from orchestrator.core.manifest import Manifest
+from orchestrator.core.results import readings
 from orchestrator.core.schema_change import narrowed
 from tests.support.factories import after, call, loop
 
@@ -185,6 +199,56 @@ def test_the_worst_counts() -> None:
     assert worst([]) is SAFE
     assert worst([Finding(WARN, ""), Finding(BREAK, ""), Finding(UNKNOWN, "")]) is BREAK
     assert worst([Finding(UNKNOWN, ""), Finding(WARN, "")]) is UNKNOWN
+
+
+# ---- results ----
+
+
+@pytest.mark.parametrize(
+    ("given_as", "kind", "output", "why"),
+    [
+        ("@steps('a').output", int, 7, None),
+        ("@steps('a').output", int, "7", "it is a string"),
+        ("@steps('a').output.n", int, {"n": 7}, None),
+        ("@steps('a').output.n", int, {"m": 7}, "at `n` it is null"),
+        ("@steps('a').output.n[0]", int, {"n": [True]}, "at `n[0]` it is a bool"),
+        ("@steps('a').output", list[int], [1, {}], "at `[1]` it is an object"),
+        ("@steps('a').output", dict[str, int], {"x": 1, "y": []}, "at `y` it is a list"),
+        ("@steps('a').output.n", str, {"n": 7}, "at `n` it is a number"),
+    ],
+)
+def test_an_output_that_a_parameter_does_not_take(given_as: str, kind: Any, output: Any, why: str | None) -> None:
+    """Said without quoting it."""
+    flow = made({"a": call("a"), "b": call("b", inputs={"x": given_as, "y": 1, "z": "@triggerBody().z"})})
+    (one,) = readings(flow, {"a": inputs({}), "b": inputs({"x": kind, "y": int, "z": int})})
+    assert (one.step, one.parameter, one.source, one.misfit(output)) == ("b", "x", "a", why)
+    finding = given(one, [output, output])
+    assert (None if finding is None else finding.verdict) == (None if why is None else BREAK)
+    assert finding is None or finding.what.startswith("2 open runs need step b (type `b`)")
+
+
+def test_what_a_loop_reads_of_a_step_outside_is_read_while_the_loop_is_open() -> None:
+    flow = made({"a": call("a"), "each": loop([1], body={"type": "b", "inputs": {"x": "@steps('a').output"}})})
+    (one,) = readings(flow, {"b": inputs({"x": int})})
+    assert (one.step, one.type, one.source) == ("each", "b", "a")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "takes", "breaks"),
+    [
+        (int, int | None, int, True),
+        (int, int | None, int | None, False),
+        (int, str, str, False),  # it did not fit before
+        (int | None, int, int, False),
+        (int, float, int, True),
+    ],
+)
+def test_whoever_reads_the_result_of_a_flow_took_all_of_it(before: Any, now: Any, takes: Any, breaks: bool) -> None:
+    old, new = (made({"a": call("a")}, output_schema=schema(kind)) for kind in (before, now))
+    caller = Manifest(name="yard", steps={"c": {"flow": "shop"}, "b": call("b", inputs={"x": "@steps('c').output"})})
+    found = list(called(old, new, {"yard": (caller, {"b": inputs({"x": takes})}), "shop": (new, {})}))
+    assert [one.verdict for one in found] == [BREAK] * breaks
+    assert all("step b of flow yard takes it as `x`" in one.what for one in found)
 
 
 # ---- schemas ----

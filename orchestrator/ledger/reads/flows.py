@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from pydantic import JsonValue
+
 from orchestrator.ledger import definitions
 from orchestrator.ledger.reads import workers
 from orchestrator.ledger.reads.rows import FlowRow, VersionRow
@@ -61,3 +63,10 @@ def open_steps(ledger: Ledger, flow: str) -> dict[tuple[str, str], int]:
     """How many open runs have yet to end a step, by version (manifest hash) and step."""
     with ledger.auto() as tx:
         return {(row.manifest_hash, row.step_key): row.runs for row in run(tx, "open_steps", flow=flow)}
+
+
+def given_outputs(ledger: Ledger, flow: str, version: str, step_key: str, source: str, limit: int) -> list[JsonValue]:
+    """What a step gave in open runs of this version that have yet to end the one that reads it."""
+    given = {"flow": flow, "version": version, "step_key": step_key, "source": source, "limit": limit}
+    with ledger.auto() as tx:
+        return [row.output for row in run(tx, "given_outputs", **given)]

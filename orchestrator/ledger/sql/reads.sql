@@ -181,6 +181,16 @@ SELECT r.manifest_hash, s.step_key, count(*) AS runs
  WHERE r.flow = %(flow)s AND r.ended_at IS NULL AND s.loop_key IS NULL AND s.status IN ('blocked', 'ready', 'running', 'waiting')
  GROUP BY r.manifest_hash, s.step_key;
 
+-- name: given_outputs
+-- Does:  what a step gave in open runs of a version that have yet to end another one, which reads it; the newest of them.
+-- In:    flow, version (manifest hash), step_key (whoever reads), source (whose output), limit
+SELECT o.output
+  FROM flow_runs r
+  JOIN flow_steps s ON s.run_id = r.id AND s.step_key = %(step_key)s AND s.status IN ('blocked', 'ready', 'running', 'waiting')
+  JOIN flow_outputs o ON o.run_id = r.id AND o.step_key = %(source)s AND o.store IS NULL
+ WHERE r.flow = %(flow)s AND r.manifest_hash = %(version)s AND r.ended_at IS NULL
+ ORDER BY r.id DESC LIMIT %(limit)s;
+
 -- name: workers
 SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, started_at, seen_at, consumed_at,
        seen_at > flow_now() - %(ttl)s AS live, versions, refuses, payload_store FROM flow_workers ORDER BY host, pid;
