@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from tests.proof import claims, executions, liveness, outcomes, signals, ticks
+from tests.proof import claims, executions, liveness, outcomes, reports, signals, ticks
 from tests.proof.figures import figures
 from tests.proof.history import History
 from tests.proof.verdict import Verdict, Violation
@@ -29,6 +29,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "I17": liveness.i17_the_outbox_empties,
     "I19": outcomes.i19_everything_is_accounted_for,
     "I20": liveness.i20_progress_after_healing,
+    "I22": reports.i22_calls_end_as_their_runs,
 }
 """Without those about webhooks, limits and secrets: there are none of these yet."""
 

@@ -71,7 +71,10 @@ def _clock(history: History, place: Place, poll: Mapping[str, Any]) -> Iterator[
 
 
 def _reopened(history: History, change: Change) -> bool:
-    return any(one.xid == change.xid and "epoch" in one.new for one in history.at("flow_runs", (change.run_id, "")))
+    return any(
+        one.xid == change.xid and one.new["epoch"] != one.old.get("epoch")
+        for one in history.at("flow_runs", (change.run_id, ""))
+    )
 
 
 def _bound(history: History, place: Place) -> Iterator[Violation]:

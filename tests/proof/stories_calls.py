@@ -20,7 +20,16 @@ def _calling(flow: str = "below") -> Story:
 def _call(story: Story, child: str, flow: str = "below") -> None:
     story.commit()
     facts = {"flow": flow, "manifest_hash": "h2", "status": "running", "epoch": 1, "sinks_open": 0}
-    story.put("flow_runs", (child,), id=child, created_at=story.now, parent_run_id=RUN, parent_step_key="c", **facts)
+    story.put(
+        "flow_runs",
+        (child,),
+        id=child,
+        created_at=story.now,
+        parent_run_id=RUN,
+        parent_step_key="c",
+        parent_told=False,
+        **facts,
+    )
     story.set_step("c", status="running", child_run_id=child)
 
 
@@ -32,6 +41,7 @@ def _end(story: Story, key: str = CHILD, status: str = "succeeded", **changes: A
 
 def _tell(story: Story, status: str = "succeeded") -> None:
     story.commit()
+    story.put("flow_runs", (CHILD,), parent_told=True)
     story.set_step("c", status=status)
 
 

@@ -5,6 +5,7 @@ import pytest
 from tests.proof import (
     stories_calls,
     stories_polls,
+    stories_reports,
     stories_right,
     stories_signals,
     stories_ticks,
@@ -19,6 +20,7 @@ from tests.proof.stories import RIGHT, WRONG, AnnouncedResult
 TOLD = (
     stories_calls,
     stories_polls,
+    stories_reports,
     stories_right,
     stories_signals,
     stories_ticks,

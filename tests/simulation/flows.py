@@ -107,6 +107,43 @@ def _polling(rng: random.Random, step_: dict[str, Any]) -> dict[str, Any]:
     return {**step_, "poll": _given({**times, "min_attempts": least, "until": until})}
 
 
+def with_calls(rng: random.Random, made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same flows, each of which calls some of those behind it before some of its steps."""
+    found: list[dict[str, Any]] = []
+    for n, one in reversed(list(enumerate(made))):
+        giving = [f"@steps('{key}').output" for key, step_ in one["steps"].items() if "type" in step_]
+        steps = _calling(rng, one["steps"], found) if n < len(made) - 1 else one["steps"]
+        output = {"output": " ?? ".join([*rng.sample(giving, k=min(2, len(giving))), "null"])} if giving else {}
+        found = [{**one, "steps": steps, **output}, *found]
+    return found
+
+
+def _calling(rng: random.Random, steps: Mapping[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
+    made = {key: {**step_, "run_after": dict(step_["run_after"])} for key, step_ in steps.items()}
+    plain = [key for key, step_ in made.items() if "join" not in step_]
+    for key in rng.sample(plain, k=min(len(plain), rng.choice((1, 1, 2)))):
+        other, name = rng.choice(others), f"call_{key}"
+        before = {one: accepted for one, accepted in made[key]["run_after"].items() if rng.random() < 0.5}
+        made[key]["run_after"][name] = list(rng.choice(ACCEPTED))
+        if "fate" in made[key].get("inputs", {}) and made[key]["run_after"][name] == ["succeeded"]:
+            inputs = made[key]["inputs"]
+            made[key]["inputs"] = {**inputs, "seen": [*inputs["seen"], f"@steps('{name}').output"]}
+        parts = (
+            "fates",
+            "lists",
+            "flags",
+            *(("calls",) if any("flow" in one for one in other["steps"].values()) else ()),
+        )
+        made[name] = {
+            "flow": other["name"],
+            "inputs": {part: f"@triggerBody().calls.{name}.{part}" for part in parts},
+            "run_after": before,
+            "retry": _policy(rng)["retry"],
+            **({"detached": True} if rng.random() < 0.15 else {}),
+        }
+    return made
+
+
 def _policy(rng: random.Random) -> dict[str, Any]:
     attempts = rng.choice((1, 2, 2, 3))
     policy: dict[str, Any] = {"retry": {"max_attempts": attempts, "backoff": {"delays": ["PT1S", "PT3S"]}}}
@@ -145,9 +182,9 @@ def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dic
     }
 
 
-def body(rng: random.Random, steps: Mapping[str, Any]) -> dict[str, Any]:
-    """The input of one run: a fate for every step, a list of fates for every loop over the input, and what conditions
-    read."""
+def body(rng: random.Random, steps: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The input of one run: a fate for every step, a list of fates for every loop over the input, what conditions
+    read, and the inputs of the flows that it calls, which are among the `others`, by name."""
     fates = {key: _fate(rng, step) for key, step in steps.items() if "type" in step}
     flags = {key: rng.choice(FLAGS) for key, step in steps.items() if "when" in step}
     lists: dict[str, list[Fate]] = {}
@@ -160,7 +197,9 @@ def body(rng: random.Random, steps: Mapping[str, Any]) -> dict[str, Any]:
             lists[key] = items
         else:
             fates[source.split("'")[1]]["items"] = items
-    return {"fates": fates, "lists": lists, "flags": flags}
+    called = {key: others[step_["flow"]]["steps"] for key, step_ in steps.items() if "flow" in step_}
+    calls = {"calls": {key: body(rng, inner, others) for key, inner in called.items()}} if called else {}
+    return {"fates": fates, "lists": lists, "flags": flags, **calls}
 
 
 def _fate(rng: random.Random, step_: Mapping[str, Any]) -> Fate:

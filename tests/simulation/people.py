@@ -17,6 +17,7 @@ from orchestrator.engine.runs import cancel_run, rerun, start_run
 from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.signals import deliver
 from orchestrator.engine.steps import retry_step, settle_step
+from orchestrator.engine.subflows import stopping
 from orchestrator.errors import OrchestratorError
 from orchestrator.ledger.tx import is_disconnect
 from tests.proof.history import Call, Sent
@@ -79,6 +80,9 @@ class People:
     ) -> None:
         self._arena, self._rng, self._manifests, self._sender, self._actor = arena, rng, manifests, sender, actor
         self._pins = pins
+        self._by_name = {one["name"]: one for one in manifests}
+        self.calling = any("flow" in step for one in manifests for step in one["steps"].values())
+        """Whether runs call others: then who cancels one cancels those, too."""
         self.calls: list[Call] = []
         self.sent: list[Sent] = []
         self.actors: list[Actor] = []
@@ -104,7 +108,7 @@ class People:
     ) -> None:
         """A client asks for a run; it asks again after a lost reply, if it has a key. `begins`: so much later."""
         manifest = self._manifests[flow % len(self._manifests)]
-        text = json.dumps(flows.body(self._rng, manifest["steps"]) if body is None else body)
+        text = json.dumps(flows.body(self._rng, manifest["steps"], self._by_name) if body is None else body)
         name = manifest["name"]
         version = self._rng.choice((None, self._pins.get(name)))
         request = StartRequest(name, text, key, version=version, begins=begins)
@@ -133,7 +137,8 @@ class People:
         def act() -> None:
             with Asking(self._arena, self.calls, "cancel", run_id=run_id):
                 grace = self._arena.settings.cancel_grace
-                cancel_run.cancel(self._arena.ledger, UUID(run_id), by="op", reason="why not", grace=grace)
+                cancel = stopping.cancel if self.calling else cancel_run.cancel
+                cancel(self._arena.ledger, UUID(run_id), by="op", reason="why not", grace=grace)
 
         self.actors.append(self._actor(f"cancel {self.short(run_id)}", act))
 

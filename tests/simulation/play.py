@@ -11,7 +11,7 @@ from orchestrator.core.signals import Signal
 from tests.simulation import flows, judge
 from tests.simulation.arena import Arena
 from tests.simulation.stage import Actor
-from tests.simulation.world import DUTIES, MOST_RUNS, SEATS, World
+from tests.simulation.world import MOST_RUNS, SEATS, World
 
 _KEYS = "SELECT step_key FROM flow_steps WHERE run_id = %s ORDER BY step_key"
 SHOWN = 60
@@ -198,11 +198,11 @@ class _Player:
     def _duty(self) -> None:
         awake = [one for one in self._world.processes if one.healthy and len(one.keepers) < 3]
         if awake:
-            self._world.duty(self._rng.choice(awake), self._rng.choice(DUTIES))
+            self._world.duty(self._rng.choice(awake), self._rng.choice(self._world.duties))
 
     def _cancel(self) -> None:
-        if self._world.people.runs:
-            self._world.people.cancel(self._rng.choice(self._world.people.runs))
+        if runs := self._world.runs:
+            self._world.people.cancel(self._rng.choice(runs))
 
     def _signal(self) -> None:
         """Early or late, of a name that is awaited or not, with an id that was used or not, fit or not."""
@@ -247,7 +247,7 @@ class _Player:
             people.start(self._any(), None, begins=timedelta(seconds=self._rng.choice((1, 5, 30))))
 
     def _retry(self) -> None:
-        if self._world.people.runs:
-            run_id = self._rng.choice(self._world.people.runs)
+        if runs := self._world.runs:
+            run_id = self._rng.choice(runs)
             keys = sorted({one.step_key for one in self._world.invocations.values() if one.run_id == run_id})
             self._world.people.retry(run_id, self._rng.choice([None, None, *keys]))

@@ -14,7 +14,7 @@ from tests.support import factories
 from tests.support.servers import Server
 
 CONSTRUCTS = worlds.KINDS[1:]
-DAILY = (("naps", 0), ("waits", 1), ("polls", 0))
+DAILY = (("naps", 0), ("waits", 1), ("polls", 0), ("calls", 0))
 FOUND = (("waits", 1041), ("waits", 1042), ("waits", 1046), ("waits", 1200))
 """A late start that was opened twice (1041); the others were faults of the checker."""
 
@@ -60,6 +60,7 @@ def test_three_hundred_seeds_find_nothing(made: Arena, kind: str) -> None:
         assert not found.wrong, str(found)
 
 
+@pytest.mark.slow
 def test_of_many_polls_the_last_ones_are_kept(made: Arena) -> None:
     """Their clock goes on through a crash."""
     asked = {"type": "work", "inputs": {"fate": "@triggerBody().fates.a"}, "retry": {"max_attempts": 1}}

@@ -18,6 +18,7 @@ from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.engine import workers
 from orchestrator.engine.flows import register
 from orchestrator.engine.steps import release
+from orchestrator.engine.subflows import report, stopping
 from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.ledger.dispatches import Patience, Search
@@ -36,6 +37,8 @@ from tests.support.foreign import not_yet
 from tests.support.releases import newer
 
 DUTIES: Final = ("expired", "due", "wake", "deadlines", "queue_timeouts", "overruns", "redispatch", "refused")
+OF_CALLS: Final = ("untold", "stopped")
+"""Duties for runs that called others."""
 OWN: Final = frozenset({"overruns", "refused"})
 """Duties that each worker has for itself."""
 SEATS: Final = 3
@@ -108,6 +111,17 @@ class World:
 
     def _ns(self) -> int:
         return self.arena.now_ns()
+
+    @property
+    def duties(self) -> tuple[str, ...]:
+        """Of keepers."""
+        return (*DUTIES, *OF_CALLS) if self.people.calling else DUTIES
+
+    @property
+    def runs(self) -> list[str]:
+        """Those that clients know of, or can see."""
+        called = self.lab.rows(_CALLED) if self.people.calling else ()
+        return [*self.people.runs, *(str(row["id"]) for row in called)]
 
     @property
     def actors(self) -> list[Actor]:
@@ -366,6 +380,10 @@ class World:
             return sweep.deadlines(ledger, settings.cancel_grace, walk).dispatches
         if name == "queue_timeouts":
             return sweep.queue_timeouts(ledger, walk).dispatches
+        if name == "untold":
+            return report.untold(ledger, walk).dispatches
+        if name == "stopped":
+            return stopping.stop_children(ledger, None, settings.cancel_grace).dispatches
         if name == "refused":
             process.refusals.hand_on()
             return ()
@@ -419,10 +437,10 @@ class World:
                 if self.queued:
                     self.deliver(0, self.processes[turn % len(self.processes)])
             self.audit()
-            if not self.lab.rows(_UNDONE, _OPEN, strangers.FLOW):
+            if not self.lab.rows(_UNDONE, _OPEN, strangers.FLOW) and not self.lab.rows(_UNTOLD):
                 return
             self._answer_all()
-            for name in DUTIES:
+            for name in self.duties:
                 if name in OWN:
                     for process in self.processes:
                         self.duty(process, name)
@@ -445,6 +463,8 @@ class World:
 
 
 _UNDONE: Final = "SELECT FROM flow_runs WHERE status = ANY (%s) AND flow <> %s LIMIT 1"
+_UNTOLD: Final = "SELECT FROM flow_runs WHERE ended_at IS NOT NULL AND NOT parent_told LIMIT 1"
+_CALLED: Final = "SELECT id FROM flow_runs WHERE parent_run_id IS NOT NULL ORDER BY created_at"
 _ASKED: Final = """
 SELECT w.run_id, w.signal, w.key, w.kind FROM flow_signal_waiters w JOIN flow_steps s USING (run_id, step_key)
  WHERE s.status = 'waiting' AND w.closed_at IS NULL AND s.wake_at IS NULL ORDER BY w.created_at

@@ -15,7 +15,7 @@ _ADDS: Final[Mapping[str, tuple[Add, Callable[[int], bool]]]] = {
     "polls": (flows.with_polls, lambda n: n > 0),
 }
 """By kind of world, what is added to its flows, and which of them have joins and conditions."""
-KINDS: Final = ("plain", *_ADDS)
+KINDS: Final = ("plain", *_ADDS, "calls")
 
 
 def kind_of(seed: int) -> str:
@@ -27,5 +27,8 @@ def flows_of(kind: str, seed: int) -> list[Made] | None:
     """None: those that a world makes by itself, in two releases."""
     if kind == "plain":
         return None
-    (add, more), rng = _ADDS[kind], random.Random(f"{kind} {seed}")
+    rng = random.Random(f"{kind} {seed}")
+    if kind == "calls":
+        return flows.with_calls(rng, [flows.manifest(rng, f"flow{n}", more=n > 0) for n in range(3)])
+    add, more = _ADDS[kind]
     return [add(rng, flows.manifest(rng, f"flow{n}", more=more(n))) for n in range(2)]
