@@ -10,6 +10,7 @@ from orchestrator.authoring.asked import Asked
 from orchestrator.authoring.literals import encode
 from orchestrator.authoring.options import BadOption, StepOptions
 from orchestrator.authoring.placeholder import refuse
+from orchestrator.authoring.signature import Signature
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.core.manifest import StepDef
 
@@ -79,19 +80,23 @@ class Call(Generic[P, R]):
             )
         tracer.call(self.flow)
         key = tracer.free_key(self.key or name, exact=self.key is not None)
-        definition = StepDef(
-            flow=name,
-            flow_version=self.version,
-            detached=self.detached,
-            inputs=self._inputs(tracer, args, dict(kwargs)),
-            retry=self.settings.retry,
-            description=self.settings.description,
-            secret=() if self.detached or self.flow.signature is None else self.flow.signature.secret_result,
-            **self.asked.fields(tracer),
-        )
+        definition = self.step(self._inputs(tracer, args, dict(kwargs)), **self.asked.fields(tracer))
         signature = self.flow.signature
         returns = str if self.detached else Any if signature is None else signature.returns
         return cast(R, tracer.add(key, definition, returns))
+
+    def step(self, inputs: dict[str, Any], **asked: Any) -> StepDef:
+        """The step that calls the flow. `asked`: fields that say when."""
+        return StepDef(
+            flow=self.flow.name,
+            flow_version=self.version,
+            detached=self.detached,
+            inputs=inputs,
+            retry=self.settings.retry,
+            description=self.settings.description,
+            secret=() if self.detached or self.flow.signature is None else self.flow.signature.secret_result,
+            **asked,
+        )
 
     def _inputs(self, tracer: Tracer, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, Any]:
         signature, name = self.flow.signature, self.flow.name
@@ -100,11 +105,40 @@ class Call(Generic[P, R]):
             if args:
                 refuse(f"flow `{name}` was made from a manifest and takes no positional arguments", "name them")
             return {one: encode(value, Any, tracer, what(one, name)) for one, value in kwargs.items()}
+        return self.encoded(tracer, signature, self.bound(signature, args, kwargs))
+
+    def bound(self, signature: Signature, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, object]:
+        """The arguments by name."""
         try:
-            given = signature.bind(args, kwargs)
+            return signature.bind(args, kwargs)
         except TypeError as exc:
-            refuse(f"flow `{name}`: {exc}", f"its parameters are `{signature.inputs}`")
-        return {one: encode(value, signature.kind(one), tracer, what(one, name)) for one, value in given.items()}
+            refuse(f"flow `{self.flow.name}`: {exc}", f"its parameters are `{signature.inputs}`")
+
+    def encoded(self, tracer: Tracer, signature: Signature, given: dict[str, object]) -> dict[str, Any]:
+        """As the inputs of a step."""
+        what = f"argument `{{}}` of flow `{self.flow.name}`".format
+        return {one: encode(value, signature.kind(one), tracer, what(one)) for one, value in given.items()}
+
+
+class CallOfEach:
+    """A flow as what `each` runs for an item."""
+
+    def __init__(self, call: Call[Any, Any]) -> None:
+        self.call = call
+        self.type = call.flow.name
+        if call.flow.signature is None:
+            refuse(
+                f"flow `{self.type}` was made from a manifest, and `each` does not know which input the item is",
+                "call it in a `@block`, and name its inputs there",
+            )
+        self.signature = call.flow.signature
+
+    def traced(self, tracer: Tracer, item: str, fixed: dict[str, Any]) -> StepDef:
+        """Its step in the loop; the parameter `item` gets the loop's item."""
+        tracer.call(self.call.flow)
+        given = self.call.bound(self.signature, (), {**fixed, item: None})
+        del given[item]
+        return self.call.step({**self.call.encoded(tracer, self.signature, given), item: "@item()"})
 
 
 def start_run(flow: "Flow[P, R] | Call[P, R]", /, *args: P.args, **kwargs: P.kwargs) -> str:

@@ -1,10 +1,11 @@
-"""`each`: one step, or the steps of a block, run on every item of a list."""
+"""`each`: one step, the steps of a block, or a flow, run on every item of a list."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from orchestrator.authoring import kinds
+from orchestrator.authoring.calls import Call, CallOfEach
 from orchestrator.authoring.graphs import Graph
 from orchestrator.authoring.literals import encode
 from orchestrator.authoring.outcomes import Outcome
@@ -13,15 +14,20 @@ from orchestrator.authoring.step import Step
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.core.manifest import StepDef
 
+if TYPE_CHECKING:
+    from orchestrator.authoring.flow import Flow
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 _ITEM = "@item()"
+_Step = Step[P, R, Any] | Graph[P, R]
+_Body = Step[Any, Any, Any] | Graph[Any, Any] | CallOfEach
 
 
 @overload
 def each(
-    step: Step[Concatenate[T, P], R, Any] | Graph[Concatenate[T, P], R],
+    step: "_Step[Concatenate[T, P], R] | Flow[Concatenate[T, P], R] | Call[Concatenate[T, P], R]",
     items: Iterable[T] | None,
     *,
     errors: Literal["collect"],
@@ -34,7 +40,7 @@ def each(
 
 @overload
 def each(
-    step: Step[Concatenate[T, P], R, Any] | Graph[Concatenate[T, P], R],
+    step: "_Step[Concatenate[T, P], R] | Flow[Concatenate[T, P], R] | Call[Concatenate[T, P], R]",
     items: Iterable[T] | None,
     *,
     errors: Literal["fail"] = "fail",
@@ -46,7 +52,7 @@ def each(
 
 
 def each(
-    step: Step[Concatenate[T, P], R, Any] | Graph[Concatenate[T, P], R],
+    step: "_Step[Concatenate[T, P], R] | Flow[Concatenate[T, P], R] | Call[Concatenate[T, P], R]",
     items: Iterable[T] | None,
     *,
     errors: Literal["fail", "collect"] = "fail",
@@ -55,39 +61,30 @@ def each(
     key: str | None = None,
     **fixed: Any,
 ) -> list[R] | list[Outcome[R]]:
-    """Run `step`, or the steps of a block, once for each item, at most `concurrency` at a time; gives the results in
-    the order of the items. None has no items.
+    """Run `step`, the steps of a block, or a flow, once for each item, at most `concurrency` at a time; gives the
+    results in the order of the items. None has no items. Of a flow, each item is a run of its own.
 
     When an item fails the others go on, and the loop fails at the end. With `stop_on_failure` those that did not begin
     are skipped. With `errors="collect"` it succeeds, and gives one `Outcome` per item.
 
     The item goes to the first parameter that `fixed` does not name (the type checker takes it for the first one);
-    `fixed` holds the other arguments, the same for every item. `step.options(…)` may be given instead of a step.
+    `fixed` holds the other arguments, the same for every item. `step.options(…)` may be given instead of a step, and
+    `bill.options(…)` instead of a flow.
 
     Raises:
         AuthoringError: outside a flow body, or an argument does not fit.
     """
-    if getattr(type(step), "makes_a_step", False):
-        called: Any = getattr(step, "flow", step)
-        refuse(
-            f"`each` got flow `{called.name}`, and an item cannot be a run of its own yet",
-            "give a `@block` of its steps, or let a step start the runs (`client.start_many`)",
-        )
-    if not isinstance(step, Step | Graph):
-        refuse(
-            "`each` got something that is not a step",
-            "decorate the function with `@step` or `@block`, and do not call it here",
-        )
+    body = _body(step)
     tracer = current()
     if tracer is None:
-        refuse("`each` works in a flow body only", f"write `[{step.type}.fn(x) for x in items]`")
+        refuse("`each` works in a flow body only", f"write `[{body.type}.fn(x) for x in items]`")
     _check_concurrency(concurrency)
     _check_errors(errors, stop_on_failure)
     fields: dict[str, Any] = {"concurrency": concurrency, "errors": errors, "stop_on_failure": stop_on_failure}
-    made = _step(step, items, fixed, tracer) if isinstance(step, Step) else _graph(step, items, fixed, tracer, key)
+    made = _made(body, items, fixed, tracer, key)
     asked = key if key is not None else made.key
-    loop_key = tracer.free_key(asked or step.type, exact=asked is not None)
-    result: Any = step.signature.returns
+    loop_key = tracer.free_key(asked or body.type, exact=asked is not None)
+    result: Any = body.signature.returns
     if errors == "collect":
         result = Outcome[result]
     return cast(list[R], tracer.add(loop_key, StepDef(**made.fields, **fields), list[result]))
@@ -99,6 +96,41 @@ class _Made:
 
     fields: dict[str, Any]
     key: str | None
+
+
+def _body(given: object) -> _Body:
+    if getattr(type(given), "makes_a_step", False):
+        flow: Any = given
+        return CallOfEach(flow if isinstance(flow, Call) else Call(flow))
+    if not isinstance(given, Step | Graph):
+        refuse(
+            "`each` got something that is not a step",
+            "decorate the function with `@step`, `@block` or `@flow`, and do not call it here",
+        )
+    return given
+
+
+def _made(body: _Body, items: object, fixed: dict[str, Any], tracer: Tracer, key: str | None) -> _Made:
+    match body:
+        case Step():
+            return _step(body, items, fixed, tracer)
+        case Graph():
+            return _graph(body, items, fixed, tracer, key)
+        case _:
+            return _call(body, items, fixed, tracer, key)
+
+
+def _call(body: CallOfEach, items: object, fixed: dict[str, Any], tracer: Tracer, key: str | None) -> _Made:
+    """A loop whose only step calls the flow. Options that say when are those of the loop."""
+    item = _item_parameter(body, fixed)
+    step = body.traced(tracer, item, fixed)
+    listed = _for_each(body, items, body.signature.kind(item), tracer)
+    asked = key or body.call.key
+    loop = tracer.free_key(asked or body.type, exact=asked is not None)
+    with tracer.inside(loop):
+        own = tracer.free_key("run", exact=False)
+    fields = {"for_each": listed, "steps": {own: step}, "output": f"@steps('{own}').output"}
+    return _Made({**fields, **body.call.asked.fields(tracer)}, body.call.key)
 
 
 def _step(step: Step[Any, Any, Any], items: object, fixed: dict[str, Any], tracer: Tracer) -> _Made:
@@ -139,10 +171,10 @@ def _check_errors(errors: object, stop_on_failure: object) -> None:
         refuse("`each` got `stop_on_failure` and `errors`", "leave one out: what collects errors goes on after them")
 
 
-def _item_parameter(step: Step[Any, Any, Any] | Graph[Any, Any], fixed: dict[str, Any]) -> str:
+def _item_parameter(step: _Body, fixed: dict[str, Any]) -> str:
     free = [name for name in step.signature.inputs.parameters if name not in fixed]
     if not free:
-        what = "step" if isinstance(step, Step) else "block"
+        what = "step" if isinstance(step, Step) else "block" if isinstance(step, Graph) else "flow"
         refuse(f"{what} `{step.type}` has no parameter left for the item", "leave one argument out of `each(…)`")
     return free[0]
 
@@ -153,7 +185,7 @@ def _checked(step: Step[Any, Any, Any], item: str, fixed: dict[str, Any]) -> dic
     return {name: value for name, value in given.items() if name != item}
 
 
-def _for_each(step: Step[Any, Any, Any] | Graph[Any, Any], items: object, kind: Any, tracer: Tracer) -> Any:
+def _for_each(step: _Body, items: object, kind: Any, tracer: Tracer) -> Any:
     what = f"the list of `each({step.type}, …)`"
     if isinstance(items, Placeholder):
         try:

@@ -532,6 +532,8 @@ def test_after_may_name_a_key_and_gives_order_without_data():
 
 # ---- each ----
 
+BARE = Flow.from_manifest(Manifest(name="bare", steps={"load": StepDef(type="load", inputs={"order_id": 1})}), [load])
+
 
 def test_each_takes_lists_with_literals_and_placeholders():
     @flow
@@ -576,7 +578,11 @@ def test_the_item_goes_to_the_first_parameter_that_is_not_fixed():
         (lambda n: each(load, [1], stop_on_failure=1), "stop_on_failure=1"),
         (lambda n: each(load, [1], errors="collect", stop_on_failure=True), "leave one out"),
         (lambda n: each(load.fn, [1]), "is not a step"),
-        (lambda n: each(checkout, [1]), "`each` got flow `checkout`, and an item cannot be a run of its own yet"),
+        (lambda n: each(checkout, ["x"]), "valid integer"),
+        (lambda n: each(checkout, [1], factro=1), "flow `checkout`: unknown argument `factro`; did you mean `factor`?"),
+        (lambda n: each(checkout, [1], order_id=1, factor=1, at=n), "flow `checkout` has no parameter left"),
+        (lambda n: each(checkout, [1], concurrency=0), "concurrency=0"),
+        (lambda n: each(BARE, [1]), "flow `bare` was made from a manifest"),
         (lambda n: each(load, [1], key="a b"), "a key has 1 to 100"),
     ],
 )
@@ -608,6 +614,33 @@ def test_a_fan_out_that_collects_errors_gives_outcomes_and_one_over_nothing_has_
 def test_each_outside_a_flow_says_what_to_write():
     with pytest.raises(AuthoringError, match="works in a flow body only"):
         each(load, [1])
+    with pytest.raises(AuthoringError, match=r"write `\[checkout.fn\(x\) for x in items\]`"):
+        each(checkout, [1])
+
+
+def test_each_runs_a_flow_for_each_item():
+    @flow
+    def orders(ids: list[int], factor: Decimal) -> list[Any]:
+        first = load(1)
+        mine = each(checkout, ids, factor=factor, concurrency=2)
+        each(checkout.options(key="again", retries=2, after=[first], description="once more"), [first.id, 7])
+        return mine
+
+    steps = orders.manifest.steps
+    assert json.loads(orders.manifest.to_json())["steps"]["checkout"] == {
+        "for_each": "@triggerBody().ids",
+        "concurrency": 2,
+        "steps": {"run": {"flow": "checkout", "inputs": {"factor": "@triggerBody().factor", "order_id": "@item()"}}},
+        "output": "@steps('run').output",
+    }
+    again = steps["again"].steps["run"]
+    assert (again.inputs, again.description) == ({"order_id": "@item()"}, "once more")
+    assert again.retry is not None
+    assert again.retry.max_attempts == 3
+    assert set(steps["again"].run_after) == {"load"}
+    assert orders.manifest.output == "@steps('checkout').output"
+    assert orders.called == {"checkout": checkout}
+    assert Plan.of(orders.manifest).node("checkout.3.run").definition.flow == "checkout"
 
 
 # ---- errors of flows ----

@@ -149,6 +149,15 @@ def checkout(order_id: int, note: str = "") -> Report:
 
 
 @flow
+def a_run_for_each(order_ids: list[int], note: str) -> list[Report]:
+    assert_type(each(checkout, order_ids), list[Report])
+    assert_type(each(checkout, order_ids, concurrency=2, note=note, key="again"), list[Report])
+    tried = each(checkout.options(retries=2), order_ids, errors="collect", key="tried")
+    assert_type(tried, list[Outcome[Report]])
+    return each(checkout, order_ids, stop_on_failure=True, key="last")
+
+
+@flow
 def bare(order_id: int) -> Order:
     return load(order_id)
 

@@ -117,6 +117,9 @@ def fan_out(order_id: int) -> list[str]:
     each(price, order.lines, errors="ignore")  # wrong: call-overload
     each(price, order.lines, errors="collect", stop_on_failure=True)  # wrong: call-overload
     each(order, [1])  # wrong: call-overload
+    each(arguments, ["x"])  # wrong: arg-type
+    each(arguments, [1], errors="ignore")  # wrong: call-overload
+    price(each(arguments.options(retries=1), [1]))  # wrong: arg-type
     each(save, order.lines, total=Decimal(1))  # wrong: arg-type
     price(each(price, order.lines, errors="collect")[0].ok)  # wrong: arg-type
     return each(price, order.lines)  # wrong: arg-type
