@@ -33,11 +33,18 @@ class Child:
     error: dict[str, Any] | None
 
 
-def delegate(tx: Connection, run_id: UUID, step_key: str) -> UUID | None:
-    """The call is RUNNING from now on: a run is started for it, or one that was goes on. The run that it called before
-    an operator ran it again."""
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The run that a call called last; `retries`: it calls again by itself, and not because of an operator."""
+
+    child: UUID
+    retries: bool
+
+
+def delegate(tx: Connection, run_id: UUID, step_key: str) -> Before | None:
+    """The call is RUNNING from now on: a run is started for it, or one that was goes on."""
     row = one(tx, "delegate", run_id=run_id, step_key=step_key, from_states=sources(StepEvent.DELEGATE))
-    return None if row is None else row.child_run_id
+    return None if row is None else Before(row.child_run_id, row.retries)
 
 
 def link(tx: Connection, child: UUID, parent: UUID, step_key: str, *, detached: bool) -> None:

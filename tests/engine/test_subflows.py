@@ -228,6 +228,30 @@ def test_each_retry_is_a_new_run_and_the_last_failure_is_the_steps(pair: Lab) ->
     assert error(pair, run_id) == said
 
 
+@pytest.mark.parametrize("done", [True, False], ids=["succeeded", "open"])
+def test_a_retry_by_itself_goes_on_with_a_run_that_somebody_mended_meanwhile(pair: Lab, done: bool) -> None:
+    """A second one would do the same again."""
+    run_id = pair.run({"sub": calls(inputs={"x": 1}, retry=retry(3, 60.0)), "end": read("sub")})
+    first = child_of(pair, run_id)
+    pair.do_fail(first, "a")
+    tell(pair)
+    assert pair.statuses(run_id) == {"sub": "waiting", "end": "blocked"}
+    retry_step.retry(pair.ledger, first, None, by="ada")
+    if done:
+        pair.do(first, "a", output=5)
+        tell(pair)
+    pair.forward(61)
+    dispatches = wake(pair.ledger).dispatches
+    assert child_of(pair, run_id) == first
+    if not done:
+        assert pair.statuses(run_id) == {"sub": "running", "end": "blocked"}
+        pair.do(first, "a", output=5)
+        dispatches = tell(pair)
+    assert keys(dispatches) == ["end"]
+    assert reads.steps.output(pair.ledger, run_id, "sub") == 5
+    assert "step.adopted sub" in pair.events(run_id)
+
+
 def test_a_child_that_is_cancelled_by_hand_fails_the_step(pair: Lab) -> None:
     run_id = pair.run({**PARENT, "sorry": call(run_after={"sub": ["failed"]})}, {"x": 1})
     made = child_of(pair, run_id)

@@ -101,8 +101,7 @@ def _call(history: History, place: Place) -> Iterator[Violation]:
         if before is not None and now != before and not step.get("detached"):
             row = _row_before(history, before, change)
             status = row.get("status")
-            # One that an operator retried alone, while its step waits for its next try, is not looked at.
-            if row.get("epoch") == 1 and (status not in FINAL_RUN or status == "succeeded"):
+            if status not in FINAL_RUN or status == "succeeded":
                 yield _wrong(place, f"{now} is started while {before} is {status}", change)
         if change.sets("status", "running") and change.old.get("status") == "waiting":
             early_ns = change.old.get("wake_at", 0) - change.at

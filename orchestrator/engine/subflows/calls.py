@@ -23,7 +23,7 @@ from orchestrator.engine.steps.retrying import How, Reopened, reopen
 from orchestrator.engine.steps.wave import End
 from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, NotFound, OrchestratorError
 from orchestrator.ledger import controls, definitions, graph, scopes, subflows
-from orchestrator.ledger.subflows import Child
+from orchestrator.ledger.subflows import Before, Child
 
 TRIGGER: Final = "flow"
 """What starts such a run."""
@@ -45,12 +45,13 @@ def start(held: HeldRun, node: Node, how: How | None = None) -> HeldRun | Reopen
     or None when it is tried again later, or waits for a run that is open already.
 
     A step that an operator runs again, now or (an item that had to wait for its place) with an earlier retry, goes on
-    with the run that it called, if that was given the same: a second one would do everything again.
+    with the run that it called, if that was given the same: a second one would do everything again. A retry of its own
+    is a new run, unless somebody saw to the last one meanwhile: it succeeded since, or is open.
     """
     last = subflows.delegate(held.tx, held.id, node.key)
     try:
         body = _input(held, node)
-        found = subflows.child(held.tx, last) if last is not None and not node.definition.detached else None
+        found = None if last is None or node.definition.detached else _last(held, last)
         if found is not None and _is_input(held, found[0], given=body, stored=found[1]):
             return _adopt(held, node, found[0], how)
         child = _accept(held, node, body)
@@ -58,6 +59,14 @@ def start(held: HeldRun, node: Node, how: How | None = None) -> HeldRun | Reopen
         return failed(held, node, exc.error, retryable=exc.retryable)
     subflows.link(held.tx, child.id, held.id, node.key, detached=node.definition.detached)
     return child
+
+
+def _last(held: HeldRun, last: Before) -> tuple[Child, str] | None:
+    """The run that it goes on with, if it still takes the same, and what that was given."""
+    found = subflows.child(held.tx, last.child)
+    if found is None or (last.retries and found[0].status in FINAL_RUN - {RunStatus.SUCCEEDED}):
+        return None
+    return found
 
 
 def _is_input(held: HeldRun, child: Child, *, given: str, stored: str) -> bool:

@@ -4,10 +4,11 @@
 -- name: delegate
 -- Does:  a call of a flow is RUNNING, and so is its run. The caller holds that; the child is linked, or was before.
 -- In:    run_id, step_key, from_states
--- Out:   the run that it called before an operator ran it again; none = it calls for the first time, or retries by itself
+-- Out:   child_run_id, the run that it called last, and whether it retries by itself (`retries`) or an operator ran it again; none =
+--        it calls for the first time
 WITH last AS (
-  SELECT child_run_id FROM flow_steps
-   WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'blocked' AND child_run_id IS NOT NULL
+  SELECT child_run_id, status = 'waiting' AS retries FROM flow_steps
+   WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND child_run_id IS NOT NULL
 ), step AS (
   UPDATE flow_steps s
      SET status = 'running', /*+ taken when=TRUE */, wake_at = NULL
@@ -19,7 +20,7 @@ WITH last AS (
 ), event AS (
   INSERT INTO flow_events (run_id, type) SELECT id, 'run.started' FROM begun
 )
-SELECT child_run_id FROM last;
+SELECT child_run_id, retries FROM last;
 
 -- name: link_child
 -- Does:  a run that was accepted in this transaction belongs to a step of its parent. Unless it is `detached`, its end is told to
