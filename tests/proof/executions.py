@@ -164,6 +164,7 @@ def _predecessors_over(history: History, place: Place, change: Change) -> Iterat
     if dot:
         if (status := status_at(history, (run_id, loop), change)) != "running":
             yield Violation("I6", f"claimed while its loop was {status}", *place, (f"seq {change.seq} {change.new}",))
+        yield from _siblings_over(history, place, change)
         return
     step = history.manifest_of(run_id)["steps"][step_key]
     if step.get("join") == "any":
@@ -171,6 +172,17 @@ def _predecessors_over(history: History, place: Place, change: Change) -> Iterat
     for key in step.get("run_after", {}):
         if status_at(history, (run_id, key), change) not in FINAL:
             yield Violation("I6", f"it begins while {key} is open", *place, (f"seq {change.seq} {change.new}",))
+
+
+def _siblings_over(history: History, place: Place, change: Change) -> Iterator[Violation]:
+    """Those before it in the same item."""
+    item = place[1].rpartition(".")[0]
+    step = history.step_of(history.manifest_of(place[0])["steps"], place[1]) if item.count(".") == 1 else None
+    if step is None or step.get("join") == "any":
+        return
+    for key in step.get("run_after", {}):
+        if status_at(history, (place[0], f"{item}.{key}"), change) not in FINAL:
+            yield Violation("I6", f"it begins while {item}.{key} is open", *place, (f"seq {change.seq} {change.new}",))
 
 
 def _opens_loop(history: History, change: Change) -> bool:
@@ -213,6 +225,10 @@ def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
             continue  # what is kept is held against its source, by I5
         if signals.is_wait(history, change.place):
             continue  # what it gives is held against what was sent, by I14
+        if history.step_of(history.manifest_of(change.run_id)["steps"], change.step_key) is None:
+            if token not in _within(history, change):
+                yield Violation("I9", "an output that no step of the item gave", *change.place, (str(change.new),))
+            continue
         if calls.is_call(history, change.place):
             if not any(token in _tokens(output) for output in calls.outputs(history, change.place)):
                 yield Violation("I9", "an output that no run that it called has", *change.place, (str(change.new),))
@@ -241,6 +257,13 @@ def _given(history: History, merge: Change) -> set[str]:
     return {token for one in outputs if one.seq < merge.seq for token in _tokens(one.new.get("output"))}
 
 
+def _within(history: History, item: Change) -> set[str]:
+    """The tokens of what steps of an item gave."""
+    keys = [key for key in history.steps.get(item.run_id, {}) if key.rpartition(".")[0] == item.step_key]
+    outputs = [one.new.get("output") for key in keys for one in history.at("flow_outputs", (item.run_id, key))]
+    return {token for output in outputs for token in _tokens(output)}
+
+
 def _token(output: Any) -> str | None:
     return output.get("token") if isinstance(output, dict) else None
 
@@ -256,10 +279,12 @@ def _tokens(output: Any) -> set[str]:
 def _inputs(history: History, place: Place, claimed: Change) -> set[str]:
     """The tokens of the outputs that a step's inputs name, as they stood at its claim."""
     run_id, key = place
-    step = history.manifest_of(run_id)["steps"][key.partition(".")[0]]
-    inputs = step["steps"][key.rpartition(".")[2]].get("inputs") if "." in key else step.get("inputs")
+    graph, item = history.manifest_of(run_id)["steps"], key.rpartition(".")[0]
+    step = history.step_of(graph, key) or {}
+    beside = graph[key.partition(".")[0]]["steps"] if item else {}
     found: set[str] = set()
-    for name in _REFERENCE.findall(str(inputs)):
+    for read in _REFERENCE.findall(str(step.get("inputs"))):
+        name = f"{item}.{read}" if read in beside else read
         stored = [
             one for one in history.at("flow_outputs", (run_id, name)) if one.seq < claimed.seq or one.xid == claimed.xid
         ]

@@ -4,7 +4,7 @@ Small and slow on purpose. It knows plain dicts, no counters, claims or SQL.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.proof import joins
@@ -85,6 +85,8 @@ def interpret(
     must: set[str] = set()
     must_not: set[str] = set()
     blame: dict[str, str] = {}
+    withdrawn_: set[str] = set()
+    context = _Context(ends, known or {}, halted, excused, settled)
 
     def settle(key: str, ended: Statuses) -> None:
         legal[key] = ended | (CANCELLED if halted else frozenset())
@@ -101,7 +103,14 @@ def interpret(
         if "fails" in asked:
             ended |= FAILED
         own = [child for child, loop in children(steps, _counts(items)) if loop == key] if step.get("steps") else [key]
-        if "goes" in asked:
+        inside = [] if "goes" not in asked or key in settled else _inside(step, key, items, context)
+        for one in inside:
+            legal.update(one.legal)
+            blame.update(one.blame)
+            withdrawn_.update(one.withdrawn)
+        if inside:
+            ended |= _of_items(key, step, inside, settled, settle, sure)
+        elif "goes" in asked:
             by_hand = {child: sure(child) for child in own if child in settled and known and child in known}
             given = {**ends, **by_hand}
             ended |= _end(key, step, given, items, settle, sure, excused)
@@ -111,15 +120,18 @@ def interpret(
         if "goes" not in asked or ("type" not in step and not step.get("steps")):
             must_not.update({key, *own})
         elif asked == {"goes"} and not stays and not halted:
-            must.update(child for child in own if child not in settled and "skipped" not in legal[child])
-        blame.update(
-            {child: "the loop stopped:" for child in own if child != key and "skipped" in legal.get(child, ())}
-        )
+            if inside:
+                cut = stops(step, [one.run for one in inside])
+                must.update(child for one in inside for child in one.must if not cut)
+            else:
+                must.update(child for child in own if child not in settled and "skipped" not in legal[child])
+        cut_off = [f"{key}.{n}" for n in range(len(inside))] if inside else [child for child in own if child != key]
+        blame.update({child: "the loop stopped:" for child in cut_off if "skipped" in legal.get(child, ())})
         if joined == {False}:
             blame[key] = joins.blamed(step, sure)
         elif joined == {True} and stays:
             blame[key] = "when:"
-    withdrawn = set(joins.withdrawable(steps, sure, settled))
+    withdrawn = set(joins.withdrawable(steps, sure, settled)) | withdrawn_
     for key in withdrawn:
         legal[key] |= SKIPPED
         must -= {key, *(child for child, loop in children(steps, _counts(items)) if loop == key)}
@@ -143,6 +155,90 @@ def _asked(step: Mapping[str, Any], results: Statuses, when_errors: str) -> Stat
         return frozenset({"goes"})
     error = "stays" if when_errors == "skip" else "fails"
     return frozenset({"true": "goes", "false": "stays", "error": error}[one] for one in results)
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What is known of a run, also of what is inside of its loops."""
+
+    ends: Mapping[str, Statuses]
+    known: Mapping[str, str]
+    halted: bool
+    excused: Collection[str]
+    settled: Collection[str]
+
+    def within(self, item: str) -> "_Context":
+        """By the keys that steps have in an item."""
+        start = len(item) + 1
+
+        def own(keys: Iterable[str]) -> list[str]:
+            return [key[start:] for key in keys if key.startswith(f"{item}.")]
+
+        return _Context(
+            {key: self.ends[f"{item}.{key}"] for key in own(self.ends)},
+            {key: self.known[f"{item}.{key}"] for key in own(self.known)},
+            self.halted,
+            own(self.excused),
+            own(self.settled),
+        )
+
+
+def runs_a_graph(loop: Mapping[str, Any]) -> bool:
+    """Whether each item of a loop is a small graph with a row of its own, and not one plain step."""
+    inner = loop.get("steps", {})
+    plain = all("type" in one and not {"when", "join", "may_fail"}.intersection(one) for one in inner.values())
+    return len(inner) > 1 or "output" in loop or not plain
+
+
+def _inside(loop: Mapping[str, Any], key: str, items: Mapping[str, int | None], context: _Context) -> list[Reference]:
+    """Of a loop with a graph, what each item may do, by the keys of the run."""
+    if not loop.get("steps") or not runs_a_graph(loop):
+        return []
+    keys = [f"{key}.{n}" for n in range(items.get(key) or 0)]
+    found = [_in_item(loop["steps"], item, context) for item in keys]
+    if not stops(loop, [one.run for one in found]):
+        return found
+    tried_once = replace(context, excused=context.ends)
+    return [_in_item(loop["steps"], item, tried_once) for item in keys]
+
+
+def _in_item(steps: Steps, item: str, context: _Context) -> Reference:
+    own = context.within(item)
+    found = interpret(
+        steps,
+        own.ends,
+        {},
+        known=own.known,
+        halted=own.halted,
+        excused=own.excused,
+        format=2,
+        settled=own.settled,
+    )
+    return Reference(
+        legal={f"{item}.{key}": ends for key, ends in found.legal.items()},
+        run=found.run & EITHER,
+        must=frozenset(f"{item}.{key}" for key in found.must),
+        may=frozenset(f"{item}.{key}" for key in found.may),
+        must_not=frozenset(f"{item}.{key}" for key in found.must_not),
+        blame={f"{item}.{key}": reason for key, reason in found.blame.items()},
+        withdrawn=frozenset(f"{item}.{key}" for key in found.withdrawn),
+    )
+
+
+def _of_items(
+    key: str, loop: Mapping[str, Any], inside: list[Reference], settled: Collection[str], settle: Any, sure: Any
+) -> Statuses:
+    """Of a loop whose items end as runs do, in the small; of one whose steps were all skipped it is said so."""
+    cut = SKIPPED if stops(loop, [one.run for one in inside]) else frozenset()
+    for n, one in enumerate(inside):
+        item = f"{key}.{n}"
+        idle = SKIPPED if all("skipped" in sure(each) for each in one.legal) else frozenset()
+        settle(item, sure(item) if item in settled else one.run | idle | cut)
+    if loop.get("errors") == "collect":
+        return SUCCEEDED
+    found = [sure(f"{key}.{n}") for n in range(len(inside))]
+    failed = FAILED if any("failed" in ends for ends in found) else frozenset()
+    return failed | (SUCCEEDED if all(ends & (SUCCEEDED | SKIPPED) for ends in found) else frozenset()) or FAILED
 
 
 def _counts(items: Mapping[str, int | None]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from tests.proof import calls, polls, reruns, settled
 from tests.proof.claims import seconds
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
-from tests.proof.interpreter import EITHER, FAILED, Reference, Statuses, children, end_of, interpret
+from tests.proof.interpreter import EITHER, FAILED, Reference, Statuses, children, end_of, interpret, runs_a_graph
 from tests.proof.timeline import replaced, scheduled
 from tests.proof.verdict import Violation
 
@@ -31,7 +31,10 @@ def fates_of(history: History, run: Row) -> tuple[dict[str, Statuses], dict[str,
         fates = body["lists"][key] if key in body["lists"] else body["fates"][source.split("'")[1]].get("items", [])
         items[key] = len(fates)
         for child, _ in children({key: step}, {key: len(fates)}):
-            ends[child] = end_of(fates[int(child.split(".")[1])], step["steps"][child.rpartition(".")[2]])
+            index, name = int(child.split(".")[1]), child.rpartition(".")[2]
+            fate, inner = fates[index], step["steps"][name]
+            if "type" in inner:
+                ends[child] = end_of(fate[name] if runs_a_graph(step) else fate, inner)
     return ends, items
 
 
@@ -111,7 +114,8 @@ def _only_fates(history: History, run: Row, steps: Mapping[str, Row]) -> Iterato
     errors = {key for key, results in conditions_of(run).items() if "error" in results}
     for key, row in steps.items():
         excused = _excused(history, row) or settled.by_hand(row)
-        legal = ends.get(key, EITHER) | (FAILED if key in errors else frozenset())
+        stops = "stop_on_failure" in history.manifest_of(run["id"])["steps"].get(key.partition(".")[0], {})
+        legal = ends.get(key, EITHER) | (FAILED if key in errors or stops else frozenset())
         if row["status"] in ("succeeded", "failed") and row["status"] not in legal and not excused:
             yield Violation("I5", f"it is {row['status']}, legal is {sorted(legal)}", run["id"], key)
 

@@ -21,7 +21,7 @@ def asked_in_time(history: History) -> Iterator[Violation]:
         poll = _poll(history, place)
         if poll is not None:
             yield from _clock(history, place, poll)
-            yield from _bound(history, place)
+    yield from _bound(history)
     for change in history.of("flow_step_attempts"):
         if change.op == "delete" and change.old["status"] != "running" and not _has_more(history, change):
             yield _wrong(change.place, f"attempt {change.old['attempt']} is forgotten, and so are later polls", change)
@@ -77,18 +77,19 @@ def _reopened(history: History, change: Change) -> bool:
     )
 
 
-def _bound(history: History, place: Place) -> Iterator[Violation]:
-    row = history.steps[place[0]][place[1]]
-    since = row.get("started_at", 0)
-    rows = [one for one in history.final.get("flow_step_attempts", ()) if (one["run_id"], one["step_key"]) == place]
-    kept = sum(one["status"] == "polled" and one.get("started_at", since) >= since for one in rows)
-    if kept > KEPT:
-        yield Violation("I11", f"{kept} attempts of its polls are kept", *place)
-    told = Counter(
-        one["type"] for one in history.final.get("flow_events", ()) if (one["run_id"], one.get("step_key")) == place
-    )
-    if told["step.polled"] > 2 * history.runs[place[0]]["epoch"]:
-        yield Violation("I11", f"{told['step.polled']} events tell of its polls", *place)
+def _bound(history: History) -> Iterator[Violation]:
+    """What is kept of all that was asked."""
+    kept: Counter[Place] = Counter()
+    for one in history.final.get("flow_step_attempts", ()):
+        since = history.steps[one["run_id"]].get(one["step_key"], {}).get("started_at", 0)
+        kept[one["run_id"], one["step_key"]] += one["status"] == "polled" and one.get("started_at", since) >= since
+    for place, count in kept.items():
+        if count > KEPT:
+            yield Violation("I11", f"{count} attempts of its polls are kept", *place)
+    events = (one for one in history.final.get("flow_events", ()) if one["type"] == "step.polled")
+    for place, told in Counter((one["run_id"], one["step_key"]) for one in events).items():
+        if told > 2 * history.runs[place[0]]["epoch"]:
+            yield Violation("I11", f"{told} events tell of its polls", *place)
 
 
 def _has_more(history: History, change: Change) -> bool:

@@ -196,3 +196,18 @@ def test_a_loop_that_collects_succeeds_and_one_that_stops_leaves_items_out() -> 
     assert stopped.blame["e.1.do"] == "the loop stopped:"
     fine = interpret({"e": {**loop, "stop_on_failure": True}}, {**ends, "e.0.do": SUCCEEDED}, {"e": 2})
     assert (fine.legal["e"], fine.must) == (SUCCEEDED, {"e.0.do", "e.1.do"})
+
+
+def test_items_with_a_graph_end_as_runs_do() -> None:
+    body = {"do": {"type": "work", "run_after": {}}, "then": {"type": "work", "run_after": {"do": OK}}}
+    loop = {"for_each": "@triggerBody()", "steps": body, "output": "@steps('then').output"}
+    ends = {"e.0.do": FAILED, "e.0.then": SUCCEEDED, "e.1.do": SUCCEEDED, "e.1.then": SUCCEEDED}
+    found = interpret({"e": loop}, ends, {"e": 2}, format=2)
+    assert (found.legal["e"], found.legal["e.0"], found.legal["e.1"]) == (FAILED, FAILED, SUCCEEDED)
+    assert (found.legal["e.0.then"], found.blame["e.0.then"]) == (frozenset({"skipped"}), "do")
+    assert found.must == {"e.0.do", "e.1.do", "e.1.then"}
+    collects = interpret({"e": {**loop, "errors": "collect"}}, ends, {"e": 2}, format=2)
+    assert (collects.legal["e"], collects.run) == (SUCCEEDED, SUCCEEDED)
+    known = {"e.0.do": "skipped", "e.0.then": "skipped"}
+    left_out = interpret({"e": loop}, ends, {"e": 2}, format=2, known=known, settled={"e.0.do": "skipped"})
+    assert "skipped" in left_out.legal["e.0"]

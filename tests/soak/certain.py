@@ -94,6 +94,13 @@ def _loop(*items: Mapping[str, Any], **fields: Any) -> Certain:
     return Certain({"steps": {"s0": _work("s0"), "each": {**each, **fields}, "s1": after}}, {"s0": {"items": [*items]}})
 
 
+def _graph(key: str, *after: str) -> dict[str, Any]:
+    """A step of an item."""
+    return _work(key, *after) | {
+        "inputs": {"fate": f"@item().{key}", "seen": [f"@steps('{name}').output" for name in after]}
+    }
+
+
 def _call(key: str, flow: str, *after: str, **fields: Any) -> dict[str, Any]:
     parts = ("fates", "lists", "flags", "below", "naps", "times", "keys")
     inputs = {name: f"@triggerBody().below.{key}.{name}" for name in parts}
@@ -119,6 +126,28 @@ _BROKEN: Final = {
 }
 """Two runs of a flow that fails, and what makes up for it."""
 
+_POLL: Final = {"every": "PT1S", "timeout": "PT30S"}
+_ASKED: Final = {
+    "s0": _work("s0", poll=_POLL),
+    "s1": _work("s1", "s0", poll={**_POLL, "until": "@output().ready"}),
+    "s2": _work("s2", poll={**_POLL, "timeout": "PT1.5S"}),
+}
+"""One raises until it is ready, one returns until then, and one never is."""
+
+_ITEMS: Final = {
+    "s0": _work("s0"),
+    "each": {
+        "for_each": "@steps('s0').output.items",
+        "run_after": _after("succeeded", "s0"),
+        "steps": {"do": _graph("do"), "other": _graph("other"), "then": _graph("then", "do", "other")},
+        "output": "@steps('then').output",
+        "concurrency": 2,
+        "errors": "collect",
+    },
+    "s1": _work("s1", "each"),
+}
+"""A small graph for each item, one of which fails."""
+
 CERTAIN: Final[Mapping[str, Certain]] = {
     "race": Certain({"steps": _RACE}),
     "choice": Certain({"steps": _CHOICE}, flags={"yes": True, "no": False, "neither": "neither"}),
@@ -126,11 +155,23 @@ CERTAIN: Final[Mapping[str, Certain]] = {
     "early": Certain({"steps": _EARLY}),
     "collected": _loop({}, {"x": True}, {"f": 1}, errors="collect"),
     "cut_off": _loop({}, {"x": True}, {}, {}, stop_on_failure=True, concurrency=1),
+    "items": Certain(
+        {"steps": _ITEMS},
+        {"s0": {"items": [{"do": {}, "other": {}, "then": fate} for fate in ({}, {"f": 1}, {"x": True}, {}, {})]}},
+    ),
     "below": Certain({"steps": _BELOW, "output": "@steps('s1').output"}),
     "calls": Certain({"steps": _CALLS, "output": "@steps('s1').output"}),
     "deep": Certain({"steps": _DEEP}),
     "hopeless": Certain({"steps": {"s0": _work("s0")}}, {"s0": {"x": True}}),
     "broken": Certain({"steps": _BROKEN}),
+    "asked": Certain(
+        {"steps": _ASKED},
+        {
+            "s0": {"polls": 2, "says": "not yet"},
+            "s1": {"polls": 1, "says": "not ready"},
+            "s2": {"polls": 99, "says": "not yet"},
+        },
+    ),
     "overdue": Certain({"steps": _OVERDUE, "deadline": "PT2S"}),
 }
 """By name."""

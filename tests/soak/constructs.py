@@ -20,11 +20,14 @@ ALL: Final = (
     "withdrawn",
     "failures taken up",
     "loops",
+    "items of several steps",
     "loops that collect failures",
     "loops that stop",
     "called flows",
     "called flows that failed",
     "called flows that nobody waits for",
+    "polls",
+    "polls that timed out",
     "sleeps",
     "waits for a time",
     "signals taken at once",
@@ -54,6 +57,8 @@ def played(history: History) -> dict[str, int]:
         manifest, kept = history.manifest_of(run_id)["steps"], reruns.kept(history, run_id)
         for key, row in history.steps.get(run_id, {}).items():
             step = history.step_of(manifest, key)
+            if row.get("kind") == "item" and row["status"] == "succeeded":
+                found["items of several steps"] += 1
             if step is not None and key not in kept:
                 found.update(_by_hand(row) if settled.by_hand(row) else _of_step(row, step))
     found.update(_of_signals(history))
@@ -106,6 +111,8 @@ def _of_step(row: Row, step: Mapping[str, Any]) -> Iterator[str]:
     for field, name in (("value", "merges"), ("steps", "loops"), ("sleep", "sleeps"), ("until", "waits for a time")):
         if field in step and succeeded:
             yield name
+    if row.get("polls") and "poll" in step:
+        yield "polls" if succeeded else "polls that timed out"
     if succeeded and step.get("errors") == "collect" and row.get("children_failed"):
         yield "loops that collect failures"
     if "stop_on_failure" in step and row.get("children_failed"):

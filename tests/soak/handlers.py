@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from orchestrator import Context
+from orchestrator import Context, NotYet
 from tests.proof.recorder import write_line
 from tests.support.foreign import not_yet
 
@@ -56,24 +56,30 @@ def _suffer(ctx: Context, fate: dict[str, Any]) -> None:
         raise Hopeless("nothing helps")
     if ctx.attempt <= fate.get("f", 0):
         raise not_yet(ctx.attempt + len(ctx.step_key) + int(ctx.run_id[-2:], 16))
+    if fate.get("says") == "not yet" and not _is_ready(ctx, fate):
+        raise NotYet("it is not there")
 
 
-def _output(token: str, fate: dict[str, Any]) -> dict[str, Any]:
-    return {"token": token, "items": fate.get("items", [])}
+def _output(ctx: Context, token: str, fate: dict[str, Any]) -> dict[str, Any]:
+    return {"token": token, "items": fate.get("items", []), "ready": _is_ready(ctx, fate)}
+
+
+def _is_ready(ctx: Context, fate: dict[str, Any]) -> bool:
+    return ctx.poll is None or ctx.poll.number > fate.get("polls", 0)
 
 
 def work(ctx: Context, fate: dict[str, Any], seen: list[Any]) -> dict[str, Any]:
     with _logged(ctx, seen) as token:
         time.sleep(_seconds(ctx, fate))
         _suffer(ctx, fate)
-    return _output(token, fate)
+    return _output(ctx, token, fate)
 
 
 async def wait(ctx: Context, fate: dict[str, Any], seen: list[Any]) -> dict[str, Any]:
     with _logged(ctx, seen) as token:
         await asyncio.sleep(_seconds(ctx, fate))
         _suffer(ctx, fate)
-    return _output(token, fate)
+    return _output(ctx, token, fate)
 
 
 def pay(ctx: Context, fate: dict[str, Any], seen: list[Any]) -> dict[str, Any]:

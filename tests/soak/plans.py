@@ -11,7 +11,8 @@ from tests.support.gates import FLAGS, gates, merge
 
 Fate = dict[str, Any]
 """`s`: seconds it works. `f`: its attempts up to this number fail. `x`: fails for good at once. `hang`: seconds the
-first attempt hangs. `items`: how many items it returns for a loop."""
+first attempt hangs. `items`: what it returns for a loop. `polls`: so often it is not ready, which it says (`says`) by
+an error or by what it returns."""
 
 ALWAYS: Final = 1_000_000
 WIDE: Final = 13
@@ -67,7 +68,7 @@ class Plan:
                 continue
             source = step["for_each"]
             width = _width(rng, step.get("concurrency", WIDE))
-            items = [_fate(rng, step["steps"]["do"], wide=width > WIDE) for _ in range(width)]
+            items = [_item(rng, step["steps"], wide=width > WIDE) for _ in range(width)]
             if source.startswith("@triggerBody()"):
                 lists[key] = items
             else:
@@ -213,6 +214,8 @@ def _policy(rng: random.Random) -> dict[str, Any]:
 def _call(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: Mapping[str, list[str]]) -> dict[str, Any]:
     policy = _policy(rng)
     pays = "timeout" not in policy and rng.random() < 0.2
+    if not pays and rng.random() < 0.15:
+        policy["poll"] = _poll(rng)
     return {
         "type": "pay" if pays else rng.choice(PLAIN),
         "inputs": {"fate": f"@triggerBody().fates.{key}", "seen": _seen(steps, run_after)},
@@ -220,6 +223,11 @@ def _call(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: Map
         **({"transactional": True} if pays else {}),
         **policy,
     }
+
+
+def _poll(rng: random.Random) -> dict[str, Any]:
+    until = {"until": "@output().ready"} if rng.random() < 0.5 else {}
+    return {"every": "PT1S", "timeout": rng.choice(("PT2S", "PT30S", "PT30S")), **until}
 
 
 def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dict[str, list[str]]) -> dict[str, Any]:
@@ -231,8 +239,22 @@ def _loop(rng: random.Random, key: str, steps: Mapping[str, Any], run_after: dic
         "run_after": dict(run_after),
         **({"concurrency": window} if window else {}),
         **rng.choice(FAILURES),
-        "steps": {"do": {"type": rng.choice(PLAIN), "inputs": {"fate": "@item()"}, **_policy(rng)}},
+        **_body(rng),
     }
+
+
+def _body(rng: random.Random) -> dict[str, Any]:
+    """One step for each item, or a small graph."""
+    polls = {"poll": _poll(rng)} if rng.random() < 0.1 else {}
+    do = {"type": rng.choice(PLAIN), "inputs": {"fate": "@item()"}, **_policy(rng), **polls}
+    if rng.random() < 0.6:
+        return {"steps": {"do": do}}
+    do["inputs"] = {"fate": "@item().do"}
+    seen = {"fate": "@item().then", "seen": ["@steps('do').output"]}
+    then = {"type": rng.choice(PLAIN), "inputs": seen, "run_after": {"do": ["succeeded"]}, **_policy(rng)}
+    alone = {"type": "work", "inputs": {"fate": "@item().alone"}, "retry": {"max_attempts": 2}}
+    more = {"alone": alone} if rng.random() < 0.5 else {}
+    return {"steps": {"do": do, "then": then, **more}, "output": "@steps('then').output"}
 
 
 def _feeds(steps: Mapping[str, Any], names: list[str]) -> bool:
@@ -243,6 +265,12 @@ def _feeds(steps: Mapping[str, Any], names: list[str]) -> bool:
 def _width(rng: random.Random, window: int) -> int:
     """A narrow window means a short list: a soak of minutes must drain."""
     return rng.choice((0, 1, 2, 3, 5, 5, 8, 8, WIDE, rng.randint(20, 200) if window >= WIDE else 4))
+
+
+def _item(rng: random.Random, body: Mapping[str, Any], *, wide: bool) -> Fate:
+    """What each of its steps does; of the only one it is the item itself."""
+    fates = {key: _fate(rng, step, wide=wide) for key, step in body.items() if "type" in step}
+    return fates if len(body) > 1 else fates["do"]
 
 
 def _fate(rng: random.Random, step: Mapping[str, Any], *, wide: bool = False) -> Fate:
@@ -261,4 +289,6 @@ def _fate(rng: random.Random, step: Mapping[str, Any], *, wide: bool = False) ->
         fate["hang"] = 3.0
     elif luck < 0.25 and not wide:
         fate["s"] = LONG_S
+    if "poll" in step:
+        fate |= {"polls": rng.randint(0, 3), "says": "not ready" if "until" in step["poll"] else "not yet"}
     return fate
