@@ -173,10 +173,7 @@ def seconds(duration: str) -> float:
 
 
 def _policy(history: History, place: Place) -> Mapping[str, Any]:
-    run_id, step_key = place
-    step = history.manifest_of(run_id)["steps"][step_key.partition(".")[0]]
-    if "." in step_key:
-        step = step["steps"][step_key.rpartition(".")[2]]
+    step = history.step_of(history.manifest_of(place[0])["steps"], place[1]) or {}
     policy: Mapping[str, Any] = step.get("retry", {})
     return policy
 

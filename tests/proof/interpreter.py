@@ -102,8 +102,9 @@ def interpret(
         ended = SKIPPED if stays else frozenset()
         if "fails" in asked:
             ended |= FAILED
-        own = [child for child, loop in children(steps, _counts(items)) if loop == key] if step.get("steps") else [key]
-        inside = [] if "goes" not in asked or key in settled else _inside(step, key, items, context)
+        is_loop = bool(step.get("steps"))
+        own = [child for child, _ in children({key: step}, _counts(items))] if is_loop else [key]
+        inside = _inside(step, key, items, context) if is_loop and "goes" in asked and key not in settled else []
         for one in inside:
             legal.update(one.legal)
             blame.update(one.blame)
@@ -112,12 +113,11 @@ def interpret(
             ended |= _of_items(key, step, inside, settled, settle, sure)
         elif "goes" in asked:
             by_hand = {child: sure(child) for child in own if child in settled and known and child in known}
-            given = {**ends, **by_hand}
-            ended |= _end(key, step, given, items, settle, sure, excused)
+            ended |= _end(key, step, {**ends, **by_hand} if by_hand else ends, items, settle, sure, excused)
         settle(key, sure(key) if key in settled else ended)
         if key in settled:
             continue
-        if "goes" not in asked or ("type" not in step and not step.get("steps")):
+        if "goes" not in asked or ("type" not in step and not is_loop):
             must_not.update({key, *own})
         elif asked == {"goes"} and not stays and not halted:
             if inside:
@@ -125,8 +125,9 @@ def interpret(
                 must.update(child for one in inside for child in one.must if not cut)
             else:
                 must.update(child for child in own if child not in settled and "skipped" not in legal[child])
-        cut_off = [f"{key}.{n}" for n in range(len(inside))] if inside else [child for child in own if child != key]
-        blame.update({child: "the loop stopped:" for child in cut_off if "skipped" in legal.get(child, ())})
+        if is_loop:
+            each = [f"{key}.{n}" for n in range(len(inside))] or own
+            blame.update({child: "the loop stopped:" for child in each if "skipped" in legal.get(child, ())})
         if joined == {False}:
             blame[key] = joins.blamed(step, sure)
         elif joined == {True} and stays:
