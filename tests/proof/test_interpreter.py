@@ -183,6 +183,8 @@ def test_who_settles_a_step_asks_nobody_before_it() -> None:
     assert interpret(loop, ends, {"e": 2}, settled={"e.1.do": "succeeded"}).must == {"e.0.do"}
     failing, marked = {**ends, "e.1.do": FAILED}, {"e.1.do": "succeeded"}
     assert interpret(loop, failing, {"e": 2}, known=marked, settled=marked).legal["e"] == SUCCEEDED
+    left_out = {"e.1.do": "skipped"}
+    assert interpret(loop, failing, {"e": 2}, known=left_out, settled=left_out).legal["e"] == SUCCEEDED
 
 
 def test_a_loop_that_collects_succeeds_and_one_that_stops_leaves_items_out() -> None:
@@ -204,7 +206,7 @@ def test_items_with_a_graph_end_as_runs_do() -> None:
     ends = {"e.0.do": FAILED, "e.0.then": SUCCEEDED, "e.1.do": SUCCEEDED, "e.1.then": SUCCEEDED}
     found = interpret({"e": loop}, ends, {"e": 2}, format=2)
     assert (found.legal["e"], found.legal["e.0"], found.legal["e.1"]) == (FAILED, FAILED, SUCCEEDED)
-    assert (found.legal["e.0.then"], found.blame["e.0.then"]) == (frozenset({"skipped"}), "do")
+    assert (found.legal["e.0.then"], found.blame["e.0.then"]) == (frozenset({"skipped"}), "e.0.do")
     assert found.must == {"e.0.do", "e.1.do", "e.1.then"}
     collects = interpret({"e": {**loop, "errors": "collect"}}, ends, {"e": 2}, format=2)
     assert (collects.legal["e"], collects.run) == (SUCCEEDED, SUCCEEDED)
