@@ -89,7 +89,7 @@ class Call:
     body: str = ""
     run_id: str | None = None
     step_key: str = ""
-    """That was settled by hand."""
+    """That was settled by hand, or from which on a run was run again."""
 
 
 @dataclass(frozen=True)

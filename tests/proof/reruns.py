@@ -28,8 +28,8 @@ def reason(text: str) -> str:
 
 
 def as_they_were(history: History, run_id: str) -> Iterator[Violation]:
-    """Each step that was kept ended like this in the source, with this output; all before it was kept, too; and nothing
-    of it began."""
+    """Each step that was kept ended like this in the source, with this output; all before it was kept, too; it is not
+    the one that was to run again; and nothing of it began."""
     taken = kept(history, run_id)
     graph = history.manifest_of(run_id)["steps"] if taken else {}
     outputs = {(row["run_id"], row["step_key"]): row.get("output") for row in history.final.get("flow_outputs", ())}
@@ -42,6 +42,9 @@ def as_they_were(history: History, run_id: str) -> Iterator[Violation]:
             yield Violation("I5", "kept with another output", run_id, key)
         if open_ := [name for name in graph[key].get("run_after", ()) if name not in taken]:
             yield Violation("I5", f"kept, and {', '.join(open_)} before it is not", run_id, key)
+    for call in history.calls:
+        if call.kind == "start" and call.run_id == run_id and call.step_key in taken:
+            yield Violation("I5", "it was to run again, and is kept", run_id, call.step_key, (str(call),))
     for one in history.invocations:
         if one.run_id == run_id and is_kept(taken, one.step_key):
             yield Violation("I5", "kept, and it has a start line", run_id, one.step_key)

@@ -147,7 +147,8 @@ class People:
         source = next(call for call in self.calls if call.kind == "start" and call.run_id == run_id)
 
         def act() -> None:
-            with Asking(self._arena, self.calls, "start", source.flow, None, source.body) as call:
+            asked = ("start", source.flow, None, source.body, None, step_key or "")
+            with Asking(self._arena, self.calls, *asked) as call:
                 started = rerun.start(self._arena.ledger, Again(UUID(run_id), step_key), by="op")
                 call.run_id = str(started.run_id)
             if call.reply == "ok":

@@ -35,13 +35,20 @@ class Played:
         )
 
 
-def play(arena: Arena, seed: int, steps: int, manifests: Sequence[dict[str, Any]] | None = None) -> Played:
-    """So many decisions of the scheduler, then the drain and the checker; of these flows, or of seeded ones."""
+def play(
+    arena: Arena,
+    seed: int,
+    steps: int,
+    manifests: Sequence[dict[str, Any]] | None = None,
+    often: Sequence[str] = (),
+) -> Played:
+    """So many decisions of the scheduler, then the drain and the checker; of these flows, or of seeded ones. `often`:
+    what is rare otherwise."""
     world = World(arena, seed, size=2 + seed % 2, manifests=manifests)
     before = arena.stage.commits
     wrong: list[str] = []
     try:
-        _Player(world, seed).run(steps)
+        _Player(world, seed, often).run(steps)
         world.drain()
         wrong += judge.wrong(world)
     except Exception as exc:  # whatever it is, it is reported with the trace that led to it
@@ -52,7 +59,7 @@ def play(arena: Arena, seed: int, steps: int, manifests: Sequence[dict[str, Any]
 
 
 class _Player:
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, more: Sequence[str] = ()) -> None:
         self._world = world
         self._rng = random.Random(f"play {seed}")
         rare, often = self._rng.uniform(0.2, 1.5), self._rng.uniform(0.5, 2)
@@ -84,6 +91,7 @@ class _Player:
                 (0.7 * rare, self._rerun),
                 (1, self._start_late),
             ]
+        self._acts += [(8.0, getattr(self, f"_{name}")) for name in more]
 
     def run(self, steps: int) -> None:
         acts, weights = [act for _, act in self._acts], [weight for weight, _ in self._acts]

@@ -91,17 +91,3 @@ def test_polls_whose_time_begins_with_each_of_them_are_caught(made: Arena, monke
     factories.mutate(monkeypatch, poll_again=text)
     wrong = [one for seed in range(4) for one in played(made, "polls", seed, 100).wrong]
     assert any("after its time is over" in one for one in wrong), wrong
-
-
-@pytest.mark.slow
-def test_a_sleep_that_is_woken_early_is_caught(made: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By nobody's clock but the ledger's."""
-    changed = {
-        name: statements.sql(name).replace("(SELECT flow_now())", "'infinity'").replace("flow_now()", "'infinity'", 1)
-        for name in ("still_to_wake",)
-    }
-    changed["to_wake"] = statements.sql("to_wake").replace("(SELECT flow_now() - %(late)s::interval)", "'infinity'")
-    changed["end_wait"] = statements.sql("end_wait").replace("s.wake_at <= flow_now()", "TRUE")
-    factories.mutate(monkeypatch, **changed)
-    found = played(made, "naps", 0, 100)
-    assert any("I11" in one and "early" in one for one in found.wrong), str(found)
