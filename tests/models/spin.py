@@ -1,4 +1,4 @@
-"""Check `ledger.pml` with Spin: what must hold holds, mutants break what they must, the model gets everywhere."""
+"""Check the models with Spin: what must hold holds, mutants break what they must, each model gets everywhere."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-MODEL: Final = Path(__file__).with_name("ledger.pml")
+HERE: Final = Path(__file__).parent
 INSTALL: Final = "install Spin 6 and a C compiler (Debian: `apt-get install spin gcc`)"
 LIVENESS: Final = frozenset({"ends"})
 """Needs fair histories; the others are safety."""
@@ -16,15 +16,16 @@ LIVENESS: Final = frozenset({"ends"})
 
 @dataclass(frozen=True)
 class Check:
-    """One property, on the model as it is or on a mutant of it."""
+    """One property, on a model as it is or on a mutant of it."""
 
     formula: str
     holds: bool
     flags: tuple[str, ...] = ()
+    model: str = "ledger"
 
     @property
     def name(self) -> str:
-        return " ".join((self.formula, *self.flags))
+        return " ".join((self.model, self.formula, *self.flags))
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,12 @@ class Result:
     seconds: float
 
 
-def _mutant(name: str, formula: str, *flags: str) -> Check:
-    return Check(formula, False, (name, *flags))
+def _mutant(name: str, formula: str, *flags: str, model: str = "ledger") -> Check:
+    return Check(formula, False, (name, *flags), model)
+
+
+def _waits(name: str, formula: str) -> Check:
+    return _mutant(name, formula, model="waits")
 
 
 RIGHT: Final = (
@@ -45,12 +50,16 @@ RIGHT: Final = (
     Check("safe", True, ("FAULTS=2", "RETRIES=0")),
     Check("ends", True, ("CANCELS=0",)),
     Check("ends", True, ("RETRIES=0",)),
+    Check("safe", True, model="waits"),
+    Check("ends", True, model="waits"),
+    Check("safe", True, ("CANCELS=2", "RETRIES=2"), "waits"),
 )
 DEEP: Final = (
     Check("safe", True, ("FAULTS=2",)),
     Check("safe", True, ("FAULTS=3", "RETRIES=0")),
     Check("ends", True),
     Check("ends", True, ("FAULTS=2", "RETRIES=0")),
+    Check("ends", True, ("CANCELS=2", "RETRIES=2"), "waits"),
 )
 MUTANTS: Final = (
     _mutant("NO_FENCE", "takes_no_late_result"),
@@ -69,12 +78,41 @@ MUTANTS: Final = (
     _mutant("NO_RECLAIM", "ends", "CANCELS=0"),
     _mutant("NO_REDISPATCH", "ends", "CANCELS=0"),
     _mutant("NO_TIMER", "ends", "CANCELS=0"),
+    _waits("OPEN_NO_LOCK", "misses_nothing"),
+    _waits("DELIVER_NO_LOCK", "takes_once"),
+    _waits("DELIVER_LATE", "takes_before_it"),
+    _waits("TAKE_AGAIN", "takes_once"),
+    _waits("WAKE_NOT_ASKED_AGAIN", "wakes_on_time"),
+    _waits("PARK_KEEPS_TIME", "wakes_on_time"),
+    _waits("PASS_BY_FOR_GOOD", "ends"),
+    _waits("CANCEL_NO_LOCK", "ends"),
+    _waits("CANCEL_LEAVES_WAITS", "parks_nothing_stopped"),
+    _waits("RETRY_OPENS_NOTHING", "ends"),
+    _waits("NO_WAKE", "ends"),
 )
 SURVIVOR: Final = Check("safe", True, ("CLAIM_NO_LOCK",))
 """The one mutant that breaks nothing here; docs/reliability.md says what its lock is for."""
 PLACES: Final = ("STALE", "CHAINED", "RETRIED", "REVIVED", "RESENT", "SWEPT", "HALTED_END")
+PLACES_OF_WAITS: Final = (
+    "TOOK_KEPT",
+    "DUPLICATE",
+    "PASSED_BY",
+    "STALE_WAKE",
+    "ENDED_BY_SENDER",
+    "WENT_ON",
+    "CANCELLED_PARKED",
+    "PARKED_AGAIN",
+)
 REACHED: Final = tuple(Check("unreached", False, (f"REACH={place}",)) for place in PLACES)
-EVERYTHING: Final = (*RIGHT, *MUTANTS, SURVIVOR, *REACHED)
+FURTHER: Final = (
+    _waits("OPEN_NO_LOCK", "ends"),
+    _waits("DELIVER_NO_LOCK", "misses_nothing"),
+    _waits("DELIVER_NO_LOCK", "ends_waits_once"),
+    _waits("WAKE_NOT_ASKED_AGAIN", "ends_waits_once"),
+    *(Check("unreached", False, (f"REACH={place}",), "waits") for place in PLACES_OF_WAITS),
+)
+"""What else the mutants of waits break, and where that model gets."""
+EVERYTHING: Final = (*RIGHT, *MUTANTS, SURVIVOR, *REACHED, *FURTHER)
 
 
 def missing() -> str | None:
@@ -91,7 +129,7 @@ def run(check: Check, *, limit_s: float = 1800) -> Result:
     """
     live = check.formula in LIVENESS
     with tempfile.TemporaryDirectory(prefix="spin-") as folder:
-        _do(folder, "spin", "-a", *(f"-D{flag}" for flag in check.flags), str(MODEL))
+        _do(folder, "spin", "-a", *(f"-D{flag}" for flag in check.flags), str(HERE / f"{check.model}.pml"))
         optimise = "-O2" if check.holds else "-O0"  # what is broken is found sooner than the compiler optimises
         _do(folder, "cc", "-w", optimise, "-DCOLLAPSE", "-DNFAIR=4" if live else "-DSAFETY", "-o", "pan", "pan.c")
         fair = ("-a", "-f") if live else ()

@@ -22,6 +22,13 @@ def test_the_model_can_fail(check: spin.Check) -> None:
     assert not spin.run(check).holds
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("check", spin.FURTHER, ids=lambda check: check.name)
+def test_the_model_of_waits_can_fail_further(check: spin.Check) -> None:
+    """And gets everywhere."""
+    assert not spin.run(check).holds
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("check", [*spin.DEEP, spin.SURVIVOR], ids=lambda check: check.name)
