@@ -311,6 +311,12 @@ def any_ran(tx: Connection, run_id: UUID, item_key: str) -> bool:
     return row is not None and bool(row.ran)
 
 
+def is_moving(tx: Connection, run_id: UUID, item_key: str) -> bool:
+    """Whether an item does anything, or waits for something else than a back-off or its next poll."""
+    row = one(tx, "is_moving", run_id=run_id, item_key=item_key)
+    return row is not None and bool(row.moving)
+
+
 def items(tx: Connection, run_id: UUID, item_keys: Sequence[str]) -> dict[str, tuple[JsonValue, int | None]]:
     """By the keys of these rows, their item and index."""
     rows = run(tx, "items_of", run_id=run_id, item_keys=list(item_keys))

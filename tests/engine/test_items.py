@@ -6,14 +6,15 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.core.facts import Lease, StepError
+from orchestrator.core.facts import Lease, NotReady, StepError
 from orchestrator.core.states import RunStatus, StepKind
 from orchestrator.engine.runs import cancel_run, explain
-from orchestrator.engine.steps import retry_step
+from orchestrator.engine.steps import polls, retry_step
+from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.wake import wake
 from orchestrator.errors import Conflict, StepNotFound
 from orchestrator.ledger import reads, rows
-from tests.support.factories import Lab, after, call
+from tests.support.factories import Lab, after, call, retry
 
 GRAPH = {
     "pick": call(inputs={"line": "@item()", "n": "@index()"}),
@@ -490,6 +491,45 @@ def test_an_item_whose_last_step_succeeded_while_its_run_was_stopped_ends_with_t
     assert lab.ready(run_id) == ["each.1.a"]
     lab.do(run_id, "each.1.a", "join")
     assert output(lab, run_id) == ["late", "each.1.a"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+# ---- places of items that wait ----
+
+
+@pytest.mark.parametrize("concurrency", [None, 2])
+def test_an_item_in_back_off_gives_its_place_to_the_next_one(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, concurrency: int | None
+) -> None:
+    monkeypatch.setattr("orchestrator.core.plan.node.WINDOW", 2)
+    window = {} if concurrency is None else {"concurrency": concurrency}
+    steps = {"a": call(retry=retry(3, 1)), "b": call(), "c": after("a")}
+    run_id = run_of(lab, 4, steps, **window)
+    lab.do(run_id, "bill")
+    lab.fail(lab.take(run_id, "each.0.a"))
+    assert lab.statuses(run_id)["each.2"] == "blocked", "b of the same item could run"
+    lab.do(run_id, "each.0.b", "each.1.b")
+    lab.fail(lab.take(run_id, "each.1.a"))
+    assert lab.statuses(run_id)["each.2"] == ("running" if concurrency is None else "blocked")
+    assert lab.statuses(run_id)["each.3"] == "blocked"
+    lab.audit()
+    lab.forward(5)
+    sweep.due(lab.ledger)
+    lab.drain(run_id)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_an_item_that_polls_gives_its_place_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.core.plan.node.WINDOW", 1)
+    steps = {"a": call(poll={"every": "PT10S", "timeout": "PT1H"}), "b": after("a")}
+    run_id = run_of(lab, 3, steps)
+    lab.do(run_id, "bill")
+    for _ in range(3):
+        polls.not_yet(lab.ledger, lab.take(run_id, "each.0.a"), NotReady("not yet"))
+        lab.forward(11)
+        sweep.due(lab.ledger)
+    assert [lab.statuses(run_id)[f"each.{n}"] for n in range(3)] == ["running", "running", "blocked"]
+    lab.drain(run_id)
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.facts import Called, Dispatch, Finished, Lease, Success
+from orchestrator.core.facts import Called, Finished, Lease, Success
 from orchestrator.core.plan import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
@@ -257,13 +257,19 @@ def _child_ended(wave: Wave, loop_key: str, end: End) -> None:
         opening.let_in(wave, node, _next_child(wave.held, node, count.next))
 
 
-def make_room(held: HeldRun, loop: Node) -> tuple[Dispatch, ...]:
-    """Let one more child in while another waits for its back-off. A `concurrency` the user set counts waiting
-    children."""
-    if loop.definition.concurrency is not None:
-        return ()
-    keys = _next_child(held, loop, graph.let_in_one_more(held.tx, held.id, loop.key))
-    return graph.ready(held.tx, held.id, keys, StepEvent.UNBLOCK)
+def make_room(held: HeldRun, node: Node) -> Finished:
+    """A step waits for its back-off or its next poll: what it is a part of, a child of a loop, gives its place to the
+    next one, if it does nothing else meanwhile. A `concurrency` the user set counts waiting children."""
+    item = node.key.rpartition(".")[0] if node.loop is None else None
+    key = node.loop if item is None else item.rpartition(".")[0]
+    loop = held.plan.node(key) if key else None
+    if loop is None or loop.definition.concurrency is not None:
+        return Finished()
+    if item is not None and graph.is_moving(held.tx, held.id, item):
+        return Finished()
+    wave = Wave(held)
+    opening.let_in(wave, loop, _next_child(held, loop, graph.let_in_one_more(held.tx, held.id, loop.key)))
+    return _run_out(wave)
 
 
 def _next_child(held: HeldRun, loop: Node, index: int | None) -> list[str]:

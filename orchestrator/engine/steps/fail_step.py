@@ -71,9 +71,7 @@ def _back_off(held: HeldRun, step_key: str, attempt: int, failures: int, failure
             "error": failure.error.message[:500],
         }
         graph.event(held.tx, held.id, "step.retry_scheduled", step_key, attempt, facts)
-    if node.loop is not None:
-        return Finished(dispatches=advance.make_room(held, held.plan.node(node.loop)))
-    return Finished()
+    return advance.make_room(held, node)
 
 
 def failed(

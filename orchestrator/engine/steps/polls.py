@@ -67,6 +67,4 @@ def _polled(held: HeldRun, lease: Lease, seen: NotReady) -> Finished:
         return replace(fail_step.failed(held, key, attempt, error), attempt="failed")
     if now.polls > KEPT:
         polls.forget(tx, held.id, key)
-    if node.loop is not None and now.polls == 1:  # from then on it has no place in the window
-        return Finished(dispatches=advance.make_room(held, held.plan.node(node.loop)))
-    return Finished()
+    return advance.make_room(held, node) if now.polls == 1 else Finished()  # it has no place in the window from then on

@@ -307,6 +307,13 @@ SELECT EXISTS (SELECT FROM flow_steps
                 WHERE run_id = %(run_id)s AND step_key >= %(item_key)s || '.' AND step_key < %(item_key)s || '/'
                   AND loop_key = %(item_key)s AND status <> 'skipped') AS ran;
 
+-- name: is_moving
+-- Does:  whether an item does anything, or waits for something else than a back-off or its next poll.
+SELECT EXISTS (SELECT FROM flow_steps
+                WHERE run_id = %(run_id)s AND step_key >= %(item_key)s || '.' AND step_key < %(item_key)s || '/'
+                  AND loop_key = %(item_key)s
+                  AND (status IN ('ready', 'running') OR (status = 'waiting' AND due_at IS NULL))) AS moving;
+
 -- name: items_of
 SELECT step_key, item, loop_index FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(item_keys)s);
 
