@@ -343,6 +343,21 @@ def test_signals_of_all_items_at_once(lab: Lab) -> None:
     lab.audit()
 
 
+def test_a_wait_that_loses_a_race_in_its_item_takes_nothing_more(lab: Lab) -> None:
+    """Only that of the item: the others wait on."""
+    either = {"value": "@steps('paid').output ?? @steps('quick').output", "join": "any"}
+    before = {"run_after": {"paid": ["succeeded"], "quick": ["succeeded"]}}
+    run_id = start(lab, 2, {"paid": wait(), "quick": call(), "first": {**either, **before}, "ship": after("first")})
+    assert open_waits(lab, run_id) == ["each.0.paid", "each.1.paid"]
+    lab.do(run_id, "each.0.quick")
+    assert open_waits(lab, run_id) == ["each.1.paid"]
+    assert pay(lab, run_id, 0)[0].kept, "the loop is open: another item may ask for it"
+    assert pay(lab, run_id, 1)[0].step == "each.1.paid"
+    assert lab.statuses(run_id)["each.1.quick"] == "skipped"
+    lab.drain(run_id)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
 # ---- approvals ----
 
 

@@ -280,6 +280,17 @@ def waits(order_id: int, at: datetime, pause: timedelta) -> Order:
         return load(order_id)
 
 
+@block
+def picked_up(order: Order) -> str | None:
+    paid = wait_for_signal(Order, name="paid", key=order.id)
+    return answered_by(approval(Order, title="Hand out?", to="store", after=[paid]))
+
+
+@flow
+def pickups(orders: list[Order]) -> list[str | None]:
+    return assert_type(each(picked_up, orders), list[str | None])
+
+
 @step
 def sign(key: Secret[str], order: Order) -> Secret[bytes]:
     assert_type(key.reveal(), str)

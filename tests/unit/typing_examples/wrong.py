@@ -194,6 +194,7 @@ def waits(order_id: int) -> None:
     load(wait_for_signal(Order, name="paid").total)  # wrong: attr-defined
     load(wait_for_signal(Order, name="paid", default=None).id)  # wrong: union-attr
     approval(Order, title="x")  # wrong: call-overload
+    approval(Order, title=order_id, to="y")  # wrong: call-overload
     load(approval(Order, title="x", to="y", late=None).id)  # wrong: union-attr
     price(answered_by(load(order_id)))  # wrong: arg-type
     sleep(load(order_id))  # wrong: arg-type
