@@ -159,9 +159,9 @@ class WorkerState:
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",
             secret_names=settings.secret_names,
-            payloads=settings.payloads(),
             name=f"orchestrator {self.worker_id}",
         )
+        ledger.payloads, ledger.loop_limit = settings.payloads(), settings.loop_limit
         hints = EndHints(settings)
         ledger.ended = hints.announce
         for flow in self.flows.values():

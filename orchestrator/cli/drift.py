@@ -216,8 +216,8 @@ def _misread(client: "Client", flow: "Flow[..., Any]") -> "Iterator[Finding]":
             continue
         for one in readings(old, _takes(flow)):
             if (version, one.step) in open_:
-                place = (flow.name, version, one.step, one.source)
-                if (found := given(one, client.call(reads.flows.given_outputs, *place, _LOOKED_AT))) is not None:
+                by = reads.flows.Reader(flow.name, version, one.step, one.source)
+                if (found := given(one, client.call(reads.flows.given_outputs, by, _LOOKED_AT))) is not None:
                     yield found
 
 

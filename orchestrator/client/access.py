@@ -83,10 +83,9 @@ class Access:
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",
             secret_names=settings.secret_names,
-            payloads=settings.payloads(),
-            loop_limit=settings.loop_limit,
             name="orchestrator client",
         )
+        self.ledger.payloads, self.ledger.loop_limit = settings.payloads(), settings.loop_limit
         self._sender: Sender | None = None
         self._hints = EndHints(settings)
         self.ledger.ended = self._hints.announce

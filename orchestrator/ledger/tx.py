@@ -143,16 +143,12 @@ class Ledger:
         name: str = "orchestrator",
         essential: bool = False,
         secret_names: Iterable[str] = (),
-        payloads: Payloads | None = None,
-        loop_limit: int = LOOP_LIMIT,
     ) -> "Ledger":
         """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived.
         `secret_names`: fields that are secret by their names, besides those that always are."""
         made = cls(
             normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name, essential=essential
         )
-        made.payloads = payloads or made.payloads
-        made.loop_limit = loop_limit
         made.secret_names = NAMES | {normal_name(one) for one in secret_names}
         return made
 

@@ -240,7 +240,9 @@ def test_the_first_process_marks_the_store_and_the_others_find_it(lab: Lab, tmp_
 
 
 def test_two_that_begin_at_once_agree(lab: Lab, tmp_path: Path) -> None:
-    ledgers = [Ledger.connect(lab.url, payloads=payloads_of(f"file://{tmp_path}")) for _ in range(4)]
+    ledgers = [Ledger.connect(lab.url) for _ in range(4)]
+    for one in ledgers:
+        one.payloads = payloads_of(f"file://{tmp_path}")
     try:
         found = lab.race(*(lambda one=one: payloads.begin(one) for one in ledgers))
         assert len(set(found)) == 1

@@ -18,6 +18,8 @@ PUBLIC: Final = {
     "authoring/schedule.py:schedule",
     "authoring/context.py:__init__",
     "client/client.py:start",
+    "client/client.py:start_many",
+    "client/aclient.py:start_many",
     "authoring/each.py:each",
     "authoring/signals.py:wait_for_signal",
     "authoring/signals.py:approval",

@@ -124,7 +124,7 @@ def vault(pin: Secret[str], account: Account) -> Account:
 
 
 @flow
-def broken(account: Account) -> str:
+def broken(account: Account) -> str | None:
     bad = never(account)
     bad_result(account)
     size_of_any.options(key="cleanup", after=[failed(bad)])(account.pin)

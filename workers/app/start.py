@@ -92,7 +92,8 @@ def _prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str, s
         migrate.upgrade(url)
     else:
         migrate.check(url)
-    ledger = Ledger.connect(url, pool_size=1, name="orchestrator start", payloads=settings.payloads())
+    ledger = Ledger.connect(url, pool_size=1, name="orchestrator start")
+    ledger.payloads = settings.payloads()
     try:
         payloads.begin(ledger)
         for flow in [*flows.values(), *_started_before(ledger, steps)]:

@@ -1,5 +1,6 @@
 """Registered flows and their versions."""
 
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from pydantic import JsonValue
@@ -65,8 +66,17 @@ def open_steps(ledger: Ledger, flow: str) -> dict[tuple[str, str], int]:
         return {(row.manifest_hash, row.step_key): row.runs for row in run(tx, "open_steps", flow=flow)}
 
 
-def given_outputs(ledger: Ledger, flow: str, version: str, step_key: str, source: str, limit: int) -> list[JsonValue]:
-    """What a step gave in open runs of this version that have yet to end the one that reads it."""
-    given = {"flow": flow, "version": version, "step_key": step_key, "source": source, "limit": limit}
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A step of one version of a flow that reads what another one, its `source`, gave."""
+
+    flow: str
+    version: str
+    step_key: str
+    source: str
+
+
+def given_outputs(ledger: Ledger, by: Reader, limit: int) -> list[JsonValue]:
+    """What a step gave in open runs that have yet to end the one that reads it."""
     with ledger.auto() as tx:
-        return [row.output for row in run(tx, "given_outputs", **given)]
+        return [row.output for row in run(tx, "given_outputs", **asdict(by), limit=limit)]
