@@ -26,6 +26,7 @@ from tests.simulation.judge import history_of
 from tests.simulation.play import play
 from tests.simulation.world import World
 from tests.support import factories
+from tests.support.cases import thinned
 from tests.support.factories import Lab, after, call
 from tests.support.servers import Server
 
@@ -173,7 +174,7 @@ CASES: Final = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", thinned(CASES, "a sleep ends early"))
 def test_a_mutant_is_caught(made: Arena, name: str) -> None:
     """By a seed that finds nothing in the engine as it is."""
     case, seen = CASES[name], list[str]()
