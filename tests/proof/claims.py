@@ -163,7 +163,7 @@ def _pause(history: History, place: Place, change: Change) -> Iterator[Violation
         return
     wanted_ns = seconds(delays[min(change.new["failures"], len(delays)) - 1]) * 1e9
     given_ns = change.new["due_at"] - change.at
-    if given_ns < wanted_ns - 1e9:  # the statement may have waited for a lock after it read the clock
+    if given_ns < wanted_ns - history.limits.stall_ns:
         yield _wrong("I11", place, f"it waits {given_ns / 1e9:.2f} s, its policy says {wanted_ns / 1e9:g} s", change)
 
 

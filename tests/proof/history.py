@@ -165,7 +165,10 @@ class Limits:
     liveness_ns: int = 35 * SECOND
     """In a quiet window, what can go on does so within this."""
     slack_ns: int = SECOND // 10
-    """Between a moment of the database and one of a handler: the two clocks are read one after the other."""
+    """Between a moment of the database and one of a handler: the two clocks are read one after the other. And for two
+    moments that are a length of time apart: the clock is slewed meanwhile, one way or the other."""
+    stall_ns: int = SECOND
+    """From the moment a statement acts by to its writing: it may wait for a lock, and the machine may stand still."""
 
 
 @dataclass(frozen=True)

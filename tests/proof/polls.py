@@ -5,13 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tests.proof.due import length_ns
-from tests.proof.history import SECOND, Change, History, Place
+from tests.proof.history import Change, History, Place
 from tests.proof.verdict import Violation
 
 KEPT: Final = 20
 """Polls whose attempts are kept."""
-_EDGE_NS: Final = SECOND
-"""A statement may have waited for a lock after it read the clock."""
 
 
 def asked_in_time(history: History) -> Iterator[Violation]:
@@ -47,6 +45,7 @@ def _polled(change: Change) -> bool:
 def _clock(history: History, place: Place, poll: Mapping[str, Any]) -> Iterator[Violation]:
     """Since the first claim of an epoch: it begins with a claim of a step that was not asked in it."""
     timeout_ns, every_ns = length_ns(poll["timeout"]), length_ns(poll["every"])
+    slack_ns, stall_ns = history.limits.slack_ns, history.limits.stall_ns
     since: int | None = None
     for change in history.at("flow_steps", place):
         polls, before = change.row.get("polls", 0), change.old.get("polls", 0)
@@ -62,11 +61,11 @@ def _clock(history: History, place: Place, poll: Mapping[str, Any]) -> Iterator[
             continue
         over = since + timeout_ns
         if change.new["status"] != "waiting":
-            if change.at < over:
+            if change.at < over - slack_ns:
                 yield _wrong(place, f"it is given up {(over - change.at) / 1e6:.0f} ms before its time is over", change)
-        elif change.at > over + _EDGE_NS or change.new["due_at"] > over:
-            yield _wrong(place, "it is to be asked again after its time is over", change)
-        elif change.new["due_at"] < min(change.at + every_ns, over) - _EDGE_NS:
+        elif (late_ns := max(change.at - stall_ns, change.new["due_at"] - slack_ns) - over) > 0:
+            yield _wrong(place, f"it is to be asked again {late_ns / 1e6:.3f} ms after its time is over", change)
+        elif change.new["due_at"] < min(change.at + every_ns, over) - stall_ns:
             yield _wrong(place, f"it is to be asked again sooner than after {poll['every']}", change)
 
 

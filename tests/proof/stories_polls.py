@@ -40,6 +40,19 @@ def a_step_is_asked_until_its_time_is_over() -> History:
 
 
 @right
+def the_clock_is_slewed_while_it_is_asked() -> History:
+    """On the clock of the history, what was to be three seconds is a little more."""
+    story = asked(2, "PT3S")
+    story.claim("a")
+    story.end(story.begin("a"), "error")
+    story.poll("a", due_at=story.step("a")["started_at"] + 3 * SECOND + 900_000)
+    story.tick(1)
+    story.ready("a")
+    story.do("a")
+    return story.end_run().history()
+
+
+@right
 def a_crash_does_not_move_the_clock() -> History:
     story = asked(1)
     story.claim("a")

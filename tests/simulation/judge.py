@@ -11,7 +11,7 @@ from tests.proof.verdict import Violation
 from tests.simulation.world import World
 from tests.soak import strangers
 
-_LIMITS: Final = Limits(crash_limit=2, grace_ns=15 * SECOND, slack_ns=SECOND // 1000)
+_LIMITS: Final = Limits(crash_limit=2, grace_ns=15 * SECOND, slack_ns=SECOND // 1000, stall_ns=SECOND // 1000)
 _ONE_CLOCK: Final = recorder.Offset(0, 0)
 _UNSTARTED: Final = ("no worker claimed it within its queue_timeout", "its worker was lost ")
 

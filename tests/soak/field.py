@@ -319,6 +319,7 @@ def limits_of(settings: Settings, liveness_s: float) -> Limits:
         grace_ns=int(settings.cancel_grace.total_seconds() * SECOND),
         liveness_ns=int(liveness_s * SECOND),
         slack_ns=20_000_000,
+        stall_ns=5 * SECOND,
     )
 
 
