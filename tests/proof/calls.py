@@ -35,22 +35,16 @@ def stopped_above(history: History, run_id: str) -> bool:
     return any("halt" in one.new for key in above(history, run_id) for one in history.at("flow_runs", (key, "")))
 
 
-def ends_of(history: History, run: Row) -> dict[str, frozenset[str]]:
-    """By step that calls a flow, how it may end: as any end of the run that does it. Without a run it fails."""
-    found: dict[str, frozenset[str]] = {}
-    for key, step in history.manifest_of(run["id"])["steps"].items():
-        if "flow" not in step:
-            continue
-        row = history.steps.get(run["id"], {}).get(key, {})
-        child = row.get("child_run_id")
-        if reruns.KEPT.match(row.get("reason", "")):
-            found[key] = frozenset({row["status"]})
-        elif step.get("detached"):
-            found[key] = frozenset({"succeeded" if child is not None else "failed"})
-        else:
-            ends = {one.new["status"] for one in history.at("flow_runs", (child or "", "")) if _ends(one)}
-            found[key] = frozenset("succeeded" if end == "succeeded" else "failed" for end in ends or {"failed"})
-    return found
+def end_of(history: History, run: Row, key: str, step: Mapping[str, Any]) -> frozenset[str]:
+    """How a step that calls a flow may end: as any end of the run that does it. Without a run it fails."""
+    row = history.steps.get(run["id"], {}).get(key, {})
+    child = row.get("child_run_id")
+    if reruns.KEPT.match(row.get("reason", "")):
+        return frozenset({row["status"]})
+    if step.get("detached"):
+        return frozenset({"succeeded" if child is not None else "failed"})
+    ends = {one.new["status"] for one in history.at("flow_runs", (child or "", "")) if _ends(one)}
+    return frozenset("succeeded" if end == "succeeded" else "failed" for end in ends or {"failed"})
 
 
 def _ends(change: Change) -> bool:

@@ -160,29 +160,19 @@ def _predecessors_over(history: History, place: Place, change: Change) -> Iterat
     """At a claim, or at the opening of a loop. Children ask for their loop: its predecessors were asked when it opened,
     and an operator who retries both a predecessor and a child of it lets them run side by side."""
     run_id, step_key = place
-    loop, dot, _ = step_key.partition(".")
-    if dot:
+    parts = step_key.split(".")
+    for depth in range(1, len(parts) - 1, 2):
+        loop = ".".join(parts[:depth])
         if (status := status_at(history, (run_id, loop), change)) != "running":
-            yield Violation("I6", f"claimed while its loop was {status}", *place, (f"seq {change.seq} {change.new}",))
-        yield from _siblings_over(history, place, change)
-        return
-    step = history.manifest_of(run_id)["steps"][step_key]
-    if step.get("join") == "any":
-        return  # the first one was enough
-    for key in step.get("run_after", {}):
-        if status_at(history, (run_id, key), change) not in FINAL:
-            yield Violation("I6", f"it begins while {key} is open", *place, (f"seq {change.seq} {change.new}",))
-
-
-def _siblings_over(history: History, place: Place, change: Change) -> Iterator[Violation]:
-    """Those before it in the same item."""
-    item = place[1].rpartition(".")[0]
-    step = history.step_of(history.manifest_of(place[0])["steps"], place[1]) if item.count(".") == 1 else None
+            sentence = f"claimed while {loop} around it was {status}"
+            yield Violation("I6", sentence, *place, (f"seq {change.seq} {change.new}",))
+    step, beside = history.step_of(history.manifest_of(run_id)["steps"], step_key), step_key[: -len(parts[-1])]
     if step is None or step.get("join") == "any":
-        return
+        return  # an item; or the first one was enough
     for key in step.get("run_after", {}):
-        if status_at(history, (place[0], f"{item}.{key}"), change) not in FINAL:
-            yield Violation("I6", f"it begins while {item}.{key} is open", *place, (f"seq {change.seq} {change.new}",))
+        if status_at(history, (run_id, f"{beside}{key}"), change) not in FINAL:
+            sentence = f"it begins while {beside}{key} is open"
+            yield Violation("I6", sentence, *place, (f"seq {change.seq} {change.new}",))
 
 
 def _opens_loop(history: History, change: Change) -> bool:
@@ -191,8 +181,13 @@ def _opens_loop(history: History, change: Change) -> bool:
         return False
     if "type" in change.new:
         return False
-    child = history.at("flow_steps", (change.run_id, f"{change.step_key}.0.do"))
-    return not child or child[0].seq > change.seq or child[0].xid == change.xid
+    step = history.step_of(history.manifest_of(change.run_id)["steps"], change.step_key)
+    if step is None or not step.get("steps"):
+        return False
+    first = f"{change.step_key}.0"
+    keys = first, *(f"{first}.{key}" for key in step["steps"])
+    rows = [one for key in keys for one in history.at("flow_steps", (change.run_id, key))[:1]]
+    return all(one.seq > change.seq or one.xid == change.xid for one in rows)
 
 
 def status_at(history: History, place: Place, change: Change) -> str | None:
@@ -225,7 +220,8 @@ def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
             continue  # what is kept is held against its source, by I5
         if signals.is_wait(history, change.place):
             continue  # what it gives is held against what was sent, by I14
-        if history.step_of(history.manifest_of(change.run_id)["steps"], change.step_key) is None:
+        step = history.step_of(history.manifest_of(change.run_id)["steps"], change.step_key)
+        if step is None:
             if token not in _within(history, change):
                 yield Violation("I9", "an output that no step of the item gave", *change.place, (str(change.new),))
             continue
@@ -233,7 +229,7 @@ def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
             if not any(token in _tokens(output) for output in calls.outputs(history, change.place)):
                 yield Violation("I9", "an output that no run that it called has", *change.place, (str(change.new),))
             continue
-        if change.step_key in history.merges(change.run_id):
+        if "value" in step:
             if token not in _given(history, change):
                 yield Violation("I9", "a value that no step before it gave", *change.place, (str(change.new),))
             continue
@@ -252,8 +248,9 @@ def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
 
 def _given(history: History, merge: Change) -> set[str]:
     """The tokens of the outputs that a merge could take, when it was decided."""
-    before = history.manifest_of(merge.run_id)["steps"][merge.step_key]["run_after"]
-    outputs = [one for name in before for one in history.at("flow_outputs", (merge.run_id, name))]
+    before = (history.step_of(history.manifest_of(merge.run_id)["steps"], merge.step_key) or {})["run_after"]
+    beside = merge.step_key[: -len(merge.step_key.rpartition(".")[2])]
+    outputs = [one for name in before for one in history.at("flow_outputs", (merge.run_id, f"{beside}{name}"))]
     return {token for one in outputs if one.seq < merge.seq for token in _tokens(one.new.get("output"))}
 
 
@@ -279,12 +276,12 @@ def _tokens(output: Any) -> set[str]:
 def _inputs(history: History, place: Place, claimed: Change) -> set[str]:
     """The tokens of the outputs that a step's inputs name, as they stood at its claim."""
     run_id, key = place
-    graph, item = history.manifest_of(run_id)["steps"], key.rpartition(".")[0]
-    step = history.step_of(graph, key) or {}
-    beside = graph[key.partition(".")[0]]["steps"] if item else {}
+    step = history.step_of(history.manifest_of(run_id)["steps"], key) or {}
+    around = [*history.loops_around(run_id, key)]
     found: set[str] = set()
     for read in _REFERENCE.findall(str(step.get("inputs"))):
-        name = f"{item}.{read}" if read in beside else read
+        depth = max((n for n, loop in enumerate(around, 1) if read in loop["steps"]), default=0)
+        name = ".".join([*key.split(".")[: 2 * depth], read])
         stored = [
             one for one in history.at("flow_outputs", (run_id, name)) if one.seq < claimed.seq or one.xid == claimed.xid
         ]

@@ -269,9 +269,12 @@ class History:
         """Those under way at some moment of this span."""
         return [fault for fault in self.faults if fault.from_ns <= to_ns and fault.healed_ns >= from_ns]
 
-    def merges(self, run_id: str) -> set[str]:
-        """The steps of a run that give a value of a step before them."""
-        return {key for key, step in self.manifest_of(run_id)["steps"].items() if "value" in step}
+    def loops_around(self, run_id: str, key: str) -> Iterator[Row]:
+        """What the manifest says of each loop that a step is in, the outermost first."""
+        steps, parts = self.manifest_of(run_id)["steps"], key.split(".")
+        for loop in parts[:-1:2]:
+            yield steps[loop]
+            steps = steps[loop]["steps"]
 
     @staticmethod
     def step_of(steps: Mapping[str, Any], key: str) -> Row | None:

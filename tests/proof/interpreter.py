@@ -52,7 +52,7 @@ def end_of(fate: Mapping[str, Any], step: Mapping[str, Any]) -> Statuses:
 
 
 def children(steps: Steps, items: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """The keys of all children, each with its loop."""
+    """The keys of the steps of all items, each with its loop; not of those inside of loops in them."""
     for key, step in steps.items():
         for body in step.get("steps", {}):
             for n in range(items.get(key, 0)):
@@ -73,7 +73,7 @@ def interpret(
     settled: Collection[str] = (),
 ) -> Reference:
     """`steps`: those of a manifest. `ends`: by plain step or child, how its handler ends, by requirement how that ends.
-    `items`: by loop, how many; None when its list is none.
+    `items`: by loop, how many; None when its list is none. What is inside of items has the keys of the run.
 
     `known` are statuses that are certain: what follows from them is then certain too. `halted`: the run was cancelled
     or passed its deadline, so that whatever had not ended by then was cancelled. `excused`: steps that may have failed
@@ -86,7 +86,7 @@ def interpret(
     must_not: set[str] = set()
     blame: dict[str, str] = {}
     withdrawn_: set[str] = set()
-    context = _Context(ends, known or {}, halted, excused, settled)
+    context = _Context(ends, known or {}, halted, excused, settled, items, conditions or {})
 
     def settle(key: str, ended: Statuses) -> None:
         legal[key] = ended | (CANCELLED if halted else frozenset())
@@ -135,7 +135,7 @@ def interpret(
     withdrawn = set(joins.withdrawable(steps, sure, settled)) | withdrawn_
     for key in withdrawn:
         legal[key] |= SKIPPED
-        must -= {key, *(child for child, loop in children(steps, _counts(items)) if loop == key)}
+        must -= {one for one in must if one == key or one.startswith(f"{key}.")}
     return Reference(
         legal=legal,
         run=_run(_handlers(steps, format), sure, halted),
@@ -167,6 +167,8 @@ class _Context:
     halted: bool
     excused: Collection[str]
     settled: Collection[str]
+    items: Mapping[str, int | None]
+    conditions: Mapping[str, Statuses]
 
     def within(self, item: str) -> "_Context":
         """By the keys that steps have in an item."""
@@ -181,6 +183,8 @@ class _Context:
             self.halted,
             own(self.excused),
             own(self.settled),
+            {key: self.items[f"{item}.{key}"] for key in own(self.items)},
+            {key: self.conditions[f"{item}.{key}"] for key in own(self.conditions)},
         )
 
 
@@ -208,11 +212,12 @@ def _in_item(steps: Steps, item: str, context: _Context) -> Reference:
     found = interpret(
         steps,
         own.ends,
-        {},
+        own.items,
         known=own.known,
         halted=own.halted,
         excused=own.excused,
         format=2,
+        conditions=own.conditions,
         settled=own.settled,
     )
     return Reference(
@@ -240,7 +245,7 @@ def _of_items(
     cut = SKIPPED if stops(loop, [one.run for one in inside]) else frozenset()
     for n, one in enumerate(inside):
         item = f"{key}.{n}"
-        idle = SKIPPED if all("skipped" in sure(each) for each in one.legal) else frozenset()
+        idle = SKIPPED if all("skipped" in sure(f"{item}.{name}") for name in loop["steps"]) else frozenset()
         settle(item, sure(item) if item in settled else one.run | idle | cut)
     if loop.get("errors") == "collect":
         return SUCCEEDED

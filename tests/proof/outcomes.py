@@ -3,58 +3,41 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from tests.proof import calls, polls, reruns, settled
+from tests.proof import calls, fates, polls, reruns, settled
 from tests.proof.claims import seconds
+from tests.proof.fates import Fates
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
-from tests.proof.interpreter import EITHER, FAILED, Reference, Statuses, children, end_of, interpret, runs_a_graph
+from tests.proof.interpreter import EITHER, FAILED, Reference, interpret
 from tests.proof.timeline import replaced, scheduled
 from tests.proof.verdict import Violation
 
 
-def fates_of(history: History, run: Row) -> tuple[dict[str, Statuses], dict[str, int | None]]:
-    """By step and child how its handler ends, and by loop how many items it has."""
-    steps, body = history.manifests[run["manifest_hash"]]["steps"], run["trigger_body"]
-    ends: dict[str, Statuses] = dict(calls.ends_of(history, run))
-    items: dict[str, int | None] = {}
+def fates_of(history: History, run: Row) -> Fates:
+    """What its input, and the runs that it called, say of its steps."""
+    steps = history.manifests[run["manifest_hash"]]["steps"]
+    found = fates.fates_of(steps, run["trigger_body"], partial(calls.end_of, history, run))
     by_hand = settled.of_run(history.steps.get(run["id"], {}))
     for key, step in steps.items():
-        if not step.get("steps"):
-            if "type" in step:
-                ends[key] = end_of(body["fates"][key], step)
-            continue
-        source = step["for_each"]
+        source = str(step.get("for_each", ""))
         if source.startswith("@steps") and source.split("'")[1] in by_hand:
-            items[key] = 0
-            continue
-        fates = body["lists"][key] if key in body["lists"] else body["fates"][source.split("'")[1]].get("items", [])
-        items[key] = len(fates)
-        for child, _ in children({key: step}, {key: len(fates)}):
-            index, name = int(child.split(".")[1]), child.rpartition(".")[2]
-            fate, inner = fates[index], step["steps"][name]
-            if "type" in inner:
-                ends[child] = end_of(fate[name] if runs_a_graph(step) else fate, inner)
-    return ends, items
-
-
-def conditions_of(run: Row) -> dict[str, Statuses]:
-    """By step, what its condition gives: it reads a flag of the input."""
-    flags = run["trigger_body"].get("flags", {})
-    return {key: frozenset({str(flag).lower() if isinstance(flag, bool) else "error"}) for key, flag in flags.items()}
+            found.items[key] = 0
+    return found
 
 
 def reference_of(history: History, run: Row) -> Reference:
     """What the interpreter says of a run, given how its predecessors really ended."""
     steps = history.steps.get(run["id"], {})
-    ends, items = fates_of(history, run)
+    found = fates_of(history, run)
     manifest = history.manifests[run["manifest_hash"]]
     return interpret(
         manifest["steps"],
-        ends,
-        items,
+        found.ends,
+        found.items,
         format=manifest.get("format", 1),
-        conditions=conditions_of(run),
+        conditions=found.conditions,
         when_errors=manifest.get("when_errors", "fail"),
         known={key: row["status"] for key, row in steps.items()},
         halted="halt" in run,
@@ -110,12 +93,12 @@ def _ran(history: History, run_id: str, reference: Reference) -> Iterator[Violat
 
 
 def _only_fates(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Violation]:
-    ends, _ = fates_of(history, run)
-    errors = {key for key, results in conditions_of(run).items() if "error" in results}
+    found = fates_of(history, run)
+    errors = {key for key, results in found.conditions.items() if "error" in results}
     for key, row in steps.items():
         excused = _excused(history, row) or settled.by_hand(row)
-        stops = "stop_on_failure" in history.manifest_of(run["id"])["steps"].get(key.partition(".")[0], {})
-        legal = ends.get(key, EITHER) | (FAILED if key in errors or stops else frozenset())
+        stops = any("stop_on_failure" in loop for loop in history.loops_around(run["id"], key))
+        legal = found.ends.get(key, EITHER) | (FAILED if key in errors or stops else frozenset())
         if row["status"] in ("succeeded", "failed") and row["status"] not in legal and not excused:
             yield Violation("I5", f"it is {row['status']}, legal is {sorted(legal)}", run["id"], key)
 
@@ -259,11 +242,11 @@ def _counts(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Vi
         yield Violation("I19", f"steps {sorted(missing)} are missing", run["id"])
     if "halt" not in run and run["sinks_open"] != 0:
         yield Violation("I19", f"it ended with {run['sinks_open']} open sinks", run["id"])
-    _, items = fates_of(history, run)
-    taken, asked = reruns.kept(history, run["id"]), conditions_of(run)
-    for key, count in items.items():
+    found = fates_of(history, run)
+    taken = reruns.kept(history, run["id"])
+    for key, count in found.items.items():
         row = steps.get(key, {})
-        if key in taken or "error" in asked.get(key, ()) or settled.by_hand(row):
+        if reruns.is_kept(taken, key) or "error" in found.conditions.get(key, ()) or settled.by_hand(row):
             continue
         own = [child for name, child in steps.items() if child.get("loop_key") == key]
         if row.get("status") in ("succeeded", "failed") and len(own) != count:

@@ -213,3 +213,24 @@ def test_items_with_a_graph_end_as_runs_do() -> None:
     known = {"e.0.do": "skipped", "e.0.then": "skipped"}
     left_out = interpret({"e": loop}, ends, {"e": 2}, format=2, known=known, settled={"e.0.do": "skipped"})
     assert "skipped" in left_out.legal["e.0"]
+
+
+def test_what_is_inside_of_an_item_is_asked_as_in_a_run() -> None:
+    """Conditions, and loops in it, by the keys of the run."""
+    inner = {"type": "work"}
+    body = {
+        "yes": {**inner, "when": "@item().flags.yes"},
+        "no": {**inner, "when": "@item().flags.no", "run_after": {"yes": ["succeeded"]}},
+        "after": {**inner, "run_after": {"no": ["succeeded"]}},
+        "in": {"for_each": "@item().in", "steps": {"do": inner}, "run_after": {"yes": ["succeeded"]}},
+    }
+    keys = ["e.0.yes", "e.0.no", "e.0.after", "e.0.in.0.do", "e.0.in.1.do"]
+    ends = {**dict.fromkeys(keys, SUCCEEDED), "e.0.in.1.do": FAILED}
+    asked = {"e.0.yes": frozenset({"true"}), "e.0.no": frozenset({"false"})}
+    found = interpret({"e": {"steps": body}}, ends, {"e": 1, "e.0.in": 2}, format=2, conditions=asked)
+    assert found.must == {"e.0.yes", "e.0.in.0.do", "e.0.in.1.do"}
+    assert {key for key, legal in found.legal.items() if legal == FAILED} == {"e", "e.0", "e.0.in", "e.0.in.1.do"}
+    assert (found.blame["e.0.no"], found.blame["e.0.after"], found.run) == ("when:", "e.0.no", FAILED)
+    none = {**asked, "e.0.yes": frozenset({"false"})}
+    skipped = interpret({"e": {"steps": body}}, ends, {"e": 1, "e.0.in": 2}, format=2, conditions=none)
+    assert (skipped.legal["e.0"], skipped.legal["e"]) == (SUCCEEDED | {"skipped"}, SUCCEEDED)
