@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, ParamSpec, cast, overload
 
@@ -22,9 +22,10 @@ from orchestrator.core.expressions import references
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.problem import Problem
-from orchestrator.core.secrets import covers
+from orchestrator.core.secrets import NAMES, covers
 from orchestrator.core.suggest import closest, did_you_mean
 from orchestrator.core.taint import FlowSecrets
+from orchestrator.core.taint import secret_names as secret_names_of
 from orchestrator.core.values import dumps, explain, show_path
 from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused
 
@@ -65,7 +66,7 @@ class Flow(Generic[P, R]):
         self.signature = signature
         self.called: Mapping[str, AnyFlow] = MappingProxyType(dict(called))
         """The flows that it calls, by name."""
-        self._inputs = Inputs(manifest.name, manifest.input_schema, manifest.secret_names)
+        self._inputs = Inputs(manifest.name, manifest.input_schema)
 
     @property
     def name(self) -> str:
@@ -157,14 +158,16 @@ class Flow(Generic[P, R]):
         defaults = self.signature.default_values if self.signature is not None else {}
         return self.encode_given({**defaults, **(given or {}), **named})
 
-    def encode_given(self, values: Mapping[str, Any], /) -> str:
-        """The flow's input as JSON text, checked, as it was given: a start fills in the defaults.
+    def encode_given(self, values: Mapping[str, Any], /, secret_names: Collection[str] = NAMES) -> str:
+        """The flow's input as JSON text, checked, as it was given: a start fills in the defaults. What is refused is
+        told without the values of fields with these names.
 
         Raises:
             InputInvalid: as `encode_input`.
         """
+        names = secret_names_of(self.manifest, secret_names)
         if self.signature is None:
-            return self._encode_by_schema(values)
+            return self._encode_by_schema(values, names)
         known = self.signature.inputs.parameters
         for name in values:
             if name not in known:
@@ -173,7 +176,7 @@ class Flow(Generic[P, R]):
         try:
             return self._encode(values)
         except ValidationError as exc:
-            path, text = explain(exc, hide=self.signature.arguments.secrets)
+            path, text = explain(exc, hide=self.signature.arguments.secrets_by(names), names=names)
         except ValueRefused as exc:
             path, text = exc.path, exc.message.partition(" Fix: ")[0].rstrip(".")
         raise self._bad_input(text, "give what the flow's parameters take.", path)
@@ -187,12 +190,12 @@ class Flow(Generic[P, R]):
             return codec.dumps(values)
         return codec.write(codec.loads(text))
 
-    def _encode_by_schema(self, values: Mapping[str, Any]) -> str:
+    def _encode_by_schema(self, values: Mapping[str, Any], names: frozenset[str]) -> str:
         try:
             text = dumps(values)
         except ValueRefused as exc:
             raise self._bad_input(exc.message.partition(" Fix: ")[0].rstrip("."), "replace it.", exc.path) from exc
-        self._inputs.check(json.loads(text))
+        self._inputs.check(json.loads(text), names)
         return text
 
     def _bad_input(self, problem: str, fix: str, path: str) -> InputInvalid:
@@ -200,8 +203,9 @@ class Flow(Generic[P, R]):
         message = f"The input of flow `{self.name}` does not fit: {problem}. Fix: {fix}"
         return InputInvalid(message, flow=self.name, path=path)
 
-    def decode_output(self, value: JsonValue) -> R:
-        """A run's stored output as the type that the flow function returns.
+    def decode_output(self, value: JsonValue, secret_names: Collection[str] = NAMES) -> R:
+        """A run's stored output as the type that the flow function returns. What does not fit is told without the
+        values of fields with these names.
 
         Raises:
             OutputInvalid: it does not fit, such as the output of an older version.
@@ -211,12 +215,12 @@ class Flow(Generic[P, R]):
         try:
             return cast(R, self.signature.result.loads(dumps(value)))
         except ValidationError as exc:
-            path, text = explain(exc, hide=self.signature.result.secrets)
+            names = secret_names_of(self.manifest, secret_names)
+            secret = self.signature.result.secrets_by(names)
+            path, text = explain(exc, hide=secret, names=names)
             fix = _MAY_BE_NULL if value is None else "read it as JSON"
             message = f"The output of flow `{self.name}` does not fit its annotation: {text}. Fix: {fix}."
-            raise OutputInvalid(message, flow=self.name, path=path) from (
-                None if self.signature.result.secrets else exc
-            )
+            raise OutputInvalid(message, flow=self.name, path=path) from (None if secret else exc)
 
 
 AnyFlow = Flow[..., Any]

@@ -77,7 +77,8 @@ def answer(
         if payload is not None:
             given = inputs.value(payload, "JSON")
         else:
-            given = inputs.read(None, pairs or [], handle.approval(step).form)
+            taken = inputs.Taken(handle.approval(step).form, client.ledger.secret_names)
+            given = inputs.read(None, pairs or [], taken)
         told(handle.answer(step, given, id=id, by=by), output)
         note(f"Follow the run: orchestrator run watch {handle.id}")
 

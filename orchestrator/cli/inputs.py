@@ -3,19 +3,42 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from orchestrator.cli.render import note
 from orchestrator.core.headers import is_secret
-from orchestrator.core.secrets import NAMES, in_schema, within
+from orchestrator.core.secrets import in_schema, is_name, within
 from orchestrator.errors import InputInvalid, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.client.access import Access
+    from orchestrator.core.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What is given takes this schema. Fields of these names are not quoted."""
+
+    schema: Mapping[str, Any]
+    names: frozenset[str]
+
+    @classmethod
+    def by(cls, client: "Access", manifest: "Manifest") -> "Taken":
+        """As the input of a flow."""
+        return cls(manifest.input_schema, client.ledger.names_of(manifest))
+
+    def hides(self, name: str) -> bool:
+        """Whether a part of it is a secret, or has one."""
+        return is_name(name, self.names) or bool(within(in_schema(self.schema, self.names), name))
+
 
 _BEGINS: Final = ("[", "{", '"')
 """What was meant to be JSON, and not text that somebody left unquoted."""
 
 
-def read(source: str | None, pairs: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:
+def read(source: str | None, pairs: Sequence[str], taken: Taken) -> dict[str, Any]:
     """The input object: `source` (`@file`, `-` for stdin, or JSON), then the pairs over it.
 
     Raises:
@@ -25,7 +48,7 @@ def read(source: str | None, pairs: Sequence[str], schema: Mapping[str, Any]) ->
     given = {} if source is None else _object(*_text(source, "--input"))
     values: dict[str, Any] = {}
     for pair in pairs:
-        key, value = _pair(pair, schema)
+        key, value = _pair(pair, taken)
         if key in values:
             raise UsageError(f"-i {key} is given twice. Fix: give it once; a list is written -i '{key}=[…]'.")
         values[key] = value
@@ -101,12 +124,12 @@ def _kind(value: object) -> str:
     return names.get(type(value), "number")
 
 
-def _pair(pair: str, schema: Mapping[str, Any]) -> tuple[str, Any]:
+def _pair(pair: str, taken: Taken) -> tuple[str, Any]:
     key, equals, text = pair.partition("=")
     if not equals or not key:
         missing = "key" if equals else "`=`"
         raise UsageError(f"-i {pair!r} has no {missing}. Fix: write -i key=value.")
-    kinds = types_of(schema.get("properties", {}).get(key, {}), schema)
+    kinds = types_of(taken.schema.get("properties", {}).get(key, {}), taken.schema)
     if kinds and kinds <= {"string", "null"} and not (text == "null" and "null" in kinds):
         return key, text
     try:
@@ -115,16 +138,12 @@ def _pair(pair: str, schema: Mapping[str, Any]) -> tuple[str, Any]:
         if kinds and "string" not in kinds and text[:1] in _BEGINS:
             reason = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
             raise InputInvalid(
-                f"-i {key} is not JSON: {reason}{_quoted(key, text, schema)}. "
+                f"-i {key} is not JSON: {reason}{'' if taken.hides(key) else f', in {text!r}'}. "
                 f"Fix: correct it; in a shell, quote it: -i '{key}=…'.",
                 path=key,
             ) from exc
         return key, text
     return key, text if "string" in kinds and not _fits(value, kinds) else value
-
-
-def _quoted(key: str, text: str, schema: Mapping[str, Any]) -> str:
-    return "" if within(in_schema(schema, NAMES), key) else f", in {text!r}"
 
 
 def _fits(value: object, kinds: set[str]) -> bool:

@@ -113,7 +113,7 @@ def _input(before: "RunHandle[Any]", source: str | None, pairs: list[str]) -> di
 
     row = before.client.call(reads.runs.get, before.id)  # with its secrets: it becomes the input of another run
     manifest = before.client.call(Ledger.manifest, row.manifest_hash)
-    given = inputs.read(source, pairs, manifest.input_schema)
+    given = inputs.read(source, pairs, inputs.Taken.by(before.client, manifest))
     return {**row.body, **given} if source is None and isinstance(row.body, dict) else given
 
 

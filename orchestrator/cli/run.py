@@ -75,7 +75,7 @@ def start(
         known = load_one(flows, flow) if flows else None
         flow = known.name if known else flow
         manifest = known.manifest if known else _manifest(client, flow)
-        given = inputs.read(source, pairs or [], manifest.input_schema)
+        given = inputs.read(source, pairs or [], inputs.Taken.by(client, manifest))
         begins = moment(start_after)
         handle = client.start(
             known or flow, given, idempotency_key=key, tags=tags or (), start_after=begins, headers=brought

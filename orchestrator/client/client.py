@@ -179,7 +179,7 @@ class Client(Access):
         """
         if isinstance(flow, Step):
             flow = alone(flow)
-        requests = _requests(flow, inputs, idempotency_keys, tags)
+        requests = self._requests(flow, inputs, idempotency_keys, tags)
         begins, kept = begins_of(start_after), headers_of(headers)
         if begins is not None or kept is not None:
             requests = [replace(request, begins=begins, headers=kept) for request in requests]
@@ -290,6 +290,32 @@ class Client(Access):
             return self.call(lambda ledger: start_run.start(ledger, page))
         return self.call_once(lambda ledger: start_run.start(ledger, page))
 
+    def _requests(
+        self,
+        flow: Startable[Any] | str,
+        inputs: Sequence[Mapping[str, Any]],
+        keys: Sequence[str] | None,
+        tags: Sequence[str],
+    ) -> list[StartRequest]:
+        if isinstance(tags, str):
+            raise UsageError(f"tags={tags!r} is a single string. Fix: write tags=[{tags!r}].")
+        name = flow_name(flow)
+        _texts("A tag", tags)
+        given: Sequence[object] = keys or ()
+        _texts("An idempotency key", (key for key in given if key is not None))
+        if keys is not None and len(keys) != len(inputs):
+            raise UsageError(
+                f"There are {len(inputs)} inputs and {len(keys)} idempotency keys. Fix: give one for each."
+            )
+        each_key = keys if keys is not None else [None] * len(inputs)
+        code = flow if isinstance(flow, Flow) else None
+        bodies = [body_of(code, one, self.ledger.secret_names) for one in inputs]
+        version = flow.manifest.hash if isinstance(flow, Flow) else None
+        return [
+            StartRequest(name, body, key, tuple(tags), version=version, checked=version is not None)
+            for body, key in zip(bodies, each_key, strict=True)
+        ]
+
     def _register(self, flow: Flow[..., Any]) -> None:
         """Its version is kept, for the runs that are pinned to it, with those of the flows that it calls. Each is
         current only if its flow had none."""
@@ -318,30 +344,6 @@ def _filter(wanted: Wanted) -> listing.RunFilter:
         since=wanted.get("since"),
         until=wanted.get("until"),
     )
-
-
-def _requests(
-    flow: Startable[Any] | str,
-    inputs: Sequence[Mapping[str, Any]],
-    keys: Sequence[str] | None,
-    tags: Sequence[str],
-) -> list[StartRequest]:
-    if isinstance(tags, str):
-        raise UsageError(f"tags={tags!r} is a single string. Fix: write tags=[{tags!r}].")
-    name = flow_name(flow)
-    _texts("A tag", tags)
-    given: Sequence[object] = keys or ()
-    _texts("An idempotency key", (key for key in given if key is not None))
-    if keys is not None and len(keys) != len(inputs):
-        raise UsageError(f"There are {len(inputs)} inputs and {len(keys)} idempotency keys. Fix: give one for each.")
-    each_key = keys if keys is not None else [None] * len(inputs)
-    code = flow if isinstance(flow, Flow) else None
-    bodies = [body_of(code, one) for one in inputs]
-    version = flow.manifest.hash if isinstance(flow, Flow) else None
-    return [
-        StartRequest(name, body, key, tuple(tags), version=version, checked=version is not None)
-        for body, key in zip(bodies, each_key, strict=True)
-    ]
 
 
 def flow_name(flow: object) -> str:

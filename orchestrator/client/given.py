@@ -3,7 +3,7 @@
 import getpass
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -18,14 +18,14 @@ from orchestrator.errors import UsageError
 S = TypeVar("S", bound=StrEnum)
 
 
-def body_of(flow: Flow[..., Any] | None, given: object) -> str:
-    """An input as JSON text, checked and encoded by the flow if that is at hand.
+def body_of(flow: Flow[..., Any] | None, given: object, secret_names: Collection[str]) -> str:
+    """An input as JSON text, checked and encoded by the flow if that is at hand. Fields of these names are not quoted.
 
     Raises:
         UsageError: it is not a mapping.
         InputInvalid: it does not fit the flow.
     """
-    return dumps(mapping(given)) if flow is None else flow.encode_given(mapping(given))
+    return dumps(mapping(given)) if flow is None else flow.encode_given(mapping(given), secret_names)
 
 
 def mapping(given: object) -> dict[str, Any]:

@@ -117,7 +117,9 @@ class RunHandle(Generic[R]):
             row = self.row()
             raise ended(row, self.client.call(advice, row).sentence)
         value = self.client.call(reads.runs.result, self.id)
-        return cast(R, value) if self._flow is None else self._flow.decode_output(value)
+        return (
+            cast(R, value) if self._flow is None else self._flow.decode_output(value, self.client.ledger.secret_names)
+        )
 
     def final(self, status: RunStatus, timeout: float | None) -> RunStatus:
         """`status`, if it is a final one; else the error of a wait that is over."""
@@ -357,7 +359,8 @@ class RunHandle(Generic[R]):
         return self.client.call(reads.runs.reruns, self.id)
 
     def _again(self, from_step: str | None, input: Mapping[str, Any] | None) -> Again:
-        return Again(self.id, from_step, None if input is None else body_of(self._flow, input))
+        body = None if input is None else body_of(self._flow, input, self.client.ledger.secret_names)
+        return Again(self.id, from_step, body)
 
 
 def _stand(step: StepRow) -> Stand:

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from orchestrator.core import values
 from orchestrator.core.schemas import misfit
-from orchestrator.core.secrets import NAMES, normal_name
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.errors import InputInvalid
 
@@ -42,9 +41,8 @@ def canonical(value: Any) -> str:
 class Inputs:
     """What one version of a flow takes."""
 
-    def __init__(self, flow: str, schema: Mapping[str, Any], secret_names: Collection[str] = ()) -> None:
+    def __init__(self, flow: str, schema: Mapping[str, Any]) -> None:
         self._flow = flow
-        self._secret_names = NAMES | set(map(normal_name, secret_names))
         self._schema = schema
         properties = schema.get("properties")
         self._known: Mapping[str, Any] = properties if isinstance(properties, dict) else {}
@@ -57,8 +55,8 @@ class Inputs:
         """A key for the cache of validators."""
         return json.dumps(self._schema, sort_keys=True)
 
-    def read(self, text: str) -> Input:
-        """An input that comes from outside.
+    def read(self, text: str, names: frozenset[str]) -> Input:
+        """An input that comes from outside. Fields of these names are not quoted.
 
         Raises:
             InputInvalid: it is not JSON, holds what cannot be stored, or does not fit; `path` says where.
@@ -77,19 +75,20 @@ class Inputs:
                 flow=self._flow,
                 path=refused.place,
             )
-        self.check(value)
+        self.check(value, names)
         return self._filled(text, value)
 
     def accept(self, text: str) -> Input:
         """An input that was checked already: by the code of the flow, or before it was stored."""
         return self._filled(text, json.loads(text))
 
-    def check(self, value: object) -> None:
-        """
+    def check(self, value: object, names: frozenset[str]) -> None:
+        """Fields of these names are not quoted.
+
         Raises:
             InputInvalid: the value does not fit the schema.
         """
-        error = misfit(self._schema_text, value, self._secret_names)
+        error = misfit(self._schema_text, value, names)
         if error is None:
             return
         path = values.show_path(error.path)

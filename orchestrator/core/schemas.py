@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from jsonschema_rs import Draft202012Validator, ValidationError
 from pydantic import JsonValue
 
-from orchestrator.core.secrets import MASK, NAMES, NOTHING, Paths, in_schema, within
+from orchestrator.core.secrets import MASK, NAMES, NOTHING, Paths, in_schema, is_name, masked, within
 from orchestrator.errors import ManifestInvalid
 
 
@@ -32,10 +32,10 @@ def misfits(schema: str, value: Any, names: frozenset[str] = NAMES) -> Iterator[
     """
     rules = _rules(schema, names)
     found = list(rules.validator.iter_errors(value))
-    if not found or rules.masking is None:
-        return map(_misfit, found)
+    if not found:
+        return iter(())
     both = zip(found, rules.masking.iter_errors(value), strict=True)
-    return (_misfit(hidden if within(rules.secrets, *error.instance_path) else error) for error, hidden in both)
+    return (_misfit(hidden if rules.hides(value, error) else error) for error, hidden in both)
 
 
 def misfit(schema: str, value: Any, names: frozenset[str] = NAMES) -> Misfit | None:
@@ -80,19 +80,35 @@ def _misfit(error: ValidationError) -> Misfit:
 
 @dataclass(frozen=True)
 class _Rules:
+    schema: Any
+    names: frozenset[str]
     validator: Draft202012Validator
-    masking: Draft202012Validator | None
-    """Says the same without quoting a value; None where nothing is secret."""
-    secrets: Paths
+
+    @cached_property
+    def masking(self) -> Draft202012Validator:
+        """Says the same without quoting a value."""
+        return Draft202012Validator(self.schema, retriever=_refuse, mask=MASK)
+
+    @cached_property
+    def _secrets(self) -> Paths:
+        return in_schema(self.schema, self.names) if isinstance(self.schema, dict) else NOTHING
+
+    def hides(self, value: Any, error: ValidationError) -> bool:
+        """Whether what the error quotes is a secret, or has one somewhere: by the schema, or by a name, of which the
+        schema need not know."""
+        path = error.instance_path
+        if within(self._secrets, *path) or any(is_name(part, self.names) for part in path):
+            return True
+        for part in path:
+            value = value[part]
+        return bool(masked(value, NOTHING, self.names) != value)
 
 
 @lru_cache(maxsize=256)
 def _rules(schema: str, names: frozenset[str]) -> _Rules:
     try:
         read = json.loads(schema)
-        secrets = in_schema(read, names) if isinstance(read, dict) else NOTHING
-        masking = Draft202012Validator(read, retriever=_refuse, mask=MASK) if secrets else None
-        return _Rules(Draft202012Validator(read, retriever=_refuse), masking, secrets)
+        return _Rules(read, names, Draft202012Validator(read, retriever=_refuse))
     except (ValidationError, ValueError) as exc:
         reason = str(exc).partition("\n")[0]
         raise ManifestInvalid(

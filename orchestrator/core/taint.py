@@ -35,6 +35,11 @@ _TELLING: Final = frozenset({"length", "contains"})
 _UNTOLD: Final = "it reads a secret, so its values are not shown here"
 
 
+def secret_names(manifest: "Manifest", names: Collection[str] = NAMES) -> frozenset[str]:
+    """Fields that are secret by their names in a flow: these, which are in every flow, and its own."""
+    return frozenset(names) | set(map(normal_name, manifest.secret_names))
+
+
 @dataclass(frozen=True)
 class Seen:
     """What is secret of what expressions at one place can name."""
@@ -120,7 +125,7 @@ class FlowSecrets:
     """Those of one version of a flow. `names` are the fields that are secret in every flow of this installation."""
 
     def __init__(self, manifest: "Manifest", names: Collection[str] = NAMES) -> None:
-        self.names = frozenset(names) | set(map(normal_name, manifest.secret_names))
+        self.names = secret_names(manifest, names)
         self._manifest = manifest
         self._steps: dict[tuple[str, ...], StepSecrets] = {}
         self.input = in_schema(manifest.input_schema, self.names)

@@ -10,6 +10,7 @@ from orchestrator.core.durations import format_duration
 from orchestrator.core.problem import Problem, key_problems
 from orchestrator.core.schemas import Misfit, misfits
 from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.taint import secret_names
 from orchestrator.core.timing.rules import Every
 from orchestrator.core.triggers import ScheduleDef
 from orchestrator.core.values import show_path
@@ -62,7 +63,7 @@ def _shortest(one: ScheduleDef) -> timedelta:
 
 def _input_problems(manifest: "Manifest", place: str, one: ScheduleDef) -> Iterator[Problem]:
     try:
-        found = list(misfits(json.dumps(manifest.input_schema, sort_keys=True), one.input))
+        found = list(misfits(json.dumps(manifest.input_schema, sort_keys=True), one.input, secret_names(manifest)))
     except ManifestInvalid:
         return
     for each in found:

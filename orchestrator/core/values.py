@@ -9,7 +9,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Generic, NoReturn, TypeVar
@@ -25,7 +25,7 @@ from pydantic_core import (
     core_schema,
 )
 
-from orchestrator.core.secrets import Paths, hidden, in_schema, revealed
+from orchestrator.core.secrets import NAMES, Paths, hidden, in_schema, is_name, revealed
 from orchestrator.errors import ValueRefused
 
 T = TypeVar("T")
@@ -278,7 +278,11 @@ class Codec(Generic[T]):
     @cached_property
     def secrets(self) -> Paths:
         """What is typed as a secret in its values."""
-        return in_schema(self.json_schema)
+        return self.secrets_by()
+
+    def secrets_by(self, names: Collection[str] = ()) -> Paths:
+        """The same, and fields with these names."""
+        return in_schema(self.json_schema, names)
 
     def _configure(self, part: dict[str, Any]) -> None:
         _configure(part)
@@ -388,15 +392,16 @@ _THEIRS: Final = frozenset({"value_error", "assertion_error"})
 """Messages that a validator of the user's wrote."""
 
 
-def explain(error: ValidationError, *, hide: object = False) -> tuple[str, str]:
+def explain(error: ValidationError, *, hide: object = False, names: Collection[str] = NAMES) -> tuple[str, str]:
     """The path of the first thing that does not fit, and a message that names all (at most ten). `hide`: no values, for
-    there are secrets among them."""
+    there are secrets among them; never those of fields with these names."""
     details = error.errors(include_url=False, include_context=False)
     lines = []
     for detail in details[:10]:
-        shown = _short(detail["input"]) if detail["type"] != "missing" and not hide else ""
+        silent = hide or any(is_name(part, names) for part in detail["loc"])
+        shown = _short(detail["input"]) if detail["type"] != "missing" and not silent else ""
         place = show_path(detail["loc"])
-        said = "A validator refuses it" if hide and detail["type"] in _THEIRS else detail["msg"]
+        said = "A validator refuses it" if silent and detail["type"] in _THEIRS else detail["msg"]
         lines.append((f"{place}: " if place else "") + said + (f", got {shown}" if shown else ""))
     more = f"; and {len(details) - 10} more" if len(details) > 10 else ""
     return show_path(details[0]["loc"]), "; ".join(lines) + more

@@ -20,7 +20,7 @@ from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.plan import Plan
 from orchestrator.core.secrets import NAMES, normal_name
-from orchestrator.core.taint import FlowSecrets
+from orchestrator.core.taint import FlowSecrets, secret_names
 from orchestrator.ledger import ends, session
 from orchestrator.ledger.rows import ESSENTIAL
 from orchestrator.ledger.session import Sessions
@@ -312,6 +312,10 @@ class Ledger:
         if found is None:
             found = self._secrets[manifest_hash] = FlowSecrets(self.plan(manifest_hash).manifest, self.secret_names)
         return found
+
+    def names_of(self, manifest: Manifest) -> frozenset[str]:
+        """Fields that are secret by their names in a flow."""
+        return secret_names(manifest, self.secret_names)
 
     def know(self, manifest: Manifest) -> None:
         """Plan with a manifest that is at hand: it need not be read."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from orchestrator.cli import inputs, render, runview, watch
 from orchestrator.cli.deep import Stand
 from orchestrator.cli.inputs import types_of
+from orchestrator.core.secrets import NAMES
 from orchestrator.core.states import RunStatus, StepKind, StepStatus
 from orchestrator.errors import InputInvalid, UsageError
 from orchestrator.ledger.reads.rows import RunRow, StepRow
@@ -151,16 +152,16 @@ def test_types_of_a_schema() -> None:
     ],
 )
 def test_a_parameter_is_json_where_that_fits_its_type(type_: object, text: str, value: object) -> None:
-    schema = {"properties": {"it": {"type": type_}}}
-    assert inputs.read(None, [f"it={text}"], schema) == {"it": value}
+    taken = inputs.Taken({"properties": {"it": {"type": type_}}}, NAMES)
+    assert inputs.read(None, [f"it={text}"], taken) == {"it": value}
 
 
 @pytest.mark.parametrize("text", ["[", '{"a": 1', '"open'])
 def test_broken_json_is_told_as_such(text: str) -> None:
     """It was to be JSON, and is not a text of the wrong type."""
-    schema = {"properties": {"lines": {"type": "array"}}}
+    taken = inputs.Taken({"properties": {"lines": {"type": "array"}}}, NAMES)
     with pytest.raises(InputInvalid, match=r"-i lines is not JSON: .* Fix: correct it; in a shell, quote it"):
-        inputs.read(None, [f"lines={text}"], schema)
+        inputs.read(None, [f"lines={text}"], taken)
 
 
 class _Watched:
@@ -215,4 +216,4 @@ def test_a_run_that_waits_and_goes_on_is_stamped_with_the_time_of_its_step(monke
 def test_a_pair_that_cannot_be_meant_is_refused(pairs: list[str], said: str) -> None:
     """The last of two values would win without a word."""
     with pytest.raises(UsageError, match=said):
-        inputs.read(None, pairs, {})
+        inputs.read(None, pairs, inputs.Taken({}, NAMES))

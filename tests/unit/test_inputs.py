@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.core import inputs
 from orchestrator.core.inputs import Inputs
+from orchestrator.core.secrets import NAMES
 from orchestrator.errors import InputInvalid
 
 SCHEMA = {
@@ -29,7 +30,7 @@ def test_an_input_is_parsed_once_and_keeps_its_text(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(inputs.json, "loads", loads)
     text = '{ "number": "17" , "weight": 1.10000000000000000001 }'
     schema = {**SCHEMA, "additionalProperties": True}
-    found = Inputs("order", schema).read(text)
+    found = Inputs("order", schema).read(text, NAMES)
     assert found.text == '{ "number": "17" , "weight": 1.10000000000000000001 , "region": "eu"}'
     assert found.given == text
     assert found.value == {"number": "17", "weight": 1.1, "region": "eu"}
@@ -55,7 +56,7 @@ def test_what_was_checked_before_is_only_filled(text: str, filled: str) -> None:
 @pytest.mark.parametrize("depth", [100_000])
 def test_an_input_that_is_too_deep_is_refused(depth: int) -> None:
     with pytest.raises(InputInvalid, match="is not JSON"):
-        Inputs("order", {}).read("[" * depth + "]" * depth)
+        Inputs("order", {}).read("[" * depth + "]" * depth, NAMES)
 
 
 def test_a_schema_without_plain_properties_has_no_defaults() -> None:

@@ -29,7 +29,7 @@ from orchestrator.core.expressions.shown import with_values
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.schemas import misfits
 from orchestrator.core.secrets import NAMES, NOTHING, WHOLE, in_schema, leaves, masked, scrubbed
-from orchestrator.core.taint import FlowSecrets
+from orchestrator.core.taint import FlowSecrets, secret_names
 from orchestrator.core.values import Codec, explain
 from orchestrator.errors import InputInvalid, ValueRefused
 
@@ -41,6 +41,11 @@ class Account(BaseModel):
 
     name: str
     pin: Secret[str]
+
+
+@step
+def nothing(value: int) -> None:
+    return None
 
 
 class Tree(BaseModel):
@@ -117,17 +122,35 @@ def test_what_does_not_fit_is_told_without_its_value() -> None:
         Codec(Secret[int]).loads(json.dumps(CANARY))
     assert CANARY not in explain(caught.value, hide=True)[1]
     with pytest.raises(InputInvalid) as refused:
-        Inputs("pay", Codec(Account).json_schema).read(json.dumps({"name": 1, "pin": [CANARY]}))
+        Inputs("pay", Codec(Account).json_schema).read(json.dumps({"name": 1, "pin": [CANARY]}), NAMES)
     assert CANARY not in str(refused.value)
 
 
 def test_fields_that_a_flow_names_are_told_without_their_values() -> None:
-    schema = {"properties": {"iban": {"type": "integer"}, "city": {"type": "integer"}}}
-    inputs = Inputs("pay", schema, ["IBAN"])
-    for given, told in (({"iban": CANARY}, False), ({"city": CANARY}, True)):
+    """Also where the schema does not know of them."""
+    known = {"properties": {"iban": {"type": "integer"}, "city": {"type": "integer"}}}
+    any_name: dict[str, object] = {"additionalProperties": {"type": "integer"}}
+    flow = Manifest(name="pay", steps={"use": StepDef(type="use")}, secret_names=("IBAN",))
+    names = secret_names(flow)
+    for schema in (known, any_name):
+        for given, told in (({"iban": CANARY}, False), ({"city": CANARY}, True), ({"city": {"iban": CANARY}}, False)):
+            with pytest.raises(InputInvalid) as refused:
+                Inputs("pay", schema).read(json.dumps(given), names)
+            assert (CANARY in str(refused.value)) is told
+
+
+def test_parameters_with_secret_names_are_told_without_their_values() -> None:
+    @flow
+    def pay(iban: int, city: int, more: dict[str, int]) -> None:
+        nothing(iban)
+
+    good = {"iban": 1, "city": 1, "more": {}}
+    for given in ({"iban": CANARY}, {"more": {"iban": CANARY}}):
         with pytest.raises(InputInvalid) as refused:
-            inputs.read(json.dumps(given))
-        assert (CANARY in str(refused.value)) is told
+            pay.encode_given({**good, **given}, ["iban"])
+        assert CANARY not in str(refused.value)
+    with pytest.raises(InputInvalid, match=CANARY):
+        pay.encode_given({**good, "city": CANARY})
 
 
 # ---- where they are ----

@@ -131,6 +131,18 @@ def broken(account: Account) -> str | None:
     return bad
 
 
+@step
+def use_iban(iban: str) -> str:
+    raise ValueError(f"no bank has {iban!r}")
+
+
+@flow
+def named(iban: str) -> str:
+    """What the installation says is a secret by its name."""
+    wait_for_signal(dict[str, int], name="checked")
+    return use_iban(iban)
+
+
 PIN = "@triggerBody().account.pin"
 by_hand = Flow.from_manifest(
     Manifest(
@@ -152,4 +164,4 @@ by_hand = Flow.from_manifest(
     [whole, nothing],
 )
 
-FLOWS = (inner, vault, broken, by_hand)
+FLOWS = (inner, vault, broken, by_hand, named)

@@ -21,7 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess
 from tests.workers import flows_secrets
 from tests.workers.conftest import Bench
-from tests.workers.flows_secrets import Account, vault
+from tests.workers.flows_secrets import Account, named, vault
 
 __all__ = ["cli"]
 FLOWS = str(Path(flows_secrets.__file__))
@@ -83,7 +83,7 @@ def places(ledger: Ledger, what: str) -> set[tuple[str, str]]:
 def client(bench: Bench) -> Iterator[Client]:
     for one in flows_secrets.FLOWS:
         register.register(bench.ledger, one.manifest)
-    with Client(bench.settings) as made:
+    with Client(bench.settings.model_copy(update={"secret_names": ("IBAN",)})) as made:
         yield made
 
 
@@ -107,7 +107,9 @@ def test_a_canary_is_nowhere_but_among_the_values(
     database, broker = urls(bench.settings)
     texts: list[str] = []
     with closing(Wire(broker)) as wire, caplog.at_level("DEBUG"):
-        process = worker(pool=pool, flows=FLOWS, env={"ORCHESTRATOR_LOG_LEVEL": "DEBUG"})
+        process = worker(
+            pool=pool, flows=FLOWS, env={"ORCHESTRATOR_LOG_LEVEL": "DEBUG", "ORCHESTRATOR_SECRET_NAMES": "iban"}
+        )
         account = {"name": "bob", "pin": CANARY}
         for wrong in ({"name": 1, "pin": [CANARY]}, {"name": "ada"}):
             with pytest.raises(InputInvalid) as refused:
@@ -117,6 +119,7 @@ def test_a_canary_is_nowhere_but_among_the_values(
         eventually(lambda: handle.step("paid").status == "waiting", timeout=120, message="it waits")
         monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", database)
         monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", broker)
+        monkeypatch.setenv("ORCHESTRATOR_SECRET_NAMES", "iban")
         look(cli, texts, str(handle.id), [step.key for step in handle.all_steps()])
         with pytest.raises(SignalInvalid) as unfit:
             handle.signal("paid", {"name": 1, "pin": [CANARY]})
@@ -158,6 +161,20 @@ def test_a_canary_is_nowhere_but_among_the_values(
         (attempt,) = lost.attempts("bad_result")[:1]
         assert "does not fit its annotation" in str(attempt.error_message)
         assert MASK in str(lost.attempts("never")[0].error_message)
+
+        for flow in ("named", named):
+            with pytest.raises(InputInvalid) as told:
+                client.start(flow, {"iban": [CANARY]})
+            texts.append(f"{told.value!r} {told.value}")
+        by_name = client.start(named, iban=CANARY)
+        eventually(lambda: by_name.step("checked").status == "waiting", timeout=120, message="it waits")
+        with pytest.raises(SignalInvalid) as unfit:
+            by_name.signal("checked", {"iban": CANARY})
+        texts.append(str(unfit.value))
+        by_name.signal("checked", {"iban": 1})
+        assert by_name.wait(120) is RunStatus.FAILED
+        look(cli, texts, str(by_name.id), ["use_iban"])
+        assert MASK in str(by_name.attempts("use_iban")[0].error_message)
 
         assert not [one for one in wire.commands() if CANARY[:12] in one]
         with closing(redis.Redis.from_url(broker)) as store:

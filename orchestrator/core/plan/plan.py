@@ -124,7 +124,7 @@ class Plan:
     @cached_property
     def inputs(self) -> Inputs:
         """What a run's input has to be."""
-        return Inputs(self.manifest.name, self.manifest.input_schema, self.manifest.secret_names)
+        return Inputs(self.manifest.name, self.manifest.input_schema)
 
     @cached_property
     def rows(self) -> str:

@@ -30,7 +30,7 @@ def accept_in(ledger: Ledger, tx: Connection, request: StartRequest) -> tuple[He
     """
     (batch,) = batches_of([request])
     for plan in plans(ledger, batch):
-        (new,) = new_runs(plan, batch, {})
+        (new,) = new_runs(ledger, plan, batch, {})
         if starts.start(tx, plan, [new], pinned=bool(batch.version), closed=True):
             return HeldRun.lock(ledger, tx, new.id), new.input
     raise moving(batch)
@@ -78,14 +78,15 @@ def moving(batch: Batch) -> Conflict:
     )
 
 
-def new_runs(plan: Plan, batch: Batch, digests: Mapping[str, str]) -> list[NewRun]:
+def new_runs(ledger: Ledger, plan: Plan, batch: Batch, digests: Mapping[str, str]) -> list[NewRun]:
     """`digests`: of keys whose request is known to be the same as the first one."""
-    return [_new_run(plan, request, digests) for request in batch.requests]
+    names = ledger.names_of(plan.manifest)
+    return [_new_run(plan, request, digests, names) for request in batch.requests]
 
 
-def _new_run(plan: Plan, request: StartRequest, digests: Mapping[str, str]) -> NewRun:
-    read = plan.inputs.accept if request.checked else plan.inputs.read
-    given = read(request.body)
+def _new_run(plan: Plan, request: StartRequest, digests: Mapping[str, str], names: frozenset[str]) -> NewRun:
+    inputs, body = plan.inputs, request.body
+    given = inputs.accept(body) if request.checked else inputs.read(body, names)
     tags = tuple(dict.fromkeys((*plan.manifest.tags, *request.tags)))
     digest = None
     if request.key is not None:

@@ -67,7 +67,7 @@ def foresee(ledger: Ledger, again: Again) -> Rerun:
         source = reruns.hold(tx, again.run_id)
         version = source.manifest_hash if again.step else reads.flows.get(ledger, source.flow).manifest_hash
         target = ledger.plan(version)
-        given = target.inputs.read(again.body or source.body)
+        given = target.inputs.read(again.body or source.body, ledger.names_of(target.manifest))
         return _decide(ledger, tx, source, again, target, given.value)
 
     return ledger.retry(read)

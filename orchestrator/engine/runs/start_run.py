@@ -107,7 +107,7 @@ def _start_alone(ledger: Ledger, batch: accept.Batch) -> list[StartedRun]:
     """Optimistic: whether a taken key belongs to the same request is only asked when the statement refuses it."""
     digests: dict[str, str] = {}
     for plan in accept.plans(ledger, batch):
-        new = accept.new_runs(plan, batch, digests)
+        new = accept.new_runs(ledger, plan, batch, digests)
         try:
             started = _commit(ledger, plan, batch, new)
         except DBAPIError as exc:
@@ -129,9 +129,9 @@ def _commit(ledger: Ledger, plan: Plan, batch: accept.Batch, new: Sequence[NewRu
 def _start_within(ledger: Ledger, tx: Connection, batch: accept.Batch) -> list[StartedRun]:
     """Pessimistic: a key that the statement refuses would end the caller's transaction, so it is asked before."""
     for plan in accept.plans(ledger, batch):
-        new = accept.new_runs(plan, batch, {})
+        new = accept.new_runs(ledger, plan, batch, {})
         if digests := _digests_of_same_requests(ledger, tx, batch, new):
-            new = accept.new_runs(plan, batch, digests)
+            new = accept.new_runs(ledger, plan, batch, digests)
         if (started := _insert(ledger, tx, plan, batch, new)) is not None:
             return started
     raise accept.moving(batch)

@@ -272,7 +272,7 @@ class _Sending:
     def _unfit(self) -> SignalInvalid | None:
         """Of one name there is one schema."""
         form = self._waits[0].wait.form
-        wrong = misfit(json.dumps(form, sort_keys=True), self.value)
+        wrong = misfit(json.dumps(form, sort_keys=True), self.value, self.held.secrets.names)
         if wrong is None:
             return None
         path = values.show_path(wrong.path)

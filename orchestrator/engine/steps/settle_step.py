@@ -51,7 +51,7 @@ def settle(ledger: Ledger, asked: Settle) -> tuple[Dispatch, ...]:
         if node.is_item:
             _refuse(asked, f"it is an item of the loop {node.loop}", f"settle a step of it, or {node.loop}")
         status = _status(held, node, asked)
-        _check_output(node, asked)
+        _check_output(held, node, asked)
         if status not in _REOPENED[asked.event]:
             return held.as_fact(), _settled(held, asked)
         again = _of_an_item if "." in asked.step_key else _of_the_run
@@ -200,7 +200,7 @@ def _check_uncompensated(asked: Settle, found: Collection[str]) -> None:
         _refuse(asked, f"step {' and '.join(found)} makes up for its failure, and that is not taken back")
 
 
-def _check_output(node: Node, asked: Settle) -> None:
+def _check_output(held: HeldRun, node: Node, asked: Settle) -> None:
     if asked.output is None:
         return
     value = values.loads(asked.output)
@@ -213,7 +213,7 @@ def _check_output(node: Node, asked: Settle) -> None:
             path=refused.place,
         )
     wait = awaited(node.key, node.definition)
-    error = misfit(json.dumps(wait.form, sort_keys=True), value) if wait is not None else None
+    error = misfit(json.dumps(wait.form, sort_keys=True), value, held.secrets.names) if wait is not None else None
     if wait is not None and error is not None:
         raise OutputInvalid(
             f"The output of {asked.step_key} is not what {wait.what} may be: {error.message}. Fix: correct it.",
