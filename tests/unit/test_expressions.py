@@ -330,6 +330,11 @@ def test_evaluating(text, value):
         ("!@triggerBody().nothing", "null null is neither true nor false"),
         ("number('nine')", "string 'nine' is not a number"),
         ("number('NaN')", "is not a number"),
+        ("number('1_000')", "is not a number"),
+        ("number('١٢')", "is not a number"),
+        ("number('')", "is not a number"),
+        ("number('1e999999999')", "a number of more than 400 digits"),
+        ("number('-1e-999999999999999999')", "a number of more than 400 digits"),
         ("number(@triggerBody().list)", "list of 3 is not a number"),
         ("time('2026-01-01T00:00:00')", "has no zone"),
         ("time('soon')", "is not a time"),
@@ -348,6 +353,14 @@ def test_what_cannot_be_evaluated_says_which_part_and_why(text, says):
         evaluate(parse_bare(text), WORLD)
     assert says in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_a_number_that_a_text_gives_can_be_written_out():
+    """A caller's text of ten characters is no gigabyte, in a reason or in an output."""
+    for text, whole in (("1e400", 10**400), ("9" * 400, 10**400 - 1), ("-1E+5", -100_000)):
+        assert resolve("@steps('none').output ?? number(@triggerBody())", Scope(trigger=text)) == whole
+    with pytest.raises(EvaluationFailed, match="more than 400 digits"):
+        evaluate(parse_bare("number(@triggerBody())"), Scope(trigger="9" * 401))
 
 
 def test_what_goes_into_inputs_is_json():

@@ -1,9 +1,10 @@
 """From a structure with expressions to plain JSON. Strict: nothing is converted unasked."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +18,10 @@ Found: TypeAlias = JsonValue | Decimal | datetime
 """What an expression gives: JSON, with exact numbers, or an instant."""
 _TEXT_LIMIT: Final = 1024 * 1024
 _SHOWN: Final = 40
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_DIGITS: Final = 400
+"""Of a number that a text gives, before its point or behind it: more than a float has. Written out, 1e999999999 is a
+gigabyte."""
 _ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 
@@ -202,14 +207,17 @@ def holds(expr: Expr, scope: Scope) -> bool:
 def _number(call: Call, value: Found) -> Found:
     if _kind(value) == "number":
         return value
-    if isinstance(value, str):
-        try:
-            found = Decimal(value.strip())
-        except InvalidOperation:
-            found = Decimal("NaN")
-        if found.is_finite():
-            return found
-    raise EvaluationFailed(call, f"{_kind(value)} {_shown(value)} is not a number")
+    if not isinstance(value, str) or not _NUMBER.fullmatch(text := value.strip()):
+        raise EvaluationFailed(call, f"{_kind(value)} {_shown(value)} is not a number")
+    if not _is_short(text):
+        raise EvaluationFailed(call, f"{_shown(value)} is a number of more than {_DIGITS} digits")
+    return Decimal(text)
+
+
+def _is_short(number: str) -> bool:
+    """Whether it has few digits when it is written out."""
+    digits, _, exponent = number.lower().partition("e")
+    return len(digits) <= _DIGITS and len(exponent) <= 4 and abs(int(exponent or 0)) <= _DIGITS
 
 
 def _time(call: Call, value: Found) -> Found:
