@@ -90,6 +90,8 @@ class Call:
     run_id: str | None = None
     step_key: str = ""
     """That was settled by hand, or from which on a run was run again."""
+    options: frozenset[str] = frozenset()
+    """Of a retry: `force`, `fresh`."""
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def interpret(
                 must.update(child for child in own if child not in settled and "skipped" not in legal[child])
         if is_loop:
             each = [f"{key}.{n}" for n in range(len(inside))] or own
-            blame.update({child: "the loop stopped:" for child in each if "skipped" in legal.get(child, ())})
+            blame.update({child: _blamed(child, step, sure) for child in each if "skipped" in legal.get(child, ())})
         if joined == {False}:
             blame[key] = joins.blamed(step, sure)
         elif joined == {True} and stays:
@@ -252,6 +252,12 @@ def _of_items(
     found = [sure(f"{key}.{n}") for n in range(len(inside))]
     failed = FAILED if any("failed" in ends for ends in found) else frozenset()
     return failed | (SUCCEEDED if all(ends & (SUCCEEDED | SKIPPED) for ends in found) else frozenset()) or FAILED
+
+
+def _blamed(child: str, loop: Mapping[str, Any], sure: Any) -> str:
+    """Of an item, or the only step of one, that was skipped: what was let in goes on to its end when the loop stops."""
+    idle = runs_a_graph(loop) and all(sure(f"{child}.{name}") == SKIPPED for name in loop["steps"])
+    return "all of its steps were" if idle else "the loop stopped:"
 
 
 def _counts(items: Mapping[str, int | None]) -> dict[str, int]:

@@ -67,19 +67,20 @@ def withdrawable(steps: Mapping[str, Step], sure: Sure, settled: Collection[str]
     for race, step in steps.items():
         if step.get("join") != "any" or step.get("rest") == "leave" or race in settled:
             continue
-        winners = [name for name, accepted in step["run_after"].items() if sure(name) & set(accepted)]
-        for key in lead_only_to(steps, race):
-            if any(key not in before(steps, winner, settled) for winner in winners):
-                yield key
+        ended = [before(steps, winner, sure, settled) for winner in _winners(step, sure)]
+        yield from (key for key in lead_only_to(steps, race) if any(key not in each for each in ended))
 
 
-def before(steps: Mapping[str, Step], key: str, settled: Collection[str] = ()) -> set[str]:
-    """The step and everything that it waits for, however far back; what was settled has waited for nothing."""
-    found, left = {key}, [key]
-    while left:
-        last = left.pop()
-        for name in steps[last].get("run_after", {}) if last not in settled else ():
-            if name not in found:
-                found.add(name)
-                left.append(name)
-    return found
+def _winners(race: Step, sure: Sure) -> list[str]:
+    return [name for name, accepted in race["run_after"].items() if sure(name) & set(accepted)]
+
+
+def before(steps: Mapping[str, Step], key: str, sure: Sure, settled: Collection[str] = ()) -> set[str]:
+    """The step and everything that has ended with it for sure, however far back; what was settled has waited for
+    nothing, and a race for one of those before it only."""
+    step = steps[key]
+    if key in settled or not step.get("run_after"):
+        return {key}
+    race = step.get("join") == "any"
+    found = [before(steps, name, sure, settled) for name in (_winners(step, sure) if race else step["run_after"])]
+    return {key}.union(set.intersection(*found) if race and found else set().union(*found))

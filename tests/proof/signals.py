@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tests.proof import reruns, settled
+from tests.proof.fates import Part, steps_of
 from tests.proof.history import FINAL_RUN, Change, History, Place, Row, Sent
 from tests.proof.verdict import Violation
 
@@ -117,11 +118,13 @@ def _of_waits(history: History) -> Iterator[Violation]:
     for run_id, run in history.runs.items():
         steps, kept = history.steps.get(run_id, {}), reruns.kept(history, run_id)
         manifest = history.manifest_of(run_id)["steps"]
+        parts = {place: part for place, _, part in steps_of(manifest, Part.of_run(run["trigger_body"]))}
         for key, row in steps.items():
             step = history.step_of(manifest, key)
             if step is None or not awaits(step) or key in kept or settled.by_hand(row):
                 continue
             yield from _wait(history, row, step, outputs.get((run_id, key)))
+            yield from _of_its_key(history, row, step, parts.get(key))
         for row in history.final.get("flow_signal_waiters", ()):
             over = steps.get(row["step_key"], {}).get("status") not in OPEN
             if row["run_id"] == run_id and run["status"] in FINAL_RUN and not over:
@@ -133,7 +136,7 @@ def _wait(history: History, row: Row, step: Mapping[str, Any], output: Any) -> I
     comes; and none is in a run that is being stopped."""
     place = row["run_id"], row["step_key"]
     asked = step.get("signal") or step["approval"]
-    named = asked["name"] if "signal" in step else row["step_key"].rpartition(".")[2]
+    named = asked["name"] if "signal" in step else row["step_key"]
     took = [one for one in history.at("flow_signals", (place[0], "")) if one.sets("consumed_by", place[1])]
     counted = Counter(one.xid for one in took)
     last: Row | None = None
@@ -153,18 +156,24 @@ def _wait(history: History, row: Row, step: Mapping[str, Any], output: Any) -> I
         yield Violation("I14", f"it waits for {named}, and took {last['name']} {last['id']}", *place)
     if last is not None and output != last["payload"]:
         yield Violation("I14", f"it took {last['payload']!r}, and gives {output!r}", *place)
-    key = _key(asked, history.runs[place[0]]) if "signal" in step else ""
-    if last is not None and key is not None and last.get("key", "") != key:
-        yield Violation("I14", f"it waits with key {key!r}, and took one with {last.get('key')!r}", *place)
 
 
-def _key(asked: Mapping[str, Any], run: Row) -> str | None:
+def _of_its_key(history: History, row: Row, step: Mapping[str, Any], part: Part | None) -> Iterator[Violation]:
+    """What it took; `part`: what it reads of the input."""
+    key = _key(step["signal"], part) if "signal" in step else ""
+    for one in history.at("flow_signals", (row["run_id"], "")):
+        if key is not None and one.sets("consumed_by", row["step_key"]) and one.new.get("key", "") != key:
+            sentence = f"it waits with key {key!r}, and took one with {one.new.get('key')!r}"
+            yield Violation("I14", sentence, row["run_id"], row["step_key"])
+
+
+def _key(asked: Mapping[str, Any], part: Part | None) -> str | None:
     """That a wait asks for; None of one that is not read here."""
     key = str(asked.get("key", ""))
     if not key.startswith("@"):
         return key
-    _, keys, name = key.partition("@triggerBody().keys.")
-    return str(run["trigger_body"]["keys"][name]) if keys else None
+    _, keys, name = key.partition(".keys.")
+    return str(part.keys[name]) if keys and part is not None else None
 
 
 def _halted(history: History, change: Change) -> bool:

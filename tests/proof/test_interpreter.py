@@ -234,3 +234,26 @@ def test_what_is_inside_of_an_item_is_asked_as_in_a_run() -> None:
     none = {**asked, "e.0.yes": frozenset({"false"})}
     skipped = interpret({"e": {"steps": body}}, ends, {"e": 1, "e.0.in": 2}, format=2, conditions=none)
     assert (skipped.legal["e.0"], skipped.legal["e"]) == (SUCCEEDED | {"skipped"}, SUCCEEDED)
+
+
+def test_a_race_that_another_one_decided_has_not_waited_for_all() -> None:
+    """`q` is decided by `a`: what has not begun leads to nothing, though it stands before `q`."""
+    graph = {
+        **steps(a={}, nap={"a": OK}, b={"nap": OK}, c={"q": OK, "b": OK}),
+        "q": {"run_after": {"a": OK, "b": OK}, "join": "any", "value": "1"},
+        "r": {"run_after": {"b": OK, "q": OK, "c": OK}, "join": "any", "value": "1"},
+    }
+    known = {"a": "succeeded", "q": "succeeded", "r": "succeeded", **dict.fromkeys(("nap", "b", "c"), "skipped")}
+    found = interpret(graph, dict.fromkeys(graph, SUCCEEDED), {}, known=known, format=2)
+    assert found.withdrawn >= {"nap", "b", "c"}
+    assert "a" not in found.withdrawn
+
+
+def test_an_item_of_which_nothing_is_done_says_so() -> None:
+    body = {"do": {"type": "work"}, "then": {"type": "work", "run_after": {"do": OK}}}
+    loop = {"for_each": "@triggerBody()", "steps": body, "stop_on_failure": True}
+    ends = {f"e.{n}.{key}": SUCCEEDED if n else FAILED for n in range(3) for key in body}
+    by_hand = {"e.1.do": "skipped"}
+    known = {"e.0.do": "failed", "e.0.then": "skipped", "e.1.then": "skipped", **by_hand}
+    found = interpret({"e": loop}, ends, {"e": 3}, format=2, known=known, settled=by_hand)
+    assert (found.blame["e.1"], found.blame["e.2"]) == ("all of its steps were", "the loop stopped:")
