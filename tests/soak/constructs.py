@@ -1,11 +1,11 @@
 """What of the language a soak has played, and how often: what it never met, it says nothing of."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tests.proof import reruns, settled, signals
-from tests.proof.history import History, Row
+from tests.proof.history import Call, History, Row
 from tests.proof.verdict import Violation
 
 ENOUGH_MINUTES: Final = 3.0
@@ -46,7 +46,39 @@ ALL: Final = (
     "deadlines",
     "retries",
     "schedules",
+    "requirements met",
+    "requirements not met",
+    "headers read",
+    "retries that force",
+    "retries that call anew",
+    "outputs outside of the ledger",
+    "items that are runs",
 )
+INSIDE: Final = (
+    "conditions met",
+    "conditions not met",
+    "conditions that fail",
+    "joins",
+    "merges",
+    "races",
+    "withdrawn",
+    "failures taken up",
+    "loops",
+    "called flows",
+    "called flows that failed",
+    "polls",
+    "sleeps",
+    "signals taken at once",
+    "signals kept, then taken",
+    "waits that gave a default",
+    "waits that timed out",
+    "approvals answered",
+    "skipped by hand",
+    "marked by hand",
+    "requirements met",
+    "requirements not met",
+)
+"""What steps of items show, too."""
 
 
 def played(history: History) -> dict[str, int]:
@@ -54,20 +86,36 @@ def played(history: History) -> dict[str, int]:
     found: Counter[str] = Counter()
     for run_id, run in history.runs.items():
         found.update(_of_run(history, run))
-        manifest, kept = history.manifest_of(run_id)["steps"], reruns.kept(history, run_id)
+        kept = reruns.kept(history, run_id)
         for key, row in history.steps.get(run_id, {}).items():
-            step = history.step_of(manifest, key)
-            if row.get("kind") == "item" and row["status"] == "succeeded":
-                found["items of several steps"] += 1
-            if step is not None and key not in kept:
-                found.update(_by_hand(row) if settled.by_hand(row) else _of_step(row, step))
+            if not reruns.is_kept(kept, key):
+                found.update(_placed(key, _of_row(history, row)))
     found.update(_of_signals(history))
-    found["retries"] = sum(call.kind == "retry" and call.reply == "ok" for call in history.calls)
+    for row in history.final.get("flow_outputs", ()):
+        if "reference" in row:
+            found["outputs outside of the ledger"] += 1
+    retries = [call for call in history.calls if call.kind == "retry" and call.reply == "ok"]
+    found["retries"] = len(retries)
+    found["retries that force"] = sum("force" in call.options for call in retries)
+    found["retries that call anew"] = sum("fresh" in call.options and _calls(history, call) for call in retries)
     found["late starts"] = sum(
         "start_at" in change.old and "start_at" not in change.new and change.op == "update"
         for change in history.of("flow_run_controls")
     )
-    return {name: found[name] for name in ALL}
+    return {name: found[name] for name in (*ALL, *(f"{name} in items" for name in INSIDE))}
+
+
+def _placed(key: str, names: Iterable[str]) -> Iterator[str]:
+    """What is inside of an item counts there, too."""
+    for name in names:
+        yield name
+        if "." in key:
+            yield f"{name} in items"
+
+
+def _calls(history: History, retry: Call) -> bool:
+    """Whether a step of the run called several runs."""
+    return any(len(runs) > 1 for (run_id, _), runs in history.called.items() if run_id == retry.run_id)
 
 
 def never_played(history: History) -> Iterator[Violation]:
@@ -88,8 +136,21 @@ def _of_run(history: History, run: Row) -> Iterator[str]:
         yield "schedules"
 
 
-def _by_hand(row: Row) -> Iterator[str]:
-    yield "skipped by hand" if row["status"] == "skipped" else "marked by hand"
+def _of_row(history: History, row: Row) -> Iterator[str]:
+    """What a step, or an item, shows by its end."""
+    run_id, key = row["run_id"], row["step_key"]
+    step = history.step_of(history.manifest_of(run_id)["steps"], key)
+    if step is None:
+        if row.get("kind") == "item" and row["status"] == "succeeded":
+            yield "items of several steps"
+    elif settled.by_hand(row):
+        yield "skipped by hand" if row["status"] == "skipped" else "marked by hand"
+    else:
+        yield from _of_step(row, step)
+        if "flow" in step and row["status"] == "succeeded" and "." in key:
+            *_, loop = history.loops_around(run_id, key)
+            if len(loop["steps"]) == 1:
+                yield "items that are runs"
 
 
 def _of_step(row: Row, step: Mapping[str, Any]) -> Iterator[str]:
@@ -98,6 +159,8 @@ def _of_step(row: Row, step: Mapping[str, Any]) -> Iterator[str]:
     if "when" in step:
         if succeeded:
             yield "conditions met"
+            if "triggerHeaders" in step["when"]:
+                yield "headers read"
         elif reason.startswith("when:"):
             yield "conditions that fail" if row["status"] == "failed" else "conditions not met"
     if succeeded and step.get("join", "all") == "any":
@@ -108,6 +171,8 @@ def _of_step(row: Row, step: Mapping[str, Any]) -> Iterator[str]:
         yield "withdrawn"
     if succeeded and any("failed" in accepted for accepted in step.get("run_after", {}).values()):
         yield "failures taken up"
+    if "require" in step and row["status"] in ("succeeded", "failed"):
+        yield "requirements met" if succeeded else "requirements not met"
     for field, name in (("value", "merges"), ("steps", "loops"), ("sleep", "sleeps"), ("until", "waits for a time")):
         if field in step and succeeded:
             yield name
@@ -127,19 +192,19 @@ def _of_step(row: Row, step: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_signals(history: History) -> Counter[str]:
     found: Counter[str] = Counter()
-    asks = {(run_id, key) for run_id, steps in history.steps.items() for key in steps}
     for row in history.final.get("flow_signals", ()):
         if "consumed_by" not in row:
             found["signals that nobody took"] += 1
         else:
-            found["signals kept, then taken" if row.get("kept") else "signals taken at once"] += 1
+            name = "signals kept, then taken" if row.get("kept") else "signals taken at once"
+            found.update(_placed(row["consumed_by"], [name]))
     for row in history.final.get("flow_signal_waiters", ()):
-        place = (row["run_id"], row["step_key"])
-        if place not in asks or history.steps[place[0]][place[1]]["status"] != "succeeded":
+        step = history.steps.get(row["run_id"], {}).get(row["step_key"], {})
+        if step.get("status") != "succeeded":
             continue
-        if "signal_id" not in row and not settled.by_hand(history.steps[place[0]][place[1]]):
-            found["waits that gave a default"] += 1
+        if "signal_id" not in row and not settled.by_hand(step):
+            found.update(_placed(row["step_key"], ["waits that gave a default"]))
         elif row.get("kind") == "approval":
-            found["approvals answered"] += 1
+            found.update(_placed(row["step_key"], ["approvals answered"]))
     found["signals refused"] = sum(one.reply == "refused" for one in history.sent)
     return found

@@ -18,7 +18,8 @@ from orchestrator.ledger import migrate
 from orchestrator.settings import Settings
 from tests.proof import recorder
 from tests.proof.history import SECOND, Fault, History, Limits
-from tests.soak import flows, strangers
+from tests.proof.verdict import Violation
+from tests.soak import flows, payloads, strangers
 from tests.soak.load import Load
 from tests.soak.operators import Operators
 from tests.soak.people import People
@@ -271,7 +272,7 @@ class Field:
         final, manifests = strangers.left_out(
             recorder.final_rows(self.url, offset), recorder.manifests(self.url), self.strangers
         )
-        return History(
+        found = History(
             invocations=tuple(invocations),
             calls=tuple(call for each in (*self.loads, *self._those_asked) for call in each.calls),
             sent=tuple(sent for each in self._those_asked for sent in each.sent),
@@ -287,6 +288,17 @@ class Field:
             wall_ns=-offset.offset_ns - offset.drift_ns // 2,
             notes=self._notes(),
         )
+        return payloads.read(found, self.store)
+
+    def astray(self, history: History) -> Iterator[Violation]:
+        """What is wrong with long results, in the end and when all that ended is forgotten."""
+        yield from payloads.astray(history.final, self.store)
+        yield from payloads.left(self.settings, self.url, self.store)
+
+    @property
+    def store(self) -> Path:
+        """Where long results are."""
+        return self.folder / "store"
 
     @property
     def _those_asked(self) -> list[People]:
@@ -350,7 +362,9 @@ def open_field(seed: int, folder: Path, *, steady: int = 1, **changes: Any) -> I
             "SOAK_STEADY": str(steady),
             "TEST_EFFECTS": str(folder / "effects.log"),
         }
-        settings = settings_for(url, broker.url, changes)
+        (folder / "store").mkdir()
+        store = {"payload_store": f"file://{folder / 'store'}", "payload_threshold": payloads.THRESHOLD}
+        settings = settings_for(url, broker.url, {**store, **changes})
         pooler = stack.enter_context(_pooler(url, folder)) if bouncer.installed() else None
         made = Field(seed, folder, server, broker, url, settings, nest, stack, env, unreadable, pooler)
         stack.callback(made.close_load)

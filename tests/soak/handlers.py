@@ -61,7 +61,8 @@ def _suffer(ctx: Context, fate: dict[str, Any]) -> None:
 
 
 def _output(ctx: Context, token: str, fate: dict[str, Any]) -> dict[str, Any]:
-    return {"token": token, "items": fate.get("items", []), "ready": _is_ready(ctx, fate)}
+    pad = {"pad": "x" * fate["pad"]} if "pad" in fate else {}
+    return {"token": token, "items": fate.get("items", []), "ready": _is_ready(ctx, fate), **pad}
 
 
 def _is_ready(ctx: Context, fate: dict[str, Any]) -> bool:

@@ -5,8 +5,9 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from time import monotonic_ns
 from typing import Any, Final, Literal
 
@@ -14,13 +15,25 @@ from orchestrator.client import Client
 from orchestrator.core.states import RunStatus
 from orchestrator.errors import Conflict, IdempotencyConflict, OrchestratorError, Unavailable
 from orchestrator.settings import Settings
-from tests.proof.history import Call
+from tests.proof.history import Call, History
+from tests.proof.verdict import Violation
 from tests.soak.plans import Plan
 from tests.soak.releases import flow_of
 
 _REMEMBERED: Final = 50
+HEADERS: Final = {"X-Big": "yes", "Authorization": "Bearer of nothing"}
+"""Of the requests for which runs are started; the second one is not kept."""
+OPTIONS: Final = {"anew": {"fresh": True}, "forced": {"force": True}}
+"""Of the retries of runs of some flows; others have them by chance."""
 LATE: Final = 0.12
 """The share of runs that begin later."""
+
+
+def headers_kept(history: History) -> Iterator[Violation]:
+    """Of what clients send with their starts, runs have what they may keep, and nothing else."""
+    for run_id, run in history.runs.items():
+        if (kept := run.get("trigger_headers") or {}) not in ({}, {"x-big": "yes"}):
+            yield Violation("headers", f"it has {sorted(kept)}", run_id)
 
 
 class Load(threading.Thread):
@@ -39,6 +52,8 @@ class Load(threading.Thread):
         self._wanted = wanted
         self._over = threading.Event()
         self._open: set[str] = set()
+        self._flow_of: dict[str, str] = {}
+        """By run."""
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         """Those that a retry may do something for, but for some."""
         self._given: deque[tuple[Plan, str, dict[str, Any]]] = deque(maxlen=_REMEMBERED)
@@ -102,14 +117,14 @@ class Load(threading.Thread):
         keys = [self._new_key() for _ in bodies] if self._rng.random() < 0.5 else None
         begun = monotonic_ns()
         try:
-            handles = self._client.start_many(self._flows[plan.name], bodies, keys)
+            handles = self._client.start_many(self._flows[plan.name], bodies, keys, headers=HEADERS)
             told: list[str | None] = [str(handle.id) for handle in handles]
             reply: Literal["ok", "unknown"] = "ok"
         except Unavailable:
             told, reply = [None] * len(bodies), "unknown"
         for n, body in enumerate(bodies):
             key = keys[n] if keys else None
-            self._note("start", plan.name, begun, reply, key, json.dumps(body), told[n])
+            self._note(plan.name, begun, reply, key, json.dumps(body), told[n])
             if key is not None:
                 self._given.append((plan, key, body))
 
@@ -127,13 +142,13 @@ class Load(threading.Thread):
         try:
             later = timedelta(seconds=self._rng.uniform(0.3, 4)) if self._rng.random() < LATE else None
             flow = self._flows[plan.name]
-            run_id = str(self._client.start(flow, body, idempotency_key=key, start_after=later).id)
+            run_id = str(self._client.start(flow, body, idempotency_key=key, start_after=later, headers=HEADERS).id)
             reply = "ok"
         except IdempotencyConflict:
             reply = "refused"
         except Unavailable:
             time.sleep(0.1)
-        self._note("start", plan.name, begun, reply, key, json.dumps(body), run_id)
+        self._note(plan.name, begun, reply, key, json.dumps(body), run_id)
         if key is not None:
             self._given.append((plan, key, body))
 
@@ -144,11 +159,21 @@ class Load(threading.Thread):
 
     def _retry(self) -> None:
         if self._ended:
-            run_id = self._rng.choice(self._ended)
-            self._operate("retry", run_id, lambda: self._client.run(run_id).retry(by="soak"))
+            special = [run_id for run_id in self._ended if self._flow_of[run_id] in OPTIONS]
+            run_id = self._rng.choice(special if special and self._rng.random() < 0.4 else self._ended)
+            chance = {name: True for name in ("force", "fresh") if self._rng.random() < 0.2}
+            options = OPTIONS.get(self._flow_of[run_id], chance)
+            ask = partial(self._client.run(run_id).retry, by="soak", **options)
+            self._operate("retry", run_id, ask, frozenset(options))
             self._open.add(run_id)
 
-    def _operate(self, kind: Literal["cancel", "retry"], run_id: str, ask: Callable[[], object]) -> None:
+    def _operate(
+        self,
+        kind: Literal["cancel", "retry"],
+        run_id: str,
+        ask: Callable[[], object],
+        options: frozenset[str] = frozenset(),
+    ) -> None:
         begun = monotonic_ns()
         try:
             ask()
@@ -157,11 +182,10 @@ class Load(threading.Thread):
             reply = "refused"
         except Unavailable:
             reply = "unknown"
-        self._note(kind, "", begun, reply, run_id=run_id)
+        self.calls.append(Call(kind, "", begun, monotonic_ns(), reply, run_id=run_id, options=options))
 
     def _note(
         self,
-        kind: Literal["start", "cancel", "retry"],
         flow: str,
         begun: int,
         reply: Literal["ok", "refused", "unknown"],
@@ -169,9 +193,10 @@ class Load(threading.Thread):
         body: str = "",
         run_id: str | None = None,
     ) -> None:
-        self.calls.append(Call(kind, flow, begun, monotonic_ns(), reply, key, body, run_id))
-        if kind == "start" and run_id is not None:
+        self.calls.append(Call("start", flow, begun, monotonic_ns(), reply, key, body, run_id))
+        if run_id is not None:
             self._open.add(run_id)
+            self._flow_of[run_id] = flow
 
     def _forget_ended(self) -> None:
         """Runs that ended make room."""

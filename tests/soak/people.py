@@ -4,7 +4,7 @@ moments. What was sent is there early, late, twice, unfit, or not at all; what n
 import json
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,6 +20,8 @@ from orchestrator.client.run_handle import RunHandle
 from orchestrator.core.signals import Delivery
 from orchestrator.errors import DatabaseFailed, OrchestratorError, TookTooLong, Unavailable
 from orchestrator.settings import Settings
+from tests.proof import fates
+from tests.proof.fates import Part
 from tests.proof.history import Call, Sent
 from tests.soak.certain import NEVER
 from tests.soak.plans import Plan
@@ -45,6 +47,7 @@ _CLOSED: Final = """
 SELECT r.id::text, r.flow, r.trigger_body::text AS body, s.step_key
   FROM flow_steps s JOIN flow_runs r ON r.id = s.run_id
  WHERE r.ended_at IS NULL AND r.flow = ANY (%(flows)s) AND s.status = 'blocked' AND s.type IS NULL
+   AND regexp_replace(s.step_key, '^.*[.]', '') = ANY (%(keys)s)
 """
 _STEPS: Final = """
 SELECT s.run_id::text, s.step_key, s.status FROM flow_steps s JOIN flow_runs r ON r.id = s.run_id
@@ -73,7 +76,8 @@ class People(threading.Thread):
         self._client = Client(settings)
         self._url = url
         self._flows = [plan.name for plan in plans]
-        self._signals = {plan.name: found for plan in plans if (found := _signals(plan))}
+        self._signals = {plan.name: plan for plan in plans if any(True for _ in _waits(plan.manifest["steps"]))}
+        self._waits = sorted({key for plan in plans for key in _waits(plan.manifest["steps"])})
         self._rng = random.Random(f"people {seed}")
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
         self._quiet = threading.Event()
@@ -135,21 +139,20 @@ class People(threading.Thread):
 
     def _early(self) -> None:
         """Before anything waits for it, mostly; or after."""
-        closed = [row for row in self._rows(_CLOSED, flows=[*self._signals]) if self._asks(row)]
+        closed = self._rows(_CLOSED, flows=[*self._signals], keys=self._waits)
+        in_items = [row for row in closed if "." in row["step_key"]]
+        closed = in_items if in_items and self._rng.random() < 0.5 else closed
         run = self._rng.choice(closed) if closed and self._rng.random() < 0.7 else self._run()
         if run is None:
             return
-        asked = self._signals[run["flow"]]
-        name, key = asked[run.get("step_key") or self._rng.choice([*asked])]
-        if key.startswith("@"):
-            key = json.loads(run["body"])["keys"].get(key.rpartition(".")[2], "")
+        asked = _asked(self._signals[run["flow"]], json.loads(run["body"]))
+        if not asked:
+            return
+        name, key = asked.get(run.get("step_key", "")) or self._rng.choice([*asked.values()])
         if self._rng.random() < 0.2:
             key = "wrong"
         ttl = timedelta(seconds=self._rng.uniform(0.5, 3)) if self._rng.random() < 0.2 else None
         self._send(_Signal(run["id"], name, key, self._payload(), ttl=ttl))
-
-    def _asks(self, row: Mapping[str, Any]) -> bool:
-        return row["step_key"] in self._signals[row["flow"]]
 
     def _odd(self) -> None:
         """Unfit, of a name that nothing waits for, or the answer to what was not asked."""
@@ -201,7 +204,8 @@ class People(threading.Thread):
         rows = self._rows(_STEPS, flows=self._flows)
         if not rows:
             return
-        row = self._rng.choice(rows)
+        in_items = [row for row in rows if row["step_key"].count(".") > 1]
+        row = self._rng.choice(in_items if in_items and self._rng.random() < 0.4 else rows)
         run: RunHandle[Any] = RunHandle(self._client, UUID(row["run_id"]))
         output = self._rng.choice(({"n": 5, "items": []}, {"n": 5, "items": []}, []))
 
@@ -241,10 +245,23 @@ class People(threading.Thread):
 _OK: Final[Literal["ok", "refused", "unknown"]] = "ok"
 
 
-def _signals(plan: Plan) -> dict[str, tuple[str, str]]:
-    """Name and key of each that a flow waits for, by step."""
-    asked = {key: step["signal"] for key, step in plan.manifest["steps"].items() if "signal" in step}
-    return {key: (one["name"], one.get("key", "")) for key, one in asked.items() if one["name"] != NEVER}
+def _waits(steps: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of steps that wait for a signal that somebody sends, also inside of loops."""
+    for key, step in steps.items():
+        if step.get("signal", {"name": NEVER})["name"] != NEVER:
+            yield key
+        yield from _waits(step.get("steps", {}))
+
+
+def _asked(plan: Plan, body: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Name and key of each signal that a run waits for, by step."""
+    found = {}
+    for place, step, part in fates.steps_of(plan.manifest["steps"], Part.of_run(body)):
+        asked = step.get("signal", {"name": NEVER})
+        if asked["name"] != NEVER:
+            key = asked.get("key", "")
+            found[place] = (asked["name"], part.keys.get(key.rpartition(".")[2], "") if key.startswith("@") else key)
+    return found
 
 
 def _told(sent: Sent, said: Delivery) -> Sent:

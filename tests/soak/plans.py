@@ -5,17 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tests.soak import waits
+from tests.proof.interpreter import runs_a_graph
+from tests.soak import items, waits
 from tests.soak.certain import CERTAIN
 from tests.support.gates import FLAGS, gates, merge
 
 Fate = dict[str, Any]
 """`s`: seconds it works. `f`: its attempts up to this number fail. `x`: fails for good at once. `hang`: seconds the
 first attempt hangs. `items`: what it returns for a loop. `polls`: so often it is not ready, which it says (`says`) by
-an error or by what it returns."""
+an error or by what it returns. `pad`: by so many bytes what it returns is longer."""
 
 ALWAYS: Final = 1_000_000
 WIDE: Final = 13
+HELD: Final = (True, True, True, False)
+"""What a requirement reads."""
 LONG_S: Final = 5.0
 """Longer than a lease of the soak, so that renewals count."""
 PLAIN: Final = ("work", "work", "wait")
@@ -61,18 +64,18 @@ class Plan:
         conditions and waits read."""
         steps = self.manifest["steps"]
         fates = {key: _fate(rng, step) for key, step in steps.items() if "type" in step}
-        flags = {key: rng.choice(FLAGS) for key, step in steps.items() if "when" in step} | dict(self.flags)
+        flags = flags_of(rng, steps) | dict(self.flags)
         lists = {}
         for key, step in steps.items():
             if "steps" not in step:
                 continue
             source = step["for_each"]
             width = _width(rng, step.get("concurrency", WIDE))
-            items = [_item(rng, step["steps"], wide=width > WIDE) for _ in range(width)]
+            given = [_item(rng, step, wide=width > WIDE) for _ in range(min(width, items.most(step)))]
             if source.startswith("@triggerBody()"):
-                lists[key] = items
+                lists[key] = given
             else:
-                fates[source.split("'")[1]]["items"] = items
+                fates[source.split("'")[1]]["items"] = given
         fates |= self.fates
         below = {key: plan.body(rng) for key, plan in self.called.items()}
         return {"fates": fates, "lists": lists, "flags": flags, "below": below, **waits.inputs(rng, steps)}
@@ -247,8 +250,11 @@ def _body(rng: random.Random) -> dict[str, Any]:
     """One step for each item, or a small graph."""
     polls = {"poll": _poll(rng)} if rng.random() < 0.1 else {}
     do = {"type": rng.choice(PLAIN), "inputs": {"fate": "@item()"}, **_policy(rng), **polls}
-    if rng.random() < 0.6:
+    luck = rng.random()
+    if luck < 0.5:
         return {"steps": {"do": do}}
+    if luck < 0.8:
+        return items.body(rng, _policy)
     do["inputs"] = {"fate": "@item().do"}
     seen = {"fate": "@item().then", "seen": ["@steps('do').output"]}
     then = {"type": rng.choice(PLAIN), "inputs": seen, "run_after": {"do": ["succeeded"]}, **_policy(rng)}
@@ -267,10 +273,27 @@ def _width(rng: random.Random, window: int) -> int:
     return rng.choice((0, 1, 2, 3, 5, 5, 8, 8, WIDE, rng.randint(20, 200) if window >= WIDE else 4))
 
 
-def _item(rng: random.Random, body: Mapping[str, Any], *, wide: bool) -> Fate:
-    """What each of its steps does; of the only one it is the item itself."""
+def _item(rng: random.Random, loop: Mapping[str, Any], *, wide: bool = False) -> Fate:
+    """What each of its steps does and reads; of the only one it is the item itself."""
+    body = loop["steps"]
     fates = {key: _fate(rng, step, wide=wide) for key, step in body.items() if "type" in step}
-    return fates if len(body) > 1 else fates["do"]
+    if not runs_a_graph(loop):
+        return next(iter(fates.values()))
+    lists = {key: [_item(rng, step) for _ in range(rng.randint(0, 3))] for key, step in body.items() if "steps" in step}
+    flags, read = flags_of(rng, body), waits.inputs(rng, body, waits.OF_ITEMS)
+    return {
+        **fates,
+        **lists,
+        **({"flags": flags} if flags else {}),
+        **{name: each for name, each in read.items() if each},
+    }
+
+
+def flags_of(rng: random.Random, steps: Mapping[str, Any]) -> dict[str, Any]:
+    """What conditions and requirements of a graph read."""
+    asked = {key: FLAGS for key, step in steps.items() if "when" in step}
+    held = {key: HELD for key, step in steps.items() if "require" in step}
+    return {key: rng.choice(values) for key, values in (asked | held).items()}
 
 
 def _fate(rng: random.Random, step: Mapping[str, Any], *, wide: bool = False) -> Fate:
@@ -289,6 +312,8 @@ def _fate(rng: random.Random, step: Mapping[str, Any], *, wide: bool = False) ->
         fate["hang"] = 3.0
     elif luck < 0.25 and not wide:
         fate["s"] = LONG_S
+    if rng.random() < (0.01 if wide else 0.04):
+        fate["pad"] = rng.choice((500, 2000, 20_000))
     if "poll" in step:
         fate |= {"polls": rng.randint(0, 3), "says": "not ready" if "until" in step["poll"] else "not yet"}
     return fate

@@ -19,6 +19,7 @@ from tests.proof.checker import check
 from tests.soak import constructs, mutants, releases, report
 from tests.soak.faults import KINDS, Kind
 from tests.soak.field import Field, limits_of, open_field
+from tests.soak.load import headers_kept
 from tests.soak.nemesis import Nemesis
 from tests.soak.report import Outcome
 
@@ -78,9 +79,10 @@ def soak(
             field.drain(DRAIN_S)
             clock.over("drain")
             history = field.history(limits_of(field.settings, liveness_s))
+            astray = [*field.astray(history)]
             clock.over("read")
         verdict = check(history)
-        more = [*releases.trespasses(history, field.plans, field.posted)]
+        more = [*releases.trespasses(history, field.plans, field.posted), *headers_kept(history), *astray]
         if field.people is not None and minutes >= constructs.ENOUGH_MINUTES and mutant is None:
             more += constructs.never_played(history)
         verdict = replace(verdict, violations=(*verdict.violations, *more))

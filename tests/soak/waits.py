@@ -12,6 +12,8 @@ Make = Callable[[random.Random, str], Step]
 SIGNALS: Final = ("go", "stop")
 """Names. Those of one name have one form."""
 KEYS: Final = ("", "a")
+OF_ITEMS: Final = ("a", "b", "c")
+"""Keys of signals for items."""
 FORM: Final = {"type": "object", "required": ["n"]}
 _LENGTHS: Final = ("PT0.5S", "PT1S", "PT2S", "PT4S")
 _LIMITS: Final = (None, "PT2S", "PT5S")
@@ -65,10 +67,10 @@ def before_some(rng: random.Random, steps: Mapping[str, Step], makes: Sequence[M
     return found
 
 
-def inputs(rng: random.Random, steps: Mapping[str, Step]) -> dict[str, dict[str, Any]]:
-    """What the waits of a graph read of the input."""
+def inputs(rng: random.Random, steps: Mapping[str, Step], among: Sequence[str] = KEYS) -> dict[str, dict[str, Any]]:
+    """What the waits of a graph read of the input; its keys are `among` these."""
     naps = {key: rng.choice(("0.5s", "1s", 1.5)) for key, step in steps.items() if "sleep" in step}
-    keys = {key: rng.choice(KEYS) for key, step in steps.items() if "signal" in step}
+    keys = {key: rng.choice(among) for key, step in steps.items() if "signal" in step}
     return {"naps": naps, "times": {key: _soon(rng) for key, step in steps.items() if "until" in step}, "keys": keys}
 
 
