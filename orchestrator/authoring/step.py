@@ -209,6 +209,11 @@ class Step(Generic[P, R, F]):
         """The JSON Schema of its inputs, as one object."""
         return self.signature.arguments.json_schema
 
+    @property
+    def gives(self) -> Mapping[str, Any]:
+        """The JSON Schema of its result."""
+        return self.signature.result.json_schema
+
     def misfit(self, names: AbstractSet[str]) -> str | None:
         """What keeps inputs of these names from this step, in words; None when it accepts them."""
         known = self.signature.inputs.parameters

@@ -134,7 +134,8 @@ def _beside_file(flow: "Flow[..., Any]", old: "Manifest | None", others: "Others
         return _new(flow, None)
     if old.hash == flow.manifest.hash:
         return _row(flow, "unchanged", None)
-    return _changed(flow, "changed", None, old, _needs(flow, old, None), called(old, flow.manifest, others))
+    further = (*called(old, flow.manifest, others), *_pending(flow, old, None, others))
+    return _changed(flow, "changed", None, old, _needs(flow, old, None), further)
 
 
 def _beside_ledger(client: "Client", flow: "Flow[..., Any]", others: "Others") -> Drift:
@@ -149,7 +150,7 @@ def _beside_ledger(client: "Client", flow: "Flow[..., Any]", others: "Others") -
     current = next(row.hash for row in versions if row.current)
     own = next((row for row in versions if row.hash == flow.manifest.hash), None)
     older = sum(row.open_runs for row in versions if row is not own)
-    needs, further = _stranded(client, flow) if older else ([], [])
+    needs, further = _stranded(client, flow, others) if older else ([], [])
     if any(row.open_runs for row in versions):  # the types of steps may change while the flow does not
         further += _misread(client, flow)
     if current == flow.manifest.hash:
@@ -203,7 +204,7 @@ def _changed(
 
 def _misread(client: "Client", flow: "Flow[..., Any]") -> "Iterator[Finding]":
     """What steps gave in open runs, and functions of the code that read it do not take."""
-    from orchestrator.core.compare import given
+    from orchestrator.core.compare import given, unread
     from orchestrator.core.results import readings
     from orchestrator.ledger import reads
     from orchestrator.ledger.tx import Ledger
@@ -217,8 +218,25 @@ def _misread(client: "Client", flow: "Flow[..., Any]") -> "Iterator[Finding]":
         for one in readings(old, _takes(flow)):
             if (version, one.step) in open_:
                 by = reads.flows.Reader(flow.name, version, one.step, one.source)
-                if (found := given(one, client.call(reads.flows.given_outputs, by, _LOOKED_AT))) is not None:
+                outputs, left = client.call(reads.flows.given_outputs, by, _LOOKED_AT)
+                if (found := given(one, outputs)) is not None:
                     yield found
+                if left:
+                    yield unread(one, left)
+
+
+def _pending(
+    flow: "Flow[..., Any]", old: "Manifest", open_runs: Mapping[str, int] | None, others: "Others"
+) -> "Iterator[Finding]":
+    """What steps of an older version have yet to give, and functions of the code that read it may not take."""
+    from orchestrator.core.compare import pending
+    from orchestrator.core.pending_results import Code, unfit
+
+    gives = {type_: step.gives for type_, step in flow.handlers.items()}
+    flows = {name: manifest.output_schema or {} for name, (manifest, _) in others.items()}
+    for one in unfit(old, flow.manifest, Code(_takes(flow), gives, flows)):
+        if open_runs is None or one.source in open_runs:
+            yield pending(one, None if open_runs is None else open_runs[one.source])
 
 
 def _takes(flow: "Flow[..., Any]") -> dict[str, Mapping[str, Any]]:
@@ -231,7 +249,7 @@ def _needs(flow: "Flow[..., Any]", old: "Manifest", open_runs: Mapping[str, int]
     return list(needs(old, flow.manifest, flow.handlers, open_runs))
 
 
-def _stranded(client: "Client", flow: "Flow[..., Any]") -> "tuple[list[Need], list[Finding]]":
+def _stranded(client: "Client", flow: "Flow[..., Any]", others: "Others") -> "tuple[list[Need], list[Finding]]":
     """What open runs of other versions need; and what else there is to say of them."""
     from orchestrator.core.compare import Finding, Verdict, parked
     from orchestrator.ledger import reads
@@ -252,6 +270,7 @@ def _stranded(client: "Client", flow: "Flow[..., Any]") -> "tuple[list[Need], li
             continue
         found += _needs(flow, old, open_runs)
         further += parked(old, flow.manifest, open_runs)
+        further += _pending(flow, old, open_runs, others)
     return found, further
 
 

@@ -109,6 +109,30 @@ def parked(old: Manifest, new: Manifest, open_runs: Mapping[str, int]) -> Iterat
                 yield Finding(Verdict.WARN, what, "let those who send it know both until they have ended")
 
 
+def pending(reading: Reading, open_runs: int | None) -> Finding:
+    """A step of runs of a version has yet to give what the function that reads it may not take. `open_runs`: how many
+    of them there are; None: nobody knows."""
+    what = (
+        f"step {reading.step} (type `{reading.type}`) of an older version takes as `{reading.parameter}` what step "
+        f"{reading.source} gives, and does not take all that it may be now"
+    )
+    fix = "let the parameter take that, or give the changed functions other keys"
+    if open_runs is None:
+        return Finding(Verdict.UNKNOWN, f"{what}: that matters if there are open runs", fix)
+    verb = "has" if open_runs == 1 else "have"
+    return Finding(Verdict.BREAK, f"{what}: {counted(open_runs, 'open run')} {verb} yet to run that", fix)
+
+
+def unread(reading: Reading, count: int) -> Finding:
+    """Some of what steps gave in open runs cannot be held against the function that reads it."""
+    results, verb = counted(count, "result"), "was" if count == 1 else "were"
+    what = (
+        f"{results} of step {reading.source} in open runs {verb} not looked at, which step {reading.step} takes as "
+        f"`{reading.parameter}`: they are in the payload store, which cannot be read here"
+    )
+    return Finding(Verdict.WARN, what, "set ORCHESTRATOR_PAYLOAD_STORE as the workers have it")
+
+
 def given(reading: Reading, outputs: Iterable[JsonValue]) -> Finding | None:
     """What a step gave in open runs, and the function that reads it does not take any more."""
     whys = [why for one in outputs if (why := reading.misfit(one)) is not None]

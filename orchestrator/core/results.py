@@ -29,6 +29,11 @@ class Reading:
     path: Path
     takes: Schema
 
+    @property
+    def wire(self) -> tuple[Path, str, str]:
+        """What of the result goes where."""
+        return self.path, self.type, self.parameter
+
     def misfit(self, output: JsonValue) -> str | None:
         """Why it does not take this output, without quoting it; None: it does."""
         value = _value_at(output, self.path)
@@ -43,7 +48,7 @@ class Reading:
 
     def narrower(self, old: Schema, new: Schema) -> bool:
         """Whether it took whatever the one schema allows, and may not take what the other does."""
-        before, now = _schema_at(old, self.path), _schema_at(new, self.path)
+        before, now = schema_at(old, self.path), schema_at(new, self.path)
         if before is None or now is None or narrowed(before, self.takes) is not None:
             return False
         return narrowed(now, self.takes) is not None
@@ -85,10 +90,14 @@ def _value_at(value: Any, path: Path) -> Any:
     return value
 
 
-def _schema_at(schema: Schema, path: Path) -> Schema | None:
+def schema_at(schema: Schema, path: Path) -> Schema | None:
+    """What stands there; None: nobody knows. Where there is nothing, expressions have null."""
     found: Schema | None = schema
     for part in path:
-        found = None if found is None else _property(_resolved(found), str(part))
+        whole = {} if found is None else _resolved(found)
+        found = _property(whole, str(part))
+        if found is None and "properties" in whole and whole.get("additionalProperties") is False:
+            return {"type": "null"}
     return found
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, cast
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Lease
 from orchestrator.core.payload import Payload
@@ -21,10 +22,18 @@ def of(ledger: Ledger, tx: Connection, run_id: UUID, step_keys: Sequence[str]) -
         PayloadUnavailable, PayloadLost: one is in the payload store, and cannot be read there.
     """
     rows = run(tx, "outputs", run_id=run_id, step_keys=list(step_keys)).all()
-    return {row.step_key: row.output if row.payload is None else _fetched(ledger, row.payload) for row in rows}
+    return {row.step_key: whole(ledger, row) for row in rows}
 
 
-def _fetched(ledger: Ledger, found: dict[str, str | int]) -> JsonValue:
+def whole(ledger: Ledger, row: Row[Any]) -> JsonValue:
+    """The output of a row that has it, or says as `payload` where it is.
+
+    Raises:
+        PayloadUnavailable, PayloadLost: it is in the payload store, and cannot be read there.
+    """
+    found = row.payload
+    if found is None:
+        return cast(JsonValue, row.output)
     payload = Payload(UUID(str(found["store"])), str(found["reference"]), int(found["size"]), str(found["sha256"]))
     return ledger.values.get(payload, lambda: ledger.payloads.read(payload))
 

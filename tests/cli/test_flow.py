@@ -8,9 +8,13 @@ import pytest
 
 from orchestrator.authoring.discovery import load_flows
 from orchestrator.client import Client
+from orchestrator.core.facts import Claimant, Success
+from orchestrator.engine import payloads
 from orchestrator.engine.flows import register
+from orchestrator.engine.steps import claim_step, finish_step
 from tests.cli.conftest import Cli
 from tests.support import play
+from tests.support.payloads import payloads_of
 from tests.support.small_flows import hello
 
 SOURCE = """\
@@ -329,6 +333,51 @@ def test_check_knows_what_steps_gave_in_open_runs(cli: Cli, stack: Client, relea
     ) in said
     assert "secret-1" not in said
     assert "does not take" not in cli("flow", "check", "--flows", releases["old"]).err
+
+
+def test_check_knows_what_steps_have_yet_to_give(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+    """The new function gives it to what the older version has after it; from a file nobody knows for how many runs."""
+    waits, done = stack.start("shop", number="1"), stack.start("shop", number="1")
+    play.succeed(stack.ledger, done.id, "take", "1")
+    Path("shop.json").write_text(json.dumps(cli("flow", "show", "shop", "-o", "json").json))
+    text = RELEASES["old"].replace("def take(number: str) -> str", "def take(number: str) -> int")
+    text = text.replace("@flow", "@step\ndef word(number: int) -> str:\n    return ''\n\n@flow")
+    Path("wordy_shop.py").write_text(text.replace("finish(take(number))", "finish(word(take(number)))"))
+    what = (
+        "step finish (type `finish`) of an older version takes as `number` what step take gives, and does not take all"
+    )
+    said = cli("flow", "check", "--flows", "wordy_shop.py", code=1).err
+    assert f"break: shop: {what} that it may be now: 1 open run has yet to run that" in said
+    said = cli("flow", "check", "--flows", "wordy_shop.py", "--against", "shop.json", code=2).err
+    assert f"unknown: shop: {what} that it may be now: that matters if there are open runs" in said
+    play.succeed(stack.ledger, waits.id, "take", "1")
+    assert what not in cli("flow", "check", "--flows", "wordy_shop.py").err
+
+
+def test_check_reads_long_results_where_they_are(
+    cli: Cli, stack: Client, releases: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or says how many it did not look at."""
+    url = f"file://{tmp_path / 'store'}"
+    (tmp_path / "store").mkdir()
+    stack.ledger.payloads = payloads_of(url)
+    payloads.begin(stack.ledger)
+    run = stack.start("shop", number="1")
+    lease = claim_step.claim(stack.ledger, run.id, "take", 1, Claimant("test/1/a", play.LEASE))
+    assert lease is not None
+    assert payloads.may_write(stack.ledger, lease, play.LEASE)
+    text = json.dumps("x" * 5000)
+    payload = stack.ledger.payloads.write(payloads.reference_of(lease), text.encode())
+    finish_step.finish(stack.ledger, lease, Success(text, payload=payload))
+    again = RELEASES["old"].replace("take(number: str) -> str", "take(number: str) -> int")
+    Path("other_shop.py").write_text(again.replace("finish(number: str)", "finish(number: int)"))
+    said = cli("flow", "check", "--flows", "other_shop.py", "--strict", code=1).err
+    assert "warn: shop: 1 result of step take in open runs was not looked at, which step finish takes as" in said
+    assert "Fix: set ORCHESTRATOR_PAYLOAD_STORE" in said
+    monkeypatch.setenv("ORCHESTRATOR_PAYLOAD_STORE", url)
+    said = cli("flow", "check", "--flows", "other_shop.py", code=1).err
+    assert "does not take what step take gave: it is a string" in said
+    assert "not looked at" not in said
 
 
 CALLERS = """

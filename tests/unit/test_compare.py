@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from orchestrator.core.compare import (
     judged,
     needs,
     parked,
+    pending,
     renamed,
     worst,
 )
 from orchestrator.core.manifest import Manifest
+from orchestrator.core.pending_results import Code, unfit
 from orchestrator.core.results import readings
 from orchestrator.core.schema_change import narrowed
 from tests.support.factories import after, call, loop
@@ -249,6 +252,58 @@ def test_whoever_reads_the_result_of_a_flow_took_all_of_it(before: Any, now: Any
     found = list(called(old, new, {"yard": (caller, {"b": inputs({"x": takes})}), "shop": (new, {})}))
     assert [one.verdict for one in found] == [BREAK] * breaks
     assert all("step b of flow yard takes it as `x`" in one.what for one in found)
+
+
+@dataclass
+class Receipt:
+    id: str
+    note: str = ""
+
+
+@dataclass
+class Noted:
+    id: str
+    note: str
+
+
+@pytest.mark.parametrize(
+    ("source", "gives", "read", "takes", "breaks"),
+    [
+        (call("a"), int, "", int, False),
+        (call("a"), int, "", str, True),
+        (call("a"), int | None, "", int, True),
+        (call("a"), Any, "", int, False),  # nobody knows
+        (call("b"), int, "", str, False),  # it has no such function: told elsewhere
+        (call("a"), Receipt, "", Noted, False),
+        (call("a"), Receipt, ".id", str, False),
+        (call("a"), Receipt, ".total", int, True),
+        (call("a"), Receipt, ".total", int | None, False),
+        (call("a"), dict[str, int], ".total", int, False),
+        (loop([1], body={"type": "a"}), int, "", list[int], False),
+        (loop([1], body={"type": "a"}), int, "", list[str], True),
+        (loop([1], body={"type": "a"}, errors="collect"), int, "", list[str], False),
+        ({"flow": "yard"}, int, "", int, True),
+        ({"flow": "yard"}, int, "", str, False),
+        ({"signal": {"name": "s", "schema": schema(int)}}, int, "", int, False),
+        ({"signal": {"name": "s", "schema": schema(int)}}, int, "", str, True),
+    ],
+)
+def test_what_steps_have_yet_to_give_is_what_those_take_that_read_it(
+    source: dict[str, Any], gives: Any, read: str, takes: Any, breaks: bool
+) -> None:
+    """The functions are the code's; how they are put together is that of the version, which the code has left."""
+    old = made({"x": source, "b": after("x", type="read", inputs={"x": f"@steps('x').output{read}"})})
+    code = Code({"read": inputs({"x": takes})}, {"a": schema(gives)}, {"yard": schema(str)})
+    found = list(unfit(old, made({"z": call("z")}), code))
+    assert [(one.step, one.source, one.parameter) for one in found] == [("b", "x", "x")] * breaks
+    assert list(unfit(old, old, code)) == [], "the code itself does that"
+
+
+@pytest.mark.parametrize(("open_runs", "verdict"), [(2, BREAK), (None, UNKNOWN)])
+def test_what_is_yet_to_come_breaks_open_runs(open_runs: int | None, verdict: Verdict) -> None:
+    flow = made({"a": call("a"), "b": call("b", inputs={"x": "@steps('a').output"})})
+    (one,) = readings(flow, {"b": inputs({"x": int})})
+    assert pending(one, open_runs).verdict is verdict
 
 
 # ---- schemas ----

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from pydantic import JsonValue
 
-from orchestrator.ledger import definitions
+from orchestrator.errors import PayloadLost, PayloadUnavailable
+from orchestrator.ledger import definitions, outputs
 from orchestrator.ledger.reads import workers
 from orchestrator.ledger.reads.rows import FlowRow, VersionRow
 from orchestrator.ledger.rows import one, run
@@ -76,7 +77,17 @@ class Reader:
     source: str
 
 
-def given_outputs(ledger: Ledger, by: Reader, limit: int) -> list[JsonValue]:
-    """What a step gave in open runs that have yet to end the one that reads it."""
+def given_outputs(ledger: Ledger, by: Reader, limit: int) -> tuple[list[JsonValue], int]:
+    """What a step gave in open runs that have yet to end the one that reads it; and how many more there are, in the
+    payload store, that cannot be read here."""
     with ledger.auto() as tx:
-        return [row.output for row in run(tx, "given_outputs", **asdict(by), limit=limit)]
+        rows = run(tx, "given_outputs", **asdict(by), limit=limit).all()
+    found: list[JsonValue] = []
+    for row in sorted(rows, key=lambda row: row.payload is not None):
+        try:
+            found.append(outputs.whole(ledger, row))
+        except PayloadLost:
+            continue
+        except PayloadUnavailable:  # so it is for all others
+            break
+    return found, len(rows) - len(found)

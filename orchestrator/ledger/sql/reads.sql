@@ -184,10 +184,13 @@ SELECT r.manifest_hash, s.step_key, count(*) AS runs
 -- name: given_outputs
 -- Does:  what a step gave in open runs of a version that have yet to end another one, which reads it; the newest of them.
 -- In:    flow, version (manifest hash), step_key (whoever reads), source (whose output), limit
-SELECT o.output
+-- Out:   output, payload (where the output is instead, if it is not null)
+SELECT o.output,
+       CASE WHEN o.output IS NULL AND o.reference IS NOT NULL
+            THEN json_build_object('store', o.store, 'reference', o.reference, 'size', o.size_bytes, 'sha256', o.sha256) END AS payload
   FROM flow_runs r
   JOIN flow_steps s ON s.run_id = r.id AND s.step_key = %(step_key)s AND s.status IN ('blocked', 'ready', 'running', 'waiting')
-  JOIN flow_outputs o ON o.run_id = r.id AND o.step_key = %(source)s AND o.store IS NULL
+  JOIN flow_outputs o ON o.run_id = r.id AND o.step_key = %(source)s
  WHERE r.flow = %(flow)s AND r.manifest_hash = %(version)s AND r.ended_at IS NULL
  ORDER BY r.id DESC LIMIT %(limit)s;
 
