@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -33,12 +34,12 @@ class Way(Protocol):
         """`frame` is the user's that called the step."""
 
 
-def _inside(steps: Mapping[str, StepDef]) -> Iterator[str]:
-    """The keys of what runs for items of loops: what has one of them outside would be hidden there."""
-    for step in steps.values():
-        if step.is_loop and step.is_graph:
-            yield from step.steps
-            yield from _inside(step.steps)
+def _inside(step: StepDef) -> Iterator[str]:
+    """The keys of what runs for the items of a loop: what has one of them outside would be hidden there."""
+    if step.is_loop and step.is_graph:
+        for key, part in step.steps.items():
+            yield key
+            yield from _inside(part)
 
 
 class Tracer:
@@ -53,19 +54,21 @@ class Tracer:
         self.flows: dict[str, Flow[Any, Any]] = {}
         self.conditions: list[Made] = []
         self.scopes = Scopes()
+        self._taken: set[str] = set()
+        """The keys of `steps`, of what runs for items of them, and of what is around."""
         self._around: list[Mapping[str, StepDef]] = []
         """The steps outside of the loops whose items are traced, and these loops."""
 
     @contextmanager
     def inside(self, loop: str) -> Iterator[dict[str, StepDef]]:
         """Record what runs for an item of this loop, apart from all else."""
-        before = self.steps, self.scopes
+        before = self.steps, self.scopes, self._taken
         self._around.append({**self.steps, loop: StepDef()})
-        self.steps, self.scopes = {}, Scopes()
+        self.steps, self.scopes, self._taken = {}, Scopes(), {key for steps in self._around for key in steps}
         try:
             yield self.steps
         finally:
-            self.steps, self.scopes = before
+            self.steps, self.scopes, self._taken = before
             self._around.pop()
 
     def step(self, key: str) -> StepDef | None:
@@ -89,16 +92,16 @@ class Tracer:
     def add(self, key: str, definition: StepDef, kind: Any, label: str | None = None) -> Placeholder:
         """Record a step under a free key and return the placeholder of its result. `label`: what to call that."""
         self.steps[key] = self.scopes.place(key, definition)
+        self._taken.update((key, *_inside(definition)))
         return Placeholder(Node(Ref("step", key), kind, self, label or f"the result of step `{key}`"))
 
     def free_key(self, wanted: str, *, exact: bool) -> str:
         """`wanted`, or `wanted_2`, `wanted_3` … unless `exact`."""
-        taken = {*self.steps, *_inside(self.steps), *(key for around in self._around for key in around)}
-        if wanted not in taken:
+        if wanted not in self._taken:
             return wanted
         if exact:
             refuse(f"the key `{wanted}` is used twice in flow `{self.flow}`", "give one of the steps another `key`")
-        return next(key for n in range(2, len(taken) + 3) if (key := f"{wanted}_{n}") not in taken)
+        return next(key for n in count(2) if (key := f"{wanted}_{n}") not in self._taken)
 
     def called(self) -> None:
         """Something is called that makes a step: note the way that led to it."""
