@@ -161,18 +161,31 @@ def _predecessors_over(history: History, place: Place, change: Change) -> Iterat
     and an operator who retries both a predecessor and a child of it lets them run side by side."""
     run_id, step_key = place
     parts = step_key.split(".")
-    for depth in range(1, len(parts) - 1, 2):
-        loop = ".".join(parts[:depth])
-        if (status := status_at(history, (run_id, loop), change)) != "running":
-            sentence = f"claimed while {loop} around it was {status}"
+    for depth in range(1, len(parts)):
+        around = run_id, ".".join(parts[:depth])
+        status = status_at(history, around, change)
+        unknown = status is None and depth % 2 == 0  # an item that is one plain step has no row
+        if status != "running" and not unknown and not _ends_after(history, around, change):
+            sentence = f"claimed while {around[1]} around it was {status}"
             yield Violation("I6", sentence, *place, (f"seq {change.seq} {change.new}",))
-    step, beside = history.step_of(history.manifest_of(run_id)["steps"], step_key), step_key[: -len(parts[-1])]
+    step = history.step_of(history.manifest_of(run_id)["steps"], step_key)
     if step is None or step.get("join") == "any":
         return  # an item; or the first one was enough
     for key in step.get("run_after", {}):
-        if status_at(history, (run_id, f"{beside}{key}"), change) not in FINAL:
-            sentence = f"it begins while {beside}{key} is open"
+        if status_at(history, (run_id, beside(step_key, key)), change) not in FINAL:
+            sentence = f"it begins while {beside(step_key, key)} is open"
             yield Violation("I6", sentence, *place, (f"seq {change.seq} {change.new}",))
+
+
+def beside(key: str, name: str) -> str:
+    """The key of a step next to the one of this key."""
+    return key[: key.rfind(".") + 1] + name
+
+
+def _ends_after(history: History, around: Place, change: Change) -> bool:
+    """Whether that ended later in the same transaction: a loop over nothing ends at once, and its item with it."""
+    later = [one for one in history.at("flow_steps", around) if one.xid == change.xid and one.seq > change.seq]
+    return bool(later) and later[0].old.get("status") == "running"
 
 
 def _opens_loop(history: History, change: Change) -> bool:
@@ -249,8 +262,8 @@ def i9_outputs_are_of_the_winner(history: History) -> Iterator[Violation]:
 def _given(history: History, merge: Change) -> set[str]:
     """The tokens of the outputs that a merge could take, when it was decided."""
     before = (history.step_of(history.manifest_of(merge.run_id)["steps"], merge.step_key) or {})["run_after"]
-    beside = merge.step_key[: -len(merge.step_key.rpartition(".")[2])]
-    outputs = [one for name in before for one in history.at("flow_outputs", (merge.run_id, f"{beside}{name}"))]
+    places = [(merge.run_id, beside(merge.step_key, name)) for name in before]
+    outputs = [one for place in places for one in history.at("flow_outputs", place)]
     return {token for one in outputs if one.seq < merge.seq for token in _tokens(one.new.get("output"))}
 
 
@@ -301,7 +314,7 @@ def i10_effects_happen_once(history: History) -> Iterator[Violation]:
             yield _of(one, "I10", f"its key was {keys[one.place]} and is {one.key} now")
     for run_id, steps in history.steps.items():
         for key, row in steps.items():
-            if not history.manifest_of(run_id)["steps"][key.partition(".")[0]].get("transactional"):
+            if not (history.step_of(history.manifest_of(run_id)["steps"], key) or {}).get("transactional"):
                 continue
             if settled.by_hand(row) or reruns.KEPT.match(row.get("reason", "")):
                 continue

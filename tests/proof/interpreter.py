@@ -32,6 +32,8 @@ class Reference:
     """Of a step that is skipped for one cause only: how its reason begins."""
     withdrawn: frozenset[str] = frozenset()
     """The steps that may have been withdrawn instead, whatever became of those before them."""
+    stopped: frozenset[str] = frozenset()
+    """The items, and steps of items, that may have been ended because their loop stopped."""
 
 
 def end_of(fate: Mapping[str, Any], step: Mapping[str, Any]) -> Statuses:
@@ -86,7 +88,8 @@ def interpret(
     must_not: set[str] = set()
     blame: dict[str, str] = {}
     withdrawn_: set[str] = set()
-    context = _Context(ends, known or {}, halted, excused, settled, items, conditions or {})
+    context = _Context(ends, known or {}, halted, excused, settled, items, conditions or {}, when_errors)
+    stopped: set[str] = set()
 
     def settle(key: str, ended: Statuses) -> None:
         legal[key] = ended | (CANCELLED if halted else frozenset())
@@ -109,6 +112,11 @@ def interpret(
             legal.update(one.legal)
             blame.update(one.blame)
             withdrawn_.update(one.withdrawn)
+            stopped.update(one.stopped)
+        if inside and stops(step, [one.run for one in inside]):
+            cut = {each for one in inside for each in one.legal} | {f"{key}.{n}" for n in range(len(inside))}
+            stopped.update(cut)
+            legal.update({each: legal[each] | SKIPPED for each in cut & legal.keys()})
         if inside:
             ended |= _of_items(key, step, inside, settled, settle, sure)
         elif "goes" in asked:
@@ -127,7 +135,9 @@ def interpret(
                 must.update(child for child in own if child not in settled and "skipped" not in legal[child])
         if is_loop:
             each = [f"{key}.{n}" for n in range(len(inside))] or own
-            blame.update({child: _blamed(child, step, sure) for child in each if "skipped" in legal.get(child, ())})
+            blame.update(
+                {child: _blamed(child, step, sure, known) for child in each if "skipped" in legal.get(child, ())}
+            )
         if joined == {False}:
             blame[key] = joins.blamed(step, sure)
         elif joined == {True} and stays:
@@ -144,6 +154,7 @@ def interpret(
         must_not=frozenset(must_not),
         blame=blame,
         withdrawn=frozenset(withdrawn),
+        stopped=frozenset(stopped),
     )
 
 
@@ -169,6 +180,7 @@ class _Context:
     settled: Collection[str]
     items: Mapping[str, int | None]
     conditions: Mapping[str, Statuses]
+    when_errors: str
 
     def within(self, item: str) -> "_Context":
         """By the keys that steps have in an item."""
@@ -185,6 +197,7 @@ class _Context:
             own(self.settled),
             {key: self.items[f"{item}.{key}"] for key in own(self.items)},
             {key: self.conditions[f"{item}.{key}"] for key in own(self.conditions)},
+            self.when_errors,
         )
 
 
@@ -218,6 +231,7 @@ def _in_item(steps: Steps, item: str, context: _Context) -> Reference:
         excused=own.excused,
         format=2,
         conditions=own.conditions,
+        when_errors=own.when_errors,
         settled=own.settled,
     )
     return Reference(
@@ -228,13 +242,14 @@ def _in_item(steps: Steps, item: str, context: _Context) -> Reference:
         must_not=frozenset(f"{item}.{key}" for key in found.must_not),
         blame={f"{item}.{key}": _placed(reason, steps, item) for key, reason in found.blame.items()},
         withdrawn=frozenset(f"{item}.{key}" for key in found.withdrawn),
+        stopped=frozenset(f"{item}.{key}" for key in found.stopped),
     )
 
 
 def _placed(reason: str, steps: Steps, item: str) -> str:
     """With the steps that it names as the run has them."""
     names, were, rest = reason.partition(" were all")
-    known = all(name in steps for name in names.split(", "))
+    known = all(name.partition(".")[0] in steps for name in names.split(", "))
     return ", ".join(f"{item}.{name}" for name in names.split(", ")) + were + rest if known else reason
 
 
@@ -254,9 +269,10 @@ def _of_items(
     return failed | (SUCCEEDED if all(ends & (SUCCEEDED | SKIPPED) for ends in found) else frozenset()) or FAILED
 
 
-def _blamed(child: str, loop: Mapping[str, Any], sure: Any) -> str:
+def _blamed(child: str, loop: Mapping[str, Any], sure: Any, known: Mapping[str, str] | None) -> str:
     """Of an item, or the only step of one, that was skipped: what was let in goes on to its end when the loop stops."""
-    idle = runs_a_graph(loop) and all(sure(f"{child}.{name}") == SKIPPED for name in loop["steps"])
+    own = [f"{child}.{name}" for name in loop["steps"]]
+    idle = runs_a_graph(loop) and all(sure(key) == SKIPPED and (not known or key in known) for key in own)
     return "all of its steps were" if idle else "the loop stopped:"
 
 

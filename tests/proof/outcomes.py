@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.proof import calls, fates, polls, reruns, settled
 from tests.proof.claims import seconds
+from tests.proof.executions import beside
 from tests.proof.fates import Fates
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
 from tests.proof.interpreter import EITHER, FAILED, Reference, interpret
@@ -20,10 +21,10 @@ def fates_of(history: History, run: Row) -> Fates:
     steps = history.manifests[run["manifest_hash"]]["steps"]
     found = fates.fates_of(steps, run["trigger_body"], partial(calls.end_of, history, run))
     by_hand = settled.of_run(history.steps.get(run["id"], {}))
-    for key, step in steps.items():
-        source = str(step.get("for_each", ""))
-        if source.startswith("@steps") and source.split("'")[1] in by_hand:
-            found.items[key] = 0
+    for place in found.items:
+        _, of_step, source = (history.step_of(steps, place) or {})["for_each"].partition("@steps('")
+        if of_step and beside(place, source.split("'")[0]) in by_hand:
+            found.items[place] = 0
     return found
 
 
@@ -80,7 +81,8 @@ def i5_what_must_run_ran(history: History) -> Iterator[Violation]:
 
 def _reason_is(reason: str, reference: Reference, key: str) -> bool:
     withdrawn = key in reference.withdrawn and reason.startswith("withdrawn: ")
-    return withdrawn or reason.startswith(f"{reference.blame.get(key)} ")
+    stopped = key in reference.stopped and reason.startswith("the loop stopped: ")
+    return withdrawn or stopped or reason.startswith(f"{reference.blame.get(key)} ")
 
 
 def _is_of_its_steps(reason: str, steps: Mapping[str, Row], key: str) -> bool:
@@ -249,6 +251,7 @@ def _counts(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Vi
         yield Violation("I19", f"steps {sorted(missing)} are missing", run["id"])
     if "halt" not in run and run["sinks_open"] != 0:
         yield Violation("I19", f"it ended with {run['sinks_open']} open sinks", run["id"])
+    yield from _items(history, run, steps)
     found = fates_of(history, run)
     taken = reruns.kept(history, run["id"])
     for key, count in found.items.items():
@@ -264,3 +267,16 @@ def _counts(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Vi
             yield Violation("I19", f"{failed} children failed, it counted {row.get('children_failed')}", run["id"], key)
         if row.get("status") in ("succeeded", "failed") and own and row.get("children_open") != 0:
             yield Violation("I19", f"it ended with {row.get('children_open')} open children", run["id"], key)
+
+
+def _items(history: History, run: Row, steps: Mapping[str, Row]) -> Iterator[Violation]:
+    """One that ended has all the steps of its graph, and counted them."""
+    manifest = history.manifest_of(run["id"])["steps"]
+    for item, row in steps.items():
+        if row.get("kind") != "item" or row["status"] not in ("succeeded", "failed") or settled.by_hand(row):
+            continue
+        graph = (history.step_of(manifest, item.rpartition(".")[0]) or {}).get("steps", {})
+        if missing := [key for key in graph if f"{item}.{key}" not in steps]:
+            yield Violation("I19", f"steps {missing} of the item are missing", run["id"], item)
+        if row.get("children_open", 0) != 0:
+            yield Violation("I19", f"it ended with {row['children_open']} open steps", run["id"], item)

@@ -111,14 +111,25 @@ def with_calls(rng: random.Random, made: list[dict[str, Any]]) -> list[dict[str,
     """The same flows, each of which calls some of those behind it before some of its steps."""
     found: list[dict[str, Any]] = []
     for n, one in reversed(list(enumerate(made))):
-        giving = [f"@steps('{key}').output" for key, step_ in one["steps"].items() if "type" in step_]
-        steps = _calling(rng, one["steps"], found) if n < len(made) - 1 else one["steps"]
-        output = {"output": " ?? ".join([*rng.sample(giving, k=min(2, len(giving))), "null"])} if giving else {}
-        found = [{**one, "steps": steps, **output}, *found]
+        steps = calling(rng, one["steps"], found) if n < len(made) - 1 else one["steps"]
+        output = giving(rng, one).get("output")
+        found = [{**one, "steps": steps, **({} if output is None else {"output": output})}, *found]
     return found
 
 
-def _calling(rng: random.Random, steps: Mapping[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
+def giving(rng: random.Random, one: dict[str, Any]) -> dict[str, Any]:
+    """The same flow, which gives what one of two of its steps did."""
+    given = [f"@steps('{key}').output" for key, step_ in one["steps"].items() if "type" in step_]
+    return {**one, "output": " ?? ".join([*rng.sample(given, k=min(2, len(given))), "null"])} if given else one
+
+
+def parts(flow: Mapping[str, Any]) -> list[str]:
+    """Of the input of a flow."""
+    return ["fates", "lists", "flags", *(["calls"] if any("flow" in one for one in flow["steps"].values()) else [])]
+
+
+def calling(rng: random.Random, steps: Mapping[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same steps, some of which wait for a flow that is called before."""
     made = {key: {**step_, "run_after": dict(step_["run_after"])} for key, step_ in steps.items()}
     plain = [key for key, step_ in made.items() if "join" not in step_]
     for key in rng.sample(plain, k=min(len(plain), rng.choice((1, 1, 2)))):
@@ -128,15 +139,9 @@ def _calling(rng: random.Random, steps: Mapping[str, Any], others: list[dict[str
         if "fate" in made[key].get("inputs", {}) and made[key]["run_after"][name] == ["succeeded"]:
             inputs = made[key]["inputs"]
             made[key]["inputs"] = {**inputs, "seen": [*inputs["seen"], f"@steps('{name}').output"]}
-        parts = (
-            "fates",
-            "lists",
-            "flags",
-            *(("calls",) if any("flow" in one for one in other["steps"].values()) else ()),
-        )
         made[name] = {
             "flow": other["name"],
-            "inputs": {part: f"@triggerBody().calls.{name}.{part}" for part in parts},
+            "inputs": {part: f"@triggerBody().calls.{name}.{part}" for part in parts(other)},
             "run_after": before,
             "retry": _policy(rng)["retry"],
             **({"detached": True} if rng.random() < 0.15 else {}),
@@ -191,15 +196,31 @@ def body(rng: random.Random, steps: Mapping[str, Any], others: Mapping[str, Mapp
     for key, step_ in steps.items():
         if "steps" not in step_:
             continue
-        items = [_fate(rng, step_["steps"]["do"]) for _ in range(rng.choice((0, 1, 2, 3, 4)))]
-        source = step_["for_each"]
-        if source.startswith("@triggerBody()"):
-            lists[key] = items
-        else:
+        inner, source = step_["steps"], step_["for_each"]
+        count = rng.choice((0, 1, 2, 3, 4))
+        items = [_fate(rng, inner["do"]) if "do" in inner else _item(rng, inner, others) for _ in range(count)]
+        if "@steps" in source:
             fates[source.split("'")[1]]["items"] = items
+        else:
+            lists[key] = items
+    awaited = [key for key, step_ in steps.items() if str(step_.get("signal", {}).get("key")).startswith("@")]
+    keys = {"keys": {key: rng.choice(KEYS) for key in awaited}} if awaited else {}
     called = {key: others[step_["flow"]]["steps"] for key, step_ in steps.items() if "flow" in step_}
     calls = {"calls": {key: body(rng, inner, others) for key, inner in called.items()}} if called else {}
-    return {"fates": fates, "lists": lists, "flags": flags, **calls}
+    return {"fates": fates, "lists": lists, "flags": flags, **keys, **calls}
+
+
+def _item(rng: random.Random, steps: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The fates of its steps and the lists of its loops by their keys, and what else they read."""
+    made = body(rng, steps, others)
+    return {**made.pop("fates"), **made.pop("lists"), **made}
+
+
+def steps_of(flow: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Of a flow, those in items too."""
+    for step_ in flow["steps"].values():
+        yield step_
+        yield from steps_of(step_) if "steps" in step_ else ()
 
 
 def _fate(rng: random.Random, step_: Mapping[str, Any]) -> Fate:

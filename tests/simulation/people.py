@@ -81,7 +81,7 @@ class People:
         self._arena, self._rng, self._manifests, self._sender, self._actor = arena, rng, manifests, sender, actor
         self._pins = pins
         self._by_name = {one["name"]: one for one in manifests}
-        self.calling = any("flow" in step for one in manifests for step in one["steps"].values())
+        self.calling = any("flow" in step for one in manifests for step in flows.steps_of(one))
         """Whether runs call others: then who cancels one cancels those, too."""
         self.calls: list[Call] = []
         self.sent: list[Sent] = []

@@ -13,6 +13,9 @@ from tests.simulation.arena import Arena
 from tests.simulation.stage import Actor
 from tests.simulation.world import MOST_RUNS, SEATS, World
 
+_APPROVALS = """
+SELECT step_key FROM flow_signal_waiters WHERE run_id = %s AND kind = 'approval' AND closed_at IS NULL ORDER BY step_key
+"""
 _KEYS = "SELECT step_key FROM flow_steps WHERE run_id = %s ORDER BY step_key"
 SHOWN = 60
 """Lines of a trace that are printed."""
@@ -224,14 +227,19 @@ class _Player:
             return
         run_id, id_ = rng.choice(people.runs), f"id{self._any()}"
         if rng.random() < 0.3:
-            asked = [key for one in self._world.manifests for key, step in one["steps"].items() if "approval" in step]
-            signal = Signal(rng.choice(asked or ["nobody"]), '{"n": 1}', by="ada", answers=True)
+            signal = Signal(rng.choice(self._asked(run_id) or ["nobody"]), '{"n": 1}', by="ada", answers=True)
         else:
             payload = rng.choice(('{"n": 1}', '{"n": 2}', '{"n": 2}', '"unfit"'))
             name = rng.choice((*flows.NAMES, *flows.NAMES, "nobody"))
             ttl = timedelta(seconds=5) if rng.random() < 0.2 else None
             signal = Signal(name, payload, rng.choice(flows.KEYS), by="bob", ttl=ttl)
         people.signal(run_id, id_, signal)
+
+    def _asked(self, run_id: str) -> list[str]:
+        """The approvals of flows; where items have some, those of this run that wait."""
+        if self._world.deep:
+            return [row["step_key"] for row in self._world.lab.rows(_APPROVALS, run_id)]
+        return [key for one in self._world.manifests for key, step in one["steps"].items() if "approval" in step]
 
     def _settle(self) -> None:
         """Any step of a run, whatever it is in."""
@@ -258,4 +266,12 @@ class _Player:
         if runs := self._world.runs:
             run_id = self._rng.choice(runs)
             keys = sorted({one.step_key for one in self._world.invocations.values() if one.run_id == run_id})
+            if self._world.deep:
+                keys = sorted({*keys, *(around for key in keys for around in _around(key))})
             self._world.people.retry(run_id, self._rng.choice([None, None, *keys]))
+
+
+def _around(key: str) -> list[str]:
+    """The loops and items that a step stands in."""
+    parts = key.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]

@@ -14,7 +14,7 @@ from tests.support import factories
 from tests.support.servers import Server
 
 CONSTRUCTS = worlds.KINDS[1:]
-DAILY = (("naps", 0), ("waits", 1), ("polls", 0), ("calls", 0))
+DAILY = (("naps", 0), ("waits", 1), ("polls", 0), ("calls", 0), ("items", 0))
 FOUND = (("waits", 1041), ("waits", 1042), ("waits", 1046), ("waits", 1200))
 """A late start that was opened twice (1041); the others were faults of the checker."""
 

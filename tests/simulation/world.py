@@ -4,7 +4,7 @@ Whoever calls these methods is the scheduler: each does one small thing, and not
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Final
@@ -26,6 +26,7 @@ from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.workers.run import deliver
 from orchestrator.workers.state import AnyStep, task_name
 from tests.proof.history import Fault, Invocation, Message
+from tests.proof.interpreter import runs_a_graph
 from tests.simulation import flows
 from tests.simulation.arena import Arena
 from tests.simulation.flows import Fate
@@ -62,8 +63,11 @@ class World:
         self.taken: list[Dispatch] = []
         more = seed % 2 == 0  # half of the worlds have flows with nothing but edges and loops
         self.manifests = list(manifests or (flows.manifest(self.rng, f"flow{n}", more=more) for n in range(2)))
-        self.asking = any(not {"signal", "approval"}.isdisjoint(one) for each in self.manifests for one in _steps(each))
+        every = [one for each in self.manifests for one in flows.steps_of(each)]
+        self.asking = any(not {"signal", "approval"}.isdisjoint(one) for one in every)
         """Whether its runs wait for people."""
+        self.deep = any(runs_a_graph(one) for one in every if "steps" in one)
+        """Whether items of its loops are small flows."""
         first = [Manifest(**one) for one in self.manifests]
         self.codes = [Code("older", arena.older, first, _by_task(first, flows.handlers(self._handle)))]
         """Of the releases, the newest last. A worker has any of them, as long as there is trouble."""
@@ -470,13 +474,6 @@ SELECT w.run_id, w.signal, w.key, w.kind FROM flow_signal_waiters w JOIN flow_st
  WHERE s.status = 'waiting' AND w.closed_at IS NULL AND s.wake_at IS NULL ORDER BY w.created_at
 """
 _OPEN: Final = [status.value for status in RunStatus if status not in FINAL_RUN]
-
-
-def _steps(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Of a flow, those in items too."""
-    for step in manifest["steps"].values():
-        yield step
-        yield from _steps(step) if "steps" in step else ()
 
 
 def _by_task(manifests: Sequence[Manifest], by_type: Mapping[str, AnyStep]) -> dict[str, AnyStep]:
