@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from orchestrator.authoring.placeholder import Placeholder, node_of, refuse
 from orchestrator.core.checks_joins import ANY_END
+from orchestrator.core.manifest import StepDef
 from orchestrator.core.states import StepStatus
 
 Statuses = tuple[StepStatus, ...]
@@ -71,6 +72,13 @@ def key_of(owner: object, one: object, name: str) -> str:
     if node.owner is not owner or node.ref.key is None:
         refuse(f"`{name}` holds {node.label}, which is not a step of this flow", "give the result of a step")
     return node.ref.key
+
+
+def takes_any_end(steps: Mapping[str, StepDef]) -> bool:
+    """Whether a step waits for the end of another one, however it ended. Only from the second format on, that handles
+    no failure."""
+    edges = (edge for step in steps.values() for edge in step.run_after.values())
+    return any({StepStatus.FAILED, StepStatus.SUCCEEDED} <= set(edge) for edge in edges)
 
 
 _SUCH: Final = {"after": "after=[checked]", "always": "always(charged)", "on_failure": "on_failure(charged)"}

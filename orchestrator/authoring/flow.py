@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 
 from orchestrator.authoring.body import Body
 from orchestrator.authoring.calls import Call
+from orchestrator.authoring.edges import takes_any_end
 from orchestrator.authoring.literals import encode
 from orchestrator.authoring.nullable import why_null
 from orchestrator.authoring.signature import Signature
@@ -279,6 +280,8 @@ class FlowDecorator:
                 output=output,
                 output_schema=signature.result.json_schema or None,
             )
+            if manifest.format == 1 and takes_any_end(manifest.steps):
+                manifest = manifest.model_copy(update={"format": 2})
         except ManifestInvalid as exc:
             raise AuthoringError(f"{signature.place}: {exc.message}", place=signature.place) from exc
         _require_secrets(manifest, tracer, signature)

@@ -131,7 +131,7 @@ def when(text: str | None) -> datetime | None:
         pass
     try:
         return datetime.fromisoformat(text.strip()).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} is not a time. Fix: write 2h (two hours ago), 2026-11-01 or 2026-11-01T07:00."
         ) from None
@@ -151,7 +151,7 @@ def moment(text: str | None) -> timedelta | datetime | None:
         pass
     try:
         return datetime.fromisoformat(text.strip()).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} is neither a length of time nor a time. Fix: write 10m or 2026-11-01T07:00."
         ) from None

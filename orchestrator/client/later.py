@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from orchestrator.core.durations import DurationLike, parse_duration
+from orchestrator.core.times import in_range
 from orchestrator.errors import DurationInvalid, UsageError
 
 StartAfter: TypeAlias = DurationLike | datetime
@@ -20,6 +21,8 @@ def begins_of(start_after: StartAfter | None) -> timedelta | datetime | None:
     if isinstance(start_after, datetime):
         if start_after.tzinfo is None:
             raise UsageError(f"start_after={start_after!r} has no zone. Fix: give it one, such as `tzinfo=UTC`.")
+        if not in_range(start_after):
+            raise UsageError(f"start_after={start_after!r} is beyond the year 9999. Fix: give an earlier time.")
         return start_after
     if start_after is None:
         return None

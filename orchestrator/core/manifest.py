@@ -267,6 +267,8 @@ _ANY_INPUT: dict[str, JsonValue] = {"type": "object"}
 class Manifest(_Part):
     """A whole flow. An invalid one cannot be made: every problem is listed in one ManifestInvalid."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     name: FlowName
     version: Annotated[str, Field(min_length=1, max_length=100)] = "1"
     description: str | None = None
@@ -283,6 +285,8 @@ class Manifest(_Part):
     """What an error in a `when` does to the step."""
     secret_names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
     """Fields that are secret by their names, besides those that always are."""
+    asked_format: Annotated[Literal[1, 2], Field(alias="format")] = 1
+    """The format whose rules hold where its constructs need a lower one."""
 
     def __init__(self, /, **data: Any) -> None:
         """
@@ -318,8 +322,8 @@ class Manifest(_Part):
     @cached_property
     def format(self) -> int:
         """The lowest format that its constructs need: the first for references alone and the fields that it had, the
-        second for everything else."""
-        if self.secret_names or in_schema(self.input_schema):
+        second for everything else, and where it is asked for."""
+        if self.asked_format > 1 or self.secret_names or in_schema(self.input_schema):
             return 2
         if self.when_errors != "fail" or any(step.format > 1 for step in self.steps.values()):
             return 2
@@ -356,7 +360,8 @@ class Manifest(_Part):
 
     def model_copy(self, *, update: Any = None, deep: bool = False) -> Self:
         """A checked copy: unlike pydantic's own, `update` is validated."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields}  # dict(self) has the cached hash too
+        known = type(self).model_fields.items()
+        fields = {field.alias or name: getattr(self, name) for name, field in known}  # dict(self) has the hash too
         return type(self).model_validate({**fields, **(update or {})})
 
 

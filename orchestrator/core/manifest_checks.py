@@ -278,8 +278,9 @@ def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
     kinds |= {"signal": SignalDef, "approval": ApprovalDef}
     for part in reversed(loc[-2:]):
         if part in kinds:
-            return [field.alias or name for name, field in kinds[str(part)].model_fields.items()]
-    return list(model.model_fields)
+            model = kinds[str(part)]
+            break
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def without_wrong_fields(data: dict[str, Any], places: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:

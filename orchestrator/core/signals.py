@@ -13,6 +13,7 @@ from pydantic.functional_serializers import model_serializer
 from orchestrator.core.durations import Duration
 from orchestrator.core.expressions import is_expression
 from orchestrator.core.inputs import canonical
+from orchestrator.core.times import parse_time
 
 if TYPE_CHECKING:
     from orchestrator.core.manifest import StepDef
@@ -45,10 +46,7 @@ def time_of(text: object) -> datetime:
     Raises:
         ValueError: this is not a time in ISO 8601 with an offset.
     """
-    try:
-        found = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        found = None
+    found = parse_time(text)
     if found is None or found.tzinfo is None:
         raise ValueError(f"{text!r:.60} is not a time with an offset, such as `2026-01-31T12:00:00Z`")
     return found

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, TypeAdapter
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.expressions import EvaluationFailed, Expr, Found, Scope, evaluate, is_expression
 from orchestrator.core.expressions.walk import find, find_bare
+from orchestrator.core.times import in_range, parse_time
 from orchestrator.errors import DurationInvalid, ExpressionInvalid
 
 if TYPE_CHECKING:
@@ -34,19 +35,14 @@ def _length_text(value: object) -> object:
 
 def _time_text(value: object) -> object:
     """A time as JSON has it; an expression as it is."""
-    found = value if isinstance(value, datetime) else _read_time(value)
+    found = value if isinstance(value, datetime) else parse_time(value)
     if found is None:
         return value
     if found.tzinfo is None:
         raise ValueError("a time has an offset, such as `2026-01-31T12:00:00+01:00`")
+    if not in_range(found):
+        raise ValueError("a time lies in the years 1 to 9999 of UTC")
     return found.isoformat()
-
-
-def _read_time(value: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
 
 
 Length = Annotated[str, BeforeValidator(_length_text)]
@@ -57,7 +53,7 @@ Time = Annotated[str, BeforeValidator(_time_text)]
 
 def found(step: "StepDef") -> list[Found]:
     """Its expressions, each with its place in it."""
-    time = None if _read_time(step.until) is not None else step.until
+    time = None if parse_time(step.until) is not None else step.until
     return [*find(step.sleep, ("sleep",)), *find_bare(time, ("until",))]
 
 
@@ -67,7 +63,7 @@ def over(step: "StepDef", scope: Scope) -> timedelta | datetime:
     Raises:
         WaitInvalid: its expression gives neither.
     """
-    time = _read_time(step.until)
+    time = parse_time(step.until)
     if time is not None:
         return time
     for one in found(step):
@@ -88,7 +84,7 @@ def _length(step: "StepDef", expr: Expr, scope: Scope) -> timedelta:
 
 def _time(step: "StepDef", expr: Expr, scope: Scope) -> datetime:
     value = _value(expr, scope)
-    time = value if isinstance(value, datetime) else _read_time(value)
+    time = value if isinstance(value, datetime) else parse_time(value)
     if time is None or time.tzinfo is None:
         raise WaitInvalid(f"`until: {step.until}` gives {value!r:.60}, which is not a time with its offset")
     return time

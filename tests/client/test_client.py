@@ -117,6 +117,7 @@ def test_a_run_may_begin_later(client: Client) -> None:
     ("start_after", "said"),
     [
         ("soon", "start_after='soon': 'soon' is not a length of time"),
+        (datetime.fromisoformat("9999-12-31T23:59:59-10:00"), "is beyond the year 9999"),
         (datetime.fromisoformat("2100-01-01"), "has no zone"),
         ("4000d", "longer than ten years"),
         (timedelta(seconds=-1), "is not a length of time"),

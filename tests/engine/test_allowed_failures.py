@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Flow, Manifest, step
+from orchestrator import Flow, Manifest, after, always, ended, flow, on_failure, step
 from orchestrator.testing import World
 
 
@@ -22,7 +22,7 @@ def fail() -> int:
     raise Broken("the bank is closed")
 
 
-def after(join: str, *, may_fail: bool = False, **edges: Any) -> dict[str, Any]:
+def joined(join: str, *, may_fail: bool = False, **edges: Any) -> dict[str, Any]:
     return {
         "good": {"type": "give"},
         "bad": {"type": "fail", "may_fail": may_fail},
@@ -33,19 +33,56 @@ def after(join: str, *, may_fail: bool = False, **edges: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("steps", "end", "run"),
     [
-        (after("all", good="succeeded", bad="succeeded"), "skipped", "failed"),
-        (after("all", good="succeeded", bad="succeeded", may_fail=True), "skipped", "succeeded"),
-        (after("all", bad="failed"), "succeeded", "succeeded"),
-        (after("all", bad=["succeeded", "failed"]), "succeeded", "failed"),
-        (after("some", good="succeeded", bad="succeeded"), "succeeded", "succeeded"),
-        (after("none_failed", good="succeeded", bad="succeeded"), "skipped", "failed"),
-        (after("all_done", good=[], bad=[]), "succeeded", "failed"),
-        (after("all_done", good=[], bad=[], may_fail=True), "succeeded", "succeeded"),
-        (after("some", bad="succeeded"), "skipped", "failed"),
+        (joined("all", good="succeeded", bad="succeeded"), "skipped", "failed"),
+        (joined("all", good="succeeded", bad="succeeded", may_fail=True), "skipped", "succeeded"),
+        (joined("all", bad="failed"), "succeeded", "succeeded"),
+        (joined("all", bad=["succeeded", "failed"]), "succeeded", "failed"),
+        (joined("some", good="succeeded", bad="succeeded"), "succeeded", "succeeded"),
+        (joined("none_failed", good="succeeded", bad="succeeded"), "skipped", "failed"),
+        (joined("all_done", good=[], bad=[]), "succeeded", "failed"),
+        (joined("all_done", good=[], bad=[], may_fail=True), "succeeded", "succeeded"),
+        (joined("some", bad="succeeded"), "skipped", "failed"),
     ],
 )
 def test_which_failures_fail_a_run(world: World, steps: dict[str, Any], end: str, run: str) -> None:
-    manifest = Manifest(name="ends", steps=steps, when_errors="skip")  # of the second format
+    manifest = Manifest(name="ends", steps=steps, format=2)
     started = world.finish(world.start(Flow.from_manifest(manifest, [give, fail])))
     assert (started.steps["end"], started.status) == (end, run)
     assert (started.handle.row().error is None) is (run == "succeeded")
+
+
+@flow
+def audited() -> None:
+    charged = fail()
+    with always(charged):
+        give()
+
+
+@flow
+def reported() -> int:
+    return give.options(after=[ended(fail())])()
+
+
+@flow
+def ordered() -> None:
+    with after(ended(fail())):
+        give()
+
+
+@flow
+def told() -> None:
+    charged = fail()
+    with always(charged):
+        give()
+    with on_failure(charged):
+        give()
+
+
+@pytest.mark.parametrize(
+    ("one", "run"), [(audited, "failed"), (reported, "failed"), (ordered, "failed"), (told, "succeeded")]
+)
+def test_what_waits_for_any_end_hides_no_failure(world: World, one: Flow[[], Any], run: str) -> None:
+    """Also where nothing else in the flow is newer than the first format, in which it would."""
+    started = world.finish(world.start(one))
+    assert started.steps["give"] == "succeeded"
+    assert started.status == run

@@ -98,6 +98,8 @@ def test_a_length_may_be_computed(lab: Lab, length: Any) -> None:
         ({"sleep": "@triggerBody().x"}, "4000d", "is longer than ten years"),
         ({"until": "@triggerBody().x"}, "2026-01-01T00:00:00", "is not a time with its offset"),
         ({"until": "@triggerBody().x"}, 17, "gives 17, which is not a time"),
+        ({"until": "@triggerBody().x"}, "9999-12-31T23:59:59-10:00", "which is not a time"),
+        ({"until": "time(@triggerBody().x)"}, "9999-12-31T23:59:59-10:00", "is not a time"),
         ({"until": "time(@triggerBody().x)"}, "x", "cannot be evaluated"),
     ],
 )

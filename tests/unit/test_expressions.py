@@ -338,6 +338,8 @@ def test_evaluating(text, value):
         ("number(@triggerBody().list)", "list of 3 is not a number"),
         ("time('2026-01-01T00:00:00')", "has no zone"),
         ("time('soon')", "is not a time"),
+        ("time('9999-12-31T23:59:59-10:00')", "is not a time"),
+        ("time('0001-01-01T00:00:00+10:00')", "is not a time"),
         ("time(3)", "number 3 is not a time"),
         ("text(@triggerBody().object)", "object of 1 has no text"),
         ("lower(3)", "is not a text"),

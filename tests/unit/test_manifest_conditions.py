@@ -77,6 +77,20 @@ def test_how_errors_of_conditions_are_taken_makes_it_format_two() -> None:
     assert manifest({"c": {"require": "@steps('a').output", "message": "no"}}).format == 2
 
 
+def test_a_format_can_be_asked_for() -> None:
+    """Where the edges alone do not say by which rules they are meant."""
+    edges = {"c": both(run_after={"a": ["failed", "succeeded"]})}
+    assert manifest(edges).format == 1
+    made = manifest(edges, format=2)
+    assert (made.format, Manifest.from_json(made.to_json())) == (2, made)
+    assert made.model_copy(update={"version": "2"}).format == 2
+    assert manifest(edges, format=1).hash == manifest(edges).hash != made.hash
+    with pytest.raises(ManifestInvalid, match="format: Input should be 1 or 2, got 3"):
+        manifest(edges, format=3)
+    with pytest.raises(ManifestInvalid, match="did you mean `format`"):
+        manifest(edges, formt=2)
+
+
 def test_true_and_false_of_json_are_conditions() -> None:
     made = manifest({"c": both(when=True), "d": {"require": False, "message": "never", "run_after": {"a": S}}})
     assert (made.steps["c"].when, made.steps["d"].require) == ("true", "false")

@@ -85,6 +85,7 @@ def test_only_flows_with_waits_end_on_the_general_path() -> None:
         ({"signal": {"name": "w", "shema": {}}}, "unknown field `shema` (did you mean `schema`?)"),
         ({"signal": {"name": "w", "timeout": "0s"}}, "steps.w.signal.timeout"),
         ({"signal": {"name": "w", "until": "soon"}}, "steps.w.signal.until: 'soon' is not a time with an offset"),
+        ({"signal": {"name": "w", "until": "9999-12-31T23:59:59-10:00"}}, "is not a time with an offset"),
         ({"signal": {"name": "w", "timeout": "1d", "until": "2026-01-01T00:00:00Z"}}, "there is `timeout` and `until`"),
         ({"signal": {"name": "w", "key": [1]}}, "steps.w.signal.key: a key is a text, a number or a bool, not list"),
         ({"signal": {"name": "w", "key": "@steps('x').output"}}, "steps.w.signal.key: unknown step `x`"),

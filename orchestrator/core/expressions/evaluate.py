@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from orchestrator.core.expressions.parser import parse
 from orchestrator.core.expressions.render import render
 from orchestrator.core.expressions.tree import AllOf, AnyOf, Call, Compare, Default, Expr, Not, Ref, Value
+from orchestrator.core.times import parse_time
 
 Found: TypeAlias = JsonValue | Decimal | datetime
 """What an expression gives: JSON, with exact numbers, or an instant."""
@@ -224,10 +225,9 @@ def _time(call: Call, value: Found) -> Found:
     if isinstance(value, datetime):
         return value
     if isinstance(value, str):
-        try:
-            found = datetime.fromisoformat(value)
-        except ValueError:
-            raise EvaluationFailed(call, f"{_shown(value)} is not a time as in ISO 8601") from None
+        found = parse_time(value)
+        if found is None:
+            raise EvaluationFailed(call, f"{_shown(value)} is not a time as in ISO 8601")
         if found.tzinfo is None:
             raise EvaluationFailed(call, f"{_shown(value)} has no zone")
         return found
