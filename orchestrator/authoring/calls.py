@@ -57,9 +57,15 @@ class Call(Generic[P, R]):
         except BadOption as exc:
             refuse(f"flow `{self.flow.name}` {exc}", "correct the option")
         other.key = key if key is not None else self.key
-        other.version = version if version is not None else self.version
+        other.version = self.version if version is None else self._ordinal(version)
         other.asked = self.asked.with_(after=after, join=join, when=when, may_fail=may_fail)
         return other
+
+    def _ordinal(self, version: object) -> int:
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            fix = f"give the number of one, from 1; `orchestrator flow versions {self.flow.name}` lists them"
+            refuse(f"flow `{self.flow.name}` has `version={version!r:.60}`", fix)
+        return version
 
     def alone(self) -> Self:
         """Nobody waits for its end."""
@@ -148,5 +154,9 @@ def start_run(flow: "Flow[P, R] | Call[P, R]", /, *args: P.args, **kwargs: P.kwa
     Raises:
         AuthoringError: outside a flow body, or the arguments do not fit.
     """
-    call = flow if isinstance(flow, Call) else Call(flow)
+    call: object = flow.options() if hasattr(flow, "options") else flow
+    if not isinstance(call, Call):
+        refuse(
+            "`start_run` got something that is not a flow", "give a flow; a step is called, or made one with `@flow`"
+        )
     return cast(str, call.alone()(*args, **kwargs))

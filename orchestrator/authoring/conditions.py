@@ -13,6 +13,7 @@ from orchestrator.authoring.scalars import Scalar, scalar
 from orchestrator.authoring.where import caller
 from orchestrator.core.expressions import Expr, render
 from orchestrator.core.expressions.tree import AllOf, AnyOf, Call, Compare, Not, Operator, Value
+from orchestrator.core.wording import an
 
 _COMPARE: Final = "compare it, such as `order.total > 0`"
 _IN_STEP: Final = "compare it in a step that gives a bool"
@@ -131,7 +132,7 @@ def _literal(value: object) -> Expr:
             return Value(value.isoformat())
         case UUID():
             return Value(str(value))
-    return refuse(f"a {kinds.show(type(value))} was compared", f"compare a field of it, or {_IN_STEP}")
+    return refuse(f"{an(kinds.show(type(value)))} was compared", f"compare a field of it, or {_IN_STEP}")
 
 
 def _require_alike(operator: Operator, one: Operand, other: Operand) -> None:

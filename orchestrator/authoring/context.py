@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.core.wording import an
 from orchestrator.errors import NotTransactional
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ class Context:
         if total is not None:
             _check_number("total", total)
         if note is not None and not isinstance(note, str):
-            raise TypeError(f"ctx.progress: note is a {type(note).__name__}. Fix: give a string, such as `str(note)`.")
+            raise TypeError(
+                f"ctx.progress: note is {an(type(note).__name__)}. Fix: give a string, such as `str(note)`."
+            )
         short = note.replace("\x00", "")[:_NOTE_LIMIT] if note else None
         self.signals.progress = Progress(done, total, short)
 
@@ -138,7 +141,7 @@ def _check_number(name: str, value: object) -> None:
     """JSON has no other numbers: a Decimal, a numpy integer or a NaN would be lost later, where nobody looks."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(
-            f"ctx.progress: {name} is a {type(value).__name__}. Fix: give an int or a float, such as `float({name})`."
+            f"ctx.progress: {name} is {an(type(value).__name__)}. Fix: give an int or a float, such as `float({name})`."
         )
     try:
         finite = math.isfinite(value)

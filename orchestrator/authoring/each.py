@@ -13,6 +13,7 @@ from orchestrator.authoring.placeholder import Placeholder, node_of, refuse
 from orchestrator.authoring.step import Step
 from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.core.manifest import StepDef
+from orchestrator.core.wording import an
 
 if TYPE_CHECKING:
     from orchestrator.authoring.flow import Flow
@@ -198,5 +199,5 @@ def _for_each(step: _Body, items: object, kind: Any, tracer: Tracer) -> Any:
     if items is None:
         return []
     if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
-        refuse(f"{what} is a {type(items).__name__}", "give a list, or a step's result that is one")
+        refuse(f"{what} is {an(type(items).__name__)}", "give a list, or a step's result that is one")
     return encode(list(items), list[kind], tracer, what)

@@ -8,6 +8,7 @@ from orchestrator.authoring.placeholder import Placeholder, node_of, refuse
 from orchestrator.core.checks_joins import ANY_END
 from orchestrator.core.manifest import StepDef
 from orchestrator.core.states import StepStatus
+from orchestrator.core.wording import an
 
 Statuses = tuple[StepStatus, ...]
 JoinName = Literal["all", "any", "some", "none_failed", "all_done"]
@@ -67,7 +68,7 @@ def key_of(owner: object, one: object, name: str) -> str:
     if isinstance(one, str):
         return one
     if not isinstance(one, Placeholder):
-        refuse(f"`{name}` holds a {type(one).__name__}", f"give the results of steps, such as `{_SUCH[name]}`")
+        refuse(f"`{name}` holds {an(type(one).__name__)}", f"give the results of steps, such as `{_SUCH[name]}`")
     node = node_of(one)
     if node.owner is not owner or node.ref.key is None:
         refuse(f"`{name}` holds {node.label}, which is not a step of this flow", "give the result of a step")

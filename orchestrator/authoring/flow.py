@@ -405,7 +405,12 @@ def _failed_body(signature: Signature, name: str, exc: Exception) -> AuthoringEr
 
 def _body_fix(signature: Signature, exc: Exception) -> str:
     if isinstance(exc, NameError) and exc.name is not None:
-        near = closest(exc.name, signature.fn.__globals__)
+        if exc.name == signature.fn.__name__:
+            return (
+                "a flow is not there yet while its own body is read: let a step start its next run with a client, or "
+                f'write the flow as a manifest, which may hold the step `{{"flow": "{exc.name}"}}`'
+            )
+        near = closest(exc.name, signature.fn.__globals__.keys() - {exc.name})
         hint = f" (did you mean `{near}`?)" if near is not None else ""
         return f"define or import `{exc.name}` above the flow{hint}"
     if "partially initialized module" in str(exc):

@@ -22,6 +22,7 @@ from typing_inspection.introspection import AnnotationSource, inspect_annotation
 
 from orchestrator.authoring.modules import as_written
 from orchestrator.core.suggest import did_you_mean
+from orchestrator.core.wording import an
 
 PathParts = tuple[str | int, ...]
 _LISTS: Final = (list, deque, set, frozenset)
@@ -126,7 +127,7 @@ def stream_in(kind: Any, around: frozenset[str] = frozenset()) -> Any:
 def _attribute(kind: Any, name: str) -> Member:
     fields = _fields(kind)
     if fields is None:
-        raise NoMember(f"a {show(kind)} has no fields", "pass it to a step and do it there")
+        raise NoMember(f"{an(show(kind))} has no fields", "pass it to a step and do it there")
     if name in fields:
         return fields[name]
     owner = get_origin(kind) or kind
@@ -175,12 +176,12 @@ def _item(kind: Any, key: str | int) -> Member:
     if isinstance(owner, type) and issubclass(owner, tuple):
         return _tuple_item(kind, key)
     if isinstance(owner, type) and issubclass(owner, set | frozenset):
-        raise NoMember(f"a {show(kind)} has no order", "return a list")
+        raise NoMember(f"{an(show(kind))} has no order", "return a list")
     if (fields := _fields(kind)) is not None:
         fix = f"write `.{key}`" if key in fields else did_you_mean(str(key), fields)
         raise NoMember(f"{show(kind)} has fields, not items", fix)
     if not isinstance(key, int):
-        raise NoMember(f"a {show(kind)} has no item {key!r}", "pass it to a step and do it there")
+        raise NoMember(f"{an(show(kind))} has no item {key!r}", "pass it to a step and do it there")
     return Member((key,), _element(kind).kind)
 
 
@@ -207,4 +208,4 @@ def _element(kind: Any) -> Member:
             return Member((), args[0] if same else Any)
         if issubclass(owner, _LISTS) or owner in _OPEN_LISTS:
             return Member((), args[0] if args else Any)
-    raise NoMember(f"a {show(kind)} is not a list", "give a list")
+    raise NoMember(f"{an(show(kind))} is not a list", "give a list")

@@ -11,6 +11,7 @@ from orchestrator.authoring.placeholder import Placeholder, node_of, refuse
 from orchestrator.core.expressions import escape, render
 from orchestrator.core.secrets import leaves
 from orchestrator.core.values import Codec, explain
+from orchestrator.core.wording import an
 from orchestrator.errors import ValueRefused
 
 _SECRET: Final = "take it as an input of the flow, or let the step read it from its environment"
@@ -32,7 +33,7 @@ def encode(value: object, kind: Any, owner: object, what: str) -> JsonValue:
         return {str(k): encode(v, _inner(kind, k), owner, f"{what}[{k!r}]") for k, v in value.items()}
     if not isinstance(value, list | tuple):
         refuse(
-            f"{what} is a {type(value).__name__} that holds a placeholder",
+            f"{what} is {an(type(value).__name__)} that holds a placeholder",
             f"pass the parts to a step that builds the {type(value).__name__}, or write a dict or list instead",
         )
     return [encode(v, _inner(kind, i), owner, f"{what}[{i}]") for i, v in enumerate(value)]

@@ -14,6 +14,7 @@ from orchestrator.core.expressions.tree import Default, Value
 from orchestrator.core.gates import Join
 from orchestrator.core.manifest import StepDef
 from orchestrator.core.states import StepStatus
+from orchestrator.core.wording import an
 
 T = TypeVar("T")
 _OK: tuple[StepStatus, ...] = (StepStatus.SUCCEEDED,)
@@ -117,7 +118,9 @@ def _default(tracer: Tracer, value: object) -> tuple[Expr, Any]:
         return node.ref, node.kind
     given = encode(value, type(value), tracer, "the last value of `either`")
     if isinstance(given, list | dict):
-        refuse(f"the last value of `either` is a {type(value).__name__}", "return it from a step, and give its result")
+        refuse(
+            f"the last value of `either` is {an(type(value).__name__)}", "return it from a step, and give its result"
+        )
     if isinstance(given, int | float) and not isinstance(given, bool):
         return Value(Decimal(str(given))), type(value)
     text = given[1:] if isinstance(given, str) and given.startswith("@@") else given

@@ -92,7 +92,8 @@ def refuse(problem: str, fix: str) -> NoReturn:
     """
     place = caller()
     file, _, line = place.rpartition(":")
-    raise AuthoringError(f"{place}: {problem}. Fix: {fix.rstrip('.')}.", place=place, file=file, line=int(line))
+    text = f"{place}: {problem.removesuffix('.')}. Fix: {fix.rstrip('.')}."
+    raise AuthoringError(text, place=place, file=file, line=int(line))
 
 
 _CONDITION: Final = (

@@ -11,6 +11,7 @@ from orchestrator.authoring.tracer import Tracer, current
 from orchestrator.core.expressions import Expr, Ref
 from orchestrator.core.expressions.tree import Call, Not, Value
 from orchestrator.core.headers import is_secret
+from orchestrator.core.wording import an
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def contains(where: Iterable[T] | str | None, what: T, /) -> bool:
     if isinstance(given, list | tuple | set | frozenset):
         return _condition(tracer, _one_of(tracer, list(given), what))
     if not isinstance(given, Placeholder | str):
-        refuse(f"`contains` got a {type(given).__name__} to look in", "give a list or a text")
+        refuse(f"`contains` got {an(type(given).__name__)} to look in", "give a list or a text")
     sought = operand(tracer, what)
     place = Value(given) if isinstance(given, str) else operand(tracer, given).expr
     found = _element(given)

@@ -17,7 +17,7 @@ class Problem:
     suggestion: str | None = None
 
     def __str__(self) -> str:
-        text = f"{self.place}: {self.message}" + (f" ({self.suggestion})" if self.suggestion else "")
+        text = f"{self.place}: {self.message}" + (f" ({self.suggestion.removesuffix('.')})" if self.suggestion else "")
         return text.encode(errors="backslashreplace").decode()  # a lone surrogate could not be printed
 
 

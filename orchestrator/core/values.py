@@ -26,6 +26,7 @@ from pydantic_core import (
 )
 
 from orchestrator.core.secrets import NAMES, Paths, hidden, in_schema, is_name, revealed
+from orchestrator.core.wording import an
 from orchestrator.errors import ValueRefused
 
 T = TypeVar("T")
@@ -409,6 +410,6 @@ def explain(error: ValidationError, *, hide: object = False, names: Collection[s
 
 def _short(value: object) -> str:
     if isinstance(value, dict | list | tuple | set):
-        return f"a {type(value).__name__}"
+        return f"{an(type(value).__name__)}"
     text = ascii(value) if isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -9,6 +9,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def an(word: str) -> str:
+    """`an int`, `a list`."""
+    return f"{'an' if word[:1] in 'aeiouAEIOU' else 'a'} {word}"
+
+
 def named(noun: str, names: Sequence[str]) -> str:
     """`step a`, `steps a and b`, `steps a, b and c`."""
     return f"{noun} {names[0]}" if len(names) == 1 else f"{noun}s {listed(names)}"

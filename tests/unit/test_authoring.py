@@ -567,7 +567,7 @@ def test_the_item_goes_to_the_first_parameter_that_is_not_fixed():
     ("call", "says"),
     [
         (lambda n: each(load, "abc"), "is a str"),
-        (lambda n: each(load, 5), "is a int"),
+        (lambda n: each(load, 5), "is an int"),
         (lambda n: each(load, n), "is not a list"),
         (lambda n: each(load, ["x"]), "valid integer"),
         (lambda n: each(load, [1], nte="x"), "did you mean `note`?"),

@@ -589,7 +589,7 @@ def _race_that_waits_for_its_condition(order: Order) -> None:
         (lambda o: always(), "`always` got no result of a step", "with always(charged):"),
         (lambda o: after(), "`after` got no result of a step", "with after(charged):"),
         (lambda o: always(o), "which is not a step of this flow", "the result of a step"),
-        (lambda o: on_failure(3), "`on_failure` holds a int", "on_failure(charged)"),
+        (lambda o: on_failure(3), "`on_failure` holds an int", "on_failure(charged)"),
         (lambda o: a.options(after=3)(), "`after` is not a list", "`after=[…]`"),
         (lambda o: a.options(join="most")(), "`join` is 'most'", "use one of `all`, `all_done`, `any`"),
         (lambda o: a.options(may_fail=1)(), "`may_fail` is 1", "True or False"),

@@ -218,7 +218,7 @@ def test_it_means_what_python_would_mean(make: Any, holds: bool) -> None:
         (lambda o: contains(o.tags, 3), "looks for 3 is of type int among values that are a text", "what it holds"),
         (lambda o: contains(o.prices, Decimal(1)), "which `contains` does not find", "in a step"),
         (lambda o: contains(o.total, 1), "is not a list", "give a list or a text"),
-        (lambda o: contains(3, 1), "`contains` got a int to look in", "give a list or a text"),
+        (lambda o: contains(3, 1), "`contains` got an int to look in", "give a list or a text"),
         (lambda o: contains([], o.name), "an empty list", "at least one"),
         (lambda o: contains(["a"], "a"), "known now", "what in where"),
         (lambda o: contains([1], o.name), "never alike", "of one type"),

@@ -76,7 +76,7 @@ def without_steps(line: str) -> str:
         (lambda lines: each(without_steps, lines), "calls no step"),
         (lambda lines: each(fulfil, lines), "missing a required argument: 'who'"),
         (lambda lines: each(fulfil, lines, line="x", who="y"), "no parameter left for the item"),
-        (lambda lines: each(fulfil, 5, who="x"), "is a int"),
+        (lambda lines: each(fulfil, 5, who="x"), "is an int"),
     ],
 )
 def test_a_wrong_use_is_refused(body: Any, says: str) -> None:
