@@ -19,7 +19,7 @@ from orchestrator.core.pictures import Picture, Stand, drawn
 from orchestrator.core.rerun import Rerun
 from orchestrator.core.settling import Settle
 from orchestrator.core.signals import Delivery, Signal
-from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 from orchestrator.core.values import dumps
 from orchestrator.engine.runs import delete_run, explain, rerun, shown
 from orchestrator.engine.runs.advice import advice, told
@@ -154,17 +154,22 @@ class RunHandle(Generic[R]):
         return call(reads.steps.page, self.id, status=wanted, after=after, limit=most, fold=fold)
 
     def all_steps(self) -> Iterator[StepRow]:
-        """Every step, a page at a time; loops are followed by all of their children."""
-        for step in self._pages(None):
-            yield step
-            if step.children_total:
-                yield from self._pages(step.key)
+        """Every step, a page at a time; loops are followed by all that is in them."""
+        return self._all(None)
 
-    def _pages(self, loop: str | None) -> Iterator[StepRow]:
+    def _all(self, loop: str | None) -> Iterator[StepRow]:
         after = None
-        while page := self.steps(loop=loop, after=after, fold=0):
-            yield from page
+        while page := self._page(loop, after):
+            for step in page:
+                yield step
+                if step.kind is StepKind.LOOP and step.children_total:
+                    yield from self._all(step.key)
             after = page[-1].key
+
+    def _page(self, loop: str | None, after: str | None) -> list[StepRow]:
+        if loop is None:
+            return self.steps(after=after, fold=0)
+        return self.client.call(reads.steps.below, self.id, loop, after=after)
 
     def step(self, key: str) -> StepRow:
         """One step, or one child of a loop.

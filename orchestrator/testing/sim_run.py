@@ -1,6 +1,6 @@
 """A run of a world, as a test sees it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import JsonValue
@@ -9,7 +9,7 @@ from orchestrator.authoring.step import Step
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.core.facts import Explanation
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
-from orchestrator.ledger.reads.rows import AttemptRow, EventRow
+from orchestrator.ledger.reads.rows import AttemptRow, EventRow, StepRow
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -60,8 +60,9 @@ class SimRun(Generic[R]):
 
     @property
     def steps(self) -> dict[str, StepStatus]:
-        """Every step with its status, those in loops too."""
-        return {step.key: step.status for step in self.handle.all_steps()}
+        """Every step with its status: those in loops, too (`each.0.do`), and those of the runs that steps called
+        (`ship/pack`)."""
+        return {path: step.status for path, _, step in self._every()}
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -71,22 +72,41 @@ class SimRun(Generic[R]):
     @property
     def waiting(self) -> dict[str, str]:
         """The steps that wait for a time, each with what it waits for."""
-        found = (step for step in self.handle.all_steps() if step.status is StepStatus.WAITING)
-        return {step.key: self.explain(step.key).sentence for step in found}
+        found = ((path, run, step.key) for path, run, step in self._every() if step.status is StepStatus.WAITING)
+        return {path: run.explain(key).sentence for path, run, key in found}
 
     @property
     def children(self) -> "list[SimRun[Any]]":
         """The runs that its steps called, the first one first."""
         rows = self.handle.children(limit=1000)
-        return [SimRun(RunHandle(self.handle.client, row.id), self._work) for row in rows]
+        return [self._run(row.id) for row in rows]
+
+    def called(self, step: Step[..., Any] | str) -> "SimRun[Any]":
+        """The run that a step called, or called last.
+
+        Raises:
+            AssertionError: it has called none.
+        """
+        run, key = self.at(step)
+        child = run.step(key).child
+        if child is None:
+            raise AssertionError(f"Step {key} of run {run.id} has called no run. {run.explain(key).sentence}")
+        return self._run(child)
+
+    def at(self, step: Step[..., Any] | str) -> tuple[RunHandle[Any], str]:
+        """The run and the key of a step: a path leads to the runs that steps called."""
+        way, slash, key = _key(step).rpartition("/")
+        return (self.called(way).handle, key) if slash else (self.handle, key)
 
     def output(self, step: Step[..., Any] | str) -> JsonValue:
         """What a step returned, as JSON."""
-        return self.handle.output(_key(step))
+        run, key = self.at(step)
+        return run.output(key)
 
     def attempts(self, step: Step[..., Any] | str) -> list[AttemptRow]:
         """The attempts of a step, the first one first."""
-        return self.handle.attempts(_key(step))
+        run, key = self.at(step)
+        return run.attempts(key)
 
     @property
     def events(self) -> list[EventRow]:
@@ -95,7 +115,8 @@ class SimRun(Generic[R]):
 
     def explain(self, step: Step[..., Any] | str | None = None) -> Explanation:
         """What it, or one of its steps, waits for."""
-        return self.handle.explain(None if step is None else _key(step))
+        run, key = (self.handle, None) if step is None else self.at(step)
+        return run.explain(key)
 
     def graph(self, language: str = "tree") -> str:
         """It as a drawing, with where its steps stand."""
@@ -111,17 +132,20 @@ class SimRun(Generic[R]):
         Raises:
             As `RunHandle.retry`.
         """
-        self.handle.retry(None if step is None else _key(step), by="the test", force=force, fresh=fresh)
+        run, key = (self.handle, None) if step is None else self.at(step)
+        run.retry(key, by="the test", force=force, fresh=fresh)
         self._work()
 
     def skip(self, step: Step[..., Any] | str, reason: str = "in a test") -> None:
         """As an operator does; then the run goes as far as it can."""
-        self.handle.skip(_key(step), reason, by="the test")
+        run, key = self.at(step)
+        run.skip(key, reason, by="the test")
         self._work()
 
     def mark(self, step: Step[..., R_] | str, output: R_, reason: str = "in a test") -> None:
         """As an operator does, who did by hand what the step is there for; then the run goes as far as it can."""
-        self.handle.mark(_key(step), output, reason, by="the test")
+        run, key = self.at(step)
+        run.mark(key, output, reason, by="the test")
         self._work()
 
     def rerun(
@@ -138,7 +162,18 @@ class SimRun(Generic[R]):
         return made
 
     def _reasons(self, status: StepStatus) -> dict[str, str]:
-        return {step.key: step.reason or "" for step in self.handle.all_steps() if step.status is status}
+        return {path: step.reason or "" for path, _, step in self._every() if step.status is status}
+
+    def _every(self) -> Iterator[tuple[str, RunHandle[Any], StepRow]]:
+        """Each step, below which path, and of which run."""
+        for step in self.handle.all_steps():
+            yield step.key, self.handle, step
+            if step.child is not None:
+                for path, run, below in self._run(step.child)._every():
+                    yield f"{step.key}/{path}", run, below
+
+    def _run(self, id: "UUID") -> "SimRun[Any]":
+        return SimRun(RunHandle(self.handle.client, id), self._work)
 
 
 def _key(step: Step[..., Any] | str) -> str:

@@ -163,7 +163,8 @@ class World:
             As `RunHandle.answer`.
         """
         try:
-            return run.handle.answer(step, answer, by=by)
+            asks, key = run.at(step)
+            return asks.answer(key, answer, by=by)
         finally:
             self.work()
 

@@ -69,7 +69,8 @@ def children(
     """
     plan = plan_of(ledger, run_id)
     if (item := _node(plan, run_id, loop)).is_item:
-        steps = [key for key in _of_item(item) if after is None or key > after]
+        keys = _of_item(item)
+        steps = keys if after is None else keys[keys.index(after) + 1 :] if after in keys else []
         return [row for row in _rows(ledger, run_id, plan, steps) if status in (None, row.status)][:limit]
     first = 0 if after is None else _index(run_id, loop, after) + 1
     if status is None:
@@ -77,6 +78,24 @@ def children(
     else:
         keys = _with(ledger, run_id, loop, [status], first, limit)
     return _rows(ledger, run_id, plan, keys)
+
+
+def below(ledger: Ledger, run_id: UUID, loop: str, *, after: str | None = None, limit: int = PAGE) -> list[StepRow]:
+    """A page of a loop's children, items followed by their steps, from the child after the one that `after` is, or is
+    in. What is below loops of items is not there.
+
+    Raises: as `children`.
+    """
+    plan = plan_of(ledger, run_id)
+    first = 0 if after is None else _index(run_id, loop, after) + 1
+    keys = _children(plan, run_id, loop, range(first, first + limit))
+    return _rows(ledger, run_id, plan, [one for key in keys for one in _whole(plan, key)])
+
+
+def _whole(plan: Plan, child: str) -> list[str]:
+    """A child of a loop, and its steps."""
+    node = plan.node(child)
+    return [child, *(_of_item(node) if node.is_item else ())]
 
 
 def _after(plan: Plan, run_id: UUID, after: str | None) -> list[str]:
@@ -146,10 +165,8 @@ def _of_item(item: Node) -> list[str]:
 def _below(plan: Plan, run_id: UUID, loop: str, width: int, fold: int) -> list[str]:
     """The children of a loop; with the steps of its items, if they are few."""
     keys = _children(plan, run_id, loop, range(width))
-    items = [node for node in map(plan.node, keys) if node.is_item]
-    if sum(1 + len(_of_item(item)) for item in items) > fold:
-        return keys
-    return [one for key in keys for one in (key, *(_of_item(plan.node(key)) if items else ()))]
+    whole = [one for key in keys for one in _whole(plan, key)]
+    return keys if len(whole) > max(fold, width) else whole
 
 
 def _index(run_id: UUID, loop: str, child: str) -> int:
