@@ -62,7 +62,7 @@ class StepEvent(StrEnum):
     LEASE_EXPIRE = "lease_expire"  # recovery re-queues, it never runs
     RELEASE = "release"  # given back by a live worker, no attempt charged
     SKIP = "skip"
-    LEAVE_OUT = "leave_out"  # an item of a loop, every step of which was skipped
+    LEAVE_OUT = "leave_out"  # an item whose steps were all skipped; what a loop stopped that was under way
     MARK = "mark"  # an operator says that it is done
     CANCEL = "cancel"
     QUEUE_TIMEOUT = "queue_timeout"  # nobody claimed it in time

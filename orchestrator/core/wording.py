@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Final
+
+STOPPED: Final = "the loop stopped: "
+"""How the reason begins of what a loop skipped because a child of it failed: an operator's retry runs it after all."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -40,3 +44,8 @@ def length(span: timedelta) -> str:
 def item_failed(item: str, step: str, message: object) -> str:
     """Why an item of a loop failed, from the failure of a step of it (by their keys)."""
     return f"{step.removeprefix(f'{item}.').partition('.')[0]} failed: {message}"[:2000]
+
+
+def loop_stopped(item: str) -> str:
+    """Why what is skipped with it never ran."""
+    return f"{STOPPED}{item} failed"

@@ -26,6 +26,7 @@ POINTS: Final = frozenset(
         "expand.inserted",
         "items.entered",
         "item.ended",
+        "loop.stopped",
         "wait.parked",
         "wake.selected",
         "signal.before",

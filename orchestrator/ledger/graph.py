@@ -290,7 +290,8 @@ def waiting_in_items(tx: Connection, run_id: UUID, item_keys: Sequence[str]) -> 
 
 
 class ItemCount(NamedTuple):
-    """An item's row after steps of it ended. `reason`: of its first failure."""
+    """An item's row after steps of it ended. `reason`: of its first failure; else, of the loop that stopped with steps
+    of it."""
 
     open: int
     failed: int
@@ -345,17 +346,18 @@ def children(loop: Node) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True)
 class LoopCount:
     """A loop's row after a child ended. `next` is one more than the index to let in: None without a window; -1 - n when
-    it must be looked up among the children from index n on."""
+    it must be looked up among the children from index n on. `reason`: of a loop that stopped with one around it."""
 
     open: int
     failed: int
     next: int | None
+    reason: str | None
 
 
 def child_ended(tx: Connection, run_id: UUID, loop_key: str, *, failed: int) -> LoopCount | None:
     """Count an ended child; None when the loop is not open."""
     row = one(tx, "child_ended", run_id=run_id, loop_key=loop_key, ended=1, failed=failed)
-    return None if row is None else LoopCount(row.children_open, row.children_failed, row.children_next)
+    return None if row is None else LoopCount(row.children_open, row.children_failed, row.children_next, row.reason)
 
 
 def let_in_one_more(tx: Connection, run_id: UUID, loop_key: str) -> int | None:
@@ -375,14 +377,6 @@ def failed_in_loop(tx: Connection, run_id: UUID, loop_key: str | None) -> int:
     """How many children of a loop have failed."""
     row = one(tx, "failed_in_loop", run_id=run_id, loop_key=loop_key)
     return 0 if row is None else int(row.children_failed)
-
-
-def stop_loop(tx: Connection, run_id: UUID, loop_key: str, failed: str, reason: str) -> int:
-    """Skip the children of a loop that did not begin; how many are open still. The caller has counted the failed one on
-    the loop's row."""
-    row = one(tx, "stop_loop", run_id=run_id, loop_key=loop_key, failed=failed, reason=reason)
-    assert row is not None
-    return int(row.children_open)
 
 
 def collect(tx: Connection, run_id: UUID, loop: Node, *, failed: bool) -> bool:

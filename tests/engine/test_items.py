@@ -132,9 +132,8 @@ def test_a_loop_stops_before_the_next_item(lab: Lab) -> None:
     run_id = run_of(lab, 4, concurrency=2, stop_on_failure=True)
     lab.do(run_id, "bill", output=1)
     lab.do_fail(run_id, "each.1.pick")
-    assert [lab.statuses(run_id)[f"each.{n}"] for n in range(4)] == ["running", "failed", "skipped", "skipped"]
-    lab.drain(run_id)
-    assert lab.statuses(run_id)["each.0"] == "succeeded"
+    assert [lab.statuses(run_id)[f"each.{n}"] for n in range(4)] == ["skipped", "failed", "skipped", "skipped"]
+    assert lab.step(run_id, "each.0.pick")["reason"] == "the loop stopped: each.1 failed"
     assert lab.status(run_id) is RunStatus.FAILED
 
 
@@ -303,6 +302,55 @@ def test_a_step_is_retried_while_the_loops_around_are_under_way(lab: Lab, beside
     lab.drain(run_id)
     assert lab.attempts(run_id, "each.0.inner.1.cut") == [(1, "failed"), (2, "succeeded")]
     assert output(lab, run_id, "each.0.inner") == ["each.0.inner.0.glue", "each.0.inner.1.glue"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("errors", ["fail", "collect"])
+@pytest.mark.parametrize("key", [None, "each"])
+def test_a_retry_of_the_run_reaches_failed_steps_of_items_that_are_under_way(
+    lab: Lab, errors: str, key: str | None
+) -> None:
+    """Also in loops of theirs, and beside items that failed. What runs is left alone."""
+    run_id = run_of(lab, 3, {**INNER, "also": call()}, output="@steps('check').output", errors=errors)
+    lab.do(run_id, "bill")
+    for n in (0, 1):
+        lab.do(run_id, f"each.{n}.parts", output=["p", "q"])
+    lab.do_fail(run_id, "each.0.inner.1.cut")
+    lab.do(run_id, "each.0.inner.0.cut")
+    running = lab.take(run_id, "each.1.inner.0.cut")
+    lab.do_fail(run_id, "each.1.also")
+    lab.do(run_id, "each.2.also")
+    lab.do_fail(run_id, "each.2.parts")
+    wanted = [lab.statuses(run_id)[f"each.{n}"] for n in range(3)]
+    assert wanted == ["running", "running", "failed"]
+    if key is not None:
+        with pytest.raises(Conflict, match="step each is running, not failed"):
+            retry_step.retry(lab.ledger, run_id, key, by="ada")
+        return
+    retry_step.retry(lab.ledger, run_id, key, by="ada")
+    lab.audit()
+    assert {"each.0.inner.1.cut", "each.1.also", "each.2.parts"} <= set(lab.ready(run_id))
+    assert lab.attempts(run_id, "each.1.inner.0.cut") == [(1, "running")]
+    lab.done(running, "cut")
+    order = lab.drain(run_id, lambda lease: ["p", "q"] if lease.step_key.endswith("parts") else lease.step_key)
+    assert not {"each.0.parts", "each.0.inner.0.cut", "each.2.also"}.intersection(order)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+    given = output(lab, run_id)
+    assert [one["value"] for one in given] if errors == "collect" else given == [f"each.{n}.check" for n in range(3)]
+
+
+def test_a_handled_failure_of_an_item_that_is_under_way_is_not_taken_back(lab: Lab) -> None:
+    """It fails nothing; the failed item beside it is retried all the same."""
+    steps = {"a": call(), "refund": call(run_after={"a": ["failed"]}), "b": call()}
+    run_id = run_of(lab, 2, steps)
+    lab.do(run_id, "bill")
+    lab.do_fail(run_id, "each.0.a")
+    lab.do(run_id, "each.0.refund")
+    lab.do_fail(run_id, "each.1.b")
+    lab.do(run_id, "each.1.a")
+    retry_step.retry(lab.ledger, run_id, None, by="ada")
+    assert sorted(lab.ready(run_id)) == ["each.0.b", "each.1.b"]
+    lab.drain(run_id)
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 
 

@@ -285,6 +285,27 @@ def bills(plan: dict[str, str]) -> int:
     return loaded(each(bill, [1, 2], plan=plan), plan)
 
 
+@step
+def checked(ctx: Context, n: int, plan: dict[str, str]) -> int:
+    """Fails for one of three items."""
+    work(ctx, plan)
+    if n == 2:
+        raise ValueError(f"{n} is refused")
+    return n
+
+
+@block
+def order(n: int, plan: dict[str, str]) -> int:
+    done = checked(n, plan)
+    return shipped(plan, wait_for_signal(int, name="paid", key=n, timeout="1h", after=[done]))
+
+
+@flow(name="stopping")
+def stopping(plan: dict[str, str]) -> int:
+    """A loop that stops while items of it wait."""
+    return loaded(each(order, [0, 1, 2], plan=plan, stop_on_failure=True), plan)
+
+
 @block
 def parcel(n: int, plan: dict[str, str]) -> int:
     return sealed(packed(picked(n, plan), plan), plan)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -63,3 +64,33 @@ def test_killed_in(field: Arena, step: str, point: str, crashed: int | range) ->
     run_id = field.start("packing", width=WIDTH, plan={step: f"{point}=kill"})
     judge(field, run_id, crashed)
     field.struck(point)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "loop.stopped",
+        pytest.param("fail.before", marks=pytest.mark.slow),
+        pytest.param("fail.committed", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_while_a_loop_stops(field: Arena, point: str) -> None:
+    """The failure, and what is over with it, are one commit: no item waits on, and the loop stops once."""
+    run_id = field.start("stopping", plan={"order.2.checked": f"{point}=kill"})
+    field.struck(point)
+    assert field.ended(run_id) is RunStatus.FAILED, field.log()
+    found = {step.key: (step.status, step.reason) for n in range(3) for step in _item(field, run_id, n)}
+    why = "the loop stopped: order.2 failed"
+    assert [found[f"order.{n}.paid"] for n in (0, 1)] == [("skipped", why)] * 2
+    assert [found[f"order.{n}"] for n in (0, 1)] == [("skipped", why)] * 2
+    assert found["order.2"] == ("failed", "checked failed: 2 is refused")
+    events = Counter(event.type for event in reads.events.of_run(field.ledger, run_id))
+    assert events["step.stopped"] == events["run.failed"] == 1
+    assert field.rows("SELECT FROM flow_signal_waiters WHERE run_id = %s AND closed_at IS NULL", run_id) == []
+    attempts = [one.status for one in reads.steps.attempts(field.ledger, run_id, "order.2.checked")]
+    assert attempts == (["failed"] if point == "fail.committed" else ["crashed", "failed"]), field.log()
+
+
+def _item(field: Arena, run_id: UUID, n: int) -> list[Any]:
+    key = f"order.{n}"
+    return [reads.steps.get(field.ledger, run_id, key), *reads.steps.children(field.ledger, run_id, key)]

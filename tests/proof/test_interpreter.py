@@ -210,6 +210,10 @@ def test_items_with_a_graph_end_as_runs_do() -> None:
     assert found.must == {"e.0.do", "e.1.do", "e.1.then"}
     collects = interpret({"e": {**loop, "errors": "collect"}}, ends, {"e": 2}, format=2)
     assert (collects.legal["e"], collects.run) == (SUCCEEDED, SUCCEEDED)
+    stopped = interpret({"e": {**loop, "stop_on_failure": True}}, ends, {"e": 2}, format=2)
+    assert (stopped.must, stopped.legal["e.1"]) == (set(), {"succeeded", "failed", "skipped"})
+    assert "skipped" in stopped.legal["e.1.do"]
+    assert stopped.stopped >= {"e.0.do", "e.0.then", "e.1.do", "e.1.then"}
     known = {"e.0.do": "skipped", "e.0.then": "skipped"}
     left_out = interpret({"e": loop}, ends, {"e": 2}, format=2, known=known, settled={"e.0.do": "skipped"})
     assert "skipped" in left_out.legal["e.0"]

@@ -82,6 +82,26 @@ def test_of_many_polls_the_last_ones_are_kept(made: Arena) -> None:
     assert (row["status"], row["polls"], len(kept)) == ("succeeded", 29, 20)
 
 
+def test_a_loop_stops_while_items_of_it_wait(made: Arena) -> None:
+    """Nobody comes, no time passes: the run ends with the failure."""
+    do = {"type": "work", "inputs": {"fate": "@item().do"}, "retry": {"max_attempts": 1}}
+    nap = {"sleep": "P1D", "run_after": {"do": ["succeeded"]}}
+    asked = {"signal": {"name": "go", "key": "@index()"}, "run_after": {"do": ["succeeded"]}}
+    each = {"for_each": "@triggerBody().lists.each", "steps": {"do": do, "nap": nap, "asked": asked}}
+    world = World(made, 0, 2, [{"name": "flow0", "steps": {"each": {**each, "stop_on_failure": True}}}])
+    try:
+        world.people.start(0, None, {"fates": {}, "lists": {"each": [{"do": {}}, {"do": {}}, {"do": {"x": True}}]}})
+        world.drain()
+        assert judge.wrong(world) == []
+        found = {row["step_key"]: row for row in world.lab.rows("SELECT step_key, status, reason FROM flow_steps")}
+    finally:
+        world.close()
+    assert found["each"]["status"] == found["each.2"]["status"] == "failed"
+    for n in (0, 1):
+        for key in (f"each.{n}", f"each.{n}.nap", f"each.{n}.asked"):
+            assert (found[key]["status"], found[key]["reason"]) == ("skipped", "the loop stopped: each.2 failed")
+
+
 # ---- that it can fail ----
 
 

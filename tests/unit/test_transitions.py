@@ -54,6 +54,7 @@ WRITERS: dict[str, Moves] = {
     "open_items": every(E.EXPAND),
     "skip": every(E.SKIP) | every(E.LEAVE_OUT),
     "stop_loop": every(E.SKIP),
+    "stop_inside": every(E.SKIP),
     "withdraw": every(E.SKIP),
     "succeed": every(E.SUCCEED),
     "halt": every(E.CANCEL),

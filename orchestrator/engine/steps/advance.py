@@ -17,9 +17,8 @@ from orchestrator.core.facts import Called, Finished, Lease, Success
 from orchestrator.core.plan import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import items, opening
+from orchestrator.engine.steps import items, opening, stops
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.engine.steps.loops import stop_loop
 from orchestrator.engine.steps.retrying import Reopened
 from orchestrator.engine.steps.wave import End, Wave
 from orchestrator.engine.subflows import calls
@@ -250,9 +249,9 @@ def _child_ended(wave: Wave, loop_key: str, end: End) -> None:
     if count is None:
         return
     if failed and node.definition.stop_on_failure and (count.failed == 1 or count.next is not None):
-        count = replace(count, open=stop_loop(wave.held.tx, wave.held.id, node, end.key), next=None)
+        count = replace(count, open=stops.stop(wave, node, end.key), next=None)
     if count.open == 0:
-        wave.end(opening.close(wave, node, count.failed))
+        wave.end(opening.close(wave, node, count.failed, count.reason))
     else:
         opening.let_in(wave, node, _next_child(wave.held, node, count.next))
 

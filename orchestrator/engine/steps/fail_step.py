@@ -9,7 +9,7 @@ from orchestrator.core import retry
 from orchestrator.core.facts import Failure, Finished, Lease, StepError
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import advance
+from orchestrator.engine.steps import advance, stops
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.kept import kept_inputs, kept_traceback
 from orchestrator.errors import LeaseLost
@@ -46,16 +46,9 @@ def ended_badly(held: HeldRun, step_key: str, attempt: int, failure: Failure) ->
         return cancelled(held, step_key, attempt)
     failures = controls.failures(held.tx, held.id, step_key) + 1
     may_go_on = failure.retryable and failures < held.plan.node(step_key).retry.max_attempts
-    if may_go_on and not _loop_stopped(held, step_key):
+    if may_go_on and not stops.stopped(held, step_key):
         return _back_off(held, step_key, attempt, failures, failure)
     return failed(held, step_key, attempt, failure.error)
-
-
-def _loop_stopped(held: HeldRun, step_key: str) -> bool:
-    """Whether it is a child of a loop that another failed child stopped: then it is not tried again."""
-    loop = held.plan.node(step_key).loop
-    stops = loop is not None and held.plan.node(loop).definition.stop_on_failure
-    return stops and graph.failed_in_loop(held.tx, held.id, loop) > 0
 
 
 def _back_off(held: HeldRun, step_key: str, attempt: int, failures: int, failure: Failure) -> Finished:

@@ -12,6 +12,7 @@ from orchestrator.core.wording import item_failed
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps.wave import End, Tally, Wave
 from orchestrator.ledger import graph, scopes
+from orchestrator.ledger.graph import ItemCount
 
 
 def foreseen(item: Node, lease: Lease, output: str) -> str | None:
@@ -36,7 +37,7 @@ def settle(wave: Wave) -> None:
             wave.held.tx, wave.held.id, key, sinks=tally.sinks, failures=tally.failures, reason=reason
         )
         if count is not None and count.open == 0:
-            wave.end(_end(wave, wave.node(key), tally, count.reason if count.failed else None))
+            wave.end(_end(wave, wave.node(key), tally, count))
 
 
 def _reason(item: str, error: JsonValue) -> str:
@@ -44,12 +45,13 @@ def _reason(item: str, error: JsonValue) -> str:
     return item_failed(item, str(error["step"]), error["message"])
 
 
-def _end(wave: Wave, item: Node, tally: Tally, failure: str | None) -> End:
+def _end(wave: Wave, item: Node, tally: Tally, count: ItemCount) -> End:
     held, key = wave.held, item.key
-    if failure is not None:
-        return _failed(wave, key, failure)
-    if not tally.ran and not graph.any_ran(held.tx, held.id, key):
-        graph.skip(held.tx, held.id, {key: "all of its steps were skipped"}, StepEvent.LEAVE_OUT)
+    if count.failed:
+        return _failed(wave, key, count.reason or "")
+    if count.reason is not None or not (tally.ran or graph.any_ran(held.tx, held.id, key)):
+        why = count.reason or "all of its steps were skipped"
+        graph.skip(held.tx, held.id, {key: why}, StepEvent.LEAVE_OUT)
         return End(key, StepStatus.SKIPPED)
     try:
         output = resolve(item.definition.output, scopes.whole(held.ledger, held.tx, held.id, item.reads))

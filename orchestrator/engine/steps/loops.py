@@ -84,9 +84,13 @@ def _kind(tx: Connection, run_id: UUID, items: Items) -> tuple[str | None, int |
     return _KINDS.get(type(value), "number"), len(value) if isinstance(value, list) else None
 
 
-def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopChange:
-    """Every child has ended: collect their outputs, or what became of each, or fail with the first failure."""
+def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int, stopped: str | None) -> LoopChange:
+    """Every child has ended: collect their outputs, or what became of each, or fail with the first failure. One that
+    was `stopped` with a loop around it, for this reason, is skipped instead of giving a list with holes."""
     graph.take_time(tx)
+    if stopped is not None and (not failed or node.collects_errors):
+        graph.skip(tx, run_id, {node.key: stopped}, StepEvent.LEAVE_OUT)
+        return LoopChange(ended=StepStatus.SKIPPED)
     if not failed or node.collects_errors:
         if not graph.collect(tx, run_id, node, failed=bool(failed)):
             return _failed(tx, run_id, node, _TOO_LARGE)
@@ -95,14 +99,6 @@ def close_loop(tx: Connection, run_id: UUID, node: Node, failed: int) -> LoopCha
     why = (first.error_message or first.reason) if first is not None else "it was cancelled"
     message = f"{failed} of its items failed; the first, {first.step_key if first is not None else '?'}: {why}"
     return _failed(tx, run_id, node, message, first.step_key if first is not None else None)
-
-
-def stop_loop(tx: Connection, run_id: UUID, node: Node, failed: str) -> int:
-    """A child failed, and no other is to begin: skip those that did not. How many are open still; they are running, or
-    being claimed at this moment."""
-    graph.take_time(tx)
-    item = failed.rpartition(".")[0]
-    return graph.stop_loop(tx, run_id, node.key, item, f"the loop stopped: {item} failed")
 
 
 def _failed(tx: Connection, run_id: UUID, node: Node, message: str, step: str | None = None) -> LoopChange:

@@ -118,9 +118,9 @@ def reopen_loop(wave: Wave, node: Node) -> None:
         wave.end(close(wave, node, counted.failed))
 
 
-def close(wave: Wave, loop: Node, failed: int) -> End:
+def close(wave: Wave, loop: Node, failed: int, stopped: str | None = None) -> End:
     """Every child of the loop has ended."""
-    closed = close_loop(wave.held.tx, wave.held.id, loop, failed)
+    closed = close_loop(wave.held.tx, wave.held.id, loop, failed, stopped)
     return End(loop.key, closed.ended or StepStatus.FAILED, closed.error)
 
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import Finished, Lease, NotReady, StepError
+from orchestrator.core.states import StepStatus
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import advance, fail_step
+from orchestrator.engine.steps import advance, fail_step, stops
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.kept import kept_inputs
 from orchestrator.ledger import graph, polls
@@ -67,4 +68,6 @@ def _polled(held: HeldRun, lease: Lease, seen: NotReady) -> Finished:
         return replace(fail_step.failed(held, key, attempt, error), attempt="failed")
     if now.polls > KEPT:
         polls.forget(tx, held.id, key)
+    if stops.leave(held, key):
+        return advance.after(held, {key: StepStatus.SKIPPED})
     return advance.make_room(held, node) if now.polls == 1 else Finished()  # it has no place in the window from then on

@@ -9,7 +9,7 @@ from orchestrator.core.settling import Settle
 from orchestrator.core.states import OPEN_STEP, StepStatus, target
 from orchestrator.core.wording import item_failed
 from orchestrator.engine.steps.held_run import HeldRun
-from orchestrator.ledger import controls, graph
+from orchestrator.ledger import controls, graph, stops
 from orchestrator.ledger.controls import Reopened
 
 _PAGE = 500
@@ -29,6 +29,8 @@ class Resetting:
     """Found: items that are under way, and have steps that wait again."""
     loops: list[Node] = field(default_factory=list)
     """Found: loops inside of these that are under way, too, and have children that wait again."""
+    stopped: set[str] = field(default_factory=set)
+    """Found: steps of the items that a loop around them stopped: they run whatever was asked for, if their items do."""
 
     def children(self, loop: Node, children: Sequence[str]) -> dict[str, StepStatus]:
         """These children of a loop wait for a place again; steps inside of them that make up for a failure which is
@@ -36,6 +38,8 @@ class Resetting:
         found: dict[str, StepStatus] = {}
         for start in range(0, len(children), _PAGE):
             page = children[start : start + _PAGE]
+            if loop.graph is not None and not loop.inside:
+                self.stopped |= stops.inside(self.held.tx, self.held.id, page)
             controls.reset_children(self.held.tx, self.held.id, page)
             if loop.graph is not None:
                 for item, states in controls.states_in_items(self.held.tx, self.held.id, page).items():
@@ -72,16 +76,17 @@ class Resetting:
         return controls.recount_item(tx, run_id, item, sinks=sinks, failures=len(reset.failed), reason=reason)
 
     def _loop(self, loop: Node, status: StepStatus, *, again: bool) -> dict[str, StepStatus]:
-        """A loop inside of an item, which waits `again`, or of which one child is meant."""
-        if not again and (self.only is None or status not in OPEN_STEP or not self._is_around(loop.key)):
+        """A loop inside of an item, which waits `again`, or is under way with children that are to."""
+        children = self._inner(loop, again=again)
+        if not again and (status not in OPEN_STEP or not children):
             return {}
         if status is StepStatus.RUNNING:
             self.loops.append(loop)
-        return self.children(loop, self._inner(loop))
+        return self.children(loop, children)
 
     def _seeds(self, states: Mapping[str, StepStatus]) -> Iterator[str]:
         for key, status in states.items():
-            if status in _AGAIN and (self.only is None or self._names(key)):
+            if key in self.stopped or (status in _AGAIN and (self.only is None or self._names(key))):
                 yield key
 
     def _names(self, key: str) -> bool:
@@ -92,17 +97,30 @@ class Resetting:
         """Whether what was asked for is inside of this."""
         return self.only is not None and self.only.startswith(f"{key}.")
 
-    def _inner(self, loop: Node) -> list[str]:
+    def _inner(self, loop: Node, *, again: bool) -> list[str]:
+        found: list[str] = []
         if self.only is not None and self._is_around(loop.key):
-            index = self.only.removeprefix(f"{loop.key}.").partition(".")[0]
-            return one_child(self.held, loop, f"{loop.key}.{index}{loop.child_suffix}")
-        return controls.failed_children(self.held.tx, self.held.id, loop.key, _ALL)
+            found = one_child(self.held, loop, _child(loop, self.only))
+        elif self.only is None or again:
+            found = not_succeeded(self.held, loop)
+        stopped = {_child(loop, key) for key in self.stopped if key.startswith(f"{loop.key}.")}
+        return [*found, *sorted(stopped.difference(found))]
+
+
+def _child(loop: Node, inside: str) -> str:
+    """The child of the loop that this step is, or is inside of."""
+    index = inside.removeprefix(f"{loop.key}.").partition(".")[0]
+    return f"{loop.key}.{index}{loop.child_suffix}"
 
 
 def not_succeeded(held: HeldRun, loop: Node) -> list[str]:
-    """The children of a loop to run again. All of a loop with a graph; of another one more than its window has places,
-    at most."""
-    return controls.failed_children(held.tx, held.id, loop.key, _ALL if loop.graph else WINDOW + 1)
+    """The children of a loop to run again. All of a loop with a graph, with those that are under way and in which
+    something failed; of another one more than its window has places, at most."""
+    tx, run_id = held.tx, held.id
+    if loop.graph is None and not loop.inside:
+        return controls.failed_children(tx, run_id, loop.key, WINDOW + 1)
+    under_way = stops.to_mend(tx, run_id, loop.key) if loop.graph is not None else []
+    return controls.failed_children(tx, run_id, loop.key, _ALL) + under_way
 
 
 def one_child(held: HeldRun, loop: Node, step_key: str) -> list[str]:

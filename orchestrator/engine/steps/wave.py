@@ -1,6 +1,6 @@
 """What one transaction finds out while a run goes on: what ended, what may go, what is counted."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
@@ -76,6 +76,12 @@ class Wave:
             self.end(End(key, StepStatus.SKIPPED))
             self.skipped.append(self.held.step(key))
 
+    def stop(self, step_keys: Collection[str]) -> None:
+        """These steps, which may have been about to go, were ended, and counted."""
+        self._states |= dict.fromkeys(step_keys, StepStatus.SKIPPED)
+        self.freed = [key for key in self.freed if key not in step_keys]
+        self.calls = [node for node in self.calls if node.key not in step_keys]
+
     def write_skips(self) -> None:
         """Before anything reads in the ledger how steps ended."""
         graph.skip(self.held.tx, self.held.id, self._skips, StepEvent.SKIP)
@@ -87,6 +93,11 @@ class Wave:
         known = {key: self._states[key] for key in keys & self._states.keys()}
         asked = sorted(keys - known.keys())
         return known | (graph.statuses(self.held.tx, self.held.id, asked) if asked else {})
+
+    @property
+    def uncounted(self) -> set[str]:
+        """The steps that have ended, and that the counts do not know of yet."""
+        return {end.key for end in self.ended}
 
     @property
     def going(self) -> set[str]:

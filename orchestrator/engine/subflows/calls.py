@@ -18,6 +18,7 @@ from orchestrator.core.facts import StartRequest, StepError
 from orchestrator.core.plan import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.runs import accept
+from orchestrator.engine.steps import stops
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.retrying import How, Reopened, reopen
 from orchestrator.engine.steps.wave import End
@@ -122,7 +123,7 @@ def failed(held: HeldRun, node: Node, error: StepError, *, retryable: bool) -> E
     """The step failed; None when a retry is left: then it waits for its next try."""
     message = error.message[:2000]
     failures = controls.failures(held.tx, held.id, node.key) + 1
-    if retryable and failures < node.retry.max_attempts:
+    if retryable and failures < node.retry.max_attempts and not stops.stopped(held, node.key):
         delay = retry.delay(node.retry.backoff, failures, held.ledger.jitter())
         subflows.park(held.tx, held.id, node.key, delay, message[:500])
         return None

@@ -170,7 +170,7 @@ SELECT done.attempt, /*+ next_facts */,
 -- In:    run_id, step_key, version, owner, output, inputs, item_key, result (the item's output), loop_key, chain, lease_for; and for
 --        `item_steps`
 -- Out:   one row; attempt is null when nothing was written
--- Refuses: an item with a failure, or with more that has not ended; the last item; a next one that was in before
+-- Refuses: an item with a failure, or stopped with its loop, or with more that has not ended; the last item; a next one that was in before
 -- Locks: run FOR KEY SHARE, own claim, own step, the item's step, the loop's step, the next item's: in the order of the general path
 WITH run AS MATERIALIZED (
   SELECT id FROM flow_runs WHERE id = %(run_id)s AND halt IS NULL FOR KEY SHARE
@@ -179,7 +179,7 @@ WITH run AS MATERIALIZED (
      SET status = 'succeeded', children_open = 0, ended_at = flow_now()
     FROM done
    WHERE s.run_id = %(run_id)s AND s.step_key = %(item_key)s AND s.status = 'running' AND s.children_open = 1
-     AND s.children_failed = 0
+     AND s.children_failed = 0 AND s.reason IS NULL
   RETURNING s.step_key
 ), result AS (
   INSERT INTO flow_outputs (run_id, step_key, output) SELECT %(run_id)s, step_key, %(result)s::json FROM ended

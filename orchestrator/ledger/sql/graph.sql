@@ -293,11 +293,12 @@ SELECT s.step_key, s.deps_open, s.deps_unmet
                    AND status = 'blocked' OFFSET 0) AS s;
 
 -- name: count_item
--- Does:  counts ended sinks and unhandled failures on an item's row; the reason of the first of these stays.
+-- Does:  counts ended sinks and unhandled failures on an item's row; the reason of the first of these stays, and takes the place of
+--        the one of a loop that stopped.
 -- In:    run_id, item_key, sinks, failures, reason
 UPDATE flow_steps
    SET children_open = children_open - %(sinks)s, children_failed = children_failed + %(failures)s,
-       reason = COALESCE(reason, %(reason)s::text)
+       reason = CASE WHEN children_failed = 0 THEN COALESCE(%(reason)s::text, reason) ELSE reason END
  WHERE run_id = %(run_id)s AND step_key = %(item_key)s AND status = 'running'
 RETURNING children_open, children_failed, reason;
 
@@ -324,7 +325,7 @@ UPDATE flow_steps
    SET children_open = children_open - %(ended)s, children_failed = children_failed + %(failed)s,
        children_next = CASE WHEN children_next < 0 THEN children_next ELSE children_next + %(ended)s END
  WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text AND status = 'running'
-RETURNING children_open, children_failed, children_next;
+RETURNING children_open, children_failed, children_next, reason;
 
 -- name: let_in_one_more
 -- Does:  moves a loop's window by one, because a child that waits for its back-off needs no place in it.
@@ -356,34 +357,6 @@ SELECT step_key FROM found ORDER BY loop_index;
 
 -- name: failed_in_loop
 SELECT children_failed FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(loop_key)s;
-
--- name: stop_loop
--- Does:  children of a loop that did not begin are SKIPPED, because another one failed, and the window lets nobody in any more. One
---        that is being claimed, or made READY, at this moment goes on.
--- In:    run_id, loop_key, failed (the item), reason
--- Out:   how many children are open still
--- Locks: the loop's row first (the caller counted on it), as `finish_child`, which lets one in; then the children
-WITH idle AS MATERIALIZED (
-  SELECT step_key FROM flow_steps
-   WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s::text || '.' AND step_key < %(loop_key)s::text || '/'
-     AND loop_key = %(loop_key)s::text AND status IN ('blocked', 'ready', 'waiting')
-   ORDER BY step_key FOR NO KEY UPDATE SKIP LOCKED
-), step AS (
-  UPDATE flow_steps
-     SET status = 'skipped', queued = FALSE, ended_at = flow_now(), reason = %(reason)s::text, due_at = NULL, wake_at = NULL,
-         queue_deadline = NULL
-   WHERE run_id = %(run_id)s AND step_key IN (SELECT step_key FROM idle)
-  RETURNING step_key
-), event AS (
-  INSERT INTO flow_events (run_id, type, step_key, facts)
-  SELECT %(run_id)s, 'step.stopped', %(loop_key)s::text,
-         json_build_object('failed', %(failed)s::text, 'skipped', (SELECT count(*) FROM step))
-  UNION ALL
-  SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', %(reason)s::text) FROM step
-)
-UPDATE flow_steps SET children_open = children_open - (SELECT count(*) FROM step), children_next = NULL
- WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text
-RETURNING children_open;
 
 -- part: child_outputs
 -- In:    parameters: run_id, loop_key
