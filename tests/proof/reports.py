@@ -46,7 +46,7 @@ def _begun(history: History, run: Row) -> Iterator[Violation]:
     named = [one for one in history.at("flow_steps", (parent, key)) if one.sets("child_run_id", run["id"])]
     if not any(one.xid == inserted.xid for one in named):
         yield Violation("I22", f"its caller {parent} {key} did not start it", run["id"])
-    if "halt" in _row_before(history, parent, inserted):
+    if "halt" in _row_before(history, parent, inserted) and not _reopened(history, parent, inserted):
         yield Violation("I22", f"started by {parent} {key}, whose run is being stopped", run["id"])
 
 
@@ -172,8 +172,22 @@ def _left_behind(history: History, run_id: str) -> Iterator[Violation]:
             continue
         for child in called:
             row = _row_at(history, child, change)
-            if row and row["status"] not in FINAL_RUN and not row.get("parent_told"):
+            open_ = row and row["status"] not in FINAL_RUN and not row.get("parent_told")
+            if open_ and not _on_its_own(history, child, change):
                 yield _wrong((run_id, ""), f"it ends while {child}, which it waits for, is {row['status']}", change)
+
+
+def _on_its_own(history: History, child: str, change: Change) -> bool:
+    """Whether an operator let a run go on that its caller did not wait for any more: as that had ended, or called
+    another one since."""
+    run = history.runs[child]
+    before = [one for one in history.at("flow_runs", (child, "")) if one.seq < change.seq]
+    retried = [one for one in before if one.op == "update" and one.new["epoch"] != one.old.get("epoch")]
+    if not retried:
+        return False
+    rows = history.at("flow_steps", (run["parent_run_id"], run["parent_step_key"]))
+    then = [one.new for one in rows if one.seq < retried[-1].seq or one.xid == retried[-1].xid]
+    return not then or then[-1].get("child_run_id") != child or then[-1]["status"] != "running"
 
 
 def _wrong(place: Place, sentence: str, change: Change) -> Violation:

@@ -141,6 +141,50 @@ def a_retry_goes_on_with_the_run_that_was_called() -> History:
     return story.fails()
 
 
+@right
+def a_run_that_was_replaced_goes_on_by_itself() -> History:
+    """An operator retries it while its caller has called another one."""
+    story = Caller(retry={"max_attempts": 2})
+    story.delegate(CHILD, "bad")
+    story.ends("failed")
+    story.told("waiting", failures=1, wake_at=story.now + SECOND)
+    story.tick(1)
+    story.delegate(OTHER)
+    story.asked("retry", run_id=CHILD)
+    story.commit()
+    story.child(CHILD, status="running", epoch=2, parent_told=False)
+    story.child_step(CHILD, "bad", "blocked")
+    story.ends(child=OTHER)
+    story.told(child=OTHER)
+    story.ready("b")
+    story.do("b")
+    story.end_run()
+    story.ends("failed")
+    return story.history(manifests={HASH: story.manifest, **_FLOWS})
+
+
+@right
+def a_run_that_was_stopped_is_retried_and_calls_anew() -> History:
+    """Both in one transaction."""
+    story = called()
+    story.asked("cancel")
+    story.commit()
+    story.set_run(halt="cancelled")
+    story.set_step("b", status="cancelled")
+    story.commit()
+    story.child(CHILD, halt="cancelled")
+    story.ends("cancelled")
+    story.told("cancelled")
+    story.end_run("cancelled")
+    story.asked("retry")
+    story.delegate(OTHER)
+    story.set_run(status="running", halt=None, epoch=2)
+    story.set_step("b", status="blocked")
+    story.ends(child=OTHER)
+    story.told(child=OTHER)
+    return story.goes_on()
+
+
 @wrong("I22")
 def an_end_is_told_twice() -> History:
     story = called()

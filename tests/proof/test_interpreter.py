@@ -235,6 +235,16 @@ def test_what_is_inside_of_an_item_is_asked_as_in_a_run() -> None:
     assert found.must == {"e.0.yes", "e.0.in.0.do", "e.0.in.1.do"}
     assert {key for key, legal in found.legal.items() if legal == FAILED} == {"e", "e.0", "e.0.in", "e.0.in.1.do"}
     assert (found.blame["e.0.no"], found.blame["e.0.after"], found.run) == ("when:", "e.0.no", FAILED)
+    left_out = {**asked, "e.0.yes": frozenset({"false"})}
+    deep = {"d": {"steps": {"e": {"steps": body}}}}
+    inside = interpret(
+        deep,
+        {f"d.0.{key}": end for key, end in ends.items()},
+        {"d": 1, "d.0.e": 1, "d.0.e.0.in": 2},
+        format=2,
+        conditions={f"d.0.{key}": said for key, said in left_out.items()},
+    )
+    assert inside.blame["d.0.e.0.in"] == "d.0.e.0.yes", "as the run names it"
     none = {**asked, "e.0.yes": frozenset({"false"})}
     skipped = interpret({"e": {"steps": body}}, ends, {"e": 1, "e.0.in": 2}, format=2, conditions=none)
     assert (skipped.legal["e.0"], skipped.legal["e"]) == (SUCCEEDED | {"skipped"}, SUCCEEDED)

@@ -56,6 +56,9 @@ class Load(threading.Thread):
         """By run."""
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         """Those that a retry may do something for, but for some."""
+        self._due: deque[str] = deque()
+        """Those whose retry has options, and was not asked for yet."""
+        self._retried: set[str] = set()
         self._given: deque[tuple[Plan, str, dict[str, Any]]] = deque(maxlen=_REMEMBERED)
         self._keys = 0
         self._deck: list[Plan] = []
@@ -85,7 +88,9 @@ class Load(threading.Thread):
 
     def _act(self) -> None:
         luck = self._rng.random()
-        if luck < 0.70:
+        if self._due:
+            self._retry(self._due.popleft())
+        elif luck < 0.70:
             self._start()
         elif luck < 0.78:
             self._start_many()
@@ -93,8 +98,8 @@ class Load(threading.Thread):
             self._again()
         elif luck < 0.93:
             self._cancel()
-        else:
-            self._retry()
+        elif self._ended:
+            self._retry(self._rng.choice(self._ended))
 
     def _start(self) -> None:
         plan = self._next_plan()
@@ -157,15 +162,13 @@ class Load(threading.Thread):
             run_id = self._rng.choice(sorted(self._open))
             self._operate("cancel", run_id, lambda: self._client.run(run_id).cancel("the soak says so", by="soak"))
 
-    def _retry(self) -> None:
-        if self._ended:
-            special = [run_id for run_id in self._ended if self._flow_of[run_id] in OPTIONS]
-            run_id = self._rng.choice(special if special and self._rng.random() < 0.4 else self._ended)
-            chance = {name: True for name in ("force", "fresh") if self._rng.random() < 0.2}
-            options = OPTIONS.get(self._flow_of[run_id], chance)
-            ask = partial(self._client.run(run_id).retry, by="soak", **options)
-            self._operate("retry", run_id, ask, frozenset(options))
-            self._open.add(run_id)
+    def _retry(self, run_id: str) -> None:
+        chance = {name: True for name in ("force", "fresh") if self._rng.random() < 0.2}
+        options = OPTIONS.get(self._flow_of[run_id], chance)
+        ask = partial(self._client.run(run_id).retry, by="soak", **options)
+        self._operate("retry", run_id, ask, frozenset(options))
+        self._open.add(run_id)
+        self._retried.add(run_id)
 
     def _operate(
         self,
@@ -209,3 +212,5 @@ class Load(threading.Thread):
                 self._open.discard(run_id)
                 if status is not RunStatus.SUCCEEDED or self._rng.random() < 0.2:
                     self._ended.append(run_id)
+                if self._flow_of[run_id] in OPTIONS and run_id not in self._retried:
+                    self._due.append(run_id)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.proof import figures, ticks
+from tests.proof import calls, figures, ticks
 from tests.proof.history import SECOND, Change, History
 from tests.proof.verdict import Verdict
 from tests.soak import constructs
@@ -81,10 +81,12 @@ def nemesis_log(history: History) -> str:
 
 
 def wronged(outcome: Outcome) -> str:
-    """What is recorded of the runs of which something is held against the engine."""
+    """What is recorded of the runs of which something is held against the engine, and of those that called them or were
+    called by them."""
     history, found = outcome.history, []
     runs = list(dict.fromkeys(one.run_id for one in outcome.verdict.violations if one.run_id in history.runs))
-    for run_id in runs[:SHOWN]:
+    near = {run_id: _near(history, run_id) for run_id in runs[:SHOWN]}
+    for run_id in dict.fromkeys(one for each in near.values() for one in each):
         found += ["", f"==== {run_id}", str(history.runs[run_id]), str(history.manifest_of(run_id))]
         found += [str(one) for one in (*history.calls, *history.sent) if one.run_id == run_id]
         found += [
@@ -93,6 +95,11 @@ def wronged(outcome: Outcome) -> str:
             if one.run_id == run_id
         ]
     return "\n".join(found)
+
+
+def _near(history: History, run_id: str) -> list[str]:
+    called = [one for (caller, _), runs in history.called.items() if caller == run_id for one in runs]
+    return [run_id, *calls.above(history, run_id), *called]
 
 
 def _new(change: Change) -> dict[str, object]:
