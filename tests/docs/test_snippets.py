@@ -100,6 +100,7 @@ def test_every_python_block_names_its_own_file() -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_snippets_need_no_casts(folder: Path) -> None:
     """As the reference says: `mypy --strict`."""

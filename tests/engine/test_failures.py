@@ -486,6 +486,7 @@ def test_inputs_are_kept_up_to_one_length_however_the_attempt_ends(lab: Lab) -> 
     assert [row["inputs"] for row in rows] == [None, {"text": "short"}, None]
 
 
+@pytest.mark.slow
 def test_a_list_of_results_that_is_too_large_fails_its_loop_and_no_child(lab: Lab) -> None:
     """More than a value of PostgreSQL may hold. Compressed it is small, so this costs no memory."""
     run_id = lab.run(

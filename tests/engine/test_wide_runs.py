@@ -96,6 +96,7 @@ def test_scattered_failed_children_go_through_the_window_again(lab: Lab) -> None
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_a_chain_of_six_thousand_steps_is_retried(lab: Lab) -> None:
     """With the limits of a client: what is computed while the run is locked may not outlast an idle transaction's."""
     client = Ledger.connect(lab.url, statement_timeout=timedelta(seconds=5), name="client")

@@ -12,7 +12,7 @@ REFUSE = ("min-replicas-to-write", "1")
 TAKE = ("min-replicas-to-write", "0")
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_a_worker_stays_and_recovers(bench: Bench, worker: Start, pool: str) -> None:
     with redis.Redis.from_url(bench.settings.require_broker_url()) as broker:
         process = worker(pool=pool, concurrency=2)
