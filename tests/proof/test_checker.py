@@ -4,6 +4,7 @@ import pytest
 
 from tests.proof import (
     stories_calls,
+    stories_items,
     stories_polls,
     stories_reports,
     stories_right,
@@ -19,6 +20,7 @@ from tests.proof.stories import RIGHT, WRONG, AnnouncedResult
 
 TOLD = (
     stories_calls,
+    stories_items,
     stories_polls,
     stories_reports,
     stories_right,

@@ -271,3 +271,26 @@ def test_an_item_of_which_nothing_is_done_says_so() -> None:
     known = {"e.0.do": "failed", "e.0.then": "skipped", "e.1.then": "skipped", **by_hand}
     found = interpret({"e": loop}, ends, {"e": 3}, format=2, known=known, settled=by_hand)
     assert (found.blame["e.1"], found.blame["e.2"]) == ("all of its steps were", "the loop stopped:")
+
+
+def test_what_a_loop_in_an_item_skips_is_told_by_the_keys_of_the_run() -> None:
+    """However deep; and an error in a condition is what the manifest says, there too."""
+    inner = {"a": {"type": "work"}, "b": {"type": "work", "run_after": {"a": OK}}}
+    body = {"m": {"for_each": "@item().m", "steps": inner}, "x": {"type": "work", "when": "@item().flags.x"}}
+    ends = {"e.0.m.0.a": FAILED, "e.0.m.0.b": SUCCEEDED, "e.0.x": SUCCEEDED}
+    facts: dict[str, Any] = {"format": 2, "conditions": {"e.0.x": frozenset({"error"})}}
+    found = interpret({"e": {"steps": body}}, ends, {"e": 1, "e.0.m": 1}, **facts)
+    assert (found.blame["e.0.m.0.b"], found.legal["e.0.x"]) == ("e.0.m.0.a", FAILED)
+    skips = interpret({"e": {"steps": body}}, ends, {"e": 1, "e.0.m": 1}, when_errors="skip", **facts)
+    assert skips.legal["e.0.x"] == {"skipped"}
+
+
+def test_items_under_way_may_be_ended_when_their_loop_stops() -> None:
+    body = {"nap": {"sleep": "PT1H"}, "do": {"type": "work", "run_after": {"nap": OK}}}
+    loop = {"for_each": "@triggerBody()", "steps": body}
+    ends = {"e.0.do": FAILED, "e.1.do": SUCCEEDED}
+    stops = interpret({"e": {**loop, "stop_on_failure": True}}, ends, {"e": 2}, format=2)
+    assert {"e.1", "e.1.nap", "e.1.do"} <= stops.stopped
+    assert all("skipped" in stops.legal[key] for key in ("e.1", "e.1.nap", "e.1.do"))
+    goes_on = interpret({"e": loop}, ends, {"e": 2}, format=2)
+    assert (goes_on.stopped, goes_on.legal["e.1.nap"]) == (frozenset(), SUCCEEDED)

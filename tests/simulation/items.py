@@ -49,7 +49,7 @@ def with_items(rng: random.Random, found: Made, inside: Inside = plain, nested: 
         "for_each": "@triggerBody().lists.s9",
         "run_after": {key: list(rng.choice(flows.ACCEPTED)) for key in before},
         **_body(rng, inner),
-        **({"concurrency": rng.choice((1, 2))} if rng.random() < 0.5 else {}),
+        **({"concurrency": rng.choice((1, 2))} if rng.random() < 0.4 else {}),
         **_failures(rng),
     }
     return {**found, "steps": steps}

@@ -9,15 +9,17 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Final
 
+import pytest
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator import Context, Manifest, NotYet
 from orchestrator.core.facts import Dispatch
+from orchestrator.core.plan import node
 from orchestrator.core.signals import Signal
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.engine import workers
 from orchestrator.engine.flows import register
-from orchestrator.engine.steps import release
+from orchestrator.engine.steps import release, reopening, retrying
 from orchestrator.engine.subflows import report, stopping
 from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.engine.sweeps.wake import wake
@@ -46,6 +48,7 @@ SEATS: Final = 3
 """Pool children of a worker."""
 MOST_RUNS: Final = 5
 _ROUNDS: Final = 300
+NARROW: Final = 2
 _STRANGERS: Final = 5
 
 
@@ -67,7 +70,12 @@ class World:
         self.asking = any(not {"signal", "approval"}.isdisjoint(one) for one in every)
         """Whether its runs wait for people."""
         self.deep = any(runs_a_graph(one) for one in every if "steps" in one)
-        """Whether items of its loops are small flows."""
+        """Whether items of its loops are small flows. Then its windows are narrow, though nothing is said: few items
+        fill them, and give their places up while they wait for a poll or a back-off."""
+        self._patch = pytest.MonkeyPatch()
+        if self.deep:
+            for module in (node, reopening, retrying):
+                self._patch.setattr(module, "WINDOW", NARROW)
         first = [Manifest(**one) for one in self.manifests]
         self.codes = [Code("older", arena.older, first, _by_task(first, flows.handlers(self._handle)))]
         """Of the releases, the newest last. A worker has any of them, as long as there is trouble."""
@@ -460,6 +468,7 @@ class World:
 
     def close(self) -> None:
         """Nobody acts any more."""
+        self._patch.undo()
         for actor in [*self.people.actors, *(one for p in self.processes for one in (*p.children, *p.keepers))]:
             with suppress(Exception):
                 if not actor.over:
