@@ -107,7 +107,7 @@ def interpret(
             ended |= FAILED
         is_loop = bool(step.get("steps"))
         own = [child for child, _ in children({key: step}, _counts(items))] if is_loop else [key]
-        inside = _inside(step, key, items, context) if is_loop and "goes" in asked and key not in settled else []
+        inside = _inside(step, key, items, context) if is_loop and "goes" in asked else []
         for one in inside:
             legal.update(one.legal)
             blame.update(one.blame)

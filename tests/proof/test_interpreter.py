@@ -294,3 +294,11 @@ def test_items_under_way_may_be_ended_when_their_loop_stops() -> None:
     assert all("skipped" in stops.legal[key] for key in ("e.1", "e.1.nap", "e.1.do"))
     goes_on = interpret({"e": loop}, ends, {"e": 2}, format=2)
     assert (goes_on.stopped, goes_on.legal["e.1.nap"]) == (frozenset(), SUCCEEDED)
+
+
+def test_a_loop_that_an_operator_left_out_asks_nothing_of_its_items() -> None:
+    body = {"ask": {"approval": {"title": "May it?"}}, "do": {"type": "work", "run_after": {"ask": OK}}}
+    by_hand = {"e": "skipped"}
+    facts: dict[str, Any] = {"format": 2, "known": by_hand, "settled": by_hand}
+    found = interpret({"e": {"for_each": "@triggerBody()", "steps": body}}, {"e.0.do": FAILED}, {"e": 1}, **facts)
+    assert (found.legal["e"], found.must, found.run) == ({"skipped"}, frozenset(), SUCCEEDED)
