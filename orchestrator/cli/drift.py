@@ -1,9 +1,9 @@
 """The flows of the code beside those of a ledger or a file: what a deploy would change, and what would break."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -51,14 +51,18 @@ def compare(flows: "Mapping[str, Flow[..., Any]]", against: str | None) -> tuple
         UsageError, ManifestInvalid: the file cannot be read.
         Unavailable: the ledger does not answer.
     """
+    from orchestrator.ledger import reads
+
     in_order = [flow for _, flow in sorted(flows.items())]
     others: Others = {flow.name: (flow.manifest, _takes(flow)) for flow in in_order}
     if against is not None and "://" not in against:
         kept = {manifest.name: manifest for manifest in _read(against)}
-        return [_beside_file(flow, kept.get(flow.name), others) for flow in in_order], True
+        known = {*others, *kept}
+        return [_called(_beside_file(flow, kept.get(flow.name), others), flow, known) for flow in in_order], True
     try:
         with _ledger(against) as client:
-            return [_beside_ledger(client, flow, others) for flow in in_order], True
+            known = {*others, *client.call(reads.flows.current_versions)}
+            return [_called(_beside_ledger(client, flow, others), flow, known) for flow in in_order], True
     except SettingsInvalid:
         if against is not None:
             raise
@@ -118,6 +122,14 @@ def _row(flow: "Flow[..., Any]", state: str, older: int | None, **found: Any) ->
     manifest = flow.manifest
     verdict = worst(found.get("findings", ()))
     return Drift(manifest.name, manifest.version, manifest.hash, len(manifest.steps), state, older, verdict, **found)
+
+
+def _called(row: Drift, flow: "Flow[..., Any]", known: Container[str]) -> Drift:
+    """With the calls of it that lead nowhere."""
+    from orchestrator.core.compare import nowhere, worst
+
+    findings = (*row.findings, *nowhere(flow.manifest, known))
+    return replace(row, findings=findings, verdict=worst(findings))
 
 
 def _new(flow: "Flow[..., Any]", older: int | None) -> Drift:

@@ -138,7 +138,7 @@ def remark(step: "StepRow") -> str:
         return progress(step.progress)
     if step.status == "waiting":
         return waiting(step)
-    if step.status == "succeeded":
+    if step.status in ("succeeded", "skipped", "cancelled"):  # an attempt before that may have failed
         return step.reason or ""
     return error_line(step.error) or step.reason or ""
 

@@ -1,6 +1,6 @@
 """Two versions of a flow, compared by what the newer one does to callers and to runs in flight. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
@@ -94,6 +94,14 @@ def alone(new: Manifest) -> Iterator[Finding]:
             yield Finding(Verdict.WARN, what, "give it a time, such as `timeout`")
         if step.flow == new.name:
             yield Finding(Verdict.WARN, f"step {key} calls its own flow", "see to it that this comes to an end")
+
+
+def nowhere(new: Manifest, known: Container[str]) -> Iterator[Finding]:
+    """Calls of flows that nobody knows."""
+    for key, step in _every(new.steps):
+        if step.flow is not None and step.flow not in known:
+            what = f"step {key} calls flow {step.flow}, which is not there: it would fail with `FlowNotFound`"
+            yield Finding(Verdict.WARN, what, "register it first, or correct its name")
 
 
 def parked(old: Manifest, new: Manifest, open_runs: Mapping[str, int]) -> Iterator[Finding]:

@@ -427,3 +427,15 @@ def test_delete_asks_and_names_what_needs_the_flow(cli: Cli, stack: Client) -> N
     assert cli("run", "show", str(run.id), "-o", "json").json["status"] == "cancelled"
     assert "did you mean" not in cli("flow", "delete", "hello", "--yes", code=3).err
     assert "Delete flow" not in cli("flow", "delete", "hello", code=3).err
+
+
+def test_a_call_of_a_flow_that_nobody_has_is_a_warning(cli: Cli, stack: Client) -> None:
+    Path("billing.py").write_text(
+        "from orchestrator import Flow, Manifest\n"
+        'steps = {"known": {"flow": "hello"}, "own": {"flow": "two"}, "lost": {"flow": "helo"}}\n'
+        'one = Flow.from_manifest(Manifest(name="one", steps=steps), steps=[])\n'
+        'two = Flow.from_manifest(Manifest(name="two", steps={"known": {"flow": "hello"}}), steps=[])\n'
+    )
+    said = cli("flow", "check", "--flows", "billing.py").err
+    assert "warn: one: step lost calls flow helo, which is not there" in said
+    assert said.count("which is not there") == 1

@@ -270,6 +270,10 @@ def test_what_cannot_be_retried(lab: Lab) -> None:
         ("x", StepNotFound, "has no step 'x'"),
         ("a.1.b", StepNotFound, "has no step"),
         ("each.0.do", Conflict, "did not fail"),
+        ("each.0", Conflict, "step each.0.do did not fail"),
+        ("each.7.do", StepNotFound, "has no step 'each.7.do'"),
+        ("each.7", StepNotFound, "has no step 'each.7.do'"),
+        ("each.x", StepNotFound, "has no step 'each.x'"),
     ):
         with pytest.raises(error, match=why):
             again(lab, run_id, key)
@@ -283,6 +287,16 @@ def test_what_cannot_be_retried(lab: Lab) -> None:
     with pytest.raises(Conflict, match=r"it succeeded\. Fix: `orchestrator run rerun .*` makes a new run of it"):
         again(lab, done)
     assert lab.snapshot() == before
+
+
+def test_an_item_of_a_loop_of_one_step_is_that_step(lab: Lab) -> None:
+    """Messages and pages call it `each.1`."""
+    run_id = lab.run({"each": loop([1, 2])})
+    lab.do(run_id, "each.0.do")
+    lab.do_fail(run_id, "each.1.do")
+    assert again(lab, run_id, "each.1") == ["each.1.do"]
+    with pytest.raises(StepNotFound, match=r"has no step 'each\.1'\. Fix: did you mean `each\.1\.do`"):
+        reads.steps.get(lab.ledger, run_id, "each.1")
 
 
 def test_retry_after_a_queue_timeout(lab: Lab) -> None:

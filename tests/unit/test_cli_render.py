@@ -4,6 +4,7 @@ import io
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -81,6 +82,14 @@ def test_lengths_are_short(span: timedelta, shown: str) -> None:
 def test_a_cell_is_one_line_and_commands_no_terminal() -> None:
     assert render.text("a\x1b]0;title\x07b\nsecond") == "a ]0;title b"
     assert render.text(("a", True, None)) == "a, yes, "
+
+
+@pytest.mark.parametrize("status", ["skipped", "cancelled"])
+def test_what_an_operator_said_counts_more_than_an_attempt_before_it(status: str) -> None:
+    error: dict[str, Any] = {"type": "OSError", "message": "away"}
+    step = replace(STEP, status=StepStatus(status), error=error, reason="skipped by ada: supplier is closed")
+    assert runview.remark(step) == "skipped by ada: supplier is closed"
+    assert runview.remark(replace(step, status=StepStatus.FAILED)) == "OSError: away"
 
 
 def test_the_tree_has_bars_and_folds(monkeypatch: pytest.MonkeyPatch) -> None:

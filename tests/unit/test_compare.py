@@ -18,6 +18,7 @@ from orchestrator.core.compare import (
     given,
     judged,
     needs,
+    nowhere,
     parked,
     pending,
     renamed,
@@ -187,6 +188,19 @@ def test_a_wait_without_an_end_is_a_warning() -> None:
 def test_a_flow_that_calls_itself_is_a_warning() -> None:
     (found,) = alone(made({"again": {"flow": "shop"}, "other": {"flow": "other"}}))
     assert (found.verdict, found.what) == (WARN, "step again calls its own flow")
+
+
+def test_a_call_of_a_flow_that_is_not_there_is_a_warning() -> None:
+    calling = made(
+        {
+            "bill": {"flow": "bill"},
+            "each": {"for_each": [1], "steps": {"do": {"flow": "mail"}}},
+            "again": {"flow": "shop"},
+        }
+    )
+    found = list(nowhere(calling, {"shop", "mail"}))
+    assert [(one.verdict, one.what.partition(",")[0]) for one in found] == [(WARN, "step bill calls flow bill")]
+    assert [one.what.partition(",")[0] for one in nowhere(calling, {"shop", "bill"})] == ["step do calls flow mail"]
 
 
 def test_a_signal_of_another_schema_is_a_warning_while_runs_wait_for_it() -> None:

@@ -52,6 +52,15 @@ class Plan:
             node = node.graph.nodes[key].placed(f"{node.key}.{index}")
         return node
 
+    def row(self, step_key: str) -> str:
+        """The key of the row that is meant: an item of a loop of one step (`loop.3`) is that step's (`loop.3.body`)."""
+        loop, _, index = step_key.rpartition(".")
+        try:
+            node = self.node(loop)
+        except KeyError:
+            return step_key
+        return f"{step_key}{node.child_suffix}" if node.is_loop and index.isdecimal() else step_key
+
     def every(self) -> Iterator[Node]:
         """Those of the manifest, and what is inside of loops, by their keys there."""
         for node in self.nodes.values():

@@ -18,7 +18,7 @@ from orchestrator.engine.steps import reopening
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.reopening import Resetting
 from orchestrator.errors import Conflict, StepNotFound
-from orchestrator.ledger import controls, graph, subflows
+from orchestrator.ledger import controls, graph, reads, subflows
 from orchestrator.ledger.graph import LockedRun
 from orchestrator.ledger.tx import Ledger
 
@@ -60,6 +60,7 @@ def reopen(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None, h
     _check_run(run)
     graph.take_time(tx)
     plan = ledger.plan(run.manifest_hash)
+    step_key = None if step_key is None else plan.row(step_key)
     states = controls.step_states(tx, run_id)
     opened = controls.opened_loops(tx, run_id, plan.nodes)
     children = _children(HeldRun(ledger, tx, run), step_key, states)
@@ -141,7 +142,7 @@ def _seeds(
 
 def _children(held: HeldRun, step_key: str | None, states: Mapping[str, StepStatus]) -> dict[str, list[str]]:
     """By loop, the children to reset; of more than `WINDOW` of them, the first ones."""
-    tx, plan, run_id = held.tx, held.plan, held.id
+    plan, run_id = held.plan, held.id
     if step_key is not None:
         loop, dot, _ = step_key.partition(".")
         if loop not in states or (dot and not plan.nodes[loop].is_loop):
@@ -150,7 +151,7 @@ def _children(held: HeldRun, step_key: str | None, states: Mapping[str, StepStat
                 step_key=step_key,
             )
         if dot:
-            _check_child(tx, run_id, step_key)
+            _check_child(held, step_key)
         if dot and states[loop] is StepStatus.SUCCEEDED:
             why = f"loop {loop} succeeded, and what became of {step_key} is in its output"
             _refuse(run_id, why, f"run the loop again: `orchestrator run rerun {run_id} --from {loop}`")
@@ -167,14 +168,18 @@ def _children(held: HeldRun, step_key: str | None, states: Mapping[str, StepStat
     }
 
 
-def _check_child(tx: Connection, run_id: UUID, step_key: str) -> None:
+def _check_child(held: HeldRun, step_key: str) -> None:
     """It ended without success, and so did everything that it is a part of, up to its loop."""
+    tx, run_id = held.tx, held.id
     parts = step_key.split(".")
     keys = [".".join(parts[: n + 1]) for n in range(1, len(parts))]
     for key, status in graph.statuses(tx, run_id, keys).items():
         if status is StepStatus.SUCCEEDED:
             _refuse(run_id, f"{key} succeeded")
-    if graph.statuses(tx, run_id, [step_key]).get(step_key) not in RESET:
+    found = graph.statuses(tx, run_id, [step_key])
+    if step_key not in found:
+        raise reads.steps.unknown(held.plan, run_id, step_key)
+    if found[step_key] not in RESET:
         _refuse(run_id, f"step {step_key} did not fail")
 
 

@@ -130,7 +130,8 @@ def first_open_child(ledger: Ledger, run_id: UUID, loop: str) -> StepRow | None:
 
 def unknown(plan: Plan, run_id: UUID, step_key: str) -> StepNotFound:
     """The error for a key that no step has."""
-    near = closest(step_key, plan.nodes)
+    row = plan.row(step_key)
+    near = row if row != step_key else closest(step_key, plan.nodes)
     fix = f"did you mean `{near}`? " if near else ""
     return StepNotFound(
         f"Run {run_id} has no step {step_key!r}. Fix: {fix}`orchestrator run show {run_id}` lists the steps.",
