@@ -9,6 +9,7 @@ from orchestrator.cli import inputs
 from orchestrator.cli.options import FlowSources, Output, RunId, Who, connected, load, seconds, verb
 from orchestrator.cli.render import Format, facts, note, print_json, short
 from orchestrator.cli.run import Timeout, finish
+from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.client import RunHandle
@@ -22,12 +23,14 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "mark")(mark)
 
 
-Key = Annotated[str, typer.Argument(metavar="STEP", help="The key of the step.")]
+Run = Annotated[str, typer.Argument(metavar="ID[/STEP]", help="The run's id or its last characters, and the step.")]
+Key = Annotated[str | None, typer.Argument(metavar="STEP", help="The key of the step, if it is not behind the id.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
 
 
-def skip(run: RunId, step: Key, reason: Reason, by: Who = None, output: Output = None) -> None:
+def skip(run: Run, step: Key = None, *, reason: Reason, by: Who = None, output: Output = None) -> None:
     """Leave a step out that no worker has: it is ready, or waits, or it failed; then its run is opened again."""
+    run, step = _meant(run, step)
     with connected() as client:
         handle = client.run(run)
         handle.skip(step, reason, by=by)
@@ -35,8 +38,9 @@ def skip(run: RunId, step: Key, reason: Reason, by: Who = None, output: Output =
 
 
 def mark(
-    run: RunId,
-    step: Key,
+    run: Run,
+    step: Key = None,
+    *,
     result: Annotated[
         str, typer.Option("--output", metavar="@FILE|-|JSON", help="What it would have returned, as JSON.")
     ],
@@ -48,6 +52,7 @@ def mark(
     ] = None,
 ) -> None:
     """Say that a step is done that no worker has, with this output. With --flows it is checked by the step's type."""
+    run, step = _meant(run, step)
     given = inputs.value(result, "--output")
     with connected() as client:
         handle = client.run(run)
@@ -56,6 +61,14 @@ def mark(
             note("The output is not checked by the type of the step: the code of the flow is not at hand (--flows).")
         client.run(handle.id, known).mark(step, given, reason, by=by)
         _settled(handle, step, output)
+
+
+def _meant(run: str, step: str | None) -> tuple[str, str]:
+    """The run and its step: as two words, or as one, in which most commands take them."""
+    name, _, key = run.partition("/")
+    if (step is None) == (not key):
+        raise UsageError(f"One step of a run is settled. Fix: name it once, as in {name}/{step or key or 'STEP'}.")
+    return name, step or key
 
 
 def _settled(handle: "RunHandle[Any]", step: str, output: Format | None) -> None:

@@ -362,6 +362,9 @@ def test_a_step_is_skipped(cli: Cli, stack: Client) -> None:
     assert "skipped by ann: not needed" in cli("run", "show", str(run)).out
     assert "it is skipped" in cli("run", "skip", str(run), "greet", "--reason", "x", code=7).err
     assert "Missing option '--reason'" in cli("run", "skip", str(run), "greet", code=2).err
+    assert "it is skipped" in cli("run", "skip", f"{run}/greet", "--reason", "x", code=7).err
+    assert f"as in {run}/STEP" in cli("run", "skip", str(run), "--reason", "x", code=2).err
+    assert f"as in {run}/greet" in cli("run", "skip", f"{run}/a", "greet", "--reason", "x", code=2).err
 
 
 def test_a_step_is_marked_as_done(cli: Cli, stack: Client) -> None:

@@ -172,7 +172,7 @@ def test_a_list_is_chosen(world: World) -> None:
     for given in ({"a": [1, 2]}, {"b": [1, 2]}):
         assert world.start(flow_of(steps), given).output("each") == [1, 2]
     assert world.start(flow_of(steps), {}).output("each") == []
-    with pytest.raises(RunFailed, match="for_each of loop each gave boolean, not a list"):
+    with pytest.raises(RunFailed, match="for_each of loop each gave a boolean, not a list"):
         world.start(flow_of({"each": {"for_each": "@triggerBody().a == 1", "steps": body}}), {"a": 1}).result()
 
 

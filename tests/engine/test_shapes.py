@@ -110,7 +110,9 @@ def test_fan_out_collects_in_order(lab: Lab, source: str, count: int) -> None:
     assert lab.done(join).run_status is RunStatus.SUCCEEDED
 
 
-@pytest.mark.parametrize(("value", "kind"), [({"a": 1}, "object"), ("text", "string"), (None, "null"), (7, "number")])
+@pytest.mark.parametrize(
+    ("value", "kind"), [({"a": 1}, "an object"), ("text", "a string"), (None, "null"), (7, "a number")]
+)
 @pytest.mark.parametrize("python", [False, True])
 def test_a_loop_over_no_list_fails_and_says_so(lab: Lab, value: Any, kind: str, python: bool) -> None:
     """The list is read in SQL, or in Python for paths that SQL reads otherwise: one behaviour."""

@@ -12,6 +12,7 @@ from orchestrator.core.expressions import EvaluationFailed, resolve
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
+from orchestrator.core.wording import an
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.ledger import graph, scopes
 from orchestrator.ledger.graph import Items
@@ -61,7 +62,8 @@ def open_loop(held: HeldRun, node: Node) -> LoopChange:
     if kind in (None, "null") and node.format > 1:
         items, length = "[]", 0
     if length is None:
-        return _failed(tx, run_id, node, f"for_each of loop {node.key} gave {kind or 'null'}, not a list")
+        given = "null" if kind is None or kind == "null" else an(kind)
+        return _failed(tx, run_id, node, f"for_each of loop {node.key} gave {given}, not a list")
     if length > (limit := held.ledger.loop_limit):
         return _failed(tx, run_id, node, _TOO_MANY.format(loop=node.key, length=length, limit=limit))
     dispatches: tuple[Dispatch, ...] = ()
