@@ -17,7 +17,7 @@ from tests.cli.conftest import Cli
 from tests.support import play
 from tests.support.eventually import eventually
 from tests.support.row_counts import Counted
-from tests.support.small_flows import fan, hello
+from tests.support.small_flows import crowd_of, fan, hello
 
 
 @flow
@@ -587,3 +587,37 @@ def test_a_long_wait_is_told_what_goes_on(cli: Cli, stack: Client) -> None:
     worker.join()
     assert said.json == {"text": "hello you", "length": 9}
     assert "greet ready" in said.err
+
+
+def test_runs_that_items_called_are_shown_below_them(cli: Cli, stack: Client) -> None:
+    """In the tree of runs, in the drawing, and followed until they have ended."""
+    run = stack.start(crowd_of, names=["you", "me"])
+    first, second = (row.id for row in run.children())
+    play.finish_hello(stack.ledger, first)
+    report.tell(stack.ledger, first)
+    assert cli("run", "tree", str(run.id)).out.splitlines() == [
+        f"{short(run.id)}  crowd_of  running",
+        f"├─ welcomed.0.hello: {short(first)}  hello  succeeded",
+        f"└─ welcomed.1.hello: {short(second)}  hello  pending",
+    ]
+    drawn = cli("run", "graph", str(run.id)).out.splitlines()
+    assert drawn[1:] == [
+        "  welcomed (for each)  = running: 2 running",
+        "    hello (calls flow hello)",
+        "    double  <- hello",
+    ]
+
+    def work() -> None:
+        play.finish_hello(stack.ledger, second)
+        report.tell(stack.ledger, second)
+        for n in (0, 1):
+            play.succeed(stack.ledger, run.id, f"welcomed.{n}.double", 18)
+
+    worker = threading.Timer(0.5, work)
+    worker.start()
+    said = cli("run", "watch", str(run.id), "--deep")
+    worker.join()
+    lines = [line.split("  ", 1)[1] for line in said.out.splitlines()]
+    for one in (first, second):
+        assert f"  {short(one)} hello succeeded" in lines
+    assert lines[-1] == "run succeeded"

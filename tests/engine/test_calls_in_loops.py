@@ -8,10 +8,11 @@ from uuid import UUID
 import pytest
 
 from orchestrator.core.facts import StepError
+from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import faults
 from orchestrator.engine.runs import delete_run, explain, rerun
-from orchestrator.engine.steps import retry_step
+from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.subflows import report, stopping
 from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.wake import wake
@@ -494,3 +495,62 @@ def test_death_at_any_point_loses_nothing_and_does_nothing_twice(pair: Lab, poin
         with pytest.raises(Boom):
             run_of(pair, 2)
     assert made(pair, run_id) == 3
+
+
+# ---- settled by hand ----
+
+SEALED = {"ship": {**SHIP, "retry": retry(2, 60.0)}, "seal": call(inputs={"x": "@steps('ship').output"})}
+
+
+def settled(lab: Lab, run_id: UUID, key: str, given: str | None) -> list[str]:
+    found = settle_step.settle(lab.ledger, Settle(run_id, key, "ann", "by hand", given))
+    lab.audit()
+    return keys(found)
+
+
+@pytest.mark.parametrize("given", [None, '"by hand"'], ids=["skip", "mark"])
+def test_a_call_whose_run_is_open_is_not_settled(pair: Lab, given: str | None) -> None:
+    """Nobody would hear of that run; it is settled itself, or stopped."""
+    run_id = run_of(pair, 1, SEALED)
+    with pytest.raises(Conflict, match=r"it is under way\. Fix: settle what it waits for"):
+        settled(pair, run_id, "each.0.ship", given)
+    child = children(pair, run_id)["each.0.ship"]
+    assert settled(pair, child, "a", given) == []
+    assert tell(pair) == ["each.0.seal"]
+    assert pair.inputs(pair.take(run_id, "each.0.seal")) == {"x": given and "by hand"}
+
+
+@pytest.mark.parametrize("given", [None, '"by hand"'], ids=["skip", "mark"])
+@pytest.mark.parametrize("ended", [False, True], ids=["back-off", "failed"])
+def test_a_call_of_an_item_is_settled(pair: Lab, given: str | None, ended: bool) -> None:
+    """In its back-off, or when it has failed its item: no run is called any more, and the item goes on, or ends."""
+    run_id = run_of(pair, 2, SEALED, output="@steps('ship').output", concurrency=1)
+    for _ in range(1 + ended):
+        pair.do_fail(children(pair, run_id)["each.0.ship"], "a")
+        tell(pair)
+        pair.execute("UPDATE flow_steps SET wake_at = flow_now() WHERE status = 'waiting' AND %s", ended)
+        wake(pair.ledger)
+    assert pair.statuses(run_id)["each.0.ship"] == ("failed" if ended else "waiting")
+    if ended:
+        assert items(pair, run_id) == ["failed", "running"]
+    before = made(pair, run_id)
+    ready = settled(pair, run_id, "each.0.ship", given)
+    if ended:  # its item waits for its place
+        assert items(pair, run_id) == ["blocked", "running"]
+        pair.do(children(pair, run_id)["each.1.ship"], "a", output=1)
+        tell(pair)
+        pair.do(run_id, "each.1.seal")
+        assert pair.ready(run_id) == (["each.0.seal"] if given else ["join"])
+    else:
+        assert ready == (["each.0.seal"] if given else ["a"])
+    if given:
+        pair.do(run_id, "each.0.seal")
+    assert pair.statuses(run_id)["each.0"] == ("succeeded" if given else "skipped")
+    if not ended:
+        pair.do(children(pair, run_id)["each.1.ship"], "a", output=1)
+        tell(pair)
+        pair.do(run_id, "each.1.seal")
+    assert made(pair, run_id) == before + (not ended)
+    assert output(pair, run_id) == [given and "by hand", 1]
+    pair.do(run_id, "join")
+    assert pair.status(run_id) is RunStatus.SUCCEEDED

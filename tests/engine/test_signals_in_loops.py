@@ -1,5 +1,6 @@
 """Waits inside of loops: each item has a signal of its own, by its key, and an approval of its own, by its row."""
 
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -461,6 +462,73 @@ def test_a_thousand_items_wait_and_one_signal_looks_at_one_of_them(lab: Lab) -> 
     assert pay(lab, run_id, 777)[0].step == "each.777.paid"
     cancel(lab, run_id)
     assert open_waits(lab, run_id) == []
+
+
+@pytest.mark.slow
+def test_a_thousand_items_ask_and_are_answered_in_any_order(lab: Lab) -> None:
+    """Each is answered once; whoever answers second is told who was first. A page of what is open, and an answer, read
+    what they give, however many wait."""
+    run_id = start(lab, MANY, {"ask": ask()}, output="@steps('ask').by", concurrency=MANY)
+    assert pages(lab) == [f"each.{n}.ask" for n in range(MANY)]
+    order = [f"each.{n}.ask" for n in range(MANY)]
+    random.Random(7).shuffle(order)
+    half = order[: MANY // 2]
+    for n, step in enumerate(half):
+        assert say(lab, run_id, step, by="ada").step == step
+        if n % 10 == 0:
+            with pytest.raises(SignalTaken, match="was answered already by ada"):
+                say(lab, run_id, step, by="bob")
+    assert sorted(pages(lab)) == sorted(order[MANY // 2 :])
+    costs(lab, run_id, order[-1])
+    for first, second in zip(order[MANY // 2 :: 2], order[MANY // 2 + 1 :: 2], strict=True):
+        found = lab.race(
+            *(partial(answered, lab, run_id, step, by) for step in (first, second) for by in ("eve", "bob"))
+        )
+        assert [isinstance(one, Delivery) for one in found].count(True) == 2
+    assert pages(lab) == []
+    lab.drain(run_id)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+    by = output(lab, run_id)
+    assert [by[int(step.split(".")[1])] for step in half] == ["ada"] * len(half)
+    assert set(by) == {"ada", "eve", "bob"}
+    assert len(facts(lab, run_id, "approval.answered")) == MANY
+
+
+MANY = 1_000
+PAGE = 100
+
+
+def answered(lab: Lab, run_id: UUID, step: str, by: str) -> Delivery | OrchestratorError:
+    signal = Signal(step, '{"ok": true}', by=by, answers=True)
+    return deliver.deliver(lab.ledger, run_id, f"{by} {step}", signal).answer
+
+
+def pages(lab: Lab) -> list[str]:
+    """What is open, page by page."""
+    found: list[str] = []
+    after_: tuple[UUID, str] | None = None
+    while page := approvals.open_(lab.ledger, None, after_, PAGE):
+        assert len(page) <= PAGE
+        found += [one.step for one in page]
+        after_ = (page[-1].run_id, page[-1].step)
+    return found
+
+
+def costs(lab: Lab, run_id: UUID, step: str) -> None:
+    """Rows read: of the answer to one, of a page in the middle."""
+    lab.execute("ANALYZE flow_steps, flow_signal_waiters, flow_runs")
+    middle = approvals.open_(lab.ledger, None, None, MANY // 4)[-1].step
+    for name, most, values in (  # a page is sorted from all that are open, and looks up its own
+        ("oldest_wait", 10, {"name": step, "key": ""}),
+        ("last_wait", 10, {"name": step, "key": ""}),
+        ("approval", 10, {"step_key": step}),
+        ("open_approvals", MANY + 8 * PAGE, {"assignee": None, "run": run_id, "step": middle, "limit": PAGE}),
+        ("open_approvals", MANY + 10, {"assignee": f"o{step.split('.')[1]}", "run": None, "step": None, "limit": PAGE}),
+    ):
+        query = f"EXPLAIN (ANALYZE, FORMAT JSON) {sql(name)}"
+        found = lab.connection.execute(query, {"run_id": run_id, **values}).fetchone()
+        assert found is not None
+        assert rows_read(found["QUERY PLAN"][0]["Plan"]) <= most, found
 
 
 def rows_read(plan: dict[str, Any]) -> int:

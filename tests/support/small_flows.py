@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from orchestrator import each, flow, step
+from orchestrator import block, each, flow, step
 
 
 @dataclass
@@ -40,3 +40,14 @@ def hello(name: str, times: int = 1) -> Greeting:
 @flow
 def fan(count: int) -> list[int]:
     return each(double, numbers(count))
+
+
+@block
+def welcomed(name: str) -> int:
+    return double(hello(name).length)
+
+
+@flow
+def crowd_of(names: list[str]) -> list[int]:
+    """Calls a flow for each item, and goes on with what it gives."""
+    return each(welcomed, names)

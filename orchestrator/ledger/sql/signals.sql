@@ -168,17 +168,19 @@ SELECT w.signal, w.key, w.kind, w.deadline, w.created_at, w.title, w.assignee, w
   FROM flow_signal_waiters w WHERE w.run_id = %(run_id)s AND w.step_key = %(step_key)s;
 
 -- name: open_approvals
--- Does:  a page of the answers that are waited for, the oldest first.
+-- Does:  a page of the answers that are waited for, the oldest first. What else is known is looked up for these only.
 -- In:    assignee (or null: of anybody), run and step (of the last one before; null: from the first on), limit
 -- Index: ix_flow_signal_waiters_open
 SELECT w.run_id, w.step_key, r.flow, r.manifest_hash, w.title, w.assignee, w.shown, w.created_at, w.deadline, w.delivered_by,
        w.delivered_at, s.status
-  FROM flow_signal_waiters w
-  JOIN flow_steps s ON s.run_id = w.run_id AND s.step_key = w.step_key AND s.status = 'waiting'
-  JOIN flow_runs r ON r.id = w.run_id
- WHERE w.kind = 'approval' AND w.closed_at IS NULL AND (%(assignee)s::text IS NULL OR w.assignee = %(assignee)s::text)
-   AND (%(run)s::uuid IS NULL OR (w.created_at, w.run_id, w.step_key) > (
-        SELECT o.created_at, o.run_id, o.step_key FROM flow_signal_waiters o WHERE o.run_id = %(run)s::uuid AND o.step_key = %(step)s::text))
+  FROM (SELECT * FROM flow_signal_waiters o
+         WHERE kind = 'approval' AND closed_at IS NULL AND (%(assignee)s::text IS NULL OR assignee = %(assignee)s::text)
+           AND (%(run)s::uuid IS NULL OR (created_at, run_id, step_key) > (
+                SELECT created_at, run_id, step_key FROM flow_signal_waiters WHERE run_id = %(run)s::uuid AND step_key = %(step)s::text))
+         ORDER BY created_at, run_id, step_key OFFSET 0) AS w,
+       LATERAL (SELECT status FROM flow_steps
+                 WHERE run_id = w.run_id AND step_key = w.step_key AND status = 'waiting' OFFSET 0) AS s,
+       LATERAL (SELECT flow, manifest_hash FROM flow_runs WHERE id = w.run_id OFFSET 0) AS r
  ORDER BY w.created_at, w.run_id, w.step_key LIMIT %(limit)s;
 
 -- name: approval
