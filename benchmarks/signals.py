@@ -1,7 +1,10 @@
-"""Ten thousand runs that wait for a signal: how long one client takes to deliver to some of them."""
+"""Ten thousand runs that wait for a signal, and one run of which a thousand items do: how long one client takes to
+deliver to some of them."""
 
+import random
 import time
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -17,6 +20,7 @@ from orchestrator.ledger import migrate
 _BROKER: Final = 12
 _BATCH: Final = 500
 _DELIVERIES: Final = 1_000
+_ITEMS: Final = 1_000
 
 
 def signals(ground: Ground, sizes: Sizes, say: Say) -> Result:
@@ -30,17 +34,34 @@ def signals(ground: Ground, sizes: Sizes, say: Say) -> Result:
             inputs = [{"order": f"o-{n}"} for n in range(begin, min(begin + _BATCH, sizes.waits))]
             parked += client.start_many(waiting_flows.paid, inputs)
         apart = max(1, len(parked) // _DELIVERIES)
-        lags = sorted(_deliver(parked[n], f"o-{n}") for n in range(0, len(parked), apart))
-    middle, high = lags[len(lags) // 2], lags[int(len(lags) * 0.99)]
-    note = f"{len(lags):,} deliveries one by one: p50 {number(middle)} ms, **p99 {number(high)} ms**"
-    say(f"signals: {note}")
-    return Result(f"{len(parked):,} parked signals", notes=[note])
+        to_runs = [_deliver(parked[n], f"o-{n}") for n in range(0, len(parked), apart)]
+        items = client.start(waiting_flows.bills, orders=[f"o-{n}" for n in range(_ITEMS)])
+        to_items = [_deliver(items, f"o-{n}") for n in _mixed(_ITEMS)]
+    notes = [
+        f"{len(to_runs):,} deliveries to runs, one by one: {_lags(to_runs)}",
+        f"{len(to_items):,} deliveries to the items of one run, in any order: {_lags(to_items)}",
+    ]
+    for note in notes:
+        say(f"signals: {note}")
+    return Result(f"{len(parked):,} parked signals", notes=notes)
 
 
-def _deliver(handle: RunHandle[int], key: str) -> float:
+def _mixed(count: int) -> list[int]:
+    """The same order each time."""
+    found = list(range(count))
+    random.Random(1).shuffle(found)
+    return found
+
+
+def _lags(found: Iterable[float]) -> str:
+    lags = sorted(found)
+    return f"p50 {number(lags[len(lags) // 2])} ms, **p99 {number(lags[int(len(lags) * 0.99)])} ms**"
+
+
+def _deliver(handle: RunHandle[Any], key: str) -> float:
     """In milliseconds."""
     began = time.perf_counter()
-    delivery = handle.signal("paid", {"amount": 5}, key=key, id="evt-1")
+    delivery = handle.signal("paid", {"amount": 5}, key=key, id=f"evt-{key}")
     took = time.perf_counter() - began
     if not delivery.delivered:
         raise BenchFailed(f"A signal was not delivered: {delivery}.")

@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from benchmarks.flows import first
-from orchestrator import after, flow, until, wait_for_signal
+from orchestrator import after, block, each, flow, until, wait_for_signal
 
 
 @flow(name="woken")
@@ -22,3 +22,15 @@ class Payment(BaseModel):
 def paid(order: str) -> int:
     with after(wait_for_signal(Payment, name="paid", key=order)):
         return first(1)
+
+
+@block
+def bill(order: str) -> int:
+    with after(wait_for_signal(Payment, name="paid", key=order)):
+        return first(1)
+
+
+@flow(name="bills")
+def bills(orders: list[str]) -> list[int]:
+    """Each item waits for its own."""
+    return each(bill, orders, concurrency=1000)
