@@ -130,6 +130,7 @@ class _OnFailure(Block[StepError]):
         if len(edges) == 1:
             node = Node(_error(self._keys[0]), StepError, tracer, f"the error of step `{self._keys[0]}`")
             self._gate = Gate(edges=edges)
+            tracer.scopes.gives_error(self._keys[0])
             return cast(StepError, Placeholder(node))
         label = f"the error of step {' or '.join(f'`{key}`' for key in self._keys)}"
         problem = tracer.add(tracer.free_key("failure", exact=False), _first_error(edges), StepError, label)

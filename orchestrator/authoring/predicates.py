@@ -32,7 +32,10 @@ def contains(where: Iterable[T] | str | None, what: T, /) -> bool:
     place = Value(given) if isinstance(given, str) else operand(tracer, given).expr
     found = _element(given)
     if sought.scalar is not None and found is not None and found != sought.scalar.name:
-        refuse(f"`contains` looks for {sought.what} among values that are a {found}", "look for what it holds")
+        refuse(
+            f"`contains` looks for what it cannot hold: {sought.what}, among values of type {found}",
+            "look for one of those",
+        )
     if sought.scalar is not None and (sought.scalar.function or sought.scalar.name == "structure"):
         refuse(f"{sought.what}, which `contains` does not find", "look for it in a step that gives a bool")
     return _condition(tracer, Call("contains", (place, sought.expr)))

@@ -48,6 +48,15 @@ class Scopes:
     def __init__(self) -> None:
         self.open: list[Scope] = [Scope()]
         self._of: dict[str, frozenset[Scope]] = {}
+        self._errors: set[str] = set()
+        """The steps whose errors a block has given."""
+
+    def gives_error(self, key: str) -> None:
+        """A block gives the error of this step to what is called in it."""
+        self._errors.add(key)
+
+    def _failed_here(self, key: str) -> bool:
+        return any(key in scope.failures for scope in self.open)
 
     @property
     def innermost(self) -> Scope:
@@ -106,6 +115,11 @@ class Scopes:
             AuthoringError: one of these is a value of a block that is closed.
         """
         for ref in read:
+            if ref.member == "error" and ref.key in self._errors and not self._failed_here(ref.key):
+                refuse(
+                    f"the error of step `{ref.key}` exists only when `{ref.key}` failed",
+                    f"move what needs it into `with on_failure({ref.key}) as problem:`",
+                )
             for scope in self._of.get(ref.key or "", ()):
                 if ref.member == "output" and scope.only is not None and scope not in self.open:
                     merge = f"either({ref.key}, …)` for the result of whichever branch ran"

@@ -190,10 +190,13 @@ def _key(tracer: Tracer, key: object) -> JsonValue:
 
 
 def _codec(name: str, model: object) -> Codec[Any]:
+    fix = "give the type of what comes, such as a pydantic model"
+    if isinstance(model, str):
+        refuse(f"`{name}` got the text {model!r:.60} for a type", fix)
     try:
         return Codec(model)
     except ValueRefused as exc:
-        refuse(f"`{name}` got {model!r:.60}: {exc.problem}", "give the type of what comes, such as a pydantic model")
+        refuse(f"`{name}` got {model!r:.60}: {exc.problem}", fix)
 
 
 def _schema(name: str, model: object) -> dict[str, JsonValue]:

@@ -15,6 +15,7 @@ from orchestrator.core.durations import DurationLike
 from orchestrator.core.expressions import render
 from orchestrator.core.manifest import StepDef
 from orchestrator.core.problem import KEY
+from orchestrator.core.times import parse_time
 
 _LENGTHS: Final = (str, int, float, timedelta)
 _TIMES: Final = (str, datetime)
@@ -40,6 +41,8 @@ def until(time: datetime | str, /, *, after: Iterable[object] = (), key: str | N
     """
     tracer = in_body("until", "wait in plain Python")
     given = _field(tracer, "until", time, _TIMES, "a time")
+    if isinstance(time, str) and parse_time(time) is None:
+        refuse(f"`until` got {time!r:.60}, which is not a time", "write one such as `2026-01-31T12:00:00+01:00`")
     return _add(tracer, {"until": given}, after, key or "until", exact=key is not None)
 
 
@@ -54,7 +57,9 @@ def _field(tracer: Tracer, name: str, value: object, types: tuple[type, ...], wh
     if node.owner is not tracer:
         refuse(f"`{name}` got {node.label} of another flow", "use values of this flow")
     parts = get_args(node.kind) or (node.kind,)
-    if not any(part is Any or (isinstance(part, type) and issubclass(part, types)) for part in parts):
+    if not any(
+        part is Any or (isinstance(part, type) and issubclass(part, types) and part is not bool) for part in parts
+    ):
         refuse(f"`{name}` got {node.label}, which is of type {kinds.show(node.kind)}", f"give {what}")
     return render(node.ref)
 

@@ -134,6 +134,12 @@ def open_keys(tx: Connection, run_id: UUID, name: str, limit: int) -> list[str]:
     return [row.key for row in run(tx, "open_keys", run_id=run_id, name=name, limit=limit)]
 
 
+def untaken(tx: Connection, run_id: UUID, limit: int) -> list[str]:
+    """What a run keeps that no step has taken, such as `2 of paid with key o-17`."""
+    rows = run(tx, "kept_signals", run_id=run_id, limit=limit)
+    return [f"{row.found} of {row.name}" + (f" with key {row.key}" if row.key else "") for row in rows]
+
+
 def count_kept(tx: Connection, run_id: UUID, limit: int) -> int:
     """How many the run keeps; `limit` stands for that many or more."""
     row = one(tx, "count_kept", run_id=run_id, limit=limit)

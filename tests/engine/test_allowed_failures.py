@@ -86,3 +86,10 @@ def test_what_waits_for_any_end_hides_no_failure(world: World, one: Flow[[], Any
     started = world.finish(world.start(one))
     assert started.steps["give"] == "succeeded"
     assert started.status == run
+
+
+def test_a_failure_that_is_allowed_is_told(world: World) -> None:
+    manifest = Manifest(name="allowed", steps={"a": {"type": "fail", "may_fail": True}, "b": {"type": "give"}})
+    started = world.finish(world.start(Flow.from_manifest(manifest, [give, fail])))
+    assert started.status == "succeeded"
+    assert started.explain().sentence.endswith("is over: succeeded. 1 step failed and was allowed to: a.")

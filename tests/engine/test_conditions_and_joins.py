@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 
 from orchestrator.core.manifest import Manifest
+from orchestrator.engine.runs import explain
 from orchestrator.engine.steps import retry_step
 from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, ManifestInvalid
@@ -50,6 +51,35 @@ def test_a_branch_and_what_joins_both(lab: Lab) -> None:
     lab.done(lab.take(run_id, "accept"), "fine")
     assert lab.inputs(lab.take(run_id, "ship")) == {"what": "fine"}
     assert lab.attempts(run_id, "merged") == []
+
+
+def test_explain_tells_the_edges_of_a_join(lab: Lab) -> None:
+    """Which are met, which are not, which are open, and what is asked then."""
+    edges = {"a": OK, "b": OK, "c": OK}
+    end = call(join="some", run_after=edges, when="@steps('a').status == 'succeeded'")
+    run_id = lab.run({"a": call(), "b": call(), "c": call(), "end": end, "plain": call(run_after=edges)})
+    lab.do(run_id, "a")
+    assert explain.explain(lab.ledger, run_id, "plain").sentence == "Step plain waits for b (ready), c (ready)."
+    lab.fail(lab.take(run_id, "b"))
+    assert explain.explain(lab.ledger, run_id, "end").sentence == (
+        "Step end waits for c (ready). Met: a (succeeded). Not met: b (failed). It joins by `some`. "
+        "Then it asks `when: @steps('a').status == 'succeeded'`."
+    )
+    assert "Not met: b (failed). It joins by `all`." in explain.explain(lab.ledger, run_id, "plain").sentence
+
+
+@pytest.mark.parametrize(
+    "step",
+    [{"type": "t", "when": "@triggerBody().n > 3"}, {"require": "@triggerBody().n != null", "message": "no"}],
+    ids=["condition", "requirement"],
+)
+def test_no_retry_is_advised_where_it_would_read_the_same(lab: Lab, step: dict[str, Any]) -> None:
+    run_id = lab.run({"a": step}, {"n": None})
+    found = explain.explain(lab.ledger, run_id)
+    assert found.command == f"orchestrator run show {run_id}"
+    assert f"`orchestrator run rerun {run_id} --input @FILE`" in found.sentence
+    assert f"orchestrator run mark {run_id} a" in found.sentence
+    assert "run retry" not in found.sentence
 
 
 def test_the_first_step_may_have_a_condition(lab: Lab) -> None:

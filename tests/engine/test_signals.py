@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.core.signals import KEPT_LIMIT, PAYLOAD_LIMIT, Delivery, Signal
 from orchestrator.core.states import RunStatus
-from orchestrator.engine.runs import cancel_run, delete_run
+from orchestrator.engine.runs import cancel_run, delete_run, explain
 from orchestrator.engine.signals import approvals, deliver
 from orchestrator.engine.steps import retry_step
 from orchestrator.engine.sweeps import sweep
@@ -127,10 +127,16 @@ def test_a_wait_takes_signals_of_its_own_key_only(lab: Lab) -> None:
     run_id = lab.run(flow)
     lab.do(run_id, "order", output={"id": 17})
     assert sent(lab, run_id, key="18").kept
+    assert sent(lab, run_id, key="18").kept
+    sentence = explain.explain(lab.ledger, run_id).sentence
+    assert sentence.endswith("It keeps signals that no step has taken: 2 of paid with key 18.")
     assert sent(lab, run_id, key="17").step == "paid"
+    assert explain.explain(lab.ledger, run_id).sentence.endswith(
+        "It kept signals that no step took: 2 of paid with key 18."
+    )
     assert lab.status(run_id) is RunStatus.SUCCEEDED
     ((unused),) = facts(lab, run_id, "signal.unused")
-    assert (unused["count"], unused["first"][0]["key"]) == (1, "18")
+    assert (unused["count"], unused["first"][0]["key"]) == (2, "18")
 
 
 def test_a_key_that_is_not_a_scalar_fails_the_wait(lab: Lab) -> None:

@@ -522,6 +522,12 @@ def _after_the_last(order: Order) -> None:
         c()
 
 
+def _error_elsewhere(order: Order) -> None:
+    with on_failure(a()) as problem:
+        told(problem)
+    c(problem.message)
+
+
 def _value_of_what_failed(order: Order) -> None:
     paid = a()
     with on_failure(paid):
@@ -573,6 +579,7 @@ def _race_that_waits_for_its_condition(order: Order) -> None:
         (_another_between, "`otherwise` has no `when` right before it", "behind the block of `when`"),
         (_one_level_up, "`otherwise` has no `when` right before it", "at the same depth"),
         (_after_the_last, "`otherwise` follows one without a condition", "remove this one"),
+        (_error_elsewhere, "the error of step `a` exists only when `a` failed", "`with on_failure(a) as problem:`"),
         (_value_of_what_failed, "the result of step `a` is read where it is failed", "as problem:"),
         (_value_of_any_end, "the result of step `a` is read where it is cancelled or failed", "where it succeeded"),
         (_race_in_a_block, '`join="any"` is asked for in `always`', "outside of the block"),

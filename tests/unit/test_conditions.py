@@ -215,7 +215,11 @@ def test_it_means_what_python_would_mean(make: Any, holds: bool) -> None:
         (lambda o: f"{o.total > 1}", "was turned into text", "build the text there"),
         (lambda o: {o.total > 1}, "was put in a set", "use a list"),
         (lambda o: (o.total > 1)(), "was called", "in a step"),
-        (lambda o: contains(o.tags, 3), "looks for 3 is of type int among values that are a text", "what it holds"),
+        (
+            lambda o: contains(o.tags, 3),
+            "looks for what it cannot hold: 3 is of type int, among values of type text",
+            "one of those",
+        ),
         (lambda o: contains(o.prices, Decimal(1)), "which `contains` does not find", "in a step"),
         (lambda o: contains(o.total, 1), "is not a list", "give a list or a text"),
         (lambda o: contains(3, 1), "`contains` got an int to look in", "give a list or a text"),

@@ -193,6 +193,7 @@ def test_a_block_asks_who_answered_outside_of_it() -> None:
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 that is what is refused
 REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
     "no name": (lambda order: wait_for_signal(Payment, name="a b"), "`name` is 'a b'"),
+    "a name for a type": (lambda order: wait_for_signal("Payment", name="a"), "got the text 'Payment' for a type"),
     "a list as key": (lambda order: wait_for_signal(Payment, name="a", key=[1]), "`key` of a signal"),
     "a default of another type": (lambda order: wait_for_signal(Payment, name="a", default=3), "`default` is 3"),
     "no length": (lambda order: wait_for_signal(Payment, name="a", timeout="soon"), "`timeout` that cannot be"),

@@ -17,6 +17,7 @@ class Order(BaseModel):
     ship_at: datetime
     pause: timedelta
     number: int
+    express: bool = False
 
 
 @step
@@ -67,6 +68,8 @@ def test_a_time_and_a_length_are_stored_in_one_form() -> None:
         (lambda order: until(order.number), "which is of type int. Fix: give a time"),
         (lambda order: until(datetime.fromisoformat("2026-01-01")), "a time has an offset"),
         (lambda order: until("2026-01-01"), "a time has an offset"),
+        (lambda order: until("tomorrow"), "`until` got 'tomorrow', which is not a time"),
+        (lambda order: sleep(order.express), "which is of type bool. Fix: give a length of time"),
         (lambda order: until(datetime.fromisoformat("9999-12-31T23:59:59-10:00")), "years 1 to 9999 of UTC"),
         (lambda order: sleep("1d", key="a b"), "`key` is 'a b'"),
     ],

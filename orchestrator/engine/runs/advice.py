@@ -12,9 +12,11 @@ from orchestrator.ledger import controls
 from orchestrator.ledger.reads.rows import RunRow
 from orchestrator.ledger.tx import Ledger
 
-_OURS: Final = "orchestrator.errors."
-_NEVER: Final = frozenset({f"{_OURS}InputInvalid"})
+_OURS: Final = "orchestrator."
+_NEVER: Final = frozenset({f"{_OURS}errors.InputInvalid"})
 """Errors about values that a retry would find unchanged."""
+_DECIDED: Final = frozenset({"ConditionInvalid", "ExpressionInvalid", "InputInvalid", "RequirementFailed"})
+"""What the engine itself said of values that are recorded: a retry says it again."""
 _CODE: Final = re.compile(r"\s*\[\w+\]$")
 """Behind the message of an error of ours."""
 
@@ -38,6 +40,14 @@ def advice(ledger: Ledger, row: RunRow) -> Explanation:
             "the input of a run does not change, so a retry helps only after a deploy that accepts it. Look at it with "
             f"`{look}`, and start a new run with another input.",
             look,
+        )
+    if error.get("type") in _DECIDED:
+        again = f"orchestrator run rerun {row.id} --input @FILE"
+        return Explanation(
+            "what it read is recorded, so a retry finds the same. Run it again with another input "
+            f"(`{again}`), or settle the step by hand (`orchestrator run mark {row.id} {error['step']} --output JSON "
+            "--reason WHY`).",
+            show,
         )
     cause = told(error)[1] or "correct the cause"
     return Explanation(f"{cause}, then `{retry}` runs it again.", retry)

@@ -1,6 +1,6 @@
 """Why is it not running? One sentence for every kind of wait, and the command that helps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
@@ -9,19 +9,22 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from orchestrator.core.facts import Explanation
+from orchestrator.core.gates import Join
 from orchestrator.core.plan import Node, Plan
 from orchestrator.core.states import FINAL_RUN, FINAL_STEP, OPEN_STEP, RunStatus, StepKind, StepStatus
 from orchestrator.core.wording import counted, length, until
 from orchestrator.engine.runs.advice import advice, told
 from orchestrator.engine.runs.waiting import helps, later, waiting
 from orchestrator.errors import ManifestUnreadable, NotFound
-from orchestrator.ledger import definitions, reads
+from orchestrator.ledger import definitions, reads, signals
 from orchestrator.ledger.reads.rows import RunRow, StepRow
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
 
 _MOVING: Final = frozenset({StepKind.TASK, StepKind.WAIT, StepKind.FLOW})
 """The kinds of steps that a run waits for by themselves."""
+_NAMED: Final = 5
+"""Names of something that a sentence holds."""
 
 
 def explain(
@@ -35,7 +38,7 @@ def explain(
     row = reads.runs.get(ledger, run_id)
     try:
         if step_key is None:
-            return _with_lineage(ledger, row, _run(ledger, row, worker_ttl))
+            return _with_lineage(ledger, row, _with_kept(ledger, row, _run(ledger, row, worker_ttl)))
         return _step(ledger, row, reads.steps.get(ledger, run_id, step_key), reads.clock.now(ledger), worker_ttl)
     except ManifestUnreadable as exc:
         sentence = f"Run {row.id} is {row.status}. More is not known here: {exc.message.partition(' Fix: ')[0]}"
@@ -68,6 +71,16 @@ def _run(ledger: Ledger, row: RunRow, worker_ttl: timedelta) -> Explanation:
         if step.kind is StepKind.LOOP and step.status is StepStatus.RUNNING:
             return _loop(ledger, row, step, now, worker_ttl)
     return Explanation(f"Run {row.id} is {row.status}; nothing of it is waiting or running.", "orchestrator doctor")
+
+
+def _with_kept(ledger: Ledger, row: RunRow, found: Explanation) -> Explanation:
+    """What somebody sent that no step has taken, most likely because of its key."""
+    with ledger.auto() as tx:
+        kept = signals.untaken(tx, row.id, _NAMED)
+    if not kept:
+        return found
+    say = "It kept signals that no step took" if row.status in FINAL_RUN else "It keeps signals that no step has taken"
+    return replace(found, sentence=f"{found.sentence} {say}: {', '.join(kept)}.")
 
 
 def _with_lineage(ledger: Ledger, row: RunRow, found: Explanation) -> Explanation:
@@ -106,17 +119,29 @@ def _ended(ledger: Ledger, row: RunRow) -> Explanation:
         where = f" at step {row.error['step']}" if "step" in row.error else ""
         kind = f"{row.error.get('type')}: " if row.status is RunStatus.FAILED else ""
         sentence += f"{where}, because {kind}{told(row.error)[0]}"
-    items = _failed_items(ledger, row)
+    steps = [step for step in _every(ledger, row.id) if step.loop_key is None]
+    more = _allowed_failures(ledger, row, steps) + _failed_items(ledger, row, steps)
     if row.status is RunStatus.SUCCEEDED:
-        return Explanation(f"{sentence}.{items}", f"orchestrator run result {row.id}")
+        return Explanation(f"{sentence}.{more}", f"orchestrator run result {row.id}")
     fix = advice(ledger, row)
-    return Explanation(f"{sentence.rstrip('.')}.{items} Fix: {fix.sentence}", fix.command)
+    return Explanation(f"{sentence.rstrip('.')}.{more} Fix: {fix.sentence}", fix.command)
 
 
-def _failed_items(ledger: Ledger, row: RunRow) -> str:
+def _allowed_failures(ledger: Ledger, row: RunRow, steps: Iterable[StepRow]) -> str:
+    """The steps that failed and, by their `may_fail`, fail nothing else."""
+    plan = ledger.plan(row.manifest_hash)
+    failed = [step.key for step in steps if step.status is StepStatus.FAILED]
+    allowed = [key for key in failed if plan.node(key).definition.may_fail]
+    if not allowed:
+        return ""
+    named = ", ".join(allowed[:_NAMED]) + (", …" if len(allowed) > _NAMED else "")
+    return f" {counted(len(allowed), 'step')} failed and {'was' if len(allowed) == 1 else 'were'} allowed to: {named}."
+
+
+def _failed_items(ledger: Ledger, row: RunRow, steps: Iterable[StepRow]) -> str:
     """What became of the items of each loop in which some failed."""
-    loops = (step for step in _every(ledger, row.id) if step.kind is StepKind.LOOP and step.loop_key is None)
-    return "".join(f" Items of {loop.key}: {_grouped(ledger, row, loop)}." for loop in loops if loop.children_failed)
+    loops = (step for step in steps if step.kind is StepKind.LOOP and step.children_failed)
+    return "".join(f" Items of {loop.key}: {_grouped(ledger, row, loop)}." for loop in loops)
 
 
 def _step(ledger: Ledger, row: RunRow, step: StepRow, now: datetime, worker_ttl: timedelta) -> Explanation:
@@ -163,7 +188,21 @@ def _blocked(ledger: Ledger, row: RunRow, step: StepRow, plan: Plan) -> Explanat
     waits = [f"{key} ({status})" for key, status in before.items() if StepStatus(status) not in FINAL_STEP]
     first = next((key for key, status in before.items() if StepStatus(status) not in FINAL_STEP), None)
     command = f"orchestrator run explain {row.id}/{first}" if first else "orchestrator doctor"
-    return Explanation(f"Step {step.key} waits for {', '.join(waits) or 'nothing that is open'}.", command)
+    sentence = f"Step {step.key} waits for {', '.join(waits) or 'nothing that is open'}."
+    return Explanation(sentence + _asked(node, {key: StepStatus(status) for key, status in before.items()}), command)
+
+
+def _asked(node: Node, before: Mapping[str, StepStatus]) -> str:
+    """How the edges stand whose steps have ended, where the open ones do not tell it, and what is asked then."""
+    edges = node.definition.run_after
+    ended = {key: status for key, status in before.items() if status in FINAL_STEP}
+    told = ""
+    if node.join is not Join.ALL or any(status not in edges[key] for key, status in ended.items()):
+        for word, met in (("Met", True), ("Not met", False)):
+            found = [f"{key} ({status})" for key, status in ended.items() if (status in edges[key]) is met]
+            told += f" {word}: {', '.join(found)}." if found else ""
+        told += f" It joins by `{node.join}`."
+    return told + (f" Then it asks `when: {node.definition.when}`." if node.definition.when is not None else "")
 
 
 def _ready(ledger: Ledger, row: RunRow, step: StepRow, node: Node, now: datetime, worker_ttl: timedelta) -> Explanation:

@@ -278,7 +278,7 @@ class _Sending:
         path = values.show_path(wrong.path)
         return SignalInvalid(
             f"The payload of signal {self.signal.name} does not fit{f' at `{path}`' if path else ''}: "
-            f"{wrong.message}. Fix: `orchestrator flow show {self.held.run.flow}` shows what it takes.",
+            f"{wrong.message}. Fix: `orchestrator flow show {self.held.run.flow} -o json` shows what it takes.",
             **self._facts,
             path=path,
         )

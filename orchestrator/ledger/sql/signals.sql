@@ -45,6 +45,14 @@ SELECT id, "by", payload::text AS payload FROM flow_signals
    AND (expires_at IS NULL OR expires_at > flow_now())
  ORDER BY seq LIMIT 1;
 
+-- name: kept_signals
+-- Does:  what a run keeps that nobody took, by name and key; what came first stands first.
+-- In:    run_id, limit
+-- Time:  flow_now()
+SELECT name, key, count(*) AS found FROM flow_signals
+ WHERE run_id = %(run_id)s AND kept AND consumed_at IS NULL AND (expires_at IS NULL OR expires_at > flow_now())
+ GROUP BY name, key ORDER BY min(seq) LIMIT %(limit)s;
+
 -- name: keep_signal
 -- Does:  a signal that nothing waits for now is kept.
 -- In:    run_id, name, id, key, payload, digest, by, ttl (interval, or null)
