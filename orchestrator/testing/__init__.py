@@ -13,8 +13,9 @@ ORCHESTRATOR_SIM_DATABASE_URL; no Redis, no Celery. Nothing runs at the same tim
 thread, one after the other, in an order that a seed decides.
 """
 
+from orchestrator.testing.checks import check_flow
 from orchestrator.testing.fakes import Call, Fake
 from orchestrator.testing.sim_run import SimRun
 from orchestrator.testing.world import World, sim
 
-__all__ = ["Call", "Fake", "SimRun", "World", "sim"]
+__all__ = ["Call", "Fake", "SimRun", "World", "check_flow", "sim"]

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from orchestrator.authoring.alone import alone
 from orchestrator.authoring.context import Context
-from orchestrator.authoring.flow import AnyFlow
+from orchestrator.authoring.flow import AnyFlow, Flow
 from orchestrator.authoring.step import AnyStep, Length, Step
 from orchestrator.client.client import Client, Startable
 from orchestrator.core.durations import parse_duration
@@ -110,7 +110,7 @@ class World:
         Raises:
             As `Client.start`.
         """
-        if not isinstance(flow, str):
+        if isinstance(flow, Step | Flow):  # what is neither, the client refuses
             self.add(alone(flow) if isinstance(flow, Step) else flow)
         run = SimRun(self.client.start(flow, input, **given), self.work)
         self.work()

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrator import Context, RunFailed, RunTimedOut
+from orchestrator import Context, RunFailed, RunTimedOut, flow, wait_for_signal
 from orchestrator.errors import AuthoringError, Conflict, IdempotencyConflict, InputInvalid, OutputInvalid, UsageError
-from orchestrator.testing import SimRun, World, sim
+from orchestrator.testing import SimRun, World, check_flow, sim
 from tests.testing import flows
 from tests.testing.flows import (
     BankDown,
@@ -59,6 +59,22 @@ def test_a_key_gives_the_same_run(world: World) -> None:
     assert world.start(chain, n=1, idempotency_key="k").id == first.id
     with pytest.raises(IdempotencyConflict):
         world.start(chain, n=2, idempotency_key="k")
+
+
+@pytest.mark.parametrize("what", [len, 5, None])
+def test_what_is_not_a_flow_is_refused_as_by_the_client(world: World, what: Any) -> None:
+    with pytest.raises(UsageError, match="Fix: "):
+        world.start(what)
+
+
+def test_a_flow_is_checked_without_a_database() -> None:
+    @flow
+    def waits(order: str) -> str:
+        return wait_for_signal(str, name="paid", key=order)
+
+    (found,) = check_flow(waits)
+    assert found.startswith("step paid waits for signal paid without an end")
+    assert check_flow(chain) == []
 
 
 def test_a_flow_that_was_added_starts_by_name() -> None:
