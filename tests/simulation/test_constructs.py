@@ -1,15 +1,16 @@
 """Worlds with more than steps and edges, in seeded histories: sleeps, polls, people who are waited for; with crashes,
 cancels, retries, reruns, late starts and clocks that jump."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from orchestrator.core.plan import Node
 from orchestrator.ledger import statements
 from tests.simulation import judge, worlds
 from tests.simulation.arena import Arena, arena
 from tests.simulation.play import Played, play
-from tests.simulation.world import World
+from tests.simulation.world import NARROW, World
 from tests.support import factories
 from tests.support.servers import Server
 
@@ -111,3 +112,27 @@ def test_polls_whose_time_begins_with_each_of_them_are_caught(made: Arena, monke
     factories.mutate(monkeypatch, poll_again=text)
     wrong = [one for seed in range(4) for one in played(made, "polls", seed, 100).wrong]
     assert any("after its time is over" in one for one in wrong), wrong
+
+
+def _one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop lets in one item more than it says."""
+    monkeypatch.setattr(Node, "window", property(lambda loop: (loop.definition.concurrency or NARROW) + 1))
+
+
+def _counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item is over before its last step."""
+    text = statements.sql("count_item").replace("children_open - %(sinks)s", "children_open - 2 * %(sinks)s")
+    factories.mutate(monkeypatch, count_item=text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("breaks", "said"), [(_one_more, "and its window has"), (_counts_twice, "s9.")])
+def test_what_goes_wrong_around_items_is_caught(
+    made: Arena, monkeypatch: pytest.MonkeyPatch, breaks: Callable[[pytest.MonkeyPatch], None], said: str
+) -> None:
+    breaks(monkeypatch)
+    for seed in range(8):
+        wrong = played(made, "items", seed, 100).wrong
+        if any(said in one for one in wrong):
+            return
+    pytest.fail(f"nobody says {said!r}: {wrong}")
