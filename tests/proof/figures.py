@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from tests.proof.executions import Given, claim_of, explains, explanations, given, pids_of
-from tests.proof.history import FINAL_RUN, LOST, Fault, History
+from tests.proof.history import FINAL_RUN, LOST, STALL, Fault, History
 from tests.proof.liveness import waits
 from tests.proof.ticks import doubled, lags, lost
 
@@ -42,7 +42,7 @@ def figures(history: History) -> dict[str, float]:
         "re-executions explained": again["explained"],
         "re-executions unexplained": again["unexplained"],
         "attempts lost": sum(row["status"] in LOST for row in history.final.get("flow_step_attempts", ())),
-        "faults": sum(not fault.kind.startswith(OPERATORS) for fault in history.faults),
+        "faults": sum(not fault.kind.startswith((OPERATORS, STALL)) for fault in history.faults),
         "acts of operators": sum(fault.kind.startswith(OPERATORS) for fault in history.faults),
         "queue age p50 s": quantile(waited, 0.5),
         "queue age p99 s": quantile(waited, 0.99),
@@ -105,7 +105,7 @@ def moments(history: History) -> dict[str, Counter[str]]:
     ]
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for fault in history.faults:
-        if not explains(fault) or all(pid < 0 for pid in fault.pids):
+        if not explains(fault) or fault.kind == STALL or all(pid < 0 for pid in fault.pids):
             continue
         hit = [
             _moment(history, place, fault.from_ns)

@@ -153,6 +153,8 @@ class Change:
         return self.op != "delete" and self.new.get(column) == value and self.old.get(column) != value
 
 
+STALL: Final = "machine-stall"
+"""The fault of a machine that stood still for everybody."""
 LOST: Final = frozenset({"crashed", "released"})
 """Attempts that ended with their worker: lost, or killed after it was told to stop."""
 
@@ -270,6 +272,11 @@ class History:
     def faults_between(self, from_ns: int, to_ns: int) -> list[Fault]:
         """Those under way at some moment of this span."""
         return [fault for fault in self.faults if fault.from_ns <= to_ns and fault.healed_ns >= from_ns]
+
+    def stalled_ns(self, from_ns: int, to_ns: int) -> int:
+        """How long the machine stood still within a span."""
+        found = [fault for fault in self.faults_between(from_ns, to_ns) if fault.kind == STALL]
+        return sum(min(fault.healed_ns, to_ns) - max(fault.from_ns, from_ns) for fault in found)
 
     def loops_around(self, run_id: str, key: str) -> Iterator[Row]:
         """What the manifest says of each loop that a step is in, the outermost first."""

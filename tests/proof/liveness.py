@@ -26,8 +26,9 @@ def i17_the_outbox_empties(history: History) -> Iterator[Violation]:
         for from_ns, to_ns in waits(history, place):
             for begun, over in history.quiet:
                 since, until = max(from_ns, begun), min(to_ns, over)
-                if until - since > history.limits.liveness_ns and not _outranked(history, place, claimed, since, until):
-                    yield Violation("I17", f"queued for {(until - since) / 1e9:.1f} s of a quiet window", *place)
+                waited_ns = _waited(history, since, until)
+                if waited_ns > history.limits.liveness_ns and not _outranked(history, place, claimed, since, until):
+                    yield Violation("I17", f"queued for {waited_ns / 1e9:.1f} s of a quiet window", *place)
     yield from _early(history)
 
 
@@ -38,6 +39,12 @@ def _outranked(
     own = history.at("flow_steps", place)[-1].row.get("priority", 5)
     urgent = [since_ns, *(at for at, priority in claimed if priority < own and since_ns < at < until_ns), until_ns]
     return max(after - before for before, after in pairwise(urgent)) < history.limits.liveness_ns / 2
+
+
+def _waited(history: History, since_ns: int, until_ns: int) -> int:
+    """How long; when that is too long, but for the time that the machine stood still."""
+    waited_ns = until_ns - since_ns
+    return waited_ns if waited_ns <= history.limits.liveness_ns else waited_ns - history.stalled_ns(since_ns, until_ns)
 
 
 def waits(history: History, place: Place) -> Iterator[tuple[int, int]]:
@@ -75,7 +82,8 @@ def i20_progress_after_healing(history: History) -> Iterator[Violation]:
         if over - begun <= history.limits.liveness_ns or not _open_at(history, begun):
             continue
         moves = [one.at for one in history.of("flow_steps") if begun < one.at <= begun + history.limits.liveness_ns]
-        if not moves and _due_work(history, begun):
+        stalled = history.stalled_ns(begun, begun + history.limits.liveness_ns)
+        if not moves and not stalled and _due_work(history, begun):
             yield Violation("I20", f"nothing moved for {history.limits.liveness_ns / 1e9:.0f} s of a quiet window")
     for place in history.places("flow_step_claims"):
         yield from _overdue(history, place, "flow_step_claims", "expires_at", "its lease is over")
@@ -94,7 +102,7 @@ def _overdue(history: History, place: Place, table: str, column: str, what: str)
             continue
         until = after.at if after is not None else _NEVER
         for begun, over in history.quiet:
-            waited_ns = min(until, over) - max(due, begun)
+            waited_ns = _waited(history, max(due, begun), min(until, over))
             if waited_ns > history.limits.liveness_ns:
                 yield Violation("I20", f"{what} since {waited_ns / 1e9:.1f} s of a quiet window", *place)
 

@@ -1,6 +1,6 @@
 """Histories without a violation."""
 
-from tests.proof.history import SECOND, History
+from tests.proof.history import SECOND, STALL, History
 from tests.proof.stories import opened, paying, right, taken_over
 from tests.proof.story import OTHER, RUN, Story, call, told
 
@@ -128,6 +128,22 @@ def a_message_waits_for_the_end_of_an_outage() -> History:
     story.tick(30)
     story.quiet.append((story.now, story.now + 20 * SECOND))
     story.do("a")
+    return story.end_run().history()
+
+
+@right
+def a_machine_that_stands_still_holds_up_everybody() -> History:
+    """A claim is lost meanwhile, and a message waits."""
+    story = Story({"a": call(), "b": call()}).start()
+    story.claim("a")
+    story.begin("a")
+    story.quiet.append((story.now, story.now + 30 * SECOND))
+    story.fault(STALL, 8, frozenset())
+    story.tick(8)
+    story.lose("a")
+    story.do("a")
+    story.tick(6)
+    story.do("b")
     return story.end_run().history()
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.proof.history import SECOND, History
+from tests.proof.history import SECOND, STALL, History
 from tests.proof.stories import opened, wrong
 from tests.proof.story import RUN, Story, call, told
 
@@ -183,6 +183,16 @@ def a_step_stays_queued() -> History:
 def a_message_is_lost_for_good_in_a_quiet_window() -> History:
     story = Story({"a": call()}).start()
     story.quiet.append((story.now, story.now + 30 * SECOND))
+    story.tick(20)
+    story.do("a")
+    return story.end_run().history()
+
+
+@wrong("I17")
+def a_message_waits_longer_than_the_machine_stood_still() -> History:
+    story = Story({"a": call()}).start()
+    story.quiet.append((story.now, story.now + 30 * SECOND))
+    story.fault(STALL, 3, frozenset())
     story.tick(20)
     story.do("a")
     return story.end_run().history()

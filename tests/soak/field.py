@@ -24,6 +24,7 @@ from tests.soak.load import Load
 from tests.soak.operators import Operators
 from tests.soak.people import People
 from tests.soak.plans import Plan, plans, timed
+from tests.soak.pulse import Pulse
 from tests.soak.releases import RELEASES, VARIABLE, Release
 from tests.soak.wire import Wire
 from tests.support import bouncer, databases, nemesis, servers
@@ -114,6 +115,9 @@ class Field:
     offset: recorder.Offset = field(default_factory=recorder.Offset.now)
 
     def __post_init__(self) -> None:
+        self.pulse = Pulse(self.folder)
+        self.pulse.start()
+        self.stack.callback(self.pulse.stop)
         self.client_wire = Wire(self.url)
         self.stack.callback(self.client_wire.close)
         self._rollout = random.Random(f"rollout {self.seed}")
@@ -276,7 +280,7 @@ class Field:
             invocations=tuple(invocations),
             calls=tuple(call for each in (*self.loads, *self._those_asked) for call in each.calls),
             sent=tuple(sent for each in self._those_asked for sent in each.sent),
-            faults=tuple(self.faults),
+            faults=(*self.faults, *self.pulse.stalls),
             changes=tuple(changes),
             messages=tuple(messages),
             final=final,

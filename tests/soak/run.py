@@ -26,7 +26,7 @@ from tests.soak.report import Outcome
 LIVENESS_S: Final = 20.0
 DRAIN_S: Final = 60.0
 _SERVERS: Final = shutil.ignore_patterns("postgres", "valkey")
-OPEN_RUNS: Final = 12
+OPEN_RUNS: Final = 8
 """Of each of two clients."""
 FEW_RUNS: Final = 2
 """Where they start long ones alone: each finds a place at once."""
