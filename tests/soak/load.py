@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from functools import partial
 from time import monotonic_ns
 from typing import Any, Final, Literal
 
@@ -165,8 +164,7 @@ class Load(threading.Thread):
     def _retry(self, run_id: str) -> None:
         chance = {name: True for name in ("force", "fresh") if self._rng.random() < 0.2}
         options = OPTIONS.get(self._flow_of[run_id], chance)
-        ask = partial(self._client.run(run_id).retry, by="soak", **options)
-        self._operate("retry", run_id, ask, frozenset(options))
+        self._operate("retry", run_id, lambda: self._client.run(run_id).retry(by="soak", **options), frozenset(options))
         self._open.add(run_id)
         self._retried.add(run_id)
 
