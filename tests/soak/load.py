@@ -12,13 +12,22 @@ from typing import Any, Final, Literal
 
 from orchestrator.client import Client
 from orchestrator.core.states import RunStatus
-from orchestrator.errors import Conflict, IdempotencyConflict, OrchestratorError, Unavailable
+from orchestrator.errors import (
+    Conflict,
+    DatabaseFailed,
+    IdempotencyConflict,
+    OrchestratorError,
+    TookTooLong,
+    Unavailable,
+)
 from orchestrator.settings import Settings
 from tests.proof.history import Call, History
 from tests.proof.verdict import Violation
 from tests.soak.plans import Plan
 from tests.soak.releases import flow_of
 
+UNKNOWN: Final = (Unavailable, TookTooLong, DatabaseFailed)
+"""Errors after which nobody knows whether it was done."""
 _REMEMBERED: Final = 50
 HEADERS: Final = {"X-Big": "yes", "Authorization": "Bearer of nothing"}
 """Of the requests for which runs are started; the second one is not kept."""
@@ -124,7 +133,7 @@ class Load(threading.Thread):
             handles = self._client.start_many(self._flows[plan.name], bodies, keys, headers=HEADERS)
             told: list[str | None] = [str(handle.id) for handle in handles]
             reply: Literal["ok", "unknown"] = "ok"
-        except Unavailable:
+        except UNKNOWN:
             told, reply = [None] * len(bodies), "unknown"
         for n, body in enumerate(bodies):
             key = keys[n] if keys else None
@@ -150,7 +159,7 @@ class Load(threading.Thread):
             reply = "ok"
         except IdempotencyConflict:
             reply = "refused"
-        except Unavailable:
+        except UNKNOWN:
             time.sleep(0.1)
         self._note(plan.name, begun, reply, key, json.dumps(body), run_id)
         if key is not None:
@@ -181,7 +190,7 @@ class Load(threading.Thread):
             reply: Literal["ok", "refused", "unknown"] = "ok"
         except Conflict:
             reply = "refused"
-        except Unavailable:
+        except UNKNOWN:
             reply = "unknown"
         self.calls.append(Call(kind, "", begun, monotonic_ns(), reply, run_id=run_id, options=options))
 

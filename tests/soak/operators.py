@@ -11,9 +11,9 @@ from typing import Final
 from orchestrator.client import Client
 from orchestrator.client.schedule_handle import ScheduleHandle
 from orchestrator.engine.flows import switch
-from orchestrator.errors import Unavailable
 from orchestrator.settings import Settings
 from tests.proof.history import Fault
+from tests.soak.load import UNKNOWN
 from tests.soak.plans import Plan
 
 PAUSE_S: Final = (2.0, 6.0)
@@ -87,7 +87,7 @@ class Operators(threading.Thread):
         with self._for_a_while("schedule-trigger", f"{flow}/{key}"):
             try:
                 ScheduleHandle(self._client, flow, key).trigger(by=_ME)
-            except Unavailable:
+            except UNKNOWN:
                 self._over.wait(0.2)
 
     def _wait(self) -> None:
@@ -105,5 +105,5 @@ class Operators(threading.Thread):
             try:
                 act()
                 return
-            except Unavailable:
+            except UNKNOWN:
                 threading.Event().wait(0.2)

@@ -18,19 +18,18 @@ from psycopg.rows import dict_row
 from orchestrator.client import Client
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.core.signals import Delivery
-from orchestrator.errors import DatabaseFailed, OrchestratorError, TookTooLong, Unavailable
+from orchestrator.errors import OrchestratorError
 from orchestrator.settings import Settings
 from tests.proof import fates
 from tests.proof.fates import Part
 from tests.proof.history import Call, Sent
 from tests.soak.certain import NEVER
+from tests.soak.load import UNKNOWN
 from tests.soak.plans import Plan
 from tests.soak.waits import SIGNALS
 
 PAUSE_S: Final = (0.1, 0.4)
 """Between two looks."""
-_UNKNOWN: Final = (Unavailable, TookTooLong, DatabaseFailed)
-"""Errors after which nobody knows whether it was done."""
 _ME: Final = "soak"
 
 _RUNS: Final = """
@@ -191,7 +190,7 @@ class People(threading.Thread):
             else:
                 said = run.signal(signal.name, signal.payload, key=signal.key, id=id, by="bob", ttl=signal.ttl)
             sent = _told(sent, said)
-        except _UNKNOWN:
+        except UNKNOWN:
             pass
         except OrchestratorError:
             sent = replace(sent, reply="refused")
@@ -235,7 +234,7 @@ class People(threading.Thread):
         run_id, reply = call.run_id, _OK
         try:
             run_id = ask() or run_id
-        except _UNKNOWN:
+        except UNKNOWN:
             reply = "unknown"
         except OrchestratorError:
             reply = "refused"
