@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.core.expressions import parse_bare, refs
+from orchestrator.core.expressions.types import BOOLEAN, kind, misfits
 from orchestrator.core.problem import Problem
 from orchestrator.errors import ExpressionInvalid
 
@@ -26,8 +27,12 @@ def _until(place: str, text: str) -> Iterator[Problem]:
     try:
         expr = parse_bare(text)
     except ExpressionInvalid as exc:
-        yield Problem(place, f"{exc.problem} in `{text}`", exc.fix)
+        yield Problem(place, f"{exc.problem} in `{text:.120}`", exc.fix)
         return
+    for why in misfits(expr):
+        yield Problem(place, why, "convert one of them, such as `number(…)`, or compare it with its like")
+    if kind(expr) not in (None, BOOLEAN):
+        yield Problem(place, f"gives a {kind(expr)}, neither true nor false", "compare it, such as with `== 'x'`")
     read = list(refs(expr))
     for ref in read:
         if ref.root != "output":

@@ -158,7 +158,7 @@ def _reference_problems(scope: _Scope, place: str, read: Iterable[Found]) -> Ite
     for found in read:
         here = place + written(found.path)
         if isinstance(found.expr, ExpressionInvalid):
-            yield Problem(here, f"{found.expr.problem} in `{found.expr.expression}`", found.expr.fix)
+            yield Problem(here, f"{found.expr.problem} in `{found.expr.expression:.120}`", found.expr.fix)
             continue
         for ref in refs(found.expr):
             yield from _one_reference(scope, here, ref)

@@ -96,6 +96,12 @@ def test_true_and_false_of_json_are_conditions() -> None:
     assert (made.steps["c"].when, made.steps["d"].require) == ("true", "false")
 
 
+def test_a_long_condition_is_not_repeated_whole() -> None:
+    with pytest.raises(ManifestInvalid, match="characters, and 1000 are allowed in `@steps") as caught:
+        manifest({"c": both(when=" || ".join(f"@steps('a').output == {n}" for n in range(300)))})
+    assert len(caught.value.message) < 500
+
+
 def test_what_a_condition_reads_comes_before_it() -> None:
     steps = manifest(
         {

@@ -117,6 +117,8 @@ def test_a_manifest_is_checked_with_its_place() -> None:
     )
     assert "the same for every output" in one(until="true")[0]
     assert "steps.a.poll.until: " in one(until="@output().x ==")[0]
+    assert "gives a string, neither true nor false" in one(until="text(@output())")[0]
+    assert "compares a number with a string" in one(until="length(@output()) == 'x'")[0]
     assert problems({"a": {"type": "t", "inputs": {"x": "@output().y"}}})[0].startswith(
         "steps.a.inputs.x: `@output()` is known in `until` of a step that polls only"
     )
