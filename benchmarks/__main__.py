@@ -40,6 +40,7 @@ ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
     "signals": signals.signals,
     "items": items.items,
     "item-memory": items.item_memory,
+    "calls": items.calls,
     "when": foreseen.when,
     "payloads": payloads.payloads,
 }

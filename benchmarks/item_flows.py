@@ -11,6 +11,17 @@ def three(value: int) -> int:
     return third(second(first(value)))
 
 
+@flow(name="called")
+def called(value: int) -> int:
+    return third(value)
+
+
+@flow(name="calls")
+def calls(count: int) -> int:
+    """A list, a run per item, one join."""
+    return total(each(called, numbers(count)))
+
+
 @flow(name="items")
 def items(count: int) -> int:
     """A list, three steps per item, one join."""

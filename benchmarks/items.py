@@ -11,9 +11,10 @@ from benchmarks.contenders import Ours, succeeded
 from benchmarks.figures import number
 from benchmarks.report import Result
 from benchmarks.workloads import Say, Sizes
+from orchestrator.cli import runtree
 
 _STEPS: Final = 3
-_PATIENCE_S: Final = 600.0
+_PATIENCE_S: Final = 3600.0
 _REST_S: Final = 0.6
 
 
@@ -66,15 +67,42 @@ def item_memory(ground: Ground, sizes: Sizes, say: Say) -> Result:
                 f"`run explain` {number(_looked(ours, run_id, 'explain'))} ms"
             )
             say(f"item-memory: {notes[-1]}")
-    (_, *first), (total, *last) = samples[0], samples[-1]
+    (begun, *first), (total, *last) = samples[1], samples[-1]  # the first loop warms up
     for role, before, after in zip(("main process", "pool children"), first, last, strict=True):
-        slope = (after - before) / total * 1000
-        notes.append(f"{role}: {number(before)} MB to {number(after)}: **{slope:+.3f} MB per 1,000 items**")
+        slope = (after - before) / (total - begun) * 10_000
+        notes.append(
+            f"{role}: {number(before)} MB after {begun:,} items, {number(after)} after {total:,}: "
+            f"**{slope:+.2f} MB per 10,000 items**"
+        )
     return Result("Memory of one worker over loops of items of three steps", notes=notes)
 
 
-def _run_of(ours: Ours, count: int) -> UUID:
-    handle = ours.client.start(item_flows.items, count=count)
+def calls(ground: Ground, sizes: Sizes, say: Say) -> Result:
+    """Loops that call a flow for each item: what a call costs, and whether that grows with the loop."""
+    notes = []
+    with ground.ours(ground.database("calls"), 12, "calls", flows="benchmarks.item_flows") as ours:
+        _run_of(ours, 20, item_flows.calls)
+        for count in sizes.call_counts:
+            before, began = ours.cpu(), time.perf_counter()
+            run_id = _run_of(ours, count, item_flows.calls)
+            took = time.perf_counter() - began - _REST_S
+            parts = (ours.cpu() - before).ms_per(count)
+            main, children = resident(ours.pid)
+            notes.append(
+                f"{count:,} calls: {number(count / took)} per second, "
+                f"CPU **{number(sum(parts.values()))} ms per call** "
+                f"({', '.join(f'{role} {number(ms)}' for role, ms in parts.items())}); "
+                f"main {number(main)} MB, children {number(children)} MB; "
+                f"`run show` {number(_looked(ours, run_id, 'page'))} ms, "
+                f"`run explain` {number(_looked(ours, run_id, 'explain'))} ms, "
+                f"`run tree` {number(_looked(ours, run_id, 'tree'))} ms"
+            )
+            say(f"calls: {notes[-1]}")
+    return Result("Loops that call a flow of one step for each item", notes=notes)
+
+
+def _run_of(ours: Ours, count: int, flow: Any = item_flows.items) -> UUID:
+    handle = ours.client.start(flow, count=count)
     succeeded(handle, _PATIENCE_S)
     time.sleep(_REST_S)
     return handle.id
@@ -86,6 +114,12 @@ def _looked(ours: Ours, run_id: UUID, how: str) -> float:
     for _ in range(5):
         began = time.perf_counter()
         handle = ours.client.run(run_id)
-        handle.steps() if how == "page" else handle.explain()
+        match how:
+            case "page":
+                handle.steps()
+            case "tree":
+                runtree.read(ours.client, handle)
+            case _:
+                handle.explain()
         took.append((time.perf_counter() - began) * 1000)
     return min(took)

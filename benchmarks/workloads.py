@@ -55,6 +55,7 @@ class Sizes:
     """Steps, however many for each item."""
     item_counts: tuple[int, ...] = (2_000, 10_000, 30_000)
     """Of loops, one after the other."""
+    call_counts: tuple[int, ...] = (500, 2_000, 10_000)
 
 
 QUICK = Sizes(
@@ -77,6 +78,7 @@ QUICK = Sizes(
     when_runs=100,
     items=3_000,
     item_counts=(500, 1_000, 2_000),
+    call_counts=(100, 500),
 )
 TINY = Sizes(
     rounds=1,
@@ -100,6 +102,7 @@ TINY = Sizes(
     when_runs=5,
     items=30,
     item_counts=(10, 20),
+    call_counts=(5, 10),
 )
 
 

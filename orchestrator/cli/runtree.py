@@ -3,24 +3,35 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.cli.render import short
+from orchestrator.cli.render import note, short
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
     from orchestrator.client import Client, RunHandle
+    from orchestrator.ledger.reads.rows import ChildRow
 
 _MOST: Final = 50
 """Runs of one run that are shown."""
+_LIMIT: Final = 1000
+"""Runs that are read."""
 
 
 def read(client: "Client", handle: "RunHandle[Any]") -> dict[str, Any]:
-    """The run, with those that it called as `children`; `more`: there are others."""
+    """The run, with those that it called as `children`; `more`: there are others. `cut`: only the nearest runs are
+    there."""
+    from orchestrator.ledger import reads
+
     row = handle.row()
-    return {"id": row.id, "flow": row.flow, "status": row.status, **_below(client, handle)}
+    called = client.call(reads.children.tree, handle.id, _MOST + 1, _LIMIT)
+    cut = sum(map(len, called.values())) == _LIMIT
+    return {"id": row.id, "flow": row.flow, "status": row.status, **_below(called, row.id), "cut": cut}
 
 
-def _below(client: "Client", handle: "RunHandle[Any]") -> dict[str, Any]:
-    rows = handle.children(limit=_MOST + 1)
-    children = [{**asdict(row), **_below(client, client.run(row.id))} for row in rows[:_MOST]]
+def _below(called: "Mapping[UUID, Sequence[ChildRow]]", run_id: "UUID") -> dict[str, Any]:
+    rows = called.get(run_id, ())
+    children = [{**asdict(row), **_below(called, row.id)} for row in rows[:_MOST]]
     return {"children": children, "more": len(rows) > _MOST}
 
 
@@ -28,6 +39,8 @@ def show(run: dict[str, Any]) -> None:
     """Each run on a line, below the one that called it."""
     print(f"{short(run['id'])}  {run['flow']}  {run['status']}")
     _lines(run, "")
+    if run["cut"]:
+        note(f"These are the nearest {_LIMIT:,} runs: there may be others below them.")
 
 
 def _lines(run: dict[str, Any], indent: str) -> None:

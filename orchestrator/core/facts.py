@@ -175,6 +175,8 @@ class Finished:
     """Whether the run ended and a step of another run waits for that: it is to be told, after the commit."""
     called: tuple["Called", ...] = ()
     """Runs that its steps started, or went on with. What was dispatched of them is among these dispatches."""
+    postponed: bool = False
+    """Whether calls of flows are left to another transaction: they are to be woken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,13 @@ def park(tx: Connection, run_id: UUID, step_key: str, delay: timedelta, error: s
     run(tx, "call_parked", run_id=run_id, step_key=step_key, delay=delay, error=error)
 
 
+def postpone(tx: Connection, run_id: UUID, step_keys: Sequence[str]) -> set[str]:
+    """BLOCKED to WAITING, with their time come, for those of these calls that have called no run; which ones wait."""
+    states = sources(StepEvent.PARK)
+    rows = run(tx, "postpone_calls", run_id=run_id, step_keys=list(step_keys), from_states=states)
+    return {row.step_key for row in rows}
+
+
 def untold(tx: Connection, page: int, position: Position) -> Sequence[Row[Any]]:
     """Runs that ended, and whose parents were not told, by the time of their end."""
     return run(tx, "untold", page=page, begin=position.at, begin_run=position.run_id).all()
@@ -109,6 +116,11 @@ def children_of(
     """Runs that a run called, in the order of their starts."""
     begin = after or UUID(int=0)
     return run(tx, "children_of", run_id=run_id, step_key=step_key, begin_run=begin, page=page).all()
+
+
+def tree_of(tx: Connection, run_id: UUID, each: int, limit: int) -> Sequence[Row[Any]]:
+    """The runs below a run, the nearest first: at most `each` that one called."""
+    return run(tx, "tree_of", run_id=run_id, each=each, limit=limit).all()
 
 
 def open_below(tx: Connection, run_id: UUID, limit: int) -> Sequence[Row[Any]]:

@@ -136,12 +136,13 @@ class World:
         return False
 
     def _tell(self) -> bool:
-        """What keepers do about runs that steps of other runs wait for."""
+        """What keepers do about runs that steps of other runs wait for, or that are to be started for them."""
         ledger = self._worker.ledger
         stopped = stopping.stop_children(ledger, None, self.settings.cancel_grace)
         told = report.untold(ledger, self._walks["untold"])
-        self._publish(told.dispatches)
-        return bool(stopped.changed or told.changed)
+        woken = wake(ledger, self._walks["wake"])
+        self._publish((*told.dispatches, *woken.dispatches))
+        return bool(stopped.changed or told.changed or woken.changed)
 
     # ---- whoever is waited for ----
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator import flow, start_run
+from orchestrator.cli import runtree
 from orchestrator.cli.render import short
 from orchestrator.client import Client
 from orchestrator.engine.subflows import report
@@ -250,6 +251,32 @@ def test_watch_deep_follows_the_runs_below_to_their_ends(cli: Cli, stack: Client
     assert lines.count("  greet succeeded") == 2
     assert "hello succeeded" in cli("run", "watch", str(run.id), "--deep").out
     assert "greet" not in cli("run", "watch", str(run.id)).out
+
+
+def test_the_tree_shows_each_run_below_the_one_that_called_it(cli: Cli, stack: Client) -> None:
+    run = stack.start(calling, name="you")
+    called, apart = run.children()
+    assert cli("run", "tree", str(run.id)).out.splitlines() == [
+        f"{short(run.id)}  calling  running",
+        f"├─ {called.step}: {short(called.id)}  hello  pending",
+        f"└─ {apart.step}: {short(apart.id)}  hello  pending",
+    ]
+    found = cli("run", "tree", str(run.id), "-o", "json").json
+    assert [(one["id"], one["children"], one["more"]) for one in found["children"]] == [
+        (str(called.id), [], False),
+        (str(apart.id), [], False),
+    ]
+    assert (found["more"], found["cut"]) == (False, False)
+
+
+def test_a_wide_tree_says_that_there_is_more(cli: Cli, stack: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = stack.start(calling, name="you")
+    monkeypatch.setattr(runtree, "_MOST", 1)
+    monkeypatch.setattr(runtree, "_LIMIT", 2)
+    said = cli("run", "tree", str(run.id))
+    assert len(said.out.splitlines()) == 3
+    assert "… more" in said.out
+    assert "These are the nearest 2 runs" in said.err
 
 
 def test_watch_of_a_failed_cancelled_or_endless_run_ends_with_its_code(cli: Cli, stack: Client) -> None:

@@ -12,7 +12,7 @@ from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import faults
 from orchestrator.engine.runs import delete_run, explain, rerun
-from orchestrator.engine.steps import retry_step, settle_step
+from orchestrator.engine.steps import advance, retry_step, settle_step
 from orchestrator.engine.subflows import report, stopping
 from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.wake import wake
@@ -79,6 +79,43 @@ def output(lab: Lab, run_id: UUID, key: str = "each") -> Any:
 
 
 # ---- there and back ----
+
+
+def test_one_transaction_starts_a_few_runs_and_keepers_the_others(pair: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for the run must not wait for all of them."""
+    monkeypatch.setattr(advance, "CALLS", 3)
+    run_id = run_of(pair, 8)
+    assert made(pair, run_id) == 3
+    assert explain.explain(pair.ledger, run_id, "each.7.ship").sentence == (
+        "Step each.7.ship waits for its turn: child is run for it as soon as a keeper gets to it."
+    )
+    found = []
+    while (swept := wake(pair.ledger)).changed:
+        found.append((made(pair, run_id), swept.more))
+    assert found == [(6, True), (8, False)]
+    for n, child in enumerate(children(pair, run_id).values()):
+        pair.do(child, "a", output=n)
+        report.tell(pair.ledger, child)
+    assert output(pair, run_id) == list(range(8))
+
+
+def test_what_waits_for_its_turn_is_cancelled_as_any_wait(pair: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advance, "CALLS", 2)
+    run_id = run_of(pair, 5)
+    stopping.cancel(pair.ledger, run_id, by="ada", reason="not wanted", grace=GRACE)
+    tell(pair)
+    assert pair.run_row(run_id)["status"] == RunStatus.CANCELLED
+    assert wake(pair.ledger).changed == 0
+    assert made(pair, run_id) == 2
+
+
+def test_an_operator_goes_on_with_all_runs_at_once(pair: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started later, they would be new ones."""
+    run_id, called = fail_some(pair, 5)
+    monkeypatch.setattr(advance, "CALLS", 1)
+    retry_step.retry(pair.ledger, run_id, None, by="ada")
+    assert children(pair, run_id) == called
+    assert made(pair, run_id) == 5
 
 
 def test_each_item_is_a_run_and_the_loop_gives_what_they_return(pair: Lab) -> None:

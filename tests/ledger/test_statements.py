@@ -122,6 +122,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "hello": {"id": "h/1/r", "versions": "{}"},
     **{name: {"id": "evt-1"} for name in ("add_signal", "keep_signal", "sent_signal", "take_signal")},
     "open_approvals": {"run": SOME_ID},
+    "tree_of": {"each": 1},
     "given_outputs": {"flow": "demo", "version": "x", "source": "a"},
 }
 HOT = (

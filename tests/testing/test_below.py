@@ -115,3 +115,17 @@ def test_loops_in_loops_are_seen_once_and_in_order(world: World) -> None:
         *("out", "out.0", "out.0.in", "out.0.in.0.weigh", "out.0.in.1.weigh", "out.1", "out.1.in"),
         *("out.2", "out.2.in", "out.2.in.0.weigh"),
     ]
+
+
+@flow
+def weighing(order: int) -> int:
+    return weigh(order)
+
+
+@flow
+def many(numbers: list[int]) -> list[int]:
+    return each(weighing, numbers)
+
+
+def test_more_runs_than_one_transaction_starts_are_called_at_once(world: World) -> None:
+    assert world.start(many, numbers=list(range(40))).result() == [2 * number for number in range(40)]

@@ -16,8 +16,10 @@ def waiting(step: StepRow, node: Node, now: datetime) -> str:
     if step.awaits is not None:
         return f"Step {step.key} waits for {step.awaits}{_until(step.wake_at, now)}."
     if step.wake_at is not None:
-        if node.definition.flow is not None:
-            return f"Step {step.key} failed, and {node.definition.flow} is run again for it {until(step.wake_at, now)}."
+        if (flow := node.definition.flow) is not None and not step.attempts:
+            return f"Step {step.key} waits for its turn: {flow} is run for it as soon as a keeper gets to it."
+        if flow is not None:
+            return f"Step {step.key} failed, and {flow} is run again for it {until(step.wake_at, now)}."
         does = "sleeps" if node.definition.sleep is not None else "waits"
         at = step.wake_at.astimezone(UTC)
         return f"Step {step.key} {does} until {at:%Y-%m-%d %H:%M:%S} UTC, for {length(at - now)} more."

@@ -8,7 +8,7 @@ steps that nothing waits for are: its sinks, and those an operator retried after
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 from sqlalchemy import Connection
@@ -23,8 +23,12 @@ from orchestrator.engine.steps.retrying import Reopened
 from orchestrator.engine.steps.wave import End, Wave
 from orchestrator.engine.subflows import calls
 from orchestrator.errors import LeaseLost
-from orchestrator.ledger import claims, graph
+from orchestrator.ledger import claims, graph, subflows
 from orchestrator.ledger.graph import Ended
+
+CALLS: Final = 32
+"""Runs that one transaction starts: each costs five statements, and whoever cancels the run, or tells it of an end,
+waits for the commit."""
 
 
 def fence(tx: Connection, lease: Lease) -> None:
@@ -145,21 +149,36 @@ def _run_out(wave: Wave, by: Completion | None = None) -> Finished:
             generation, wave.ended = wave.ended, []
             _generation_ended(wave, generation)
         elif wave.calls:
-            _call(wave, wave.calls.pop(0))
+            _call_next(wave)
         if not wave.ended:
             wave.write_skips()
             items.settle(wave)
     wave.write_skips()
     following = _hand_on(wave, by)
-    return replace(_settle(wave), next=following, skipped=tuple(wave.skipped), called=tuple(wave.called))
+    skipped, called = tuple(wave.skipped), tuple(wave.called)
+    return replace(_settle(wave), next=following, skipped=skipped, called=called, postponed=wave.postponed)
+
+
+def _call_next(wave: Wave) -> None:
+    """After so many the others wait, with their time come: keepers go on with them in transactions of their own. Not
+    where an operator runs steps again: these go on with the runs that they called, which a later start does not."""
+    if wave.opened < CALLS or wave.how is not None:
+        _call(wave, wave.calls.pop(0))
+        return
+    left = subflows.postpone(wave.held.tx, wave.held.id, [node.key for node in wave.calls])
+    wave.postponed |= bool(left)
+    others, wave.calls = [node for node in wave.calls if node.key not in left], []
+    for node in others:
+        _call(wave, node)
 
 
 def _call(wave: Wave, node: Node) -> None:
     """Start the run of a step that calls a flow, in the commit that opens the step; or go on with the one that it
     called before it was retried."""
+    wave.opened += 1
     wave.write_skips()
     end: End | None = None
-    match calls.start(wave.held, node, wave.how):
+    match calls.start(wave, node):
         case HeldRun() as child:
             fp("call.accepted")
             end = _called(wave, node, child, open_run(child, {}), again=False)

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -10,7 +12,10 @@ from orchestrator.core.plan import Node
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.retrying import How
-from orchestrator.ledger import graph
+from orchestrator.ledger import graph, subflows
+
+DEEPEST: Final = 10
+"""Runs from the one that nobody called down to the last one that may be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,10 @@ class Wave:
     dispatches: list[Dispatch] = field(default_factory=list)
     called: list[Called] = field(default_factory=list)
     skipped: list[StepOf] = field(default_factory=list)
+    opened: int = 0
+    """Calls that were looked at."""
+    postponed: bool = False
+    """Whether others are left to another transaction."""
     tallies: dict[str, Tally] = field(default_factory=dict)
     """By the key of the item; of the run, by none."""
     _nodes: dict[str, Node] = field(default_factory=dict)
@@ -59,6 +68,11 @@ class Wave:
     """Of steps that ended in this wave."""
     _skips: dict[str, str] = field(default_factory=dict)
     """Steps to be skipped, and why: written at once, however many generations they are."""
+
+    @cached_property
+    def caller(self) -> tuple[tuple[str, ...], int]:
+        """What the runs that it calls take over: its tags; and how deep it is."""
+        return subflows.caller(self.held.tx, self.held.id, DEEPEST)
 
     def end(self, end: End) -> None:
         """The step has ended; it is looked at with the next generation."""

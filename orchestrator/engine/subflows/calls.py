@@ -21,15 +21,13 @@ from orchestrator.engine.runs import accept
 from orchestrator.engine.steps import stops
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.retrying import How, Reopened, reopen
-from orchestrator.engine.steps.wave import End
+from orchestrator.engine.steps.wave import DEEPEST, End, Wave
 from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, NotFound, OrchestratorError
 from orchestrator.ledger import controls, definitions, graph, scopes, subflows
 from orchestrator.ledger.subflows import Before, Child
 
 TRIGGER: Final = "flow"
 """What starts such a run."""
-DEEPEST: Final = 10
-"""Runs from the one that nobody called down to the last one that may be called."""
 
 
 class Refused(Exception):
@@ -41,7 +39,7 @@ class Refused(Exception):
         self.retryable = retryable
 
 
-def start(held: HeldRun, node: Node, how: How | None = None) -> HeldRun | Reopened | End | None:
+def start(wave: Wave, node: Node) -> HeldRun | Reopened | End | None:
     """The run that does this step, accepted or retried, and not opened. If there is none to open: how the step ended,
     or None when it is tried again later, or waits for a run that is open already.
 
@@ -49,13 +47,14 @@ def start(held: HeldRun, node: Node, how: How | None = None) -> HeldRun | Reopen
     with the run that it called, if that was given the same: a second one would do everything again. A retry of its own
     is a new run, unless somebody saw to the last one meanwhile: it succeeded since, or is open.
     """
+    held = wave.held
     last = subflows.delegate(held.tx, held.id, node.key)
     try:
         body = _input(held, node)
         found = None if last is None or node.definition.detached else _last(held, last)
         if found is not None and _is_input(held, found[0], given=body, stored=found[1]):
-            return _adopt(held, node, found[0], how)
-        child = _accept(held, node, body)
+            return _adopt(held, node, found[0], wave.how)
+        child = _accept(wave, node, body)
     except Refused as exc:
         return failed(held, node, exc.error, retryable=exc.retryable)
     subflows.link(held.tx, child.id, held.id, node.key, detached=node.definition.detached)
@@ -133,9 +132,9 @@ def failed(held: HeldRun, node: Node, error: StepError, *, retryable: bool) -> E
     return End(node.key, StepStatus.FAILED, facts)
 
 
-def _accept(held: HeldRun, node: Node, body: str) -> HeldRun:
-    flow = str(node.definition.flow)
-    tags, depth = subflows.caller(held.tx, held.id, DEEPEST)
+def _accept(wave: Wave, node: Node, body: str) -> HeldRun:
+    held, flow = wave.held, str(node.definition.flow)
+    tags, depth = wave.caller
     if depth >= DEEPEST:
         why = f"run {held.id} is called by {DEEPEST - 1} runs above it already, and calls {flow}"
         raise Refused(StepError("TooDeep", why), retryable=False)

@@ -2,6 +2,7 @@
 come."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -31,7 +32,16 @@ def wake(ledger: Ledger, walk: Walk | None = None, *, late: timedelta = timedelt
         rows = sweeps.to_wake(tx, walk.page, walk.position, late)
     if rows:
         fp("wake.selected")
-    return walk.go_in(rows, _pieces(rows), lambda piece: _work(ledger, piece))
+    postponed = False
+
+    def work(piece: Sequence[Row[Any]]) -> tuple[Dispatch, ...] | None:
+        nonlocal postponed
+        woken = _work(ledger, piece)
+        postponed |= any(finished.postponed for finished in woken)
+        return tuple(dispatch for finished in woken for dispatch in finished.dispatches) if woken else None
+
+    swept = walk.go_in(rows, _pieces(rows), work)
+    return replace(swept, more=swept.more or postponed)
 
 
 def _pieces(rows: Sequence[Row[Any]]) -> list[list[Row[Any]]]:
@@ -43,15 +53,14 @@ def _pieces(rows: Sequence[Row[Any]]) -> list[list[Row[Any]]]:
     return [[row for run in runs[at : at + _RUNS] for row in run] for at in range(0, len(runs), _RUNS)]
 
 
-def _work(ledger: Ledger, piece: Sequence[Row[Any]]) -> tuple[Dispatch, ...] | None:
-    """One transaction. None when other keepers were faster, or the runs were halted meanwhile."""
+def _work(ledger: Ledger, piece: Sequence[Row[Any]]) -> list[Finished]:
+    """One transaction. Nothing when other keepers were faster, or the runs were halted meanwhile."""
     woken = ledger.retry(lambda tx: _wake(ledger, tx, piece))
-    if not woken:
-        return None
-    fp("wake.committed")
+    if woken:
+        fp("wake.committed")
     for run, finished in woken:
         notify_followed(run, finished)
-    return tuple(dispatch for _, finished in woken for dispatch in finished.dispatches)
+    return [finished for _, finished in woken]
 
 
 def _wake(ledger: Ledger, tx: Connection, piece: Sequence[Row[Any]]) -> list[tuple[RunOf, Finished]]:

@@ -1,6 +1,9 @@
 """Runs that steps of a run called."""
 
+from typing import Any
 from uuid import UUID
+
+from sqlalchemy import Row
 
 from orchestrator.core.states import RunStatus
 from orchestrator.ledger import subflows
@@ -21,4 +24,18 @@ def page(
         rows = subflows.children_of(tx, run_id, step_key, limit, after)
     if not rows:
         runs.status(ledger, run_id)  # is there such a run?
-    return [ChildRow(row.id, row.flow, row.parent_step_key, RunStatus(row.status)) for row in rows]
+    return [_row(row) for row in rows]
+
+
+def tree(ledger: Ledger, run_id: UUID, each: int, limit: int) -> dict[UUID, list[ChildRow]]:
+    """What it and the runs below it called, by the run that did, the nearest ones first: at most `each` of one, and
+    `limit` in all."""
+    found: dict[UUID, list[ChildRow]] = {}
+    with ledger.auto() as tx:
+        for row in subflows.tree_of(tx, run_id, each, limit):
+            found.setdefault(row.parent, []).append(_row(row))
+    return found
+
+
+def _row(row: Row[Any]) -> ChildRow:
+    return ChildRow(row.id, row.flow, row.step, RunStatus(row.status))

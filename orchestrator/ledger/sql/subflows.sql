@@ -108,6 +108,20 @@ SELECT run_id, 'step.retry_scheduled', step_key, attempts,
        json_build_object('due_at', wake_at, 'delay_s', extract(epoch FROM %(delay)s::interval), 'error', %(error)s::text)
   FROM step;
 
+-- name: postpone_calls
+-- Does:  calls of flows, which wait for nothing, wait for a transaction that starts their runs. The caller holds the run.
+-- In:    run_id, step_keys, from_states
+-- Out:   step_key of each; those that were waiting already among them, but none that has called a run before: for it a wait is a
+--        retry of its own
+WITH step AS (
+  UPDATE flow_steps SET status = 'waiting', wake_at = flow_now()
+   WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status = ANY (%(from_states)s) AND child_run_id IS NULL
+  RETURNING step_key
+)
+SELECT step_key FROM step
+UNION ALL
+SELECT step_key FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status = 'waiting';
+
 -- name: untold
 -- Does:  a page of runs that have ended, and whose parents were not told.
 -- In:    page, begin, begin_run
@@ -143,11 +157,26 @@ WITH RECURSIVE below AS (
 )
 SELECT id, flow, manifest_hash FROM below LIMIT %(limit)s;
 
+-- name: tree_of
+-- Does:  the runs below a run, level by level: the first ones that each called, in the order of their starts.
+-- In:    run_id, each (of one run), limit (of all)
+-- Index: ix_flow_runs_parent
+WITH RECURSIVE below AS (
+  SELECT %(run_id)s::uuid AS id, NULL::uuid AS parent, NULL::text AS flow, NULL::text AS step, NULL::text AS status
+  UNION ALL
+  SELECT c.id, c.parent_run_id, c.flow, c.parent_step_key, c.status
+    FROM below,
+         LATERAL (SELECT id, parent_run_id, flow, parent_step_key, status::text AS status FROM flow_runs
+                   WHERE parent_run_id = below.id ORDER BY id LIMIT %(each)s) AS c
+)
+SELECT id, parent, flow, step, CASE WHEN status = 'running' AND flow_parked(id) THEN 'waiting' ELSE status END AS status
+  FROM below OFFSET 1 LIMIT %(limit)s;
+
 -- name: children_of
 -- Does:  a page of the runs that a run called, in the order of their starts; those of one of its steps, or all.
 -- In:    run_id, step_key (or null), begin_run (the last run of the page before), page
 -- Index: ix_flow_runs_parent
-SELECT id, flow, parent_step_key, CASE WHEN status = 'running' AND flow_parked(id) THEN 'waiting' ELSE status END AS status
+SELECT id, flow, parent_step_key AS step, CASE WHEN status = 'running' AND flow_parked(id) THEN 'waiting' ELSE status END AS status
   FROM flow_runs
  WHERE parent_run_id = %(run_id)s AND (%(step_key)s::text IS NULL OR parent_step_key = %(step_key)s::text)
    AND id > %(begin_run)s::uuid
