@@ -59,6 +59,18 @@ def test_a_sleep_is_over_after_its_length_and_never_before(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [{"sleep": "1d"}, {"signal": {"name": "go"}}, {"approval": {"title": "Ship it?", "to": "store"}}],
+    ids=["sleep", "signal", "approval"],
+)
+def test_a_run_that_begins_with_a_wait_waits(lab: Lab, fields: dict[str, Any]) -> None:
+    run_id = lab.run({"nap": wait(**fields), "b": after("nap")})
+    assert lab.status(run_id) is RunStatus.WAITING
+    assert lab.events(run_id)[:3] == ["run.accepted", "run.started", "step.parked nap"]
+    assert reads.runs.get(lab.ledger, run_id).started_at is not None
+
+
+@pytest.mark.parametrize(
     ("until", "body"),
     [
         ("2001-01-01T00:00:00+01:00", {}),

@@ -19,13 +19,7 @@ WITH run AS MATERIALIZED (
     FROM run
    WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = 'ready' AND s.dispatch_no = %(number)s
   RETURNING s.*
-), /*+ claim_given of=step */, begun AS (
-  UPDATE flow_runs r
-     SET status = 'running', started_at = COALESCE(r.started_at, flow_now())
-    FROM claimed
-   WHERE r.id = %(run_id)s AND r.status = 'pending'
-  RETURNING r.id
-), event AS (
+), /*+ claim_given of=step */, /*+ run_begun of=claimed */, event AS (
   INSERT INTO flow_events (run_id, type, step_key, attempt)
   SELECT %(run_id)s, 'run.started', NULL, NULL FROM begun
   [[UNION ALL

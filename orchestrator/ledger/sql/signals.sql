@@ -26,8 +26,10 @@ WITH step AS (
   ON CONFLICT (run_id, step_key) DO UPDATE
      SET key = excluded.key, deadline = excluded.deadline, created_at = excluded.created_at, closed_at = NULL, signal_id = NULL,
          delivered_by = NULL, delivered_at = NULL, title = excluded.title, assignee = excluded.assignee, shown = excluded.shown
-), event AS (
+), /*+ run_begun of=step */, event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
+  SELECT id, 'run.started', NULL, NULL FROM begun
+  UNION ALL
   SELECT run_id, 'step.parked', step_key,
          json_strip_nulls(json_build_object('signal', %(signal)s::text, 'key', NULLIF(%(key)s::text, ''), 'until', wake_at,
                                             'title', %(title)s::text, 'to', %(assignee)s::text))

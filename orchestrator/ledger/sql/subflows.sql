@@ -13,11 +13,8 @@ WITH last AS (
   UPDATE flow_steps s
      SET status = 'running', /*+ taken when=TRUE */, wake_at = NULL
    WHERE s.run_id = %(run_id)s AND s.step_key = %(step_key)s AND s.status = ANY (%(from_states)s)
-), begun AS (
-  UPDATE flow_runs SET status = 'running', started_at = COALESCE(started_at, flow_now())
-   WHERE id = %(run_id)s AND status = 'pending'
-  RETURNING id
-), event AS (
+  RETURNING s.step_key
+), /*+ run_begun of=step */, event AS (
   INSERT INTO flow_events (run_id, type) SELECT id, 'run.started' FROM begun
 )
 SELECT child_run_id, retries FROM last;

@@ -18,6 +18,17 @@ CASE WHEN {when} THEN flow_now() END, CASE WHEN {when} THEN flow_now() + {limit}
 INSERT INTO flow_step_dispatches (run_id, step_key, dispatch_no, task, queue, priority)
 SELECT run_id, step_key, dispatch_no, task, queue, priority FROM {of}
 
+-- part: run_begun
+-- The run is RUNNING once a step of it is: claimed, waiting for what it opened, or a run that it called.
+-- In:    of (steps that began); parameter: run_id
+begun AS (
+  UPDATE flow_runs r
+     SET status = 'running', started_at = COALESCE(r.started_at, flow_now())
+    FROM {of}
+   WHERE r.id = %(run_id)s AND r.status = 'pending'
+  RETURNING r.id
+)
+
 -- part: taken
 -- What the row of a step `s` says once it is claimed, its status aside.
 -- In:    when (is it?)

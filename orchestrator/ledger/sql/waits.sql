@@ -25,8 +25,10 @@ WITH step AS (
   RETURNING s.run_id, s.step_key, s.wake_at
 ), over AS (
   SELECT run_id, step_key FROM step WHERE wake_at IS NULL
-), parked AS (
+), /*+ run_begun of=step */, parked AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
+  SELECT id, 'run.started', NULL, NULL FROM begun
+  UNION ALL
   SELECT run_id, 'step.parked', step_key, json_build_object('until', wake_at) FROM step WHERE wake_at IS NOT NULL
 ), /*+ waited of=over */
 SELECT wake_at FROM step;
