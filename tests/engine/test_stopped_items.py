@@ -484,3 +484,31 @@ def test_a_thousand_items_that_wait_are_over_with_few_statements(lab: Lab) -> No
     assert open_waits(lab, run_id) == []
     assert lab.status(run_id) is RunStatus.FAILED
     assert len(lab.rows("SELECT FROM flow_events WHERE run_id = %s", run_id)) - before < 3 * 1_000 + 20
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_failure_counts_when_what_would_take_it_up_is_stopped(lab: Lab, beside: bool) -> None:
+    """It waits for its next try. The item has failed then, at once or when what runs in it has ended."""
+    steps = {
+        "pick": call(),
+        "sorry": call(run_after={"pick": ["failed"]}, retry=retry(3)),
+        **({"pack": call()} if beside else {}),
+    }
+    run_id = start(lab, 2, steps)
+    running = lab.take(run_id, "each.1.pack") if beside else None
+    lab.do_fail(run_id, "each.1.pick")
+    lab.fail(lab.take(run_id, "each.1.sorry"), retryable=True)
+    lab.do_fail(run_id, "each.0.pick")
+    lab.do_fail(run_id, "each.0.sorry")
+    lab.do(run_id, *(["each.0.pack"] if beside else []))
+    lab.audit()
+    if running is not None:
+        assert items(lab, run_id) == ["failed", "running"]
+        lab.done(running, "packed")
+    lab.audit()
+    assert lab.step(run_id, "each.1.sorry")["status"] == "skipped"
+    assert items(lab, run_id) == ["failed", "failed"]
+    assert lab.step(run_id, "each.1")["reason"] == "pick failed: boom"
+    retry_step.retry(lab.ledger, run_id, None, by="ada")
+    lab.drain(run_id)
+    assert lab.status(run_id) is RunStatus.SUCCEEDED

@@ -6,7 +6,7 @@ steps that nothing waits for are: its sinks, and those an operator retried after
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from orchestrator.core.facts import Called, Finished, Lease, Success
 from orchestrator.core.plan import Node
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepEvent, StepStatus
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import items, opening, stops
+from orchestrator.engine.steps import failures, items, opening, stops
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.retrying import Reopened
 from orchestrator.engine.steps.wave import End, Wave
@@ -203,7 +203,7 @@ def _generation_ended(wave: Wave, ended: Sequence[End]) -> None:
     plain = [end for end in ended if wave.node(end.key).loop is None]
     skipped = [end.key for end in plain if end.status is StepStatus.SKIPPED]
     failed = {end.key: end.error for end in plain if end.status is StepStatus.FAILED}
-    _count_failures(wave, {**dict.fromkeys(_asked_for_failure(wave, skipped)), **failed})
+    failures.count(wave, {**dict.fromkeys(failures.asked_for(wave, skipped)), **failed})
     rows = graph.predecessors_ended(wave.held.tx, wave.held.id, _counts(wave, plain))
     waiting = {row.step_key: opening.Waiting.of(wave, row) for row in rows}
     # A sink; or a step that was retried after its successors had run on its failure: nothing waits for it any more.
@@ -229,25 +229,6 @@ def _counts(wave: Wave, ended: Iterable[End]) -> dict[str, Ended]:
             before = counts.get(edge.target) or Ended(0, 0)
             counts[edge.target] = Ended(before.count + 1, before.unmet + (end.status not in edge.accepted))
     return counts
-
-
-def _count_failures(wave: Wave, failed: Mapping[str, JsonValue]) -> None:
-    """Count those that fail the run: they must not fail, and no step that takes up the failure runs, ran or may still.
-    By key, the error, or None where it is to be looked up."""
-    failed = {key: error for key, error in failed.items() if not wave.node(key).definition.may_fail}
-    handlers = {handler for key in failed for handler in wave.node(key).handlers}
-    states = wave.statuses(handlers | failed.keys()) if handlers else {}
-    for key, error in failed.items():
-        if not wave.node(key).handlers or wave.held.plan.unhandled(key, states):
-            tally = wave.tally(key)
-            tally.failures += 1
-            tally.error = tally.error or error or graph.failure(wave.held.tx, wave.held.id, key)
-
-
-def _asked_for_failure(wave: Wave, skipped: Iterable[str]) -> Iterator[str]:
-    """A failure counts after all when the last step that would take it up has been skipped."""
-    for key in skipped:
-        yield from (name for name in wave.node(key).definition.run_after if key in wave.node(name).handlers)
 
 
 def _hand_on(wave: Wave, by: Completion | None) -> Lease | None:

@@ -12,7 +12,7 @@ from orchestrator.core.reopen import ItemGraph, sinks_open
 from orchestrator.core.states import StepEvent, StepStatus
 from orchestrator.core.wording import loop_stopped
 from orchestrator.engine.faults import fp
-from orchestrator.engine.steps import opening
+from orchestrator.engine.steps import failures, opening
 from orchestrator.engine.steps.held_run import HeldRun
 from orchestrator.engine.steps.wave import Tally, Wave
 from orchestrator.ledger import controls, graph, stops
@@ -76,6 +76,9 @@ def _stop_inside(wave: Wave, loop: Node, reason: str) -> int:
         inside.setdefault(row.loop_key, {})[row.step_key] = StepStatus(row.status)
     going = wave.going
     wave.stop({key for found in inside.values() for key in found})
+    # What would have taken up a failure does not any more; what the wave has yet to look at, it counts by itself.
+    asked = failures.asked_for(wave, [key for found in inside.values() for key in found])
+    failures.count(wave, dict.fromkeys(key for key in asked if key not in wave.uncounted))
     while deepest := max((key.count(".") for key in inside if key != loop.key), default=0):
         level = {key: inside.pop(key) for key in list(inside) if key.count(".") == deepest}
         over = _count(wave, level, going, reason)
