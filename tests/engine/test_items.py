@@ -227,6 +227,21 @@ def failed_run(lab: Lab, count: int = 3, **fields: Any) -> UUID:
     return run_id
 
 
+def test_a_step_of_an_item_that_was_skipped_for_a_failure_is_not_retried_by_itself(lab: Lab) -> None:
+    """As in a run: what it was skipped for is."""
+    body = {"a": call(), "b": after("a"), "c": call(run_after={"a": ["failed"], "b": ["succeeded"]})}
+    run_id = run_of(lab, 2, body)
+    lab.do(run_id, "bill")
+    while ready := lab.ready(run_id):
+        lab.do_fail(run_id, ready[0]) if ready[0] == "each.1.a" else lab.do(run_id, ready[0])
+    before = lab.statuses(run_id), lab.events(run_id)
+    with pytest.raises(Conflict, match=r"step each\.1\.b is skipped, and cannot run as what is before it ended"):
+        retry_step.retry(lab.ledger, run_id, "each.1.b", by="me")
+    assert (lab.statuses(run_id), lab.events(run_id)) == before
+    retry_step.retry(lab.ledger, run_id, "each.1.a", by="me")
+    assert lab.ready(run_id) == ["each.1.a"]
+
+
 @pytest.mark.parametrize("concurrency", [None, 1])
 @pytest.mark.parametrize("key", [None, "each", "each.1", "each.1.pack"])
 def test_a_retry_runs_the_failed_steps_of_failed_items(lab: Lab, key: str | None, concurrency: int | None) -> None:

@@ -32,6 +32,9 @@ class Resetting:
     stopped: set[str] = field(default_factory=set)
     """Found: steps of the items that a loop around them stopped: they run whatever was asked for, if their items do."""
 
+    unmoved: StepStatus | None = None
+    """Found: the one step that was asked for stays as it is, which is this."""
+
     def children(self, loop: Node, children: Sequence[str]) -> dict[str, StepStatus]:
         """These children of a loop wait for a place again; steps inside of them that make up for a failure which is
         taken back, and where they stand."""
@@ -53,6 +56,8 @@ class Resetting:
         opened = controls.opened_loops(tx, run_id, loops) if loops else frozenset()
         ended = {one.step_key: target(one.event) for one in (self.settled,) if one and one.step_key in states}
         reset = reopen(within, states, set(self._seeds(states)) - ended.keys(), opened, ended)
+        if self.only is not None and self.only in states.keys() - reset.waits.keys() and not ended:
+            self.unmoved = states[self.only]
         controls.reset_blocked(tx, run_id, {**reset.waits, **dict.fromkeys(ended, (0, 0))})
         # What has its children is opened as soon as the item is; of what else may go, the wave counts what is loose.
         after = {

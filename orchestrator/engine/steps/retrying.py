@@ -85,6 +85,8 @@ def reopen(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None, h
     answered: dict[str, StepStatus] = {}
     for key, failed in items.items():
         answered |= resetting.children(plan.nodes[key], failed)
+    if resetting.unmoved is not None:
+        _refuse(run_id, f"step {step_key} is {resetting.unmoved}, and cannot run as what is before it ended")
     if not how.force:
         _check_uncompensated(run_id, answered)
     return _reset(again, reset, reopened, how, resetting)
