@@ -160,10 +160,14 @@ class Forked(WorkerProcess):
         super().__init__(settings, flows, folder, **options)
         self._nursery = nursery
         self._pid = 0
+        self._identity: psutil.Process | None = None
+        """It, whoever has its number later: in a long soak they come round."""
 
     def start(self, *, ready: bool = True) -> "Forked":
         options = json.loads(self._argv[-1])
         self._pid = self._nursery.fork(self.entry, options, env=self._env, log=self.log_file, folder=self._folder)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._identity = psutil.Process(self._pid)
         if ready:
             self.wait_ready()
         return self
@@ -186,13 +190,18 @@ class Forked(WorkerProcess):
 
     @property
     def alive(self) -> bool:
-        return self.started and alive(self._pid)
+        return self._is_its_own() and alive(self._pid)
+
+    def _is_its_own(self) -> bool:
+        """Whether its number is still its own: while there is one of its group, nobody else gets it."""
+        return self._identity is not None and (self._identity.is_running() or not psutil.pid_exists(self._pid))
 
     def kill(self) -> None:
         """SIGKILL to the whole group, if there is one."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
-        eventually(lambda: not self.alive, timeout=60)
+        if self._is_its_own():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+        eventually(lambda: not self.alive, timeout=60, message="the worker is gone")
 
     def wait(self, timeout: float = 60.0) -> int:
         """Its exit code; -9 stands for every signal."""
