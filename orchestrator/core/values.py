@@ -1,7 +1,8 @@
 """Values as JSON text: what the ledger stores, and back, exactly.
 
 Refused, with the path of the value, before anything is written: NaN and the infinities, NUL in a string (PostgreSQL
-cannot hold it), lone surrogates (UTF-8 cannot), and objects that JSON has no form for.
+cannot hold it), lone surrogates (UTF-8 cannot), whole numbers of so many digits that Python does not read them back,
+and objects that JSON has no form for.
 """
 
 import dataclasses
@@ -32,6 +33,9 @@ from orchestrator.errors import ValueRefused
 T = TypeVar("T")
 PathParts = tuple[str | int, ...]
 _NONE: Final[frozenset[int]] = frozenset()
+_DIGITS: Final = 4300
+"""Of a whole number that is read without a word: CPython's own limit."""
+_TOO_LONG: Final = 10**_DIGITS
 
 
 # ---- JSON values ----------------------------------------------------------------------------------------------
@@ -78,6 +82,20 @@ def suspect(text: str) -> bool:
     return _SUSPECT.search(text) is not None or not (text.isascii() or _is_utf8(text))
 
 
+_NUMERALS: Final = "0123456789"
+
+
+def _may_be_too_long(text: str) -> bool:
+    """Whether there are so many digits in a row: such a row is at one of the places that are looked at."""
+    return any(text[at] in _NUMERALS and _row(text, at) > _DIGITS for at in range(0, len(text), _DIGITS + 1))
+
+
+def _row(text: str, at: int) -> int:
+    """How many digits there are around a place, as far as it matters."""
+    before, behind = text[max(at - _DIGITS, 0) : at], text[at : at + _DIGITS + 1]
+    return len(before) - len(before.rstrip(_NUMERALS)) + len(behind) - len(behind.lstrip(_NUMERALS))
+
+
 def show_path(parts: Iterable[str | int]) -> str:
     """`orders[3].note`; names that would be unclear are quoted."""
     shown = ""
@@ -112,7 +130,7 @@ def _problem(value: object, *, plain: bool) -> str | None:
     if isinstance(value, float):
         return None if math.isfinite(value) else f"the number {value}"
     if value is None or isinstance(value, int):
-        return None
+        return None if value is None or -_TOO_LONG < value < _TOO_LONG else f"a number of more than {_DIGITS:,} digits"
     try:
         if not plain:
             pydantic_core.to_json(value, bytes_mode="base64", inf_nan_mode="constants")
@@ -309,6 +327,8 @@ class Codec(Generic[T]):
             self._refuse_subclasses(value)
         if "\\u0000" in text or "NaN" in text or "Infinity" in text:
             _refuse_if_found(json.loads(text), plain=True)
+        if _may_be_too_long(text):
+            _refuse_if_found(self._plain(value), plain=False)
         return text
 
     def _to_json(self, value: object, *, as_it_is: bool = False) -> bytes:

@@ -182,6 +182,15 @@ def test_texts_that_only_look_suspicious_pass():
         assert Codec(list[str]).loads(Codec(list[str]).dumps([text])) == [text]
 
 
+@pytest.mark.parametrize("write", [dumps, Codec(Any).dumps])
+def test_a_number_that_python_would_not_read_back_is_refused_with_its_path(write):
+    longest = {"n": [10**4300 - 1, 1 - 10**4300], "text": "9" * 20_000, "many": list(range(5000))}
+    assert loads(write(longest)) == longest
+    for wrong in (10**4300, -(10**4300), 10**20_000):
+        with pytest.raises(ValueRefused, match=r"^rows\[1\]\.n is a number of more than 4,300 digits"):
+            write({"text": "x" * 2150, "rows": [1, {"n": wrong}]})
+
+
 def test_a_surrogate_in_a_typed_text_is_refused_with_its_path():
     with pytest.raises(ValueRefused) as caught:
         Codec(dict[str, str]).dumps({"k": "\ud800"})
