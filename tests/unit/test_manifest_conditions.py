@@ -131,6 +131,8 @@ def test_an_edge_of_all_done_takes_any_end() -> None:
         ({"c": both(when="@steps('a').status")}, "steps.c.when: gives a string, neither true nor false"),
         ({"c": both(when=3)}, "steps.c.when: Input should be a valid string"),
         ({"c": both(when="@steps('a').status == 3")}, "compares a string with a number (convert one of them"),
+        ({"c": both(when="@steps('a').status == 'fialed'")}, "or succeeded, never as 'fialed' (convert one of them"),
+        ({"c": both(when="@triggerBody().x || 'Failed' != @steps('a').status")}, "never as 'Failed'"),
         ({"c": both(when="length(@steps('a').output) && true")}, "is a number, neither true nor false"),
         ({"c": both(when="!lower(@steps('a').output)")}, "is a string, neither true nor false"),
         ({"c": both(when="null < @steps('a').output")}, "null has no order"),

@@ -6,9 +6,11 @@ from typing import Final
 
 from orchestrator.core.expressions.render import render
 from orchestrator.core.expressions.tree import AllOf, AnyOf, Call, Compare, Default, Expr, Not, Ref, Value, every
+from orchestrator.core.states import FINAL_STEP
 
 BOOLEAN: Final = "bool"
 _OF_FUNCTIONS: Final = {"number": "number", "length": "number", "text": "string", "lower": "string", "time": "time"}
+_ENDS: Final = tuple(sorted(FINAL_STEP))
 _OF_LITERALS: Final = {bool: BOOLEAN, Decimal: "number", str: "string", type(None): "null"}
 
 
@@ -54,6 +56,17 @@ def _compared(expr: Compare) -> Iterator[str]:
         yield f"`{render(expr)}` compares a {left} with a {right}"
     elif ordered and left == BOOLEAN:
         yield f"`{render(expr)}`: a bool has no order"
+    else:
+        yield from _no_status(expr, expr.left, expr.right)
+        yield from _no_status(expr, expr.right, expr.left)
+
+
+def _no_status(expr: Compare, status: Expr, other: Expr) -> Iterator[str]:
+    """A text that no step ends as, compared with how one ended."""
+    if not (isinstance(status, Ref) and status.member == "status" and isinstance(other, Value)):
+        return
+    if expr.operator in ("==", "!=") and other.value not in _ENDS:
+        yield f"`{render(expr)}`: a step ends as {', '.join(_ENDS[:-1])} or {_ENDS[-1]}, never as {other.value!r}"
 
 
 def _no_bool(expr: Expr) -> Iterator[str]:
