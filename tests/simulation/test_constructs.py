@@ -89,7 +89,9 @@ def test_a_loop_stops_while_items_of_it_wait(made: Arena) -> None:
     nap = {"sleep": "P1D", "run_after": {"do": ["succeeded"]}}
     asked = {"signal": {"name": "go", "key": "@index()"}, "run_after": {"do": ["succeeded"]}}
     each = {"for_each": "@triggerBody().lists.each", "steps": {"do": do, "nap": nap, "asked": asked}}
-    world = World(made, 0, 2, [{"name": "flow0", "steps": {"each": {**each, "stop_on_failure": True}}}])
+    world = World(
+        made, 0, 2, [{"name": "flow0", "steps": {"each": {**each, "stop_on_failure": True, "concurrency": 3}}}]
+    )
     try:
         world.people.start(0, None, {"fates": {}, "lists": {"each": [{"do": {}}, {"do": {}}, {"do": {"x": True}}]}})
         world.drain()

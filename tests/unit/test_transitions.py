@@ -45,6 +45,7 @@ WRITERS: dict[str, Moves] = {
     "default_taken": {(S.WAITING, E.SUCCEED)},
     "delegate": every(E.DELEGATE),
     "call_parked": every(E.BACK_OFF),
+    "postpone_calls": every(E.PARK),
     "expand": every(E.EXPAND),
     "reopen_loop": every(E.EXPAND),
     "take": {(S.BLOCKED, E.CLAIM)},
