@@ -157,6 +157,12 @@ def i6_after_all_predecessors(history: History) -> Iterator[Violation]:
                 yield Violation("I6", f"it is opened {times} times in epoch {epoch}", *place)
 
 
+def _opening(history: History, place: Place, change: Change) -> Change:
+    """The change that let it go. Who was over then may have been opened again since, by an operator."""
+    moves = (one for one in history.at("flow_steps", place) if one.seq < change.seq and one.op == "update")
+    return [change, *(one for one in moves if one.old["status"] == "blocked" != one.new["status"])][-1]
+
+
 def _predecessors_over(history: History, place: Place, change: Change) -> Iterator[Violation]:
     """At a claim, or at the opening of a loop. Children ask for their loop: its predecessors were asked when it opened,
     and an operator who retries both a predecessor and a child of it lets them run side by side."""
@@ -172,8 +178,10 @@ def _predecessors_over(history: History, place: Place, change: Change) -> Iterat
     step = history.step_of(history.manifest_of(run_id)["steps"], step_key)
     if step is None or step.get("join") == "any":
         return  # an item; or the first one was enough
+    opened = _opening(history, place, change)
     for key in step.get("run_after", {}):
-        if status_at(history, (run_id, beside(step_key, key)), change) not in FINAL:
+        before = run_id, beside(step_key, key)
+        if status_at(history, before, change) not in FINAL and status_at(history, before, opened) not in FINAL:
             sentence = f"it begins while {beside(step_key, key)} is open"
             yield Violation("I6", sentence, *place, (f"seq {change.seq} {change.new}",))
 

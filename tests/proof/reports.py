@@ -101,7 +101,8 @@ def _call(history: History, place: Place) -> Iterator[Violation]:
         if before is not None and now != before and not step.get("detached"):
             row = _row_before(history, before, change)
             status = row.get("status")
-            if status not in FINAL_RUN or status == "succeeded":
+            forgotten = now is None and _reopened(history, place[0], change)  # by an operator, who calls anew
+            if not forgotten and (status not in FINAL_RUN or status == "succeeded"):
                 yield _wrong(place, f"{now} is started while {before} is {status}", change)
         if change.sets("status", "running") and change.old.get("status") == "waiting":
             early_ns = change.old.get("wake_at", 0) - change.at
