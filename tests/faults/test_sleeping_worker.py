@@ -34,7 +34,6 @@ AT_ONCE = [
     ("claim.before", 0, "step.duplicate"),
     ("claim.committed", 1, "step.not_started"),
     ("handler.before", 1, "step.not_started"),
-    ("publish.before", 0, "step.duplicate"),
     ("publish.after", 0, ""),
 ]
 IN_A_STEP = [
@@ -77,6 +76,25 @@ def test_asleep_at(field: Arena, point: str, crashed: int, says: str) -> None:
     field.check(run_id, crashed=crashed, paused=True)
     wake(field, pid, says)
     field.judge(run_id, crashed=crashed, paused=True)
+
+
+@pytest.mark.slow
+def test_asleep_before_it_sends(field: Arena) -> None:
+    """A keeper sent for it meanwhile. What it sends at last is suppressed, whichever worker takes it."""
+
+    def suppressed() -> int:
+        (row,) = field.rows("SELECT sum(suppressed) AS n FROM flow_step_dispatches WHERE run_id = %s", run_id)
+        return int(row["n"])
+
+    field.order("publish.before", "stop")
+    run_id = field.start()
+    pid = field.struck("publish.before")
+    field.check(run_id, paused=True)
+    assert stopped(pid), "it slept all the time"
+    before = suppressed()
+    go_on(pid)
+    eventually(lambda: suppressed() > before, timeout=60, message="the late message is suppressed")
+    field.judge(run_id, paused=True)
 
 
 @dataclass
