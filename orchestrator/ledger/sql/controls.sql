@@ -17,8 +17,7 @@ WITH run AS (
          timed_out_at = excluded.timed_out_at, grace_ends_at = excluded.grace_ends_at
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'cancelled', queued = FALSE, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, wake_at = NULL,
-         queue_deadline = NULL
+     SET status = 'cancelled', /*+ left_off reason=%(reason)s */
    WHERE run_id = %(run_id)s AND (status IN ('blocked', 'ready', 'waiting') OR status = 'running' AND /*+ kind */ NOT IN ('task', 'flow'))
   RETURNING step_key
 ), waits AS (

@@ -43,8 +43,7 @@ WITH ended AS MATERIALIZED (
 -- In:    run_id, step_key, status, reason, failed (0 or 1), crashed (0 or 1), from_states
 -- Out:   one row; none = the step is not in a state this may leave
 UPDATE flow_steps
-   SET status = %(status)s, queued = FALSE, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, wake_at = NULL,
-       queue_deadline = NULL, failures = failures + %(failed)s, crashes = crashes + %(crashed)s
+   SET status = %(status)s, /*+ left_off reason=%(reason)s */, failures = failures + %(failed)s, crashes = crashes + %(crashed)s
  WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = ANY (%(from_states)s)
 RETURNING step_key;
 
@@ -88,8 +87,7 @@ RETURNING s.step_key, s.deps_open, s.deps_unmet;
 -- Out:   those that were
 WITH step AS (
   UPDATE flow_steps s
-     SET status = 'skipped', queued = FALSE, ended_at = flow_now(), reason = t.reason, due_at = NULL, wake_at = NULL,
-         queue_deadline = NULL
+     SET status = 'skipped', /*+ left_off reason=t.reason */
     FROM unnest(%(step_keys)s::text[], %(reasons)s::text[]) AS t(step_key, reason)
    WHERE s.run_id = %(run_id)s AND s.step_key = ANY (%(step_keys)s::text[]) AND s.step_key = t.step_key
      AND s.status = ANY (%(from_states)s)
@@ -111,14 +109,10 @@ WITH free AS MATERIALIZED (
    WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s) AND status = ANY (%(from_states)s) FOR NO KEY UPDATE SKIP LOCKED
 ), step AS (
   UPDATE flow_steps s
-     SET status = 'skipped', queued = FALSE, ended_at = flow_now(), reason = %(reason)s, due_at = NULL, wake_at = NULL,
-         queue_deadline = NULL
+     SET status = 'skipped', /*+ left_off reason=%(reason)s */
    WHERE s.run_id = %(run_id)s AND s.step_key IN (SELECT step_key FROM free)
   RETURNING s.step_key
-), wait AS (
-  UPDATE flow_signal_waiters SET closed_at = flow_now()
-   WHERE run_id = %(run_id)s AND step_key IN (SELECT step_key FROM step) AND closed_at IS NULL
-), event AS (
+), /*+ waits_closed of=step */, event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
   SELECT %(run_id)s, 'step.withdrawn', step_key, %(facts)s::json FROM step
 )

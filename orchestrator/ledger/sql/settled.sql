@@ -5,8 +5,7 @@
 -- Locks: the caller holds the run FOR UPDATE
 WITH step AS (
   UPDATE flow_steps
-     SET status = %(status)s, queued = FALSE, reason = %(reason)s, ended_at = flow_now(), due_at = NULL, wake_at = NULL,
-         queue_deadline = NULL
+     SET status = %(status)s, /*+ left_off reason=%(reason)s */
    WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = ANY (%(from_states)s)
   RETURNING step_key
 ), put AS (

@@ -1,26 +1,30 @@
 -- A loop stops at the failure of a child: what did not begin, or only waits, is SKIPPED. The caller holds the run row.
 
--- name: stop_loop
--- Does:  children of a loop that did not begin are SKIPPED, because another one failed, and the window lets nobody in any more. One
---        that is being claimed, or made READY, at this moment goes on.
--- In:    run_id, loop_key, reason
--- Out:   how many children were, and how many are open still
--- Locks: the loop's row first (the caller counted on it), as `finish_child`, which lets one in; then the children
-WITH idle AS MATERIALIZED (
-  SELECT step_key FROM flow_steps
+-- part: stopped
+-- Of all that belongs to a loop, what did not begin, or waits, is SKIPPED, and its waits are closed. What is being claimed, or made
+-- READY, at this moment goes on.
+-- In:    which (of it); parameters: run_id, loop_key, reason
+idle AS MATERIALIZED (
+  SELECT step_key, loop_key, status FROM flow_steps
    WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s::text || '.' AND step_key < %(loop_key)s::text || '/'
-     AND loop_key = %(loop_key)s::text AND status IN ('blocked', 'ready', 'waiting')
+     AND {which} AND status IN ('blocked', 'ready', 'waiting')
    ORDER BY step_key FOR NO KEY UPDATE SKIP LOCKED
 ), step AS (
   UPDATE flow_steps
-     SET status = 'skipped', queued = FALSE, ended_at = flow_now(), reason = %(reason)s::text, due_at = NULL, wake_at = NULL,
-         queue_deadline = NULL
+     SET status = 'skipped', /*+ left_off reason=%(reason)s::text */
    WHERE run_id = %(run_id)s AND step_key IN (SELECT step_key FROM idle)
   RETURNING step_key
-), event AS (
+), /*+ waits_closed of=step */, event AS (
   INSERT INTO flow_events (run_id, type, step_key, facts)
   SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', %(reason)s::text) FROM step
 )
+
+-- name: stop_loop
+-- Does:  children of a loop are stopped, because another one failed, and the window lets nobody in any more.
+-- In:    run_id, loop_key, reason
+-- Out:   how many children were, and how many are open still
+-- Locks: the loop's row first (the caller counted on it), as `finish_child`, which lets one in; then the children
+WITH /*+ stopped which=loop_key = %(loop_key)s::text */
 UPDATE flow_steps SET children_open = children_open - (SELECT count(*) FROM step), children_next = NULL
  WHERE run_id = %(run_id)s AND step_key = %(loop_key)s::text
 RETURNING (SELECT count(*) FROM step) AS skipped, children_open;
@@ -35,29 +39,11 @@ SELECT step_key FROM flow_steps
  ORDER BY step_key FOR NO KEY UPDATE;
 
 -- name: stop_inside
--- Does:  what did not begin, or waits, inside of the items of a loop that were let in is SKIPPED, its waits are closed. What is
---        being claimed, or made READY, at this moment goes on.
+-- Does:  what is inside of the items of a loop that were let in is stopped.
 -- In:    run_id, loop_key, reason
 -- Out:   those that were, what each is a part of (an item, or a loop inside of one), and where it stood
 -- Locks: the steps, waiting for none of them
-WITH idle AS MATERIALIZED (
-  SELECT step_key, loop_key, status FROM flow_steps
-   WHERE run_id = %(run_id)s AND step_key >= %(loop_key)s::text || '.' AND step_key < %(loop_key)s::text || '/'
-     AND loop_key <> %(loop_key)s::text AND status IN ('blocked', 'ready', 'waiting')
-   ORDER BY step_key FOR NO KEY UPDATE SKIP LOCKED
-), step AS (
-  UPDATE flow_steps
-     SET status = 'skipped', queued = FALSE, ended_at = flow_now(), reason = %(reason)s::text, due_at = NULL, wake_at = NULL,
-         queue_deadline = NULL
-   WHERE run_id = %(run_id)s AND step_key IN (SELECT step_key FROM idle)
-  RETURNING step_key
-), wait AS (
-  UPDATE flow_signal_waiters SET closed_at = flow_now()
-   WHERE run_id = %(run_id)s AND step_key IN (SELECT step_key FROM step) AND closed_at IS NULL
-), event AS (
-  INSERT INTO flow_events (run_id, type, step_key, facts)
-  SELECT %(run_id)s, 'step.skipped', step_key, json_build_object('reason', %(reason)s::text) FROM step
-)
+WITH /*+ stopped which=loop_key <> %(loop_key)s::text */
 SELECT step_key, loop_key, status FROM idle;
 
 -- name: count_stopped

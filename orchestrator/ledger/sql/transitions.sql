@@ -29,6 +29,19 @@ begun AS (
   RETURNING r.id
 )
 
+-- part: left_off
+-- What the row of a step says that ends, done by a handler or not, its status aside: nobody sends it, or wakes it.
+-- In:    reason
+queued = FALSE, reason = {reason}, ended_at = flow_now(), due_at = NULL, wake_at = NULL, queue_deadline = NULL
+
+-- part: waits_closed
+-- The open waits of steps that ended.
+-- In:    of (those steps); parameter: run_id
+wait AS (
+  UPDATE flow_signal_waiters SET closed_at = flow_now()
+   WHERE run_id = %(run_id)s AND step_key IN (SELECT step_key FROM {of}) AND closed_at IS NULL
+)
+
 -- part: taken
 -- What the row of a step `s` says once it is claimed, its status aside.
 -- In:    when (is it?)
