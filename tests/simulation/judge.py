@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.proof import recorder
 from tests.proof.checker import check
-from tests.proof.executions import claim_of, status_at
+from tests.proof.executions import claim_of
 from tests.proof.history import LOST, SECOND, History, Limits
 from tests.proof.verdict import Violation
 from tests.simulation.world import World
@@ -63,8 +63,8 @@ def _trespasses(world: World, history: History) -> Iterator[str]:
 
 
 def violations(history: History) -> list[Violation]:
-    """What the checker says, but for three things that it has no word for."""
-    meant = (_unstarted, _on_its_way, _late_start)
+    """What the checker says, but for two things that it has no word for."""
+    meant = (_unstarted, _late_start)
     return [one for one in check(history).violations if not any(why(history, one) for why in meant)]
 
 
@@ -73,13 +73,6 @@ def _unstarted(history: History, one: Violation) -> bool:
     it does is not in its fate."""
     changes = history.at("flow_steps", (one.run_id, one.step_key))
     return one.invariant == "I5" and any(change.row.get("reason", "").startswith(_UNSTARTED) for change in changes)
-
-
-def _on_its_way(history: History, one: Violation) -> bool:
-    """A step that was on its way already when an operator retried a predecessor whose end it takes up: it stays so."""
-    epochs = [change for change in history.at("flow_runs", (one.run_id, "")) if change.new["epoch"] > 1]
-    moving = any(status_at(history, (one.run_id, one.step_key), epoch) in ("ready", "waiting") for epoch in epochs)
-    return one.invariant == "I6" and one.sentence.startswith("it begins while") and moving
 
 
 def _late_start(history: History, one: Violation) -> bool:
