@@ -93,6 +93,17 @@ def test_who_steps_back_goes_on_until_somebody_else_leads(leader: Callable[[], L
     assert other.leads
 
 
+def test_who_steps_back_asks_again_after_every_other_one(leader: Callable[[], Leader]) -> None:
+    """Or it would lead again, and the only worker that can read a run would wait for its turn by chance."""
+    one, other = leader(), leader()
+    one.turn()
+    one.resign()
+    stepped_back_s = one.turn()
+    assert max(other._stand_by() for _ in range(100)) < stepped_back_s
+    other._others = 20
+    assert max(other._stand_by() for _ in range(100)) < stepped_back_s
+
+
 def test_the_lock_ends_with_its_transaction(bench: Bench) -> None:
     """A session's lock could stay behind on a pooler's connection, and nobody would lead again."""
     with bench.ledger.tx() as tx:

@@ -187,31 +187,27 @@ def test_a_hint_that_comes_a_little_early_is_asked_again(keeper: Keeper) -> None
     assert {row(keeper.lab, f"k{number}").doubles for number in range(3)} == {0}
 
 
-def test_what_a_newer_release_has_to_do_asks_for_another_leader_once_a_minute(keeper: Keeper) -> None:
-    """There may be no worker of it yet: the others do not pass the lead on and on."""
-    due(keeper, 1)
-    keeper.lab.forward(keeper.settings.tick_grace)
-    keeper.lab.execute("UPDATE flow_definition_versions SET format = 99")
-    assert [keeper.ticks.watch().unreadable for _ in range(3)] == [True, False, False]
-    keeper.lab.execute("UPDATE flow_definition_versions SET format = 1")
-    assert keeper.ticks.watch().changed == 1
-
-
-def test_what_is_left_to_a_newer_release_is_looked_for_now_and_then(keeper: Keeper) -> None:
+def test_what_is_left_to_a_newer_release_is_looked_for_now_and_then(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever leads asks for another leader each time that it finds some, at first soon: there may be none of that
     release, or it leads last."""
     at(keeper.lab, NOON)
     deploy(keeper.lab, k=MINUTELY)
     at(keeper.lab, FIRST + timedelta(hours=1))
     keeper.lab.execute("UPDATE flow_definition_versions SET format = 99")
-    pauses = []
-    for _ in range(5):
+    now = 1_000.0
+    monkeypatch.setattr("orchestrator.workers.keeper.ticks.monotonic", lambda: now)
+    for pause_s in (1, 2, 4, 8, 16, 32, 60, 60):
         assert keeper.ticks.watch().unreadable
-        pauses.append(keeper.ticks._newer_s)
+        now += pause_s - 0.1
         assert not keeper.ticks.watch().unreadable, "it rests"
-        keeper.ticks._newer_at = 0.0
-    assert pauses == [20, 40, 60, 60, 60]
+        now += 0.1
     keeper.lab.execute("UPDATE flow_definition_versions SET format = 1")
     keeper.ticks.watch()
-    assert keeper.ticks._newer_s == 10
     assert keeper.decided() > 0
+    keeper.lab.execute("UPDATE flow_definition_versions SET format = 99")
+    keeper.lab.forward(timedelta(minutes=5))
+    assert not keeper.ticks.watch().unreadable, "it found none a moment ago"
+    now += 5
+    assert [keeper.ticks.watch().unreadable for _ in range(2)] == [True, False]

@@ -23,6 +23,9 @@ _TERM_S: Final = 60.0
 _TURNS: Final = 4
 """So often `ask_s` at most, on average, lies between two questions of one worker, however many there are."""
 
+_SPREAD: Final = (0.5, 1.5)
+"""Of a pause, so that workers do not ask at once."""
+
 
 class Leader:
     """Whether this worker does the duties of the cluster. `turn` is called by one thread; `leads` is for all."""
@@ -46,7 +49,7 @@ class Leader:
 
     def pause_s(self, every_s: float) -> float:
         """For what the workers that do not lead do in turns: one of them every `every_s`, however many there are."""
-        return every_s * max(1, self._others) * random.uniform(0.5, 1.5)
+        return every_s * max(1, self._others) * random.uniform(*_SPREAD)
 
     def resign(self) -> None:
         """Let another worker lead. This one goes on until one does."""
@@ -86,8 +89,9 @@ class Leader:
         if self._resigned:
             self._resigned = False
             self._let_go()
-            self._until = monotonic() + 3 * self.ask_s
-            return 2 * self.ask_s  # the others ask meanwhile
+            others_asked_s = self.ask_s * (_TURNS * _SPREAD[1] + 1)  # each of them, for certain
+            self._until = monotonic() + others_asked_s + self.ask_s
+            return others_asked_s
         if monotonic() - self._since > _TERM_S:
             self._let_go()
             return self._begin(ledger)
@@ -114,7 +118,7 @@ class Leader:
         self._until = 0.0
         if self._others < 2:
             return self.ask_s
-        return self.ask_s * min(self._others, _TURNS) * random.uniform(0.5, 1.5)
+        return self.ask_s * min(self._others, _TURNS) * random.uniform(*_SPREAD)
 
     def _take(self, ledger: Ledger) -> bool:
         connection = ledger.opened()

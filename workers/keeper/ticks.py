@@ -23,9 +23,10 @@ _WAIT_S: Final = 1.0
 _BACKLOG: Final = 10_000
 _EARLY_S: Final = 0.5
 _EARLY_TRIES: Final = 5
-_NEWER_S: Final = (10.0, 60.0)
-"""What only a newer release can read is looked for so often; where it asks for another leader each time, and there is
-none of that release, more and more seldom."""
+_NEWER_S: Final = 5.0
+_NEWER_FOUND_S: Final = (1.0, 60.0)
+"""What only a newer release can read is looked for so often. Where there is such, another worker is asked to lead,
+which may be of an older release too; the longer none comes that can read it, the more seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Ticks:
         self._early: deque[tuple[float, ScheduleId, _Asked]] = deque(maxlen=_BACKLOG)
         """With the moment to ask again."""
         self._newer_at = 0.0
-        self._newer_s = _NEWER_S[0]
+        self._found_s = _NEWER_FOUND_S[0]
         self._late = 0
         self._count = 0
 
@@ -87,8 +88,8 @@ class Ticks:
         if not fired.more:
             self._say()
         if newer:
-            self._newer_s = min(2 * self._newer_s, _NEWER_S[1]) if fired.unreadable else _NEWER_S[0]
-            self._newer_at = monotonic() + self._newer_s
+            self._newer_at = monotonic() + (self._found_s if fired.unreadable else _NEWER_S)
+            self._found_s = min(2 * self._found_s, _NEWER_FOUND_S[1]) if fired.unreadable else _NEWER_FOUND_S[0]
         return Swept(fired.decided, fired.dispatches, more=fired.more, unreadable=fired.unreadable)
 
     def _say(self) -> None:
