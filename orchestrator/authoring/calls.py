@@ -55,7 +55,7 @@ class Call(Generic[P, R]):
             given = {"key": key, "retries": retries, "backoff": backoff, "description": description}
             other.settings = self.settings.merged(**given)
         except BadOption as exc:
-            refuse(f"flow `{self.flow.name}` {exc}", "correct the option")
+            refuse(f"flow `{self.flow.name}` {exc.problem}", exc.fix)
         other.key = key if key is not None else self.key
         other.version = self.version if version is None else self._ordinal(version)
         other.asked = self.asked.with_(after=after, join=join, when=when, may_fail=may_fail)

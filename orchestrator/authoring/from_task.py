@@ -70,7 +70,7 @@ def parts(task: object, ignoring: Iterable[str], given: Mapping[str, Any]) -> Pa
         own = _options(found, signature, given)
         settings = StepOptions(description=signature.summary).merged(**{**own, **given})
     except BadOption as exc:
-        signature.fail(str(exc), "correct the option")
+        signature.fail(exc.problem, exc.fix)
     return Parts(_function(found, signature), settings, signature)
 
 

@@ -17,7 +17,12 @@ _QUEUE: Final[TypeAdapter[str]] = TypeAdapter(QueueName)
 
 
 class BadOption(ValueError):
-    """An invalid option; the message reads well after the name of the function."""
+    """An invalid option. What is wrong reads well after the name of the function; the fix is what to do about it."""
+
+    def __init__(self, problem: str, fix: str = "correct the option") -> None:
+        super().__init__(f"{problem}; {fix}")
+        self.problem = problem
+        self.fix = fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,12 @@ class StepOptions:
         checked = {}
         for name, value in given.items():
             if name not in known:
-                raise BadOption(f"has an unknown option `{name}`; {did_you_mean(name, known)}")
+                raise BadOption(f"has an unknown option `{name}`", did_you_mean(name, known))
             if value is not None:
                 checked[name] = _CHECKS[name](name, value)
         merged = replace(self, **checked)
         if "backoff" in checked and not merged.retries:
-            raise BadOption("has a `backoff` without `retries`, which does nothing; add `retries=3`")
+            raise BadOption("has a `backoff` without `retries`, which does nothing", "add `retries=3`")
         return merged
 
     @property
@@ -78,7 +83,7 @@ class StepOptions:
 def _whole_number(low: int, high: int) -> Any:
     def check(name: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise BadOption(f"has `{name}={value!r}`; give a whole number from {low} to {high}")
+            raise BadOption(f"has `{name}={value!r}`", f"give a whole number from {low} to {high}")
         return value
 
     return check
@@ -90,7 +95,7 @@ def _duration(name: str, value: DurationLike) -> timedelta:
     except DurationInvalid as exc:
         raise BadOption(f"has `{name}={value!r}`: {exc.message.rstrip('.')}") from exc
     if not found:
-        raise BadOption(f"has `{name}={value!r}`; give more than zero, or leave it out for no limit")
+        raise BadOption(f"has `{name}={value!r}`", "give more than zero, or leave it out for no limit")
     return found
 
 
@@ -99,14 +104,14 @@ def _backoff(name: str, value: object) -> Backoff:
         return value if isinstance(value, Backoff) else Backoff.parse(value)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise BadOption(f'has `{name}={value!r}`: {first}; write "1s..5m" or a list such as ["1s", "10s"]') from exc
+        raise BadOption(f"has `{name}={value!r}`: {first}", 'write "1s..5m" or a list such as ["1s", "10s"]') from exc
 
 
 def _exceptions(name: str, value: object) -> tuple[type[BaseException], ...]:
     found = tuple(value) if isinstance(value, tuple | list | set | frozenset) else (value,)
     for one in found:
         if not (isinstance(one, type) and issubclass(one, BaseException)):
-            raise BadOption(f"has `{name}` with {one!r}; give exception classes, such as `(ValueError,)`")
+            raise BadOption(f"has `{name}` with {one!r}", "give exception classes, such as `(ValueError,)`")
     return found
 
 
@@ -114,24 +119,24 @@ def _queue(name: str, value: object) -> str:
     try:
         return _QUEUE.validate_python(value, strict=True)
     except ValidationError as exc:
-        raise BadOption(f"has `{name}={value!r}`; give 1 to 100 letters, digits, `_`, `-` or `.`") from exc
+        raise BadOption(f"has `{name}={value!r}`", "give 1 to 100 letters, digits, `_`, `-` or `.`") from exc
 
 
 def _flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise BadOption(f"has `{name}={value!r}`; give True or False")
+        raise BadOption(f"has `{name}={value!r}`", "give True or False")
     return value
 
 
 def _key(name: str, value: object) -> str:
     if not isinstance(value, str) or not KEY.fullmatch(value):
-        raise BadOption(f"has `{name}={value!r}`; give 1 to 100 letters, digits, `_` or `-`")
+        raise BadOption(f"has `{name}={value!r}`", "give 1 to 100 letters, digits, `_` or `-`")
     return value
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise BadOption(f"has `{name}={value!r}`; give a string")
+        raise BadOption(f"has `{name}={value!r}`", "give a string")
     return value
 
 

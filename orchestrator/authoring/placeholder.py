@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn, Protocol
 from orchestrator.authoring import kinds
 from orchestrator.authoring.where import caller, is_user_code
 from orchestrator.core.expressions import Ref
+from orchestrator.core.wording import sentence
 from orchestrator.errors import AuthoringError
 
 
@@ -92,7 +93,7 @@ def refuse(problem: str, fix: str) -> NoReturn:
     """
     place = caller()
     file, _, line = place.rpartition(":")
-    text = f"{place}: {problem.removesuffix('.')}. Fix: {fix.rstrip('.')}."
+    text = f"{place}: {sentence(problem)} Fix: {sentence(fix)}"
     raise AuthoringError(text, place=place, file=file, line=int(line))
 
 

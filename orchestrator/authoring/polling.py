@@ -70,7 +70,7 @@ def definition(poll: object, returns: Any) -> PollDef | None:
     if poll is None:
         return None
     if not isinstance(poll, Poll):
-        raise BadOption(f'has `poll={poll!r}`; write `poll=Poll(every="10s", timeout="2m")`')
+        raise BadOption(f"has `poll={poll!r}`", 'write `poll=Poll(every="10s", timeout="2m")`')
     until = None if poll.until is None else _traced(poll.until, returns)
     try:
         given = {"every": poll.every, "timeout": poll.timeout, "min_attempts": poll.min_attempts, "until": until}

@@ -15,6 +15,7 @@ from orchestrator.authoring.where import caller_frame, place_of
 from orchestrator.core.secrets import Path
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import Codec
+from orchestrator.core.wording import sentence
 from orchestrator.errors import AuthoringError, ValueRefused
 
 _STARS: Final = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
@@ -66,7 +67,7 @@ class Signature:
         Raises:
             AuthoringError: always, naming the function and its place.
         """
-        raise AuthoringError(f"{self.place}: {self.what} {problem}. Fix: {fix}.", place=self.place)
+        raise AuthoringError(f"{self.place}: {self.what} {sentence(problem)} Fix: {sentence(fix)}", place=self.place)
 
     @cached_property
     def _hints(self) -> dict[str, Any]:

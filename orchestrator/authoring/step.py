@@ -138,7 +138,7 @@ class Step(Generic[P, R, F]):
                 **given, key=key, queue=queue, priority=priority, poll=asked, description=description
             )
         except BadOption as exc:
-            refuse(f"step `{self.type}` {exc}", "correct the option")
+            refuse(f"step `{self.type}` {exc.problem}", exc.fix)
         other.key = key if key is not None else self.key
         other.asked = self.asked.with_(after=after, join=join, when=when, may_fail=may_fail)
         return other
@@ -319,7 +319,7 @@ class StepDecorator:
                 options["poll"] = polling.definition(options["poll"], signature.returns)
             settings = StepOptions(description=signature.summary).merged(**options)
         except BadOption as exc:
-            signature.fail(str(exc), "correct the option")
+            signature.fail(exc.problem, exc.fix)
         return Step(fn, settings, signature)
 
     def from_task(

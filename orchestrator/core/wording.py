@@ -49,3 +49,9 @@ def item_failed(item: str, step: str, message: object) -> str:
 def loop_stopped(item: str) -> str:
     """Why what is skipped with it never ran."""
     return f"{STOPPED}{item} failed"
+
+
+def sentence(text: str) -> str:
+    """With the mark that ends it: a question keeps its own."""
+    text = text.rstrip()
+    return text if text.endswith(("?", "!")) else f"{text.rstrip('.')}."

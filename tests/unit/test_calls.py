@@ -27,7 +27,7 @@ def child(number: int) -> int:
         (lambda n: child.options(version="seven")(n), "flow `child` has `version='seven'`", "flow versions child"),
         (lambda n: child.options(version=True)(n), "flow `child` has `version=True`", "from 1"),
         (lambda n: child.options(version=0)(n), "flow `child` has `version=0`", "from 1"),
-        (lambda n: child.options(retries=-1)(n), "flow `child` has `retries=-1`", "correct the option"),
+        (lambda n: child.options(retries=-1)(n), "flow `child` has `retries=-1`", "give a whole number from 0 to"),
         (lambda n: child.options(timeout="3s")(n), "unexpected keyword argument 'timeout'", "arguments of that call"),
         (lambda n: start_run(count, n), "`start_run` got something that is not a flow", "give a flow"),
         (lambda n: start_run("child", n), "`start_run` got something that is not a flow", "give a flow"),

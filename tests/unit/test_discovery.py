@@ -145,7 +145,7 @@ def test_nothing_named_is_nothing_found():
         (
             {"e17.py": FLOW.format(name="a") + "\n@flow\ndef bad() -> None:\n    make.options(retires=1)(1)\n"},
             "e17.py",
-            "`options` of step `make` has no option `retires`. Fix: did you mean `retries`?.",
+            "`options` of step `make` has no option `retires`. Fix: did you mean `retries`?",
         ),
     ],
 )

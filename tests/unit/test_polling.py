@@ -61,7 +61,7 @@ def test_a_step_says_how_it_polls() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"poll": "10s"}, r"has `poll='10s'`; write `poll=Poll\(every=\"10s\", timeout=\"2m\"\)`"),
+        ({"poll": "10s"}, r"has `poll='10s'`\. Fix: write `poll=Poll\(every=\"10s\", timeout=\"2m\"\)`"),
         (
             {"poll": Poll(every="500ms", timeout="2m")},
             r"has `Poll\(every='500ms'\)`: polls are a second apart",
