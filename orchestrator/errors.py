@@ -14,7 +14,8 @@ OrchestratorError
 │   ├── ExpressionInvalid
 │   ├── ValueRefused
 │   ├── NotTransactional
-│   └── SignalTooLarge
+│   ├── SignalTooLarge
+│   └── QueryInvalid
 ├── NotFound
 │   ├── FlowNotFound
 │   ├── RunNotFound
@@ -457,3 +458,13 @@ class ApprovalNotOpen(Conflict):
 
     code = "approval_not_open"
     step_key: str | None = None
+
+
+class QueryInvalid(UsageError, ValueError):
+    """The text of a query for runs cannot be read; `position` counts characters from 0."""
+
+    code = "query"
+    position: int | None = None
+    """Counted in characters, from 0."""
+    problem: str | None = None
+    fix: str | None = None

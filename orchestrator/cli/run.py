@@ -31,7 +31,7 @@ from orchestrator.errors import Conflict, OrchestratorError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.client import Client, RunHandle
-    from orchestrator.client.client import Wanted
+    from orchestrator.client.wanted import Wanted
     from orchestrator.core.states import RunStatus
 
 app = group("Start runs, look at them, operate them.")
@@ -121,10 +121,22 @@ def finish(handle: "RunHandle[Any]", limit: float | None, output: Format | None)
 
 @verb(app, "ls", "list")
 def ls(
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="QUERY", help="Such as 'flow:bill status:failed,cancelled -tag:test age<1d'."),
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="QUERY", help="A query, also one that begins with a minus.")
+    ] = None,
     flow: Annotated[str | None, typer.Option(help="Only runs of this flow.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only runs with this status.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only runs with this status; several times for any of them.")
+    ] = None,
     tag: Annotated[str | None, typer.Option(help="Only runs with this tag.")] = None,
     key: Annotated[str | None, typer.Option(help="Only the run with this idempotency key.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="FLOW/KEY", help="Only runs that this schedule started.")
+    ] = None,
     error: Annotated[str | None, typer.Option(help="Only runs with this text in their error.")] = None,
     since: Since = None,
     until: Until = None,
@@ -133,10 +145,10 @@ def ls(
     inputs: Annotated[bool, typer.Option("--inputs", help="With -o json: the inputs too.")] = False,
     output: Output = None,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, newest first: those for which all that is asked holds."""
     with connected() as client:
-        wanted: Wanted = {"flow": flow, "status": status, "tag": tag, "key": key, "error": error}
-        wanted |= {"since": when(since), "until": when(until)}
+        wanted: Wanted = {"q": " ".join([*(query or ()), where or ""]), "flow": flow, "status": status, "tag": tag}
+        wanted |= {"key": key, "schedule": schedule, "error": error, "since": when(since), "until": when(until)}
         last = client.run(after).id if after else None
         rows = client.runs(**wanted, limit=limit, after=last, inputs=inputs)
         total = client.count_runs(**wanted) if len(rows) == limit or after else len(rows)

@@ -13,12 +13,13 @@ from pydantic import JsonValue
 
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
-from orchestrator.client.client import Client, Startable, Wanted
+from orchestrator.client.client import Client, Startable
 from orchestrator.client.headers import Headers
 from orchestrator.client.later import StartAfter
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.client.waits import Timeout, deadline, is_old, left_s, moment_s, seconds, seen
+from orchestrator.client.wanted import Wanted
 from orchestrator.core.facts import Explanation
 from orchestrator.core.rerun import Rerun
 from orchestrator.core.signals import Delivery

@@ -2,22 +2,21 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Final, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 from uuid import UUID
 
-from orchestrator.authoring.alone import alone, name_alone
+from orchestrator.authoring.alone import alone
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.client.access import Access
-from orchestrator.client.given import at_least_one, body_of, known, mapping, user, whoami
+from orchestrator.client.given import at_least_one, body_of, mapping, user, whoami
 from orchestrator.client.headers import Headers, headers_of
 from orchestrator.client.later import StartAfter, begins_of
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
+from orchestrator.client.wanted import Wanted, filter_of, flow_name
 from orchestrator.core.facts import StartedRun, StartRequest
-from orchestrator.core.states import RunStatus
 from orchestrator.engine.flows import delete_flow, register
 from orchestrator.engine.runs import shown, start_run
 from orchestrator.engine.signals import approvals
@@ -40,18 +39,6 @@ Startable: TypeAlias = Flow[..., R] | Step[..., R, Any]
 
 PAGE: Final = 500
 """Runs started in one round trip by `start_many`."""
-
-
-class Wanted(TypedDict, total=False):
-    """Which runs are listed or counted."""
-
-    flow: Flow[..., Any] | Step[..., Any, Any] | str | None
-    status: RunStatus | str | None
-    tag: str | None
-    key: str | None
-    error: str | None
-    since: datetime | None
-    until: datetime | None
 
 
 class Client(Access):
@@ -203,20 +190,22 @@ class Client(Access):
     def runs(
         self, *, limit: int = 50, after: UUID | None = None, inputs: bool = True, **wanted: Unpack[Wanted]
     ) -> list[RunRow]:
-        """A page of runs, newest first, from the one after the run `after`; by `flow`, `status`, `tag`, `key` (the
-        idempotency key), `error` (a part of its type or message), `since` and `until` (of the time of acceptance).
+        """A page of runs, newest first, from the one after the run `after`; by `q` (the text of a query), `flow`,
+        `status` (one or several), `tag`, `key` (the idempotency key), `schedule` (`flow/key`, or its key), `error` (a
+        part of its type or message), `since` and `until` (of the time of acceptance). All that is given holds.
         Without `inputs` the rows have no `body`: inputs may be large. Their secrets are `***`.
 
         Raises:
             FlowNotFound: no run matches, and no such flow is registered.
+            QueryInvalid: the query does not read.
             UsageError: there is no such status, the limit is below 1, or a time has no zone.
         """
-        rows = self.call(listing.list_runs, _filter(wanted), limit=at_least_one(limit), after=after, inputs=inputs)
+        rows = self.call(listing.list_runs, filter_of(wanted), limit=at_least_one(limit), after=after, inputs=inputs)
         return self.call(shown.rows, rows)
 
     def count_runs(self, **wanted: Unpack[Wanted]) -> int:
         """How many runs `runs` would list in all; 10,000 stands for that many or more."""
-        return self.call(listing.count_runs, _filter(wanted))
+        return self.call(listing.count_runs, filter_of(wanted))
 
     @overload
     def run(self, run_id: UUID | str, flow: Startable[R]) -> RunHandle[R]: ...
@@ -328,41 +317,6 @@ class Client(Access):
         self.ledger.know(manifest)
         self.publish(done.dispatches)
         self._registered.add(manifest.hash)
-
-
-def _filter(wanted: Wanted) -> listing.RunFilter:
-    flow, status = wanted.get("flow"), wanted.get("status")
-    for at in (wanted.get("since"), wanted.get("until")):
-        if at is not None and at.tzinfo is None:
-            raise UsageError(f"{at} has no zone. Fix: give an aware datetime, such as {at.isoformat()}+00:00.")
-    return listing.RunFilter(
-        flow=None if flow is None else flow_name(flow),
-        status=None if status is None else known(RunStatus, status),
-        tag=wanted.get("tag"),
-        key=wanted.get("key"),
-        error=wanted.get("error"),
-        since=wanted.get("since"),
-        until=wanted.get("until"),
-    )
-
-
-def flow_name(flow: object) -> str:
-    """The name of a flow that was given as an object or by its name.
-
-    Raises:
-        UsageError: it is something else.
-    """
-    match flow:
-        case Flow():
-            return flow.name
-        case str():
-            return flow
-        case Step():
-            return name_alone(flow)
-    if callable(flow):
-        name = getattr(flow, "__name__", type(flow).__name__)
-        raise UsageError(f"`{name}` is a function. Fix: make it a flow with `@flow`.")
-    raise UsageError(f"A flow is a Flow or its name, not {type(flow).__name__}. Fix: give one of these.")
 
 
 def _texts(what: str, given: Iterable[object]) -> None:

@@ -1,12 +1,14 @@
 """Lists of runs: which ones, a page of them, how many there are."""
 
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, and_, func, literal, not_, or_, select, type_coerce
+from sqlalchemy import ColumnElement, Select, Text, and_, false, func, literal, not_, or_, select, type_coerce
 
+from orchestrator.core.runfilter import ALL, Field, Op, RunFilter, Term
 from orchestrator.core.states import RunStatus
 from orchestrator.ledger import definitions
 from orchestrator.ledger.reads.rows import RunRow
@@ -20,23 +22,7 @@ MANY = 10_000
 _SKEW = timedelta(hours=1)
 """Ids begin with the clock of whoever started the run, `created_at` is the ledger's: this is how far apart they may
 be."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs. `key` is the idempotency key, `error` a part of the error's type or message, `since` and `until` are
-    of the time of acceptance, the end not included."""
-
-    flow: str | None = None
-    status: RunStatus | None = None
-    tag: str | None = None
-    key: str | None = None
-    error: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-ALL = RunFilter()
+_LAST_MS: Final = 2**48 - 1
 
 
 def list_runs(
@@ -54,8 +40,9 @@ def list_runs(
     with ledger.tx() as tx:
         run(tx, "plan_for_these")
         rows = [row_of(row) for row in tx.execute(query)]
-        if not rows and wanted.flow is not None and wanted.flow not in definitions.names(tx):
-            raise definitions.unknown_flow(tx, wanted.flow)
+        unknown = [] if rows else [flow for flow in wanted.flows if flow not in definitions.names(tx)]
+        if unknown:
+            raise definitions.unknown_flow(tx, unknown[0])
     return rows
 
 
@@ -68,33 +55,67 @@ def count_runs(ledger: Ledger, wanted: RunFilter = ALL, most: int = MANY) -> int
 
 
 def _where(query: Select[Any], wanted: RunFilter) -> Select[Any]:
-    run_ = flow_runs.c
-    if wanted.flow is not None:
-        query = query.where(run_.flow == wanted.flow)
-    if wanted.status is not None:
-        query = query.where(_has_status(wanted.status))
-    if wanted.tag is not None:
-        query = query.where(run_.tags.contains([wanted.tag]), run_.tags != [])
-    if wanted.key is not None:
-        query = query.where(run_.trigger_key == wanted.key, run_.scheduled_for.is_(None))
-    if wanted.error is not None:
-        query = query.where(_unhappy(), _error_has(wanted.error))
-    if wanted.since is not None:
-        query = query.where(run_.created_at >= wanted.since, run_.id >= _first_id(wanted.since - _SKEW))
-    if wanted.until is not None:
-        query = query.where(run_.created_at < wanted.until, run_.id < _first_id(wanted.until + _SKEW))
+    for term in wanted.terms:
+        query = query.where(_holds(term))
     return query
+
+
+def _holds(term: Term) -> ColumnElement[bool]:
+    """Spelled as the indexes are: a condition without a negation can use them."""
+    values: list[Any] = list(term.values)
+    if term.field is Field.CREATED:
+        found = or_(*(_accepted(term.op, at) for at in values))
+    elif term.field in _TOGETHER:
+        found = _TOGETHER[term.field](values)
+    else:
+        found = or_(*map(_EACH[term.field], values))
+    return not_(func.coalesce(found, false())) if term.negated else found
+
+
+def _flow(names: list[str]) -> ColumnElement[bool]:
+    return flow_runs.c.flow == names[0] if len(names) == 1 else flow_runs.c.flow.in_(names)
+
+
+def _tags(tags: list[str]) -> ColumnElement[bool]:
+    column = flow_runs.c.tags
+    return and_(column.contains(tags) if len(tags) == 1 else column.overlap(tags), column != [])
+
+
+def _keys(keys: list[str]) -> ColumnElement[bool]:
+    return and_(flow_runs.c.trigger_key.in_(keys), flow_runs.c.scheduled_for.is_(None))
+
+
+def _schedule(name: str) -> ColumnElement[bool]:
+    flow, slash, key = name.partition("/")
+    named = and_(flow_runs.c.flow == flow, flow_runs.c.trigger_key == key) if slash else flow_runs.c.trigger_key == name
+    return and_(named, flow_runs.c.scheduled_for.is_not(None))
+
+
+def _accepted(op: Op, at: datetime) -> ColumnElement[bool]:
+    """By the time itself, and by the ids that runs of that time have, which are an index."""
+    compared: ColumnElement[bool] = _COMPARE[op](flow_runs.c.created_at, at)
+    if op in (Op.ABOVE, Op.FROM):
+        return and_(compared, flow_runs.c.id >= _first_id(at - _SKEW))
+    return and_(compared, flow_runs.c.id < _first_id(at + _SKEW))
 
 
 def _first_id(at: datetime) -> UUID:
     """The smallest id of that millisecond."""
-    return UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
+    return UUID(int=min(max(int(at.timestamp() * 1000), 0), _LAST_MS) << 80)
 
 
-def _error_has(part: str) -> ColumnElement[bool]:
+def _error(part: str) -> ColumnElement[bool]:
     """In the type or the message, whatever the case."""
     words = func.concat_ws(": ", flow_runs.c.error.op("->>")("type"), flow_runs.c.error.op("->>")("message"))
-    return func.strpos(func.lower(words), func.lower(part)) > 0
+    return and_(_unhappy(), _has(words, part))
+
+
+def _has(text: ColumnElement[str], part: str) -> ColumnElement[bool]:
+    return func.strpos(func.lower(text), func.lower(part)) > 0
+
+
+def _word(word: str) -> ColumnElement[bool]:
+    return or_(_has(flow_runs.c.flow, word), _tags([word]), _keys([word]), _error(word))
 
 
 def _unhappy() -> ColumnElement[bool]:
@@ -102,7 +123,7 @@ def _unhappy() -> ColumnElement[bool]:
     return or_(type_coerce(flow_runs.c.halt, Text).is_not(None), flow_runs.c.failures > 0)
 
 
-def _has_status(status: RunStatus) -> ColumnElement[bool]:
+def _status(status: RunStatus) -> ColumnElement[bool]:
     if status is RunStatus.WAITING:
         return and_(parked(), flow_runs.c.ended_at.is_(None))
     stored: ColumnElement[bool] = STATUS.in_([status.value])
@@ -111,3 +132,23 @@ def _has_status(status: RunStatus) -> ColumnElement[bool]:
     if status is RunStatus.PENDING:
         return and_(stored, flow_runs.c.ended_at.is_(None))
     return stored if status is RunStatus.SUCCEEDED else and_(stored, _unhappy())
+
+
+_COMPARE: Final[Mapping[Op, Callable[[Any, Any], Any]]] = {
+    Op.IS: operator.eq,
+    Op.BELOW: operator.lt,
+    Op.UP_TO: operator.le,
+    Op.ABOVE: operator.gt,
+    Op.FROM: operator.ge,
+}
+_TOGETHER: Final[Mapping[Field, Callable[[list[Any]], ColumnElement[bool]]]] = {
+    Field.FLOW: _flow,
+    Field.TAG: _tags,
+    Field.KEY: _keys,
+}
+_EACH: Final[Mapping[Field, Callable[[Any], ColumnElement[bool]]]] = {
+    Field.STATUS: _status,
+    Field.SCHEDULE: _schedule,
+    Field.ERROR: _error,
+    Field.WORD: _word,
+}

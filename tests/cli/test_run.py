@@ -147,6 +147,8 @@ def test_wait_ends_with_6_when_the_time_is_over(cli: Cli, stack: Client) -> None
         (["start"], 2, "FLOW"),
         (["ls", "--status", "done"], 2, "no run status 'done'"),
         (["ls", "--limit", "0"], 2, "--limit"),
+        (["ls", "flwo:hello"], 2, "did you mean `flow`?"),
+        (["ls", "--where", "status:faild"], 2, "character 8"),
         (["show", "zzzz"], 3, "not a run id"),
         (["show", "01a"], 3, "at least 4"),
         (["show", "00000000-0000-7000-8000-000000000000"], 3, "No run"),
@@ -509,6 +511,21 @@ def test_runs_are_found_by_key_error_and_time(cli: Cli, stack: Client) -> None:
     assert ids("--since", "1h") == [two, one]
     assert ids("--until", "1h") == []
     assert ids("--since", "2020-01-01", "--until", "2020-02-01T07:00Z") == []
+
+
+def test_runs_are_found_by_a_query(cli: Cli, stack: Client) -> None:
+    one, two, three = started(cli, "--tag", "a"), started(cli, "--tag", "b"), started(cli)
+    play.fail(stack.ledger, two, "greet", "The printer is on FIRE")
+
+    def ids(*wanted: str) -> list[UUID]:
+        return [UUID(row["id"]) for row in cli("run", "ls", "-o", "json", *wanted).json]
+
+    assert ids("flow:hello status:failed age<1d") == [two]
+    assert ids("flow:hello", "status:pending", "--where", "-tag:a") == [three]
+    assert ids("--where", "-status:failed", "--tag", "a") == [one]
+    assert ids("--status", "failed", "--status", "pending") == [three, two, one]
+    assert ids("'is on fire'") == [two]
+    assert ids("schedule:hello/nightly") == ids("--schedule", "nightly") == []
 
 
 def test_inputs_are_listed_when_asked_for(cli: Cli, stack: Client) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.facts import StartedRun, StartRequest
+from orchestrator.core.runfilter import RunFilter
 from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.engine.flows import switch
 from orchestrator.engine.runs import start_run
@@ -19,7 +20,6 @@ from orchestrator.errors import (
     UsageError,
 )
 from orchestrator.ledger import listing, reads
-from orchestrator.ledger.listing import RunFilter
 from orchestrator.ledger.tx import Ledger
 from tests.support.factories import Lab, after, call, keys, loop
 
@@ -225,10 +225,10 @@ def test_runs_are_found_by_prefix_and_listed(lab: Lab) -> None:
     ids = [lab.start("one"), lab.start("two"), lab.start("one")]
     lab.do(ids[0], "a")
     assert [row.id for row in listing.list_runs(lab.ledger)] == ids[::-1]
-    assert [row.id for row in listing.list_runs(lab.ledger, RunFilter(flow="one"), limit=1)] == [ids[2]]
+    assert [row.id for row in listing.list_runs(lab.ledger, RunFilter.of(flow="one"), limit=1)] == [ids[2]]
     assert [row.id for row in listing.list_runs(lab.ledger, after=ids[1])] == [ids[0]]
-    assert [row.id for row in listing.list_runs(lab.ledger, RunFilter(status=RunStatus.SUCCEEDED))] == [ids[0]]
-    assert [row.id for row in listing.list_runs(lab.ledger, RunFilter(tag="red"))] == [ids[2], ids[0]]
+    assert [row.id for row in listing.list_runs(lab.ledger, RunFilter.of(status=RunStatus.SUCCEEDED))] == [ids[0]]
+    assert [row.id for row in listing.list_runs(lab.ledger, RunFilter.of(tag="red"))] == [ids[2], ids[0]]
     for run_id in ids:
         assert reads.runs.find(lab.ledger, str(run_id)) == run_id
         assert reads.runs.find(lab.ledger, str(run_id)[:-2]) == run_id

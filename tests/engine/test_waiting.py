@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.runfilter import RunFilter
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.sweeps import sweep
 from orchestrator.ledger import listing, reads
-from orchestrator.ledger.listing import RunFilter
 from tests.support.factories import Lab, after, call, loop, retry
 
 
@@ -44,7 +44,7 @@ def test_runs_are_listed_by_the_status_that_is_shown(lab: Lab) -> None:
     lab.fail(lab.take(waiting, "a"))
     lab.take(running, "a")
     listed = {
-        status: [row.id for row in listing.list_runs(lab.ledger, RunFilter(status=status))] for status in RunStatus
+        status: [row.id for row in listing.list_runs(lab.ledger, RunFilter.of(status=status))] for status in RunStatus
     }
     assert {status: ids for status, ids in listed.items() if ids} == {
         RunStatus.WAITING: [waiting],

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from orchestrator.core.runfilter import RunFilter
 from orchestrator.core.states import RunStatus
 from orchestrator.ledger import listing
-from orchestrator.ledger.listing import RunFilter
 from tests.support.factories import Lab, call
 
 FILL = """
@@ -71,7 +71,7 @@ def test_a_listing_reads_little_more_than_it_shows(many: Lab, wanted: dict[str, 
     event.listen(many.ledger.engine, "before_cursor_execute", explain)
     try:
         for _ in range(2):  # the first one reads the catalog too
-            assert len(listing.list_runs(many.ledger, RunFilter(**wanted))) == rows
+            assert len(listing.list_runs(many.ledger, RunFilter.of(**wanted))) == rows
     finally:
         event.remove(many.ledger.engine, "before_cursor_execute", explain)
     assert plans[1]["Shared Hit Blocks"] + plans[1]["Shared Read Blocks"] <= 130

@@ -24,6 +24,7 @@ from orchestrator.core.facts import (
     WorkerInfo,
 )
 from orchestrator.core.manifest import Manifest
+from orchestrator.core.runfilter import RunFilter
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import workers
 from orchestrator.engine.flows import register
@@ -32,7 +33,6 @@ from orchestrator.engine.steps import claim_step, finish_step, renew
 from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.ledger import listing
 from orchestrator.ledger.dispatches import Patience, Search
-from orchestrator.ledger.listing import RunFilter
 from orchestrator.ledger.tx import Ledger
 from tests.proof import recorder
 from tests.proof.history import SECOND, Call, Fault, History, Limits
@@ -135,8 +135,8 @@ class Hands:
         self.queue += redispatch.lost(self.ledger, Search("default", range(10), 10), patience).dispatches
 
     def open_runs(self) -> int:
-        return len(listing.list_runs(self.ledger, RunFilter(status=RunStatus.RUNNING), limit=9)) + len(
-            listing.list_runs(self.ledger, RunFilter(status=RunStatus.PENDING), limit=9)
+        return len(listing.list_runs(self.ledger, RunFilter.of(status=RunStatus.RUNNING), limit=9)) + len(
+            listing.list_runs(self.ledger, RunFilter.of(status=RunStatus.PENDING), limit=9)
         )
 
     def introduce(self, handlers: Sequence[str] = ("demo.work",)) -> None:

@@ -1,0 +1,73 @@
+"""Which runs a caller means: by names, or by the text of a query."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, TypedDict
+
+from orchestrator.authoring.alone import name_alone
+from orchestrator.authoring.flow import Flow
+from orchestrator.authoring.step import Step
+from orchestrator.client.given import known
+from orchestrator.core import runquery
+from orchestrator.core.runfilter import ALL, RunFilter
+from orchestrator.core.states import RunStatus
+from orchestrator.errors import UsageError
+
+
+class Wanted(TypedDict, total=False):
+    """Which runs are listed or counted. `q` is a query as `orchestrator run ls` takes it."""
+
+    q: str | None
+    flow: Flow[..., Any] | Step[..., Any, Any] | str | None
+    status: RunStatus | str | Iterable[str] | None
+    tag: str | None
+    key: str | None
+    schedule: str | None
+    error: str | None
+    since: datetime | None
+    until: datetime | None
+
+
+def filter_of(wanted: Wanted) -> RunFilter:
+    """All that is given holds.
+
+    Raises:
+        QueryInvalid: the query does not read.
+        UsageError: there is no such status, or a time has no zone.
+    """
+    for at in (wanted.get("since"), wanted.get("until")):
+        if at is not None and at.tzinfo is None:
+            raise UsageError(f"{at} has no zone. Fix: give an aware datetime, such as {at.isoformat()}+00:00.")
+    flow, given = wanted.get("flow"), wanted.get("status") or ()
+    statuses = (given,) if isinstance(given, str) else tuple(given)
+    plain = RunFilter.of(
+        flow=None if flow is None else flow_name(flow),
+        status=[known(RunStatus, status) for status in statuses],
+        tag=wanted.get("tag"),
+        key=wanted.get("key"),
+        schedule=wanted.get("schedule"),
+        error=wanted.get("error"),
+        since=wanted.get("since"),
+        until=wanted.get("until"),
+    )
+    query = wanted.get("q")
+    return plain & (runquery.parse(query, datetime.now(UTC)) if query else ALL)
+
+
+def flow_name(flow: object) -> str:
+    """The name of a flow that was given as an object or by its name.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    match flow:
+        case Flow():
+            return flow.name
+        case str():
+            return flow
+        case Step():
+            return name_alone(flow)
+    if callable(flow):
+        name = getattr(flow, "__name__", type(flow).__name__)
+        raise UsageError(f"`{name}` is a function. Fix: make it a flow with `@flow`.")
+    raise UsageError(f"A flow is a Flow or its name, not {type(flow).__name__}. Fix: give one of these.")

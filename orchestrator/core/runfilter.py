@@ -1,0 +1,86 @@
+"""Which runs are meant: conditions that all hold. `runquery` reads them from text, the ledger turns them into SQL."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from orchestrator.core.states import RunStatus
+
+
+class Field(StrEnum):
+    """What of a run is looked at."""
+
+    FLOW = "flow"
+    STATUS = "status"  # as it is shown: `waiting` too
+    TAG = "tag"
+    KEY = "key"  # the idempotency key
+    SCHEDULE = "schedule"  # `flow/key`, or the key alone
+    ERROR = "error"  # a part of the error's type or message, whatever the case
+    CREATED = "created"  # when it was accepted
+    WORD = "word"  # a part of the flow's name or of the error, whatever the case; a tag or the idempotency key
+
+
+class Op(StrEnum):
+    """How the run's value compares with the one given. All fields but times know `IS` only."""
+
+    IS = "="
+    BELOW = "<"
+    UP_TO = "<="
+    ABOVE = ">"
+    FROM = ">="
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition: the field compares so with any of the values; `negated`, with none of them."""
+
+    field: Field
+    values: tuple[str | datetime, ...]
+    op: Op = Op.IS
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Runs for which every term holds; without terms, all runs."""
+
+    terms: tuple[Term, ...] = ()
+
+    def __and__(self, other: "RunFilter") -> "RunFilter":
+        return RunFilter(self.terms + other.terms)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        flow: str | None = None,
+        status: RunStatus | Iterable[RunStatus] = (),
+        tag: str | None = None,
+        key: str | None = None,
+        schedule: str | None = None,
+        error: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> "RunFilter":
+        """Each that is given holds. `since` and `until` are of the time of acceptance, the end not included; a run has
+        any of several statuses."""
+        plain = ((Field.FLOW, flow), (Field.TAG, tag), (Field.KEY, key), (Field.SCHEDULE, schedule))
+        terms = [Term(field, (value,)) for field, value in (*plain, (Field.ERROR, error)) if value is not None]
+        statuses = (status,) if isinstance(status, RunStatus) else tuple(status)
+        if statuses:
+            terms.append(Term(Field.STATUS, statuses))
+        if since is not None:
+            terms.append(Term(Field.CREATED, (since,), Op.FROM))
+        if until is not None:
+            terms.append(Term(Field.CREATED, (until,), Op.BELOW))
+        return cls(tuple(terms))
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """The flows that it names as wanted."""
+        named = (term for term in self.terms if term.field is Field.FLOW and not term.negated)
+        return tuple(str(value) for term in named for value in term.values)
+
+
+ALL = RunFilter()
