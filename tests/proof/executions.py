@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from tests.proof import calls, reruns, settled, signals, windows
+from tests.proof import calls, reruns, settled, signals, stops, windows
 from tests.proof.history import FINAL, LOST, Change, Fault, History, Invocation, Place
 from tests.proof.verdict import Violation
 
@@ -136,8 +136,9 @@ def _ended_neighbours(history: History, claim: Given) -> list[str]:
 
 def i6_after_all_predecessors(history: History) -> Iterator[Violation]:
     """I6: every claim is after the terminal commits of all predecessors, every start after its claim; a join opens once
-    per epoch; no more items of a loop are under way than it says."""
+    per epoch; no more items of a loop are under way than it says, and none begins in one that stopped."""
     yield from windows.i6_windows_hold(history)
+    yield from stops.i6_stopped_loops_begin_nothing(history)
     for place in history.places("flow_step_claims"):
         for change in history.at("flow_step_claims", place):
             if change.op == "insert" or change.new["version"] > change.old["version"]:

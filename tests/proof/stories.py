@@ -51,6 +51,24 @@ def taken_over() -> Story:
     return story
 
 
+def taken_up() -> Story:
+    """`a` failed, and `b` is there for that."""
+    story = Story({"a": call(), "b": call({"a": ["failed"]})}).start(fates={"a": {"f": 1}})
+    story.claim("a")
+    story.end(story.begin("a"), "error")
+    story.fail("a")
+    return story
+
+
+def reopen(story: Story, key: str) -> None:
+    """An operator retries a step of a run that goes on."""
+    story.asked("retry")
+    story.commit()
+    story.set_run(epoch=2)
+    story.set_step(key, status="blocked")
+    story._dispatch(key)
+
+
 def opened() -> Story:
     """A loop with two children."""
     story = Story({"l": loop()}).start(l=[{}, {}])

@@ -185,6 +185,65 @@ def a_run_that_was_stopped_is_retried_and_calls_anew() -> History:
     return story.goes_on()
 
 
+def _failed_and_goes_on() -> Caller:
+    """The call and its run failed with what it called; that is retried by itself."""
+    story = Caller()
+    story.delegate(CHILD, "bad")
+    story.ends("failed")
+    story.told("failed", failures=1)
+    story.skip("b", "sub failed, `run_after` asks for succeeded")
+    story.end_run("failed")
+    story.asked("retry", run_id=CHILD)
+    story.commit()
+    story.child(CHILD, status="running", epoch=2, parent_told=False)
+    story.child_step(CHILD, "bad", "blocked")
+    return story
+
+
+def _called_anew(story: Caller) -> History:
+    """What it called first ends by itself."""
+    story.ends(child=OTHER)
+    story.told(child=OTHER)
+    story.ready("b")
+    story.do("b")
+    story.end_run()
+    story.ends("failed")
+    return story.history(manifests={HASH: story.manifest, **_FLOWS})
+
+
+@right
+def a_fresh_retry_forgets_the_run_that_was_called() -> History:
+    """Although that goes on."""
+    story = _failed_and_goes_on()
+    story.asked("retry")
+    story.commit()
+    story.set_run(status="running", epoch=2)
+    story.set_step("b", status="blocked", reason=None)
+    story.set_step("sub", status="blocked", child_run_id=None)
+    story.delegate(OTHER)
+    return _called_anew(story)
+
+
+@wrong("I22")
+def a_run_that_was_called_is_forgotten_and_nobody_retried() -> History:
+    story = Caller(retry={"max_attempts": 2})
+    story.delegate(CHILD, "bad")
+    story.commit()
+    story.set_step("sub", child_run_id=None)
+    story.delegate(OTHER)
+    return _called_anew(story)
+
+
+@wrong("I22")
+def a_retry_calls_anew_and_does_not_forget_the_run_that_goes_on() -> History:
+    story = _failed_and_goes_on()
+    story.asked("retry")
+    story.delegate(OTHER)
+    story.set_run(status="running", epoch=2)
+    story.set_step("b", status="blocked", reason=None)
+    return _called_anew(story)
+
+
 @wrong("I22")
 def an_end_is_told_twice() -> History:
     story = called()

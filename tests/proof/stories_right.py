@@ -1,7 +1,7 @@
 """Histories without a violation."""
 
 from tests.proof.history import SECOND, STALL, History
-from tests.proof.stories import opened, paying, right, taken_over
+from tests.proof.stories import opened, paying, reopen, right, taken_over, taken_up
 from tests.proof.story import OTHER, RUN, Story, call, told
 
 
@@ -190,5 +190,15 @@ def a_step_is_asked_until_it_is_ready() -> History:
         story.poll("a")
         story.tick(1)
         story.ready("a")
+    story.do("a")
+    return story.end_run().history()
+
+
+@right
+def who_takes_up_a_failure_was_let_go_before_an_operator_retries_that() -> History:
+    story = taken_up()
+    story.ready("b")
+    reopen(story, "a")
+    story.do("b")
     story.do("a")
     return story.end_run().history()

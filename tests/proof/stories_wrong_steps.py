@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.proof.history import SECOND, History
-from tests.proof.stories import loop, paying, taken_over, wrong
+from tests.proof.stories import loop, paying, reopen, taken_over, taken_up, wrong
 from tests.proof.story import OTHER, RUN, Story, call, told
 
 
@@ -345,3 +345,13 @@ def a_poll_forgives_no_failure() -> History:
     story.end(story.begin("a"), "error")
     story.poll("a", failures=1)
     return story.history()
+
+
+@wrong("I6")
+def who_takes_up_a_failure_is_let_go_after_an_operator_retries_that() -> History:
+    story = taken_up()
+    reopen(story, "a")
+    story.ready("b")
+    story.do("b")
+    story.do("a")
+    return story.end_run().history()

@@ -264,6 +264,8 @@ _FORCED: Final = {
     "s1": _work("s1", "made_up"),
 }
 """What makes up for a failure has succeeded when an operator wants it again."""
+_CUT_SHORT: Final = {"do": work("do"), "paid": signal("paid", "do", timeout="PT30S", default={"n": 0})}
+"""When the loop stops, one item waits and another one runs."""
 _RUNS: Final = {"run": _call("run", "below", of="@item()")}
 """Each item is a run of its own."""
 
@@ -275,6 +277,13 @@ CERTAIN: Final[Mapping[str, Certain]] = {
     "early": Certain({"steps": _EARLY}),
     "collected": _loop({}, {"x": True}, {"f": 1}, errors="collect"),
     "cut_off": _loop({}, {"x": True}, {}, {}, stop_on_failure=True, concurrency=1),
+    "cut_short": _loop(
+        {"do": {}, "keys": {"paid": "a"}},
+        {"do": {"s": 1.0}, "keys": {"paid": "b"}},
+        {"do": {"s": 0.3, "x": True}, "keys": {"paid": "c"}},
+        steps=_CUT_SHORT,
+        stop_on_failure=True,
+    ),
     "items": Certain(
         {"steps": _ITEMS},
         {"s0": {"items": [{"do": {}, "other": {}, "then": fate} for fate in ({}, {"f": 1}, {"x": True}, {}, {})]}},

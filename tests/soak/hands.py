@@ -15,10 +15,12 @@ from orchestrator.core.facts import (
     Chain,
     Claimant,
     Dispatch,
+    Failure,
     Finished,
     Lease,
     LeaseBeat,
     StartRequest,
+    StepError,
     Success,
     UnknownVersion,
     WorkerInfo,
@@ -29,7 +31,7 @@ from orchestrator.core.states import RunStatus
 from orchestrator.engine import workers
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
-from orchestrator.engine.steps import claim_step, finish_step, renew
+from orchestrator.engine.steps import claim_step, fail_step, finish_step, renew
 from orchestrator.engine.sweeps import redispatch, sweep
 from orchestrator.ledger import listing
 from orchestrator.ledger.dispatches import Patience, Search
@@ -61,10 +63,10 @@ class Hands:
         self.faults: list[Fault] = []
         self.began_ns = time.monotonic_ns()
 
-    def start(self, steps: dict[str, Any]) -> UUID:
-        """A run of a new flow, its messages in the queue."""
+    def start(self, steps: dict[str, Any], **lists: Sequence[Any]) -> UUID:
+        """A run of a new flow, its messages in the queue. `lists`: of its loops."""
         register.register(self.ledger, Manifest(name="demo", steps=steps))
-        body = json.dumps({"fates": {key: {} for key in steps}, "lists": {}})
+        body = json.dumps({"fates": {key: {} for key in steps}, "lists": lists})
         begun = time.monotonic_ns()
         (started,) = start_run.start(self.ledger, [StartRequest("demo", body)])
         self.calls.append(Call("start", "demo", begun, time.monotonic_ns(), "ok", None, body, str(started.run_id)))
@@ -108,6 +110,12 @@ class Hands:
         finished = finish_step.finish(self.ledger, lease, Success(output, chain=chain), tx)
         self.queue += finished.dispatches
         return finished
+
+    def fail(self, lease: Lease, token: str) -> None:
+        """The handler's last line, and the end of its last attempt."""
+        recorder.write_line(str(self.log), kind="error", token=token)
+        failed = fail_step.fail(self.ledger, lease, Failure(StepError("Hopeless", "nothing helps"), retryable=False))
+        self.queue += failed.dispatches
 
     def do(self, pid: int) -> None:
         """Take the next message, and do what it asks for."""

@@ -1,4 +1,4 @@
-"""Eight ways to break the engine, from outside: other text for a statement, another function, another clock.
+"""Ten ways to break the engine, from outside: other text for a statement, another function, another clock.
 
 Workers apply one when they load the flows of a soak and TEST_MUTANT names it; scenarios apply it in their own process.
 """
@@ -82,6 +82,21 @@ def _host_as_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WorkerState, "owner", property(lambda self: socket.gethostname()))
 
 
+def _stop_spares_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that stops at a failure leaves alone what only waits."""
+    _stop(monkeypatch, "'blocked', 'ready'")
+
+
+def _stop_takes_who_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends steps under their handlers, too."""
+    _stop(monkeypatch, "'blocked', 'ready', 'waiting', 'running'")
+
+
+def _stop(monkeypatch: pytest.MonkeyPatch, taken: str) -> None:
+    idle = "'blocked', 'ready', 'waiting'"
+    _statements(monkeypatch, lambda text: text.replace(idle, taken), "stop_loop", "stop_inside")
+
+
 def _nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is done elsewhere."""
 
@@ -104,6 +119,8 @@ MUTANTS: Final[dict[str, Patch]] = {
     "no re-dispatch": _no_redispatch,
     "sweeper without version": _sweeper_without_version,
     "owner is the host's name": _host_as_owner,
+    "a stop spares who waits": _stop_spares_who_waits,
+    "a stop takes who runs": _stop_takes_who_runs,
 }
 FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "no fence": ("pause", "pause-child"),
@@ -114,11 +131,15 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "no re-dispatch": ("messages-drop", "broker-flush"),
     "sweeper without version": ("kill-child", "pause", "link-database-swallow"),
     "owner is the host's name": ("kill-child", "messages-duplicate", "link-database-swallow"),
+    "a stop spares who waits": ("messages-drop",),
+    "a stop takes who runs": ("messages-drop",),
 }
 """What a soak of it is tormented with; nothing named is everything."""
 LOADS: Final[dict[str, tuple[str, ...]]] = {
     "now() for clock_timestamp()": ("long_pay",),
     "release without version": ("long_work",),
+    "a stop spares who waits": ("cut_short",),
+    "a stop takes who runs": ("cut_short",),
 }
 """The flows that clients start in a soak of it; nothing named is all of them."""
 SIGNS: Final[dict[str, frozenset[str]]] = {
@@ -130,6 +151,8 @@ SIGNS: Final[dict[str, frozenset[str]]] = {
     "no re-dispatch": frozenset({"I7"}),
     "sweeper without version": frozenset({"I2"}),
     "owner is the host's name": frozenset({"I2", "I3"}),
+    "a stop spares who waits": frozenset({"I6"}),
+    "a stop takes who runs": frozenset({"I6"}),
 }
 """The invariants that this very mutant breaks in a soak: another violation would not mean that it was caught."""
 STALE_CLOCK: Final = "now() for clock_timestamp()"

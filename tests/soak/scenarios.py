@@ -173,6 +173,22 @@ def a_duplicate_meets_a_lost_reply(hands: Hands) -> None:
         hands.finish(lease, token)
 
 
+def a_loop_stops(hands: Hands) -> None:
+    """One item waits for what nobody sends, the handler of another runs, and the third one fails."""
+    do = {"type": "work", "inputs": {"fate": "@item().do"}, "retry": {"max_attempts": 1}}
+    asked = {"signal": {"name": "go", "key": "@index()"}, "run_after": {"do": ["succeeded"]}}
+    each = {"for_each": "@triggerBody().lists.each", "steps": {"do": do, "asked": asked}, "stop_on_failure": True}
+    hands.start({"each": each}, each=[{"do": {}}, {"do": {}}, {"do": {"x": True}}])
+    hands.do(A)
+    going, failing = hands.take(A), hands.take(B)
+    assert going is not None
+    assert failing is not None
+    token = hands.begin(going, A)
+    hands.fail(failing, hands.begin(failing, B))
+    with contextlib.suppress(LeaseLost):
+        hands.finish(going, token)
+
+
 SCENARIOS: Final[dict[str, Scenario]] = {
     "no fence": a_paused_worker_reports_late,
     "no join counter": two_predecessors_end_together,
@@ -182,6 +198,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "no re-dispatch": a_message_is_lost,
     "sweeper without version": a_keeper_sleeps_over_a_dead_worker,
     "owner is the host's name": a_duplicate_meets_a_lost_reply,
+    "a stop spares who waits": a_loop_stops,
+    "a stop takes who runs": a_loop_stops,
 }
 
 CAUGHT_BY: Final = {
@@ -193,5 +211,7 @@ CAUGHT_BY: Final = {
     "no re-dispatch": {"I7", "I17"},
     "sweeper without version": {"I2"},
     "owner is the host's name": {"I2"},
+    "a stop spares who waits": {"I6", "I7"},
+    "a stop takes who runs": {"I6"},
 }
 """At least these invariants."""
