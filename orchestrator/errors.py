@@ -22,7 +22,10 @@ OrchestratorError
 │   ├── StepNotFound
 │   ├── ScheduleNotFound
 │   ├── SignalNotFound
-│   └── ApprovalNotFound
+│   ├── ApprovalNotFound
+│   ├── KeyNotFound
+│   ├── UserNotFound
+│   └── SessionNotFound
 ├── Conflict
 │   ├── FlowDisabled
 │   ├── IdempotencyConflict
@@ -31,7 +34,9 @@ OrchestratorError
 │   ├── SignalTaken
 │   ├── SignalTooLate
 │   ├── SignalsFull
-│   └── ApprovalNotOpen
+│   ├── ApprovalNotOpen
+│   ├── NameTaken
+│   └── KeyEnded
 ├── Unavailable
 │   ├── PayloadUnavailable
 │   ├── SchemaBehind
@@ -48,7 +53,9 @@ OrchestratorError
 ├── RunCancelled
 ├── WaitTimeout
 ├── OutputInvalid
-└── ManifestUnreadable
+├── ManifestUnreadable
+├── Unauthenticated
+└── Forbidden
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -468,3 +475,52 @@ class QueryInvalid(UsageError, ValueError):
     """Counted in characters, from 0."""
     problem: str | None = None
     fix: str | None = None
+
+
+class KeyNotFound(NotFound):
+    """No API key has that id or name, or it was revoked."""
+
+    code = "key_not_found"
+    key: str | None = None
+    """As it was asked for."""
+
+
+class UserNotFound(NotFound):
+    """No user has that name."""
+
+    code = "user_not_found"
+    user: str | None = None
+
+
+class SessionNotFound(NotFound):
+    """No open session has that id."""
+
+    code = "session_not_found"
+    session: str | None = None
+
+
+class NameTaken(Conflict):
+    """Another key or user has the name."""
+
+    code = "name_taken"
+    name: str | None = None
+
+
+class KeyEnded(Conflict):
+    """The API key has expired or was replaced."""
+
+    code = "key_ended"
+
+
+class Unauthenticated(OrchestratorError):
+    """Whoever asks did not prove who they are. It is not said what was wrong."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(OrchestratorError):
+    """Whoever asks may not do that."""
+
+    code = "forbidden"
+    needed: str | None = None
+    """The role or scope that may."""

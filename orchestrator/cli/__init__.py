@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from orchestrator.cli import approval, db, dev, doctor, flow, repair, run, schedule, worker
+from orchestrator.cli import approval, audit, db, dev, doctor, flow, key, repair, run, schedule, user, worker
 from orchestrator.errors import OrchestratorError
 
 _LINE: Final = "\n"
@@ -28,6 +28,9 @@ app.add_typer(run.app, name="run")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(approval.app, name="approval")
 app.add_typer(worker.app, name="worker")
+app.add_typer(key.app, name="key")
+app.add_typer(user.app, name="user")
+app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.command("beat")(worker.beat)
 app.command("flower")(worker.flower)

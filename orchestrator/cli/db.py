@@ -71,6 +71,18 @@ def sql(
         print(migrate.sql(url))
 
 
+@verb(app, "role-sql")
+def role_sql(
+    role: Annotated[str, typer.Option(metavar="NAME", help="The role of the running processes.")] = "flow_runtime",
+    schema: Annotated[str, typer.Option(metavar="NAME", help="Where the tables are.")] = "public",
+) -> None:
+    """Print the SQL that makes the role of the running processes, with the least rights that they need."""
+    from orchestrator.ledger import roles
+
+    print(roles.runtime_role(role, schema), end="")
+    note("Run it as the owner of the schema, and again after each upgrade. Then give the role a password.")
+
+
 @verb(app, "forget-store")
 def forget_store(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Let the next worker that starts make its payload store the ledger's: when the one before is lost for good. What

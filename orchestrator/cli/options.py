@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from orchestrator.cli.render import Format, note
+from orchestrator.core.access import Actor
 from orchestrator.core.durations import parse_duration
 from orchestrator.errors import DurationInvalid, UsageError
 
@@ -68,6 +69,13 @@ class _Notes(logging.Handler):
             reason = str(getattr(record, "error", "unknown"))
             later = "Nothing is lost: a worker's keeper sends them later."
             note(f"The broker did not take the messages ({reason}). {later} Fix: {broker_fix(reason)}")
+
+
+def actor(name: str | None) -> Actor:
+    """Who does this, for the audit: `--as`, else the login; from this machine."""
+    from orchestrator.client.given import user
+
+    return Actor(name or user())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ Rules held here:
 - Time is `flow_now()`: the database's clock, which tests move by replacing that one function.
 """
 
+from orchestrator.ledger.schema.access import flow_api_keys, flow_audit, flow_sessions, flow_users
 from orchestrator.ledger.schema.base import metadata
 from orchestrator.ledger.schema.definitions import flow_definition_versions, flow_definitions, flow_workers
 from orchestrator.ledger.schema.functions import FUNCTIONS
@@ -48,4 +49,8 @@ __all__ = [
     "flow_schedule_states",
     "flow_schedule_ticks",
     "flow_schedule_backfills",
+    "flow_api_keys",
+    "flow_users",
+    "flow_sessions",
+    "flow_audit",
 ]

@@ -1,0 +1,36 @@
+"""New secrets, and names that fit."""
+
+import secrets
+from dataclasses import dataclass, field
+
+from orchestrator.core.access import ID_BYTES, SECRET_BYTES, Credential, is_name, mint, read
+from orchestrator.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A new key or token: its text is shown once, the ledger keeps the rest."""
+
+    text: str = field(repr=False)
+    kept: Credential
+
+
+def fresh(kind: str) -> Fresh:
+    """A key (`access.KEY`) or the token of a session (`access.SESSION`)."""
+    text = mint(kind, secrets.token_bytes(ID_BYTES), secrets.token_bytes(SECRET_BYTES))
+    kept = read(kind, text)
+    assert kept is not None
+    return Fresh(text, kept)
+
+
+def checked_name(name: str, of: str) -> str:
+    """
+    Raises:
+        UsageError: nothing may be called so.
+    """
+    if not is_name(name):
+        raise UsageError(
+            f"{name[:120]!r} cannot be the name of a {of}. Fix: write 1 to 100 letters, digits, spaces or `_.@:/+-`, a "
+            "letter or digit first."
+        )
+    return name
