@@ -357,6 +357,7 @@ def flow(
     schedules: "Iterable[Schedule | Cron | Every] | None" = None,
     retired: Iterable[AnyStep] | None = None,
     when_errors: Literal["fail", "skip"] | None = None,
+    search: Iterable[str] | None = None,
 ) -> FlowDecorator: ...
 def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
     """`@flow` or `@flow(name=…, version=…, deadline=…, tags=…, queue=…)`: traces the function into a manifest.
@@ -364,7 +365,8 @@ def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
     The parameters are the fields of the run's input, the result is the run's output. The body runs once, at
     registration: it calls steps, passes their results on, and decides nothing. `schedules` holds `Cron`, `Every` or
     `Schedule`, which has options. `retired` holds steps that the body does not call any more, for runs in flight.
-    A `when` that cannot be evaluated fails its step, or skips it with `when_errors="skip"`.
+    A `when` that cannot be evaluated fails its step, or skips it with `when_errors="skip"`. `search` names parameters,
+    or values inside of them (`"order.customer"`), by which runs are found: texts, numbers, bools.
 
     Raises:
         AuthoringError: naming file, line and what to write instead.
@@ -372,18 +374,20 @@ def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
     if unknown := sorted(fields.keys() - _OPTIONS):
         hint = did_you_mean(unknown[0], _OPTIONS)
         raise AuthoringError(f"{caller()}: `@flow` has no option `{unknown[0]}`. Fix: {hint}", place=caller())
-    tags = fields.get("tags")
-    if isinstance(tags, str):
-        raise AuthoringError(
-            f"{caller()}: `tags={tags!r}` is a single string. Fix: write `tags=[{tags!r}]`.", place=caller()
-        )
-    if tags is not None:
-        fields["tags"] = tuple(tags)
+    for option in ("tags", "search"):
+        given = fields.get(option)
+        if isinstance(given, str):
+            raise AuthoringError(
+                f"{caller()}: `{option}={given!r}` is a single string. Fix: write `{option}=[{given!r}]`.",
+                place=caller(),
+            )
+        if given is not None:
+            fields[option] = tuple(given)
     decorator = FlowDecorator(fields)
     return decorator if fn is None else decorator(fn)
 
 
 _OPTIONS = frozenset(
     {"name", "version", "deadline", "tags", "queue", "idempotency_ttl", "description", "schedules", "retired"}
-    | {"when_errors"}
+    | {"when_errors", "search"}
 )

@@ -27,6 +27,7 @@ from orchestrator.core.expressions import Expr, Found, Ref, find, find_bare, ref
 from orchestrator.core.gates import Join
 from orchestrator.core.polling import PollDef
 from orchestrator.core.problem import Problem
+from orchestrator.core.search import problems as search_problems
 from orchestrator.core.secrets import in_schema
 from orchestrator.core.signals import ApprovalDef, SignalDef
 from orchestrator.core.states import StepKind, StepStatus
@@ -53,6 +54,7 @@ the previous release go on with everything else."""
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
 Priority = Annotated[int, Field(ge=0, le=9)]
 FlowName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$")]
+AttributeName = Annotated[str, Field(pattern=r"^[\w\-]+(\.[\w\-]+)*$", max_length=200)]
 QueueName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.\-]+$")]
 
 
@@ -283,6 +285,8 @@ class Manifest(_Part):
     output_schema: dict[str, JsonValue] | None = None
     when_errors: Literal["fail", "skip"] = "fail"
     """What an error in a `when` does to the step."""
+    search: Annotated[tuple[AttributeName, ...], Field(max_length=20)] = ()
+    """Values of the input, by their dotted paths, by which runs are found."""
     secret_names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
     """Fields that are secret by their names, besides those that always are."""
     asked_format: Annotated[Literal[1, 2], Field(alias="format")] = 1
@@ -303,7 +307,7 @@ class Manifest(_Part):
 
     def problems(self, known_types: Collection[str] | None = None) -> list[Problem]:
         """What is wrong with the graph and the triggers; with `known_types` also each step of another type."""
-        found = [*manifest_checks.problems(self, known_types), *trigger_checks.problems(self)]
+        found = [*manifest_checks.problems(self, known_types), *trigger_checks.problems(self), *search_problems(self)]
         return found or list(checks_secrets.problems(self))
 
     def require(self, known_types: Collection[str], extra: Iterable[Problem] = ()) -> None:
@@ -323,7 +327,7 @@ class Manifest(_Part):
     def format(self) -> int:
         """The lowest format that its constructs need: the first for references alone and the fields that it had, the
         second for everything else, and where it is asked for."""
-        if self.asked_format > 1 or self.secret_names or in_schema(self.input_schema):
+        if self.asked_format > 1 or self.search or self.secret_names or in_schema(self.input_schema):
             return 2
         if self.when_errors != "fail" or any(step.format > 1 for step in self.steps.values()):
             return 2

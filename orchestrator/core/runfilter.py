@@ -1,8 +1,10 @@
 """Which runs are meant: conditions that all hold. `runquery` reads them from text, the ledger turns them into SQL."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from orchestrator.core.states import RunStatus
@@ -18,11 +20,12 @@ class Field(StrEnum):
     SCHEDULE = "schedule"  # `flow/key`, or the key alone
     ERROR = "error"  # a part of the error's type or message, whatever the case
     CREATED = "created"  # when it was accepted
+    INPUT = "input"  # a search attribute of the flow, by its name
     WORD = "word"  # a part of the flow's name or of the error, whatever the case; a tag or the idempotency key
 
 
 class Op(StrEnum):
-    """How the run's value compares with the one given. All fields but times know `IS` only."""
+    """How the run's value compares with the one given. All fields but times and attributes know `IS` only."""
 
     IS = "="
     BELOW = "<"
@@ -33,12 +36,15 @@ class Op(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One condition: the field compares so with any of the values; `negated`, with none of them."""
+    """One condition: the field compares so with any of the values; `negated`, with none of them. `name` is that of a
+    search attribute, whose values are text until they are `typed`; `position`: where it stands in the query."""
 
     field: Field
-    values: tuple[str | datetime, ...]
+    values: tuple[str | datetime | Decimal | bool, ...]
     op: Op = Op.IS
     negated: bool = False
+    name: str = ""
+    position: int = dataclasses.field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

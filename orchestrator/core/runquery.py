@@ -2,7 +2,8 @@
 
 query = {["-"] (field operator value {"," value} | word)}
 field = "flow" | "status" | "tag" | "key" | "schedule" | "error" | "since" | "until" | "age"
-operator = ":" | "=" | "!=", and "<" | "<=" | ">" | ">=" for `age`
+      | "input." name
+operator = ":" | "=" | "!=", and "<" | "<=" | ">" | ">=" for `age` and `input.…`
 value = letters without space and comma, or in quotes (two of them stand for one)
 word  = letters without space, or in quotes
 
@@ -29,6 +30,7 @@ TERMS: Final = 50
 
 _ONE_OF: Final = frozenset({Field.FLOW, Field.STATUS, Field.KEY, Field.SCHEDULE})
 _NAMES: Final = ("flow", "status", "tag", "key", "schedule", "error", "since", "until", "age")
+_INPUT: Final = "input."
 _HEAD: Final = re.compile(r"(?P<minus>-?)(?P<name>[A-Za-z][\w.-]*)(?P<op>!=|<=|>=|[:=<>])")
 _QUOTED: Final = r"""(?:"(?P<double>(?:[^"]|"")*)"|'(?P<single>(?:[^']|'')*)'"""
 _VALUE: Final = re.compile(_QUOTED + r"""|(?P<bare>[^\s,"'][^\s,]*))""")
@@ -78,14 +80,18 @@ class _Parser:
         if head is None:
             return self.word()
         place, name, op = head.start("name"), head["name"], head["op"]
-        if name not in _NAMES:
-            hint = did_you_mean(name, _NAMES)
+        attribute = name.removeprefix(_INPUT) if name.startswith(_INPUT) else ""
+        if name not in _NAMES and not attribute:
+            hint = did_you_mean(name, (*_NAMES, "input.NAME"))
             self.fail(place, f"there is no field `{name}`", f'{hint} To search for the text, write it in quotes: "…".')
         self.at = head.end()
         values = self.values(name)
         negated = bool(head["minus"]) != (op == "!=")
         if name in ("since", "until", "age"):
             return self.time(name, head.start("op"), op, values, negated=negated)
+        if attribute:
+            texts = tuple(value for value, _ in values)
+            return Term(Field.INPUT, texts, _OPS[op], negated, attribute, position=place)
         if op not in (":", "=", "!="):
             self.fail(head.start("op"), f"`{name}` is equal or not", f"write `{name}:value` or `-{name}:value`.")
         if name == "status":

@@ -1,13 +1,33 @@
 """Lists of runs: which ones, a page of them, how many there are."""
 
+import json
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, and_, false, func, literal, not_, or_, select, type_coerce
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Numeric,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    type_coerce,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
+from orchestrator.core import search
 from orchestrator.core.runfilter import ALL, Field, Op, RunFilter, Term
 from orchestrator.core.states import RunStatus
 from orchestrator.ledger import definitions
@@ -32,13 +52,13 @@ def list_runs(
 
     Raises:
         FlowNotFound: no run matches, and the flow is not registered.
+        QueryInvalid: no flow that is meant has such a search attribute, or a value is none of what it may be.
     """
-    query = _where(selected(inputs=inputs), wanted)
-    query = query.order_by(flow_runs.c.id.desc()).limit(limit)
-    if after is not None:
-        query = query.where(flow_runs.c.id < after)
     with ledger.tx() as tx:
         run(tx, "plan_for_these")
+        query = _where(tx, selected(inputs=inputs), wanted).order_by(flow_runs.c.id.desc()).limit(limit)
+        if after is not None:
+            query = query.where(flow_runs.c.id < after)
         rows = [row_of(row) for row in tx.execute(query)]
         unknown = [] if rows else [flow for flow in wanted.flows if flow not in definitions.names(tx)]
         if unknown:
@@ -47,17 +67,32 @@ def list_runs(
 
 
 def count_runs(ledger: Ledger, wanted: RunFilter = ALL, most: int = MANY) -> int:
-    """How many there are; `most` stands for that many or more."""
-    some = _where(select(literal(1)).select_from(flow_runs), wanted).limit(most).subquery()
+    """How many there are; `most` stands for that many or more.
+
+    Raises:
+        QueryInvalid: as `list_runs`.
+    """
     with ledger.tx() as tx:
         run(tx, "plan_for_these")
+        some = _where(tx, select(literal(1)).select_from(flow_runs), wanted).limit(most).subquery()
         return int(tx.execute(select(func.count()).select_from(some)).scalar_one())
 
 
-def _where(query: Select[Any], wanted: RunFilter) -> Select[Any]:
+def _where(tx: Connection, query: Select[Any], wanted: RunFilter) -> Select[Any]:
+    if search.asked(wanted):
+        wanted = search.typed(wanted, _declared(tx, wanted.flows))
     for term in wanted.terms:
         query = query.where(_holds(term))
     return query
+
+
+def _declared(tx: Connection, flows: Sequence[str]) -> dict[str, frozenset[search.Kind]]:
+    """The search attributes of the current versions of these flows, or of all."""
+    found: dict[str, frozenset[search.Kind]] = {}
+    for row in run(tx, "declared_search", flows=list(flows) or None):
+        for name, kinds in search.kinds(row.search, row.input_schema).items():
+            found[name] = found.get(name, frozenset()) | kinds
+    return found
 
 
 def _holds(term: Term) -> ColumnElement[bool]:
@@ -65,6 +100,8 @@ def _holds(term: Term) -> ColumnElement[bool]:
     values: list[Any] = list(term.values)
     if term.field is Field.CREATED:
         found = or_(*(_accepted(term.op, at) for at in values))
+    elif term.field is Field.INPUT:
+        found = or_(*(_attribute(term.name, term.op, value) for value in values))
     elif term.field in _TOGETHER:
         found = _TOGETHER[term.field](values)
     else:
@@ -112,6 +149,19 @@ def _error(part: str) -> ColumnElement[bool]:
 
 def _has(text: ColumnElement[str], part: str) -> ColumnElement[bool]:
     return func.strpos(func.lower(text), func.lower(part)) > 0
+
+
+def _attribute(name: str, op: Op, value: str | Decimal | bool) -> ColumnElement[bool]:
+    """A text compares with texts, by its characters, a number with numbers."""
+    kept = flow_runs.c.search
+    if op is Op.IS:
+        written = json.dumps(value) if isinstance(value, str | bool) else str(value)
+        return kept.op("@>", is_comparison=True)(cast(literal(f"{{{json.dumps(name)}: {written}}}", Text), JSONB))
+    is_text = isinstance(value, str)
+    shown = kept[name].astext
+    comparable = shown.collate("C") if is_text else cast(shown, Numeric)
+    of_kind = func.jsonb_typeof(kept[name]) == ("string" if is_text else "number")
+    return and_(kept.is_not(None), case((of_kind, _COMPARE[op](comparable, value)), else_=false()))
 
 
 def _word(word: str) -> ColumnElement[bool]:

@@ -1,7 +1,7 @@
 """Accepting triggers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from orchestrator.core.headers import kept_json
 from orchestrator.core.inputs import Input
 from orchestrator.core.plan import Plan, seconds
 from orchestrator.core.schedule_ids import flow_id
+from orchestrator.core.search import Scalar
 from orchestrator.ledger.rows import hot, one, run
 
 REFUSALS = timedelta(hours=1)
@@ -22,14 +23,15 @@ REFUSALS = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A request with the id its run will have, its checked input, its and its flow's tags, and what tells it from
-    another request with the same key."""
+    """A request with the id its run will have, its checked input, its and its flow's tags, what tells it from another
+    request with the same key, and its search attributes."""
 
     id: UUID
     request: StartRequest
     input: Input
     tags: tuple[str, ...]
     digest: str | None
+    search: Mapping[str, Scalar]
 
     @property
     def is_plain(self) -> bool:
@@ -40,6 +42,8 @@ class NewRun:
         """An element of the start statement's `requests`. What is already JSON is pasted in, not parsed again."""
         request = self.request
         facts: dict[str, Any] = {"id": str(self.id), "tags": self.tags, "trigger": request.trigger}
+        if self.search:
+            facts["search"] = self.search
         if request.key is not None:
             facts |= {"key": request.key, "digest": self.digest}
         if request.schedule is not None:

@@ -1,8 +1,8 @@
 """What a filter of runs means, run by run: the reference that the ledger's SQL is held against."""
 
 import operator
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping
+from decimal import Decimal
 from typing import Any
 
 from orchestrator.core.runfilter import Field, Op, RunFilter, Term
@@ -17,12 +17,31 @@ COMPARE: Mapping[Op, Callable[[Any, Any], bool]] = {
 }
 
 
-def meant(wanted: RunFilter, row: RunRow) -> bool:
-    """Whether every term holds for the run."""
-    return all(any(_is(term, row, value) for value in term.values) != term.negated for term in wanted.terms)
+def meant(wanted: RunFilter, row: RunRow, attributes: Collection[str] = ()) -> bool:
+    """Whether every term holds for the run. `attributes`: what its flow declares, of its input."""
+
+    def holds(term: Term, value: Any) -> bool:
+        if term.field is Field.INPUT:
+            return term.name in attributes and _compares(term.op, _at(row.body, term.name), value)
+        return _is(term, row, value)
+
+    return all(any(holds(term, value) for value in term.values) != term.negated for term in wanted.terms)
 
 
-def _is(term: Term, row: RunRow, value: str | datetime) -> bool:
+def _compares(op: Op, has: Any, value: Any) -> bool:
+    """A text with texts, a bool with bools, a number with numbers."""
+    if isinstance(has, bool) or isinstance(value, bool) or isinstance(has, str) or isinstance(value, str):
+        return type(has) is type(value) and COMPARE[op](has, value)
+    return has is not None and COMPARE[op](Decimal(str(has)), value)
+
+
+def _at(body: Any, path: str) -> Any:
+    for part in path.split("."):
+        body = body.get(part) if isinstance(body, dict) else None
+    return body
+
+
+def _is(term: Term, row: RunRow, value: Any) -> bool:
     key = row.key if row.scheduled_for is None else None
     match term.field:
         case Field.FLOW:
@@ -39,6 +58,8 @@ def _is(term: Term, row: RunRow, value: str | datetime) -> bool:
             return _in(value, _error(row))
         case Field.CREATED:
             return COMPARE[term.op](row.created_at, value)
+        case Field.INPUT:
+            raise AssertionError("an attribute is compared by `meant`")
         case Field.WORD:
             return _in(value, row.flow) or value in row.tags or key == value or _in(value, _error(row))
 

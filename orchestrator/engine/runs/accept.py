@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
-from orchestrator.core import values
+from orchestrator.core import search, values
 from orchestrator.core.facts import StartRequest
 from orchestrator.core.inputs import Input
 from orchestrator.core.plan import Plan
@@ -91,7 +91,11 @@ def _new_run(plan: Plan, request: StartRequest, digests: Mapping[str, str], name
     digest = None
     if request.key is not None:
         digest = digests.get(request.key) or given.digest
-    return NewRun(request.run_id or uuid7(), request, given, tags, digest)
+    found: Mapping[str, search.Scalar] = {}
+    if plan.manifest.search:
+        shown = [name for name in plan.manifest.search if not search.is_secret(name, names)]
+        found = search.values(shown, given.value)
+    return NewRun(request.run_id or uuid7(), request, given, tags, digest, found)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------

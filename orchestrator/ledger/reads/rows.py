@@ -1,7 +1,7 @@
 """What a row of a list is, as people and clients see it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -44,6 +44,8 @@ class RunRow:
     """The run that called it,"""
     parent_step: str | None = None
     """and the step of that."""
+    search: Mapping[str, str | float | bool] = field(default_factory=dict)
+    """Its search attributes."""
 
     @property
     def is_over(self) -> bool:

@@ -43,7 +43,10 @@ def selected(*, inputs: bool = True) -> Select[Any]:
             *(run_[name] for name in ("parent_run_id", "parent_step_key")),
             case((parked(), RunStatus.WAITING.value), else_=STATUS).label("status"),
             run_.trigger_body if inputs else null().label("trigger_body"),
-            *(run_[name] for name in ("created_at", "started_at", "ended_at", "error", "epoch", "scheduled_for")),
+            *(
+                run_[name]
+                for name in ("created_at", "started_at", "ended_at", "error", "epoch", "scheduled_for", "search")
+            ),
             version.version,
             version.ordinal,
             control.cancel_requested_at,
@@ -82,6 +85,7 @@ def row_of(row: Row[Any]) -> RunRow:
         start_at=row.start_at,
         parent=row.parent_run_id,
         parent_step=row.parent_step_key,
+        search=row.search or {},
     )
 
 

@@ -1,7 +1,7 @@
 """Runs, and what stands beside them."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Integer, Table, Text, Uuid, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 from orchestrator.ledger.schema.base import HOT, NOW, RUN_HALT, RUN_STATUS, metadata, when
 
@@ -39,6 +39,7 @@ flow_runs = Table(
         server_default=text("true"),
         comment="false: a step of the parent waits for its end, and was not told of it",
     ),
+    Column("search", JSONB, comment="search attributes that the flow declares, by their paths in the input"),
     Index(None, "flow", "id"),
     Index("ix_flow_runs_open", "id", postgresql_where=text("ended_at IS NULL")),
     Index(
@@ -60,6 +61,14 @@ flow_runs = Table(
     Index("ix_flow_runs_untold", "ended_at", "id", postgresql_where=text("NOT parent_told")),
     Index("ix_flow_runs_source", "source_run_id", postgresql_where=text("source_run_id IS NOT NULL")),
     Index("ix_flow_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
+    # Never updated, too: updates of a run stay HOT. A run of a flow without attributes has null, and is not in it.
+    Index(
+        "ix_flow_runs_search",
+        "search",
+        postgresql_using="gin",
+        postgresql_ops={"search": "jsonb_path_ops"},
+        postgresql_where=text("search IS NOT NULL"),
+    ),
     **HOT,
 )
 

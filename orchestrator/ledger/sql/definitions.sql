@@ -68,6 +68,13 @@ SELECT name FROM changed;
 -- name: flow_names
 SELECT name FROM flow_definitions ORDER BY name;
 
+-- name: declared_search
+-- Does:  the search attributes that current versions declare, with the schemas of their inputs.
+-- In:    flows (null: all)
+SELECT v.manifest->'search' AS search, COALESCE(v.manifest->'input_schema', '{}') AS input_schema
+  FROM flow_definitions d JOIN flow_definition_versions v ON v.hash = d.manifest_hash
+ WHERE v.manifest->'search' IS NOT NULL AND (%(flows)s::text[] IS NULL OR d.name = ANY (%(flows)s));
+
 -- name: flow_names_ever
 SELECT DISTINCT flow FROM flow_definition_versions;
 
