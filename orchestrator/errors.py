@@ -21,6 +21,7 @@ OrchestratorError
 │   ├── RunNotFound
 │   ├── StepNotFound
 │   ├── ScheduleNotFound
+│   ├── OperationNotFound
 │   ├── SignalNotFound
 │   ├── ApprovalNotFound
 │   ├── KeyNotFound
@@ -128,6 +129,12 @@ class ScheduleNotFound(NotFound):
     """Of the schedule."""
     id: str | None = None
     """Of a backfill."""
+
+
+class OperationNotFound(NotFound):
+    code = "operation_not_found"
+    id: str | None = None
+    """As it was asked for."""
 
 
 class Conflict(OrchestratorError):

@@ -56,14 +56,24 @@ def list_runs(
     """
     with ledger.tx() as tx:
         run(tx, "plan_for_these")
-        query = _where(tx, selected(inputs=inputs), wanted).order_by(flow_runs.c.id.desc()).limit(limit)
+        query = matching(tx, selected(inputs=inputs), wanted).order_by(flow_runs.c.id.desc()).limit(limit)
         if after is not None:
             query = query.where(flow_runs.c.id < after)
         rows = [row_of(row) for row in tx.execute(query)]
-        unknown = [] if rows else [flow for flow in wanted.flows if flow not in definitions.names(tx)]
-        if unknown:
-            raise definitions.unknown_flow(tx, unknown[0])
+        if not rows:
+            check_flows(tx, wanted)
     return rows
+
+
+def check_flows(tx: Connection, wanted: RunFilter) -> None:
+    """For a question that nothing matches.
+
+    Raises:
+        FlowNotFound: it names a flow that is not registered.
+    """
+    unknown = [flow for flow in wanted.flows if flow not in definitions.names(tx)]
+    if unknown:
+        raise definitions.unknown_flow(tx, unknown[0])
 
 
 def count_runs(ledger: Ledger, wanted: RunFilter = ALL, most: int = MANY) -> int:
@@ -74,11 +84,16 @@ def count_runs(ledger: Ledger, wanted: RunFilter = ALL, most: int = MANY) -> int
     """
     with ledger.tx() as tx:
         run(tx, "plan_for_these")
-        some = _where(tx, select(literal(1)).select_from(flow_runs), wanted).limit(most).subquery()
+        some = matching(tx, select(literal(1)).select_from(flow_runs), wanted).limit(most).subquery()
         return int(tx.execute(select(func.count()).select_from(some)).scalar_one())
 
 
-def _where(tx: Connection, query: Select[Any], wanted: RunFilter) -> Select[Any]:
+def matching(tx: Connection, query: Select[Any], wanted: RunFilter) -> Select[Any]:
+    """The query, which is of `flow_runs`, for those that match only.
+
+    Raises:
+        QueryInvalid: as `list_runs`.
+    """
     if search.asked(wanted):
         wanted = search.typed(wanted, _declared(tx, wanted.flows))
     for term in wanted.terms:
@@ -144,7 +159,7 @@ def _first_id(at: datetime) -> UUID:
 def _error(part: str) -> ColumnElement[bool]:
     """In the type or the message, whatever the case."""
     words = func.concat_ws(": ", flow_runs.c.error.op("->>")("type"), flow_runs.c.error.op("->>")("message"))
-    return and_(_unhappy(), _has(words, part))
+    return and_(unhappy(), _has(words, part))
 
 
 def _has(text: ColumnElement[str], part: str) -> ColumnElement[bool]:
@@ -168,7 +183,7 @@ def _word(word: str) -> ColumnElement[bool]:
     return or_(_has(flow_runs.c.flow, word), _tags([word]), _keys([word]), _error(word))
 
 
-def _unhappy() -> ColumnElement[bool]:
+def unhappy() -> ColumnElement[bool]:
     """What is true of every run with an error: the condition of an index (`ix_flow_runs_unhappy`)."""
     return or_(type_coerce(flow_runs.c.halt, Text).is_not(None), flow_runs.c.failures > 0)
 
@@ -181,7 +196,7 @@ def _status(status: RunStatus) -> ColumnElement[bool]:
         return and_(stored, flow_runs.c.ended_at.is_(None), not_(parked()))
     if status is RunStatus.PENDING:
         return and_(stored, flow_runs.c.ended_at.is_(None))
-    return stored if status is RunStatus.SUCCEEDED else and_(stored, _unhappy())
+    return stored if status is RunStatus.SUCCEEDED else and_(stored, unhappy())
 
 
 _COMPARE: Final[Mapping[Op, Callable[[Any, Any], Any]]] = {

@@ -50,7 +50,8 @@ def drop_runs(tx: Connection, ttl: timedelta, begin: UUID, page: int, steps: int
     return row.removed, row.begin or FIRST
 
 
-def drop_run(tx: Connection, run_id: UUID, flow: str, by: str) -> bool:
-    """Remove one run that ended, with all that belongs to it; False when it is open or gone."""
+def drop_run(tx: Connection, run_id: UUID, flow: str, by: str, reason: str | None) -> bool:
+    """Remove one run that ended, with all that belongs to it; False when it is open or gone, or the run that called it
+    does not know its end."""
     graph.take_time(tx)
-    return one(tx, "drop_run", run_id=run_id, event_id=flow_id(flow), by=by) is not None
+    return one(tx, "drop_run", run_id=run_id, event_id=flow_id(flow), by=by, reason=reason) is not None

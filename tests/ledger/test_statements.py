@@ -88,6 +88,7 @@ VALUES: dict[str, Any] = {
     "max_parallel": 1,
     **dict.fromkeys(("active", "reverse", "is_new"), True),
     "running": [SOME_ID],
+    "operation_id": SOME_ID,
     "definition": "{}",
     "decisions": ["{}"],
     **dict.fromkeys(("deadline", "timeout", "queue_timeout"), "5 seconds"),
@@ -129,6 +130,17 @@ SPECIAL: dict[str, dict[str, Any]] = {
     **{name: {"id": "evt-1"} for name in ("add_signal", "keep_signal", "sent_signal", "take_signal")},
     "open_approvals": {"run": SOME_ID},
     "tree_of": {"each": 1},
+    "add_operation": {
+        "action": "cancel",
+        "wanted": "{}",
+        "options": "{}",
+        "left_out": "{}",
+        "foreseen": None,
+    },
+    "operations": {"last": SOME_ID, "open": True},
+    "operations_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
+    "operation_runs": {"last": SOME_ID, "outcome": "done"},
+    "move_operation": {"state": "paused", "over": True},
     "given_outputs": {"flow": "demo", "version": "x", "source": "a"},
 }
 HOT = (
@@ -203,6 +215,9 @@ HOT = (
     "drop_own_events",
     "drop_stray_events",
     "rejected",
+    "operations_due",
+    "take_operation_run",
+    "operation_runs",
 )
 BIG = (
     "flow_runs",
@@ -213,6 +228,7 @@ BIG = (
     "flow_step_claims",
     "flow_events",
     "flow_schedule_ticks",
+    "flow_operation_runs",
 )
 
 
@@ -294,6 +310,10 @@ SELECT 'old', 'k' || n, '{}', now() + interval '1 day', now() + interval '1 day'
 INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, run_id, lag, by)
 SELECT 'old', 'k' || n % 200, now() - n * interval '1 minute', 'cron', 'started', id, '1 second', 'beat'
   FROM (SELECT id, row_number() OVER () AS n FROM flow_runs WHERE flow = 'old') AS numbered;
+INSERT INTO flow_operations (id, action, wanted, reason, by, total, left_out)
+SELECT gen_random_uuid(), 'cancel', '{}', 'x', 'op', 20000, '{}';
+INSERT INTO flow_operation_runs (operation_id, run_id, outcome)
+SELECT o.id, r.id, 'done' FROM flow_operations o, flow_runs r WHERE r.flow = 'old';
 """
 
 

@@ -30,9 +30,10 @@ class Tidy:
         keys = retention.keys(ledger)
         runs = 0 if ttl is None else retention.runs(ledger, ttl, passed=self._passed)
         ticks = 0 if ttl is None else retention.ticks(ledger, ttl)
+        operations = 0 if ttl is None else retention.ended_operations(ledger, ttl)
         self._keys, self._runs, self._ticks = self._keys + keys, self._runs + runs, self._ticks + ticks
-        if keys or runs or ticks or not self._passed.all:
-            return Swept(keys + runs + ticks, more=True)
+        if keys or runs or ticks or operations or not self._passed.all:
+            return Swept(keys + runs + ticks + operations, more=True)
         if self._keys or self._runs or self._ticks:
             log.info("ledger.tidied", extra={"keys": self._keys, "runs": self._runs, "ticks": self._ticks})
             self._keys = self._runs = self._ticks = 0

@@ -30,10 +30,12 @@ def retry(
             either. Of two operators at once, one gets this.
     """
 
-    def work(tx: Connection) -> tuple[RunOf, Finished]:
-        reopened = reopen(ledger, tx, run_id, step_key, How(by, force, fresh))
-        return reopened.held.as_fact(), advance.again(reopened)
-
-    run, finished = ledger.retry(work)
+    run, finished = ledger.retry(lambda tx: retry_in(ledger, tx, run_id, step_key, How(by, force, fresh)))
     notify_followed(run, finished)
     return finished.dispatches
+
+
+def retry_in(ledger: Ledger, tx: Connection, run_id: UUID, step_key: str | None, how: How) -> tuple[RunOf, Finished]:
+    """Like `retry`, as part of the caller's transaction; the caller tells what followed once that is committed."""
+    reopened = reopen(ledger, tx, run_id, step_key, how)
+    return reopened.held.as_fact(), advance.again(reopened)

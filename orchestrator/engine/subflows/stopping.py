@@ -42,6 +42,11 @@ def _stop(ledger: Ledger, row: Row[object], grace: timedelta) -> None:
 def cancel(ledger: Ledger, run_id: UUID, *, by: str | None, reason: str, grace: timedelta) -> RunStatus:
     """As `cancel_run.cancel`, and what the run's steps wait for, and so on downwards."""
     status = cancel_run.cancel(ledger, run_id, by=by, reason=reason, grace=grace)
+    stop_below(ledger, run_id, grace)
+    return status
+
+
+def stop_below(ledger: Ledger, run_id: UUID, grace: timedelta) -> None:
+    """Stop what the steps of a run wait for that was stopped, and so on downwards."""
     while stop_children(ledger, run_id, grace).more:
         pass
-    return status

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from orchestrator.ledger import definitions, retention
+from orchestrator.ledger import definitions, operations, retention
 from orchestrator.ledger.tx import Ledger
 
 KEYS = 1000
 RUNS = 500
 TICKS = 1000
+OPERATIONS = 2
 STEPS = 5000
 """A page of runs ends with the one that brings it to this many steps: one large run is still one page."""
 
@@ -54,3 +55,8 @@ def ticks(ledger: Ledger, ttl: timedelta, page: int = TICKS) -> int:
     removed = ledger.retry(lambda tx: retention.drop_ticks(tx, ttl, page))
     removed = removed or ledger.retry(lambda tx: retention.drop_own_events(tx, ttl, page))
     return removed or ledger.retry(lambda tx: retention.drop_stray_events(tx, ttl, page))
+
+
+def ended_operations(ledger: Ledger, ttl: timedelta) -> int:
+    """Remove operations that ended `ttl` ago, with the outcomes of their runs: a few, since each may have 100,000."""
+    return ledger.retry(lambda tx: operations.drop(tx, ttl, OPERATIONS))

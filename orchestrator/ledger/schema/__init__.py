@@ -15,6 +15,7 @@ from orchestrator.ledger.schema.access import flow_api_keys, flow_audit, flow_se
 from orchestrator.ledger.schema.base import metadata
 from orchestrator.ledger.schema.definitions import flow_definition_versions, flow_definitions, flow_workers
 from orchestrator.ledger.schema.functions import FUNCTIONS
+from orchestrator.ledger.schema.operations import flow_operation_runs, flow_operations
 from orchestrator.ledger.schema.payloads import flow_payload_stores, flow_payloads
 from orchestrator.ledger.schema.runs import flow_events, flow_idempotency_keys, flow_run_controls, flow_runs
 from orchestrator.ledger.schema.schedules import flow_schedule_backfills, flow_schedule_states, flow_schedule_ticks
@@ -53,4 +54,6 @@ __all__ = [
     "flow_users",
     "flow_sessions",
     "flow_audit",
+    "flow_operations",
+    "flow_operation_runs",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Column, DateTime, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import DOMAIN
 
+from orchestrator.core.operations import OperationState, Outcome
 from orchestrator.core.states import ATTEMPT, HALT, STORED_RUN, TICK, StepStatus
 
 metadata = MetaData(
@@ -33,6 +34,8 @@ RUN_HALT = _states("flow_run_halt", HALT)
 STEP_STATUS = _states("flow_step_status", StepStatus)
 ATTEMPT_STATUS = _states("flow_attempt_status", ATTEMPT)
 TICK_OUTCOME = _states("flow_tick_outcome", TICK)
+OPERATION_STATE = _states("flow_operation_state", OperationState)
+OUTCOME = _states("flow_operation_outcome", Outcome)
 
 
 def when(name: str, **options: object) -> Column[object]:

@@ -59,18 +59,18 @@ SELECT count(*) AS removed, (SELECT id FROM looked ORDER BY id OFFSET %(window)s
 
 -- name: drop_run
 -- Does:  removes a run that ended, with all that belongs to it, its idempotency key too. Its flow keeps an event of that: who, which.
--- In:    run_id, event_id (of the flow's own events), by
--- Out:   its id; none = no such run, or it is open
+-- In:    run_id, event_id (of the flow's own events), by, reason (or null)
+-- Out:   its id; none = no such run, or it is open, or the run that called it was not told of its end
 -- Locks: the run FOR UPDATE
 WITH run AS MATERIALIZED (
-  SELECT id, flow, trigger_key FROM flow_runs WHERE id = %(run_id)s AND ended_at IS NOT NULL FOR UPDATE
+  SELECT id, flow, trigger_key FROM flow_runs WHERE id = %(run_id)s AND ended_at IS NOT NULL AND parent_told FOR UPDATE
 ), page AS MATERIALIZED (
   SELECT ARRAY(SELECT id FROM run) AS ids
 ), keys AS (
   DELETE FROM flow_idempotency_keys k USING run WHERE k.flow = run.flow AND k.key = run.trigger_key AND k.run_id = run.id
 ), own AS (
   INSERT INTO flow_events (run_id, type, facts)
-  SELECT %(event_id)s, 'run.deleted', json_build_object('run', id, 'by', %(by)s::text) FROM run
+  SELECT %(event_id)s, 'run.deleted', json_strip_nulls(json_build_object('run', id, 'by', %(by)s::text, 'reason', %(reason)s::text)) FROM run
 ), /*+ runs_dropped */
 SELECT id FROM runs;
 

@@ -1,0 +1,15 @@
+"""Operations on many runs are worked off."""
+
+from orchestrator.engine.operations import work
+from orchestrator.workers.keeper.duty import Duty, Scope
+from orchestrator.workers.state import WorkerState
+
+
+def duty(state: WorkerState) -> Duty:
+    """Every second: somebody waits for the end. Asked for by an index that has those only that go on."""
+    return Duty(
+        "operations",
+        Scope.CLUSTER,
+        state.poll_s,
+        lambda: work.page(state.runtime().ledger, state.settings.cancel_grace),
+    )
