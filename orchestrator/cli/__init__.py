@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from orchestrator.cli import approval, audit, db, dev, doctor, flow, key, repair, run, schedule, user, worker
+from orchestrator.cli import api, approval, audit, db, dev, doctor, flow, key, repair, run, schedule, user, worker
 from orchestrator.errors import OrchestratorError
 
 _LINE: Final = "\n"
@@ -32,6 +32,7 @@ app.add_typer(key.app, name="key")
 app.add_typer(user.app, name="user")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
+app.command("api")(api.api)
 app.command("beat")(worker.beat)
 app.command("flower")(worker.flower)
 app.command("dev")(dev.dev)

@@ -27,7 +27,7 @@ from orchestrator.cli.options import (
     when,
 )
 from orchestrator.cli.render import Format, listing, note, of, pages, print_json, short
-from orchestrator.errors import Conflict, OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.client import Client, RunHandle
@@ -230,12 +230,9 @@ def result(
     limit = seconds(timeout)
     with connected() as client:
         handle = client.run(run)
-        status = handle.wait(limit) if wait or limit is not None else handle.status()
-        if status in ("pending", "running", "waiting"):
-            raise Conflict(
-                f"Run {handle.id} is {status} and has no result yet. Fix: add --wait.", run_id=str(handle.id)
-            )
-        print_json(watch.result(handle, status), lines=output is Format.JSONL)
+        if wait or limit is not None:
+            handle.wait(limit)
+        print_json(handle.shown_result(), lines=output is Format.JSONL)
 
 
 @verb(app, "events")
@@ -360,8 +357,7 @@ def delete(
 def tree(run: RunId, output: Output = None) -> None:
     """Show a run with the runs that its steps called, and theirs: each below the step that called it."""
     with connected() as client:
-        handle = client.run(run)
-        found = runtree.read(client, handle)
+        found = client.run(run).tree()
     if output in (Format.JSON, Format.JSONL):
         print_json(found, lines=output is Format.JSONL)
     else:

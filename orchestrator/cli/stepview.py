@@ -37,12 +37,10 @@ class StepView:
 
 def read(handle: "RunHandle[Any]", key: str, *, whole: bool) -> StepView:
     """The step; every attempt of it with `whole`."""
-    from orchestrator.engine.runs import shown
-
     step = handle.step(key)
     attempts = handle.attempts(key, limit=1000 if whole else ATTEMPTS)
     done = step.status == "succeeded" and step.children is None
-    return StepView(str(handle.id), step, attempts, handle.client.call(shown.output, handle.id, key) if done else None)
+    return StepView(str(handle.id), step, attempts, handle.shown_output(key) if done else None)
 
 
 def show(view: StepView, *, whole: bool) -> None:

@@ -228,8 +228,4 @@ def result(handle: "RunHandle[Any]", status: "RunStatus") -> object:
 
     Raises: as `RunHandle.outcome`.
     """
-    from orchestrator.engine.runs import shown
-
-    if status != "succeeded":
-        return handle.outcome(status)
-    return handle.client.call(shown.result, handle.id)
+    return handle.outcome(status) if status != "succeeded" else handle.shown_result()

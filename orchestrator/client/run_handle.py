@@ -9,8 +9,10 @@ from uuid import UUID, uuid4
 from pydantic import JsonValue
 
 from orchestrator.authoring.flow import Flow
+from orchestrator.client import runtree
 from orchestrator.client.access import Access
 from orchestrator.client.given import at_least_one, body_of, known, payload_text, signal_key, user
+from orchestrator.client.runtree import RunTree
 from orchestrator.client.siblings import Siblings
 from orchestrator.client.waits import Timeout, deadline, is_old, left_s, moment_s, seconds, seen
 from orchestrator.core.durations import parse_duration
@@ -28,7 +30,7 @@ from orchestrator.engine.signals import approvals, deliver
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.subflows import stopping
-from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, WaitTimeout
+from orchestrator.errors import Conflict, RunCancelled, RunFailed, RunTimedOut, WaitTimeout
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 
@@ -195,6 +197,31 @@ class RunHandle(Generic[R]):
             StepNotFound: there is no such step, or it has not succeeded.
         """
         return self.client.call(reads.steps.output, self.id, step)
+
+    def shown_result(self) -> JsonValue:
+        """What the run returned, as people see it: its secrets are `***`.
+
+        Raises:
+            Conflict: it has not ended.
+            RunFailed, RunTimedOut, RunCancelled: it ended otherwise.
+        """
+        status = self.status()
+        if status not in FINAL_RUN:
+            raise Conflict(
+                f"Run {self.id} is {status} and has no result yet. Fix: wait for its end (`--wait`).",
+                run_id=str(self.id),
+            )
+        if status is not RunStatus.SUCCEEDED:
+            self.outcome(status)
+        return self.client.call(shown.result, self.id)
+
+    def shown_output(self, step: str) -> JsonValue:
+        """As `output`, for people: its secrets are `***`."""
+        return self.client.call(shown.output, self.id, step)
+
+    def tree(self) -> RunTree:
+        """The run with the runs that its steps called, and theirs."""
+        return runtree.read(self)
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """A page of its history, in order, from the event after `after`."""

@@ -10,9 +10,8 @@ from uuid import UUID
 import pytest
 
 from orchestrator import flow, start_run
-from orchestrator.cli import runtree
 from orchestrator.cli.render import short
-from orchestrator.client import Client
+from orchestrator.client import Client, runtree
 from orchestrator.engine.subflows import report
 from tests.cli.conftest import Cli
 from tests.support import play
@@ -273,12 +272,12 @@ def test_the_tree_shows_each_run_below_the_one_that_called_it(cli: Cli, stack: C
 
 def test_a_wide_tree_says_that_there_is_more(cli: Cli, stack: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     run = stack.start(calling, name="you")
-    monkeypatch.setattr(runtree, "_MOST", 1)
-    monkeypatch.setattr(runtree, "_LIMIT", 2)
+    monkeypatch.setattr(runtree, "MOST", 1)
+    monkeypatch.setattr(runtree, "LIMIT", 2)
     said = cli("run", "tree", str(run.id))
     assert len(said.out.splitlines()) == 3
     assert "… more" in said.out
-    assert "These are the nearest 2 runs" in said.err
+    assert "Only the nearest runs are shown" in said.err
 
 
 def test_watch_of_a_failed_cancelled_or_endless_run_ends_with_its_code(cli: Cli, stack: Client) -> None:

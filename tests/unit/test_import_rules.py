@@ -30,7 +30,8 @@ WORKERS: Final = SCHEDULES | {
 RUN: Final = WORKERS | {"orchestrator.workers.run"}
 KEEPER: Final = RUN | {"orchestrator.workers.keeper"}
 APP: Final = KEEPER | {"orchestrator.workers.app"}
-TOOLS: Final = CLIENT | {"orchestrator.dev", "orchestrator.doctor"}
+HTTP: Final = CLIENT | {"orchestrator.http"}
+TOOLS: Final = HTTP | {"orchestrator.dev", "orchestrator.doctor"}
 
 ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.errors": set(),
@@ -49,6 +50,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.client": CLIENT,
     "orchestrator.dev": SERVERS | {"orchestrator.dev"},
     "orchestrator.doctor": CLIENT | {"orchestrator.doctor"},
+    "orchestrator.http": HTTP,
     "orchestrator.schedules": SCHEDULES,
     # What one process of a worker holds: its state knows the two things that it makes.
     "orchestrator.workers.shared": PURE,

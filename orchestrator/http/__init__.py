@@ -1,0 +1,13 @@
+"""The HTTP API: a stateless door to the engine. Any number of replicas serve it, and none remembers anything.
+
+app.py       the factory that wires everything
+routers/     one module per resource: parse, call one function of the client, render
+caller.py    who asks
+bodies.py    JSON bodies, read strictly
+routes.py    what every route has: strict parameters, `?fields=`, its documentation
+problems.py  errors as problem details (RFC 9457), one table from errors to statuses
+paging.py    cursors
+tags.py      entity tags
+waiting.py   `?wait=`, without a thread for each who waits
+edge.py      what surrounds every request: limits, its id, security headers, a line in the log
+"""

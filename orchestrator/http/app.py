@@ -1,0 +1,58 @@
+"""The factory of the HTTP API. It is mounted in another application as any ASGI application is."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from orchestrator.client.client import Client
+from orchestrator.core.release import release
+from orchestrator.errors import OrchestratorError
+from orchestrator.http import problems
+from orchestrator.http.edge import Edge, Limits
+from orchestrator.http.problems import Refused
+from orchestrator.http.routers import approvals, flows, runs, schedules, steps, system
+from orchestrator.settings import Settings
+
+PREFIX: Final = "/api"
+ROUTERS: Final = (flows, runs, steps, approvals, schedules, system)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API on the servers of these settings. Connections are opened when it starts to serve.
+
+    Raises:
+        SettingsInvalid: there is no database URL.
+    """
+    settings.require_database_url()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # Each thread may hold a connection; more threads than connections would wait for one another.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.database_pool_size
+        with Client(settings) as client:
+            app.state.client = client
+            yield
+
+    app = FastAPI(
+        title="orchestrator",
+        version=release(),
+        lifespan=lifespan,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,  # its scripts come from a content delivery network
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.add_middleware(Edge, limits=Limits())
+    app.add_exception_handler(OrchestratorError, problems.of_error)
+    app.add_exception_handler(Refused, problems.of_refusal)
+    app.add_exception_handler(RequestValidationError, problems.of_validation)
+    app.add_exception_handler(HTTPException, problems.of_http)
+    for room in ROUTERS:
+        app.include_router(room.router, prefix=PREFIX)
+    return app

@@ -1,0 +1,111 @@
+"""What only the API says: answers to what was done. What is read are the rows that the client gives."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from orchestrator.core.states import RunStatus
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Started(_Model):
+    """A run that was started, or was before with the same key: then `created` is false. Where its end was waited for,
+    and it has ended, with what it returned or why it failed; secrets are `***`."""
+
+    id: UUID
+    flow: str
+    status: RunStatus
+    created: bool
+    output: JsonValue = None
+    error: Mapping[str, JsonValue] | None = None
+
+
+class BatchItem(_Model):
+    """One of many: a run, or why there is none."""
+
+    id: UUID
+    created: bool
+
+
+class Batch(_Model):
+    """Runs to start, in one commit: all of them or none."""
+
+    inputs: Annotated[Sequence[Mapping[str, JsonValue]], Field(min_length=1, max_length=500)]
+    idempotency_keys: Annotated[Sequence[str], Field(max_length=500)] | None = None
+    tags: Annotated[Sequence[str], Field(max_length=50)] = ()
+    start_after: str | None = None
+
+
+class BatchStarted(_Model):
+    """In the order of the inputs."""
+
+    items: Sequence[BatchItem]
+
+
+class Reason(_Model):
+    """Why something is done, for the record."""
+
+    reason: Annotated[str, Field(max_length=2000)] | None = None
+
+
+class Standing(_Model):
+    """Where a run stands after what was done."""
+
+    id: UUID
+    status: RunStatus
+
+
+class Switched(_Model):
+    """A flow, on or off."""
+
+    flow: str
+    enabled: bool
+
+
+class Retry(_Model):
+    """`force`: also where a step that makes up for the failure has succeeded. `fresh`: steps that called a flow call it
+    anew."""
+
+    force: bool = False
+    fresh: bool = False
+
+
+class Again(_Model):
+    """Whole with the same input, unless something else is said. `dry_run`: only say what would be kept and run."""
+
+    from_step: str | None = None
+    input: Mapping[str, JsonValue] | None = None
+    dry_run: bool = False
+
+
+class Mark(_Model):
+    """The output that somebody made by hand, and why."""
+
+    output: JsonValue
+    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Skip(_Model):
+    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Control(_Model):
+    """What was asked of a run."""
+
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
+    deadline: datetime | None
+    epoch: int
+    start_at: datetime | None
+
+
+class Value(_Model):
+    """Secrets in it are `***`."""
+
+    value: JsonValue

@@ -1,0 +1,69 @@
+"""Pages of lists: keyset cursors that say which query they belong to, and no totals."""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.http.problems import Refused
+
+T = TypeVar("T")
+
+MOST: Final = 500
+Limit = Annotated[int, Query(ge=1, le=MOST, description="Items of a page.")]
+Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
+_PLACE: Final = ("cursor", "limit", "count")
+"""Parameters that do not say what is listed."""
+
+
+class Page(BaseModel, Generic[T]):
+    """Some of a list. `next` is the `cursor` of the page after it; null: this is the last one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    items: Sequence[T]
+    next: str | None = None
+    count: int | None = None
+    """With `count=1`: how many there are in all, at most as many as are counted."""
+    capped: bool | None = None
+    """Whether there may be more than were counted."""
+
+
+def after(request: Request, cursor: str | None) -> Any:
+    """The place that a cursor stands for; None: the beginning.
+
+    Raises:
+        Refused: it is none of ours, or of another query.
+    """
+    if cursor is None:
+        return None
+    try:
+        query, place = json.loads(base64.urlsafe_b64decode(cursor.encode() + b"=="))
+    except (ValueError, binascii.Error, RecursionError):
+        raise Refused(400, "The cursor is none of this API.", "cursor_invalid", "begin without one.") from None
+    if query != _query(request):
+        raise Refused(400, "The cursor is of another query.", "cursor_mismatch", "send the query that it came with.")
+    return place
+
+
+def page(request: Request, response: Response, items: Sequence[T], limit: int, place: Any) -> Page[T]:
+    """`items` were asked for one more than `limit`. `place`: that of the last one shown, as JSON can hold it; called
+    with the item."""
+    if len(items) <= limit:
+        return Page(items=items)
+    shown = items[:limit]
+    text = json.dumps([_query(request), place(shown[-1])], separators=(",", ":"))
+    cursor = base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+    url = request.url.include_query_params(cursor=cursor)
+    response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+    return Page(items=shown, next=cursor)
+
+
+def _query(request: Request) -> str:
+    asked = sorted((name, value) for name, value in request.query_params.multi_items() if name not in _PLACE)
+    return hashlib.sha256(json.dumps([request.url.path, asked]).encode()).hexdigest()[:12]

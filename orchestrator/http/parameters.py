@@ -1,0 +1,78 @@
+"""Parameters that several routes take."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Header, Path, Query
+
+from orchestrator.client.run_handle import RunHandle
+from orchestrator.core.durations import parse_duration
+from orchestrator.core.times import parse_time
+from orchestrator.errors import DurationInvalid
+from orchestrator.http.caller import TheClient
+from orchestrator.http.problems import Refused
+
+FlowName = Annotated[str, Path(alias="flow", min_length=1, max_length=100, description="The name of a flow.")]
+StepKey = Annotated[str, Path(alias="step", min_length=1, max_length=400, description="The key of a step.")]
+AfterEvent = Annotated[int, Query(ge=0, description="Only events with a greater id.")]
+_KEY: Final = re.compile(r'"([^"\\]*)"')
+
+
+def run_of(
+    run_id: Annotated[str, Path(max_length=36, description="A run's id, or its last characters, at least four.")],
+    client: TheClient,
+) -> "RunHandle[Any]":
+    return client.run(run_id)
+
+
+TheRun = Annotated[RunHandle[Any], Depends(run_of)]
+
+
+async def key_of(
+    given: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key", max_length=257, description="The same key and request: the first answer again."
+        ),
+    ] = None,
+) -> str | None:
+    """Quoted, as the draft of the header has it, or bare."""
+    if given is None:
+        return None
+    quoted = _KEY.fullmatch(given.strip())
+    key = quoted[1] if quoted else given.strip()
+    if not 1 <= len(key) <= 255 or not key.isprintable():
+        raise Refused(400, "The `Idempotency-Key` is not one.", fix="send 1 to 255 printable characters.")
+    return key
+
+
+IdempotencyKey = Annotated[str | None, Depends(key_of)]
+
+
+def moment(name: str, text: str | None) -> datetime | None:
+    """RFC 3339 with an offset.
+
+    Raises:
+        Refused: it is not.
+    """
+    if text is None:
+        return None
+    found = parse_time(text.replace(" ", "+"))  # a plus that was not escaped
+    if found is None or found.tzinfo is None:
+        raise Refused(400, f"{name}={text[:60]!r} is not a time.", fix="write 2026-01-31T12:00:00Z.")
+    return found
+
+
+def length(name: str, text: str | None) -> Any:
+    """A length of time, or a time.
+
+    Raises:
+        Refused: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_duration(int(text) if text.isdigit() else text)
+    except (DurationInvalid, OverflowError):
+        return moment(name, text)

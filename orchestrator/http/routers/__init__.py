@@ -1,0 +1,1 @@
+"""One module per resource. A route parses, calls one function, and renders."""

@@ -1,0 +1,77 @@
+"""Signals to runs, and the answers that runs wait for."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import Body, Query, Request, Response
+
+from orchestrator.core.signals import Delivery
+from orchestrator.engine.signals.approvals import Approval
+from orchestrator.http.caller import TheCaller, TheClient
+from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.parameters import IdempotencyKey, StepKey, TheRun, length
+from orchestrator.http.routes import router as make
+
+router = make("signals")
+
+_KEPT: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"model": Delivery, "description": "Kept for a step that waits for it later"}
+}
+
+
+@router.post("/runs/{run_id}/signals/{name}", responses=_KEPT)
+def run_signal(
+    run: TheRun,
+    name: str,
+    response: Response,
+    caller: TheCaller,
+    id: IdempotencyKey,
+    payload: Annotated[Any, Body(description="What is sent.")] = None,
+    key: Annotated[str, Query(max_length=200, description="Which of the waits of that name.")] = "",
+    ttl: Annotated[str | None, Query(max_length=40, description="How long it is kept, such as 5m.")] = None,
+) -> Delivery:
+    """Send a signal: a step that waits takes it (200), or it is kept for one that will (202). With an
+    `Idempotency-Key` it is delivered once."""
+    done = run.signal(name, payload, key=key, id=id, by=caller.name, ttl=length("ttl", ttl))
+    return _told(done, response)
+
+
+@router.get("/approvals")
+def approval_ls(
+    request: Request,
+    response: Response,
+    client: TheClient,
+    to: Annotated[str | None, Query(max_length=200, description="Only what this one is asked.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[Approval]:
+    """What is asked and not answered, the oldest first."""
+    place = after(request, cursor)
+    last = None if place is None else client.run(place[0]).approval(place[1])
+    rows = client.approvals(to, limit=limit + 1, after=last)
+    return page(request, response, rows, limit, lambda row: [str(row.run_id), row.step])
+
+
+@router.get("/approvals/{run_id}/{step}")
+def approval_show(run: TheRun, step: StepKey) -> Approval:
+    """What is asked, what an answer looks like (`form`, a JSON Schema), and who gave it."""
+    return run.approval(step)
+
+
+@router.post("/approvals/{run_id}/{step}/answer")
+def approval_answer(
+    run: TheRun,
+    step: StepKey,
+    response: Response,
+    caller: TheCaller,
+    id: IdempotencyKey,
+    answer: Annotated[Any, Body(description="Fits the form.")] = None,
+) -> Delivery:
+    """Answer. Of two answers the first counts; the other one is told who was first."""
+    return _told(run.answer(step, answer, id=id, by=caller.name), response)
+
+
+def _told(done: Delivery, response: Response) -> Delivery:
+    if done.duplicate:
+        response.headers["Idempotency-Replayed"] = "true"
+    response.status_code = 200 if done.delivered else 202
+    return done

@@ -1,0 +1,159 @@
+"""Flows: what is registered, switching them, and starting runs of them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import Body, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import JsonValue
+
+from orchestrator.client.run_handle import RunHandle
+from orchestrator.core.manifest import Manifest
+from orchestrator.core.pictures import Picture, drawn
+from orchestrator.core.states import FINAL_RUN
+from orchestrator.engine.flows import switch
+from orchestrator.engine.runs import shown
+from orchestrator.http import tags
+from orchestrator.http.caller import TheCaller, TheClient
+from orchestrator.http.models import Batch, BatchItem, BatchStarted, Reason, Started, Switched
+from orchestrator.http.paging import Limit, Page
+from orchestrator.http.parameters import AfterEvent, FlowName, IdempotencyKey, length
+from orchestrator.http.routes import router as make
+from orchestrator.http.waiting import Wait, until_ended
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads.rows import EventRow, FlowRow, VersionRow
+from orchestrator.ledger.tx import Ledger
+
+router = make("flows")
+
+Tags = Annotated[list[str] | None, Query(alias="tag", max_length=50, description="Of the run; several times.")]
+StartAfter = Annotated[str | None, Query(description="Begin later: 10m, or 2026-01-31T12:00:00Z.", max_length=40)]
+
+
+@router.get("/flows")
+def flow_ls(client: TheClient) -> Page[FlowRow]:
+    """The registered flows."""
+    return Page(items=client.call(reads.flows.every))
+
+
+@router.get("/flows/{flow}")
+def flow_show(flow: FlowName, client: TheClient) -> FlowRow:
+    """A flow at its current version."""
+    return client.call(reads.flows.get, flow)
+
+
+@router.get("/flows/{flow}/manifest", response_model=None)
+def flow_manifest(flow: FlowName, request: Request, response: Response, client: TheClient) -> Any:
+    """The manifest of its current version."""
+    row = client.call(reads.flows.get, flow)
+    return _manifest(request, response, client, row.manifest_hash)
+
+
+@router.get("/manifests/{hash}", response_model=None)
+def manifest_show(hash: str, request: Request, response: Response, client: TheClient) -> Any:
+    """A manifest by its hash: it never changes."""
+    return _manifest(request, response, client, hash)
+
+
+@router.get("/flows/{flow}/graph")
+def flow_graph(flow: FlowName, client: TheClient, language: str = "mermaid") -> Response:
+    """Its current version as a drawing: `mermaid`, `dot` or `tree`, a text."""
+    row = client.call(reads.flows.get, flow)
+    manifest: Manifest = client.call(Ledger.manifest, row.manifest_hash)
+    return Response(drawn(Picture.of(manifest, f"{row.name}@{row.version}"), language), media_type="text/plain")
+
+
+@router.get("/flows/{flow}/versions")
+def flow_versions(flow: FlowName, client: TheClient) -> Page[VersionRow]:
+    """Its versions, in the order in which they were first registered."""
+    return Page(items=client.call(reads.flows.versions, flow))
+
+
+@router.get("/flows/{flow}/events")
+def flow_events(
+    flow: FlowName, client: TheClient, request: Request, response: Response, after: AfterEvent = 0, limit: Limit = 100
+) -> Page[EventRow]:
+    """What happened to the flow itself: starts that were refused, and who switched it; in order."""
+    rows = client.flow_events(flow, after=after, limit=limit)
+    return Page(items=rows)
+
+
+@router.post("/flows/{flow}/trigger", status_code=201)
+async def run_start(
+    flow: FlowName,
+    request: Request,
+    response: Response,
+    client: TheClient,
+    key: IdempotencyKey,
+    wait: Wait,
+    input: Annotated[Mapping[str, JsonValue] | None, Body(description="The input of the flow.")] = None,
+    tag: Tags = None,
+    start_after: StartAfter = None,
+) -> Started:
+    """Start a run. It is accepted and durable when this answers: 201, or 200 if a run was started with the same key
+    and input before. With `wait` the answer comes when the run has ended, or after that time."""
+    begins = length("start_after", start_after)
+
+    def start() -> RunHandle[Any]:
+        headers = request.headers.items()
+        return client.start(flow, input, idempotency_key=key, tags=tag or (), start_after=begins, headers=headers)
+
+    handle = await run_in_threadpool(start)
+    response.headers["Location"] = str(request.url_for("run_show", run_id=str(handle.id)).path)
+    if not handle.created:
+        response.status_code = 200
+        response.headers["Idempotency-Replayed"] = "true"
+    if wait:
+        await until_ended(handle, wait)
+    return await run_in_threadpool(_started, flow, handle, wait > 0)
+
+
+@router.post("/flows/{flow}/trigger/batch", status_code=201)
+def run_start_many(flow: FlowName, client: TheClient, batch: Batch) -> BatchStarted:
+    """Start many runs in one commit."""
+    handles = client.start_many(
+        flow,
+        batch.inputs,
+        batch.idempotency_keys,
+        batch.tags,
+        start_after=length("start_after", batch.start_after),
+    )
+    return BatchStarted(items=[BatchItem(id=one.id, created=one.created) for one in handles])
+
+
+@router.post("/flows/{flow}/enable")
+def flow_enable(flow: FlowName, client: TheClient, caller: TheCaller) -> Switched:
+    """Accept triggers of the flow again."""
+    client.call(switch.enable, flow, caller.name)
+    return Switched(flow=flow, enabled=True)
+
+
+@router.post("/flows/{flow}/disable")
+def flow_disable(flow: FlowName, client: TheClient, caller: TheCaller, why: Reason | None = None) -> Switched:
+    """Refuse every trigger of the flow; runs in flight go on."""
+    client.call(switch.disable, flow, caller.name, why.reason if why else None)
+    return Switched(flow=flow, enabled=False)
+
+
+@router.delete("/flows/{flow}", status_code=204)
+def flow_delete(flow: FlowName, client: TheClient, caller: TheCaller) -> None:
+    """Remove a flow that the code does not have any more; its runs that ended can be read as before."""
+    client.delete_flow(flow, by=caller.name)
+
+
+def _started(flow: str, handle: RunHandle[Any], waited: bool) -> Started:
+    status = handle.status()
+    started = Started(id=handle.id, flow=flow, status=status, created=handle.created)
+    if not waited or status not in FINAL_RUN:
+        return started
+    row = handle.row()
+    output = handle.client.call(shown.result, handle.id) if status == "succeeded" else None
+    return started.model_copy(update={"output": output, "error": row.error})
+
+
+def _manifest(request: Request, response: Response, client: Any, hash: str) -> Any:
+    if (same := tags.known(request, response, f'"{hash}"')) is not None:
+        return same
+    manifest: Manifest = client.call(Ledger.manifest, hash)
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    return manifest.model_dump(mode="json", exclude_defaults=True)

@@ -1,0 +1,170 @@
+"""Runs: lists, one run, and what is done to it as a whole."""
+
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from orchestrator.client.runtree import RunTree
+from orchestrator.client.wanted import Wanted
+from orchestrator.core.facts import Explanation
+from orchestrator.core.rerun import Rerun
+from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.http import tags
+from orchestrator.http.caller import TheCaller, TheClient
+from orchestrator.http.models import Again, Control, Reason, Retry, Standing, Started, Value
+from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.parameters import AfterEvent, TheRun, moment
+from orchestrator.http.routes import router as make
+from orchestrator.http.waiting import Wait, until_ended
+from orchestrator.ledger.listing import MANY
+from orchestrator.ledger.reads.rows import ChildRow, EventRow, RunRow
+
+router = make("runs")
+
+_OPEN: Final = tuple(status for status in RunStatus if status not in FINAL_RUN)
+
+Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339, as 2026-01-31T12:00:00Z.")]
+
+
+@router.get("/runs")
+def run_ls(
+    request: Request,
+    response: Response,
+    client: TheClient,
+    q: Annotated[str | None, Query(max_length=1000, description="A query, as `flow:x status:failed age<1d`.")] = None,
+    flow: Annotated[str | None, Query(max_length=100)] = None,
+    status: Annotated[list[RunStatus] | None, Query(description="Several: any of them.")] = None,
+    tag: Annotated[str | None, Query(max_length=100)] = None,
+    key: Annotated[str | None, Query(max_length=255, description="The idempotency key.")] = None,
+    schedule: Annotated[str | None, Query(max_length=201, description="Its key, or FLOW/KEY.")] = None,
+    error: Annotated[str | None, Query(max_length=200, description="A part of the error.")] = None,
+    since: Moment = None,
+    until: Moment = None,
+    fields: Annotated[Literal["body"] | None, Query(description="`body`: the inputs too.")] = None,
+    count: Annotated[bool, Query(description="How many there are, as far as they are counted.")] = False,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[RunRow]:
+    """Runs, newest first. Without `fields=body` the inputs are left out: `body` is null."""
+    wanted: Wanted = {"q": q, "flow": flow, "status": status, "tag": tag, "key": key}
+    wanted |= {"schedule": schedule, "error": error}
+    wanted |= {"since": moment("since", since), "until": moment("until", until)}
+    last = after(request, cursor)
+    rows = client.runs(**wanted, limit=limit + 1, after=last and UUID(last), inputs=fields == "body")
+    found = page(request, response, rows, limit, lambda row: str(row.id))
+    if not count:
+        return found
+    number = client.count_runs(**wanted)
+    return found.model_copy(update={"count": number, "capped": number == MANY})
+
+
+@router.get("/runs/active")
+def run_active(
+    request: Request, response: Response, client: TheClient, limit: Limit = 50, cursor: Cursor = None
+) -> Page[RunRow]:
+    """Runs that have not ended, newest first."""
+    last = after(request, cursor)
+    rows = client.runs(status=_OPEN, limit=limit + 1, after=last and UUID(last), inputs=False)
+    return page(request, response, rows, limit, lambda row: str(row.id))
+
+
+@router.get("/runs/{run_id}")
+async def run_show(
+    run: TheRun,
+    request: Request,
+    response: Response,
+    wait: Wait,
+) -> RunRow:
+    """One run. With `wait` the answer comes when it has ended, or after the time: always with its state then."""
+    if wait:
+        await until_ended(run, wait)
+    row = await run_in_threadpool(run.row)
+    if (same := tags.known(request, response, tags.of(row))) is not None:
+        return same  # type: ignore[return-value]
+    return row
+
+
+@router.get("/runs/{run_id}/events")
+def run_events(run: TheRun, after: AfterEvent = 0, limit: Limit = 100) -> Page[EventRow]:
+    """Its history, in order. The next page begins `after` the last id of this one."""
+    return Page(items=run.events(after=after, limit=limit))
+
+
+@router.get("/runs/{run_id}/control")
+def run_control(run: TheRun) -> Control:
+    """What was asked of it: to stop, and until when it may take."""
+    row = run.row()
+    return Control(
+        cancel_requested_at=row.cancel_requested_at,
+        cancel_reason=row.cancel_reason,
+        deadline=row.deadline,
+        epoch=row.epoch,
+        start_at=row.start_at,
+    )
+
+
+@router.get("/runs/{run_id}/explain")
+def run_explain(
+    run: TheRun, step: Annotated[str | None, Query(max_length=400, description="One step of it.")] = None
+) -> Explanation:
+    """In one sentence what the run or step waits for, since when, and what to do."""
+    return run.explain(step)
+
+
+@router.get("/runs/{run_id}/output")
+def run_result(run: TheRun) -> Value:
+    """What it returned."""
+    return Value(value=run.shown_result())
+
+
+@router.get("/runs/{run_id}/graph")
+def run_graph(run: TheRun, language: str = "mermaid") -> Response:
+    """The run as a drawing, each step with where it stands: `mermaid`, `dot` or `tree`, a text."""
+    return Response(run.graph(language), media_type="text/plain")
+
+
+@router.get("/runs/{run_id}/children")
+def run_children(
+    request: Request, response: Response, run: TheRun, step: str | None = None, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ChildRow]:
+    """The runs that it called, or that one step of it called, in the order of their starts."""
+    last = after(request, cursor)
+    rows = run.children(step, after=last and UUID(last), limit=limit + 1)
+    return page(request, response, rows, limit, lambda row: str(row.id))
+
+
+@router.get("/runs/{run_id}/tree")
+def run_tree(run: TheRun) -> RunTree:
+    """The run with the runs that its steps called, and theirs."""
+    return run.tree()
+
+
+@router.post("/runs/{run_id}/cancel", status_code=202)
+def run_cancel(run: TheRun, caller: TheCaller, why: Reason | None = None) -> Standing:
+    """Ask it to stop: nothing of it starts any more, and what runs is told to stop."""
+    return Standing(id=run.id, status=run.cancel((why and why.reason) or "", by=caller.name))
+
+
+@router.post("/runs/{run_id}/retry", status_code=202)
+def run_retry(run: TheRun, caller: TheCaller, how: Retry | None = None) -> Standing:
+    """Run what failed again, and what was skipped because of it."""
+    how = how or Retry()
+    run.retry(by=caller.name, force=how.force, fresh=how.fresh)
+    return Standing(id=run.id, status=run.status())
+
+
+@router.post("/runs/{run_id}/rerun", status_code=201)
+def run_rerun(
+    run: TheRun, request: Request, response: Response, caller: TheCaller, how: Again | None = None
+) -> Started | Rerun:
+    """A new run with the input of this one or another: whole on the current version, or from a step on, with what
+    was before it kept. `dry_run`: what would be kept, and what would run."""
+    how = how or Again()
+    if how.dry_run:
+        response.status_code = 200
+        return run.rerun_plan(how.from_step, input=how.input)
+    new = run.rerun(how.from_step, input=how.input, by=caller.name)
+    response.headers["Location"] = str(request.url_for("run_show", run_id=str(new.id)).path)
+    return Started(id=new.id, flow=new.row().flow, status=new.status(), created=True)

@@ -1,0 +1,69 @@
+"""What serves the flows: workers, the queues they take from, the handlers they have; and what the problems mean."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator import errors
+from orchestrator.http.caller import TheClient
+from orchestrator.http.paging import Page
+from orchestrator.http.problems import Refused, status_of
+from orchestrator.http.routes import router as make
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
+
+router = make("system")
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A task that live workers run."""
+
+    task: str
+    workers: int
+    queues: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What the `code` of a problem means."""
+
+    code: str
+    status: int
+    meaning: str
+
+
+@router.get("/workers")
+def worker_ls(client: TheClient) -> Page[WorkerRow]:
+    """The worker processes that the ledger knows."""
+    return Page(items=client.call(reads.workers.every, client.settings.worker_ttl))
+
+
+@router.get("/handlers")
+def handler_ls(client: TheClient) -> Page[Handler]:
+    """The tasks that live workers run."""
+    live = [row for row in client.call(reads.workers.every, client.settings.worker_ttl) if row.live]
+    tasks = sorted({task for row in live for task in row.handlers})
+    return Page(items=[_handler(task, [row for row in live if task in row.handlers]) for task in tasks])
+
+
+@router.get("/unserved")
+def unserved_ls(client: TheClient) -> Page[UnservedRow]:
+    """Tasks whose ready steps no live worker takes."""
+    return Page(items=client.call(reads.workers.unserved, client.settings.worker_ttl))
+
+
+@router.get("/problems/{code}")
+def problem_show(code: str) -> Meaning:
+    """What the `code` of a problem means, which its `type` points to."""
+    for kind in _kinds(errors.OrchestratorError):
+        if kind.code == code:
+            return Meaning(code, status_of(kind("")), " ".join((kind.__doc__ or "").split()))
+    raise Refused(404, f"There is no problem {code!r}.")
+
+
+def _handler(task: str, workers: Sequence[WorkerRow]) -> Handler:
+    return Handler(task, len(workers), sorted({queue for row in workers for queue in row.queues}))
+
+
+def _kinds(kind: type[errors.OrchestratorError]) -> list[type[errors.OrchestratorError]]:
+    return [kind, *(below for one in kind.__subclasses__() for below in _kinds(one))]

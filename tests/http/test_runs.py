@@ -1,0 +1,168 @@
+"""Runs over HTTP: start, read, wait, operate."""
+
+import threading
+from typing import Any
+from uuid import UUID
+
+import pytest
+from starlette.testclient import TestClient
+
+from orchestrator.client import Client
+from tests.support import play
+
+
+def start(api: TestClient, **more: Any) -> UUID:
+    answer = api.post("/api/flows/hello/trigger", json={"name": "you"}, **more)
+    assert answer.status_code == 201, answer.text
+    return UUID(answer.json()["id"])
+
+
+def test_a_run_is_started_read_and_ends(api: TestClient, stack: Client) -> None:
+    answer = api.post("/api/flows/hello/trigger?tag=a&tag=b", json={"name": "you"})
+    assert answer.status_code == 201
+    assert answer.json() | {"id": ""} == {
+        "id": "",
+        "flow": "hello",
+        "status": "pending",
+        "created": True,
+        "output": None,
+        "error": None,
+    }
+    place = answer.headers["Location"]
+    assert place == f"/api/runs/{answer.json()['id']}"
+    row = api.get(place).json()
+    assert (row["flow"], row["tags"], row["body"], row["status"]) == (
+        "hello",
+        ["small", "a", "b"],
+        {"name": "you", "times": 1},
+        "pending",
+    )
+    play.finish_hello(stack.ledger, UUID(row["id"]))
+    assert api.get(place).json()["status"] == "succeeded"
+    assert api.get(f"{place}/output").json() == {"value": {"text": "hello you", "length": 9}}
+    assert api.get(f"{place}/steps/greet").json()["step"]["status"] == "succeeded"
+    assert [one["key"] for one in api.get(f"{place}/steps").json()["items"]] == ["greet", "measure"]
+    assert api.get(f"{place}/events").json()["items"][0]["type"] == "run.accepted"
+
+
+def test_the_input_may_come_without_a_content_type(api: TestClient) -> None:
+    answer = api.post("/api/flows/hello/trigger", content=b'{"name": "you"}')
+    assert answer.status_code == 201
+
+
+def test_a_key_gives_the_first_run_again_quoted_or_bare(api: TestClient) -> None:
+    first = start(api, headers={"Idempotency-Key": "k"})
+    again = api.post("/api/flows/hello/trigger", json={"name": "you"}, headers={"Idempotency-Key": '"k"'})
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (200, "true")
+    assert UUID(again.json()["id"]) == first
+    assert again.json()["created"] is False
+    other = api.post("/api/flows/hello/trigger", json={"name": "me"}, headers={"Idempotency-Key": "k"})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_conflict")
+
+
+def test_what_waits_is_told_the_end_and_holds_no_thread(api: TestClient, stack: Client) -> None:
+    """More wait than there are threads; and others are answered meanwhile."""
+    run = start(api)
+    found: list[Any] = []
+    waiting = [
+        threading.Thread(target=lambda: found.append(api.get(f"/api/runs/{run}?wait=50s").json()["status"]))
+        for _ in range(12)
+    ]
+    for one in waiting:
+        one.start()
+    assert api.get(f"/api/runs/{run}").json()["status"] == "pending"
+    play.finish_hello(stack.ledger, run)
+    for one in waiting:
+        one.join(60)
+    assert found == ["succeeded"] * 12
+
+
+def test_a_start_waits_for_the_end(api: TestClient) -> None:
+    answer = api.post("/api/flows/hello/trigger?wait=0.2", json={"name": "you"})
+    assert (answer.status_code, answer.json()["status"], answer.json()["output"]) == (201, "pending", None)
+
+
+def test_lists_have_pages_bound_to_their_query(api: TestClient, stack: Client) -> None:
+    runs = [str(start(api)) for _ in range(5)]
+    first = api.get("/api/runs?limit=2&flow=hello&count=1")
+    assert ([one["id"] for one in first.json()["items"]], first.json()["count"]) == (runs[:2:-1], 5)
+    assert first.json()["items"][0]["body"] is None
+    link = first.headers["Link"]
+    second = api.get(link[1 : link.index(">")])
+    assert [one["id"] for one in second.json()["items"]] == [runs[2], runs[1]]
+    cursor = second.json()["next"]
+    last = api.get(f"/api/runs?flow=hello&limit=2&cursor={cursor}").json()
+    assert ([one["id"] for one in last["items"]], last["next"]) == ([runs[0]], None)
+    other = api.get(f"/api/runs?limit=2&cursor={cursor}")
+    assert (other.status_code, other.json()["code"]) == (400, "cursor_mismatch")
+    assert api.get("/api/runs?cursor=nonsense").json()["code"] == "cursor_invalid"
+    assert api.get("/api/runs?fields=body&limit=1").json()["items"][0]["body"] == {"name": "you", "times": 1}
+
+
+def test_runs_are_chosen_by_a_query(api: TestClient, stack: Client) -> None:
+    failed, cancelled, open_ = start(api), start(api), start(api)
+    play.fail(stack.ledger, failed, "greet")
+    stack.run(cancelled).cancel("enough", by="me")
+
+    def found(path: str) -> list[UUID]:
+        return [UUID(one["id"]) for one in api.get(path).json()["items"]]
+
+    assert found("/api/runs/active") == [open_]
+    assert found("/api/runs?status=failed&status=cancelled") == [cancelled, failed]
+    assert found("/api/runs?q=flow:hello%20status:failed") == [failed]
+    wrong = api.get("/api/runs?q=statu:failed")
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "query")
+
+
+def test_a_tag_saves_the_answer(api: TestClient, stack: Client) -> None:
+    run = start(api)
+    tag = api.get(f"/api/runs/{run}").headers["ETag"]
+    same = api.get(f"/api/runs/{run}", headers={"If-None-Match": tag})
+    assert (same.status_code, same.content) == (304, b"")
+    play.finish_hello(stack.ledger, run)
+    assert api.get(f"/api/runs/{run}", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_runs_are_cancelled_retried_and_run_again(api: TestClient, stack: Client) -> None:
+    run = start(api)
+    assert api.post(f"/api/runs/{run}/cancel", json={"reason": "enough"}).json()["status"] == "cancelled"
+    assert api.get(f"/api/runs/{run}/control").json()["cancel_reason"] == "enough"
+    failed = start(api)
+    play.fail(stack.ledger, failed, "greet")
+    assert "boom" in api.get(f"/api/runs/{failed}/explain").json()["sentence"]
+    gone = api.get(f"/api/runs/{failed}/output")
+    assert (gone.status_code, gone.json()["code"]) == (409, "run_failed")
+    assert api.post(f"/api/runs/{failed}/retry").json()["status"] == "running"
+    foreseen = api.post(f"/api/runs/{run}/rerun", json={"dry_run": True})
+    assert (foreseen.status_code, foreseen.json()["again"]) == (200, ["greet", "measure"])
+    again = api.post(f"/api/runs/{run}/rerun")
+    assert again.status_code == 201
+    assert stack.run(again.json()["id"]).row().source == run
+    assert api.get(f"/api/runs/{run}/tree").json()["children"] == []
+
+
+def test_steps_are_skipped_and_marked(api: TestClient, stack: Client) -> None:
+    run = start(api)
+    done = api.post(f"/api/runs/{run}/steps/greet/mark", json={"output": "hi", "reason": "by hand"})
+    assert done.status_code == 202, done.text
+    assert api.get(f"/api/runs/{run}/steps/greet/output").json() == {"value": "hi"}
+    assert api.post(f"/api/runs/{run}/steps/measure/skip", json={"reason": "not needed"}).status_code == 202
+    assert api.post(f"/api/runs/{run}/steps/measure/skip", json={}).status_code == 422
+
+
+def test_many_are_started_in_one_commit(api: TestClient, stack: Client) -> None:
+    batch = {"inputs": [{"name": "a"}, {"name": "b"}], "idempotency_keys": ["1", "2"]}
+    first = api.post("/api/flows/hello/trigger/batch", json=batch).json()["items"]
+    assert [one["created"] for one in first] == [True, True]
+    again = api.post("/api/flows/hello/trigger/batch", json=batch).json()["items"]
+    assert again == [one | {"created": False} for one in first]
+    wrong = api.post("/api/flows/hello/trigger/batch", json={"inputs": [{"name": "a"}, {"name": 1}]})
+    assert wrong.status_code == 422
+    assert stack.count_runs(flow="hello") == 2
+
+
+@pytest.mark.parametrize("language", ["mermaid", "dot", "tree"])
+def test_runs_and_flows_are_drawn(api: TestClient, language: str) -> None:
+    run = start(api)
+    assert "greet" in api.get(f"/api/runs/{run}/graph?language={language}").text
+    assert "greet" in api.get(f"/api/flows/hello/graph?language={language}").text
