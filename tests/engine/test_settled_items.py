@@ -106,6 +106,29 @@ def test_steps_of_loops_inside_of_items(lab: Lab) -> None:
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 
 
+def again(lab: Lab, run_id: UUID, key: str) -> object:
+    return retry_step.retry(lab.ledger, run_id, key, by="ann")
+
+
+@pytest.mark.parametrize("act", [mark, again])
+def test_a_step_of_a_loop_that_was_left_out(lab: Lab, act: Callable[[Lab, UUID, str], object]) -> None:
+    """Whoever says what came of the step, or wants it again, opens the loop around it, which had failed, and which
+    somebody had skipped then."""
+    run_id = begun(lab, {**INNER, "beside": call()}, 1, output="@steps('check').output")
+    lab.do(run_id, "each.0.parts", output=["p", "q"])
+    lab.do_fail(run_id, "each.0.inner.1.cut")
+    lab.do(run_id, "each.0.inner.0.cut", "each.0.inner.0.glue")
+    assert lab.statuses(run_id)["each.0.inner"] == "failed"
+    skip(lab, run_id, "each.0.inner")
+    assert (lab.statuses(run_id)["each.0"], lab.statuses(run_id)["each.0.inner"]) == ("running", "skipped")
+    act(lab, run_id, "each.0.inner.1.cut")
+    lab.audit()
+    assert lab.statuses(run_id)["each.0.inner"] == "running"
+    lab.drain(run_id)
+    assert output(lab, run_id, "each.0.inner") == ["each.0.inner.0.glue", "each.0.inner.1.glue"]
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
 # ---- when the item is over ----
 
 

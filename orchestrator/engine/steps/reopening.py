@@ -91,7 +91,8 @@ class Resetting:
 
     def _seeds(self, states: Mapping[str, StepStatus]) -> Iterator[str]:
         for key, status in states.items():
-            if key in self.stopped or (status in _AGAIN and (self.only is None or self._names(key))):
+            left_out = status is StepStatus.SKIPPED and self._is_around(key)
+            if left_out or key in self.stopped or (status in _AGAIN and (self.only is None or self._names(key))):
                 yield key
 
     def _names(self, key: str) -> bool:
