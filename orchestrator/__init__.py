@@ -94,7 +94,7 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.client import AsyncClient, Client, RunHandle, ScheduleHandle
+    from orchestrator.client import AsyncClient, Client, OperationHandle, RunHandle, ScheduleHandle
     from orchestrator.settings import Settings
 
 __all__ = [
@@ -156,6 +156,7 @@ __all__ = [
     # running flows
     "AsyncClient",
     "Client",
+    "OperationHandle",
     "RunHandle",
     "RunStatus",
     "ScheduleHandle",
@@ -192,6 +193,7 @@ __all__ = [
 _LAZY = {
     "AsyncClient": "orchestrator.client",
     "Client": "orchestrator.client",
+    "OperationHandle": "orchestrator.client",
     "RunHandle": "orchestrator.client",
     "ScheduleHandle": "orchestrator.client",
     "Settings": "orchestrator.settings",

@@ -10,7 +10,22 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from orchestrator.cli import api, approval, audit, db, dev, doctor, flow, key, repair, run, schedule, user, worker
+from orchestrator.cli import (
+    api,
+    approval,
+    audit,
+    db,
+    dev,
+    doctor,
+    flow,
+    key,
+    operation,
+    repair,
+    run,
+    schedule,
+    user,
+    worker,
+)
 from orchestrator.errors import OrchestratorError
 
 _LINE: Final = "\n"
@@ -25,6 +40,7 @@ app: Final = typer.Typer(
 app.add_typer(flow.app, name="flow")
 repair.add_to(run.app)
 app.add_typer(run.app, name="run")
+app.add_typer(operation.app, name="operation")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(approval.app, name="approval")
 app.add_typer(worker.app, name="worker")

@@ -12,13 +12,13 @@ from orchestrator.cli.render import Format, note, print_json
 from orchestrator.errors import OrchestratorError, Unavailable, UsageError
 
 RunIds = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(metavar="ID...", help="Runs; `-` reads them from stdin: a word a line, or `run ls -o jsonl`."),
 ]
-StepIds = Annotated[
-    list[str],
-    typer.Argument(metavar="ID[/STEP]...", help="Runs, or steps of them; `-` reads them from stdin."),
-]
+_STEPS: Final = typer.Argument(metavar="ID[/STEP]...", help="Runs, or steps of them; `-` reads them from stdin.")
+StepIds = Annotated[list[str] | None, _STEPS]
+SomeIds = Annotated[list[str], _STEPS]
+"""At least one."""
 _RUN: Final = re.compile(r"[0-9a-fA-F-]{4,36}")
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli import graph, inputs, runtree, runview, stepview, watch
+from orchestrator.cli import bulk, graph, inputs, runtree, runview, stepview, watch
 from orchestrator.cli.delivered import SentBy, told
-from orchestrator.cli.many import RunIds, StepIds, named, operate
+from orchestrator.cli.many import RunIds, SomeIds, StepIds, named, operate
 from orchestrator.cli.options import (
     After,
     FlowName,
@@ -27,6 +27,8 @@ from orchestrator.cli.options import (
     when,
 )
 from orchestrator.cli.render import Format, listing, note, of, pages, print_json, short
+from orchestrator.core.operations import Action
+from orchestrator.core.wording import counted
 from orchestrator.errors import OrchestratorError, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 app = group("Start runs, look at them, operate them.")
 
+Why = Annotated[str | None, typer.Option("--reason", help="Why, for the record; with --where it is needed.")]
 Timeout = Annotated[str | None, typer.Option("--timeout", help="How long to wait, such as 30s or 5m; else for ever.")]
 
 
@@ -164,7 +167,7 @@ def ls(
 
 @verb(app, "show", "get")
 def show(
-    runs: StepIds,
+    runs: SomeIds,
     whole: Annotated[
         bool, typer.Option("--all", help="Every child of big loops; of a step, every attempt, and nothing cut.")
     ] = False,
@@ -257,22 +260,29 @@ def events(
 
 @verb(app, "cancel")
 def cancel(
-    runs: RunIds,
-    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "no reason given",
+    runs: RunIds = None,
+    where: bulk.Where = None,
+    reason: Why = None,
+    dry_run: bulk.DryRun = False,
+    detach: bulk.Detach = False,
     by: Who = None,
     output: Output = None,
 ) -> None:
     """Ask runs to stop: no step of theirs starts any more, and running ones are told to stop."""
+    names = bulk.chosen(runs, where, dry_run=dry_run, detach=detach)
     with connected() as client:
+        if where is not None:
+            bulk.operate(client, bulk.Bulk(Action.CANCEL, where, reason, dry_run, detach, by, output))
+            return
         left: list[RunStatus] = []
 
         def act(name: str) -> dict[str, object]:
             handle = client.run(name)
-            status = handle.cancel(reason, by=by)
+            status = handle.cancel(reason or "no reason given", by=by)
             left.extend([status] * (status != "cancelled"))
             return {"id": handle.id, "status": status}
 
-        operate(runs, output, "cancelled, or told to stop", act)
+        operate(names, output, "cancelled, or told to stop", act)
         if left:
             note(f"Running steps have {client.settings.cancel_grace.total_seconds():g} s to stop.")
 
@@ -297,7 +307,11 @@ def signal(
 
 @verb(app, "retry")
 def retry(
-    runs: StepIds,
+    runs: StepIds = None,
+    where: bulk.Where = None,
+    reason: Why = None,
+    dry_run: bulk.DryRun = False,
+    detach: bulk.Detach = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of one run and print the result.")] = False,
     timeout: Timeout = None,
     force: Annotated[
@@ -310,8 +324,15 @@ def retry(
     output: Output = None,
 ) -> None:
     """Run what failed again, and what was skipped because of it."""
-    limit = seconds(timeout)
+    limit, given = seconds(timeout), bulk.chosen(runs, where, dry_run=dry_run, detach=detach)
+    if where is None and reason is not None:
+        raise UsageError("--reason goes with --where. Fix: leave it out.")
+    if where is not None and wait:
+        raise UsageError("--wait waits for one run. Fix: leave it out; with --where the retries are waited for.")
     with connected() as client:
+        if where is not None:
+            bulk.operate(client, bulk.Bulk(Action.RETRY, where, reason, dry_run, detach, by, output, force, fresh))
+            return
 
         def again(name: str) -> "RunHandle[Any]":
             run, _, step = name.partition("/")
@@ -324,9 +345,9 @@ def retry(
             return {"id": handle.id, "status": handle.status()}
 
         if not wait:
-            operate(runs, output, "run again", act)
+            operate(given, output, "run again", act)
             return
-        names = named(runs)
+        names = named(given)
         if len(names) != 1:
             raise UsageError(f"--wait waits for one run, and {len(names)} are named. Fix: leave it out.")
         finish(again(names[0]), limit, output)
@@ -334,20 +355,28 @@ def retry(
 
 @verb(app, "delete")
 def delete(
-    runs: RunIds,
+    runs: RunIds = None,
+    where: bulk.Where = None,
+    reason: Why = None,
+    dry_run: bulk.DryRun = False,
+    detach: bulk.Detach = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     by: Who = None,
     output: Output = None,
 ) -> None:
     """Remove runs that ended, with their inputs, outputs and history: for good, and before the retention does."""
-    names = named(runs)
-    if not yes:
-        typer.confirm(f"Delete {len(names)} run{'' if len(names) == 1 else 's'} for good?", abort=True, err=True)
+    names = named(bulk.chosen(runs, where, dry_run=dry_run, detach=detach))
+    if not yes and where is None:
+        typer.confirm(f"Delete {counted(len(names), 'run')} for good?", abort=True, err=True)
     with connected() as client:
+        if where is not None:
+            asked = bulk.Bulk(Action.DELETE, where, reason, dry_run, detach, by, output, ask=not yes)
+            bulk.operate(client, asked)
+            return
 
         def act(name: str) -> dict[str, object]:
             handle = client.run(name)
-            handle.delete(by=by)
+            handle.delete(reason, by=by)
             return {"id": handle.id, "status": "deleted"}
 
         operate(names, output, "deleted", act)

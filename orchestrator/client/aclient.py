@@ -1,10 +1,9 @@
 """`AsyncClient`: the client for asyncio programs. A thin shell: every call runs the sync one in a thread."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeGuard, TypeVar, Unpack, overload
 from uuid import UUID
@@ -13,6 +12,7 @@ from pydantic import JsonValue
 
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
+from orchestrator.client.aoperations import AsyncOperations, each
 from orchestrator.client.client import Client, Startable
 from orchestrator.client.headers import Headers
 from orchestrator.client.later import StartAfter
@@ -45,8 +45,10 @@ def _is_async(given: "Borrowed | AsyncConnection") -> "TypeGuard[AsyncConnection
     return hasattr(given, "run_sync")
 
 
-class AsyncClient:
+class AsyncClient(AsyncOperations):
     """As `Client`, awaited. Use it in an `async with`, or await `close()`."""
+
+    sync: Client
 
     def __init__(self, settings: Settings) -> None:
         """
@@ -290,7 +292,7 @@ class AsyncRunHandle(Generic[R]):
 
     def all_steps(self) -> AsyncIterator[StepRow]:
         """As `RunHandle.all_steps`, for `async for`."""
-        return self._each(self.sync.all_steps())
+        return each(self.client, self.sync.all_steps())
 
     async def step(self, key: str) -> StepRow:
         """As `RunHandle.step`."""
@@ -310,13 +312,7 @@ class AsyncRunHandle(Generic[R]):
 
     def all_events(self, *, after: int = 0) -> AsyncIterator[EventRow]:
         """As `RunHandle.all_events`, for `async for`."""
-        return self._each(self.sync.all_events(after=after))
-
-    async def _each(self, rows: Iterator[T]) -> AsyncIterator[T]:
-        """A page of rows for each trip to a thread."""
-        while page := await self.client.thread(lambda: list(islice(rows, PAGE))):
-            for row in page:
-                yield row
+        return each(self.client, self.sync.all_events(after=after))
 
     async def children(self, step: str | None = None, *, after: UUID | None = None, limit: int = 50) -> list[ChildRow]:
         """As `RunHandle.children`."""
@@ -334,9 +330,9 @@ class AsyncRunHandle(Generic[R]):
         """As `RunHandle.cancel`."""
         return await self.client.thread(self.sync.cancel, reason, by=by)
 
-    async def delete(self, *, by: str | None = None) -> None:
+    async def delete(self, reason: str | None = None, *, by: str | None = None) -> None:
         """As `RunHandle.delete`."""
-        await self.client.thread(self.sync.delete, by=by)
+        await self.client.thread(self.sync.delete, reason, by=by)
 
     async def signal(
         self,

@@ -8,10 +8,10 @@ from uuid import UUID
 from orchestrator.authoring.alone import alone
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
-from orchestrator.client.access import Access
 from orchestrator.client.given import at_least_one, body_of, mapping, user, whoami
 from orchestrator.client.headers import Headers, headers_of
 from orchestrator.client.later import StartAfter, begins_of
+from orchestrator.client.operations import Operations
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
@@ -41,7 +41,7 @@ PAGE: Final = 500
 """Runs started in one round trip by `start_many`."""
 
 
-class Client(Access):
+class Client(Operations):
     """Starts flows and follows runs. Safe to share between threads; close it, or use it in a `with`."""
 
     def __init__(self, settings: Settings) -> None:

@@ -5,12 +5,13 @@ import os
 import socket
 from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from orchestrator.authoring.flow import Flow
+from orchestrator.core.operations import Action, Outcome
 from orchestrator.core.release import release
 from orchestrator.core.signals import key_text
-from orchestrator.core.states import RunStatus
+from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.values import Codec, dumps
 from orchestrator.errors import UsageError
@@ -53,8 +54,16 @@ def signal_key(key: object) -> str:
         raise UsageError(f"The key of a signal: {exc}. Fix: give one value, such as an order's id.") from exc
 
 
+_NOUNS: Final[Mapping[type[StrEnum], str]] = {
+    RunStatus: "run status",
+    StepStatus: "step status",
+    Action: "action on many runs",
+    Outcome: "outcome",
+}
+
+
 def known(kind: type[S], word: str) -> S:
-    """The status of that name.
+    """The one of that name.
 
     Raises:
         UsageError: there is none, with the nearest one.
@@ -62,9 +71,8 @@ def known(kind: type[S], word: str) -> S:
     try:
         return kind(word)
     except ValueError:
-        what = "run" if issubclass(kind, RunStatus) else "step"
         fix = did_you_mean(word, list(kind))
-        raise UsageError(f"There is no {what} status {word!r}. Fix: {fix}") from None
+        raise UsageError(f"There is no {_NOUNS[kind]} {word!r}. Fix: {fix}") from None
 
 
 def at_least_one(limit: int) -> int:

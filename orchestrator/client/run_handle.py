@@ -263,13 +263,13 @@ class RunHandle(Generic[R]):
         who, grace = by or user(), self.client.settings.cancel_grace
         return self.client.call(stopping.cancel, self.id, by=who, reason=reason or "no reason given", grace=grace)
 
-    def delete(self, *, by: str | None = None) -> None:
-        """Remove it for good, with its inputs, outputs, history and idempotency key. Its flow keeps an event of that.
+    def delete(self, reason: str | None = None, *, by: str | None = None) -> None:
+        """Remove it for good, with its inputs, outputs, history and idempotency key. The audit keeps that, and why.
 
         Raises:
             Conflict: it has not ended.
         """
-        self.client.call_once(delete_run.delete, self.id, by=by or user())
+        self.client.call_once(delete_run.delete, self.id, by=by or user(), reason=reason)
 
     def signal(
         self,

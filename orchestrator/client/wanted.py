@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+
 from orchestrator.authoring.alone import name_alone
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
@@ -26,6 +29,17 @@ class Wanted(TypedDict, total=False):
     error: str | None
     since: datetime | None
     until: datetime | None
+
+
+def asked_of(wanted: Wanted) -> dict[str, JsonValue]:
+    """What is asked for, as JSON, in the words of the caller."""
+    flow, status = wanted.get("flow"), wanted.get("status")
+    plain = {
+        **wanted,
+        "flow": None if flow is None else flow_name(flow),
+        "status": [status] if isinstance(status, str) else list(status or ()),
+    }
+    return {name: to_jsonable_python(value) for name, value in plain.items() if value not in (None, "", [])}
 
 
 def filter_of(wanted: Wanted) -> RunFilter:

@@ -8,6 +8,8 @@ import pytest
 from orchestrator.client import AsyncClient, Client
 from orchestrator.client.access import Access
 from orchestrator.client.aclient import AsyncRunHandle, AsyncScheduleHandle
+from orchestrator.client.aoperations import AsyncOperationHandle
+from orchestrator.client.operations import OperationHandle
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle
 
@@ -34,7 +36,12 @@ def parameters(method: Any) -> dict[str, tuple[Any, Any]]:
     return {one.name: (one.kind, one.default) for one in found if one.name != "self"}
 
 
-PAIRS = [(Client, AsyncClient), (RunHandle, AsyncRunHandle), (ScheduleHandle, AsyncScheduleHandle)]
+PAIRS = [
+    (Client, AsyncClient),
+    (OperationHandle, AsyncOperationHandle),
+    (RunHandle, AsyncRunHandle),
+    (ScheduleHandle, AsyncScheduleHandle),
+]
 
 
 @pytest.mark.parametrize(("plain", "awaited"), PAIRS)

@@ -5,10 +5,12 @@ is not retried by it, nor one twice that fails again; its progress has an end; a
 in the commit that does something to the run. Whether the run still allows it is seen when its turn comes.
 """
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from orchestrator.core.access import Actor
 from orchestrator.core.operations import (
     MOST_IDS,
     MOST_RUNS,
@@ -22,7 +24,7 @@ from orchestrator.core.operations import (
 )
 from orchestrator.core.runfilter import ALL
 from orchestrator.errors import Conflict, OperationNotFound, UsageError
-from orchestrator.ledger import operations
+from orchestrator.ledger import access, operations
 from orchestrator.ledger.operations import Job, OperationRow, OutcomeRow, Which
 from orchestrator.ledger.tx import Ledger
 
@@ -58,6 +60,8 @@ def create(ledger: Ledger, job: Job, which: Which, *, token: str | None = None) 
         if made is None:
             return _found(operations.get(tx, job.id), job.id)
         _check_count(made.total)
+        became = {"action": job.action, "runs": made.total, "wanted": made.wanted, **job.options}
+        _audit(tx, "create", job.id, job.by, became=became, reason=job.reason)
         return made
 
     return ledger.retry(work)
@@ -92,15 +96,23 @@ def cancel(ledger: Ledger, operation_id: UUID, *, by: str) -> OperationRow:
 def _move(ledger: Ledger, operation_id: UUID, event: OperationEvent, there: OperationState, by: str) -> OperationRow:
     def work(tx: Connection) -> OperationRow:
         state = operations.hold(tx, operation_id)
-        if state is not None and state is not there and not operations.move(tx, operation_id, state, event, by):
-            raise Conflict(
-                f"Operation {operation_id} is {state}, and cannot be told to {event}. Fix: see "
-                f"`orchestrator operation show {operation_id}`.",
-                status=state.value,
-            )
+        if state is None:
+            raise _none(operation_id)
+        if state is not there:
+            if not operations.move(tx, operation_id, state, event, by):
+                raise Conflict(
+                    f"Operation {operation_id} is {state}, and cannot be told to {event}. Fix: see "
+                    f"`orchestrator operation show {operation_id}`.",
+                    status=state.value,
+                )
+            _audit(tx, event, operation_id, by, was={"state": state}, became={"state": there})
         return _found(operations.get(tx, operation_id), operation_id)
 
     return ledger.retry(work)
+
+
+def _audit(tx: Connection, action: str, operation_id: UUID, by: str, **facts: Any) -> None:
+    access.audit(tx, Actor(by), f"operation.{action}", f"operation/{operation_id}", **facts)
 
 
 # ---- reading ----

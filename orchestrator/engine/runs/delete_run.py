@@ -4,15 +4,16 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from orchestrator.core.access import Actor
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.errors import Conflict
-from orchestrator.ledger import graph, retention
+from orchestrator.ledger import access, graph, retention
 from orchestrator.ledger.tx import Ledger
 
 
 def delete(ledger: Ledger, run_id: UUID, *, by: str, reason: str | None = None) -> None:
     """Remove a run that ended, with its inputs, outputs, history and idempotency key; what it has in the payload store
-    is removed within hours. Who removed which run, and why, stays among the events of its flow.
+    is removed within hours. Who removed which run, and why, stays in the audit and among the events of its flow.
 
     Raises:
         RunNotFound: no such run.
@@ -30,6 +31,8 @@ def delete_in(tx: Connection, run_id: UUID, *, by: str, reason: str | None) -> N
             f"Fix: wait for its end, or `orchestrator run cancel {run_id}`.",
             run_id=str(run_id),
         )
+    was = {"flow": run.flow, "status": run.status}
+    access.audit(tx, Actor(by), "run.delete", f"run/{run_id}", was=was, reason=reason)
     if not retention.drop_run(tx, run_id, run.flow, by, reason):
         raise Conflict(
             f"Run {run_id} has just ended, and the run that called it was not told yet. Fix: try again in a moment.",
