@@ -168,6 +168,13 @@ def _store(value: str) -> str:
     return StoreUrl.read(value).text
 
 
+def _public(value: str) -> str:
+    parts = _split(value.strip().rstrip("/"))
+    if parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc or parts.query:
+        raise ValueError("it is not the address of a site. Fix: write https://flows.example.com")
+    return str(urlunsplit(parts))
+
+
 def _json(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -274,6 +281,15 @@ class Settings(BaseModel):
     """How often a worker looks for ticks that no beat announced."""
     tick_grace: Duration = timedelta(seconds=5)
     """How late a tick is when a worker stops waiting for the beat."""
+
+    auth: Literal["keys", "open"] = "keys"
+    """Whom the API lets in: who has a key or a session; or everybody on this machine."""
+    authorizer: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    """A function of one's own that decides who may do what, as module:name."""
+    session_lifetime: Duration = timedelta(hours=12)
+    """How long somebody who signed in stays so."""
+    public_url: Annotated[str, AfterValidator(_public)] | None = None
+    """Where people reach the API, as https://flows.example.com, if that is not where it listens."""
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],

@@ -2,6 +2,9 @@
 
 app.py       the factory that wires everything
 routers/     one module per resource: parse, call one function of the client, render
+policy.py    who may ask for what, a line for each route
+auth.py      the gate before every route
+browsers.py  cookies, and requests that pages of other sites make
 caller.py    who asks
 bodies.py    JSON bodies, read strictly
 routes.py    what every route has: strict parameters, `?fields=`, its documentation

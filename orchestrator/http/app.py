@@ -13,22 +13,24 @@ from orchestrator.client.client import Client
 from orchestrator.core.release import release
 from orchestrator.errors import OrchestratorError
 from orchestrator.http import problems
+from orchestrator.http.auth import Gate
 from orchestrator.http.edge import Edge, Limits
 from orchestrator.http.problems import Refused
-from orchestrator.http.routers import approvals, flows, runs, schedules, steps, system
+from orchestrator.http.routers import approvals, audit, flows, keys, runs, schedules, steps, system, users
 from orchestrator.settings import Settings
 
 PREFIX: Final = "/api"
-ROUTERS: Final = (flows, runs, steps, approvals, schedules, system)
+ROUTERS: Final = (flows, runs, steps, approvals, schedules, system, keys, users, audit)
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The API on the servers of these settings. Connections are opened when it starts to serve.
 
     Raises:
-        SettingsInvalid: there is no database URL.
+        SettingsInvalid: there is no database URL, or the authorizer cannot be loaded.
     """
     settings.require_database_url()
+    gate = Gate(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -37,6 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
         with Client(settings) as client:
             app.state.client = client
             yield
+            await gate.close()
 
     app = FastAPI(
         title="orchestrator",
@@ -47,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.settings = settings
+    app.state.settings, app.state.gate = settings, gate
     app.add_middleware(Edge, limits=Limits())
     app.add_exception_handler(OrchestratorError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)

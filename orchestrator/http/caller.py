@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from orchestrator.client.client import Client
+from orchestrator.core.access import Actor, Grant, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,29 @@ class Caller:
     """Whoever sent a request."""
 
     name: str
-    """For the record: `by` of what it does."""
+    """For the record: `by` of what it does. A user, or `key:` and the name of a key."""
+    grant: Grant
+    id: str | None = None
+    """Of the key or the session."""
+    groups: tuple[str, ...] = ()
+    browser: bool = False
+    """Whether a browser says who it is by itself, with every request, whatever page makes it send one."""
+    session: bool = False
+
+    def answers_for(self, to: str | None) -> bool:
+        """Whether an approval that asks `to`, a user, a group or a role, asks this one; without, it asks anybody."""
+        if to is None or to == self.name or to in self.groups:
+            return True
+        return to in list(Role) and self.grant.role.covers(Role(to))
+
+    def actor(self, request: Request) -> Actor:
+        """For the audit."""
+        return Actor(self.name, self.id, address_of(request), request.scope.get("request_id"))
+
+
+def address_of(request: Request) -> str | None:
+    """Where a request came from."""
+    return None if request.client is None else request.client.host
 
 
 async def client_of(request: Request) -> Client:
@@ -24,9 +47,17 @@ async def client_of(request: Request) -> Client:
 
 
 async def caller_of(request: Request) -> Caller:
-    host = request.client.host if request.client is not None else "unknown"
-    return Caller(f"api@{host}")
+    """Whom the gate let in."""
+    found = request.state.caller
+    assert isinstance(found, Caller)
+    return found
+
+
+async def actor_of(request: Request) -> Actor:
+    """The same, for the audit."""
+    return (await caller_of(request)).actor(request)
 
 
 TheClient = Annotated[Client, Depends(client_of)]
 TheCaller = Annotated[Caller, Depends(caller_of)]
+TheActor = Annotated[Actor, Depends(actor_of)]

@@ -131,5 +131,5 @@ class _Exchange:
             "ms": round(1000 * (monotonic() - self._began), 1),
         }
         if (caller := self._scope.get("caller")) is not None:
-            facts["caller"] = caller
+            facts["caller"], facts["key_id"] = caller, self._scope.get("key_id")
         log.info("api.request", extra=facts)

@@ -38,6 +38,8 @@ STATUSES: Final[Mapping[type[OrchestratorError], int]] = {
     errors.RunFailed: 409,
     errors.RunCancelled: 409,
     errors.WaitTimeout: 409,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
 }
 """By the nearest class of the error's."""
 

@@ -1,4 +1,4 @@
-"""What every route has: strict JSON bodies, and no parameter that it does not know."""
+"""What every route has: a gate before it, strict JSON bodies, and no parameter that it does not know."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -20,7 +20,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 class Route(APIRoute):
-    """A route that refuses query parameters it does not know, and reads bodies strictly."""
+    """A route that lets in who may, refuses query parameters it does not know, and reads bodies strictly."""
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
@@ -28,6 +28,7 @@ class Route(APIRoute):
         has_body = self.body_field is not None
 
         async def strict(request: Request) -> Response:
+            await request.app.state.gate.admit(request, self.name)  # before anything is read of it
             for name in request.query_params:
                 if name not in known:
                     raise unknown_parameter(name, known)

@@ -7,6 +7,7 @@ import uvicorn
 
 from orchestrator.errors import UsageError
 from orchestrator.http.app import create_app
+from orchestrator.http.auth import may_start
 from orchestrator.ledger import migrate
 from orchestrator.observe import logs
 from orchestrator.settings import Settings
@@ -20,8 +21,10 @@ def serve(settings: Settings, address: str, port: int, *, root_path: str = "", l
 
     Raises:
         UsageError: the address cannot be listened on.
+        SettingsInvalid: everybody would be let in.
         SchemaBehind, Unavailable: the ledger is not ready.
     """
+    may_start(settings, address)
     logs.setup(log_level or settings.log_level)
     if settings.migrate:
         migrate.upgrade(settings.require_database_url())

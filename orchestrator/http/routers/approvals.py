@@ -6,6 +6,7 @@ from fastapi import Body, Query, Request, Response
 
 from orchestrator.core.signals import Delivery
 from orchestrator.engine.signals.approvals import Approval
+from orchestrator.errors import Forbidden
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.paging import Cursor, Limit, Page, after, page
 from orchestrator.http.parameters import IdempotencyKey, StepKey, TheRun, length
@@ -66,7 +67,11 @@ def approval_answer(
     id: IdempotencyKey,
     answer: Annotated[Any, Body(description="Fits the form.")] = None,
 ) -> Delivery:
-    """Answer. Of two answers the first counts; the other one is told who was first."""
+    """Answer. Of two answers the first counts; the other one is told who was first. An approval that asks a user, a
+    group or a role takes the answer of nobody else."""
+    to = run.approval(step).to or None
+    if not caller.answers_for(to):
+        raise Forbidden(f"This asks {to}, and {caller.name} is not that. Fix: let them answer.", needed=to)
     return _told(run.answer(step, answer, id=id, by=caller.name), response)
 
 

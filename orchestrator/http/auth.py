@@ -1,0 +1,257 @@
+"""The gate before every route: who asks, and whether they may."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from time import monotonic
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from orchestrator.core.access import Grant, Role, Scope
+from orchestrator.engine.access import keys, sessions
+from orchestrator.errors import FlowNotFound, Forbidden, OrchestratorError, SettingsInvalid
+from orchestrator.http import browsers
+from orchestrator.http.caller import Caller, address_of, client_of
+from orchestrator.http.policy import PUBLIC, Reach, Rule, rule_of
+from orchestrator.http.problems import Refused
+from orchestrator.ledger import reads
+from orchestrator.observe.logs import log
+from orchestrator.settings import Settings
+
+REMEMBERED_S: Final = 4.0
+"""How long a key is believed without asking the ledger: what is revoked is refused everywhere within five seconds, a
+second of which is left for requests that are on their way."""
+_MOST: Final = 10_000
+_NOBODY: Final = Grant(Role.VIEWER, frozenset(), frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an authorizer of one's own is told."""
+
+    operation: str
+    """The `operationId`."""
+    role: Role
+    scope: Scope | None
+    method: str
+    path: str
+    flows: tuple[str, ...]
+    """Those that the path or `?flow=` names."""
+
+
+Authorizer = Callable[[Caller, Asked], bool | None]
+"""True: may; False: may not; None: as the rules have it. Called in a thread, so it may ask others."""
+
+
+def authorizer_of(settings: Settings) -> Authorizer | None:
+    """
+    Raises:
+        SettingsInvalid: it cannot be loaded.
+    """
+    if settings.authorizer is None:
+        return None
+    module, _, name = settings.authorizer.partition(":")
+    try:
+        found: Any = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as exc:
+        raise SettingsInvalid(
+            f"ORCHESTRATOR_AUTHORIZER={settings.authorizer} cannot be loaded: {exc}. Fix: write module:name of a "
+            "function that takes a caller and what it asks for."
+        ) from exc
+    if not callable(found):
+        raise SettingsInvalid(
+            f"ORCHESTRATOR_AUTHORIZER={settings.authorizer} is not a function. Fix: name one that takes a caller and "
+            "what it asks for."
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def may_start(settings: Settings, address: str) -> None:
+    """
+    Raises:
+        SettingsInvalid: everybody who reaches that address would be let in.
+    """
+    if settings.auth == "open" and not browsers.is_loopback(address):
+        raise SettingsInvalid(
+            f"ORCHESTRATOR_AUTH=open would let in everybody who reaches {address}. Fix: unset it and make a key "
+            "(`orchestrator key create`), or listen on 127.0.0.1."
+        )
+
+
+class Gate:
+    """One per process. Remembers whom it let in, for some seconds; never a key itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            SettingsInvalid: the authorizer cannot be loaded.
+        """
+        self._open = settings.auth == "open"
+        self._authorizer = authorizer_of(settings)
+        self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._noting: set[asyncio.Task[None]] = set()
+
+    async def admit(self, request: Request, operation: str) -> None:
+        """Let a request through to its route; `request.state.caller` says who it is.
+
+        Raises:
+            Refused: 401, it does not say who it is, or nobody is that; 403, another site's page sent it.
+            Forbidden, NotFound: they may not.
+        """
+        if operation in PUBLIC:
+            browsers.refuse_strangers(request, silent=True)
+            request.state.caller = Caller("nobody", _NOBODY)
+            return
+        caller = await self._caller(request)
+        request.scope["caller"], request.scope["key_id"] = caller.name, caller.id
+        request.state.caller = caller
+        if caller.browser:
+            browsers.refuse_strangers(request, silent=False)
+        await self._check(caller, operation, rule_of(operation), request)
+
+    # ---- who ----
+
+    async def _caller(self, request: Request) -> Caller:
+        given = request.headers.getlist("authorization")
+        found: Caller | None
+        if given:
+            scheme, _, text = given[0].partition(" ")
+            proper = len(given) == 1 and scheme.lower() == "bearer"
+            found = await self._remembered(request, text.strip(), self._by_key) if proper else None
+        elif (token := browsers.token_of(request)) is not None:
+            found = await self._remembered(request, token, self._by_session)
+        else:
+            found = self._by_nothing(request) if self._open else None
+        if found is None:
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise Refused(401, "Who asks is not known.", headers=headers)
+        return found
+
+    async def _remembered(
+        self, request: Request, secret: str, ask: Callable[[Request, str], Awaitable[Caller | None]]
+    ) -> Caller | None:
+        """Whose key or token this is, from memory if it was asked for a moment ago."""
+        digest, now = hashlib.sha256(secret.encode()).digest(), monotonic()
+        until, caller = self._known.get(digest, (0.0, None))
+        if caller is not None and now < until:
+            return caller
+        try:
+            found = await ask(request, secret)
+        except ValueError as exc:  # a newer release gave a role or a scope that is not known here
+            log.warning("api.grant_unreadable", extra={"error": str(exc)})
+            found = None
+        if found is None:
+            self._known.pop(digest, None)
+            return None
+        self._known[digest] = (now + REMEMBERED_S, found)  # from before the ledger was asked
+        self._known.move_to_end(digest)
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
+        return found
+
+    async def _by_key(self, request: Request, text: str) -> Caller | None:
+        client = await client_of(request)
+        row = await run_in_threadpool(client.call, keys.authenticate, text)
+        if row is None:
+            return None
+        caller = Caller(f"key:{row.name}", row.grant, row.id)
+        self._note_use(client.call, row.id)
+        return caller
+
+    async def _by_session(self, request: Request, token: str) -> Caller | None:
+        client = await client_of(request)
+        row = await run_in_threadpool(client.call, sessions.authenticate, token)
+        if row is None:
+            return None
+        return Caller(row.user_name, Grant(Role(row.role)), row.id, tuple(row.groups), browser=True, session=True)
+
+    @staticmethod
+    def _by_nothing(request: Request) -> Caller | None:
+        """Open to this machine: not to what a proxy on it brings, nor to what names another host (a page whose name
+        was made to lead here)."""
+        from_here = browsers.is_loopback(address_of(request)) and browsers.is_loopback(request.url.hostname)
+        if not from_here or {"forwarded", "x-forwarded-for"} & set(request.headers):
+            return None
+        browsers.refuse_strangers(request, silent=True)
+        return Caller("local", Grant(Role.ADMIN))
+
+    def _note_use(self, call: Callable[..., None], key_id: str) -> None:
+        """Behind the request."""
+
+        async def note() -> None:
+            try:
+                await run_in_threadpool(call, keys.used, {key_id})
+            except OrchestratorError as exc:
+                log.warning("api.use_not_noted", extra={"key_id": key_id, "error": str(exc)})
+
+        task = asyncio.create_task(note())
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
+
+    async def close(self) -> None:
+        """Wait for what is behind requests."""
+        await asyncio.gather(*self._noting)
+
+    # ---- may they ----
+
+    async def _check(self, caller: Caller, operation: str, rule: Rule, request: Request) -> None:
+        flows = [request.path_params["flow"]] if rule.reach is Reach.FLOW else request.query_params.getlist("flow")
+        if self._authorizer is not None:
+            asked = Asked(operation, rule.role, rule.scope, request.method, request.url.path, tuple(flows))
+            answer = await run_in_threadpool(self._authorizer, caller, asked)
+            if answer is False:
+                raise Forbidden(f"{caller.name} may not do {operation} here. Fix: ask whoever runs the authorizer.")
+            if answer is True:
+                return
+        _check_rule(caller, rule)
+        if caller.grant.flows:
+            await _check_flow(caller, rule.reach, flows, request)
+
+
+def _check_rule(caller: Caller, rule: Rule) -> None:
+    """
+    Raises:
+        Forbidden: the role or the scope is another.
+    """
+    grant = caller.grant
+    if not grant.role.covers(rule.role):
+        raise Forbidden(
+            f"This takes the role {rule.role}, and {caller.name} has {grant.role}. Fix: use a key or a user with that "
+            "role.",
+            needed=str(rule.role),
+        )
+    if rule.scope is not None and grant.scopes and rule.scope not in grant.scopes:
+        has = ", ".join(sorted(grant.scopes))
+        raise Forbidden(
+            f"This takes the scope {rule.scope}, and {caller.name} has {has}. Fix: use a key with that scope.",
+            needed=str(rule.scope),
+        )
+
+
+async def _check_flow(caller: Caller, reach: Reach, flows: Sequence[str], request: Request) -> None:
+    """
+    Raises:
+        Forbidden: it is about other flows too.
+        NotFound: it is about another one; whether that exists is not said.
+    """
+    names = ", ".join(sorted(caller.grant.flows))
+    match reach:
+        case Reach.ALL:
+            raise Forbidden(f"{caller.name} is limited to {names}. Fix: use a key that is not limited to flows.")
+        case Reach.NAMED if not flows:
+            raise Forbidden(f"{caller.name} is limited to {names}. Fix: name one, with `?flow=`.")
+        case Reach.NAMED | Reach.FLOW:
+            foreign = next((flow for flow in flows if not caller.grant.reaches(flow)), None)
+            if foreign is not None:
+                raise FlowNotFound(f"No flow {foreign}. Fix: `orchestrator flow ls` lists them.", flow=foreign)
+        case Reach.RUN:
+            client = await client_of(request)
+            run = await run_in_threadpool(client.run, request.path_params["run_id"])
+            row = await run_in_threadpool(run.row)
+            if not caller.grant.reaches(row.flow):
+                raise reads.runs.no_run(request.path_params["run_id"])

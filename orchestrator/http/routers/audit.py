@@ -1,0 +1,42 @@
+"""The audit over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from orchestrator.engine.access import audit
+from orchestrator.http.caller import TheClient
+from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.parameters import moment
+from orchestrator.http.routes import router as make
+from orchestrator.ledger.access import AuditFilter, AuditRow
+
+router = make("audit")
+
+Name = Annotated[str | None, Query(max_length=200)]
+Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339, as 2026-01-31T12:00:00Z.")]
+
+
+@router.get("/audit")
+def audit_ls(
+    request: Request,
+    response: Response,
+    client: TheClient,
+    actor: Name = None,
+    action: Name = None,
+    target: Name = None,
+    since: Moment = None,
+    until: Moment = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[AuditRow]:
+    """What people and programs did, the newest first."""
+    wanted = AuditFilter(
+        actor=actor,
+        action=action,
+        target=target,
+        since=moment("since", since),
+        until=moment("until", until),
+    )
+    rows = client.call(audit.listed, wanted, limit=limit + 1, before=after(request, cursor))
+    return page(request, response, rows, limit, lambda row: row.id)

@@ -1,0 +1,182 @@
+"""Users, their sessions, and signing in and out."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Self
+
+from fastapi import Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from orchestrator.core.access import Actor, Role
+from orchestrator.engine.access import sessions, users
+from orchestrator.http import browsers
+from orchestrator.http.caller import TheActor, TheCaller, TheClient, address_of
+from orchestrator.http.models import Reason
+from orchestrator.http.paging import Page
+from orchestrator.http.routes import router as make
+from orchestrator.ledger.access import UserRow
+
+router = make("users")
+
+Name = Annotated[str, Path(max_length=100, description="What they sign in with.")]
+Password = Annotated[SecretStr, Field(max_length=1024)]
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Shown(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class UserShown(_Shown):
+    """A user. `password`: whether they have one, or come from a provider of identities."""
+
+    name: str
+    role: str
+    groups: Sequence[str]
+    password: bool
+    created_at: datetime
+    created_by: str
+    disabled_at: datetime | None
+    signed_in_at: datetime | None
+
+    @classmethod
+    def of(cls, row: UserRow) -> Self:
+        given = {name: getattr(row, name) for name in cls.model_fields if name != "password"}
+        return cls(**given, password=row.password_hash is not None)
+
+
+class NewUser(_Given):
+    """A user to add."""
+
+    name: Annotated[str, Field(max_length=100)]
+    password: Password
+    role: Role = Role.VIEWER
+
+
+class NewPassword(_Given):
+    password: Password
+
+
+class NewRole(_Given):
+    role: Role
+
+
+class SignIn(_Given):
+    name: Annotated[str, Field(max_length=100)]
+    password: Password
+
+
+class SessionShown(_Shown):
+    """A user who is signed in."""
+
+    id: str
+    user_name: str
+    role: str
+    method: str
+    created_at: datetime
+    expires_at: datetime
+    address: str | None
+    agent: str | None
+
+
+class SignedIn(_Shown):
+    """The token is in the cookie, where no script can read it."""
+
+    id: str
+    user: str
+    expires_at: datetime
+
+
+class Whoami(_Shown):
+    """Who asks, and what they may do. Without scopes: all that the role may; without flows: in every flow."""
+
+    name: str
+    role: str
+    scopes: Sequence[str]
+    flows: Sequence[str]
+    groups: Sequence[str]
+
+
+@router.get("/whoami")
+def whoami(caller: TheCaller) -> Whoami:
+    """Who asks, and what they may do."""
+    grant = caller.grant
+    scopes, flows = sorted(map(str, grant.scopes)), sorted(grant.flows)
+    return Whoami(name=caller.name, role=grant.role, scopes=scopes, flows=flows, groups=caller.groups)
+
+
+@router.post("/session", status_code=201)
+def session_create(request: Request, response: Response, client: TheClient, given: SignIn) -> SignedIn:
+    """Sign in: the answer sets a cookie."""
+    opened = client.call_once(
+        sessions.sign_in,
+        given.name,
+        given.password.get_secret_value(),
+        Actor(given.name, None, address_of(request), request.scope.get("request_id")),
+        lifetime=client.settings.session_lifetime,
+        agent=(request.headers.get("user-agent") or "")[:200] or None,
+    )
+    browsers.give_cookie(request, response, opened)
+    return SignedIn(id=opened.id, user=opened.user, expires_at=opened.expires_at)
+
+
+@router.delete("/session", status_code=204)
+def session_close(request: Request, response: Response, client: TheClient, caller: TheCaller, actor: TheActor) -> None:
+    """Sign out. A key has no session: nothing happens."""
+    if caller.session and caller.id is not None:
+        client.call_once(sessions.end, caller.id, actor)
+        browsers.take_cookie(request, response)
+
+
+@router.get("/sessions")
+def session_ls(
+    client: TheClient, user: Annotated[str | None, Query(max_length=100, description="Only of this one.")] = None
+) -> Page[SessionShown]:
+    """Sessions that have not ended."""
+    rows = client.call(sessions.listed, user)
+    return Page(items=[SessionShown.model_validate(row, from_attributes=True) for row in rows])
+
+
+@router.delete("/sessions/{id}", status_code=204)
+def session_end(id: Annotated[str, Path(max_length=100)], client: TheClient, actor: TheActor) -> None:
+    """Sign somebody out, everywhere within five seconds."""
+    client.call_once(sessions.end, id, actor)
+
+
+@router.get("/users")
+def user_ls(client: TheClient) -> Page[UserShown]:
+    """Users, by name."""
+    return Page(items=[UserShown.of(row) for row in client.call(users.listed)])
+
+
+@router.post("/users", status_code=201)
+def user_create(client: TheClient, actor: TheActor, new: NewUser) -> UserShown:
+    """Add a user who signs in with a password."""
+    return UserShown.of(client.call_once(users.create, new.name, new.role, new.password.get_secret_value(), actor))
+
+
+@router.post("/users/{name}/password", status_code=204)
+def user_passwd(name: Name, client: TheClient, actor: TheActor, new: NewPassword) -> None:
+    """Give a user another password; their sessions end."""
+    client.call_once(users.set_password, name, new.password.get_secret_value(), actor)
+
+
+@router.post("/users/{name}/role")
+def user_role(name: Name, client: TheClient, actor: TheActor, new: NewRole) -> UserShown:
+    """Give a user another role, in their open sessions too."""
+    return UserShown.of(client.call(users.set_role, name, new.role, actor))
+
+
+@router.post("/users/{name}/disable", status_code=204)
+def user_disable(name: Name, client: TheClient, actor: TheActor, why: Reason | None = None) -> None:
+    """Let a user in no more, and end their sessions."""
+    client.call(users.disable, name, actor, reason=why.reason if why else None)
+
+
+@router.post("/users/{name}/enable", status_code=204)
+def user_enable(name: Name, client: TheClient, actor: TheActor) -> None:
+    """Let a user in again."""
+    client.call(users.enable, name, actor)
