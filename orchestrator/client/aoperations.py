@@ -30,6 +30,7 @@ class AsyncOperationHandle:
         self.client = client
         self.sync = handle
         self.id = handle.id
+        self.created = handle.created
 
     def __repr__(self) -> str:
         return repr(self.sync)
@@ -94,11 +95,13 @@ class AsyncOperations:
         token: str | None = None,
         force: bool = False,
         fresh: bool = False,
+        idempotency_key: str | None = None,
         by: str | None = None,
         **wanted: Unpack[Wanted],
     ) -> AsyncOperationHandle:
         """As `Client.operate`."""
-        more: dict[str, Any] = {"reason": reason, "token": token, "force": force, "fresh": fresh, "by": by, **wanted}
+        more: dict[str, Any] = {"reason": reason, "token": token, "force": force, "fresh": fresh, "by": by}
+        more |= {"idempotency_key": idempotency_key, **wanted}
         return AsyncOperationHandle(self, await self.thread(self.sync.operate, action, runs, **more))
 
     async def operate_plan(

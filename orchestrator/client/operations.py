@@ -37,11 +37,13 @@ def pause_s(row: OperationRow, limit_s: float | None, ends: float) -> float:
 
 
 class OperationHandle:
-    """One operation. Keepers of workers work it off; what is asked here is asked of the ledger."""
+    """One operation. Keepers of workers work it off; what is asked here is asked of the ledger. `created` is False when
+    an idempotency key gave one that had been made before."""
 
-    def __init__(self, client: Access, operation_id: UUID) -> None:
+    def __init__(self, client: Access, operation_id: UUID, *, created: bool = False) -> None:
         self.client = client
         self.id = operation_id
+        self.created = created
 
     def __repr__(self) -> str:
         return f"<operation {self.id}>"
@@ -115,6 +117,7 @@ class Operations(Access):
         token: str | None = None,
         force: bool = False,
         fresh: bool = False,
+        idempotency_key: str | None = None,
         by: str | None = None,
         **wanted: Unpack[Wanted],
     ) -> OperationHandle:
@@ -122,21 +125,23 @@ class Operations(Access):
         listed now, and keepers work the list off: it goes on when this program ends. A run that does not allow it any
         more when its turn comes is left out, and told in the outcomes. `force` and `fresh` are those of a retry.
 
-        With the `token` of `operate_plan` the row says how many runs had been foreseen.
+        With the `token` of `operate_plan` the row says how many runs had been foreseen. The same idempotency key within
+        a day, and the same request, give the first operation again.
 
         Raises:
             UsageError: there is no such action; no runs are named, or all; there are more than 100,000; there is no
                 reason; the token is of something else.
             FlowNotFound, QueryInvalid: as `runs`.
+            IdempotencyConflict: the key was used for something else.
             RunNotFound, Conflict: an id is a part of none, or of several.
         """
         options = {name: True for name, on in (("force", force), ("fresh", fresh)) if on}
         act = known(Action, action)
         if options and act is not Action.RETRY:
             raise UsageError(f"`{min(options)}` is of a retry, and this is a {act}. Fix: leave it out.")
-        job = Job(uuid7(), act, reason, by or user(), options)
+        job = Job(uuid7(), act, reason, by or user(), options, idempotency_key)
         row = self.call(operate.create, job, self._which(runs, wanted), token=token)
-        return OperationHandle(self, row.id)
+        return OperationHandle(self, row.id, created=row.id == job.id)
 
     def operate_plan(
         self, action: Action | str, runs: Sequence[UUID | str] | None = None, **wanted: Unpack[Wanted]

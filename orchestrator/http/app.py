@@ -16,11 +16,11 @@ from orchestrator.http import problems
 from orchestrator.http.auth import Gate
 from orchestrator.http.edge import Edge, Limits
 from orchestrator.http.problems import Refused
-from orchestrator.http.routers import approvals, audit, flows, keys, runs, schedules, steps, system, users
+from orchestrator.http.routers import approvals, audit, flows, keys, operations, runs, schedules, steps, system, users
 from orchestrator.settings import Settings
 
 PREFIX: Final = "/api"
-ROUTERS: Final = (flows, runs, steps, approvals, schedules, system, keys, users, audit)
+ROUTERS: Final = (flows, runs, steps, approvals, operations, schedules, system, keys, users, audit)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from orchestrator.core.operations import MOST_IDS, Action
 from orchestrator.core.states import RunStatus
 
 
@@ -109,3 +110,17 @@ class Value(_Model):
     """Secrets in it are `***`."""
 
     value: JsonValue
+
+
+class Operate(_Model):
+    """What is to be done to which runs: those that the query matches, or those with these ids. `dry_run`: only say how
+    many, and get a `token`; with it, the operation says what had been foreseen. `force` and `fresh` are of a retry."""
+
+    action: Action
+    q: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    ids: Annotated[Sequence[UUID], Field(min_length=1, max_length=MOST_IDS)] | None = None
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    dry_run: bool = False
+    token: Annotated[str, Field(max_length=100)] | None = None
+    force: bool = False
+    fresh: bool = False

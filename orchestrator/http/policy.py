@@ -50,6 +50,14 @@ RULES: Final[Mapping[str, Rule]] = {
         viewer="run_show run_events run_control run_explain run_result run_graph run_children run_tree run_steps "
         "step_show step_output",
         operator="run_cancel run_retry run_rerun step_retry step_skip step_mark run_signal",
+        admin="run_delete",
+    ),
+    **_rules(
+        Scope.OPERATIONS,
+        Reach.ALL,
+        viewer="operation_ls operation_show operation_outcomes",
+        # Those that delete runs are an admin's, as `run_delete`: the route says so.
+        operator="operation_create operation_pause operation_resume operation_cancel",
     ),
     **_rules(Scope.APPROVALS, Reach.ALL, viewer="approval_ls"),
     **_rules(Scope.APPROVALS, Reach.RUN, viewer="approval_show", operator="approval_answer"),

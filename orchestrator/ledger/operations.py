@@ -1,5 +1,6 @@
 """Operations on many runs: which runs they are about, whose turn it is, what became of each."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -98,13 +99,19 @@ class OutcomeRow:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is done to each run of an operation, and for whom."""
+    """What is done to each run of an operation, and for whom. `key`: of whoever may ask for it again."""
 
     id: UUID
     action: Action
     reason: str
     by: str
     options: Mapping[str, bool]
+    key: str | None = None
+
+    def hash(self, which: Which) -> str:
+        """Another one for another request."""
+        asked = [self.action, self.reason, dict(self.options), dict(which.told())]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 # ---- which runs ----
@@ -140,7 +147,9 @@ def add(
     tx: Connection, job: Job, which: Which, *, foreseen: int | None, left_out: Mapping[str, int]
 ) -> OperationRow | None:
     """Write an operation down, and list its runs: those that are named, or those that match and that it could be done
-    to now. None when there is one of that id already."""
+    to now. None when there is one of that id or key already."""
+    if job.key is not None:
+        run(tx, "free_operation_key", key=job.key)
     new = one(
         tx,
         "add_operation",
@@ -152,6 +161,8 @@ def add(
         by=job.by,
         foreseen=foreseen,
         left_out=json.dumps(dict(left_out)),
+        key=job.key,
+        hash=job.hash(which),
     )
     if new is None:
         return None
@@ -163,6 +174,12 @@ def add(
         tx.execute(insert(flow_operation_runs).from_select(["operation_id", "run_id"], chosen))
     run(tx, "count_operation", operation_id=job.id)
     return get(tx, job.id)
+
+
+def asked_before(tx: Connection, job: Job) -> tuple[UUID, str] | None:
+    """The operation of that id or key, and the hash of what it was asked for with."""
+    row = one(tx, "operation_asked_before", id=job.id, key=job.key)
+    return None if row is None else (row.id, row.request_hash)
 
 
 def _matching(tx: Connection, which: Which, *before: ColumnElement[Any]) -> Select[Any]:

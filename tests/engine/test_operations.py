@@ -24,7 +24,14 @@ from orchestrator.engine import faults
 from orchestrator.engine.operations import operate, work
 from orchestrator.engine.runs import cancel_run
 from orchestrator.engine.sweeps import retention
-from orchestrator.errors import Conflict, FlowNotFound, ManifestUnreadable, OperationNotFound, UsageError
+from orchestrator.errors import (
+    Conflict,
+    FlowNotFound,
+    IdempotencyConflict,
+    ManifestUnreadable,
+    OperationNotFound,
+    UsageError,
+)
 from orchestrator.ledger import operations as ledger_operations
 from orchestrator.ledger import reads
 from orchestrator.ledger.operations import Job, OperationRow, OutcomeRow, Which
@@ -256,6 +263,22 @@ def test_the_same_id_again_is_the_same_operation(lab: Lab) -> None:
     first = operate.create(lab.ledger, once, DEMO)
     lab.start()
     assert operate.create(lab.ledger, once, DEMO) == first
+
+
+def test_a_key_gives_the_same_operation_for_a_day(lab: Lab) -> None:
+    several(lab, 2)
+
+    def ask(reason: str = "x", which: Which = DEMO) -> UUID:
+        return operate.create(lab.ledger, Job(uuid7(), CANCEL, reason, "ann", {}, "k"), which).id
+
+    found = set(lab.race(*(ask,) * 4))
+    assert len(found) == 1
+    for other in (lambda: ask("y"), lambda: ask(which=Which(RunFilter.of(tag="t")))):
+        with pytest.raises(IdempotencyConflict):
+            other()
+    lab.forward(timedelta(days=1))
+    assert ask("y") not in found
+    finish(lab, *found)
 
 
 # ---- pause, resume, cancel ----

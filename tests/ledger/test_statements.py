@@ -136,6 +136,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "options": "{}",
         "left_out": "{}",
         "foreseen": None,
+        "key": "k",
     },
     "operations": {"last": SOME_ID, "open": True},
     "operations_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},

@@ -23,7 +23,7 @@ from orchestrator.core.operations import (
     token_of,
 )
 from orchestrator.core.runfilter import ALL
-from orchestrator.errors import Conflict, OperationNotFound, UsageError
+from orchestrator.errors import Conflict, IdempotencyConflict, OperationNotFound, UsageError
 from orchestrator.ledger import access, operations
 from orchestrator.ledger.operations import Job, OperationRow, OutcomeRow, Which
 from orchestrator.ledger.tx import Ledger
@@ -43,11 +43,12 @@ def foresee(ledger: Ledger, action: Action, which: Which) -> Foreseen:
 
 
 def create(ledger: Ledger, job: Job, which: Which, *, token: str | None = None) -> OperationRow:
-    """List its runs; keepers do the rest. The same id again gives the operation that there is.
+    """List its runs; keepers do the rest. The same id or key again gives the operation that there is.
 
     Raises:
         UsageError: every run is meant, or more than 100,000; there is no reason; the token is of another dry run.
         FlowNotFound: as `foresee`.
+        IdempotencyConflict: the key was used for something else.
     """
     _check(which)
     if not job.reason.strip():
@@ -58,13 +59,25 @@ def create(ledger: Ledger, job: Job, which: Which, *, token: str | None = None) 
         _, left_out = operations.count(tx, job.action, which)
         made = operations.add(tx, job, which, foreseen=foreseen, left_out=left_out)
         if made is None:
-            return _found(operations.get(tx, job.id), job.id)
+            return _made_before(tx, job, which)
         _check_count(made.total)
         became = {"action": job.action, "runs": made.total, "wanted": made.wanted, **job.options}
         _audit(tx, "create", job.id, job.by, became=became, reason=job.reason)
         return made
 
     return ledger.retry(work)
+
+
+def _made_before(tx: Connection, job: Job, which: Which) -> OperationRow:
+    before = operations.asked_before(tx, job)
+    if before is None:
+        raise _none(job.id)
+    id, hash = before
+    if hash != job.hash(which):
+        raise IdempotencyConflict(
+            f"The key {job.key!r} was used for another operation, {id}. Fix: use another key.", key=job.key
+        )
+    return _found(operations.get(tx, id), id)
 
 
 def pause(ledger: Ledger, operation_id: UUID, *, by: str) -> OperationRow:

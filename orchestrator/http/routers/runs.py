@@ -141,6 +141,16 @@ def run_tree(run: TheRun) -> RunTree:
     return run.tree()
 
 
+@router.delete("/runs/{run_id}", status_code=204)
+def run_delete(
+    run: TheRun,
+    caller: TheCaller,
+    reason: Annotated[str | None, Query(max_length=2000, description="Why, for the audit.")] = None,
+) -> None:
+    """Remove a run that ended, with its inputs, outputs, history and idempotency key, for good."""
+    run.delete(reason, by=caller.name)
+
+
 @router.post("/runs/{run_id}/cancel", status_code=202)
 def run_cancel(run: TheRun, caller: TheCaller, why: Reason | None = None) -> Standing:
     """Ask it to stop: nothing of it starts any more, and what runs is told to stop."""

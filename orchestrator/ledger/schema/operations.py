@@ -23,6 +23,14 @@ flow_operations = Table(
     when("changed_at"),
     when("created_at", nullable=False, server_default=NOW),
     when("ended_at"),
+    Column("request_key", Text, comment="the idempotency key; it may be used anew after a day"),
+    Column("request_hash", Text),
+    Index(
+        "ix_flow_operations_request_key",
+        "request_key",
+        unique=True,
+        postgresql_where=text("request_key IS NOT NULL"),
+    ),
     Index("ix_flow_operations_running", "id", postgresql_where=text("state = 'running'")),
     Index("ix_flow_operations_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )

@@ -7,11 +7,19 @@ o.created_at, o.ended_at, COALESCE(o.counts, (/*+ outcomes_counted operation=o.i
 SELECT COALESCE(json_object_agg(c.outcome, c.n), '{}') FROM (
   SELECT outcome, count(*) AS n FROM flow_operation_runs WHERE operation_id = {operation} GROUP BY outcome) AS c
 
+-- name: free_operation_key
+-- Does:  takes an idempotency key from an operation that was made a day ago: it starts a new one.
+UPDATE flow_operations SET request_key = NULL WHERE request_key = %(key)s AND created_at < flow_now() - interval '1 day';
+
 -- name: add_operation
--- Out:   its id; none = there is one of that id already
-INSERT INTO flow_operations (id, action, wanted, options, reason, by, state, total, foreseen, left_out)
-VALUES (%(id)s, %(action)s, %(wanted)s, %(options)s, %(reason)s, %(by)s, 'running', 0, %(foreseen)s, %(left_out)s)
-ON CONFLICT (id) DO NOTHING RETURNING id;
+-- Out:   its id; none = there is one of that id or key already
+INSERT INTO flow_operations (id, action, wanted, options, reason, by, state, total, foreseen, left_out, request_key, request_hash)
+VALUES (%(id)s, %(action)s, %(wanted)s, %(options)s, %(reason)s, %(by)s, 'running', 0, %(foreseen)s, %(left_out)s, %(key)s, %(hash)s)
+ON CONFLICT DO NOTHING RETURNING id;
+
+-- name: operation_asked_before
+-- In:    id, key (or null)
+SELECT id, request_hash FROM flow_operations WHERE id = %(id)s OR request_key = %(key)s;
 
 -- name: add_operation_ids
 -- Does:  lists runs that were named; whether there are such is seen when their turn comes.
