@@ -165,6 +165,23 @@ def ls(
         note(of(len(rows), total, "runs", f"--after {short(rows[-1].id)}, or --limit"))
 
 
+@verb(app, "errors")
+def errors(
+    query: Annotated[
+        list[str] | None, typer.Argument(metavar="QUERY", help="Of which runs, as `run ls` takes it.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="QUERY", help="A query, also one that begins with a minus.")
+    ] = None,
+    since: Since = None,
+    output: Output = None,
+) -> None:
+    """Say what went wrong in runs, the most frequent first: errors that are alike are one line, with an example."""
+    with connected() as client:
+        groups = client.errors(q=" ".join([*(query or ()), where or ""]), since=when(since))
+    listing(groups, runview.ERROR_COLUMNS, output, empty="No run that matches has failed.")
+
+
 @verb(app, "show", "get")
 def show(
     runs: SomeIds,

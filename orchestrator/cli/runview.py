@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from orchestrator.client import RunHandle
+    from orchestrator.ledger.error_groups import ErrorGroup
     from orchestrator.ledger.reads.rows import EventRow, RunRow, StepRow
 
 EVENT_COLUMNS: Final[Mapping[str, Callable[["EventRow"], object]]] = {
@@ -43,6 +44,15 @@ RUN_COLUMNS: Final[Mapping[str, Callable[["RunRow"], object]]] = {
     "accepted": lambda row: row.created_at,
     "duration": lambda row: between(row.started_at, row.ended_at) if row.start_at is None else begins(row.start_at),
     "error": lambda row: error_line(row.error)[:80],
+}
+ERROR_COLUMNS: Final[Mapping[str, Callable[["ErrorGroup"], object]]] = {
+    "fingerprint": lambda row: row.fingerprint,
+    "runs": lambda row: row.count,
+    "first": lambda row: row.first,
+    "last": lambda row: row.last,
+    "flows": lambda row: row.flows,
+    "example": lambda row: short(row.example),
+    "error": lambda row: error_line({"type": row.type, "message": row.message})[:80],
 }
 OWN_EVENT_COLUMNS: Final = {title: show for title, show in EVENT_COLUMNS.items() if title not in ("step", "attempt")}
 """Events of a schedule or a flow."""

@@ -28,6 +28,7 @@ from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.ledger.borrowed import Borrowed
+from orchestrator.ledger.error_groups import ErrorGroup
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.reads.steps import FOLD, PAGE
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
@@ -199,6 +200,10 @@ class AsyncClient(AsyncOperations):
     async def count_runs(self, **wanted: Unpack[Wanted]) -> int:
         """As `Client.count_runs`."""
         return await self.thread(self.sync.count_runs, **wanted)
+
+    async def errors(self, **wanted: Unpack[Wanted]) -> list[ErrorGroup]:
+        """As `Client.errors`."""
+        return await self.thread(self.sync.errors, **wanted)
 
     @overload
     async def run(self, run_id: UUID | str, flow: Startable[R]) -> "AsyncRunHandle[R]": ...

@@ -22,8 +22,9 @@ from orchestrator.engine.runs import shown, start_run
 from orchestrator.engine.signals import approvals
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.errors import UsageError
-from orchestrator.ledger import listing, reads
+from orchestrator.ledger import error_groups, listing, reads
 from orchestrator.ledger.borrowed import Borrowed
+from orchestrator.ledger.error_groups import ErrorGroup
 from orchestrator.ledger.reads.rows import EventRow, RunRow
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.settings import Settings
@@ -191,9 +192,9 @@ class Client(Operations):
         self, *, limit: int = 50, after: UUID | None = None, inputs: bool = True, **wanted: Unpack[Wanted]
     ) -> list[RunRow]:
         """A page of runs, newest first, from the one after the run `after`; by `q` (the text of a query), `flow`,
-        `status` (one or several), `tag`, `key` (the idempotency key), `schedule` (`flow/key`, or its key), `error` (a
-        part of its type or message), `since` and `until` (of the time of acceptance). All that is given holds.
-        Without `inputs` the rows have no `body`: inputs may be large. Their secrets are `***`.
+        `status` (one or several), `tag`, `key` (the idempotency key), `schedule` (`flow/key`, or its key), `error` (its
+        fingerprint, or a part of its type or message), `since` and `until` (of the time of acceptance). All that is
+        given holds. Without `inputs` the rows have no `body`: inputs may be large. Their secrets are `***`.
 
         Raises:
             FlowNotFound: no run matches, and no such flow is registered.
@@ -206,6 +207,15 @@ class Client(Operations):
     def count_runs(self, **wanted: Unpack[Wanted]) -> int:
         """How many runs `runs` would list in all; 10,000 stands for that many or more."""
         return self.call(listing.count_runs, filter_of(wanted))
+
+    def errors(self, **wanted: Unpack[Wanted]) -> list[ErrorGroup]:
+        """What went wrong in the runs that `runs` would list, the most frequent first: runs whose errors have the same
+        fingerprint are one group. Of the newest 10,000.
+
+        Raises:
+            QueryInvalid, UsageError: as `runs`.
+        """
+        return self.call(error_groups.errors, filter_of(wanted))
 
     @overload
     def run(self, run_id: UUID | str, flow: Startable[R]) -> RunHandle[R]: ...

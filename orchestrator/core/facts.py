@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
+from orchestrator.core.fingerprint import fingerprint
 from orchestrator.core.payload import Payload
 from orchestrator.core.states import RunStatus
 
@@ -109,6 +110,13 @@ class StepError:
     type: str
     message: str
     traceback: str | None = None
+    frame: str | None = None
+    """Where in the user's code it was raised: file and function, no line, which any change moves."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Errors that are alike have the same."""
+        return fingerprint(self.type, self.message, self.frame)
 
 
 @dataclass(frozen=True, slots=True)

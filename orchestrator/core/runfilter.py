@@ -18,7 +18,7 @@ class Field(StrEnum):
     TAG = "tag"
     KEY = "key"  # the idempotency key
     SCHEDULE = "schedule"  # `flow/key`, or the key alone
-    ERROR = "error"  # a part of the error's type or message, whatever the case
+    ERROR = "error"  # its fingerprint, or a part of its type or message, whatever the case
     CREATED = "created"  # when it was accepted
     INPUT = "input"  # a search attribute of the flow, by its name
     WORD = "word"  # a part of the flow's name or of the error, whatever the case; a tag or the idempotency key

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch, Lease
+from orchestrator.core.fingerprint import told_apart
 from orchestrator.core.reopen import Reset
 from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus, StepEvent, StepStatus, sources, target
@@ -131,6 +132,7 @@ def recount_item(
 
 def reopen_run(tx: Connection, run_id: UUID, reset: Reset, *, error: JsonValue, by: str, steps: Sequence[str]) -> None:
     """A new epoch. `error`: that of the first of the failures that stay as they are."""
+    error, fingerprint = told_apart(error)
     run(
         tx,
         "reopen_run",
@@ -138,6 +140,7 @@ def reopen_run(tx: Connection, run_id: UUID, reset: Reset, *, error: JsonValue, 
         sinks_open=reset.sinks_open,
         failures=len(reset.failed),
         error=error and json.dumps(error),
+        fingerprint=fingerprint,
         by=by,
         steps=json.dumps(list(steps)),
     )

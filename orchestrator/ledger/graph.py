@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import Dispatch, Finished, StepError
+from orchestrator.core.fingerprint import told_apart
 from orchestrator.core.plan import Node, Place, item_rows, seconds
 from orchestrator.core.states import RunEvent, RunStatus, StepEvent, StepStatus, run_sources, sources, target
 from orchestrator.errors import RunNotFound
@@ -101,6 +102,7 @@ def end_attempt(tx: Connection, run_id: UUID, step_key: str, attempt: int, end: 
         error_type=error and error.type,
         error_message=error and error.message,
         error_traceback=error and error.traceback,
+        error_fingerprint=error and error.fingerprint,
         inputs=end.inputs,
     )
 
@@ -389,7 +391,7 @@ def collect(tx: Connection, run_id: UUID, loop: Node, *, failed: bool) -> bool:
 
 
 def failure(tx: Connection, run_id: UUID, step_key: str) -> dict[str, JsonValue]:
-    """Why a step failed: step, type, message."""
+    """Why a step failed: step, type, message, fingerprint."""
     row = one(tx, "failure", run_id=run_id, step_key=step_key)
     assert row is not None
     return dict(row._mapping)
@@ -402,7 +404,9 @@ def first_failure(tx: Connection, run_id: UUID, loop_key: str) -> Row[Any] | Non
 
 def count_run(tx: Connection, run_id: UUID, *, sinks: int, failures: int, error: JsonValue) -> tuple[int, int]:
     """Open sinks and unhandled failures after counting."""
-    row = one(tx, "count_run", run_id=run_id, sinks=sinks, failures=failures, error=_json(error))
+    error, fingerprint = told_apart(error)
+    given = {"error": _json(error), "fingerprint": fingerprint}
+    row = one(tx, "count_run", run_id=run_id, sinks=sinks, failures=failures, **given)
     assert row is not None
     return row.sinks_open, row.failures
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator.core import search
+from orchestrator.core.fingerprint import is_fingerprint
 from orchestrator.core.runfilter import ALL, Field, Op, RunFilter, Term
 from orchestrator.core.states import RunStatus
 from orchestrator.ledger import definitions
@@ -157,7 +158,9 @@ def _first_id(at: datetime) -> UUID:
 
 
 def _error(part: str) -> ColumnElement[bool]:
-    """In the type or the message, whatever the case."""
+    """In the type or the message, whatever the case; or by its fingerprint."""
+    if is_fingerprint(part):
+        return flow_runs.c.fingerprint == part
     words = func.concat_ws(": ", flow_runs.c.error.op("->>")("type"), flow_runs.c.error.op("->>")("message"))
     return and_(unhappy(), _has(words, part))
 

@@ -55,13 +55,14 @@ def _is(term: Term, row: RunRow, value: Any) -> bool:
         case Field.SCHEDULE:
             return row.scheduled_for is not None and value in (row.key, row.schedule)
         case Field.ERROR:
-            return _in(value, _error(row))
+            return value == row.fingerprint or _in(value, _error(row))
         case Field.CREATED:
             return COMPARE[term.op](row.created_at, value)
         case Field.INPUT:
             raise AssertionError("an attribute is compared by `meant`")
         case Field.WORD:
-            return _in(value, row.flow) or value in row.tags or key == value or _in(value, _error(row))
+            named = value in row.tags or value in (key, row.fingerprint)
+            return named or _in(value, row.flow) or _in(value, _error(row))
 
 
 def _error(row: RunRow) -> str:

@@ -1,5 +1,6 @@
 """A handler's exception as people will read it: its own frames, not ours."""
 
+import sysconfig
 import traceback
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,8 @@ from orchestrator.core.facts import StepError
 
 MESSAGE_LIMIT: Final = 4_000
 _OURS: Final = (str(Path(__file__).parent), str(Path(traceback.__file__).parent / "asyncio"))
+_FOREIGN: Final = (*_OURS, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "<")
+_PACKAGES: Final = frozenset({"site-packages", "dist-packages"})
 _FUTURES: Final = str(Path(traceback.__file__).parent / "concurrent")
 
 
@@ -19,6 +22,7 @@ def step_error(exc: BaseException, message: str | None = None) -> StepError:
         type=as_written(named(exc)),
         message=storable(as_written(message or said(exc))),
         traceback=storable(as_written(trimmed(exc))),
+        frame=storable(own_frame(exc)),
     )
 
 
@@ -47,6 +51,18 @@ def trimmed(exc: BaseException) -> str:
         return "".join(shown.format())
     except BaseException as failed:
         return f"{named(exc)}: its traceback cannot be shown: {named(failed)}"
+
+
+def own_frame(exc: BaseException) -> str:
+    """File and function of the innermost frame that is the user's own, of no library; empty if none is."""
+    found = ""
+    trace = exc.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not code.co_filename.startswith(_FOREIGN) and not _PACKAGES & set(Path(code.co_filename).parts):
+            found = f"{Path(code.co_filename).name} {code.co_qualname}"
+        trace = trace.tb_next
+    return as_written(found)
 
 
 def storable(text: str) -> str:

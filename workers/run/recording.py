@@ -128,7 +128,7 @@ def _record(attempt: Attempt, failure: Failure) -> None:
     """With its inputs; if the ledger does not take that, without them and its error; else as lost with its worker."""
     error = failure.error
     trace = error.traceback and kept_traceback(attempt.scrubbed(error.traceback))
-    kept = StepError(error.type, attempt.scrubbed(error.message)[:MESSAGE_LIMIT], trace)
+    kept = StepError(error.type, attempt.scrubbed(error.message)[:MESSAGE_LIMIT], trace, error.frame)
     inputs, jitter = attempt.shown_inputs, attempt.ledger.jitter()
     attempt.failure = failure = replace(failure, error=kept, inputs=inputs, jitter=jitter)
     for told in (failure, replace(failure, error=_UNTOLD, inputs=None)):

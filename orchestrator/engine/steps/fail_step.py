@@ -80,7 +80,7 @@ def failed(
     message = error.message[:2000]
     graph.end_step(held.tx, held.id, step_key, by, reason=message, charged="crash" if crashed else "failure")
     graph.event(held.tx, held.id, "step.failed", step_key, attempt, {"type": error.type, "message": message})
-    facts: JsonValue = {"step": step_key, "type": error.type, "message": message}
+    facts: JsonValue = {"step": step_key, "type": error.type, "message": message, "fingerprint": error.fingerprint}
     return advance.after(held, {step_key: StepStatus.FAILED}, facts)
 
 

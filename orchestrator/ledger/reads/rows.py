@@ -46,6 +46,8 @@ class RunRow:
     """and the step of that."""
     search: Mapping[str, str | float | bool] = field(default_factory=dict)
     """Its search attributes."""
+    fingerprint: str | None = None
+    """Of its error, if a step failed: errors that are alike have the same."""
 
     @property
     def is_over(self) -> bool:
@@ -131,6 +133,8 @@ class AttemptRow:
     queue_wait: timedelta | None
     started_at: datetime
     ended_at: datetime | None
+    fingerprint: str | None = None
+    """Of its error: errors that are alike have the same."""
 
 
 @dataclass(frozen=True, slots=True)

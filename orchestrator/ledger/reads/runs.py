@@ -45,7 +45,16 @@ def selected(*, inputs: bool = True) -> Select[Any]:
             run_.trigger_body if inputs else null().label("trigger_body"),
             *(
                 run_[name]
-                for name in ("created_at", "started_at", "ended_at", "error", "epoch", "scheduled_for", "search")
+                for name in (
+                    "created_at",
+                    "started_at",
+                    "ended_at",
+                    "error",
+                    "epoch",
+                    "scheduled_for",
+                    "search",
+                    "fingerprint",
+                )
             ),
             version.version,
             version.ordinal,
@@ -86,6 +95,7 @@ def row_of(row: Row[Any]) -> RunRow:
         parent=row.parent_run_id,
         parent_step=row.parent_step_key,
         search=row.search or {},
+        fingerprint=row.fingerprint,
     )
 
 

@@ -40,6 +40,7 @@ flow_runs = Table(
         comment="false: a step of the parent waits for its end, and was not told of it",
     ),
     Column("search", JSONB, comment="search attributes that the flow declares, by their paths in the input"),
+    Column("fingerprint", Text, comment="of the error; errors that are alike have the same"),
     Index(None, "flow", "id"),
     Index("ix_flow_runs_open", "id", postgresql_where=text("ended_at IS NULL")),
     Index(
@@ -61,6 +62,8 @@ flow_runs = Table(
     Index("ix_flow_runs_untold", "ended_at", "id", postgresql_where=text("NOT parent_told")),
     Index("ix_flow_runs_source", "source_run_id", postgresql_where=text("source_run_id IS NOT NULL")),
     Index("ix_flow_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
+    # Written with the failure, so that a run that goes well is in no index of it.
+    Index("ix_flow_runs_fingerprint", "fingerprint", "id", postgresql_where=text("fingerprint IS NOT NULL")),
     # Never updated, too: updates of a run stay HOT. A run of a flow without attributes has null, and is not in it.
     Index(
         "ix_flow_runs_search",

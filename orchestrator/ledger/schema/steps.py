@@ -81,6 +81,7 @@ flow_step_attempts = Table(
     Column("queue_wait", Interval, comment="ready to claimed"),
     when("started_at", nullable=False, server_default=NOW),
     when("ended_at"),
+    Column("error_fingerprint", Text, comment="errors that are alike have the same"),
     **HOT,
 )
 

@@ -30,13 +30,13 @@ SELECT id, flow, manifest_hash, status, halt, epoch, sinks_open, failures, contr
 
 -- name: end_attempt
 -- Does:  writes down how the attempt of a claim ended, right after the claim.
--- In:    run_id, step_key, attempt, status, error_type, error_message, error_traceback, inputs
+-- In:    run_id, step_key, attempt, status, error_type, error_message, error_traceback, error_fingerprint, inputs
 WITH ended AS MATERIALIZED (
   SELECT c.*, s.ready_at FROM flow_step_claims c JOIN flow_steps s USING (run_id, step_key)
    WHERE c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.attempt = %(attempt)s
 )
-/*+ attempt_ended of=ended; at=flow_now(); status=%(status)s; columns=error_type, error_message, error_traceback, inputs;
-  values=%(error_type)s, %(error_message)s, %(error_traceback)s, %(inputs)s::json */
+/*+ attempt_ended of=ended; at=flow_now(); status=%(status)s; columns=error_type, error_message, error_traceback,
+  error_fingerprint, inputs; values=%(error_type)s, %(error_message)s, %(error_traceback)s, %(error_fingerprint)s, %(inputs)s::json */
 /*+ or_written_before */;
 
 -- name: end_step
@@ -431,10 +431,10 @@ WITH said AS MATERIALIZED (
 
 -- name: failure
 -- Does:  why a step failed last, as its run shows it. A loop says only the reason.
-SELECT step_key AS step, COALESCE(facts ->> 'type', 'LoopFailed') AS type,
-       COALESCE(facts ->> 'message', facts ->> 'reason') AS message
-  FROM flow_events
- WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND type = 'step.failed' ORDER BY id DESC LIMIT 1;
+SELECT e.step_key AS step, COALESCE(e.facts ->> 'type', 'LoopFailed') AS type,
+       COALESCE(e.facts ->> 'message', e.facts ->> 'reason') AS message, a.error_fingerprint AS fingerprint
+  FROM flow_events e LEFT JOIN flow_step_attempts a USING (run_id, step_key, attempt)
+ WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND e.type = 'step.failed' ORDER BY e.id DESC LIMIT 1;
 
 -- name: first_failure
 -- Does:  the failed child with the lowest index, for the loop's own error.
@@ -447,9 +447,10 @@ SELECT s.step_key, a.error_type, a.error_message, s.reason
 
 -- name: count_run
 -- Does:  counts ended sinks and unhandled failures on the run.
--- In:    run_id, sinks, failures, error (JSON or null; the first one stays)
+-- In:    run_id, sinks, failures, error (JSON or null; the first one stays), fingerprint (of the error)
 UPDATE flow_runs
-   SET sinks_open = sinks_open - %(sinks)s, failures = failures + %(failures)s, error = COALESCE(error, %(error)s::json)
+   SET sinks_open = sinks_open - %(sinks)s, failures = failures + %(failures)s, error = COALESCE(error, %(error)s::json),
+       fingerprint = CASE WHEN error IS NULL THEN %(fingerprint)s ELSE fingerprint END
  WHERE id = %(run_id)s
 RETURNING sinks_open, failures;
 

@@ -114,7 +114,8 @@ SELECT id, at, type, step_key, attempt, facts FROM moment WHERE id > %(after)s O
 -- name: attempts
 -- Does:  the last attempts of a step, the newest first.
 -- In:    run_id, step_key, before (an attempt's number; null: all), limit
-SELECT attempt, version, owner, status, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at
+SELECT attempt, version, owner, status, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at,
+       error_fingerprint
   FROM /*+ attempts_of step=%(step_key)s */ AS a
  WHERE attempt < COALESCE(%(before)s::int, 2147483647)
  ORDER BY attempt DESC LIMIT %(limit)s;

@@ -86,15 +86,17 @@ SELECT run_id, step_key, attempt, version, owner, claimed_at, COALESCE(claimed_a
 -- For a claim of any owner: a worker of the release before wrote the attempt at the claim.
 ON CONFLICT (run_id, step_key, attempt) DO UPDATE
    SET status = excluded.status, ended_at = excluded.ended_at, inputs = excluded.inputs, error_type = excluded.error_type,
-       error_message = excluded.error_message, error_traceback = excluded.error_traceback
+       error_message = excluded.error_message, error_traceback = excluded.error_traceback,
+       error_fingerprint = excluded.error_fingerprint
 
 -- part: attempts_of
 -- The attempts of a step, the running one too: that is its live claim, whatever a worker of the release before wrote at it.
 -- In:    step (its key); parameter: run_id
-(SELECT attempt, version, owner, status::text, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at
+(SELECT attempt, version, owner, status::text, error_type, error_message, error_traceback, inputs, queue_wait, started_at, ended_at,
+        error_fingerprint
    FROM flow_step_attempts WHERE run_id = %(run_id)s AND step_key = {step} AND ended_at IS NOT NULL
   UNION ALL
- SELECT held.attempt, version, owner, 'running', NULL, NULL, NULL, NULL, COALESCE(claimed_at - own.ready_at, '0'), claimed_at, NULL
+ SELECT held.attempt, version, owner, 'running', NULL, NULL, NULL, NULL, COALESCE(claimed_at - own.ready_at, '0'), claimed_at, NULL, NULL
    FROM flow_step_claims held JOIN flow_steps own USING (run_id, step_key)
   WHERE run_id = %(run_id)s AND step_key = {step} AND expires_at IS NOT NULL)
 
