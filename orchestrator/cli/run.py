@@ -165,6 +165,22 @@ def ls(
         note(of(len(rows), total, "runs", f"--after {short(rows[-1].id)}, or --limit"))
 
 
+@verb(app, "stats")
+def stats(
+    flow: Annotated[str | None, typer.Argument(metavar="FLOW", help="Only runs of this flow.")] = None,
+    since: Since = None,
+    until: Until = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="LENGTH", help="By parts of this length, such as 1h; else the whole span.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Count the runs that ended, of the last day unless --since says otherwise, and say how long they took."""
+    with connected() as client:
+        rows = client.stats(flow, since=when(since), until=when(until), every=every)
+    listing(rows, runview.STATS_COLUMNS, output, empty="No run ended in that time.")
+
+
 @verb(app, "errors")
 def errors(
     query: Annotated[

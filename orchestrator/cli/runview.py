@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.cli.render import (
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.client import RunHandle
     from orchestrator.ledger.error_groups import ErrorGroup
     from orchestrator.ledger.reads.rows import EventRow, RunRow, StepRow
+    from orchestrator.ledger.rollups import RunStats
 
 EVENT_COLUMNS: Final[Mapping[str, Callable[["EventRow"], object]]] = {
     "id": lambda row: row.id,
@@ -53,6 +54,17 @@ ERROR_COLUMNS: Final[Mapping[str, Callable[["ErrorGroup"], object]]] = {
     "flows": lambda row: row.flows,
     "example": lambda row: short(row.example),
     "error": lambda row: error_line({"type": row.type, "message": row.message})[:80],
+}
+STATS_COLUMNS: Final[Mapping[str, Callable[["RunStats"], object]]] = {
+    "since": lambda row: row.since,
+    "flow": lambda row: row.flow,
+    "version": lambda row: row.version or None,
+    "status": lambda row: row.status,
+    "runs": lambda row: row.count,
+    "duration p50": lambda row: length(timedelta(seconds=row.duration_p50_s)),
+    "p95": lambda row: length(timedelta(seconds=row.duration_p95_s)),
+    "wait p50": lambda row: length(timedelta(seconds=row.wait_p50_s)),
+    "wait p95": lambda row: length(timedelta(seconds=row.wait_p95_s)),
 }
 OWN_EVENT_COLUMNS: Final = {title: show for title, show in EVENT_COLUMNS.items() if title not in ("step", "attempt")}
 """Events of a schedule or a flow."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeGuard, TypeVar, Unpack, overload
@@ -12,6 +13,7 @@ from pydantic import JsonValue
 
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
+from orchestrator.authoring.step import Length
 from orchestrator.client.aoperations import AsyncOperations, each
 from orchestrator.client.client import Client, Startable
 from orchestrator.client.headers import Headers
@@ -31,6 +33,7 @@ from orchestrator.ledger.borrowed import Borrowed
 from orchestrator.ledger.error_groups import ErrorGroup
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.reads.steps import FOLD, PAGE
+from orchestrator.ledger.rollups import RunStats
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.settings import Settings
 
@@ -204,6 +207,17 @@ class AsyncClient(AsyncOperations):
     async def errors(self, **wanted: Unpack[Wanted]) -> list[ErrorGroup]:
         """As `Client.errors`."""
         return await self.thread(self.sync.errors, **wanted)
+
+    async def stats(
+        self,
+        flow: Startable[Any] | str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        every: Length | None = None,
+    ) -> list[RunStats]:
+        """As `Client.stats`."""
+        return await self.thread(self.sync.stats, flow, since=since, until=until, every=every)
 
     @overload
     async def run(self, run_id: UUID | str, flow: Startable[R]) -> "AsyncRunHandle[R]": ...

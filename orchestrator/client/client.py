@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 from uuid import UUID
 
 from orchestrator.authoring.alone import alone
 from orchestrator.authoring.flow import Flow
-from orchestrator.authoring.step import Step
+from orchestrator.authoring.step import Length, Step
 from orchestrator.client.given import at_least_one, body_of, mapping, user, whoami
 from orchestrator.client.headers import Headers, headers_of
 from orchestrator.client.later import StartAfter, begins_of
@@ -15,17 +16,18 @@ from orchestrator.client.operations import Operations
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
-from orchestrator.client.wanted import Wanted, filter_of, flow_name
+from orchestrator.client.wanted import Wanted, filter_of, flow_name, span_of
 from orchestrator.core.facts import StartedRun, StartRequest
 from orchestrator.engine.flows import delete_flow, register
 from orchestrator.engine.runs import shown, start_run
 from orchestrator.engine.signals import approvals
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.errors import UsageError
-from orchestrator.ledger import error_groups, listing, reads
+from orchestrator.ledger import error_groups, listing, reads, rollups
 from orchestrator.ledger.borrowed import Borrowed
 from orchestrator.ledger.error_groups import ErrorGroup
 from orchestrator.ledger.reads.rows import EventRow, RunRow
+from orchestrator.ledger.rollups import RunStats
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.settings import Settings
 
@@ -216,6 +218,25 @@ class Client(Operations):
             QueryInvalid, UsageError: as `runs`.
         """
         return self.call(error_groups.errors, filter_of(wanted))
+
+    def stats(
+        self,
+        flow: Startable[Any] | str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        every: Length | None = None,
+    ) -> list[RunStats]:
+        """How many runs ended from `since` (else a day ago) until `until` (else now), and how long they took: by flow,
+        version and status, and with `every` by parts of that length. Keepers count within half a minute or so, each
+        run once, as it ended first.
+
+        Raises:
+            UsageError: a time has no zone, or the span is empty.
+        """
+        name = None if flow is None else flow_name(flow)
+        begin, end, part = span_of(since, until, every)
+        return self.call(rollups.stats, name, begin, end, part)
 
     @overload
     def run(self, run_id: UUID | str, flow: Startable[R]) -> RunHandle[R]: ...

@@ -1,8 +1,8 @@
 """Which runs a caller means: by names, or by the text of a query."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any, TypedDict
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypedDict
 
 from pydantic import JsonValue
 from pydantic_core import to_jsonable_python
@@ -12,9 +12,14 @@ from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.client.given import known
 from orchestrator.core import runquery
+from orchestrator.core.durations import DurationLike, format_duration, parse_duration
 from orchestrator.core.runfilter import ALL, RunFilter
 from orchestrator.core.states import RunStatus
 from orchestrator.errors import UsageError
+
+PARTS: Final = 2000
+"""So many parts of a span are told apart."""
+_SHORTEST: Final = timedelta(minutes=1)
 
 
 class Wanted(TypedDict, total=False):
@@ -50,8 +55,7 @@ def filter_of(wanted: Wanted) -> RunFilter:
         UsageError: there is no such status, or a time has no zone.
     """
     for at in (wanted.get("since"), wanted.get("until")):
-        if at is not None and at.tzinfo is None:
-            raise UsageError(f"{at} has no zone. Fix: give an aware datetime, such as {at.isoformat()}+00:00.")
+        _check_zone(at)
     flow, given = wanted.get("flow"), wanted.get("status") or ()
     statuses = (given,) if isinstance(given, str) else tuple(given)
     plain = RunFilter.of(
@@ -66,6 +70,34 @@ def filter_of(wanted: Wanted) -> RunFilter:
     )
     query = wanted.get("q")
     return plain & (runquery.parse(query, datetime.now(UTC)) if query else ALL)
+
+
+def span_of(
+    since: datetime | None, until: datetime | None, every: DurationLike | None
+) -> tuple[datetime, datetime, timedelta | None]:
+    """A span, by default the last day, whose first minute is a whole one; and the length of its parts.
+
+    Raises:
+        UsageError: a time has no zone, the span is empty, or it has too many parts.
+    """
+    _check_zone(since)
+    _check_zone(until)
+    end = until or datetime.now(UTC)
+    begin = (since or end - timedelta(days=1)).replace(second=0, microsecond=0)
+    part = None if every is None else parse_duration(every)
+    if begin >= end:
+        raise UsageError(f"The span from {begin} until {end} is empty. Fix: give a `since` that is before `until`.")
+    if part is not None and (part < _SHORTEST or (end - begin) / part > PARTS):
+        raise UsageError(
+            f"`every={format_duration(part)}` is too short for a span of {format_duration(end - begin)}. "
+            f"Fix: ask for a minute or more, and for {PARTS:,} parts at most."
+        )
+    return begin, end, part
+
+
+def _check_zone(at: datetime | None) -> None:
+    if at is not None and at.tzinfo is None:
+        raise UsageError(f"{at} has no zone. Fix: give an aware datetime, such as {at.isoformat()}+00:00.")
 
 
 def flow_name(flow: object) -> str:

@@ -43,6 +43,8 @@ POINTS: Final = frozenset(
         "report.committed",
         "payload.owned",
         "payload.written",
+        "rollup.counted",
+        "rollup.committed",
         "operation.selected",
         "operation.acted",
         "operation.committed",

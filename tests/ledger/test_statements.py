@@ -48,7 +48,7 @@ VALUES: dict[str, Any] = {
         ("asks", "chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping"), False
     ),
     **dict.fromkeys(
-        ("lease", "lease_for", "delay", "every", "late", "grace", "ttl", "worker_ttl", "unpublished_after"),
+        ("lease", "lease_for", "delay", "every", "late", "grace", "fresh", "ttl", "worker_ttl", "unpublished_after"),
         timedelta(seconds=9),
     ),
     **{
@@ -142,6 +142,9 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "operations_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     "operation_runs": {"last": SOME_ID, "outcome": "done"},
     "move_operation": {"state": "paused", "over": True},
+    "rollup_place": {"first": SOME_ID},
+    **{name: {"bounds": [0.1, 1.0], "pages": 5} for name in ("rollup_next", "rollup_again")},
+    "stats": {"since": SOME_TIME},
     "given_outputs": {"flow": "demo", "version": "x", "source": "a"},
 }
 HOT = (
@@ -219,6 +222,9 @@ HOT = (
     "operations_due",
     "take_operation_run",
     "operation_runs",
+    "rollup_next",
+    "rollup_again",
+    "drop_rollups",
 )
 BIG = (
     "flow_runs",
@@ -311,8 +317,8 @@ SELECT 'old', 'k' || n, '{}', now() + interval '1 day', now() + interval '1 day'
 INSERT INTO flow_schedule_ticks (flow, trigger_key, scheduled_at, kind, outcome, run_id, lag, by)
 SELECT 'old', 'k' || n % 200, now() - n * interval '1 minute', 'cron', 'started', id, '1 second', 'beat'
   FROM (SELECT id, row_number() OVER () AS n FROM flow_runs WHERE flow = 'old') AS numbered;
-INSERT INTO flow_operations (id, action, wanted, reason, by, total, left_out)
-SELECT gen_random_uuid(), 'cancel', '{}', 'x', 'op', 20000, '{}';
+INSERT INTO flow_operations (id, action, wanted, options, reason, by, total, left_out)
+SELECT gen_random_uuid(), 'cancel', '{}', '{}', 'x', 'op', 20000, '{}';
 INSERT INTO flow_operation_runs (operation_id, run_id, outcome)
 SELECT o.id, r.id, 'done' FROM flow_operations o, flow_runs r WHERE r.flow = 'old';
 """

@@ -11,7 +11,16 @@ from typing import Any, Final
 from celery import bootsteps
 
 from orchestrator.observe.logs import log, quiet_warnings
-from orchestrator.workers.keeper import deadlines, expired_leases, operations, queue_timeouts, stored, subflows, timers
+from orchestrator.workers.keeper import (
+    deadlines,
+    expired_leases,
+    operations,
+    queue_timeouts,
+    rollups,
+    stored,
+    subflows,
+    timers,
+)
 from orchestrator.workers.keeper.children import Children
 from orchestrator.workers.keeper.drain import Drain
 from orchestrator.workers.keeper.duty import Duty, loop_of
@@ -75,6 +84,7 @@ class Keeper:
             Tidy(state).duty(),
             stored.duty(state),
             operations.duty(state),
+            rollups.duty(state),
             # Each worker's own
             Registration(state, worker, self.probe).duty(),
             Overruns(state, self._children).duty(),

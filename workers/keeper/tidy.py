@@ -30,7 +30,7 @@ class Tidy:
         keys = retention.keys(ledger)
         runs = 0 if ttl is None else retention.runs(ledger, ttl, passed=self._passed)
         ticks = 0 if ttl is None else retention.ticks(ledger, ttl)
-        operations = 0 if ttl is None else retention.ended_operations(ledger, ttl)
+        operations = 0 if ttl is None else retention.ended_operations(ledger, ttl) + retention.counts(ledger, ttl)
         self._keys, self._runs, self._ticks = self._keys + keys, self._runs + runs, self._ticks + ticks
         if keys or runs or ticks or operations or not self._passed.all:
             return Swept(keys + runs + ticks + operations, more=True)

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from orchestrator.ledger import definitions, operations, retention
+from orchestrator.ledger import definitions, operations, retention, rollups
 from orchestrator.ledger.tx import Ledger
 
 KEYS = 1000
 RUNS = 500
 TICKS = 1000
+ROLLUPS = timedelta(days=90)
 OPERATIONS = 2
 STEPS = 5000
 """A page of runs ends with the one that brings it to this many steps: one large run is still one page."""
@@ -55,6 +56,11 @@ def ticks(ledger: Ledger, ttl: timedelta, page: int = TICKS) -> int:
     removed = ledger.retry(lambda tx: retention.drop_ticks(tx, ttl, page))
     removed = removed or ledger.retry(lambda tx: retention.drop_own_events(tx, ttl, page))
     return removed or ledger.retry(lambda tx: retention.drop_stray_events(tx, ttl, page))
+
+
+def counts(ledger: Ledger, ttl: timedelta, page: int = TICKS) -> int:
+    """Remove roll-ups of runs that ended `ttl` ago, and before `ROLLUPS`: they are small, and outlive the runs."""
+    return ledger.retry(lambda tx: rollups.drop(tx, max(ttl, ROLLUPS), page))
 
 
 def ended_operations(ledger: Ledger, ttl: timedelta) -> int:

@@ -17,6 +17,7 @@ from orchestrator.ledger.schema.definitions import flow_definition_versions, flo
 from orchestrator.ledger.schema.functions import FUNCTIONS
 from orchestrator.ledger.schema.operations import flow_operation_runs, flow_operations
 from orchestrator.ledger.schema.payloads import flow_payload_stores, flow_payloads
+from orchestrator.ledger.schema.rollups import flow_rollup_pages, flow_rollup_state, flow_run_rollups
 from orchestrator.ledger.schema.runs import flow_events, flow_idempotency_keys, flow_run_controls, flow_runs
 from orchestrator.ledger.schema.schedules import flow_schedule_backfills, flow_schedule_states, flow_schedule_ticks
 from orchestrator.ledger.schema.signals import flow_signal_waiters, flow_signals
@@ -56,4 +57,7 @@ __all__ = [
     "flow_audit",
     "flow_operations",
     "flow_operation_runs",
+    "flow_run_rollups",
+    "flow_rollup_pages",
+    "flow_rollup_state",
 ]
