@@ -20,6 +20,7 @@ from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
 from orchestrator.workers.run.hand_over import HandOver
 from orchestrator.workers.run.heartbeat import Heartbeat
+from orchestrator.workers.run.log_writer import LogWriter
 from orchestrator.workers.run.loop import Loop
 from orchestrator.workers.run.versions import Versions
 from orchestrator.workers.shared import Shared
@@ -49,8 +50,12 @@ class Runtime:
     loop: Loop
     hand_over: HandOver
     hints: EndHints
+    logs: LogWriter | None = None
+    """None where a worker is played."""
 
     def close(self) -> None:
+        if self.logs is not None:
+            self.logs.close()
         self.hand_over.close()
         self.publisher.close()
         self.hints.close()
@@ -168,7 +173,7 @@ class WorkerState:
             ledger.know(flow.manifest)
         publisher = Publisher(self.app, settings, ledger)
         hand_over = HandOver(ledger, publisher, self.worker_id, settings.worker_ttl)
-        return Runtime(ledger, publisher, Heartbeat(settings), Loop(), hand_over, hints)
+        return Runtime(ledger, publisher, Heartbeat(settings), Loop(), hand_over, hints, LogWriter(settings))
 
     def close(self) -> None:
         """Close what this process opened."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli import bulk, graph, inputs, runtree, runview, stepview, watch
+from orchestrator.cli import bulk, graph, inputs, logs, runtree, runview, stepview, watch
 from orchestrator.cli.delivered import SentBy, told
 from orchestrator.cli.many import RunIds, SomeIds, StepIds, named, operate
 from orchestrator.cli.options import (
@@ -289,6 +289,26 @@ def events(
         count, last = pages(rows, runview.EVENT_COLUMNS, output, empty="Nothing happened after that event.")
         if count == limit and handle.events(after=last, limit=1):
             note(f"{count} events are shown, and there are more. Continue with --after {last}.")
+
+
+@verb(app, "logs")
+def logs_(
+    run: Annotated[str, typer.Argument(metavar="ID[/STEP]", help="A run, or one step of it.")],
+    grep: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Only lines with this: a regular expression, in any case.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    output: Output = None,
+) -> None:
+    """Print what the handlers of a run, or of one step, logged and printed; of each attempt the first and last
+    megabyte."""
+    name, _, step = run.partition("/")
+    wanted = logs.pattern(grep)
+    with connected() as client:
+        handle = client.run(name)
+        if step:
+            handle.step(step)
+        (logs.follow if follow else logs.show)(handle, step or None, wanted, output)
 
 
 @verb(app, "cancel")

@@ -83,6 +83,15 @@ def follow_events(handle: "RunHandle[Any]", after: int, output: Format | None) -
         _rest(end, _PAUSE_S)
 
 
+LATE_LINES: Final = 3
+"""Pauses after the end of a run in which its last lines are written."""
+
+
+def rest(end: "Future[RunStatus]") -> None:
+    """A pause of whoever follows a run."""
+    _rest(end, _PAUSE_S)
+
+
 def _rest(end: "Future[RunStatus]", pause_s: float) -> None:
     """Until there may be news; the end of the run ends the pause at once."""
     if end.done():  # it was, and the rows do not say so yet; or the database is away

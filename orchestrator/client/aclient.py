@@ -31,6 +31,7 @@ from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.ledger.borrowed import Borrowed
 from orchestrator.ledger.error_groups import ErrorGroup
+from orchestrator.ledger.logs import BEGIN, LogLine, Place
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.reads.steps import FOLD, PAGE
 from orchestrator.ledger.rollups import RunStats
@@ -332,6 +333,18 @@ class AsyncRunHandle(Generic[R]):
     def all_events(self, *, after: int = 0) -> AsyncIterator[EventRow]:
         """As `RunHandle.all_events`, for `async for`."""
         return each(self.client, self.sync.all_events(after=after))
+
+    async def logs(self, step: str | None = None, *, after: Place = BEGIN, limit: int = 100) -> list[LogLine]:
+        """As `RunHandle.logs`."""
+        return await self.client.thread(self.sync.logs, step, after=after, limit=limit)
+
+    def all_logs(self, step: str | None = None) -> AsyncIterator[LogLine]:
+        """As `RunHandle.all_logs`, for `async for`."""
+        return each(self.client, self.sync.all_logs(step))
+
+    async def log_places(self, step: str | None = None) -> list[Place]:
+        """As `RunHandle.log_places`."""
+        return await self.client.thread(self.sync.log_places, step)
 
     async def children(self, step: str | None = None, *, after: UUID | None = None, limit: int = 50) -> list[ChildRow]:
         """As `RunHandle.children`."""

@@ -31,7 +31,8 @@ from orchestrator.engine.signals.approvals import Approval
 from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.subflows import stopping
 from orchestrator.errors import Conflict, RunCancelled, RunFailed, RunTimedOut, WaitTimeout
-from orchestrator.ledger import reads
+from orchestrator.ledger import logs, reads
+from orchestrator.ledger.logs import BEGIN, LogLine, Place
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 
 R = TypeVar("R")
@@ -232,6 +233,23 @@ class RunHandle(Generic[R]):
         while page := self.events(after=after):
             yield from page
             after = page[-1].id
+
+    def logs(self, step: str | None = None, *, after: Place = BEGIN, limit: int = 100) -> list[LogLine]:
+        """What its handlers, or those of one step, logged and printed: the lines of a page of batches, by step, attempt
+        and number, from the batch after `after`, which is the `place` of the last line of the page before. A worker
+        writes them within a second or so; of each attempt the first megabyte and the last one are kept."""
+        return self.client.call(logs.read, self.id, step, after=after, limit=at_least_one(limit))
+
+    def all_logs(self, step: str | None = None) -> Iterator[LogLine]:
+        """All of these lines, a page at a time."""
+        after = BEGIN
+        while page := self.logs(step, after=after):
+            yield from page
+            after = page[-1].place
+
+    def log_places(self, step: str | None = None) -> list[Place]:
+        """The places of all batches that there are, in the order in which they were written: for whoever follows."""
+        return self.client.call(logs.places, self.id, step)
 
     def children(self, step: str | None = None, *, after: UUID | None = None, limit: int = 50) -> list[ChildRow]:
         """A page of the runs that it called, or that one step of it called, in the order of their starts, from the one

@@ -142,6 +142,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "operations_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     "operation_runs": {"last": SOME_ID, "outcome": "done"},
     "move_operation": {"state": "paused", "over": True},
+    "write_logs": {"batches": "[]"},
+    "log_batches": {"after_step": "a", "after_attempt": 1, "after_first": 1},
     "rollup_place": {"first": SOME_ID},
     **{name: {"bounds": [0.1, 1.0], "pages": 5} for name in ("rollup_next", "rollup_again")},
     "stats": {"since": SOME_TIME},
@@ -225,6 +227,9 @@ HOT = (
     "rollup_next",
     "rollup_again",
     "drop_rollups",
+    "write_logs",
+    "log_batches",
+    "log_places",
 )
 BIG = (
     "flow_runs",
@@ -236,6 +241,7 @@ BIG = (
     "flow_events",
     "flow_schedule_ticks",
     "flow_operation_runs",
+    "flow_step_logs",
 )
 
 
@@ -310,6 +316,8 @@ SELECT run_id, step_key, 1, task, queue, priority FROM flow_steps;
 INSERT INTO flow_step_claims (run_id, step_key, owner, version, attempt, claimed_at, renewed_at)
 SELECT run_id, step_key, 'w', 1, 1, now(), now() FROM flow_steps;
 INSERT INTO flow_events (run_id, type, step_key) SELECT run_id, 'step.succeeded', step_key FROM flow_steps;
+INSERT INTO flow_step_logs (run_id, step_key, attempt, first, lines)
+SELECT run_id, step_key, 1, 1, '[]' FROM flow_steps;
 INSERT INTO flow_run_controls (run_id, deadline, closed) SELECT id, now(), TRUE FROM flow_runs WHERE flow = 'old';
 INSERT INTO flow_definitions (name, version, manifest_hash) VALUES ('old', '1', 'x');
 INSERT INTO flow_schedule_states (flow, trigger_key, definition, next_tick_at, due_at)

@@ -62,11 +62,19 @@ ALLOWED: Final[dict[str, set[str]]] = {
     | {"orchestrator.workers.run.held_lease", "orchestrator.workers.run.outage"},
     "orchestrator.workers.run.loop": OBSERVE | {"orchestrator.workers.run.held_lease"},
     "orchestrator.workers.run.versions": LEDGER | AUTHORING,
+    "orchestrator.workers.run.lines": PURE,
+    "orchestrator.workers.run.capture": {"orchestrator.workers.run.lines"},
+    "orchestrator.workers.run.log_writer": SERVERS
+    | OBSERVE
+    | {"orchestrator.workers.run.lines", "orchestrator.workers.run.outage"},
     "orchestrator.workers.run.hand_over": DELIVERY
     | AUTHORING
     | {"orchestrator.workers.run.outage", "orchestrator.workers.run.versions"},
     "orchestrator.workers.state": WORKERS
-    | {f"orchestrator.workers.run.{name}" for name in ("hand_over", "heartbeat", "held_lease", "loop", "versions")},
+    | {
+        f"orchestrator.workers.run.{name}"
+        for name in ("hand_over", "heartbeat", "held_lease", "log_writer", "loop", "versions")
+    },
     "orchestrator.workers.run": RUN,
     "orchestrator.workers.keeper": KEEPER,
     "orchestrator.workers.app": APP,

@@ -6,15 +6,18 @@ from concurrent.futures import CancelledError
 from datetime import datetime
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from orchestrator.authoring.context import Context, StepLog
 from orchestrator.engine.faults import fp
 from orchestrator.engine.steps import claim_step, finish_step
 from orchestrator.errors import LeaseLost, PayloadUnavailable
 from orchestrator.ledger import schedules
-from orchestrator.workers.run import polling
+from orchestrator.workers.run import capture, polling
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart
+from orchestrator.workers.run.lines import Lines
+from orchestrator.workers.run.log_writer import LogWriter
 from orchestrator.workers.run.outage import GaveUp, retry_through_outage
 
 
@@ -72,13 +75,27 @@ def call(attempt: Attempt) -> None:
     if worker.prefork:
         worker.shared.enter(worker.slot, os.getpid(), attempt.lease)
     try:
-        if step.is_async:
-            attempt.value = attempt.runtime.loop.run(step.fn(**kwargs), attempt.held, _time_left_s(attempt))
-        else:
-            attempt.value = step.fn(**kwargs)
+        attempt.value = _called(attempt) if attempt.runtime.logs is None else _heard(attempt, attempt.runtime.logs)
     finally:
         if worker.prefork:
             worker.shared.leave(worker.slot)
+
+
+def _heard(attempt: Attempt, logs: LogWriter) -> Any:
+    """What it logs and prints is kept."""
+    lines = logs.lines(attempt.lease, attempt.scrubbed)
+    with capture.capturing(lines):
+        return _called(attempt, lines)
+
+
+def _called(attempt: Attempt, lines: Lines | None = None) -> Any:
+    step, kwargs = attempt.step, attempt.kwargs
+    if not step.is_async:
+        return step.fn(**kwargs)
+    coroutine = step.fn(**kwargs)
+    if lines is not None:
+        coroutine = capture.within(lines, coroutine)
+    return attempt.runtime.loop.run(coroutine, attempt.held, _time_left_s(attempt))
 
 
 def encode(attempt: Attempt) -> None:

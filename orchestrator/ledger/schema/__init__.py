@@ -15,6 +15,7 @@ from orchestrator.ledger.schema.access import flow_api_keys, flow_audit, flow_se
 from orchestrator.ledger.schema.base import metadata
 from orchestrator.ledger.schema.definitions import flow_definition_versions, flow_definitions, flow_workers
 from orchestrator.ledger.schema.functions import FUNCTIONS
+from orchestrator.ledger.schema.logs import flow_step_logs
 from orchestrator.ledger.schema.operations import flow_operation_runs, flow_operations
 from orchestrator.ledger.schema.payloads import flow_payload_stores, flow_payloads
 from orchestrator.ledger.schema.rollups import flow_rollup_pages, flow_rollup_state, flow_run_rollups
@@ -57,6 +58,7 @@ __all__ = [
     "flow_audit",
     "flow_operations",
     "flow_operation_runs",
+    "flow_step_logs",
     "flow_run_rollups",
     "flow_rollup_pages",
     "flow_rollup_state",

@@ -26,9 +26,7 @@ flow_rollup_pages = Table(
     metadata,
     Column("begin", Uuid, primary_key=True, comment="runs behind this id"),
     Column("end", Uuid, nullable=False, comment="up to this one were looked at together"),
-    Column(
-        "counted", ARRAY(Uuid), nullable=False, comment="those that are in the roll-ups; emptied when it is settled"
-    ),
+    Column("counted", ARRAY(Uuid), nullable=False, comment="those in the roll-ups; emptied when it is settled"),
     Column("waiting", ARRAY(Uuid), nullable=False, comment="those that had not ended yet"),
     Column(
         "settled",

@@ -1,6 +1,7 @@
 -- part: runs_dropped
 -- Does:  all that belongs to the runs whose ids `page` has
 events AS (DELETE FROM flow_events WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
+), logs AS (DELETE FROM flow_step_logs WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), outputs AS (DELETE FROM flow_outputs WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), attempts AS (DELETE FROM flow_step_attempts WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
 ), claims AS (DELETE FROM flow_step_claims WHERE run_id = ANY ((SELECT ids FROM page)::uuid[])
