@@ -36,6 +36,7 @@ from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRo
 from orchestrator.ledger.reads.steps import FOLD, PAGE
 from orchestrator.ledger.rollups import RunStats
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
+from orchestrator.ledger.timelines import Timeline
 from orchestrator.settings import Settings
 
 if TYPE_CHECKING:  # it needs greenlet, which only its users have installed
@@ -341,6 +342,10 @@ class AsyncRunHandle(Generic[R]):
     def all_logs(self, step: str | None = None) -> AsyncIterator[LogLine]:
         """As `RunHandle.all_logs`, for `async for`."""
         return each(self.client, self.sync.all_logs(step))
+
+    async def timeline(self) -> Timeline:
+        """As `RunHandle.timeline`."""
+        return await self.client.thread(self.sync.timeline)
 
     async def log_places(self, step: str | None = None) -> list[Place]:
         """As `RunHandle.log_places`."""

@@ -142,6 +142,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "operations_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     "operation_runs": {"last": SOME_ID, "outcome": "done"},
     "move_operation": {"state": "paused", "over": True},
+    **{
+        name: {"begin": SOME_TIME, "until": SOME_TIME + timedelta(hours=1), "crowded": ["a"], "parts": 10}
+        for name in ("timeline_bars", "timeline_density")
+    },
     "write_logs": {"batches": "[]"},
     "log_batches": {"after_step": "a", "after_attempt": 1, "after_first": 1},
     "rollup_place": {"first": SOME_ID},
