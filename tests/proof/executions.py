@@ -102,6 +102,20 @@ def explanations(history: History, claim: Given) -> list[str]:
     return faults or _ended_neighbours(history, claim)
 
 
+def cut_short(history: History, place: Place) -> bool:
+    """Whether the step failed with no attempt that came to its handler: each was lost with its worker, or a fault held
+    that up until the timeout had passed."""
+    run_id, key = place
+    row = history.steps[run_id].get(key, {})
+    attempts = range(1, row.get("attempts", 0) + 1)
+    claims = [one for n in attempts for one in given(history, run_id, key, n) if one.taken_back is None]
+    return bool(claims) and row["status"] == "failed" and all(_lost_or_late(history, one) for one in claims)
+
+
+def _lost_or_late(history: History, claim: Given) -> bool:
+    return claim.status in LOST or (claim.status == "timed_out" and bool(explanations(history, claim)))
+
+
 def _told_to_stop(history: History, claim: Given) -> bool:
     """Whether a deploy had struck its worker before the claim was over."""
     assert claim.ended is not None

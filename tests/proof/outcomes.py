@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.proof import calls, fates, polls, reruns, settled
 from tests.proof.claims import seconds
-from tests.proof.executions import beside
+from tests.proof.executions import beside, cut_short
 from tests.proof.fates import Fates
 from tests.proof.history import FINAL, FINAL_RUN, Call, History, Row
 from tests.proof.interpreter import EITHER, FAILED, Reference, interpret
@@ -87,7 +87,8 @@ def _reason_is(reason: str, reference: Reference, key: str) -> bool:
 def _ran(history: History, run_id: str, reference: Reference) -> Iterator[Violation]:
     taken = reruns.kept(history, run_id)
     for key in reference.must:
-        if not reruns.is_kept(taken, key) and not history.invocations_of.get((run_id, key)):
+        began = history.invocations_of.get((run_id, key))
+        if not began and not reruns.is_kept(taken, key) and not cut_short(history, (run_id, key)):
             yield Violation("I5", "it must run and has no start line", run_id, key)
     for key in reference.must_not:
         if history.invocations_of.get((run_id, key)):

@@ -51,6 +51,19 @@ def taken_over() -> Story:
     return story
 
 
+def cut_short(*, held_up: bool) -> History:
+    """The timeout of `a` passes, and its handler has not begun; a fault held its worker up, or nothing did."""
+    story = Story({"a": call(timeout="PT3S")}).start()
+    story.claim("a")
+    if held_up:
+        story.fault("link-cut", 3)
+    story.tick(3)
+    story.commit()
+    story.over("a", "timed_out")
+    story.set_step("a", status="failed", failures=1)
+    return story.end_run("failed").history()
+
+
 def taken_up() -> Story:
     """`a` failed, and `b` is there for that."""
     story = Story({"a": call(), "b": call({"a": ["failed"]})}).start(fates={"a": {"f": 1}})

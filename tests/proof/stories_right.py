@@ -1,7 +1,7 @@
 """Histories without a violation."""
 
 from tests.proof.history import SECOND, STALL, History
-from tests.proof.stories import opened, paying, reopen, right, taken_over, taken_up
+from tests.proof.stories import cut_short, opened, paying, reopen, right, taken_over, taken_up
 from tests.proof.story import OTHER, RUN, Story, call, told
 
 
@@ -31,6 +31,12 @@ def a_paused_worker_overlaps_its_successor_and_is_refused() -> History:
     story.end(second)
     story.finish("a", second)
     return story.end_run().history()
+
+
+@right
+def a_step_is_cut_short_before_its_handler() -> History:
+    """Its worker never had the answer to its claim, and stood by until the timeout had passed."""
+    return cut_short(held_up=True)
 
 
 @right

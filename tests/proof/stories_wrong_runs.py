@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.proof.history import SECOND, STALL, History
-from tests.proof.stories import opened, wrong
+from tests.proof.stories import cut_short, opened, wrong
 from tests.proof.story import RUN, Story, call, told
 
 
@@ -12,6 +12,11 @@ def a_step_that_must_run_does_not() -> History:
     story = told()
     del story.invocations[1]
     return story.history()
+
+
+@wrong("I5")
+def a_step_times_out_that_nothing_kept_from_running() -> History:
+    return cut_short(held_up=False)
 
 
 @wrong("I5")

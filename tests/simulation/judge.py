@@ -13,7 +13,7 @@ from tests.soak import strangers
 
 _LIMITS: Final = Limits(crash_limit=2, grace_ns=15 * SECOND, slack_ns=SECOND // 1000, stall_ns=SECOND // 1000)
 _ONE_CLOCK: Final = recorder.Offset(0, 0)
-_UNSTARTED: Final = ("no worker claimed it within its queue_timeout", "its worker was lost ")
+_UNSTARTED: Final = "no worker claimed it within its queue_timeout"
 
 
 def history_of(world: World) -> History:
@@ -69,8 +69,7 @@ def violations(history: History) -> list[Violation]:
 
 
 def _unstarted(history: History, one: Violation) -> bool:
-    """A step that failed by its queue timeout, or was lost with its worker too often, before a handler began: whether
-    it does is not in its fate."""
+    """A step that failed by its queue timeout: whether it does is not in its fate."""
     changes = history.at("flow_steps", (one.run_id, one.step_key))
     return one.invariant == "I5" and any(change.row.get("reason", "").startswith(_UNSTARTED) for change in changes)
 
