@@ -16,8 +16,8 @@ from orchestrator.core.states import RunStatus
 from orchestrator.errors import FlowNotFound, QueryInvalid
 from orchestrator.ledger import listing
 from orchestrator.ledger.reads.rows import RunRow
-from tests.proof.run_filter import meant
 from tests.support.factories import Lab, call, retry
+from tests.support.run_filter import meant
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 FLOWS = ("bill", "billing", "re-port")
