@@ -22,6 +22,7 @@ from orchestrator.authoring import (
     Schedule,
     Step,
     StepError,
+    Webhook,
     after,
     all_of,
     always,
@@ -33,6 +34,7 @@ from orchestrator.authoring import (
     each,
     either,
     ended,
+    env,
     failed,
     first_of,
     flow,
@@ -43,6 +45,7 @@ from orchestrator.authoring import (
     otherwise,
     require,
     schedule,
+    secret_file,
     skipped,
     sleep,
     start_run,
@@ -65,6 +68,7 @@ from orchestrator.core.manifest import (
 from orchestrator.core.secrets import Secret
 from orchestrator.core.states import RunStatus, StepStatus
 from orchestrator.core.timing import Cron, Every
+from orchestrator.core.webhook_triggers import SignatureFormat, WebhookRate, WebhookTrigger
 from orchestrator.errors import (
     AuthoringError,
     Conflict,
@@ -112,9 +116,12 @@ __all__ = [
     "Schedule",
     "Secret",
     "Step",
+    "Webhook",
     "each",
+    "env",
     "flow",
     "schedule",
+    "secret_file",
     "start_run",
     "step",
     # conditions, failures and races in a flow's body
@@ -153,6 +160,9 @@ __all__ = [
     "Retry",
     "StepDef",
     "TriggerDef",
+    "SignatureFormat",
+    "WebhookRate",
+    "WebhookTrigger",
     # running flows
     "AsyncClient",
     "Client",

@@ -15,7 +15,8 @@ OrchestratorError
 │   ├── ValueRefused
 │   ├── NotTransactional
 │   ├── SignalTooLarge
-│   └── QueryInvalid
+│   ├── QueryInvalid
+│   └── WebhookUnreadable
 ├── NotFound
 │   ├── FlowNotFound
 │   ├── RunNotFound
@@ -26,7 +27,8 @@ OrchestratorError
 │   ├── ApprovalNotFound
 │   ├── KeyNotFound
 │   ├── UserNotFound
-│   └── SessionNotFound
+│   ├── SessionNotFound
+│   └── WebhookNotFound
 ├── Conflict
 │   ├── FlowDisabled
 │   ├── IdempotencyConflict
@@ -37,7 +39,8 @@ OrchestratorError
 │   ├── SignalsFull
 │   ├── ApprovalNotOpen
 │   ├── NameTaken
-│   └── KeyEnded
+│   ├── KeyEnded
+│   └── DeliveryConflict
 ├── Unavailable
 │   ├── PayloadUnavailable
 │   ├── SchemaBehind
@@ -56,7 +59,8 @@ OrchestratorError
 ├── OutputInvalid
 ├── ManifestUnreadable
 ├── Unauthenticated
-└── Forbidden
+├── Forbidden
+└── DeliveryRefused
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -531,3 +535,37 @@ class Forbidden(OrchestratorError):
     code = "forbidden"
     needed: str | None = None
     """The role or scope that may."""
+
+
+class WebhookUnreadable(UsageError):
+    """The body of a delivery is not the JSON or the form that its webhook takes."""
+
+    code = "webhook_unreadable"
+
+
+class WebhookNotFound(NotFound):
+    """No flow has a webhook of that slug, or there is no delivery of that id."""
+
+    code = "webhook_not_found"
+    slug: str | None = None
+    id: str | None = None
+    """Of a delivery."""
+
+
+class DeliveryConflict(Conflict):
+    """The id of a delivery came before, with another body."""
+
+    code = "delivery_conflict"
+    slug: str | None = None
+
+
+class DeliveryRefused(OrchestratorError):
+    """A delivery did not pass a gate of its webhook; nothing was started."""
+
+    code = "delivery_refused"
+    slug: str | None = None
+    gate: str | None = None
+    status: int | None = None
+    """Of HTTP."""
+    retry_after_s: int | None = None
+    """After which it may be sent again."""

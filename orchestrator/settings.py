@@ -243,6 +243,11 @@ class Settings(BaseModel):
     retention: Duration | None = None
     """Runs that ended this long ago are removed with their steps, outputs and events; never when it is not set."""
 
+    webhook_mode: Literal["off", "audit", "enforce"] = "enforce"
+    """What the gates of webhooks do that have no mode of their own: nothing, tell, or refuse."""
+    webhook_retention: Duration = timedelta(days=30)
+    """Deliveries of webhooks that came this long ago are removed."""
+
     migrate: Flag = True
     """Apply migrations at start."""
     deploy_at_start: Flag = False

@@ -19,6 +19,7 @@ from orchestrator.authoring.schedule import Schedule, schedule
 from orchestrator.authoring.signals import answered_by, approval, wait_for_signal
 from orchestrator.authoring.step import AnyStep, Step, step
 from orchestrator.authoring.waits import sleep, until
+from orchestrator.authoring.webhook import Webhook, env, secret_file
 
 __all__ = [
     "AnyFlow",
@@ -32,6 +33,7 @@ __all__ = [
     "Progress",
     "RetryAfter",
     "Schedule",
+    "Webhook",
     "Mailbox",
     "Step",
     "each",
@@ -64,6 +66,8 @@ __all__ = [
     "Edge",
     "flow",
     "schedule",
+    "env",
+    "secret_file",
     "start_run",
     "step",
 ]

@@ -26,11 +26,13 @@ from orchestrator.core.taint import FlowSecrets
 from orchestrator.core.taint import secret_names as secret_names_of
 from orchestrator.core.values import dumps, explain, show_path
 from orchestrator.errors import AuthoringError, InputInvalid, ManifestInvalid, OutputInvalid, ValueRefused
+from orchestrator.webhooks import checks
 
 if TYPE_CHECKING:
     from orchestrator.authoring.edges import JoinName
     from orchestrator.authoring.schedule import Schedule
     from orchestrator.authoring.step import BackoffLike
+    from orchestrator.authoring.webhook import Webhook
     from orchestrator.core.timing import Cron, Every
 
 P = ParamSpec("P")
@@ -138,7 +140,7 @@ class Flow(Generic[P, R]):
             if handlers.setdefault(one.type, one.base).fn is not one.fn:
                 raise ManifestInvalid(f"Two steps have the type `{one.type}`. Fix: name one with `@step(key=…)`.")
             one.signature.check_kinds()
-        manifest.require(handlers, extra=_inputs_problems(manifest, handlers))
+        manifest.require(handlers, extra=[*_inputs_problems(manifest, handlers), *checks.problems(manifest)])
         return Flow(manifest, handlers, None)
 
     def encode_input(self, given: Mapping[str, Any] | None = None, /, **named: Any) -> str:
@@ -248,6 +250,7 @@ class FlowDecorator:
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self._schedules = fields.pop("schedules", None)
+        self._webhooks = fields.pop("webhooks", None)
         self._retired = fields.pop("retired", None) or ()
         self._fields = {name: value for name, value in fields.items() if value is not None}
 
@@ -286,6 +289,10 @@ class FlowDecorator:
             from orchestrator.authoring.schedule import add_all  # it needs Flow
 
             add_all(found, self._schedules, signature.place)
+        if self._webhooks is not None:
+            from orchestrator.authoring.webhook import add_webhooks  # it needs Flow
+
+            add_webhooks(found, self._webhooks, signature.place)
         return found
 
 
@@ -355,6 +362,7 @@ def flow(
     idempotency_ttl: Length | None = None,
     description: str | None = None,
     schedules: "Iterable[Schedule | Cron | Every] | None" = None,
+    webhooks: "Iterable[Webhook] | None" = None,
     retired: Iterable[AnyStep] | None = None,
     when_errors: Literal["fail", "skip"] | None = None,
     search: Iterable[str] | None = None,
@@ -364,9 +372,10 @@ def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
 
     The parameters are the fields of the run's input, the result is the run's output. The body runs once, at
     registration: it calls steps, passes their results on, and decides nothing. `schedules` holds `Cron`, `Every` or
-    `Schedule`, which has options. `retired` holds steps that the body does not call any more, for runs in flight.
-    A `when` that cannot be evaluated fails its step, or skips it with `when_errors="skip"`. `search` names parameters,
-    or values inside of them (`"order.customer"`), by which runs are found: texts, numbers, bools.
+    `Schedule`, which has options; `webhooks` holds `Webhook`. `retired` holds steps that the body does not call any
+    more, for runs in flight. A `when` that cannot be evaluated fails its step, or skips it with `when_errors="skip"`.
+    `search` names parameters, or values inside of them (`"order.customer"`), by which runs are found: texts, numbers,
+    bools.
 
     Raises:
         AuthoringError: naming file, line and what to write instead.
@@ -388,6 +397,6 @@ def flow(fn: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
 
 
 _OPTIONS = frozenset(
-    {"name", "version", "deadline", "tags", "queue", "idempotency_ttl", "description", "schedules", "retired"}
-    | {"when_errors", "search"}
+    {"name", "version", "deadline", "tags", "queue", "idempotency_ttl", "description", "schedules", "webhooks"}
+    | {"retired", "when_errors", "search"}
 )

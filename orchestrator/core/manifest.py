@@ -32,6 +32,7 @@ from orchestrator.core.secrets import in_schema
 from orchestrator.core.signals import ApprovalDef, SignalDef
 from orchestrator.core.states import StepKind, StepStatus
 from orchestrator.core.triggers import CronTrigger, EveryTrigger, ScheduleDef, Trigger, TriggerDef
+from orchestrator.core.webhook_triggers import WebhookTrigger
 from orchestrator.errors import ExpressionInvalid, ManifestInvalid
 
 __all__ = [
@@ -310,10 +311,11 @@ class Manifest(_Part):
         found = [*manifest_checks.problems(self, known_types), *trigger_checks.problems(self), *search_problems(self)]
         return found or list(checks_secrets.problems(self))
 
-    def require(self, known_types: Collection[str], extra: Iterable[Problem] = ()) -> None:
+    def require(self, known_types: Collection[str] | None, extra: Iterable[Problem] = ()) -> None:
         """
         Raises:
-            ManifestInvalid: a step has a type that is not among `known_types`, or there are `extra` problems.
+            ManifestInvalid: a step has a type that is not among `known_types` (None: any may be), or there are `extra`
+                problems.
         """
         if problems := [*self.problems(known_types), *extra]:
             raise _invalid({"name": self.name}, problems)
@@ -321,13 +323,18 @@ class Manifest(_Part):
     @property
     def schedules(self) -> dict[str, ScheduleDef]:
         """The triggers that fire by themselves, by key."""
-        return {key: one for key, one in self.triggers.items() if not isinstance(one, TriggerDef)}
+        return {key: one for key, one in self.triggers.items() if isinstance(one, ScheduleDef)}
+
+    @property
+    def webhooks(self) -> dict[str, WebhookTrigger]:
+        """Those that publishers call, by slug."""
+        return {key: one for key, one in self.triggers.items() if isinstance(one, WebhookTrigger)}
 
     @cached_property
     def format(self) -> int:
         """The lowest format that its constructs need: the first for references alone and the fields that it had, the
         second for everything else, and where it is asked for."""
-        if self.asked_format > 1 or self.search or self.secret_names or in_schema(self.input_schema):
+        if self.asked_format > 1 or self.search or self.secret_names or self.webhooks or in_schema(self.input_schema):
             return 2
         if self.when_errors != "fail" or any(step.format > 1 for step in self.steps.values()):
             return 2

@@ -7,14 +7,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.core.durations import format_duration
-from orchestrator.core.problem import Problem, key_problems
+from orchestrator.core.expressions import find, find_bare, refs
+from orchestrator.core.headers import is_secret
+from orchestrator.core.problem import Problem, key_problems, written
 from orchestrator.core.schemas import Misfit, misfits
 from orchestrator.core.suggest import did_you_mean
 from orchestrator.core.taint import secret_names
 from orchestrator.core.timing.rules import Every
 from orchestrator.core.triggers import ScheduleDef
 from orchestrator.core.values import show_path
-from orchestrator.errors import ManifestInvalid
+from orchestrator.core.webhook_triggers import WebhookTrigger
+from orchestrator.errors import ExpressionInvalid, ManifestInvalid
 
 if TYPE_CHECKING:
     from orchestrator.core.manifest import Manifest
@@ -33,6 +36,40 @@ def problems(manifest: "Manifest") -> Iterator[Problem]:
         yield from _bound_problems(place, one)
         yield from _jitter_problems(place, one)
         yield from _input_problems(manifest, f"{place}.input", one)
+    for slug, webhook in manifest.webhooks.items():
+        yield from _expression_problems(f"triggers.{slug}", webhook)
+        yield from _mapping_problems(manifest, f"triggers.{slug}.input", webhook)
+
+
+def _mapping_problems(manifest: "Manifest", place: str, one: WebhookTrigger) -> Iterator[Problem]:
+    """Of an input that is made name by name, the names can be checked before anything comes."""
+    names = manifest.input_schema.get("properties")
+    if one.signal is not None or not isinstance(one.input, dict) or not isinstance(names, dict):
+        return
+    if manifest.input_schema.get("additionalProperties") is False:
+        for unknown in sorted(one.input.keys() - names.keys()):
+            hint = did_you_mean(unknown, names) or None
+            yield Problem(f"{place}.{unknown}", f"the flow has no input `{unknown}`", hint)
+    required = manifest.input_schema.get("required")
+    for name in map(str, required) if isinstance(required, list) else ():
+        if name not in one.input:
+            yield Problem(f"{place}.{name}", f"the flow needs the input `{name}`", "give it in `input`")
+
+
+def _expression_problems(place: str, one: WebhookTrigger) -> Iterator[Problem]:
+    """A delivery has a body and headers, and nothing else that could be read."""
+    found = [*find(one.input, ("input",)), *find_bare(one.idempotency_key, ("idempotency_key",))]
+    found += [*find_bare(one.run, ("run",)), *find_bare(one.signal_key, ("signal_key",))]
+    for each in found:
+        where = place + written(each.path)
+        if isinstance(each.expr, ExpressionInvalid):
+            yield Problem(where, each.expr.problem or each.expr.message, each.expr.fix)
+            continue
+        for ref in refs(each.expr):
+            if ref.root == "headers" and ref.path and is_secret(str(ref.path[0])):
+                yield Problem(where, f"the header `{ref.path[0]}` is never kept", "read the body")
+            elif ref.root not in ("trigger", "headers"):
+                yield Problem(where, f"`{ref}` is not known when a delivery comes", "read `@triggerBody()`")
 
 
 def _bound_problems(place: str, one: ScheduleDef) -> Iterator[Problem]:

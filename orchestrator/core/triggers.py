@@ -1,4 +1,4 @@
-"""What may start a flow, as parts of its manifest: by hand, by cron, by interval."""
+"""What may start a flow, as parts of its manifest: by hand, by cron, by interval, by a webhook."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -19,6 +19,7 @@ from orchestrator.core.timing.rules import (
     WholeInstant,
     Zone,
 )
+from orchestrator.core.webhook_triggers import WebhookTrigger
 
 Overlap = Literal["allow", "skip", "queue", "cancel"]
 Missed = Literal["skip", "latest", "all"]
@@ -80,7 +81,12 @@ class EveryTrigger(ScheduleOptions):
         return Timing(self.rule, self.jitter, self.start, self.end)
 
 
-TRIGGERS: Final[Mapping[str, type[BaseModel]]] = {"manual": TriggerDef, "cron": CronTrigger, "every": EveryTrigger}
+TRIGGERS: Final[Mapping[str, type[BaseModel]]] = {
+    "manual": TriggerDef,
+    "cron": CronTrigger,
+    "every": EveryTrigger,
+    "webhook": WebhookTrigger,
+}
 
 
 def _kind(value: object) -> object:
@@ -90,7 +96,10 @@ def _kind(value: object) -> object:
 
 ScheduleDef = CronTrigger | EveryTrigger
 Trigger = Annotated[
-    Annotated[TriggerDef, Tag("manual")] | Annotated[CronTrigger, Tag("cron")] | Annotated[EveryTrigger, Tag("every")],
+    Annotated[TriggerDef, Tag("manual")]
+    | Annotated[CronTrigger, Tag("cron")]
+    | Annotated[EveryTrigger, Tag("every")]
+    | Annotated[WebhookTrigger, Tag("webhook")],
     Discriminator(_kind),
 ]
 _SCHEDULE: Final[TypeAdapter[ScheduleDef]] = TypeAdapter(Annotated[ScheduleDef, Field(discriminator="type")])

@@ -24,6 +24,17 @@ DISPATCHED: Final = 3000
 SUPPRESSED: Final = 3001
 STALE: Final = 3002
 LEASE_EXPIRED: Final = 3003
+WEBHOOK_RECEIVED: Final = 4000
+WEBHOOK_SIGNATURE: Final = 4001
+WEBHOOK_REPLAY: Final = 4002
+WEBHOOK_RATE: Final = 4003
+WEBHOOK_SIZE: Final = 4004
+WEBHOOK_ADDRESS: Final = 4005
+WEBHOOK_SECRET: Final = 4006
+WEBHOOK_ACCEPTED: Final = 4007
+WEBHOOK_NOT_STARTED: Final = 4008
+WEBHOOK_NOT_KEPT: Final = 4009
+WEBHOOK_PREVIOUS_KEY: Final = 4010
 
 _STANDARD: Final = frozenset(
     {*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime", "taskName", "data"}

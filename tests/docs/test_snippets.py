@@ -55,6 +55,7 @@ FLOWS = (
     "ratings",
     "trials",
     "claims",
+    "card_payments",
     *(name.removesuffix(".py") for name in PATTERNS if not name.startswith("test_")),
 )
 TESTS = (

@@ -151,6 +151,13 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "rollup_place": {"first": SOME_ID},
     **{name: {"bounds": [0.1, 1.0], "pages": 5} for name in ("rollup_next", "rollup_again")},
     "stats": {"since": SOME_TIME},
+    **{name: {"slugs": ["hook"]} for name in ("drop_webhooks", "claim_webhooks")},
+    "take_nonces": {"delivery_id": SOME_ID},
+    "keep_delivery": {"status": 202, "size_bytes": 2, "raw": b"{}", "replay_of": SOME_ID}
+    | dict.fromkeys(("verdicts", "headers", "body"), "{}")
+    | {"previous_key": False},
+    "deliveries": {"before": SOME_ID},
+    **{name: {"span": timedelta(days=1)} for name in ("webhooks", "delivery_counts")},
     "given_outputs": {"flow": "demo", "version": "x", "source": "a"},
 }
 HOT = (

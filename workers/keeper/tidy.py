@@ -1,5 +1,7 @@
-"""Removes expired idempotency keys, what is left of deleted flows and, if a retention is set, what is older."""
+"""Removes expired idempotency keys and nonces, old deliveries, what is left of deleted flows; with a retention, what is
+older."""
 
+from collections import Counter
 from typing import Final
 
 from orchestrator.core.facts import Swept
@@ -16,9 +18,7 @@ class Tidy:
 
     def __init__(self, state: WorkerState) -> None:
         self._state = state
-        self._keys = 0
-        self._runs = 0
-        self._ticks = 0
+        self._removed: Counter[str] = Counter()
         self._passed = retention.Passed()
 
     def duty(self) -> Duty:
@@ -26,16 +26,21 @@ class Tidy:
         return Duty("tidy", Scope.CLUSTER, _REST_S, self.sweep)
 
     def sweep(self) -> Swept:
-        ledger, ttl = self._state.runtime().ledger, self._state.settings.retention
-        keys = retention.keys(ledger)
-        runs = 0 if ttl is None else retention.runs(ledger, ttl, passed=self._passed)
-        ticks = 0 if ttl is None else retention.ticks(ledger, ttl)
-        operations = 0 if ttl is None else retention.ended_operations(ledger, ttl) + retention.counts(ledger, ttl)
-        self._keys, self._runs, self._ticks = self._keys + keys, self._runs + runs, self._ticks + ticks
-        if keys or runs or ticks or operations or not self._passed.all:
-            return Swept(keys + runs + ticks + operations, more=True)
-        if self._keys or self._runs or self._ticks:
-            log.info("ledger.tidied", extra={"keys": self._keys, "runs": self._runs, "ticks": self._ticks})
-            self._keys = self._runs = self._ticks = 0
+        ledger, settings = self._state.runtime().ledger, self._state.settings
+        ttl = settings.retention
+        removed = Counter(
+            keys=retention.keys(ledger),
+            runs=0 if ttl is None else retention.runs(ledger, ttl, passed=self._passed),
+            ticks=0 if ttl is None else retention.ticks(ledger, ttl),
+            operations=0 if ttl is None else retention.ended_operations(ledger, ttl),
+            counts=0 if ttl is None else retention.counts(ledger, ttl),
+            deliveries=retention.deliveries(ledger, settings.webhook_retention),
+        )
+        self._removed.update(removed)
+        if removed.total() or not self._passed.all:
+            return Swept(removed.total(), more=True)
+        if self._removed.total():
+            log.info("ledger.tidied", extra=dict(self._removed))
+            self._removed.clear()
         retention.forgotten_flows(ledger)
         return Swept()

@@ -19,12 +19,13 @@ from orchestrator.core.manifest import Manifest
 from orchestrator.core.triggers import ScheduleDef
 from orchestrator.engine.schedules.changes import going_on, settle, stopped, timing_of
 from orchestrator.engine.schedules.operate import end_backfill
-from orchestrator.errors import NotFound
-from orchestrator.ledger import definitions, schedules, ticks
+from orchestrator.errors import Conflict, NotFound
+from orchestrator.ledger import definitions, schedules, ticks, webhooks
 from orchestrator.ledger.definitions import Version
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.ledger.ticks import Stored
 from orchestrator.ledger.tx import Ledger
+from orchestrator.webhooks import checks
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,13 @@ def deploy_version(ledger: Ledger, flow: str, ordinal: int, by: str) -> Register
 
 
 def _register(ledger: Ledger, manifest: Manifest, by: str, may_replace: Callable[[Version], bool]) -> Registered:
+    """
+    Raises:
+        ManifestInvalid: a webhook has a scheme that is not known here, or a malformed list of addresses.
+        Conflict: another flow has the slug of one of its webhooks.
+    """
+    if manifest.webhooks:
+        manifest.require(None, checks.problems(manifest))
     with ledger.auto() as tx:
         known = definitions.version(tx, manifest.name, manifest.hash)
     if known is not None and known.ordinal is not None:
@@ -120,8 +128,9 @@ def _write(
 def _replace(
     ledger: Ledger, tx: Connection, manifest: Manifest, become_current: Callable[[], None]
 ) -> tuple[Dispatch, ...]:
-    """Make the version current, and bring the schedules in line with it. The flow is held."""
+    """Make the version current, and bring schedules and webhooks in line with it. The flow is held."""
     flow = manifest.name
+    _claim_slugs(tx, manifest)
     wanted = {key: _Wanted(key, one, _text(one)) for key, one in manifest.schedules.items()}
     ticks.hold_all(tx, flow)
     dispatches: tuple[Dispatch, ...] = ()
@@ -140,6 +149,18 @@ def _replace(
         elif not rows[key].active or _changes(rows[key], one):
             _change(tx, manifest, rows[key], one)
     return dispatches
+
+
+def _claim_slugs(tx: Connection, manifest: Manifest) -> None:
+    taken = webhooks.claim(tx, manifest.name, sorted(manifest.webhooks))
+    if taken:
+        row = webhooks.find(tx, taken[0])
+        owner = f"flow {row.flow}" if row else "another flow"
+        raise Conflict(
+            f"The webhook {taken[0]!r} of flow {manifest.name} has the slug of one of {owner}. Fix: give it another.",
+            flow=manifest.name,
+            key=taken[0],
+        )
 
 
 class _Wanted(NamedTuple):

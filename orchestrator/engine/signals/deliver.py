@@ -80,13 +80,27 @@ def deliver(ledger: Ledger, run_id: UUID, id: str, signal: Signal) -> Outcome:
         RunNotFound: no such run.
         SignalUnreadable, SignalTooLarge, UsageError: what was sent is no signal at all.
     """
-    value = _payload(id, signal)
     fp("signal.before")
-    outcome = ledger.retry(lambda tx: _Sending(HeldRun.lock(ledger, tx, run_id), id, signal, value).outcome())
+    outcome = ledger.retry(lambda tx: deliver_in(ledger, tx, run_id, id, signal))
     fp("signal.committed")
+    notify_delivered(outcome)
+    return outcome
+
+
+def deliver_in(ledger: Ledger, tx: Connection, run_id: UUID, id: str, signal: Signal) -> Outcome:
+    """Like `deliver`, as part of the caller's transaction, which is to be committed, also with a refusal: the time of a
+    wait may have been over. Observers are for the caller to notify, after the commit.
+
+    Raises: as `deliver`.
+    """
+    value = _payload(id, signal)
+    return _Sending(HeldRun.lock(ledger, tx, run_id), id, signal, value).outcome()
+
+
+def notify_delivered(outcome: Outcome) -> None:
+    """Notify observers of what a signal led to, after the commit."""
     for one in outcome.followed:
         notify_followed(outcome.run, one)
-    return outcome
 
 
 def _payload(id: str, signal: Signal) -> JsonValue:

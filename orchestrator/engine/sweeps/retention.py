@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from orchestrator.ledger import definitions, operations, retention, rollups
+from orchestrator.ledger import definitions, operations, retention, rollups, webhooks
 from orchestrator.ledger.tx import Ledger
 
 KEYS = 1000
@@ -43,6 +43,12 @@ def runs(ledger: Ledger, ttl: timedelta, page: int = RUNS, steps: int = STEPS, p
     if not removed:
         passed.begin = begin
     return removed
+
+
+def deliveries(ledger: Ledger, ttl: timedelta, page: int = KEYS) -> int:
+    """Remove what came by webhooks `ttl` ago, and nonces that expired: from then on the same delivery is a new one."""
+    removed = ledger.retry(lambda tx: webhooks.drop_deliveries(tx, ttl, page))
+    return removed or ledger.retry(lambda tx: webhooks.drop_nonces(tx, page))
 
 
 def forgotten_flows(ledger: Ledger) -> int:

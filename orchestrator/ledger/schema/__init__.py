@@ -29,6 +29,7 @@ from orchestrator.ledger.schema.steps import (
     flow_step_dispatches,
     flow_steps,
 )
+from orchestrator.ledger.schema.webhooks import flow_webhook_deliveries, flow_webhook_nonces, flow_webhooks
 
 __all__ = [
     "metadata",
@@ -62,4 +63,7 @@ __all__ = [
     "flow_run_rollups",
     "flow_rollup_pages",
     "flow_rollup_state",
+    "flow_webhooks",
+    "flow_webhook_deliveries",
+    "flow_webhook_nonces",
 ]

@@ -1,0 +1,38 @@
+"""Twilio signs the URL and the form's fields, or the URL with a hash of the body in it."""
+
+import hashlib
+import hmac
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+from orchestrator.core.webhook_triggers import SignatureFormat
+from orchestrator.webhooks.request import Request, Unreadable
+from orchestrator.webhooks.signatures import Claims
+
+FORM = "application/x-www-form-urlencoded"
+
+
+def compose(form: SignatureFormat, request: Request, claims: Claims) -> bytes:
+    """The URL, and behind it every field by name: each name with each of its values, once.
+
+    Raises:
+        Unreadable: the body is not the one whose hash is in the URL, or nothing signs it.
+    """
+    hashes = parse_qs(urlsplit(request.url).query).get("bodySHA256")
+    if hashes is not None:
+        own = hashlib.sha256(request.body).hexdigest()
+        if len(hashes) != 1 or not hmac.compare_digest(own.encode(), hashes[0].encode(errors="surrogateescape")):
+            raise Unreadable("the body is not the one whose hash is in the URL")
+        return request.url.encode()
+    return (request.url + "".join(name + value for name, value in _fields(request))).encode()
+
+
+def _fields(request: Request) -> list[tuple[str, str]]:
+    if not request.body:
+        return []
+    if (request.header("content-type") or "").partition(";")[0].strip().lower() != FORM:
+        raise Unreadable("the body is no form, and the URL has no hash of it (bodySHA256)")
+    try:
+        text = request.body.decode("ascii")
+        return sorted(set(parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")))
+    except ValueError as exc:
+        raise Unreadable("the body is not a form") from exc
