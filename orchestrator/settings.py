@@ -247,6 +247,11 @@ class Settings(BaseModel):
     """What the gates of webhooks do that have no mode of their own: nothing, tell, or refuse."""
     webhook_retention: Duration = timedelta(days=30)
     """Deliveries of webhooks that came this long ago are removed."""
+    proxy_depth: Count = Field(default=0, ge=0, le=20)
+    """How many proxies stand in front of the API: the client's address is that many places from the right of
+    `X-Forwarded-For`."""
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    """Who may bring `X-Forwarded-For`: networks and addresses, comma separated; anybody, when it is not set."""
 
     migrate: Flag = True
     """Apply migrations at start."""

@@ -24,6 +24,7 @@ from orchestrator.cli import (
     run,
     schedule,
     user,
+    webhook,
     worker,
 )
 from orchestrator.errors import OrchestratorError
@@ -43,6 +44,7 @@ app.add_typer(run.app, name="run")
 app.add_typer(operation.app, name="operation")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(approval.app, name="approval")
+app.add_typer(webhook.app, name="webhook")
 app.add_typer(worker.app, name="worker")
 app.add_typer(key.app, name="key")
 app.add_typer(user.app, name="user")

@@ -1,5 +1,6 @@
 """The factory of the HTTP API. It is mounted in another application as any ASGI application is."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,16 +12,31 @@ from starlette.exceptions import HTTPException
 
 from orchestrator.client.client import Client
 from orchestrator.core.release import release
+from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
 from orchestrator.errors import OrchestratorError
 from orchestrator.http import problems
 from orchestrator.http.auth import Gate
 from orchestrator.http.edge import Edge, Limits
 from orchestrator.http.problems import Refused
-from orchestrator.http.routers import approvals, audit, flows, keys, operations, runs, schedules, steps, system, users
+from orchestrator.http.rates import rates_of
+from orchestrator.http.routers import (
+    approvals,
+    audit,
+    flows,
+    keys,
+    operations,
+    runs,
+    schedules,
+    steps,
+    system,
+    users,
+    webhooks,
+)
+from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
 
 PREFIX: Final = "/api"
-ROUTERS: Final = (flows, runs, steps, approvals, operations, schedules, system, keys, users, audit)
+ROUTERS: Final = (flows, runs, steps, approvals, operations, schedules, webhooks, system, keys, users, audit)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -51,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings, app.state.gate = settings, gate
+    app.state.gatekeeper = Gatekeeper(References(os.environ), rates_of(settings), settings.webhook_mode)
     app.add_middleware(Edge, limits=Limits())
     app.add_exception_handler(OrchestratorError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)
@@ -58,4 +75,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, problems.of_http)
     for room in ROUTERS:
         app.include_router(room.router, prefix=PREFIX)
+    app.include_router(webhooks.public, prefix=PREFIX)
     return app

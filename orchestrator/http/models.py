@@ -106,6 +106,14 @@ class Control(_Model):
     start_at: datetime | None
 
 
+class Delivered(_Model):
+    """What became of a delivery to a webhook: `started`, `seen`, `signalled` or `handshake`."""
+
+    id: UUID
+    outcome: str
+    run_id: UUID | None
+
+
 class Value(_Model):
     """Secrets in it are `***`."""
 

@@ -69,6 +69,12 @@ RULES: Final[Mapping[str, Rule]] = {
         operator="schedule_pause schedule_resume schedule_trigger schedule_backfill schedule_backfill_cancel",
         admin="schedule_set schedule_reset",
     ),
+    **_rules(
+        Scope.WEBHOOKS,
+        Reach.ALL,
+        viewer="webhook_ls webhook_recent webhook_stats webhook_show",
+        operator="webhook_replay",
+    ),
     **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls"),
     **_rules(
         Scope.ACCESS,
@@ -78,8 +84,8 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     **_rules(None, Reach.NONE, viewer="whoami session_close"),
 }
-PUBLIC: Final = frozenset({"session_create", "problem_show"})
-"""Routes that ask nobody who they are."""
+PUBLIC: Final = frozenset({"session_create", "problem_show", "webhook_receive", "webhook_challenge"})
+"""Routes that ask nobody who they are; publishers prove it by what they sign."""
 UNLISTED: Final = Rule(Role.ADMIN, Scope.ACCESS, Reach.ALL)
 
 

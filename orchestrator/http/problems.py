@@ -49,6 +49,7 @@ _PLAIN: Final[Mapping[int, tuple[str, str]]] = {
     403: ("forbidden", "use a key whose role allows it."),
     404: ("not_found", "see /api/openapi.json for what there is."),
     405: ("method_not_allowed", "see /api/openapi.json for what there is."),
+    408: ("too_slow", "send it faster."),
     412: ("precondition_failed", "read it again, and send its new `ETag` in `If-Match`."),
     413: ("too_large", "send less."),
     415: ("unsupported_media_type", "send JSON with `Content-Type: application/json`."),

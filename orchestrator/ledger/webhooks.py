@@ -1,18 +1,13 @@
 """Webhooks: slugs, nonces, deliveries."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
-from orchestrator.errors import WebhookNotFound
 from orchestrator.ledger.rows import one, run
-
-ENDING: Final = 4
-"""Characters that name a delivery, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +22,14 @@ class WebhookRow:
 
 
 @dataclass(frozen=True, slots=True)
-class WebhookStats:
-    """A slug, with what came lately."""
+class RawDelivery:
+    """A delivery as it came; `raw` is None where it was not refused, was replayed, or stands for a flood."""
 
     slug: str
-    flow: str
-    manifest_hash: str
-    enabled: bool
-    accepted: int
-    refused: int
-    last_at: datetime | None
+    received_at: datetime
+    count: int
+    replayed_at: datetime | None
+    raw: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,55 +67,6 @@ class NewDelivery:
     replay_of: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryRow:
-    """A delivery, as a list has it."""
-
-    id: UUID
-    slug: str
-    flow: str
-    received_at: datetime
-    scheme: str
-    mode: str
-    outcome: str
-    status: int
-    gate: str | None
-    why: str | None
-    address: str | None
-    size_bytes: int
-    run_id: UUID | None
-    previous_key: bool
-    count: int
-    replay_of: UUID | None
-    replayed_at: datetime | None
-    replayable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WholeDelivery(DeliveryRow):
-    """With what it said, gate by gate; `raw` only of one that was refused and not replayed."""
-
-    digest: str
-    verdicts: list[dict[str, Any]]
-    headers: dict[str, str]
-    body: Any = field(repr=False)
-    raw: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryCount:
-    """How many came, of one outcome and gate."""
-
-    slug: str
-    flow: str
-    outcome: str
-    gate: str | None
-    count: int
-    last_at: datetime
-    bytes: int
-    previous_key: int
-
-
 def claim(tx: Connection, flow: str, slugs: Sequence[str]) -> list[str]:
     """The flow, which the caller holds, has these slugs and no others; those that are another flow's."""
     run(tx, "drop_webhooks", flow=flow, slugs=list(slugs))
@@ -136,11 +80,6 @@ def find(tx: Connection, slug: str) -> WebhookRow | None:
     """Whose slug it is."""
     row = one(tx, "webhook", slug=slug)
     return row and WebhookRow(**row._mapping)
-
-
-def listed(tx: Connection, span: timedelta) -> list[WebhookStats]:
-    """Every slug, with what came in the last `span`."""
-    return [WebhookStats(**row._mapping) for row in run(tx, "webhooks", span=span)]
 
 
 def take_nonces(
@@ -161,49 +100,15 @@ def keep(tx: Connection, new: NewDelivery) -> None:
     run(tx, "keep_delivery", **{name: getattr(new, name) for name in NewDelivery.__slots__})
 
 
+def raw(tx: Connection, id: UUID) -> RawDelivery | None:
+    """A delivery as it came."""
+    row = one(tx, "raw_delivery", id=id)
+    return row and RawDelivery(*tuple(row))
+
+
 def replayed(tx: Connection, id: UUID) -> bool:
     """Whether nobody else replayed it."""
     return one(tx, "replayed", id=id) is not None
-
-
-def get(tx: Connection, id: UUID) -> WholeDelivery:
-    """
-    Raises:
-        WebhookNotFound: no such delivery.
-    """
-    row = one(tx, "delivery", id=id)
-    if row is None:
-        raise WebhookNotFound(f"There is no delivery {id}. Fix: see `orchestrator webhook recent`.", id=str(id))
-    return WholeDelivery(**{each.name: row._mapping[each.name] for each in fields(WholeDelivery)})
-
-
-def named(tx: Connection, text: str) -> UUID:
-    """A delivery by its id, or by the last characters of it.
-
-    Raises:
-        WebhookNotFound: none ends like this, or several do.
-    """
-    try:
-        return UUID(text)
-    except ValueError:
-        found = run(tx, "deliveries_ending", ending=text.lower()).all() if len(text) >= ENDING else []
-    if len(found) == 1:
-        return found[0].id  # type: ignore[no-any-return]
-    many = "Several deliveries end" if found else "No delivery ends"
-    raise WebhookNotFound(f"{many} with {text!r:.60}. Fix: see `orchestrator webhook recent`.", id=text)
-
-
-def recent(
-    tx: Connection, slug: str | None = None, outcome: str | None = None, before: UUID | None = None, limit: int = 50
-) -> list[DeliveryRow]:
-    """What came, newest first."""
-    rows = run(tx, "deliveries", slug=slug, outcome=outcome, before=before, limit=limit)
-    return [_delivery(row) for row in rows]
-
-
-def counts(tx: Connection, span: timedelta, slug: str | None = None) -> list[DeliveryCount]:
-    """How many came in the last `span`, by slug, outcome and gate."""
-    return [DeliveryCount(**row._mapping) for row in run(tx, "delivery_counts", span=span, slug=slug)]
 
 
 def drop_nonces(tx: Connection, page: int) -> int:
@@ -216,7 +121,3 @@ def drop_deliveries(tx: Connection, ttl: timedelta, page: int) -> int:
     """Remove deliveries that came `ttl` ago; how many."""
     row = one(tx, "drop_deliveries", ttl=ttl, page=page)
     return int(row.removed) if row else 0
-
-
-def _delivery(row: Row[Any]) -> DeliveryRow:
-    return DeliveryRow(**row._mapping)

@@ -31,7 +31,11 @@ from orchestrator.errors import (
     NotFound,
     OrchestratorError,
     RunNotFound,
+    SignalTooLarge,
+    SignalTooLate,
+    SignalUnreadable,
     WebhookNotFound,
+    WebhookUnreadable,
 )
 from orchestrator.ledger import webhooks
 from orchestrator.ledger.tx import Ledger, refusal
@@ -53,6 +57,7 @@ def receive(ledger: Ledger, keeper: Gatekeeper, slug: str, request: Request) -> 
     """
     row, door = find(ledger, keeper, slug)
     telling.received(row, len(request.body))
+    request = _at_its_url(request, door)
     return take(Arrived(ledger, keeper, row, door, request, row.now))
 
 
@@ -71,6 +76,15 @@ def find(ledger: Ledger, keeper: Gatekeeper, slug: str) -> tuple[WebhookRow, Doo
         )
     ledger.current[row.flow] = row.manifest_hash  # an input is checked against it before the ledger is asked
     return row, keeper.door(row.manifest_hash, slug, trigger)
+
+
+def _at_its_url(request: Request, door: Door) -> Request:
+    """Called at the URL that the webhook says its publisher has, with the query of the request if that has none."""
+    given = door.trigger.url
+    if given is None:
+        return request
+    query = request.url.partition("?")[2]
+    return replace(request, url=given if "?" in given or not query else f"{given}?{query}")
 
 
 def take(arrived: Arrived) -> Received:
@@ -287,7 +301,18 @@ def _verdict_of(exc: OrchestratorError) -> Verdict:
             return Verdict(Gate.REPLAY, False, exc.message, 409)
         case IdempotencyConflict():
             return Verdict(Gate.IDEMPOTENCY, False, exc.message, 422)
-    status = 404 if isinstance(exc, NotFound) else 409 if exc.exit_code == 7 else 422
+        case WebhookUnreadable() | SignalUnreadable():
+            status = 400
+        case SignalTooLarge():
+            status = 413
+        case SignalTooLate():
+            status = 410
+        case NotFound():
+            status = 404
+        case Conflict():
+            status = 409
+        case _:
+            status = 422
     return Verdict(Gate.START, False, exc.message, status)
 
 

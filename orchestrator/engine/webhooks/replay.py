@@ -7,7 +7,7 @@ from orchestrator.engine.webhooks.arrival import Arrived, Received
 from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
 from orchestrator.engine.webhooks.keeping import unpacked
 from orchestrator.engine.webhooks.receive import find, take
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, WebhookNotFound
 from orchestrator.ledger import webhooks
 from orchestrator.ledger.tx import Ledger
 
@@ -21,7 +21,9 @@ def replay(ledger: Ledger, keeper: Gatekeeper, id: UUID) -> Received:
         Conflict: it was accepted, or replayed already.
     """
     with ledger.auto() as tx:
-        kept = webhooks.get(tx, id)
+        kept = webhooks.raw(tx, id)
+    if kept is None:
+        raise WebhookNotFound(f"There is no delivery {id}. Fix: see `orchestrator webhook recent`.", id=str(id))
     if kept.raw is None:
         why = "was replayed already" if kept.replayed_at is not None else "was not refused"
         if kept.count > 1:

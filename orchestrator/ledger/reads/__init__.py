@@ -1,5 +1,5 @@
 """What people and clients read, a module per subject. Nothing here writes."""
 
-from orchestrator.ledger.reads import children, clock, events, flows, rows, runs, steps, workers
+from orchestrator.ledger.reads import children, clock, events, flows, rows, runs, steps, webhooks, workers
 
-__all__ = ["children", "clock", "events", "flows", "rows", "runs", "steps", "workers"]
+__all__ = ["children", "clock", "events", "flows", "rows", "runs", "steps", "webhooks", "workers"]

@@ -1,6 +1,6 @@
 """What a row of a list is, as people and clients see it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -202,3 +202,69 @@ class UnservedRow:
     ready: int
     since: datetime
     refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRow:
+    """A webhook, with what came lately. `scheme` is None where an earlier release made another version current."""
+
+    slug: str
+    flow: str
+    scheme: str | None
+    mode: str | None
+    """None: as the settings say."""
+    enabled: bool
+    accepted: int
+    refused: int
+    last_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """What came by a webhook, and what became of it."""
+
+    id: UUID
+    slug: str
+    flow: str
+    received_at: datetime
+    scheme: str
+    mode: str
+    outcome: str
+    status: int
+    """Of HTTP."""
+    gate: str | None
+    """The first that it did not pass."""
+    why: str | None
+    address: str | None
+    size_bytes: int
+    run_id: UUID | None
+    previous_key: bool
+    count: int
+    """Refusals of a flood that it stands for."""
+    replay_of: UUID | None
+    replayed_at: datetime | None
+    replayable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WholeDelivery(DeliveryRow):
+    """With what it said, gate by gate; without secrets."""
+
+    digest: str
+    verdicts: Sequence[Mapping[str, JsonValue]]
+    headers: Mapping[str, str]
+    body: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryCount:
+    """How many deliveries came, of one outcome and gate."""
+
+    slug: str
+    flow: str
+    outcome: str
+    gate: str | None
+    count: int
+    last_at: datetime
+    bytes: int
+    previous_key: int

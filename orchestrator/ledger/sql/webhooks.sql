@@ -2,6 +2,11 @@
 -- The least id that a delivery of the last `length` may have: an id begins with the time.
 (SELECT (lpad(to_hex((EXTRACT(epoch FROM flow_now() - {length}) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid)
 
+-- part: delivery_columns
+-- What a list of deliveries has.
+id, slug, flow, received_at, scheme, mode, outcome, status, gate, why, address, size_bytes, run_id, previous_key, count,
+replay_of, replayed_at, raw IS NOT NULL AS replayable
+
 -- name: drop_webhooks
 -- Does:  gives up the slugs that the flow's current manifest does not have; of those it wants, the ones whose flow is not registered
 --        any more.
@@ -77,7 +82,12 @@ UPDATE flow_webhook_deliveries SET replayed_at = flow_now(), raw = NULL
 RETURNING id;
 
 -- name: delivery
-SELECT *, raw IS NOT NULL AS replayable FROM flow_webhook_deliveries WHERE id = %(id)s;
+-- Does:  a delivery, with what it said.
+SELECT /*+ delivery_columns */, digest, verdicts, headers, body FROM flow_webhook_deliveries WHERE id = %(id)s;
+
+-- name: raw_delivery
+-- Does:  a delivery as it came, for a replay.
+SELECT slug, received_at, count, replayed_at, raw FROM flow_webhook_deliveries WHERE id = %(id)s;
 
 -- name: deliveries_ending
 -- Does:  the newest deliveries whose ids end like this.
@@ -86,8 +96,7 @@ SELECT id FROM flow_webhook_deliveries WHERE right(id::text, length(%(ending)s::
 -- name: deliveries
 -- Does:  what came, newest first, without bodies.
 -- In:    slug, outcome (null: all), before (null: from the newest), limit
-SELECT id, slug, flow, received_at, scheme, mode, outcome, status, gate, why, address, size_bytes, run_id, previous_key, count,
-       replay_of, replayed_at, raw IS NOT NULL AS replayable
+SELECT /*+ delivery_columns */
   FROM flow_webhook_deliveries
  WHERE (%(slug)s::text IS NULL OR slug = %(slug)s) AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
    AND (%(before)s::uuid IS NULL OR id < %(before)s)

@@ -172,7 +172,7 @@ def test_a_forged_delivery_starts_nothing_and_is_kept_with_the_reason(publisher:
         ({"addresses": ["10.0.0.0/8"]}, {"address": None}, "address", 403),
         ({"max_body": 5}, {}, "size", 413),
         ({"secret": "env:NOT_SET"}, {}, "signature", 503),
-        ({}, {"body": b"no json"}, "start", 422),
+        ({}, {"body": b"no json"}, "start", 400),
         ({"signal": "paid", "run": "@triggerBody().id"}, {}, "start", 404),
     ],
 )

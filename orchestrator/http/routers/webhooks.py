@@ -1,0 +1,200 @@
+"""Webhooks: what publishers call, and what came by them."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import anyio
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from orchestrator.core.durations import parse_duration
+from orchestrator.engine.webhooks import receive as engine
+from orchestrator.engine.webhooks.arrival import Received
+from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
+from orchestrator.engine.webhooks.replay import replay
+from orchestrator.errors import DeliveryRefused, DurationInvalid
+from orchestrator.http.caller import TheClient
+from orchestrator.http.models import Delivered
+from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.problems import Refused
+from orchestrator.http.routes import PROBLEMS
+from orchestrator.http.routes import router as make
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads.rows import DeliveryCount, DeliveryRow, WebhookRow, WholeDelivery
+from orchestrator.settings import Settings
+from orchestrator.webhooks.addresses import AddressList, client_address
+from orchestrator.webhooks.handshakes import Answer
+from orchestrator.webhooks.handshakes import challenge as challenge_of
+from orchestrator.webhooks.request import Request as Delivery
+
+READ_S: Final = 20.0
+"""How long a publisher may take to send its body."""
+
+# Their bodies and queries are the publishers', and they prove who they are by what they sign.
+public = APIRouter(tags=["webhooks"], responses=PROBLEMS, generate_unique_id_function=lambda route: route.name)
+router = make("webhooks")
+
+Slug = Annotated[str, Path(min_length=1, max_length=100, description="A webhook.")]
+TheDelivery = Annotated[UUID, Path(alias="delivery", description="A delivery's id.")]
+OfSlug = Annotated[str | None, Query(max_length=100, description="Only this webhook.")]
+Since = Annotated[str, Query(max_length=40, description="What came in this time, such as 1h.")]
+_BODY: Final[Mapping[str, Any]] = {"requestBody": {"content": {"*/*": {"schema": {}}}, "description": "As signed."}}
+
+
+@public.post(
+    "/webhook/{slug}",
+    status_code=202,
+    response_model=Delivered,
+    responses={200: {"model": Delivered, "description": "Known already, or a handshake"}},
+    openapi_extra=dict(_BODY),
+)
+async def webhook_receive(slug: Slug, request: Request, client: TheClient) -> Response:
+    """Take a delivery: 202, its run was started or its signal delivered; 200, it is known, with the id of its first
+    run."""
+    delivery = await _delivery(request)
+    received = await run_in_threadpool(client.call, engine.receive, _keeper(request), slug, delivery)
+    if received.dispatches:
+        await run_in_threadpool(client.publish, received.dispatches)
+    return _answered(_accepted(received))
+
+
+@public.get("/webhook/{slug}", response_class=Response)
+async def webhook_challenge(slug: Slug, request: Request, client: TheClient) -> Response:
+    """Answer what a publisher asks of the URL before it sends anything."""
+    _, door = await run_in_threadpool(client.call, engine.find, _keeper(request), slug)
+    answer = challenge_of(door.trigger.scheme, request.query_params)
+    if answer is None:
+        raise Refused(405, f"Webhook {slug} asks for deliveries by POST.", fix="send it by POST.")
+    return _as_it_is(answer)
+
+
+@router.get("/webhooks")
+def webhook_ls(client: TheClient, since: Since = "24h") -> Page[WebhookRow]:
+    """Every webhook, with how much came lately."""
+    return Page(items=client.call(reads.webhooks.every, _span(since)))
+
+
+@router.get("/webhooks/recent")
+def webhook_recent(
+    request: Request,
+    response: Response,
+    client: TheClient,
+    slug: OfSlug = None,
+    outcome: Annotated[str | None, Query(max_length=20, description="started, seen, signalled, refused …")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[DeliveryRow]:
+    """What came, accepted or not, newest first."""
+    place = after(request, cursor)
+    before = None if place is None else UUID(str(place))
+    rows = client.call(reads.webhooks.recent, slug, outcome, before, limit + 1)
+    return page(request, response, rows, limit, lambda row: str(row.id))
+
+
+@router.get("/webhooks/stats")
+def webhook_stats(client: TheClient, slug: OfSlug = None, since: Since = "24h") -> Page[DeliveryCount]:
+    """How much came, by outcome and by the gate that refused it."""
+    return Page(items=client.call(reads.webhooks.counts, _span(since), slug))
+
+
+@router.get("/webhooks/deliveries/{delivery}")
+def webhook_show(client: TheClient, delivery: TheDelivery) -> WholeDelivery:
+    """A delivery: gate by gate, why, and what it said, without secrets."""
+    return client.call(reads.webhooks.get, delivery)
+
+
+@router.post("/webhooks/deliveries/{delivery}/replay")
+def webhook_replay(request: Request, client: TheClient, delivery: TheDelivery) -> Delivered:
+    """Take a delivery that was refused through the gates again, as they are now, at the time that it came."""
+    received = client.call(replay, _keeper(request), delivery)
+    client.publish(received.dispatches)
+    return _told(_accepted(received))
+
+
+# ---- what came -------------------------------------------------------------------------------------------------
+
+
+async def _delivery(request: Request) -> Delivery:
+    """The body as it came: what is counted and refused is seen to at the edge, chunk by chunk.
+
+    Raises:
+        Refused: it takes too long.
+    """
+    body = bytearray()
+    with anyio.move_on_after(READ_S) as scope:
+        async for chunk in request.stream():
+            body += chunk
+    if scope.cancelled_caught:
+        raise Refused(408, f"The body did not come within {READ_S:g} s.", fix="send it faster.")
+    settings: Settings = request.app.state.settings
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+    return Delivery.of(
+        bytes(body), headers, url=_url(request, settings), method=request.method, address=_address(request, settings)
+    )
+
+
+def _url(request: Request, settings: Settings) -> str:
+    """As the publisher has it: of the settings, never of the `Host` that it sends."""
+    root = request.scope.get("root_path", "")
+    path = request.scope.get("raw_path", request.scope["path"].encode()).decode("latin-1")
+    query = request.scope["query_string"].decode("latin-1")
+    if settings.public_url is not None:
+        origin = settings.public_url.rstrip("/")
+        path = path.removeprefix(root) if origin.endswith(root) else path
+    else:
+        host, port = request.scope.get("server") or ("localhost", None)
+        origin = f"{request.scope['scheme']}://{host}{f':{port}' if port else ''}"
+    return f"{origin}{path}{f'?{query}' if query else ''}"
+
+
+def _address(request: Request, settings: Settings) -> str | None:
+    peer = None if request.client is None else request.client.host
+    proxies = AddressList.parse(settings.trusted_proxies) if settings.trusted_proxies else None
+    return client_address(peer, request.headers.getlist("x-forwarded-for"), settings.proxy_depth, proxies)
+
+
+def _keeper(request: Request) -> Gatekeeper:
+    found = request.app.state.gatekeeper
+    assert isinstance(found, Gatekeeper)
+    return found
+
+
+# ---- what is answered ------------------------------------------------------------------------------------------
+
+
+def _accepted(received: Received) -> Received:
+    """
+    Raises:
+        Refused: by a gate, without a word on the reason: whoever sent it may be guessing.
+        OrchestratorError: it does not fit.
+    """
+    error = received.error
+    if isinstance(error, DeliveryRefused):
+        headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+        fix = "look at `orchestrator webhook recent --refused` for why."
+        raise Refused(received.status, error.message, error.code, fix, headers=headers)
+    return received.accepted()
+
+
+def _answered(received: Received) -> Response:
+    if received.answer is not None:
+        return _as_it_is(received.answer)
+    return JSONResponse(_told(received).model_dump(mode="json"), received.status)
+
+
+def _told(received: Received) -> Delivered:
+    return Delivered(id=received.id, outcome=received.outcome, run_id=received.run_id)
+
+
+def _as_it_is(answer: Answer) -> Response:
+    return Response(answer.body, 200, media_type=answer.content_type)
+
+
+def _span(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except DurationInvalid as exc:
+        raise Refused(400, f"since={text[:40]!r} is not a length of time.", fix="write 24h.") from exc
