@@ -47,6 +47,7 @@ class Webhook:
     idempotency_key: str | None = None
     signal: str | None = None
     run: str | None = None
+    search: str | None = None
     signal_key: str | None = None
     url: str | None = None
     description: str | None = None

@@ -173,3 +173,14 @@ def _read(term: Term, text: str, allowed: frozenset[Kind]) -> Iterator[str | Dec
 def _invalid(term: Term, problem: str, fix: str) -> QueryInvalid:
     message = f"The query does not read at character {term.position + 1}: {problem}. Fix: {fix}"
     return QueryInvalid(message, position=term.position, problem=problem, fix=fix)
+
+
+def readings(text: str, found: Collection[Kind]) -> list[Scalar]:
+    """What a text may mean as the value of an attribute that may be any of these."""
+    values: list[Scalar] = [text] if Kind.TEXT in found else []
+    if Kind.NUMBER in found and _NUMBER.fullmatch(text):
+        number = Decimal(text)
+        values.append(int(number) if number == number.to_integral_value() else float(number))
+    if Kind.BOOLEAN in found and text in ("true", "false"):
+        values.append(text == "true")
+    return values

@@ -39,6 +39,9 @@ def problems(manifest: "Manifest") -> Iterator[Problem]:
     for slug, webhook in manifest.webhooks.items():
         yield from _expression_problems(f"triggers.{slug}", webhook)
         yield from _mapping_problems(manifest, f"triggers.{slug}.input", webhook)
+        if webhook.search is not None and webhook.search not in manifest.search:
+            hint = did_you_mean(webhook.search, manifest.search) or "declare it: `@flow(search=[…])`"
+            yield Problem(f"triggers.{slug}.search", f"the flow has no search attribute `{webhook.search}`", hint)
 
 
 def _mapping_problems(manifest: "Manifest", place: str, one: WebhookTrigger) -> Iterator[Problem]:

@@ -164,7 +164,9 @@ class WebhookTrigger(_Part):
     signal: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """Deliver a signal of this name to a run, instead of starting one."""
     run: str | None = None
-    """An expression: the id of the run that gets the signal."""
+    """An expression: the id of the run that gets the signal, or with `search` the value that it has there."""
+    search: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """A search attribute of the flow: `run` gives its value, and the flow's open run that has it gets the signal."""
     signal_key: str | None = None
     """An expression: the key of the signal."""
     url: Annotated[str, Field(max_length=2048, pattern=r"^https?://\S+$")] | None = None
@@ -177,8 +179,9 @@ class WebhookTrigger(_Part):
             raise ValueError("`signature` describes the scheme `custom`, and only that one")
         if (self.signal is None) != (self.run is None):
             raise ValueError("`signal` and `run` go together: which signal, and to which run")
-        if self.signal_key is not None and self.signal is None:
-            raise ValueError("`signal_key` belongs to a `signal`")
+        for name in ("signal_key", "search"):
+            if getattr(self, name) is not None and self.signal is None:
+                raise ValueError(f"`{name}` belongs to a `signal`")
         if self.signal is not None and self.idempotency_key is not None:
             raise ValueError("`idempotency_key` is for starts; a signal is known again by its delivery")
         return self

@@ -43,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The API on the servers of these settings. Connections are opened when it starts to serve.
 
     Raises:
-        SettingsInvalid: there is no database URL, or the authorizer cannot be loaded.
+        SettingsInvalid: there is no database URL, the authorizer cannot be loaded, or a proxy is malformed.
     """
     settings.require_database_url()
     gate = Gate(settings)
@@ -67,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings, app.state.gate = settings, gate
+    app.state.proxies = webhooks.proxies_of(settings)
     app.state.gatekeeper = Gatekeeper(References(os.environ), rates_of(settings), settings.webhook_mode)
     app.add_middleware(Edge, limits=Limits())
     app.add_exception_handler(OrchestratorError, problems.of_error)

@@ -82,6 +82,11 @@ def find(tx: Connection, slug: str) -> WebhookRow | None:
     return row and WebhookRow(**row._mapping)
 
 
+def open_runs_with(tx: Connection, flow: str, wanted: Sequence[str]) -> list[UUID]:
+    """At most two open runs of a flow that have one of these search attributes, given as JSON objects."""
+    return [row.id for row in run(tx, "open_runs_with", flow=flow, wanted=list(wanted))]
+
+
 def take_nonces(
     tx: Connection, slug: str, keys: Sequence[str], digest: str, delivery_id: UUID, run_id: UUID | None, ttl: timedelta
 ) -> list[Nonce]:

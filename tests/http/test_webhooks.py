@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from orchestrator import Webhook, env, flow
 from orchestrator.client import Client
 from orchestrator.engine.flows import register
+from orchestrator.errors import SettingsInvalid
 from orchestrator.http.app import create_app
 from orchestrator.settings import Settings
 from tests.support.deliveries import KEY, based, compact, hexed
@@ -108,6 +109,18 @@ def test_the_address_is_counted_from_the_right(api: TestClient) -> None:
     assert post(api, {"n": 1}, "near").status_code == 202
     assert post(api, {"n": 2}, "near", **{"X-Forwarded-For": "192.0.2.9, 203.0.113.66"}).status_code == 403
     assert post(api, {"n": 3}, "near", **{"X-Forwarded-For": ""}).status_code == 403
+
+
+def test_a_malformed_proxy_stops_the_start(settings: Settings) -> None:
+    with pytest.raises(SettingsInvalid, match=r"ORCHESTRATOR_TRUSTED_PROXIES: '10.0.0.0/99'"):
+        create_app(settings.model_copy(update={"trusted_proxies": ("10.0.0.0/8", "10.0.0.0/99")}))
+
+
+def test_only_a_listed_proxy_is_believed(settings: Settings, api: TestClient) -> None:
+    """Whoever else brings the header has no address, and no list lets them in."""
+    others = {"proxy_depth": 1, "trusted_proxies": ("10.0.0.0/8",), "auth": "open"}
+    with served(settings.model_copy(update=others)) as behind:
+        assert post(behind, {"n": 7}, "near").status_code == 403
 
 
 def test_a_signed_url_is_the_public_one_whatever_host_is_said(api: TestClient) -> None:

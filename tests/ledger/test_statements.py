@@ -153,6 +153,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "stats": {"since": SOME_TIME},
     **{name: {"slugs": ["hook"]} for name in ("drop_webhooks", "claim_webhooks")},
     "take_nonces": {"delivery_id": SOME_ID},
+    "open_runs_with": {"wanted": ['{"order": 1}']},
     "keep_delivery": {"status": 202, "size_bytes": 2, "raw": b"{}", "replay_of": SOME_ID}
     | dict.fromkeys(("verdicts", "headers", "body"), "{}")
     | {"previous_key": False},

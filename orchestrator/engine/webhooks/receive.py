@@ -4,6 +4,7 @@ So a delivery that was answered with an error may be sent again, and one that wa
 often it comes and at however many servers.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from uuid_utils.compat import uuid7
 
+from orchestrator.core import search
 from orchestrator.core.facts import Dispatch, StartedRun, StartRequest
 from orchestrator.core.happened import RunOf
 from orchestrator.core.signals import Signal
@@ -192,7 +194,7 @@ def _start(arrived: Arrived, said: Mapped, tx: Connection) -> _Done:
 def _signal(arrived: Arrived, said: Mapped, tx: Connection) -> _Done:
     """The run first, then the nonce: a signal that its run refuses is no delivery that was taken."""
     trigger = arrived.door.trigger
-    run_id = _run_id(said.run or "")
+    run_id = _meant(arrived, tx, said.run or "")
     signal = Signal(name=trigger.signal or "", payload=said.text, key=said.key or "", by=f"webhook {arrived.door.slug}")
     known = _nonces(arrived)
     id = f"webhook:{known.digest if known else arrived.id}"
@@ -203,6 +205,28 @@ def _signal(arrived: Arrived, said: Mapped, tx: Connection) -> _Done:
     first = _known(arrived, tx, run_id)
     name: Outcome = "signalled" if first is None else "seen"
     return _done(arrived, tx, name, run_id, outcome.dispatches), lambda: deliver.notify_delivered(outcome)
+
+
+def _meant(arrived: Arrived, tx: Connection, text: str) -> UUID:
+    """The run that a delivery names: by its id, or by a search attribute of the flow.
+
+    Raises:
+        RunNotFound: there is none.
+        Conflict: several have it.
+    """
+    name = arrived.door.trigger.search
+    if name is None:
+        return _run_id(text)
+    schema = arrived.ledger.manifest(arrived.row.manifest_hash).input_schema
+    values = search.readings(text, search.kinds([name], schema)[name])
+    found = webhooks.open_runs_with(tx, arrived.flow, [json.dumps({name: value}) for value in values])
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise RunNotFound(f"No open run of {arrived.flow} has `{name}` {text!r:.60}.", run_id=text[:60])
+    raise Conflict(
+        f"Several open runs of {arrived.flow} have `{name}` {text!r:.60}. Fix: name one by its id.", flow=arrived.flow
+    )
 
 
 def _run_id(text: str) -> UUID:

@@ -15,7 +15,7 @@ from orchestrator.engine.webhooks import receive as engine
 from orchestrator.engine.webhooks.arrival import Received
 from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
 from orchestrator.engine.webhooks.replay import replay
-from orchestrator.errors import DeliveryRefused, DurationInvalid
+from orchestrator.errors import DeliveryRefused, DurationInvalid, SettingsInvalid, UsageError
 from orchestrator.http.caller import TheClient
 from orchestrator.http.models import Delivered
 from orchestrator.http.paging import Cursor, Limit, Page, after, page
@@ -152,8 +152,20 @@ def _url(request: Request, settings: Settings) -> str:
 
 def _address(request: Request, settings: Settings) -> str | None:
     peer = None if request.client is None else request.client.host
-    proxies = AddressList.parse(settings.trusted_proxies) if settings.trusted_proxies else None
-    return client_address(peer, request.headers.getlist("x-forwarded-for"), settings.proxy_depth, proxies)
+    forwarded = request.headers.getlist("x-forwarded-for")
+    return client_address(peer, forwarded, settings.proxy_depth, request.app.state.proxies)
+
+
+def proxies_of(settings: Settings) -> AddressList | None:
+    """Who may bring `X-Forwarded-For`; None: anybody.
+
+    Raises:
+        SettingsInvalid: an entry is malformed.
+    """
+    try:
+        return AddressList.parse(settings.trusted_proxies) if settings.trusted_proxies else None
+    except UsageError as exc:
+        raise SettingsInvalid(f"ORCHESTRATOR_TRUSTED_PROXIES: {exc.message}") from exc
 
 
 def _keeper(request: Request) -> Gatekeeper:

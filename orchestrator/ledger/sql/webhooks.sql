@@ -43,6 +43,15 @@ SELECT w.slug, d.name AS flow, d.manifest_hash, d.enabled,
        LEFT JOIN flow_webhook_deliveries v ON v.slug = w.slug AND v.id > /*+ since length=%(span)s */
  GROUP BY w.slug, d.name, d.manifest_hash, d.enabled ORDER BY w.slug;
 
+-- name: open_runs_with
+-- Does:  the open runs of a flow that have one of these search attributes, the newest first; two tell that it is not one.
+-- In:    flow, wanted (JSON objects)
+-- Out:   at most two
+-- Index: ix_flow_runs_search
+SELECT id FROM flow_runs
+ WHERE flow = %(flow)s AND search @> ANY (%(wanted)s::jsonb[]) AND search IS NOT NULL AND ended_at IS NULL
+ ORDER BY id DESC LIMIT 2;
+
 -- name: take_nonces
 -- Does:  takes what a delivery is known by, or says which delivery took it. What was taken is written (unchanged), because reading
 --        would miss one that was committed after this statement's snapshot. One that expired is taken anew.

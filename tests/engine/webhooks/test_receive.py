@@ -364,6 +364,29 @@ def test_a_delivery_is_a_signal_to_the_run_that_it_names(publisher: Publisher) -
     assert (row["by"], row["payload"]) == ("webhook hook", {"amount": 5})
 
 
+def test_a_search_attribute_names_the_run(publisher: Publisher) -> None:
+    """Of those that are open; none and several are refused, and nothing is remembered of it."""
+    schema = {"type": "object", "properties": {"order": {"type": ["string", "integer"]}}}
+    hook = {"type": "webhook", "scheme": "generic", "secret": "env:SECRET", "signal": "paid", "search": "order"}
+    steps = {"paid": {"signal": {"name": "paid"}}, "ship": after("paid")}
+    triggers = {"manual": {}, "hook": {**hook, "run": "@triggerBody().order"}}
+    publisher.lab.flow(steps, "shop", input_schema=schema, search=["order"], triggers=triggers)
+    by_number, by_text, other = [publisher.lab.start("shop", {"order": order}) for order in (7, "o-8", "o-9")]
+    for order, run_id in ((7, by_number), ("o-8", by_text)):
+        received = publisher.post({"order": order})
+        assert (received.outcome, received.run_id) == ("signalled", run_id)
+        assert publisher.lab.statuses(run_id)["paid"] == "succeeded"
+    assert publisher.lab.statuses(other)["paid"] == "waiting"
+    none = publisher.post({"order": "o-10"})
+    assert (none.outcome, none.status) == ("refused", 404)
+    publisher.lab.start("shop", {"order": "o-10"})
+    assert publisher.post({"order": "o-10"}).outcome == "signalled"
+    publisher.lab.start("shop", {"order": "o-9"})
+    assert publisher.post({"order": "o-9"}).status == 409
+    with pytest.raises(ManifestInvalid, match="has no search attribute"):
+        publisher.lab.flow(steps, "shop2", triggers={"two": {**hook, "run": "@triggerBody().order"}})
+
+
 @pytest.mark.parametrize("run", ["01900000-0000-7000-8000-000000000001", "no id"])
 def test_a_signal_to_no_run_is_refused_and_may_come_again(publisher: Publisher, run: str) -> None:
     publisher.flow(signal="paid", run="@triggerBody().run")
