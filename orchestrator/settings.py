@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from orchestrator.core.access import Role
 from orchestrator.core.durations import format_duration, parse_duration
 from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.payload import CAP, THRESHOLD, StoreUrl
@@ -43,6 +44,8 @@ _BROKER_SCHEMES: Final = {
 }
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+_HEADER: Final = r"^[A-Za-z0-9-]{1,100}$"
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:.]+\](:\d{1,5})?")
 _SECRET_QUERY: Final = re.compile(r"((?:^|&)[^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
@@ -175,6 +178,13 @@ def _public(value: str) -> str:
     return str(urlunsplit(parts))
 
 
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not _ORIGIN.fullmatch(value):
+            raise ValueError(f"{value!r} is not an origin. Fix: write https://tools.example.com, without a path")
+    return values
+
+
 def _json(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -247,11 +257,6 @@ class Settings(BaseModel):
     """What the gates of webhooks do that have no mode of their own: nothing, tell, or refuse."""
     webhook_retention: Duration = timedelta(days=30)
     """Deliveries of webhooks that came this long ago are removed."""
-    proxy_depth: Count = Field(default=0, ge=0, le=20)
-    """How many proxies stand in front of the API: the client's address is that many places from the right of
-    `X-Forwarded-For`."""
-    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
-    """Who may bring `X-Forwarded-For`: networks and addresses, comma separated; anybody, when it is not set."""
 
     migrate: Flag = True
     """Apply migrations at start."""
@@ -298,6 +303,35 @@ class Settings(BaseModel):
     """A function of one's own that decides who may do what, as module:name."""
     session_lifetime: Duration = timedelta(hours=12)
     """How long somebody who signed in stays so."""
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    """Addresses of proxies that are believed, comma separated: 10.0.0.0/8, 192.0.2.1."""
+    proxy_depth: Count = Field(default=0, ge=0, le=10)
+    """How many trusted proxies stand in front of the API: the client's address is that many places from the right of
+    X-Forwarded-For."""
+    proxy_user_header: Annotated[str, Field(pattern=_HEADER)] | None = None
+    """The header in which a trusted proxy says who it has signed in."""
+    proxy_groups_header: Annotated[str, Field(pattern=_HEADER)] | None = None
+    """The header in which it says their groups, comma separated."""
+    group_roles: Annotated[dict[str, Role], BeforeValidator(_json)] = {}
+    """Group to role, as JSON such as {"on-call": "operator", "*": "viewer"}; `*` is everybody."""
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_origins)] = ()
+    """Sites whose pages may use the API with a key, comma separated."""
+    api_replicas: Count = Field(default=1, ge=1, le=1000)
+    """How many processes serve the API: while Redis is away, each gives out that part of the rates."""
+    rate_reads: Count = Field(default=600, ge=0, le=1_000_000)
+    """Requests that look, per minute for each key or session; 0: no limit. So for all rates."""
+    rate_writes: Count = Field(default=100, ge=0, le=1_000_000)
+    """Requests that change something, but for those that follow."""
+    rate_triggers: Count = Field(default=30, ge=0, le=1_000_000)
+    """Requests that start runs; a batch counts once."""
+    rate_webhooks: Count = Field(default=10, ge=0, le=1_000_000)
+    """Requests that make webhooks."""
+    rate_keys: Count = Field(default=5, ge=0, le=1_000_000)
+    """Requests that make keys."""
+    rate_sign_ins: Count = Field(default=10, ge=0, le=1_000_000)
+    """Tries to sign in, for each name and address."""
+    rate_strangers: Count = Field(default=60, ge=0, le=1_000_000)
+    """Requests without a key that works, for each address."""
     public_url: Annotated[str, AfterValidator(_public)] | None = None
     """Where people reach the API, as https://flows.example.com, if that is not where it listens."""
 
@@ -394,6 +428,11 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"{variable('beat_interval')} is {format_duration(settings.beat_interval)}, more than a third of "
             f"{variable('beat_lock')} ({format_duration(settings.beat_lock)}): one late beat would lose the lock. "
             f"Fix: raise {variable('beat_lock')} to {format_duration(settings.beat_interval * 3)} or more."
+        )
+    if settings.proxy_user_header is not None and not settings.trusted_proxies:
+        problems.append(
+            f"{variable('proxy_user_header')} is set, and no proxy is believed. Fix: set "
+            f"{variable('trusted_proxies')} to the addresses of those that set it."
         )
     problems += _no_master("broker_url", settings.broker_url, "broker_transport_options", settings)
     problems += _no_master("redbeat_url", settings.redbeat_url, "redbeat_options", settings)

@@ -4,6 +4,11 @@ app.py       the factory that wires everything
 routers/     one module per resource: parse, call one function of the client, render
 policy.py    who may ask for what, a line for each route
 auth.py      the gate before every route
+proxies.py   what proxies in front of it say
+rates.py     counts that all replicas share
+quotas.py    how much one may ask for in a minute
+auditing.py  what operators did, in the audit
+cors.py      pages of other sites
 browsers.py  cookies, and requests that pages of other sites make
 caller.py    who asks
 bodies.py    JSON bodies, read strictly

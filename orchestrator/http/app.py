@@ -16,9 +16,9 @@ from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
 from orchestrator.errors import OrchestratorError
 from orchestrator.http import problems
 from orchestrator.http.auth import Gate
+from orchestrator.http.cors import cors
 from orchestrator.http.edge import Edge, Limits
 from orchestrator.http.problems import Refused
-from orchestrator.http.rates import rates_of
 from orchestrator.http.routers import (
     approvals,
     audit,
@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="orchestrator",
+        middleware=[cors(settings)],
         version=release(),
         lifespan=lifespan,
         openapi_url=f"{PREFIX}/openapi.json",
@@ -67,8 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings, app.state.gate = settings, gate
-    app.state.proxies = webhooks.proxies_of(settings)
-    app.state.gatekeeper = Gatekeeper(References(os.environ), rates_of(settings), settings.webhook_mode)
+    app.state.gatekeeper = Gatekeeper(References(os.environ), gate.rates, settings.webhook_mode)
     app.add_middleware(Edge, limits=Limits())
     app.add_exception_handler(OrchestratorError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)

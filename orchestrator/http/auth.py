@@ -16,9 +16,12 @@ from orchestrator.core.access import Grant, Role, Scope
 from orchestrator.engine.access import keys, sessions
 from orchestrator.errors import FlowNotFound, Forbidden, OrchestratorError, SettingsInvalid
 from orchestrator.http import browsers
-from orchestrator.http.caller import Caller, address_of, client_of
+from orchestrator.http.caller import Caller, client_of
 from orchestrator.http.policy import PUBLIC, Reach, Rule, rule_of
 from orchestrator.http.problems import Refused
+from orchestrator.http.proxies import Proxies
+from orchestrator.http.quotas import Quotas
+from orchestrator.http.rates import Rates
 from orchestrator.ledger import reads
 from orchestrator.observe.logs import log
 from orchestrator.settings import Settings
@@ -89,8 +92,10 @@ class Gate:
     def __init__(self, settings: Settings) -> None:
         """
         Raises:
-            SettingsInvalid: the authorizer cannot be loaded.
+            SettingsInvalid: the authorizer cannot be loaded, or the list of trusted proxies is malformed.
         """
+        self.proxies, self.rates = Proxies(settings), Rates(settings)
+        self._quotas = Quotas(settings, self.rates)
         self._open = settings.auth == "open"
         self._authorizer = authorizer_of(settings)
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
@@ -100,7 +105,8 @@ class Gate:
         """Let a request through to its route; `request.state.caller` says who it is.
 
         Raises:
-            Refused: 401, it does not say who it is, or nobody is that; 403, another site's page sent it.
+            Refused: 401, it does not say who it is, or nobody is that; 403, another site's page sent it; 429, there
+                were too many.
             Forbidden, NotFound: they may not.
         """
         if operation in PUBLIC:
@@ -110,6 +116,8 @@ class Gate:
         caller = await self._caller(request)
         request.scope["caller"], request.scope["key_id"] = caller.name, caller.id
         request.state.caller = caller
+        if not self._open:
+            await self._quotas.take(request, operation, caller)
         if caller.browser:
             browsers.refuse_strangers(request, silent=False)
         await self._check(caller, operation, rule_of(operation), request)
@@ -126,8 +134,9 @@ class Gate:
         elif (token := browsers.token_of(request)) is not None:
             found = await self._remembered(request, token, self._by_session)
         else:
-            found = self._by_nothing(request) if self._open else None
+            found = self.proxies.user(request) or (self._by_nothing(request) if self._open else None)
         if found is None:
+            await self._quotas.take_stranger(request, self.proxies.address(request))
             headers = {"WWW-Authenticate": "Bearer"}
             raise Refused(401, "Who asks is not known.", headers=headers)
         return found
@@ -174,7 +183,8 @@ class Gate:
     def _by_nothing(request: Request) -> Caller | None:
         """Open to this machine: not to what a proxy on it brings, nor to what names another host (a page whose name
         was made to lead here)."""
-        from_here = browsers.is_loopback(address_of(request)) and browsers.is_loopback(request.url.hostname)
+        peer = None if request.client is None else request.client.host
+        from_here = browsers.is_loopback(peer) and browsers.is_loopback(request.url.hostname)
         if not from_here or {"forwarded", "x-forwarded-for"} & set(request.headers):
             return None
         browsers.refuse_strangers(request, silent=True)
@@ -196,6 +206,7 @@ class Gate:
     async def close(self) -> None:
         """Wait for what is behind requests."""
         await asyncio.gather(*self._noting)
+        self.rates.close()
 
     # ---- may they ----
 

@@ -35,8 +35,9 @@ class Caller:
 
 
 def address_of(request: Request) -> str | None:
-    """Where a request came from."""
-    return None if request.client is None else request.client.host
+    """Where a request came from, as far as that can be told: behind proxies, what the trusted ones say."""
+    found: str | None = request.app.state.gate.proxies.address(request)
+    return found
 
 
 async def client_of(request: Request) -> Client:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.http import problems
+from orchestrator.http import browsers, problems
 from orchestrator.http.problems import Refused
 from orchestrator.observe.logs import log
 
@@ -112,7 +112,9 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             for name, value in _SECURITY.items():
                 headers.setdefault(name, value)
-            if self._scope["scheme"] == "https":
+            for name, value in self._scope.get("answer_headers", {}).items():
+                headers.setdefault(name, value)
+            if browsers.origin_of(Request(self._scope)).startswith("https://"):
                 headers.setdefault("Strict-Transport-Security", _HSTS)
             headers["X-Request-Id"] = self.id
         await self._send(message)

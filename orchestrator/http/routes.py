@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
+from orchestrator.http import auditing
 from orchestrator.http.bodies import JsonRequest
 from orchestrator.http.problems import MEDIA_TYPE, Problem, unknown_parameter
 
@@ -35,7 +36,10 @@ class Route(APIRoute):
             asked = JsonRequest(request.scope, request.receive)
             if has_body:
                 await asked.json()  # before the framework, which would read it less strictly
-            return await handle(asked)
+            answer = await handle(asked)
+            if auditing.is_kept(self.name, request.method):
+                await auditing.keep(request, self.name, answer, await asked.json() if has_body else None)
+            return answer
 
         return strict
 

@@ -13,6 +13,8 @@ from orchestrator.http import browsers
 from orchestrator.http.caller import TheActor, TheCaller, TheClient, address_of
 from orchestrator.http.models import Reason
 from orchestrator.http.paging import Page
+from orchestrator.http.quotas import refused
+from orchestrator.http.rates import bucket_of
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.access import UserRow
 
@@ -111,6 +113,10 @@ def whoami(caller: TheCaller) -> Whoami:
 @router.post("/session", status_code=201)
 def session_create(request: Request, response: Response, client: TheClient, given: SignIn) -> SignedIn:
     """Sign in: the answer sets a cookie."""
+    most = client.settings.rate_sign_ins
+    bucket = bucket_of("sign_ins", given.name, address_of(request))
+    if most and (wait := request.app.state.gate.rates.hit(bucket, most)) is not None:
+        raise refused("tries to sign in", most, wait)
     opened = client.call_once(
         sessions.sign_in,
         given.name,

@@ -15,8 +15,8 @@ from orchestrator.engine.webhooks import receive as engine
 from orchestrator.engine.webhooks.arrival import Received
 from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
 from orchestrator.engine.webhooks.replay import replay
-from orchestrator.errors import DeliveryRefused, DurationInvalid, SettingsInvalid, UsageError
-from orchestrator.http.caller import TheClient
+from orchestrator.errors import DeliveryRefused, DurationInvalid
+from orchestrator.http.caller import TheClient, address_of
 from orchestrator.http.models import Delivered
 from orchestrator.http.paging import Cursor, Limit, Page, after, page
 from orchestrator.http.problems import Refused
@@ -25,7 +25,6 @@ from orchestrator.http.routes import router as make
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.rows import DeliveryCount, DeliveryRow, WebhookRow, WholeDelivery
 from orchestrator.settings import Settings
-from orchestrator.webhooks.addresses import AddressList, client_address
 from orchestrator.webhooks.handshakes import Answer
 from orchestrator.webhooks.handshakes import challenge as challenge_of
 from orchestrator.webhooks.request import Request as Delivery
@@ -132,7 +131,7 @@ async def _delivery(request: Request) -> Delivery:
     settings: Settings = request.app.state.settings
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
     return Delivery.of(
-        bytes(body), headers, url=_url(request, settings), method=request.method, address=_address(request, settings)
+        bytes(body), headers, url=_url(request, settings), method=request.method, address=address_of(request)
     )
 
 
@@ -148,24 +147,6 @@ def _url(request: Request, settings: Settings) -> str:
         host, port = request.scope.get("server") or ("localhost", None)
         origin = f"{request.scope['scheme']}://{host}{f':{port}' if port else ''}"
     return f"{origin}{path}{f'?{query}' if query else ''}"
-
-
-def _address(request: Request, settings: Settings) -> str | None:
-    peer = None if request.client is None else request.client.host
-    forwarded = request.headers.getlist("x-forwarded-for")
-    return client_address(peer, forwarded, settings.proxy_depth, request.app.state.proxies)
-
-
-def proxies_of(settings: Settings) -> AddressList | None:
-    """Who may bring `X-Forwarded-For`; None: anybody.
-
-    Raises:
-        SettingsInvalid: an entry is malformed.
-    """
-    try:
-        return AddressList.parse(settings.trusted_proxies) if settings.trusted_proxies else None
-    except UsageError as exc:
-        raise SettingsInvalid(f"ORCHESTRATOR_TRUSTED_PROXIES: {exc.message}") from exc
 
 
 def _keeper(request: Request) -> Gatekeeper:
