@@ -334,6 +334,10 @@ class Settings(BaseModel):
     """Requests without a key that works, for each address."""
     public_url: Annotated[str, AfterValidator(_public)] | None = None
     """Where people reach the API, as https://flows.example.com, if that is not where it listens."""
+    health_budget: Duration = timedelta(seconds=5)
+    """How long the API's answer about health waits for its checks."""
+    shutdown_delay: Duration = timedelta(seconds=2)
+    """How long the API goes on serving after SIGTERM while it says that it is not ready."""
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],

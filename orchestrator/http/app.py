@@ -18,11 +18,13 @@ from orchestrator.http import problems
 from orchestrator.http.auth import Gate
 from orchestrator.http.cors import cors
 from orchestrator.http.edge import Edge, Limits
+from orchestrator.http.health import Monitor
 from orchestrator.http.problems import Refused
 from orchestrator.http.routers import (
     approvals,
     audit,
     flows,
+    health,
     keys,
     operations,
     runs,
@@ -32,6 +34,7 @@ from orchestrator.http.routers import (
     users,
     webhooks,
 )
+from orchestrator.http.stopping import Stopping
 from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
 
@@ -55,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         with Client(settings) as client:
             app.state.client = client
             yield
+            app.state.stopping.end()
             await gate.close()
 
     app = FastAPI(
@@ -69,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings, app.state.gate = settings, gate
     app.state.gatekeeper = Gatekeeper(References(os.environ), gate.rates, settings.webhook_mode)
+    app.state.monitor, app.state.stopping = Monitor(settings), Stopping()
     app.add_middleware(Edge, limits=Limits())
     app.add_exception_handler(OrchestratorError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)
@@ -77,4 +82,5 @@ def create_app(settings: Settings) -> FastAPI:
     for room in ROUTERS:
         app.include_router(room.router, prefix=PREFIX)
     app.include_router(webhooks.public, prefix=PREFIX)
+    app.include_router(health.router)
     return app

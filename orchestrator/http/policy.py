@@ -84,7 +84,17 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     **_rules(None, Reach.NONE, viewer="whoami session_close"),
 }
-PUBLIC: Final = frozenset({"session_create", "problem_show", "webhook_receive", "webhook_challenge"})
+PUBLIC: Final = frozenset(
+    {
+        "session_create",
+        "problem_show",
+        "webhook_receive",
+        "webhook_challenge",
+        "health_liveness",
+        "health_readiness",
+        "health_show",
+    }
+)
 """Routes that ask nobody who they are; publishers prove it by what they sign."""
 UNLISTED: Final = Rule(Role.ADMIN, Scope.ACCESS, Reach.ALL)
 

@@ -1,6 +1,11 @@
 """The process that serves the API."""
 
+import math
+import signal
 import socket
+from datetime import timedelta
+from time import monotonic
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -8,6 +13,7 @@ import uvicorn
 from orchestrator.errors import UsageError
 from orchestrator.http.app import create_app
 from orchestrator.http.auth import may_start
+from orchestrator.http.stopping import Stopping
 from orchestrator.ledger import migrate
 from orchestrator.observe import logs
 from orchestrator.settings import Settings
@@ -41,7 +47,36 @@ def serve(settings: Settings, address: str, port: int, *, root_path: str = "", l
     )
     host, bound = listening.getsockname()[:2]
     print(f"API on http://{f'[{host}]' if ':' in host else host}:{bound}{root_path}/api", flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config, app.state.stopping, settings.shutdown_delay).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """After SIGTERM it says that it is not ready, and serves on until whoever distributes requests has seen that. Then
+    it takes none, and ends what is open. A second signal, or SIGINT, ends it without the pause."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Stopping, delay: timedelta) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+        self._delay_s = delay.total_seconds()
+        self._leave_at = math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        if sig == signal.SIGTERM and not self._stopping.announced:
+            self._stopping.announced = True
+            self._leave_at = monotonic() + self._delay_s
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        self.should_exit = self.should_exit or monotonic() >= self._leave_at
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no connection any more, and end."""
+        self._stopping.end()
+        await super().shutdown(sockets)
 
 
 def _listening(address: str, port: int) -> socket.socket:

@@ -4,7 +4,6 @@ connection: one thread of the process watches all runs that are waited for."""
 import asyncio
 import random
 import re
-from contextlib import suppress
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Query, Request
@@ -13,6 +12,7 @@ from orchestrator.client.run_handle import RunHandle
 from orchestrator.core.durations import parse_duration
 from orchestrator.errors import DurationInvalid
 from orchestrator.http.problems import Refused
+from orchestrator.http.stopping import Stopping
 
 LONGEST_S: Final = 55.0
 """Proxies give up after a minute."""
@@ -37,9 +37,15 @@ async def wait_of(
 Wait = Annotated[float, Depends(wait_of)]
 
 
-async def until_ended(handle: "RunHandle[Any]", wait_s: float) -> None:
-    """Return when the run has ended, or after the time; those who wait as long as others do not all come back at
-    once."""
-    end = asyncio.wrap_future(handle.end())
-    with suppress(TimeoutError):
-        await asyncio.wait_for(end, wait_s * (1 - _JITTER * random.random()))
+async def until_ended(handle: "RunHandle[Any]", wait_s: float, stopping: Stopping) -> None:
+    """Return when the run has ended, after the time, or when this process is to end; those who wait as long as others
+    do not all come back at once."""
+    end: asyncio.Future[Any] = asyncio.wrap_future(handle.end())
+    stop: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait(wait_s * (1 - _JITTER * random.random())))
+    try:
+        await asyncio.wait([end, stop], return_when=asyncio.FIRST_COMPLETED)
+        if end.done():
+            end.result()
+    finally:
+        end.cancel()
+        stop.cancel()

@@ -1,6 +1,7 @@
 """Alembic from inside the product: the migrations are found in the wheel or in the checkout, in that order."""
 
 import io
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -52,12 +53,12 @@ def upgrade(url: str) -> None:
     config = _config()
     with engine.connect() as guard:
         _check_server(guard)
-        if suffices(MigrationContext.configure(guard).get_current_revision()):
+        if suffices(revision(guard)):
             return
         guard.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         guard.commit()
         try:
-            if suffices(MigrationContext.configure(guard).get_current_revision()):
+            if suffices(revision(guard)):
                 return  # whoever had the lock before may be of a newer release, whose revisions are not known here
             with engine.begin() as connection:
                 config.attributes["connection"] = connection
@@ -81,16 +82,26 @@ def head() -> str:
 
 def suffices(found: str | None) -> bool:
     """Whether a schema at revision `found` is this release's or a newer one, which older releases can work with."""
+    return found is not None and found not in _older()
+
+
+@cache
+def _older() -> frozenset[str]:
+    """Revisions before this release's. Every file of them is read for that."""
     revisions = ScriptDirectory.from_config(_config())
-    older = {revision.revision for revision in revisions.walk_revisions()} - {revisions.get_current_head()}
-    return found is not None and found not in older
+    return frozenset({one.revision for one in revisions.walk_revisions()} - {str(revisions.get_current_head())})
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def current(url: str) -> str | None:
     """The revision the database is at; None for an empty one."""
     engine = _engine(url)
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return revision(connection)
 
 
 def sql(url: str | None = None) -> str:
@@ -108,7 +119,7 @@ def check(url: str) -> None:
     engine = _engine(url)
     with engine.connect() as connection:
         _check_server(connection)
-        found, needed = MigrationContext.configure(connection).get_current_revision(), head()
+        found, needed = revision(connection), head()
     if suffices(found):
         return
     raise SchemaBehind(

@@ -19,6 +19,7 @@ from orchestrator.http.models import Batch, BatchItem, BatchStarted, Reason, Sta
 from orchestrator.http.paging import Limit, Page
 from orchestrator.http.parameters import AfterEvent, FlowName, IdempotencyKey, length
 from orchestrator.http.routes import router as make
+from orchestrator.http.stopping import TheStopping
 from orchestrator.http.waiting import Wait, until_ended
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.rows import EventRow, FlowRow, VersionRow
@@ -86,6 +87,7 @@ async def run_start(
     client: TheClient,
     key: IdempotencyKey,
     wait: Wait,
+    stopping: TheStopping,
     input: Annotated[Mapping[str, JsonValue] | None, Body(description="The input of the flow.")] = None,
     tag: Tags = None,
     start_after: StartAfter = None,
@@ -104,7 +106,7 @@ async def run_start(
         response.status_code = 200
         response.headers["Idempotency-Replayed"] = "true"
     if wait:
-        await until_ended(handle, wait)
+        await until_ended(handle, wait, stopping)
     return await run_in_threadpool(_started, flow, handle, wait > 0)
 
 

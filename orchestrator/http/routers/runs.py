@@ -17,6 +17,7 @@ from orchestrator.http.models import Again, Control, Reason, Retry, Standing, St
 from orchestrator.http.paging import Cursor, Limit, Page, after, page
 from orchestrator.http.parameters import AfterEvent, TheRun, moment
 from orchestrator.http.routes import router as make
+from orchestrator.http.stopping import TheStopping
 from orchestrator.http.waiting import Wait, until_ended
 from orchestrator.ledger.listing import MANY
 from orchestrator.ledger.reads.rows import ChildRow, EventRow, RunRow
@@ -76,10 +77,11 @@ async def run_show(
     request: Request,
     response: Response,
     wait: Wait,
+    stopping: TheStopping,
 ) -> RunRow:
     """One run. With `wait` the answer comes when it has ended, or after the time: always with its state then."""
     if wait:
-        await until_ended(run, wait)
+        await until_ended(run, wait, stopping)
     row = await run_in_threadpool(run.row)
     if (same := tags.known(request, response, tags.of(row))) is not None:
         return same  # type: ignore[return-value]
