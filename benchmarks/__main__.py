@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from benchmarks import alone, finish, foreseen, items, kit, payloads, schedules, signals, waits, workloads
+from benchmarks import alone, finish, foreseen, items, kit, payloads, schedules, signals, stream, waits, workloads
 from benchmarks.alone import Ground
 from benchmarks.backlog import backlog
 from benchmarks.command import Parser, in_database, measure, names_of, servers
@@ -38,6 +38,7 @@ ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
     "kit": kit.kit,
     "waits": waits.waits,
     "signals": signals.signals,
+    "stream": stream.stream,
     "items": items.items,
     "item-memory": items.item_memory,
     "calls": items.calls,

@@ -23,6 +23,11 @@ def channel(settings: Settings, run_id: UUID) -> str:
     return f"{settings.key_prefix}ended:{run_id.hex}"
 
 
+def every(settings: Settings) -> str:
+    """The pattern of all those channels."""
+    return f"{settings.key_prefix}ended:*"
+
+
 def payload(run_id: UUID) -> str:
     """The message."""
     return run_id.hex

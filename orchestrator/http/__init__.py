@@ -18,6 +18,7 @@ paging.py    cursors
 tags.py      entity tags
 waiting.py   `?wait=`, without a thread for each who waits
 health.py    what the process says of itself and of what it needs; probes.py: looks that may hang
+hub.py       what happens in all runs, told to every reader of the stream; readers.py: what each wants
 stopping.py  whether it was told to stop
 edge.py      what surrounds every request: limits, its id, security headers, a line in the log
 """

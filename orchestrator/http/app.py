@@ -19,10 +19,12 @@ from orchestrator.http.auth import Gate
 from orchestrator.http.cors import cors
 from orchestrator.http.edge import Edge, Limits
 from orchestrator.http.health import Monitor
+from orchestrator.http.hub import Hub
 from orchestrator.http.problems import Refused
 from orchestrator.http.routers import (
     approvals,
     audit,
+    events,
     flows,
     health,
     keys,
@@ -39,7 +41,7 @@ from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
 
 PREFIX: Final = "/api"
-ROUTERS: Final = (flows, runs, steps, approvals, operations, schedules, webhooks, system, keys, users, audit)
+ROUTERS: Final = (flows, runs, steps, approvals, operations, schedules, webhooks, system, keys, users, audit, events)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -56,9 +58,10 @@ def create_app(settings: Settings) -> FastAPI:
         # Each thread may hold a connection; more threads than connections would wait for one another.
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.database_pool_size
         with Client(settings) as client:
-            app.state.client = client
+            app.state.client, app.state.hub = client, Hub(settings)
             yield
             app.state.stopping.end()
+            app.state.hub.close()
             await gate.close()
 
     app = FastAPI(

@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from orchestrator.core.access import Grant, Role, Scope
 from orchestrator.engine.access import keys, sessions
-from orchestrator.errors import FlowNotFound, Forbidden, OrchestratorError, SettingsInvalid
+from orchestrator.errors import FlowNotFound, Forbidden, NotFound, OrchestratorError, SettingsInvalid, Unavailable
 from orchestrator.http import browsers
 from orchestrator.http.caller import Caller, client_of
 from orchestrator.http.policy import PUBLIC, Reach, Rule, rule_of
@@ -121,6 +121,17 @@ class Gate:
         if caller.browser:
             browsers.refuse_strangers(request, silent=False)
         await self._check(caller, operation, rule_of(operation), request)
+
+    async def still_admits(self, request: Request, operation: str) -> bool:
+        """Whether a request that lasts would be let through now. It is not counted again; without the database nobody
+        knows, and it goes on."""
+        try:
+            await self._check(await self._caller(request), operation, rule_of(operation), request)
+        except Unavailable:
+            return True
+        except (Refused, Forbidden, NotFound):
+            return False
+        return True
 
     # ---- who ----
 

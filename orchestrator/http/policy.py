@@ -42,7 +42,7 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     **_rules(Scope.FLOWS, Reach.ALL, viewer="flow_ls manifest_show handler_ls"),
     **_rules(Scope.TRIGGER, Reach.FLOW, operator="run_start run_start_many"),
-    **_rules(Scope.RUNS, Reach.NAMED, viewer="run_ls"),
+    **_rules(Scope.RUNS, Reach.NAMED, viewer="run_ls event_stream"),
     **_rules(Scope.RUNS, Reach.ALL, viewer="run_active"),
     **_rules(
         Scope.RUNS,

@@ -125,4 +125,12 @@ flow_events = Table(
     Column("step_key", Text),
     Column("attempt", Integer),
     Column("facts", JSON),
+    Column(
+        "tx",
+        BigInteger,
+        server_default=text("pg_current_xact_id()::text::bigint"),
+        comment="the transaction that wrote it; null: written before there was this column",
+    ),
+    # Whoever reads all events goes on by transaction. It always grows at its end: see the decision on the stream.
+    Index("ix_flow_events_tx", "tx", postgresql_where=text("tx IS NOT NULL")),
 )
