@@ -51,14 +51,21 @@ def mark(
         Format | None, typer.Option("-o", help="table (default), json or jsonl.", metavar="FORMAT")
     ] = None,
 ) -> None:
-    """Say that a step is done that no worker has, with this output. With --flows it is checked by the step's type."""
+    """Say that a step is done that no worker has, with this output. With --flows it is checked by the step's type.
+
+    Without, by what the manifest says of it: of the answer to a wait, and of the step that gives the run's result. The
+    types of other steps are in the code only.
+    """
     run, step = _meant(run, step)
     given = inputs.value(result, "--output")
     with connected() as client:
         handle = client.run(run)
         known = load(flows).get(handle.row().flow)
         if known is None:
-            note("The output is not checked by the type of the step: the code of the flow is not at hand (--flows).")
+            note(
+                "The output is not checked by the type of the step, but by what the manifest says of it: "
+                "the code of the flow is not at hand (--flows)."
+            )
         client.run(handle.id, known).mark(step, given, reason, by=by)
         _settled(handle, step, output)
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import queue
+import shlex
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from rich.rule import Rule
 from rich.text import Text
 
 from orchestrator.servers.embedded.discovery import DevState
+from orchestrator.settings import variable
 
 _BACKLOG_LINES = 10_000
+_START = "orchestrator run start FLOW --wait"
 
 
 class Lines:
@@ -65,17 +68,18 @@ class Lines:
             sys.stderr.flush()
 
 
-def ready(state: DevState, flows: tuple[str, ...] | None, as_json: bool) -> None:
-    """The one thing on stdout. A reader that is gone does not matter. `flows`: their names, None: not known."""
+def ready(state: DevState, flows: tuple[str, ...] | None, *, as_json: bool, found: bool) -> None:
+    """The one thing on stdout. A reader that is gone does not matter. `flows`: their names, None: not known. `found`:
+    whether commands in this folder find the servers by themselves."""
     with contextlib.suppress(OSError, ValueError):
         if as_json:
             print(json.dumps({**state.public(), "flows": flows}), flush=True)
         else:
-            _block(state, flows, Console(file=sys.stdout))
+            _block(state, flows, Console(file=sys.stdout), found)
             sys.stdout.flush()
 
 
-def _block(state: DevState, flows: tuple[str, ...] | None, console: Console) -> None:
+def _block(state: DevState, flows: tuple[str, ...] | None, console: Console, found: bool) -> None:
     """Lines between two rules, and no box: a URL that is wrapped inside a box cannot be copied."""
     console.print(Rule("[bold green]orchestrator dev is ready[/]", align="left"))
     for name, value in (
@@ -88,9 +92,20 @@ def _block(state: DevState, flows: tuple[str, ...] | None, console: Console) -> 
         ("workers", f"{len(state.pids.workers)} (pid {', '.join(map(str, state.pids.workers))})"),
     ):
         console.print(Text.assemble((f"{name:<10}", "bold"), value), soft_wrap=True)
-    console.print("Start a run from another terminal: orchestrator run start FLOW --wait", soft_wrap=True)
+    if found:
+        console.print(f"Start a run from another terminal, in this folder: {_START}", soft_wrap=True)
+    else:
+        console.print("Start a run from another terminal:", soft_wrap=True)
+        for command in (_export(state), _START):
+            console.print(Text(f"  {command}"), soft_wrap=True)
     console.print("Ctrl-C stops everything.", soft_wrap=True)
     console.print(Rule())
+
+
+def _export(state: DevState) -> str:
+    """Names the servers to all commands that follow."""
+    urls = {"database_url": state.database_url, "broker_url": state.broker_url}
+    return "export " + " ".join(f"{variable(name)}={shlex.quote(url)}" for name, url in urls.items())
 
 
 def _flows(sources: tuple[str, ...], names: tuple[str, ...] | None) -> str:

@@ -62,21 +62,21 @@ class Stack:
         return self.broker.url if self.broker else self.settings.require_broker_url()
 
     def start(self) -> None:
-        """Both servers serve when this returns.
+        """Both servers serve when this returns. Those of the user's are asked first: without them nothing is started.
 
         Raises:
             EmbeddedMissing, EmbeddedFailed: an embedded server does not start.
             Unavailable: a server of the user's does not answer.
         """
+        if self.postgres is None:
+            _check_database(self.database_url)
+        if self.broker is None:
+            _check_broker(self.settings)
         for server in self.servers:
             adopted = server.start()
             how = "adopted" if adopted else "started"
             self.say(f"{how} {server.title} on port {server.port} (pid {server.pid})")
             server.wanted_port = server.port  # from now on others know it
-        if self.postgres is None:
-            _check_database(self.database_url)
-        if self.broker is None:
-            _check_broker(self.settings)
 
     def revive(self) -> None:
         """Start a server that ended, with its data, on its port. A failure is reported, and tried again by a later

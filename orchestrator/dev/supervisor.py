@@ -28,6 +28,7 @@ from orchestrator.ledger import migrate
 from orchestrator.servers.embedded.discovery import DATA_DIR, DevState, Pids
 from orchestrator.servers.embedded.process import Identity
 from orchestrator.servers.embedded.server import HOST, free_port, is_free
+from orchestrator.servers.here import settings_here
 from orchestrator.settings import Settings, variable
 
 _FULL_AGAIN_S: Final = 30.0
@@ -158,7 +159,15 @@ class Supervisor:
         self._await_workers(began)
         self._await_flower()
         self.is_ready = True
-        output.ready(self._write_state(), found, self.options.output == "json")
+        state = self._write_state()
+        output.ready(state, found, as_json=self.options.output == "json", found=self._is_found())
+
+    def _is_found(self) -> bool:
+        """Whether commands in this folder find both servers by themselves."""
+        here = settings_here(self.env, Path.cwd())
+        urls = {variable("database_url"): self.stack.database_url, variable("broker_url"): self.stack.broker_url}
+        mine = Settings.from_env({**self.env, **urls})
+        return (here.database_url, here.broker_url) == (mine.database_url, mine.broker_url)
 
     @property
     def _children(self) -> list[Child]:

@@ -153,6 +153,25 @@ def test_a_deploy_that_kills_costs_no_crash(project: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_commands_that_it_prints_work_in_another_terminal(project: Path, tmp_path: Path) -> None:
+    """Which finds nothing of a data directory of one's own by itself."""
+    program = ["-m", "orchestrator", "dev", "--flows", "hello.py", "--data-dir", str(tmp_path / "data")]
+    dev = Dev(program, tmp_path / "data", project)
+    try:
+        assert dev.process.stdout is not None
+        block = list(iter(dev.process.stdout.readline, "Ctrl-C stops everything.\n"))
+        export, start = [line for line in block if line.startswith("  ")]
+        assert "Start a run from another terminal:\n" in block
+        script = export + start.replace("FLOW", "hello -i name=Ada")
+        path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", "-c", script], cwd=project, env=path, capture_output=True, text=True, timeout=120)
+        assert "HELLO ADA" in done.stdout, done.stderr
+    finally:
+        dev.stop()
+        dev.process.communicate()
+
+
+@pytest.mark.slow
 def test_ports_follow_the_base(project: Path) -> None:
     base = _three_free_ports()
     with running(project, "--port-base", str(base)) as dev:

@@ -57,8 +57,23 @@ def test_what_may_come_of_servers_that_are_not_there_yet_is_left_to_the_worker(t
 def test_the_ready_block_names_them(
     sources: tuple[str, ...], found: tuple[str, ...] | None, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = DevState(1, "", "", "/d", "postgresql://u@h/x", "redis://h/0", flows=sources)
+    assert f"flows     {says}" in block(monkeypatch, sources, found)
+
+
+def block(
+    monkeypatch: pytest.MonkeyPatch, sources: tuple[str, ...], names: tuple[str, ...] | None, *, found: bool = True
+) -> str:
+    state = DevState(1, "", "", "/d", "postgresql://u@h/x?a=1&b=2", "redis://h/0", flows=sources)
     out = StringIO()
-    monkeypatch.setattr(output, "Console", lambda file: Console(file=out, width=200))
-    output.ready(state, found, as_json=False)
-    assert f"flows     {says}" in out.getvalue()
+    monkeypatch.setattr(output, "Console", lambda file: Console(file=out, width=40))
+    output.ready(state, names, as_json=False, found=found)
+    return out.getvalue()
+
+
+def test_the_ready_block_says_how_to_start_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line each, however narrow the terminal is; it names the servers where nothing else does."""
+    start = "orchestrator run start FLOW --wait\n"
+    assert f"Start a run from another terminal, in this folder: {start}" in block(monkeypatch, (), ())
+    export = "export ORCHESTRATOR_DATABASE_URL='postgresql://u@h/x?a=1&b=2' ORCHESTRATOR_BROKER_URL=redis://h/0\n"
+    said = block(monkeypatch, (), (), found=False)
+    assert f"Start a run from another terminal:\n  {export}  {start}" in said

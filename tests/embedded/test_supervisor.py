@@ -113,12 +113,24 @@ def test_wrong_settings_start_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_server_of_the_users_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
-    dev = start(tmp_path / "data", ORCHESTRATOR_BROKER_URL="redis://:hunter2@127.0.0.1:1/0")
+@pytest.mark.parametrize(
+    ("name", "url", "server"),
+    [
+        ("BROKER_URL", "redis://:hunter2@127.0.0.1:1/0", "Valkey"),
+        ("DATABASE_URL", "postgresql://me:hunter2@127.0.0.1:1/x", "PostgreSQL"),
+    ],
+)
+def test_a_server_of_the_users_that_does_not_answer_is_named_without_its_password(
+    tmp_path: Path, name: str, url: str, server: str
+) -> None:
+    """Before any other is started."""
+    dev = start(tmp_path / "data", **{f"ORCHESTRATOR_{name}": url})
     assert dev.process.communicate(timeout=60) == ("", None)
     assert dev.process.returncode == 1
-    assert "redis://:***@127.0.0.1:1/0 does not answer" in dev.messages
+    assert f"{url.partition('://')[2].replace('hunter2', '***')} does not answer" in dev.messages
+    assert f"Or unset ORCHESTRATOR_{name} to use the embedded {server}." in dev.messages
     assert "hunter2" not in dev.messages
+    assert "started" not in dev.messages
 
 
 @pytest.mark.slow

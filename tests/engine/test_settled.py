@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -164,6 +165,38 @@ def test_a_wait_for_a_signal_is_marked_as_done(lab: Lab) -> None:
     lab.audit()
     lab.drain(run_id)
     assert reads.steps.output(lab.ledger, run_id, "paid") == {"amount": 5}
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("steps", "output", "wrong"),
+    [
+        ({"a": call(), "b": after("a")}, "@steps('b').output", True),
+        ({"each": loop([1, 2]), "b": after("each")}, "@steps('b').output", True),
+        ({"a": call(), "b": after("a")}, "@steps('b').output.amount", False),
+        ({"a": call(), "b": after("a")}, "@steps('b').output ?? null", False),
+        ({"a": call(), "b": after("a")}, {"b": "@steps('b').output"}, False),
+        ({"a": call(), "b": after("a")}, "@steps('a').output", False),
+    ],
+)
+def test_the_step_that_gives_the_result_is_marked_with_one(lab: Lab, steps: Any, output: Any, wrong: bool) -> None:
+    """Of other steps the manifest says nothing."""
+    lab.flow(steps, output=output, output_schema=PAYMENT)
+    run_id = lab.start()
+    before = lab.snapshot()
+    with pytest.raises(OutputInvalid, match="is not what the flow returns, which is") if wrong else nullcontext():
+        settle(lab, run_id, "b", '{"amount": "much"}')
+    assert (lab.snapshot() == before) is wrong
+    if wrong:
+        settle(lab, run_id, "b", '{"amount": 5}')
+        lab.drain(run_id)
+        assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_a_schema_of_the_result_that_is_none_refuses_nothing(lab: Lab) -> None:
+    """Nobody reads it at registration."""
+    run_id = lab.run({"a": call()}, output="@steps('a').output", output_schema={"type": "nothing like it"})
+    settle(lab, run_id, "a", "1")
     assert lab.status(run_id) is RunStatus.SUCCEEDED
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
 
+from orchestrator.core.expressions import Ref, is_expression, parse
 from orchestrator.core.inputs import Inputs
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.core.plan import offloading
@@ -123,6 +124,14 @@ class Plan:
     def read_by_output(self) -> frozenset[str]:
         """The steps whose output is read for the run's."""
         return offloading.read_by_output(self.manifest)
+
+    @cached_property
+    def result_step(self) -> str | None:
+        """The step whose output is the run's, as it is."""
+        output = self.manifest.output
+        expr = parse(output) if isinstance(output, str) and is_expression(output) else None
+        whole = isinstance(expr, Ref) and expr.root == "step" and expr.member == "output" and not expr.path
+        return expr.key if isinstance(expr, Ref) and whole else None
 
     @cached_property
     def goes_on_at_start(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final, NoReturn
 
+from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from orchestrator.core import values
@@ -24,7 +25,7 @@ from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.engine.steps.reopening import Resetting
 from orchestrator.engine.steps.retrying import How, Reopened
 from orchestrator.engine.steps.wholes import Whole
-from orchestrator.errors import Conflict, OutputInvalid, StepNotFound
+from orchestrator.errors import Conflict, ManifestInvalid, OutputInvalid, StepNotFound
 from orchestrator.ledger import controls, graph, signals
 from orchestrator.ledger.tx import Ledger
 
@@ -212,11 +213,14 @@ def _check_output(held: HeldRun, node: Node, asked: Settle) -> None:
             step=asked.step_key,
             path=refused.place,
         )
-    wait = awaited(node.key, node.definition)
-    error = misfit(json.dumps(wait.form, sort_keys=True), value, held.secrets.names) if wait is not None else None
-    if wait is not None and error is not None:
+    schema, what = _declared(held.plan, node)
+    try:
+        error = misfit(json.dumps(schema, sort_keys=True), value, held.secrets.names)
+    except ManifestInvalid:  # an `output_schema` that is none was registered all the same, and says nothing
+        error = None
+    if error is not None:
         raise OutputInvalid(
-            f"The output of {asked.step_key} is not what {wait.what} may be: {error.message}. Fix: correct it.",
+            f"The output of {asked.step_key} is not what {what}: {error.message}. Fix: correct it.",
             step=asked.step_key,
             path=values.show_path(error.path),
         )
@@ -227,6 +231,16 @@ def _check_output(held: HeldRun, node: Node, asked: Settle) -> None:
             step=asked.step_key,
             path="",
         )
+
+
+def _declared(plan: Plan, node: Node) -> tuple[Mapping[str, JsonValue], str]:
+    """What the manifest says of the output of a step: of a wait, and of the step whose output is the run's. The types
+    of other steps are in the code only."""
+    wait = awaited(node.key, node.definition)
+    if wait is not None:
+        return wait.form, f"{wait.what} may be"
+    returns = plan.manifest.output_schema if node.key == plan.result_step else None
+    return returns or {}, "the flow returns, which is this output"
 
 
 def _refuse(asked: Settle, why: str, fix: str | None = None) -> NoReturn:
