@@ -1,4 +1,4 @@
-"""Servers and databases for every test: one pair of servers per test process, one fresh database per test.
+"""Servers and databases for every test: one pair of servers per test process, one empty database per test.
 
 ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL replace the embedded servers; that PostgreSQL user must be allowed
 to create databases, and that broker is flushed.
@@ -93,10 +93,17 @@ def template_db(pg_server: Server) -> Iterator[str]:
         yield name
 
 
+@pytest.fixture(scope="session")
+def _lent(pg_server: Server, template_db: str) -> Iterator[databases.Lent]:
+    made = databases.Lent(pg_server, template_db)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def db_url(pg_server: Server, template_db: str) -> Iterator[str]:
-    """The URL of this test's own migrated database; dropped afterwards, whoever is still connected."""
-    with databases.created(pg_server, template=template_db) as name:
+def db_url(pg_server: Server, _lent: databases.Lent) -> Iterator[str]:
+    """The URL of this test's own migrated database, empty; whoever is still connected afterwards loses it."""
+    with _lent.lend() as name:
         yield pg_server.url_of(name)
 
 
