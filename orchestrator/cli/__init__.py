@@ -17,6 +17,7 @@ from orchestrator.cli import (
     db,
     dev,
     doctor,
+    export,
     flow,
     key,
     operation,
@@ -40,6 +41,7 @@ app: Final = typer.Typer(
 )
 app.add_typer(flow.app, name="flow")
 repair.add_to(run.app)
+export.add_to(run.app)
 app.add_typer(run.app, name="run")
 app.add_typer(operation.app, name="operation")
 app.add_typer(schedule.app, name="schedule")

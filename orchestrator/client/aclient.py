@@ -18,6 +18,7 @@ from orchestrator.client.aoperations import AsyncOperations, each
 from orchestrator.client.client import Client, Startable
 from orchestrator.client.headers import Headers
 from orchestrator.client.later import StartAfter
+from orchestrator.client.records import Record
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.client.waits import Timeout, deadline, is_old, left_s, moment_s, seconds, seen
@@ -201,6 +202,10 @@ class AsyncClient(AsyncOperations):
     ) -> list[RunRow]:
         """As `Client.runs`."""
         return await self.thread(self.sync.runs, limit=limit, after=after, inputs=inputs, **wanted)
+
+    def all_records(self, **wanted: Unpack[Wanted]) -> AsyncIterator[Record]:
+        """As `Client.all_records`, for `async for`."""
+        return each(self, self.sync.all_records(**wanted))
 
     async def count_runs(self, **wanted: Unpack[Wanted]) -> int:
         """As `Client.count_runs`."""

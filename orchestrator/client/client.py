@@ -1,6 +1,6 @@
 """`Client`: start flows and follow their runs from any Python program."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, Unpack, overload
@@ -13,6 +13,7 @@ from orchestrator.client.given import at_least_one, body_of, mapping, user, whoa
 from orchestrator.client.headers import Headers, headers_of
 from orchestrator.client.later import StartAfter, begins_of
 from orchestrator.client.operations import Operations
+from orchestrator.client.records import Record, records
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
@@ -205,6 +206,15 @@ class Client(Operations):
         """
         rows = self.call(listing.list_runs, filter_of(wanted), limit=at_least_one(limit), after=after, inputs=inputs)
         return self.call(shown.rows, rows)
+
+    def all_records(self, **wanted: Unpack[Wanted]) -> Iterator[Record]:
+        """Runs, newest first, each followed by its steps, attempts that ended, outputs and events: a record each, with
+        its kind as `record` and its `run`, without secrets. It is read a page at a time, as it is asked for. A run that
+        is removed meanwhile, or is of a newer release, is followed by an `error` instead.
+
+        Raises: as `runs`.
+        """
+        return records(self, wanted)
 
     def count_runs(self, **wanted: Unpack[Wanted]) -> int:
         """How many runs `runs` would list in all; 10,000 stands for that many or more."""

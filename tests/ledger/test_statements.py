@@ -247,6 +247,8 @@ HOT = (
     "write_logs",
     "log_batches",
     "log_places",
+    "exported_attempts",
+    "exported_outputs",
 )
 BIG = (
     "flow_runs",

@@ -66,14 +66,16 @@ SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.prior
  WHERE c.run_id = %(run_id)s AND c.step_key = %(step_key)s AND c.owner = %(owner)s AND c.expires_at IS NOT NULL
    AND step.status = 'running';
 
+-- part: output_columns
+step_key, output,
+CASE WHEN output IS NULL AND reference IS NOT NULL
+     THEN json_build_object('store', store, 'reference', reference, 'size', size_bytes, 'sha256', sha256) END AS payload
+
 -- name: outputs
 -- Does:  reads outputs by key. A predecessor that finished while the caller's last statement ran is visible here.
 -- In:    run_id, step_keys
 -- Out:   step_key, output, payload (where the output is instead, if it is not null)
-SELECT step_key, output,
-       CASE WHEN output IS NULL AND reference IS NOT NULL
-            THEN json_build_object('store', store, 'reference', reference, 'size', size_bytes, 'sha256', sha256) END AS payload
-  FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
+SELECT /*+ output_columns */ FROM flow_outputs WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
 
 -- name: output_marks
 -- Does:  what changes when an output is replaced, by key.
