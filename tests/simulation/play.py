@@ -17,6 +17,19 @@ _APPROVALS = """
 SELECT step_key FROM flow_signal_waiters WHERE run_id = %s AND kind = 'approval' AND closed_at IS NULL ORDER BY step_key
 """
 _KEYS = "SELECT step_key FROM flow_steps WHERE run_id = %s ORDER BY step_key"
+_FAILED_LOOPS = """
+SELECT step_key FROM flow_steps
+ WHERE run_id = %s AND kind = 'loop' AND status = 'failed' AND strpos(step_key, '.') > 0 ORDER BY step_key
+"""
+_UNDONE = """
+SELECT step_key FROM flow_steps
+ WHERE run_id = %s AND kind <> 'item' AND status IN ('failed', 'cancelled') ORDER BY step_key
+"""
+_LEFT_OUT = """
+SELECT s.step_key
+  FROM flow_steps l JOIN flow_steps s ON s.run_id = l.run_id AND starts_with(s.step_key, l.step_key || '.')
+ WHERE l.run_id = %s AND l.kind = 'loop' AND l.status = 'skipped' ORDER BY s.step_key
+"""
 SHOWN = 60
 """Lines of a trace that are printed."""
 
@@ -45,15 +58,21 @@ def play(
     manifests: Sequence[dict[str, Any]] | None = None,
     often: Sequence[str] = (),
 ) -> Played:
-    """So many decisions of the scheduler, then the drain and the checker; of these flows, or of seeded ones. `often`:
-    what is rare otherwise."""
+    """So many decisions of the scheduler, then the drain and the checker; of these flows, or of seeded ones. Where
+    items are small flows, operators then mend what failed, and it is drained and checked again. `often`: what is rare
+    otherwise."""
     world = World(arena, seed, size=2 + seed % 2, manifests=manifests)
     before = arena.stage.commits
     wrong: list[str] = []
     try:
-        _Player(world, seed, often).run(steps)
+        player = _Player(world, seed, often)
+        player.run(steps)
         world.drain()
         wrong += judge.wrong(world)
+        if world.deep and not wrong:
+            player.mend()
+            world.drain()
+            wrong += judge.wrong(world)
     except Exception as exc:  # whatever it is, it is reported with the trace that led to it
         wrong.append(f"{type(exc).__name__}: {exc}")
     finally:
@@ -87,6 +106,8 @@ class _Player:
             (1.5 * rare, self._retry),
         ]
 
+        if world.deep:
+            self._acts += [(2 * rare, self._settle)]
         if world.asking:
             self._acts += [
                 (4 * often, self._signal),
@@ -99,6 +120,12 @@ class _Player:
     def run(self, steps: int) -> None:
         acts, weights = [act for _, act in self._acts], [weight for weight, _ in self._acts]
         for act in self._rng.choices(acts, weights, k=steps):
+            act()
+            self._world.audit()
+
+    def mend(self) -> None:
+        """Operators settle and retry, and workers go on meanwhile. Few runs fail deep inside of items before."""
+        for act in self._rng.choices((self._settle, self._retry, self._deliver, self._go), (4, 1, 3, 12), k=60):
             act()
             self._world.audit()
 
@@ -242,13 +269,21 @@ class _Player:
         return [key for one in self._world.manifests for key, step in one["steps"].items() if "approval" in step]
 
     def _settle(self) -> None:
-        """Any step of a run, whatever it is in."""
+        """Any step of a run, whatever it is in; where loops stand in items, often one that may be settled."""
         people, rng = self._world.people, self._rng
         if people.runs:
             run_id = rng.choice(people.runs)
             keys = [row["step_key"] for row in self._world.lab.rows(_KEYS, run_id)]
+            if self._world.deep:
+                keys = self._undone(run_id) or keys
             output = rng.choice((None, '{"n": 5, "items": []}', "[]"))
             people.settle(run_id, rng.choice(keys), output)
+
+    def _undone(self, run_id: str) -> list[str]:
+        """What operators mend: what is inside of loops that somebody left out, loops of items that failed, whatever
+        failed or was cancelled. Each of these by turns, if there is such a step."""
+        found = (self._world.lab.rows(query, run_id) for query in (_LEFT_OUT, _FAILED_LOOPS, _UNDONE))
+        return next(([row["step_key"] for row in rows] for rows in found if rows and self._rng.random() < 0.7), [])
 
     def _rerun(self) -> None:
         people, rng = self._world.people, self._rng
@@ -267,7 +302,7 @@ class _Player:
             run_id = self._rng.choice(runs)
             keys = sorted({one.step_key for one in self._world.invocations.values() if one.run_id == run_id})
             if self._world.deep:
-                keys = sorted({*keys, *(around for key in keys for around in _around(key))})
+                keys = sorted({*keys, *(around for key in keys for around in _around(key)), *self._undone(run_id)})
             self._world.people.retry(run_id, self._rng.choice([None, None, *keys]))
 
 
