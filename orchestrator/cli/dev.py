@@ -17,11 +17,12 @@ def dev(
         Path | None, typer.Option(help="Where the servers keep their data; else .orchestrator here.")
     ] = None,
     port_base: Annotated[
-        int | None, typer.Option(help="N: PostgreSQL listens on N, Valkey on N+1, Flower on N+2; else free ports.")
+        int | None,
+        typer.Option(help="N: PostgreSQL listens on N, Valkey on N+1, Flower on N+2, the API on N+3; else free ports."),
     ] = None,
     output: Annotated[str, typer.Option("-o", "--output", help="table, or json: one line.")] = "table",
 ) -> None:
-    """Start PostgreSQL, Valkey, a worker, a beat and Flower here, until Ctrl-C.
+    """Start PostgreSQL, Valkey, a worker, a beat, the HTTP API and Flower here, until Ctrl-C.
 
     ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL replace the embedded servers.
     """

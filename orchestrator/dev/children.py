@@ -1,4 +1,4 @@
-"""One process that `orchestrator dev` keeps alive: a worker, the beat, or Flower."""
+"""One process that `orchestrator dev` keeps alive: a worker, the beat, the API, or Flower."""
 
 import contextlib
 import os

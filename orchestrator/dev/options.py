@@ -9,7 +9,8 @@ from orchestrator.errors import UsageError
 
 @dataclass(frozen=True)
 class DevOptions:
-    """`port_base` N: PostgreSQL listens on N, the broker on N+1, Flower on N+2; None: free ports, remembered.
+    """`port_base` N: PostgreSQL listens on N, the broker on N+1, Flower on N+2, the API on N+3; None: free ports, which
+    are remembered.
 
     Raises:
         UsageError: a number is out of range.
@@ -30,7 +31,7 @@ class DevOptions:
         _within("--workers", self.workers, 1, 64)
         _within("--concurrency", self.concurrency, 1, 1000)
         if self.port_base is not None:
-            _within("--port-base", self.port_base, 1024, 65533)
+            _within("--port-base", self.port_base, 1024, 65532)
         if self.pool not in ("prefork", "threads"):
             raise UsageError(f"--pool {self.pool} is not known. Fix: use prefork or threads.")
         if self.output not in ("table", "json"):

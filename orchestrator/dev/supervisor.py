@@ -1,6 +1,7 @@
 """Start the stack, keep it running, stop all of it."""
 
 import contextlib
+import importlib.util
 import math
 import os
 import secrets
@@ -33,7 +34,7 @@ from orchestrator.settings import Settings, variable
 
 _FULL_AGAIN_S: Final = 30.0
 _READY_TIMEOUT_S: Final = 90.0
-_FLOWER_READY_S: Final = 20.0
+_LISTENS_S: Final = 20.0
 _WARM_STOP_S: Final = 15.0
 _FLOWER_STOP_S: Final = 3.0
 _TICK_S: Final = 0.5
@@ -104,6 +105,11 @@ def run_dev(options: DevOptions, env: Mapping[str, str] | None = None) -> int:
             lines.close()
 
 
+def _has_api() -> bool:
+    """Whether what the API needs is installed."""
+    return importlib.util.find_spec("fastapi") is not None and importlib.util.find_spec("uvicorn") is not None
+
+
 class Supervisor:
     """The one object that knows every process of the stack."""
 
@@ -129,6 +135,8 @@ class Supervisor:
         self.beat: Child | None = None
         self.flower: Child | None = None
         self.flower_port = 0
+        self.api: Child | None = None
+        self.api_port = 0
         self.is_ready = False
 
     def run(self) -> int:
@@ -157,7 +165,8 @@ class Supervisor:
             child.start()
         self._write_state()
         self._await_workers(began)
-        self._await_flower()
+        self._await_listener(self.flower, self.flower_port)
+        self._await_listener(self.api, self.api_port)
         self.is_ready = True
         state = self._write_state()
         output.ready(state, found, as_json=self.options.output == "json", found=self._is_found())
@@ -171,10 +180,11 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [*self.workers, *(child for child in (self.beat, self.flower) if child)]
+        return [*self.workers, *(child for child in (self.beat, self.api, self.flower) if child)]
 
     def _make_children(self) -> None:
-        self.flower_port = self._choose_flower_port()
+        self.flower_port = self._choose_port("flower", 2)
+        self.api_port = self._choose_port("api", 3)
         pool = ["--pool", self.options.pool, "--concurrency", str(self.options.concurrency)]
         env = self._child_env()
         here = Path.cwd()
@@ -188,6 +198,11 @@ class Supervisor:
         # It warns of every worker that is not up yet, and lists Celery's own tasks: noise beside the workers' lines.
         quiet = {"FLOWER_LOGGING": "error", **env}
         self.flower = Child(Role("flower", program, quiet, signal.SIGTERM, here), self.lines)
+        if _has_api():
+            program = self._program("api", "--port", str(self.api_port))
+            self.api = Child(Role("api", program, env, signal.SIGTERM, here), self.lines)
+        else:
+            self.lines.say("without the HTTP API: pip install 'flow-orchestrator[api]'")
 
     def _program(self, *arguments: str) -> list[str]:
         """Without the current folder on the path, where a project may have a `queue.py` or `redis.py` of its own."""
@@ -204,17 +219,17 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def _choose_flower_port(self) -> int:
-        wanted = self.options.port(2)
+    def _choose_port(self, name: str, offset: int) -> int:
+        wanted = self.options.port(offset)
         if wanted is not None:
             if not is_free(wanted):
                 raise DevFailed(
-                    f"Port {wanted} for Flower is taken by another program. Fix: choose another --port-base."
+                    f"Port {wanted} for {name} is taken by another program. Fix: choose another --port-base."
                 )
             return wanted
-        remembered = data_dir.remembered_port(self.folder, "flower")
+        remembered = data_dir.remembered_port(self.folder, name)
         port = remembered if remembered and is_free(remembered) else free_port()
-        data_dir.remember_port(self.folder, "flower", port)
+        data_dir.remember_port(self.folder, name, port)
         return port
 
     def _write_state(self) -> DevState:
@@ -228,6 +243,7 @@ class Supervisor:
             database_url=self.stack.database_url,
             broker_url=self.stack.broker_url,
             flower_url=f"http://{HOST}:{self.flower_port}" if self.flower else None,
+            api_url=f"http://{HOST}:{self.api_port}" if self.api else None,
             flows=self.flows,
             ready=self.is_ready,
             pids=self._pids(),
@@ -242,6 +258,7 @@ class Supervisor:
         if self.stack.broker:
             pids = replace(pids, broker=self.stack.broker.pid or None)
         pids = replace(pids, beat=self.beat.pid if self.beat else None)
+        pids = replace(pids, api=self.api.pid if self.api else None)
         return replace(pids, flower=self.flower.pid if self.flower else None)
 
     def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
@@ -277,20 +294,20 @@ class Supervisor:
                     f"{self.workers[0].name}:\n{self.workers[0].tail}\nFix: act on what it says."
                 )
 
-    def _await_flower(self) -> None:
-        """Flower is a convenience: without it the stack is ready all the same, and says so."""
+    def _await_listener(self, child: Child | None, port: int) -> None:
+        """Flower and the API are conveniences: without them the stack is ready all the same, and says so."""
 
         def answers() -> bool:
-            if self.flower is None or not self.flower.is_running():
+            if child is None or not child.is_running():
                 return True
             with contextlib.suppress(OSError):
-                socket.create_connection((HOST, self.flower_port), timeout=2).close()
+                socket.create_connection((HOST, port), timeout=2).close()
                 return True
             return False
 
-        self._poll(answers, _FLOWER_READY_S)
-        if self.flower and not self.flower.is_running():
-            self.lines.say(f"flower {self.flower.ending()}; the stack works without it")
+        self._poll(answers, _LISTENS_S)
+        if child and not child.is_running():
+            self.lines.say(f"{child.name} {child.ending()}; the stack works without it")
 
     def _poll(self, check: Callable[[], bool], patience_s: float = _READY_TIMEOUT_S) -> bool:
         deadline = time.monotonic() + patience_s

@@ -84,6 +84,7 @@ def test_a_flow_runs_and_a_signal_stops_everything(project: Path, pool: str) -> 
         assert dev.info["flows"] == ["held", "hello", "slow"]
         assert "HELLO ADA" in greeting(project, "Ada")
         assert urllib.request.urlopen(dev.info["flower_url"], timeout=60).status == 200
+        assert urllib.request.urlopen(dev.info["api_url"] + "/api/flows", timeout=60).status == 200
         everyone = dev.everyone()
         assert dev.stop(signal.SIGINT) == 0
         assert alive(everyone) == set()

@@ -28,8 +28,17 @@ def running(data_dir: Path, workers: int = 1, **env: str) -> AbstractContextMana
 
 def test_ready_is_one_json_line_with_what_a_client_needs(tmp_path: Path) -> None:
     with running(tmp_path / "data", workers=2) as dev:
-        assert list(dev.info) == ["ready", "database_url", "broker_url", "flower_url", "data_dir", "pids", "flows"]
-        assert set(dev.info["pids"]) == {"postgres", "broker", "flower", "beat", "workers"}
+        assert list(dev.info) == [
+            "ready",
+            "database_url",
+            "broker_url",
+            "api_url",
+            "flower_url",
+            "data_dir",
+            "pids",
+            "flows",
+        ]
+        assert set(dev.info["pids"]) == {"postgres", "api", "broker", "flower", "beat", "workers"}
         assert len(dev.info["pids"]["workers"]) == 2
         with psycopg.connect(dev.info["database_url"]) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         worker()
     elif arguments[0] == "beat":
         beat()
-    elif arguments[0] == "flower":
+    elif arguments[0] in ("flower", "api"):
         flower(int(arguments[2]))
     else:
         Supervisor._program = _stub_program  # type: ignore[method-assign]

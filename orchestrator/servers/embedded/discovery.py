@@ -23,6 +23,7 @@ class Pids:
     broker: int | None = None
     flower: int | None = None
     beat: int | None = None
+    api: int | None = None
     workers: tuple[int, ...] = ()
 
 
@@ -39,6 +40,7 @@ class DevState:
     database_url: str
     broker_url: str
     flower_url: str | None = None
+    api_url: str | None = None
     flows: tuple[str, ...] = ()
     ready: bool = False
     pids: Pids = field(default_factory=Pids)
@@ -49,7 +51,7 @@ class DevState:
 
     def public(self) -> dict[str, Any]:
         """The line of `orchestrator dev -o json`."""
-        names = ("ready", "database_url", "broker_url", "flower_url", "data_dir", "pids")
+        names = ("ready", "database_url", "broker_url", "api_url", "flower_url", "data_dir", "pids")
         everything = asdict(self)
         return {name: everything[name] for name in names}
 
