@@ -98,7 +98,7 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.client import AsyncClient, Client, OperationHandle, RunHandle, ScheduleHandle
+    from orchestrator.client import AsyncClient, Client, HttpClient, OperationHandle, RunHandle, ScheduleHandle
     from orchestrator.settings import Settings
 
 __all__ = [
@@ -166,6 +166,7 @@ __all__ = [
     # running flows
     "AsyncClient",
     "Client",
+    "HttpClient",
     "OperationHandle",
     "RunHandle",
     "RunStatus",
@@ -203,6 +204,7 @@ __all__ = [
 _LAZY = {
     "AsyncClient": "orchestrator.client",
     "Client": "orchestrator.client",
+    "HttpClient": "orchestrator.client",
     "OperationHandle": "orchestrator.client",
     "RunHandle": "orchestrator.client",
     "ScheduleHandle": "orchestrator.client",

@@ -267,6 +267,11 @@ class Settings(BaseModel):
     statement_timeout: Duration = timedelta(seconds=5)
     """PostgreSQL ends a statement of the engine that takes longer."""
 
+    api_url: str | None = None
+    """Of the HTTP API, for `HttpClient`: https://flows.example.com."""
+    api_key: SecretStr | None = None
+    """What `HttpClient` shows the API."""
+
     sim_database_url: Annotated[SecretStr, _secret(normalise_database_url)] | None = None
     """A server where the test kit may make databases and drop them; without it, it starts one of its own."""
 

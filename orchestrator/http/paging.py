@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar
+from uuid import UUID
 
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict
@@ -17,7 +18,8 @@ T = TypeVar("T")
 MOST: Final = 500
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Items of a page.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
-_PLACE: Final = ("cursor", "limit", "count")
+AfterRun = Annotated[UUID | None, Query(description="Only those after this run.")]
+_PLACE: Final = ("cursor", "limit", "count", "after")
 """Parameters that do not say what is listed."""
 
 
@@ -34,7 +36,13 @@ class Page(BaseModel, Generic[T]):
     """Whether there may be more than were counted."""
 
 
-def after(request: Request, cursor: str | None) -> Any:
+def after_id(request: Request, cursor: str | None, after: UUID | None = None) -> UUID | None:
+    """The run that a cursor stands for, or the one that was named."""
+    found = place(request, cursor)
+    return after if found is None else UUID(found)
+
+
+def place(request: Request, cursor: str | None) -> Any:
     """The place that a cursor stands for; None: the beginning.
 
     Raises:
@@ -43,21 +51,20 @@ def after(request: Request, cursor: str | None) -> Any:
     if cursor is None:
         return None
     try:
-        query, place = json.loads(base64.urlsafe_b64decode(cursor.encode() + b"=="))
+        query, found = json.loads(base64.urlsafe_b64decode(cursor.encode() + b"=="))
     except (ValueError, binascii.Error, RecursionError):
         raise Refused(400, "The cursor is none of this API.", "cursor_invalid", "begin without one.") from None
     if query != _query(request):
         raise Refused(400, "The cursor is of another query.", "cursor_mismatch", "send the query that it came with.")
-    return place
+    return found
 
 
-def page(request: Request, response: Response, items: Sequence[T], limit: int, place: Any) -> Page[T]:
-    """`items` were asked for one more than `limit`. `place`: that of the last one shown, as JSON can hold it; called
-    with the item."""
+def page(request: Request, response: Response, items: Sequence[T], limit: int, place_of: Any) -> Page[T]:
+    """`items` were asked for one more than `limit`. `place_of` an item: as JSON can hold it."""
     if len(items) <= limit:
         return Page(items=items)
     shown = items[:limit]
-    text = json.dumps([_query(request), place(shown[-1])], separators=(",", ":"))
+    text = json.dumps([_query(request), place_of(shown[-1])], separators=(",", ":"))
     cursor = base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
     url = request.url.include_query_params(cursor=cursor)
     response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import pydantic_core
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -81,6 +82,8 @@ class Problem(BaseModel):
     code: str
     fix: str | None = None
     problems: Sequence[Detail] = ()
+    facts: Mapping[str, Any] = {}
+    """What is known of it: ids, keys, names, as they are attributes of the error in Python."""
     request_id: str | None = None
 
 
@@ -128,7 +131,8 @@ def of_error(request: Request, error: Exception) -> JSONResponse:
         log.error("api.failed", extra={"code": error.code, "error": error.message[:500]})
     pointer = getattr(error, "path", None)
     problems = [] if pointer is None else [Detail(pointer=_pointer(pointer), detail=detail)]
-    return answer(request, status, error.code, detail, fix or None, problems=problems)
+    facts = pydantic_core.to_jsonable_python(dict(error.facts), fallback=str)
+    return answer(request, status, error.code, detail, fix or None, problems=problems, facts=facts)
 
 
 def of_refusal(request: Request, error: Exception) -> JSONResponse:

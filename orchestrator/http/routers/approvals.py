@@ -8,7 +8,7 @@ from orchestrator.core.signals import Delivery
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.errors import Forbidden
 from orchestrator.http.caller import TheCaller, TheClient
-from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import IdempotencyKey, StepKey, TheRun, length
 from orchestrator.http.routes import router as make
 
@@ -46,9 +46,9 @@ def approval_ls(
     cursor: Cursor = None,
 ) -> Page[Approval]:
     """What is asked and not answered, the oldest first."""
-    place = after(request, cursor)
-    last = None if place is None else client.run(place[0]).approval(place[1])
-    rows = client.approvals(to, limit=limit + 1, after=last)
+    last = place(request, cursor)
+    after = None if last is None else client.run(last[0]).approval(last[1])
+    rows = client.approvals(to, limit=limit + 1, after=after)
     return page(request, response, rows, limit, lambda row: [str(row.run_id), row.step])
 
 

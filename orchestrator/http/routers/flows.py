@@ -16,7 +16,7 @@ from orchestrator.engine.runs import shown
 from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Batch, BatchItem, BatchStarted, Reason, Started, Switched
-from orchestrator.http.paging import Limit, Page
+from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import AfterEvent, FlowName, IdempotencyKey, length
 from orchestrator.http.routes import router as make
 from orchestrator.http.stopping import TheStopping
@@ -72,11 +72,17 @@ def flow_versions(flow: FlowName, client: TheClient) -> Page[VersionRow]:
 
 @router.get("/flows/{flow}/events")
 def flow_events(
-    flow: FlowName, client: TheClient, request: Request, response: Response, after: AfterEvent = 0, limit: Limit = 100
+    request: Request,
+    response: Response,
+    flow: FlowName,
+    client: TheClient,
+    after: AfterEvent = 0,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> Page[EventRow]:
     """What happened to the flow itself: starts that were refused, and who switched it; in order."""
-    rows = client.flow_events(flow, after=after, limit=limit)
-    return Page(items=rows)
+    rows = client.flow_events(flow, after=max(place(request, cursor) or 0, after), limit=limit + 1)
+    return page(request, response, rows, limit, lambda row: row.id)
 
 
 @router.post("/flows/{flow}/trigger", status_code=201)

@@ -1,7 +1,6 @@
 """Runs: lists, one run, and what is done to it as a whole."""
 
 from typing import Annotated, Final, Literal
-from uuid import UUID
 
 from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -14,7 +13,7 @@ from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Again, Control, Reason, Retry, Standing, Started, Value
-from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.paging import AfterRun, Cursor, Limit, Page, after_id, page, place
 from orchestrator.http.parameters import AfterEvent, TheRun, moment
 from orchestrator.http.routes import router as make
 from orchestrator.http.stopping import TheStopping
@@ -45,6 +44,7 @@ def run_ls(
     until: Moment = None,
     fields: Annotated[Literal["body"] | None, Query(description="`body`: the inputs too.")] = None,
     count: Annotated[bool, Query(description="How many there are, as far as they are counted.")] = False,
+    after: AfterRun = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[RunRow]:
@@ -52,8 +52,8 @@ def run_ls(
     wanted: Wanted = {"q": q, "flow": flow, "status": status, "tag": tag, "key": key}
     wanted |= {"schedule": schedule, "error": error}
     wanted |= {"since": moment("since", since), "until": moment("until", until)}
-    last = after(request, cursor)
-    rows = client.runs(**wanted, limit=limit + 1, after=last and UUID(last), inputs=fields == "body")
+    last = after_id(request, cursor, after)
+    rows = client.runs(**wanted, limit=limit + 1, after=last, inputs=fields == "body")
     found = page(request, response, rows, limit, lambda row: str(row.id))
     if not count:
         return found
@@ -66,8 +66,8 @@ def run_active(
     request: Request, response: Response, client: TheClient, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[RunRow]:
     """Runs that have not ended, newest first."""
-    last = after(request, cursor)
-    rows = client.runs(status=_OPEN, limit=limit + 1, after=last and UUID(last), inputs=False)
+    last = after_id(request, cursor)
+    rows = client.runs(status=_OPEN, limit=limit + 1, after=last, inputs=False)
     return page(request, response, rows, limit, lambda row: str(row.id))
 
 
@@ -89,9 +89,17 @@ async def run_show(
 
 
 @router.get("/runs/{run_id}/events")
-def run_events(run: TheRun, after: AfterEvent = 0, limit: Limit = 100) -> Page[EventRow]:
-    """Its history, in order. The next page begins `after` the last id of this one."""
-    return Page(items=run.events(after=after, limit=limit))
+def run_events(
+    request: Request,
+    response: Response,
+    run: TheRun,
+    after: AfterEvent = 0,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[EventRow]:
+    """Its history, in order."""
+    rows = run.events(after=max(place(request, cursor) or 0, after), limit=limit + 1)
+    return page(request, response, rows, limit, lambda row: row.id)
 
 
 @router.get("/runs/{run_id}/control")
@@ -129,11 +137,16 @@ def run_graph(run: TheRun, language: str = "mermaid") -> Response:
 
 @router.get("/runs/{run_id}/children")
 def run_children(
-    request: Request, response: Response, run: TheRun, step: str | None = None, limit: Limit = 50, cursor: Cursor = None
+    request: Request,
+    response: Response,
+    run: TheRun,
+    step: str | None = None,
+    after: AfterRun = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Page[ChildRow]:
     """The runs that it called, or that one step of it called, in the order of their starts."""
-    last = after(request, cursor)
-    rows = run.children(step, after=last and UUID(last), limit=limit + 1)
+    rows = run.children(step, after=after_id(request, cursor, after), limit=limit + 1)
     return page(request, response, rows, limit, lambda row: str(row.id))
 
 

@@ -9,7 +9,7 @@ from fastapi import Query, Request, Response
 from orchestrator.core.states import StepStatus
 from orchestrator.http.caller import TheCaller
 from orchestrator.http.models import Mark, Retry, Skip, Standing, Value
-from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import StepKey, TheRun
 from orchestrator.http.routes import router as make
 from orchestrator.ledger import reads
@@ -36,12 +36,13 @@ def run_steps(
     fold: Annotated[int, Query(ge=0, le=500, description="Loops of up to so many children are shown with them.")] = (
         reads.steps.FOLD
     ),
+    after: Annotated[str | None, Query(max_length=400, description="Only those after the step of this key.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[StepRow]:
     """Its steps in the order of the flow; loops with the counts of their children, followed by these where they are
     few. With `loop`, a page of its children."""
-    rows = run.steps(loop=loop, status=status, after=after(request, cursor), limit=limit + 1, fold=fold)
+    rows = run.steps(loop=loop, status=status, after=place(request, cursor) or after, limit=limit + 1, fold=fold)
     return page(request, response, rows, limit, lambda row: row.key)
 
 
