@@ -30,7 +30,7 @@ from orchestrator.http.app import create_app
 from orchestrator.settings import Settings
 from tests.support import play
 from tests.support.eventually import eventually
-from tests.support.scheduled_flows import nightly
+from tests.support.scheduled_flows import report
 from tests.support.small_flows import Greeting, fan, hello
 
 
@@ -38,7 +38,9 @@ from tests.support.small_flows import Greeting, fan, hello
 def far(settings: Settings, client: Client) -> Iterator[HttpClient]:
     for flow in (hello, fan):
         register.register(client.ledger, flow.manifest)
-    config = uvicorn.Config(create_app(settings), port=0, log_config=None, lifespan="on")
+    config = uvicorn.Config(
+        create_app(settings.model_copy(update={"auth": "open"})), port=0, log_config=None, lifespan="on"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -120,18 +122,18 @@ def test_runs_are_operated(far: HttpClient, client: Client) -> None:
 
 
 def test_schedules_are_operated(far: HttpClient, client: Client) -> None:
-    register.register(client.ledger, nightly.manifest)
-    (row,) = far.schedules("nightly")
-    schedule = far.schedule("nightly", row.trigger_key)
+    register.register(client.ledger, report.manifest)
+    (row,) = far.schedules("report")
+    schedule = far.schedule("report", row.trigger_key)
     schedule.pause("enough")
     assert schedule.row().pause_reason == "enough"
     schedule.resume()
     schedule.set_cron("0 7 * * *", zone="Europe/Paris")
     assert schedule.row().expression == "0 7 * * *"
-    assert schedule.preview(3) == client.schedule("nightly", row.trigger_key).preview(3)
+    assert schedule.preview(3) == client.schedule("report", row.trigger_key).preview(3)
     schedule.reset()
     assert schedule.row().overridden_at is None
-    assert schedule.trigger().row().flow == "nightly"
+    assert schedule.trigger().row().flow == "report"
 
 
 def test_a_server_that_is_not_there_is_said_so() -> None:
@@ -140,14 +142,16 @@ def test_a_server_that_is_not_there_is_said_so() -> None:
 
 
 NOT_OVER_HTTP = {
-    "Client": {"committed", "operations", "is_unserved"},
+    "Client": {"committed", "is_unserved", "operate", "operate_plan", "operation", "operations"},
     "RunHandle": {"delete", "final_status", "final", "end", "output", "reruns"},
     "ScheduleHandle": {"zone"},
 }
 """What needs the ledger itself, or is no part of the API yet."""
 
 
-@pytest.mark.parametrize(("near", "far"), [(Client, Remote), (RunHandle, HttpRunHandle), (ScheduleHandle, HttpScheduleHandle)])
+@pytest.mark.parametrize(
+    ("near", "far"), [(Client, Remote), (RunHandle, HttpRunHandle), (ScheduleHandle, HttpScheduleHandle)]
+)
 def test_the_surface_is_that_of_the_client(near: type, far: type) -> None:
     def methods(kind: type) -> set[str]:
         return {name for name, value in inspect.getmembers(kind, callable) if not name.startswith("_")}

@@ -6,7 +6,7 @@ from fastapi import Query, Request, Response
 
 from orchestrator.engine.access import audit
 from orchestrator.http.caller import TheClient
-from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import moment
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.access import AuditFilter, AuditRow
@@ -38,5 +38,5 @@ def audit_ls(
         since=moment("since", since),
         until=moment("until", until),
     )
-    rows = client.call(audit.listed, wanted, limit=limit + 1, before=after(request, cursor))
+    rows = client.call(audit.listed, wanted, limit=limit + 1, before=place(request, cursor))
     return page(request, response, rows, limit, lambda row: row.id)
