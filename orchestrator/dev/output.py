@@ -87,6 +87,7 @@ def _block(state: DevState, flows: tuple[str, ...] | None, console: Console, fou
         ("database", state.database_url),
         ("broker", state.broker_url),
         ("API", f"{state.api_url}/api" if state.api_url else "not running"),
+        ("API key", state.api_key or "none"),
         ("Flower", state.flower_url or "not running"),
         ("data", state.data_dir),
         ("beat", f"pid {state.pids.beat}" if state.pids.beat else "not running"),

@@ -18,7 +18,7 @@ from typing import Final
 
 import psycopg
 
-from orchestrator.dev import data_dir, flows, output
+from orchestrator.dev import access, data_dir, flows, output
 from orchestrator.dev.children import Child, Role
 from orchestrator.dev.options import DevOptions
 from orchestrator.dev.output import Lines
@@ -137,6 +137,7 @@ class Supervisor:
         self.flower_port = 0
         self.api: Child | None = None
         self.api_port = 0
+        self.api_key: str | None = None
         self.is_ready = False
 
     def run(self) -> int:
@@ -160,6 +161,7 @@ class Supervisor:
             migrate.upgrade(self.stack.database_url)
         began = self._database_time()
         self._make_children()
+        self._make_key()
         self._write_state()
         for child in self._children:
             child.start()
@@ -204,6 +206,14 @@ class Supervisor:
         else:
             self.lines.say("without the HTTP API: pip install 'flow-orchestrator[api]'")
 
+    def _make_key(self) -> None:
+        if self.api is None:
+            return
+        if self.migrate:
+            self.api_key = access.fresh_key(self.stack.database_url)
+        else:
+            self.lines.say("made no key, for the schema is not ours: orchestrator key create --name NAME --role admin")
+
     def _program(self, *arguments: str) -> list[str]:
         """Without the current folder on the path, where a project may have a `queue.py` or `redis.py` of its own."""
         return [sys.executable, "-P", "-m", "orchestrator", *arguments]
@@ -244,6 +254,7 @@ class Supervisor:
             broker_url=self.stack.broker_url,
             flower_url=f"http://{HOST}:{self.flower_port}" if self.flower else None,
             api_url=f"http://{HOST}:{self.api_port}" if self.api else None,
+            api_key=self.api_key,
             flows=self.flows,
             ready=self.is_ready,
             pids=self._pids(),

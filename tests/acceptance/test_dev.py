@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -84,7 +85,11 @@ def test_a_flow_runs_and_a_signal_stops_everything(project: Path, pool: str) -> 
         assert dev.info["flows"] == ["held", "hello", "slow"]
         assert "HELLO ADA" in greeting(project, "Ada")
         assert urllib.request.urlopen(dev.info["flower_url"], timeout=60).status == 200
-        assert urllib.request.urlopen(dev.info["api_url"] + "/api/flows", timeout=60).status == 200
+        place, bearer = f"{dev.info['api_url']}/api/flows", {"Authorization": f"Bearer {dev.info['api_key']}"}
+        asked = urllib.request.Request(place, headers=bearer)
+        assert urllib.request.urlopen(asked, timeout=60).status == 200
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(place, timeout=60)
         everyone = dev.everyone()
         assert dev.stop(signal.SIGINT) == 0
         assert alive(everyone) == set()

@@ -33,6 +33,7 @@ def test_ready_is_one_json_line_with_what_a_client_needs(tmp_path: Path) -> None
             "database_url",
             "broker_url",
             "api_url",
+            "api_key",
             "flower_url",
             "data_dir",
             "pids",

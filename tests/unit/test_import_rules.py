@@ -50,7 +50,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.servers": SERVERS,
     "orchestrator.delivery": DELIVERY,
     "orchestrator.client": CLIENT,
-    "orchestrator.dev": SERVERS | {"orchestrator.dev"},
+    "orchestrator.dev": SERVERS | ENGINE | {"orchestrator.dev"},
     "orchestrator.doctor": CLIENT | {"orchestrator.doctor"},
     "orchestrator.http": HTTP,
     "orchestrator.schedules": SCHEDULES,

@@ -29,7 +29,7 @@ class Pids:
 
 @dataclass(frozen=True)
 class DevState:
-    """What a running `orchestrator dev` lets others know. The URLs hold passwords."""
+    """What a running `orchestrator dev` lets others know. The URLs hold passwords, and the key is one."""
 
     pid: int
     started: str
@@ -41,6 +41,7 @@ class DevState:
     broker_url: str
     flower_url: str | None = None
     api_url: str | None = None
+    api_key: str | None = None
     flows: tuple[str, ...] = ()
     ready: bool = False
     pids: Pids = field(default_factory=Pids)
@@ -51,7 +52,7 @@ class DevState:
 
     def public(self) -> dict[str, Any]:
         """The line of `orchestrator dev -o json`."""
-        names = ("ready", "database_url", "broker_url", "api_url", "flower_url", "data_dir", "pids")
+        names = ("ready", "database_url", "broker_url", "api_url", "api_key", "flower_url", "data_dir", "pids")
         everything = asdict(self)
         return {name: everything[name] for name in names}
 
