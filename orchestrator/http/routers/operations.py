@@ -1,7 +1,6 @@
 """Operations on many runs: foresee, make, follow, pause, resume, cancel."""
 
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request, Response
 
@@ -11,7 +10,7 @@ from orchestrator.core.operations import Action, Foreseen, Outcome
 from orchestrator.errors import Forbidden
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Operate
-from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.paging import Cursor, Limit, Page, after_id, page
 from orchestrator.http.parameters import IdempotencyKey
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.operations import OperationRow, OutcomeRow
@@ -76,8 +75,8 @@ def operation_ls(
     cursor: Cursor = None,
 ) -> Page[OperationRow]:
     """Operations, newest first."""
-    last = after(request, cursor)
-    rows = client.operations(limit=limit + 1, after=last and UUID(last), only_open=only_open)
+    last = after_id(request, cursor)
+    rows = client.operations(limit=limit + 1, after=last, only_open=only_open)
     return page(request, response, rows, limit, lambda row: str(row.id))
 
 
@@ -97,8 +96,8 @@ def operation_outcomes(
     cursor: Cursor = None,
 ) -> Page[OutcomeRow]:
     """What became of each run, in the order of their ids."""
-    last = after(request, cursor)
-    rows = operation.outcomes(outcome=outcome, after=last and UUID(last), limit=limit + 1)
+    last = after_id(request, cursor)
+    rows = operation.outcomes(outcome=outcome, after=last, limit=limit + 1)
     return page(request, response, rows, limit, lambda row: str(row.run_id))
 
 

@@ -18,7 +18,7 @@ from orchestrator.engine.webhooks.replay import replay
 from orchestrator.errors import DeliveryRefused, DurationInvalid
 from orchestrator.http.caller import TheClient, address_of
 from orchestrator.http.models import Delivered
-from orchestrator.http.paging import Cursor, Limit, Page, after, page
+from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.problems import Refused
 from orchestrator.http.routes import PROBLEMS
 from orchestrator.http.routes import router as make
@@ -87,8 +87,8 @@ def webhook_recent(
     cursor: Cursor = None,
 ) -> Page[DeliveryRow]:
     """What came, accepted or not, newest first."""
-    place = after(request, cursor)
-    before = None if place is None else UUID(str(place))
+    found = place(request, cursor)
+    before = None if found is None else UUID(str(found))
     rows = client.call(reads.webhooks.recent, slug, outcome, before, limit + 1)
     return page(request, response, rows, limit, lambda row: str(row.id))
 
