@@ -4,6 +4,7 @@ import io
 import json
 import re
 import threading
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from orchestrator import flow, start_run
 from orchestrator.cli.render import short
 from orchestrator.client import Client, runtree
 from orchestrator.engine.subflows import report
+from orchestrator.engine.sweeps import rollups
+from orchestrator.ledger import rollups as counts
 from tests.cli.conftest import Cli
 from tests.support import play
 from tests.support.eventually import eventually
@@ -525,6 +528,32 @@ def test_runs_are_found_by_a_query(cli: Cli, stack: Client) -> None:
     assert ids("--status", "failed", "--status", "pending") == [three, two, one]
     assert ids("'is on fire'") == [two]
     assert ids("schedule:hello/nightly") == ids("--schedule", "nightly") == []
+
+
+def test_errors_are_counted_by_what_went_wrong(cli: Cli, stack: Client) -> None:
+    assert "No run that matches has failed" in cli("run", "errors").err
+    runs = [started(cli) for _ in range(3)]
+    for number, run in enumerate(runs):
+        play.fail(stack.ledger, run, "greet", f"The printer {number} is on fire")
+    (group,) = cli("run", "errors", "flow:hello", "--since", "1h", "-o", "json").json
+    assert (group["count"], group["example"], group["flows"]) == (3, str(runs[-1]), ["hello"])
+    found = cli("run", "ls", f"error:{group['fingerprint']}", "-o", "json").json
+    assert [row["id"] for row in found] == [str(run) for run in reversed(runs)]
+    assert group["fingerprint"] in cli("run", "errors").out
+
+
+def test_runs_that_ended_are_counted(cli: Cli, stack: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "FRESH", timedelta(seconds=-5))
+    run = started(cli)
+    play.finish_hello(stack.ledger, run)
+    play.fail(stack.ledger, started(cli), "greet")
+    assert rollups.count(stack.ledger).changed == 2
+    rows = cli("run", "stats", "hello", "--since", "1h", "--every", "10m", "-o", "json").json
+    assert sorted((row["status"], row["count"]) for row in rows) == [("failed", 1), ("succeeded", 1)]
+    assert "succeeded" in cli("run", "stats").out
+    assert "No run ended" in cli("run", "stats", "fan").err
+    assert "at most" in cli("run", "stats", "--since", "365d", "--every", "1m", code=2).err
+    assert "is empty" in cli("run", "stats", "--since", "1h", "--until", "2h", code=2).err
 
 
 def test_inputs_are_listed_when_asked_for(cli: Cli, stack: Client) -> None:
