@@ -57,7 +57,7 @@ def test_a_soak_of_a_mutant_is_not_clean(name: str) -> None:
     ("arguments", "said"),
     [
         (["--seed", "7", "--minutes", "0"], "'0' is no length"),
-        (["--seed", "7", "--minutes", "-3"], "'-3' is no length"),
+        pytest.param(["--seed", "7", "--minutes", "-3"], "'-3' is no length", marks=pytest.mark.slow),
         (["--seed", "x"], "'x' is no seed"),
         ([], "--seed"),
         (["--seed", "7", "--report", "/nowhere/at/all.md"], "there is no folder"),
