@@ -20,6 +20,7 @@ from orchestrator.client.headers import Headers
 from orchestrator.client.later import StartAfter
 from orchestrator.client.records import Record
 from orchestrator.client.run_handle import RunHandle
+from orchestrator.client.runtree import RunTree
 from orchestrator.client.schedule_handle import Moment, ScheduleHandle
 from orchestrator.client.waits import Timeout, deadline, is_old, left_s, moment_s, seconds, seen
 from orchestrator.client.wanted import Wanted
@@ -359,6 +360,18 @@ class AsyncRunHandle(Generic[R]):
     async def children(self, step: str | None = None, *, after: UUID | None = None, limit: int = 50) -> list[ChildRow]:
         """As `RunHandle.children`."""
         return await self.client.thread(self.sync.children, step, after=after, limit=limit)
+
+    async def tree(self) -> RunTree:
+        """As `RunHandle.tree`."""
+        return await self.client.thread(self.sync.tree)
+
+    async def shown_result(self) -> JsonValue:
+        """As `RunHandle.shown_result`."""
+        return await self.client.thread(self.sync.shown_result)
+
+    async def shown_output(self, step: str) -> JsonValue:
+        """As `RunHandle.shown_output`."""
+        return await self.client.thread(self.sync.shown_output, step)
 
     async def explain(self, step: str | None = None) -> Explanation:
         """As `RunHandle.explain`."""
