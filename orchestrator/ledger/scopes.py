@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.expressions import Scope
 from orchestrator.core.expressions.reads import Reads
+from orchestrator.core.fingerprint import told_apart
 from orchestrator.core.states import StepStatus
 from orchestrator.ledger import claims, graph, outputs, signals
 from orchestrator.ledger.rows import one
@@ -41,7 +42,7 @@ def further(tx: Connection, run_id: UUID, reads: Reads, scope: Scope) -> Scope:
     return replace(
         scope,
         statuses=by_name({key: status.value for key, status in statuses.items()}),
-        errors=by_name({key: graph.failure(tx, run_id, key) for key in failed}),
+        errors=by_name({key: told_apart(graph.failure(tx, run_id, key))[0] for key in failed}),
         around=_around(tx, run_id, reads) if reads.items else {},
         headers=_headers(tx, run_id) if reads.headers else {},
         senders=by_name({key: signals.sender(tx, run_id, key) for key in reads.senders}),

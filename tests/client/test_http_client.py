@@ -142,8 +142,29 @@ def test_a_server_that_is_not_there_is_said_so() -> None:
 
 
 NOT_OVER_HTTP = {
-    "Client": {"committed", "is_unserved", "operate", "operate_plan", "operation", "operations"},
-    "RunHandle": {"delete", "final_status", "final", "end", "output", "reruns"},
+    "Client": {
+        "all_records",
+        "committed",
+        "errors",
+        "is_unserved",
+        "stats",
+        "operate",
+        "operate_plan",
+        "operation",
+        "operations",
+    },
+    "RunHandle": {
+        "all_logs",
+        "log_places",
+        "logs",
+        "timeline",
+        "delete",
+        "final_status",
+        "final",
+        "end",
+        "output",
+        "reruns",
+    },
     "ScheduleHandle": {"zone"},
 }
 """What needs the ledger itself, or is no part of the API yet."""

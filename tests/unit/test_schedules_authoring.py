@@ -344,7 +344,10 @@ def test_flows_without_schedules_keep_their_hash():
         ({"expresion": "x"}, ["triggers.t.expresion: unknown field `expresion` (did you mean `expression`?)"]),
         ({"interval": "1m"}, ["triggers.t.interval: unknown field `interval` (use one of"]),
         ({"type": "crom"}, ["triggers.t.type: unknown type of trigger `crom` (did you mean `cron`?)"]),
-        ({"type": 7}, ["triggers.t.type: unknown type of trigger `7` (use one of `cron`, `every`, `manual`)"]),
+        (
+            {"type": 7},
+            ["triggers.t.type: unknown type of trigger `7` (use one of `cron`, `every`, `manual`, `webhook`)"],
+        ),
         ({"input": {"n": "x"}}, ['triggers.t.input.n: "x" is not of type "integer"']),
         ({"input": {"n": 1, "tags": ["a", 2]}}, ['triggers.t.input.tags[1]: 2 is not of type "string"']),
         ({"input": {}}, ["triggers.t.input.n: the flow needs the input `n` (give it in the schedule's `input`: {"]),
