@@ -1,9 +1,13 @@
 """A step that a person settles: left out, or done by other means."""
 
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from orchestrator.core.states import StepEvent
+
+MARKED: Final = "marked as done by "
+"""How the reason begins of a step that has succeeded because an operator says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +27,4 @@ class Settle:
     @property
     def told(self) -> str:
         """What stands on the step."""
-        return f"{'skipped' if self.output is None else 'marked as done'} by {self.by}: {self.reason}"
+        return f"{'skipped by ' if self.output is None else MARKED}{self.by}: {self.reason}"

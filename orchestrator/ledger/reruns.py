@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from orchestrator.core.rerun import Rerun
+from orchestrator.core.settling import MARKED
 from orchestrator.core.states import RunStatus
 from orchestrator.errors import RunNotFound
 from orchestrator.ledger.rows import one, run
@@ -49,5 +50,6 @@ def keep(tx: Connection, run_id: UUID, source: UUID, again: Rerun, *, step: str 
         kept=list(again.kept),
         settled=list(again.settled),
         reason=f"kept from run {source}",
+        marked=MARKED,
         facts=json.dumps({name: value for name, value in facts.items() if value}),
     )

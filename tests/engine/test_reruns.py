@@ -9,12 +9,13 @@ import pytest
 
 from orchestrator.core.facts import StartedRun
 from orchestrator.core.rerun import Rerun
+from orchestrator.core.settling import Settle
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import faults
 from orchestrator.engine.flows import switch
 from orchestrator.engine.runs import delete_run, explain, rerun
 from orchestrator.engine.runs.rerun import Again
-from orchestrator.engine.steps import retry_step
+from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.subflows import report
 from orchestrator.errors import Conflict, FlowDisabled, InputInvalid, RunNotFound, StepNotFound, UsageError
 from orchestrator.ledger import reads
@@ -74,6 +75,16 @@ def test_from_a_step_on_what_is_before_it_is_kept(lab: Lab, failed: UUID) -> Non
     assert (row["source_run_id"], row["trigger_type"], row["trigger_body"]) == (failed, "rerun", {"order": 7})
     (accepted,) = [one for one in reads.events.of_run(lab.ledger, made) if one.type == "run.accepted"]
     assert accepted.facts == {"source": str(failed), "from": "ship", "kept": ["price", "charge"], "by": "ann"}
+
+
+def test_who_marked_a_step_that_is_kept_is_told_in_every_rerun(lab: Lab, failed: UUID) -> None:
+    settle_step.settle(lab.ledger, Settle(failed, "ship", "ann", "by hand", "1"))
+    lab.drain(failed)
+    made = again(lab, failed, "mail").run_id
+    reason = f"kept from run {failed}: marked as done by ann: by hand"
+    assert (lab.step(made, "ship")["status"], lab.step(made, "ship")["reason"]) == ("succeeded", reason)
+    lab.drain(made)
+    assert lab.step(again(lab, made, "mail").run_id, "ship")["reason"] == f"kept from run {made}: {reason}"
 
 
 def test_whole_nothing_is_kept(lab: Lab) -> None:

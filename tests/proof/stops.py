@@ -70,7 +70,9 @@ def _was_going(history: History, before: Change | None, change: Change, stop: Ch
 
 
 def _torn_away(place: Place, changes: list[Change]) -> Iterator[Violation]:
+    """Who was asked once more, and is not ready, would only wait: it does not begin to."""
     for before, change in pairwise(changes):
         given_up = change.sets("status", "skipped") and str(change.new.get("reason", "")).startswith(_TOLD)
-        if given_up and "type" in change.new and before.new["status"] == "running":
+        asked = change.new.get("polls", 0) > before.new.get("polls", 0)
+        if given_up and not asked and "type" in change.new and before.new["status"] == "running":
             yield Violation("I6", "given up with its loop while it ran", *place, (f"seq {change.seq} {change.new}",))

@@ -14,9 +14,12 @@ OK = ["succeeded"]
 class Packing(Story):
     """A loop with two steps for each of its items."""
 
+    THEN: Mapping[str, Any] = MappingProxyType({"retry": {"max_attempts": 2}})
+    """What the second step has."""
+
     def __init__(self, count: int = 1, fates: Mapping[int, Any] = MappingProxyType({}), **fields: Any) -> None:
         """`fates`: by item, of its steps."""
-        body = {"do": call(), "then": call({"do": OK}, retry={"max_attempts": 2})}
+        body = {"do": call(), "then": call({"do": OK}, **self.THEN)}
         steps = {"for_each": "@triggerBody().lists.l", "steps": body, **fields}
         super().__init__({"l": steps})
         self.count = count
@@ -137,9 +140,15 @@ def an_item_ends_with_open_steps() -> History:
     return story.close()
 
 
-def _stopping() -> Packing:
+class Asking(Packing):
+    """Its second step is asked until it is ready."""
+
+    THEN = MappingProxyType({"poll": {"every": "PT1S", "timeout": "PT60S"}})
+
+
+def _stopping(kind: type[Packing] = Packing, fate: Mapping[str, Any] = MappingProxyType({"f": 1})) -> Packing:
     """A loop of two items: `then` of one is to be tried again, `do` of the other is about to fail for good."""
-    story = Packing(2, {0: {"then": {"f": 1}}, 1: {"do": {"x": True}}}, stop_on_failure=True)
+    story = kind(2, {0: {"then": dict(fate)}, 1: {"do": {"x": True}}}, stop_on_failure=True)
     for n in range(2):
         story.enter(n)
     story.do("l.0.do")
@@ -170,6 +179,21 @@ def who_runs_when_the_loop_stops_goes_on() -> History:
     story.end(token, "error")
     story.fail("l.0.then")
     story.leave_failed(0)
+    return story.close("failed")
+
+
+@right
+def who_is_not_ready_when_the_loop_has_stopped_is_given_up() -> History:
+    """It would only wait: it does not begin to."""
+    story = _stopping(Asking, {})
+    token = story.begin("l.0.then")
+    story.break_off(1)
+    story.end(token, "error")
+    story.poll("l.0.then", 1)
+    why = "the loop stopped: l.1 failed"
+    story.set_step("l.0.then", status="skipped", reason=why, due_at=None)
+    story.set_step("l.0", status="skipped", reason=why, children_open=0)
+    story.set_step("l", children_open=story.step("l")["children_open"] - 1)
     return story.close("failed")
 
 

@@ -9,7 +9,8 @@ SELECT id, flow, manifest_hash, status, trigger_body::text AS body, trigger_head
 -- Does:  the run takes over what is kept of its source: steps that succeeded, with their outputs and who sent what they
 --        waited for, and steps that were skipped. What
 --        it was made of, and by whom, stands on its first event. Its steps were all inserted as BLOCKED, in this transaction.
--- In:    run_id, source_id, kept and settled (step keys), reason, facts (JSON, of the event)
+-- In:    run_id, source_id, kept and settled (step keys), reason, marked (what is in the reason of a step that an operator
+--        marked), facts (JSON, of the event)
 -- Locks: the caller holds the run, and its source FOR KEY SHARE
 WITH made AS (
   UPDATE flow_runs SET source_run_id = %(source_id)s WHERE id = %(run_id)s
@@ -32,7 +33,7 @@ UPDATE flow_steps s
    SET status = CASE WHEN s.step_key = ANY (%(kept)s::text[]) THEN 'succeeded' ELSE 'skipped' END, deps_open = 0,
        reason = concat_ws(': ', %(reason)s::text, before.reason), ended_at = flow_now()
   FROM unnest(%(kept)s::text[] || %(settled)s::text[]) AS k(step_key),
-       LATERAL (SELECT CASE WHEN status = 'skipped' THEN reason END AS reason FROM flow_steps
+       LATERAL (SELECT CASE WHEN status = 'skipped' OR strpos(reason, %(marked)s) > 0 THEN reason END AS reason FROM flow_steps
                  WHERE run_id = %(source_id)s AND step_key = k.step_key OFFSET 0) AS before
  WHERE s.run_id = %(run_id)s AND s.step_key = k.step_key AND s.status = 'blocked';
 
