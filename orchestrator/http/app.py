@@ -27,6 +27,7 @@ from orchestrator.http.routers import (
     events,
     flows,
     health,
+    insight,
     keys,
     operations,
     runs,
@@ -41,7 +42,21 @@ from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
 
 PREFIX: Final = "/api"
-ROUTERS: Final = (flows, runs, steps, approvals, operations, schedules, webhooks, system, keys, users, audit, events)
+ROUTERS: Final = (
+    flows,
+    insight,
+    runs,
+    steps,
+    approvals,
+    operations,
+    schedules,
+    webhooks,
+    system,
+    keys,
+    users,
+    audit,
+    events,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:

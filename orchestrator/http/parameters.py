@@ -16,6 +16,7 @@ from orchestrator.http.problems import Refused
 FlowName = Annotated[str, Path(alias="flow", min_length=1, max_length=100, description="The name of a flow.")]
 StepKey = Annotated[str, Path(alias="step", min_length=1, max_length=400, description="The key of a step.")]
 AfterEvent = Annotated[int, Query(ge=0, description="Only events with a greater id.")]
+Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339, as 2026-01-31T12:00:00Z.")]
 _KEY: Final = re.compile(r'"([^"\\]*)"')
 
 

@@ -42,13 +42,13 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     **_rules(Scope.FLOWS, Reach.ALL, viewer="flow_ls manifest_show handler_ls"),
     **_rules(Scope.TRIGGER, Reach.FLOW, operator="run_start run_start_many"),
-    **_rules(Scope.RUNS, Reach.NAMED, viewer="run_ls event_stream"),
+    **_rules(Scope.RUNS, Reach.NAMED, viewer="run_ls run_stats run_errors event_stream"),
     **_rules(Scope.RUNS, Reach.ALL, viewer="run_active"),
     **_rules(
         Scope.RUNS,
         Reach.RUN,
         viewer="run_show run_events run_control run_explain run_result run_graph run_children run_tree run_steps "
-        "step_show step_output",
+        "step_show step_output run_timeline run_reruns run_logs",
         operator="run_cancel run_retry run_rerun step_retry step_skip step_mark run_signal",
         admin="run_delete",
     ),

@@ -121,6 +121,18 @@ def test_runs_are_operated(far: HttpClient, client: Client) -> None:
     assert failed.status() == "running"
 
 
+def test_what_became_of_runs_is_told(far: HttpClient, client: Client) -> None:
+    run = far.start(hello, name="you")
+    play.fail(client.ledger, run.id, "greet")
+    ((group,), (same,)) = far.errors("flow:hello"), client.errors(flow="hello")
+    assert group == same
+    assert far.stats("hello") == []
+    assert run.timeline() == client.run(run.id).timeline()
+    assert run.logs() == []
+    again = run.rerun()
+    assert run.reruns() == [again.id]
+
+
 def test_schedules_are_operated(far: HttpClient, client: Client) -> None:
     register.register(client.ledger, report.manifest)
     (row,) = far.schedules("report")
@@ -153,18 +165,7 @@ NOT_OVER_HTTP = {
         "operation",
         "operations",
     },
-    "RunHandle": {
-        "all_logs",
-        "log_places",
-        "logs",
-        "timeline",
-        "delete",
-        "final_status",
-        "final",
-        "end",
-        "output",
-        "reruns",
-    },
+    "RunHandle": {"all_logs", "delete", "end", "final", "final_status", "log_places", "output"},
     "ScheduleHandle": {"zone"},
 }
 """What needs the ledger itself, or is no part of the API yet."""

@@ -61,7 +61,8 @@ def test_a_command_can_be_given_as_it_is_written(page: str, line: str) -> None:
 
 def test_other_lines_are_few_and_known() -> None:
     """So that no block hides a line that nobody checks."""
-    others = {line for _, line in LINES if _words(line)[0] not in {"orchestrator", "make", "export"}}
+    elsewhere = {"orchestrator", "make", "export", "curl"}  # the tour runs the last one
+    others = {line for _, line in LINES if _words(line)[0] not in elsewhere}
     assert others == {
         *("kill -9 PID", "pip install '.[embedded]'"),
         "celery -A bakery worker",

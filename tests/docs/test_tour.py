@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,16 @@ def test_the_tour_goes_as_it_is_written(shop: Path, dev: Dev) -> None:
     ]
     result = said(given(shop, line("orchestrator run result"), run_id=run_id))
     assert json.loads(result) == f"ada paid 10.00 under {run_id}:charge"
+
+
+def test_the_request_of_the_tour_starts_a_run(shop: Path, dev: Dev) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    text = line("curl").replace("KEY", dev.info["api_key"]).replace("URL", f"{dev.info['api_url']}/api")
+    answer = subprocess.run(shlex.split(text), capture_output=True, text=True, timeout=100, check=True)
+    run_id = json.loads(answer.stdout)["id"]
+    result = said(given(shop, line("orchestrator run result"), "--wait", run_id=run_id))
+    assert json.loads(result) == f"ada paid 7.50 under {run_id}:charge"
 
 
 def test_the_program_of_the_tour_gives_the_same_run_twice(shop: Path, dev: Dev) -> None:

@@ -23,7 +23,9 @@ from orchestrator.core.durations import format_duration
 from orchestrator.core.values import loads
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.errors import SettingsInvalid, UsageError
+from orchestrator.ledger.error_groups import ErrorGroup
 from orchestrator.ledger.reads.rows import EventRow, RunRow
+from orchestrator.ledger.rollups import RunStats
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.settings import Settings, variable
 
@@ -152,6 +154,24 @@ class HttpClient:
         """As `Client.count_runs`."""
         found: Mapping[str, Any] = self.get(dict[str, Any], "/runs", {**_query(wanted), "count": True, "limit": 1})
         return int(found["count"])
+
+    def errors(self, q: str | None = None, flow: Startable[Any] | str | None = None) -> list[ErrorGroup]:
+        """As `Client.errors`, of the runs that a query means."""
+        query = {"q": q, "flow": None if flow is None else flow_name(flow)}
+        return self.listed(ErrorGroup, "/runs/errors", query, None)
+
+    def stats(
+        self,
+        flow: Startable[Any] | str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        every: str | None = None,
+    ) -> list[RunStats]:
+        """As `Client.stats`."""
+        moments = {"since": since and since.isoformat(), "until": until and until.isoformat(), "every": every}
+        name = None if flow is None else flow_name(flow)
+        return self.listed(RunStats, "/runs/stats", {"flow": name, **moments}, None)
 
     @overload
     def run(self, run_id: UUID | str, flow: Startable[R]) -> HttpRunHandle[R]: ...

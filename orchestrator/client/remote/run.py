@@ -21,8 +21,10 @@ from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 from orchestrator.core.values import loads
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.errors import WaitTimeout
+from orchestrator.ledger.logs import LogLine
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.reads.steps import FOLD, PAGE
+from orchestrator.ledger.timelines import Timeline
 
 if TYPE_CHECKING:
     from orchestrator.client.remote.client import HttpClient
@@ -136,6 +138,19 @@ class HttpRunHandle(Generic[R]):
         while page := self.events(after=after):
             yield from page
             after = page[-1].id
+
+    def logs(self, step: str | None = None, *, limit: int = 1000) -> list[LogLine]:
+        """What its handlers, or those of one step, logged and printed, from the beginning: whole batches of lines, of
+        which the last one may go beyond the limit."""
+        return self.client.listed(LogLine, f"{self._path}/logs", {"step": step}, at_least_one(limit))
+
+    def timeline(self) -> Timeline:
+        """As `RunHandle.timeline`."""
+        return self.client.get(Timeline, f"{self._path}/timeline")
+
+    def reruns(self) -> list[UUID]:
+        """As `RunHandle.reruns`."""
+        return self.client.listed(UUID, f"{self._path}/reruns", {}, None)
 
     def children(self, step: str | None = None, *, after: UUID | None = None, limit: int = 50) -> list[ChildRow]:
         """As `RunHandle.children`."""

@@ -7,14 +7,13 @@ from fastapi import Query, Request, Response
 from orchestrator.engine.access import audit
 from orchestrator.http.caller import TheClient
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
-from orchestrator.http.parameters import moment
+from orchestrator.http.parameters import Moment, moment
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.access import AuditFilter, AuditRow
 
 router = make("audit")
 
 Name = Annotated[str | None, Query(max_length=200)]
-Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339, as 2026-01-31T12:00:00Z.")]
 
 
 @router.get("/audit")

@@ -14,7 +14,7 @@ from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Again, Control, Reason, Retry, Standing, Started, Value
 from orchestrator.http.paging import AfterRun, Cursor, Limit, Page, after_id, page, place
-from orchestrator.http.parameters import AfterEvent, TheRun, moment
+from orchestrator.http.parameters import AfterEvent, Moment, TheRun, moment
 from orchestrator.http.routes import router as make
 from orchestrator.http.stopping import TheStopping
 from orchestrator.http.waiting import Wait, until_ended
@@ -24,8 +24,6 @@ from orchestrator.ledger.reads.rows import ChildRow, EventRow, RunRow
 router = make("runs")
 
 _OPEN: Final = tuple(status for status in RunStatus if status not in FINAL_RUN)
-
-Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339, as 2026-01-31T12:00:00Z.")]
 
 
 @router.get("/runs")

@@ -1,0 +1,89 @@
+"""What becomes of runs: counts of those that ended, groups of those that failed, when steps ran, what handlers said."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+
+from orchestrator.client.wanted import Wanted
+from orchestrator.http.caller import TheClient
+from orchestrator.http.paging import Cursor, Limit, Page, page, place
+from orchestrator.http.parameters import Moment, TheRun, length, moment
+from orchestrator.http.problems import Refused
+from orchestrator.http.routes import router as make
+from orchestrator.ledger.error_groups import ErrorGroup
+from orchestrator.ledger.logs import BEGIN, LogLine, Place
+from orchestrator.ledger.rollups import RunStats
+from orchestrator.ledger.timelines import Timeline
+
+router = make("insight")
+
+Flow = Annotated[str | None, Query(max_length=100)]
+
+
+@router.get("/runs/stats")
+def run_stats(
+    client: TheClient,
+    flow: Flow = None,
+    since: Moment = None,
+    until: Moment = None,
+    every: Annotated[str | None, Query(max_length=20, description="Parts of this length, as 1h.")] = None,
+) -> Page[RunStats]:
+    """How many runs ended, and how long they took: by flow, version and status; of the last day, unless it is said."""
+    parts = length("every", every)
+    found = client.stats(flow, since=moment("since", since), until=moment("until", until), every=parts)
+    return Page(items=found)
+
+
+@router.get("/runs/errors")
+def run_errors(
+    client: TheClient,
+    q: Annotated[str | None, Query(max_length=1000, description="A query, as of `/runs`.")] = None,
+    flow: Flow = None,
+    since: Moment = None,
+    until: Moment = None,
+) -> Page[ErrorGroup]:
+    """What went wrong: runs whose errors are alike are one group, the most frequent first."""
+    wanted: Wanted = {"q": q, "flow": flow, "since": moment("since", since), "until": moment("until", until)}
+    return Page(items=client.errors(**wanted))
+
+
+@router.get("/runs/{run_id}/timeline")
+def run_timeline(run: TheRun) -> Timeline:
+    """When its steps ran, as columns."""
+    return run.timeline()
+
+
+@router.get("/runs/{run_id}/reruns")
+def run_reruns(run: TheRun) -> Page[UUID]:
+    """The last runs that were made of it, the newest first."""
+    return Page(items=run.reruns())
+
+
+@router.get("/runs/{run_id}/logs")
+def run_logs(
+    request: Request,
+    response: Response,
+    run: TheRun,
+    step: Annotated[str | None, Query(max_length=400, description="Only of this step.")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[LogLine]:
+    """What its handlers, or those of one step, logged and printed: a page of at most `limit` batches of lines, each of
+    which is whole."""
+    lines = run.logs(step, after=_batch(place(request, cursor)), limit=limit)
+    found: Page[LogLine] = page(request, response, [*lines, *lines[-1:]], max(len(lines), 1), _place_of)
+    return found
+
+
+def _place_of(line: LogLine) -> list[str | int]:
+    return list(line.place)
+
+
+def _batch(found: object) -> Place:
+    match found:
+        case None:
+            return BEGIN
+        case [str(step), int(attempt), int(number)]:
+            return Place(step, attempt, number)
+    raise Refused(400, "The cursor is none of this API.", "cursor_invalid", "begin without one.")
