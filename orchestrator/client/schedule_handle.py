@@ -166,7 +166,7 @@ class ScheduleHandle:
         Raises:
             ScheduleNotFound: no such backfill.
         """
-        return self.client.call(acts.cancel_backfill, backfill_id, by=_who(by))
+        return self.client.call(acts.cancel_backfill, self.flow, self.key, backfill_id, by=_who(by))
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -53,7 +53,7 @@ def test_it_stays_as_long_as_something_needs_it_and_that_is_named(lab: Lab) -> N
     lab.drain(two)
     switch.disable(lab.ledger, "demo", "ann")
     assert backfill.id is not None
-    operate.cancel_backfill(lab.ledger, backfill.id, by="ann")
+    operate.cancel_backfill(lab.ledger, "demo", "m", backfill.id, by="ann")
     assert refused(lab).startswith("Flow demo cannot be deleted: 1 live worker has its code (h/1/r). Fix: ")
     workers.gone(lab.ledger, "h/1/r")
     delete(lab)

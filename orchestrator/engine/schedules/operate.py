@@ -208,18 +208,20 @@ def backfill(
     return ledger.retry(work)
 
 
-def cancel_backfill(ledger: Ledger, backfill_id: UUID, *, by: str) -> int:
+def cancel_backfill(ledger: Ledger, flow: str, key: str, backfill_id: UUID, *, by: str) -> int:
     """Start no more of it; how many were taken back. Runs that were started go on.
 
     Raises:
-        ScheduleNotFound: no such backfill.
+        ScheduleNotFound: the schedule has no such backfill. That of another one is none of its own: whoever may operate
+            a flow may not operate all of them.
     """
 
     def work(tx: Connection) -> int:
         found = ticks.find_backfill(tx, backfill_id)
-        if found is None:
+        if found is None or (found.flow, found.trigger_key) != (flow, key):
             raise ScheduleNotFound(
-                f"No backfill {backfill_id}. Fix: take the id that `orchestrator schedule backfill` printed.",
+                f"{flow}/{key} has no backfill {backfill_id}. "
+                "Fix: take the id that `orchestrator schedule backfill` printed.",
                 id=str(backfill_id),
             )
         ticks.hold(tx, found.flow, found.trigger_key)

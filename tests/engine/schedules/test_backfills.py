@@ -121,14 +121,25 @@ def test_a_cancelled_backfill_starts_no_more(lab: Lab) -> None:
     found = backfill(lab, -5, -1)
     assert found.id is not None
     (run_id,) = tick.waiting(lab.ledger).started
-    assert acts.cancel_backfill(lab.ledger, found.id, by="ann") == 3
-    assert acts.cancel_backfill(lab.ledger, found.id, by="ann") == 0
+    assert acts.cancel_backfill(lab.ledger, "demo", "m", found.id, by="ann") == 3
+    assert acts.cancel_backfill(lab.ledger, "demo", "m", found.id, by="ann") == 0
     end_runs(lab, [run_id])
     assert tick.waiting(lab.ledger) == Fired()
     assert outcomes(lab) == [(-5, "started"), *((n, "cancelled") for n in (-4, -3, -2))]
     assert events(lab) == ["registered", "backfill_started", "backfill_cancelled"]
-    with pytest.raises(ScheduleNotFound, match="No backfill"):
-        acts.cancel_backfill(lab.ledger, uuid4(), by="ann")
+    with pytest.raises(ScheduleNotFound, match="demo/m has no backfill"):
+        acts.cancel_backfill(lab.ledger, "demo", "m", uuid4(), by="ann")
+
+
+def test_a_backfill_of_another_schedule_is_none_of_its_own(lab: Lab) -> None:
+    """A key that may operate one flow must not reach into another one."""
+    minutely(lab)
+    found = backfill(lab, -5, -1)
+    assert found.id is not None
+    for flow, key in (("other", "m"), ("demo", "n")):
+        with pytest.raises(ScheduleNotFound, match=f"{flow}/{key} has no backfill"):
+            acts.cancel_backfill(lab.ledger, flow, key, found.id, by="ann")
+    assert tick.waiting(lab.ledger).started
 
 
 def test_a_backfill_goes_on_while_paused_and_waits_while_disabled(lab: Lab) -> None:
