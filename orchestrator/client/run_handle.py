@@ -329,6 +329,11 @@ class RunHandle(Generic[R]):
         """
         return self._deliver(Signal(step, payload_text(answer), id=id, by=by or user(), answers=True))
 
+    def asks(self, name: str) -> bool:
+        """Whether a signal of this name is the answer to an approval."""
+        waits = self.client.call(reads.runs.plan_of, self.id).expected(name)
+        return any(one.wait.approval is not None for one in waits)
+
     def approval(self, step: str) -> Approval:
         """What a step asks, or asked, and who answered.
 

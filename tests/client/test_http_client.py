@@ -165,7 +165,7 @@ NOT_OVER_HTTP = {
         "operation",
         "operations",
     },
-    "RunHandle": {"all_logs", "delete", "end", "final", "final_status", "log_places", "output"},
+    "RunHandle": {"all_logs", "asks", "delete", "end", "final", "final_status", "log_places", "output"},
     "ScheduleHandle": {"zone"},
 }
 """What needs the ledger itself, or is no part of the API yet."""

@@ -279,6 +279,8 @@ def test_an_approval_is_answered_by_whom_it_asks(door: TestClient, stack: Client
     register.register(stack.ledger, asked.manifest)
     run_id = stack.start(asked).id
     place = f"/api/approvals/{run_id}/{next(iter(asked.manifest.steps))}/answer"
+    beside = door.post(f"/api/runs/{run_id}/signals/{place.split('/')[-2]}", headers=bearer(key(stack)), json=True)
+    assert (beside.status_code, beside.json()["code"]) == (409, "conflict"), "a plain signal would pass by whom it asks"
     answer = door.post(place, headers=bearer(key(stack, Role.OPERATOR)), json=True)
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     users.known(stack.ledger, "ann", Role.OPERATOR, ["on-call"], ROOT)

@@ -6,7 +6,7 @@ from fastapi import Body, Query, Request, Response
 
 from orchestrator.core.signals import Delivery
 from orchestrator.engine.signals.approvals import Approval
-from orchestrator.errors import Forbidden
+from orchestrator.errors import Conflict, Forbidden
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import IdempotencyKey, StepKey, TheRun, length
@@ -32,6 +32,10 @@ def run_signal(
 ) -> Delivery:
     """Send a signal: a step that waits takes it (200), or it is kept for one that will (202). With an
     `Idempotency-Key` it is delivered once."""
+    if run.asks(name):  # and whom it asks is looked at where it is answered
+        raise Conflict(
+            f"{name} is an approval. Fix: answer it: POST /api/approvals/{run.id}/{name}/answer.", run_id=str(run.id)
+        )
     done = run.signal(name, payload, key=key, id=id, by=caller.name, ttl=length("ttl", ttl))
     return _told(done, response)
 
