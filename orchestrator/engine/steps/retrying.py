@@ -148,8 +148,9 @@ def _children(held: HeldRun, step_key: str | None, states: Mapping[str, StepStat
     if step_key is not None:
         loop, dot, _ = step_key.partition(".")
         if loop not in states or (dot and not plan.nodes[loop].is_loop):
+            known = ", ".join(key for key in plan.nodes if key in states)
             raise StepNotFound(
-                f"Run {run_id} has no step {step_key!r}; it has {', '.join(states)}. Fix: take one of these.",
+                f"Run {run_id} has no step {step_key!r}; it has {known}. Fix: take one of these.",
                 step_key=step_key,
             )
         if dot:
