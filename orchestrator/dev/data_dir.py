@@ -93,11 +93,16 @@ def _signal_all(processes: Sequence[Identity], number: signal.Signals, wait_s: f
 
 def remembered_port(folder: Path, name: str) -> int:
     """The port that `name` had last time in this data directory, 0 if none."""
-    try:
-        return int(json.loads((folder / "ports.json").read_text())[name])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+    return _ports(folder).get(name, 0)
 
 
 def remember_port(folder: Path, name: str, port: int) -> None:
-    write_private(folder / "ports.json", json.dumps({name: port}))
+    write_private(folder / "ports.json", json.dumps({**_ports(folder), name: port}))
+
+
+def _ports(folder: Path) -> dict[str, int]:
+    """By name; none where the file cannot be read."""
+    try:
+        return {name: int(port) for name, port in json.loads((folder / "ports.json").read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

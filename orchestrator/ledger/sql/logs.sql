@@ -15,7 +15,7 @@ WITH batch AS MATERIALIZED (
 )
 INSERT INTO flow_step_logs (run_id, step_key, attempt, first, lines)
 SELECT run_id, step_key, attempt, first, lines FROM batch b
- WHERE EXISTS (SELECT FROM flow_runs r WHERE r.id = b.run_id)
+ WHERE (SELECT r.id FROM flow_runs r WHERE r.id = b.run_id) IS NOT NULL  -- an EXISTS may be joined by reading all runs
 ON CONFLICT DO NOTHING;
 
 -- name: log_batches
