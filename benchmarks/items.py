@@ -11,7 +11,6 @@ from benchmarks.contenders import Ours, succeeded
 from benchmarks.figures import number
 from benchmarks.report import Result
 from benchmarks.workloads import Say, Sizes
-from orchestrator.cli import runtree
 
 _STEPS: Final = 3
 _PATIENCE_S: Final = 3600.0
@@ -118,7 +117,7 @@ def _looked(ours: Ours, run_id: UUID, how: str) -> float:
             case "page":
                 handle.steps()
             case "tree":
-                runtree.read(ours.client, handle)
+                handle.tree()
             case _:
                 handle.explain()
         took.append((time.perf_counter() - began) * 1000)
