@@ -6,10 +6,11 @@ from orchestrator.workers.state import WorkerState
 
 
 def duty(state: WorkerState) -> Duty:
-    """Every second: somebody waits for the end. Asked for by an index that has those only that go on."""
+    """As often as the other sweeps; while there is more to do, at once. Asked for by an index that has those only that
+    go on."""
     return Duty(
         "operations",
         Scope.CLUSTER,
-        state.poll_s,
+        state.settings.sweep_interval.total_seconds(),
         lambda: work.page(state.runtime().ledger, state.settings.cancel_grace),
     )
