@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.client import AsyncClient, Client
 from orchestrator.client.access import Access
-from orchestrator.client.aclient import AsyncRunHandle, AsyncScheduleHandle
+from orchestrator.client.ahandles import AsyncRunHandle, AsyncScheduleHandle
 from orchestrator.client.aoperations import AsyncOperationHandle
 from orchestrator.client.operations import OperationHandle
 from orchestrator.client.run_handle import RunHandle

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator.client import AsyncClient, Client
-from orchestrator.client.aclient import AsyncRunHandle
+from orchestrator.client.ahandles import AsyncRunHandle
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.core.states import RunStatus
 from orchestrator.errors import RunNotFound

@@ -10,7 +10,7 @@ import pytest
 import orchestrator
 from orchestrator import AsyncClient, Client, Context, RunHandle, Settings, errors
 from orchestrator.authoring.options import StepOptions
-from orchestrator.client.aclient import AsyncRunHandle, AsyncScheduleHandle
+from orchestrator.client.ahandles import AsyncRunHandle, AsyncScheduleHandle
 from orchestrator.client.schedule_handle import ScheduleHandle
 from orchestrator.core.durations import format_duration
 from orchestrator.core.manifest import Manifest, StepDef
