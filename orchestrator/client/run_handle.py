@@ -56,6 +56,8 @@ class RunHandle(Generic[R]):
         self.created = started is not None and started.created
         self.dispatches = started.dispatches if started is not None else ()
         """Its first steps, for whoever sends them."""
+        self.accepted_as = started.status if started is not None else None
+        """Where it stood then, if nobody has to be asked for that."""
         self.known_since = time.monotonic()
         self.siblings = siblings
         """The runs that were started in the same call, if there are any."""

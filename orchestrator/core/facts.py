@@ -208,6 +208,12 @@ class StartedRun:
     opened: Finished | None = None
     """What opening its first loops led to."""
 
+    @property
+    def status(self) -> RunStatus | None:
+        """Where it stood when it was accepted; None: more came of that than first messages, so whoever wants to know
+        asks."""
+        return RunStatus.PENDING if self.created and self.opened is None else None
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseBeat:

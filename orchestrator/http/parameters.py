@@ -3,8 +3,10 @@
 import re
 from datetime import datetime
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from fastapi import Depends, Header, Path, Query
+from fastapi.concurrency import run_in_threadpool
 
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.core.durations import parse_duration
@@ -20,14 +22,23 @@ Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339, as 20
 _KEY: Final = re.compile(r'"([^"\\]*)"')
 
 
-def run_of(
-    run_id: Annotated[str, Path(max_length=36, description="A run's id, or its last characters, at least four.")],
-    client: TheClient,
-) -> "RunHandle[Any]":
+RunId = Annotated[str, Path(max_length=36, description="A run's id, or its last characters, at least four.")]
+
+
+def run_of(run_id: RunId, client: TheClient) -> "RunHandle[Any]":
     return client.run(run_id)
 
 
+async def named_run(run_id: RunId, client: TheClient) -> "RunHandle[Any]":
+    """For a route that reads the run anyway: a whole id is not looked up before."""
+    try:
+        return RunHandle(client, UUID(run_id))
+    except ValueError:
+        return await run_in_threadpool(client.run, run_id)
+
+
 TheRun = Annotated[RunHandle[Any], Depends(run_of)]
+NamedRun = Annotated[RunHandle[Any], Depends(named_run)]
 
 
 async def key_of(

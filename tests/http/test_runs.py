@@ -2,13 +2,16 @@
 
 import threading
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from starlette.testclient import TestClient
 
+from orchestrator import after, flow, sleep
 from orchestrator.client import Client
+from orchestrator.engine.flows import register
 from tests.support import play
+from tests.support.small_flows import greet
 
 
 def start(api: TestClient, **more: Any) -> UUID:
@@ -166,3 +169,24 @@ def test_runs_and_flows_are_drawn(api: TestClient, language: str) -> None:
     run = start(api)
     assert "greet" in api.get(f"/api/runs/{run}/graph?language={language}").text
     assert "greet" in api.get(f"/api/flows/hello/graph?language={language}").text
+
+
+@pytest.mark.parametrize("path", ["", "?wait=5s"])
+def test_an_unknown_run_is_not_found_whoever_waits(api: TestClient, path: str) -> None:
+    for name in (str(uuid4()), "ffffffff"):
+        answer = api.get(f"/api/runs/{name}{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "run_not_found")
+
+
+@flow
+def napping() -> str:
+    with after(sleep("1h")):
+        return greet("you")
+
+
+def test_a_run_that_begins_with_a_wait_is_told_as_it_stands(api: TestClient, stack: Client) -> None:
+    register.register(stack.ledger, napping.manifest)
+    started = api.post("/api/flows/napping/trigger").json()
+    assert started["status"] == api.get(f"/api/runs/{started['id']}").json()["status"] == "waiting"
+    later = api.post("/api/flows/napping/trigger?start_after=1h").json()
+    assert later["status"] == api.get(f"/api/runs/{later['id']}").json()["status"] == "pending"

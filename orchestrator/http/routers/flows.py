@@ -111,6 +111,8 @@ async def run_start(
     if not handle.created:
         response.status_code = 200
         response.headers["Idempotency-Replayed"] = "true"
+    if handle.accepted_as is not None and not wait:
+        return Started(id=handle.id, flow=flow, status=handle.accepted_as, created=True)
     if wait:
         await until_ended(handle, wait, stopping)
     return await run_in_threadpool(_started, flow, handle, wait > 0)

@@ -14,7 +14,7 @@ from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Again, Control, Reason, Retry, Standing, Started, Value
 from orchestrator.http.paging import AfterRun, Cursor, Limit, Page, after_id, page, place
-from orchestrator.http.parameters import AfterEvent, Moment, TheRun, moment
+from orchestrator.http.parameters import AfterEvent, Moment, NamedRun, TheRun, moment
 from orchestrator.http.routes import router as make
 from orchestrator.http.stopping import TheStopping
 from orchestrator.http.waiting import Wait, until_ended
@@ -71,7 +71,7 @@ def run_active(
 
 @router.get("/runs/{run_id}")
 async def run_show(
-    run: TheRun,
+    run: NamedRun,
     request: Request,
     response: Response,
     wait: Wait,
