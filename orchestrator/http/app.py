@@ -101,4 +101,12 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(room.router, prefix=PREFIX)
     app.include_router(webhooks.public, prefix=PREFIX)
     app.include_router(health.router)
+    _make_ready(app)
     return app
+
+
+def _make_ready(app: FastAPI) -> None:
+    """The framework makes a route at the first request that comes near it, and must not in two threads at once, as two
+    applications of one process would: better now, when nobody waits."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
