@@ -3,7 +3,8 @@
 from typing import Any
 
 from orchestrator.servers.redbeat import prefix, url
-from orchestrator.settings import Settings, mask_url
+from orchestrator.settings import Settings
+from orchestrator.settings.urls import mask_url
 
 
 def beat_config(settings: Settings) -> dict[str, Any]:

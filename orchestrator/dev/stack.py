@@ -15,7 +15,8 @@ from orchestrator.servers.diagnosis import database_fix, one_line
 from orchestrator.servers.embedded.postgres import EmbeddedPostgres
 from orchestrator.servers.embedded.server import EmbeddedServer
 from orchestrator.servers.embedded.valkey import EmbeddedValkey
-from orchestrator.settings import Settings, mask_url
+from orchestrator.settings import Settings
+from orchestrator.settings.urls import mask_url
 
 _LONGEST_PAUSE_S: Final = 15.0
 

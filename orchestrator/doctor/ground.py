@@ -12,7 +12,8 @@ from orchestrator.ledger.tx import Ledger
 from orchestrator.servers import broker
 from orchestrator.servers.diagnosis import database_fix, one_line
 from orchestrator.servers.embedded.discovery import find_running
-from orchestrator.settings import Settings, mask_url, variable
+from orchestrator.settings import Settings, variable
+from orchestrator.settings.urls import mask_url
 
 TIMEOUT_S: Final = 5
 PROBE: Final = {"default_transaction_isolation": "read committed"}

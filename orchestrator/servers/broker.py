@@ -13,7 +13,8 @@ from kombu.exceptions import OperationalError
 
 from orchestrator.errors import SettingsInvalid, Unavailable
 from orchestrator.servers.diagnosis import broker_fix, broker_refuses, one_line
-from orchestrator.settings import Settings, mask_url, variable
+from orchestrator.settings import Settings, variable
+from orchestrator.settings.urls import mask_url
 
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
 """One Redis list each; 0 is taken first."""

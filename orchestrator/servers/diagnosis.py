@@ -9,7 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator import full_disk
 from orchestrator.errors import DatabaseFailed, OrchestratorError, SchemaBehind, TookTooLong, Unavailable
 from orchestrator.ledger.tx import is_disconnect
-from orchestrator.settings import mask_url, variable
+from orchestrator.settings import variable
+from orchestrator.settings.urls import mask_url
 
 _CLIENT: Final = re.compile(r"<redis\.client\.Redis\(.*?\)>\)>\)> - ")
 _DATABASE_URL: Final = variable("database_url")

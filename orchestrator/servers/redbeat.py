@@ -9,7 +9,8 @@ from orchestrator.errors import SettingsInvalid, Unavailable
 from orchestrator.servers.broker import check_files, readable, tls
 from orchestrator.servers.diagnosis import broker_fix, broker_refuses, one_line
 from orchestrator.servers.redis_client import made, one_place, shared_options
-from orchestrator.settings import Settings, mask_url, variable
+from orchestrator.settings import Settings, variable
+from orchestrator.settings.urls import mask_url
 
 
 def prefix(settings: Settings) -> str:

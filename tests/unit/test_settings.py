@@ -6,7 +6,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from orchestrator.errors import SettingsInvalid
-from orchestrator.settings import Settings, mask_url, variable
+from orchestrator.settings import Settings, variable
+from orchestrator.settings.urls import mask_url
 
 
 def read(**values: str) -> Settings:

@@ -4,12 +4,9 @@
 ORCHESTRATOR_LEASE. A misspelt or wrong variable stops the start and names the fix; every problem is reported at once.
 """
 
-import json
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
@@ -24,189 +21,29 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from orchestrator.core.access import Role
-from orchestrator.core.durations import format_duration, parse_duration
+from orchestrator.core.durations import format_duration
 from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.payload import CAP, THRESHOLD, StoreUrl
 from orchestrator.core.suggest import closest
 from orchestrator.errors import SettingsInvalid
 from orchestrator.payloads import Payloads
+from orchestrator.settings.urls import MASK, mask_url, normalise_broker_url, normalise_database_url, site
+from orchestrator.settings.values import (
+    Count,
+    Duration,
+    Flag,
+    json_object,
+    json_or_flag,
+    names,
+    origins,
+    secret,
+    store,
+    upper,
+)
 
 PREFIX: Final = "ORCHESTRATOR_"
-MASK: Final = "***"
 
-_DATABASE_SCHEMES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
-_BROKER_SCHEMES: Final = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "sentinel": "sentinel",
-    "valkey": "redis",
-    "valkeys": "rediss",
-}
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "false", "no", "off"})
 _HEADER: Final = r"^[A-Za-z0-9-]{1,100}$"
-_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:.]+\](:\d{1,5})?")
-_SECRET_QUERY: Final = re.compile(r"((?:^|&)[^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
-
-
-def mask_url(url: str) -> str:
-    """`url` without its passwords, fit for a message. Text that is not a URL becomes `***` altogether."""
-    return ";".join(_mask_one(part) for part in url.split(";"))
-
-
-def _mask_one(url: str) -> str:
-    if "://" not in url:
-        return MASK
-    scheme, _, rest = url.partition("://")
-    head, question, query = rest.partition("?")
-    # Up to the last @: a password that was not percent-encoded may hold an @ or a slash itself.
-    user_info, at, place = head.rpartition("@")
-    if at:
-        user, colon, _ = user_info.partition(":")
-        head = f"{user}{colon}{MASK if colon else ''}@{place}"
-    query = _SECRET_QUERY.sub(rf"\g<1>{MASK}", query)
-    return f"{scheme}://{head}{question}{query}"
-
-
-def normalise_database_url(url: str) -> str:
-    """The URL as SQLAlchemy wants it. Raises ValueError (without the password) when it is not a PostgreSQL URL."""
-    scheme, separator, rest = url.strip().partition("://")
-    if not separator:
-        raise ValueError("it is not a URL. Fix: write postgresql://user:password@host:5432/database")
-    if scheme not in _DATABASE_SCHEMES:
-        raise ValueError(f"`{scheme}` is not supported. Fix: write postgresql://user:password@host:5432/database")
-    if rest.partition("/")[0].count("@") > 1:
-        raise ValueError("there are two @ in it. Fix: write %40 for an @ in the user or the password")
-    parts = _split(f"postgresql+psycopg://{rest}")
-    if not parts.path.strip("/") and not {"dbname", "service"} & dict(parse_qsl(parts.query)).keys():
-        raise ValueError("it names no database. Fix: add /database at the end of the host and port")
-    return urlunsplit(parts) if parts.netloc else f"postgresql+psycopg://{rest}"
-
-
-def normalise_broker_url(url: str) -> str:
-    """The URL as kombu wants it: valkey:// is redis://, valkeys:// is rediss://, several Sentinels by `;`."""
-    first, *others = [_broker_part(part.strip()) for part in url.strip().strip(";").split(";")]
-    return ";".join([first, *(_like_first(first, other) for other in others)])
-
-
-def _like_first(first: str, other: str) -> str:
-    """`other` with what only the first Sentinel's URL says: kombu takes the servers' password and database number
-    from the URL of whichever Sentinel it asks."""
-    if not other.startswith("sentinel://"):
-        return other
-    model, parts = urlsplit(first), urlsplit(other)
-    user_info, at, _ = model.netloc.rpartition("@")
-    netloc = parts.netloc if "@" in parts.netloc else f"{user_info}{at}{parts.netloc}"
-    return urlunsplit(
-        parts._replace(
-            netloc=netloc, path=model.path if parts.path in ("", "/") else parts.path, query=parts.query or model.query
-        )
-    )
-
-
-def _broker_part(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        raise ValueError("it is not a URL. Fix: write redis://:password@host:6379/0")
-    if scheme not in _BROKER_SCHEMES:
-        known = ", ".join(sorted(_BROKER_SCHEMES))
-        raise ValueError(f"`{scheme}` is not supported. Fix: use one of {known}, as in redis://:password@host:6379/0")
-    _split(f"{_BROKER_SCHEMES[scheme]}://{rest}")
-    return f"{_BROKER_SCHEMES[scheme]}://{rest}"
-
-
-def _split(url: str) -> Any:
-    parts = urlsplit(url)
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError(
-            "its port is not a number from 0 to 65535. Fix: percent-encode / ? # @ in a password"
-        ) from None
-    return parts
-
-
-def _secret(normalise: Any) -> BeforeValidator:
-    def check(value: object) -> object:
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        return SecretStr(normalise(text)) if isinstance(text, str) else text
-
-    return BeforeValidator(check)
-
-
-def _duration(value: object) -> object:
-    try:
-        duration = parse_duration(value)
-    except ValueError:
-        raise ValueError("it is not a length of time. Fix: write 500ms, 30s, 5m, 1h, PT90S or plain seconds") from None
-    if duration <= timedelta(0):
-        raise ValueError("it must be more than zero. Fix: write 500ms, 30s, 5m, 1h, PT90S or plain seconds")
-    return duration
-
-
-def _flag(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    word = value.strip().lower()
-    if word in _TRUE:
-        return True
-    if word in _FALSE:
-        return False
-    raise ValueError("it is neither true nor false. Fix: write true or false")
-
-
-def _whole(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?\d+\s*", value):
-        raise ValueError("it is not a whole number. Fix: write digits only")
-    return int(value) if isinstance(value, str) else value
-
-
-def _names(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(name for name in (part.strip() for part in value.split(",")) if name)
-    return value
-
-
-def _store(value: str) -> str:
-    return StoreUrl.read(value).text
-
-
-def _public(value: str) -> str:
-    parts = _split(value.strip().rstrip("/"))
-    if parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc or parts.query:
-        raise ValueError("it is not the address of a site. Fix: write https://flows.example.com")
-    return str(urlunsplit(parts))
-
-
-def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if not _ORIGIN.fullmatch(value):
-            raise ValueError(f"{value!r} is not an origin. Fix: write https://tools.example.com, without a path")
-    return values
-
-
-def _json(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError as exc:
-        raise ValueError(f'it is not JSON ({exc}). Fix: write an object such as {{"master_name": "main"}}') from exc
-
-
-def _json_or_flag(value: object) -> object:
-    if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
-        return _flag(value)
-    return _json(value)
-
-
-def _upper(value: object) -> object:
-    return value.strip().upper() if isinstance(value, str) else value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Count = Annotated[int, BeforeValidator(_whole)]
 
 
 class Settings(BaseModel):
@@ -214,11 +51,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    database_url: Annotated[SecretStr, _secret(normalise_database_url)] | None = None
+    database_url: Annotated[SecretStr, secret(normalise_database_url)] | None = None
     """PostgreSQL 15 or newer: postgresql://user:password@host:5432/database."""
-    broker_url: Annotated[SecretStr, _secret(normalise_broker_url)] | None = None
+    broker_url: Annotated[SecretStr, secret(normalise_broker_url)] | None = None
     """Redis or Valkey: redis://, rediss://, sentinel:// (several by `;`), valkey://, valkeys://."""
-    flows: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    flows: Annotated[tuple[str, ...], BeforeValidator(names)] = ()
     """Modules or .py files that define flows, comma separated."""
 
     lease: Duration = timedelta(seconds=30)
@@ -241,9 +78,9 @@ class Settings(BaseModel):
     """Items that one loop may have."""
     events: Literal["all", "essential"] = "all"
     """Which events are kept: all, or only those that cannot be derived from attempts, claims and dispatches."""
-    secret_names: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    secret_names: Annotated[tuple[str, ...], BeforeValidator(names)] = ()
     """Fields that are secret by their names in every flow, besides those that always are."""
-    payload_store: Annotated[str, AfterValidator(_store)] | None = None
+    payload_store: Annotated[str, AfterValidator(store)] | None = None
     """Where long outputs are kept: file:///folder that every host mounts, or s3://bucket/folder; none: in the
     ledger."""
     payload_threshold: Count = Field(default=THRESHOLD, ge=1024, le=100_000_000)
@@ -272,7 +109,7 @@ class Settings(BaseModel):
     api_key: SecretStr | None = None
     """What `HttpClient` shows the API."""
 
-    sim_database_url: Annotated[SecretStr, _secret(normalise_database_url)] | None = None
+    sim_database_url: Annotated[SecretStr, secret(normalise_database_url)] | None = None
     """A server where the test kit may make databases and drop them; without it, it starts one of its own."""
 
     key_prefix: str = Field(default="orchestrator:", max_length=64, pattern=r"^[A-Za-z0-9_.:-]*$")
@@ -281,14 +118,14 @@ class Settings(BaseModel):
     """Celery's emulation of acknowledgements on Redis; the ledger does without it."""
     prefetch_multiplier: Count = Field(default=4, ge=1, le=1000)
     """Messages a worker takes ahead, per slot of its pool."""
-    broker_transport_options: Annotated[dict[str, Any], BeforeValidator(_json)] = Field(default={}, repr=False)
+    broker_transport_options: Annotated[dict[str, Any], BeforeValidator(json_object)] = Field(default={}, repr=False)
     """Handed to kombu as JSON, such as {"master_name": "main"} for Sentinel."""
-    broker_use_ssl: Annotated[dict[str, Any] | bool, BeforeValidator(_json_or_flag)] = Field(default=False, repr=False)
+    broker_use_ssl: Annotated[dict[str, Any] | bool, BeforeValidator(json_or_flag)] = Field(default=False, repr=False)
     """TLS: true, or JSON such as {"ssl_ca_certs": "/etc/ca.pem"}. Certificates are checked, with rediss:// anyway."""
 
-    redbeat_url: Annotated[SecretStr, _secret(normalise_broker_url)] | None = None
+    redbeat_url: Annotated[SecretStr, secret(normalise_broker_url)] | None = None
     """Where RedBeat keeps its entries and its lock; the broker, when it is not set."""
-    redbeat_options: Annotated[dict[str, Any], BeforeValidator(_json)] = Field(default={}, repr=False)
+    redbeat_options: Annotated[dict[str, Any], BeforeValidator(json_object)] = Field(default={}, repr=False)
     """Handed to RedBeat's Redis client as JSON, such as {"master_name": "main"}; those of the broker come first where
     it is the broker."""
     beat_lock: Duration = timedelta(seconds=15)
@@ -308,7 +145,7 @@ class Settings(BaseModel):
     """A function of one's own that decides who may do what, as module:name."""
     session_lifetime: Duration = timedelta(hours=12)
     """How long somebody who signed in stays so."""
-    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(names)] = ()
     """Addresses of proxies that are believed, comma separated: 10.0.0.0/8, 192.0.2.1."""
     proxy_depth: Count = Field(default=0, ge=0, le=10)
     """How many trusted proxies stand in front of the API: the client's address is that many places from the right of
@@ -317,9 +154,9 @@ class Settings(BaseModel):
     """The header in which a trusted proxy says who it has signed in."""
     proxy_groups_header: Annotated[str, Field(pattern=_HEADER)] | None = None
     """The header in which it says their groups, comma separated."""
-    group_roles: Annotated[dict[str, Role], BeforeValidator(_json)] = {}
+    group_roles: Annotated[dict[str, Role], BeforeValidator(json_object)] = {}
     """Group to role, as JSON such as {"on-call": "operator", "*": "viewer"}; `*` is everybody."""
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_origins)] = ()
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(names), AfterValidator(origins)] = ()
     """Sites whose pages may use the API with a key, comma separated."""
     api_replicas: Count = Field(default=1, ge=1, le=1000)
     """How many processes serve the API: while Redis is away, each gives out that part of the rates."""
@@ -337,7 +174,7 @@ class Settings(BaseModel):
     """Tries to sign in, for each name and address."""
     rate_strangers: Count = Field(default=60, ge=0, le=1_000_000)
     """Requests without a key that works, for each address."""
-    public_url: Annotated[str, AfterValidator(_public)] | None = None
+    public_url: Annotated[str, AfterValidator(site)] | None = None
     """Where people reach the API, as https://flows.example.com, if that is not where it listens."""
     health_budget: Duration = timedelta(seconds=5)
     """How long the API's answer about health waits for its checks."""
@@ -346,7 +183,7 @@ class Settings(BaseModel):
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-        BeforeValidator(_upper),
+        BeforeValidator(upper),
     ] = "INFO"
 
     @model_validator(mode="after")
@@ -404,9 +241,9 @@ def _field(name: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    names = [variable(field) for field in Settings.model_fields]
-    guess = closest(name.upper(), names)
-    fix = f"did you mean {guess}?" if guess else f"unset it; known are {', '.join(names)}."
+    known = [variable(field) for field in Settings.model_fields]
+    guess = closest(name.upper(), known)
+    fix = f"did you mean {guess}?" if guess else f"unset it; known are {', '.join(known)}."
     return f"Unknown setting {name}. Fix: {fix}"
 
 
