@@ -25,6 +25,7 @@ from orchestrator.core.durations import format_duration
 from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.payload import CAP, THRESHOLD, StoreUrl
 from orchestrator.core.suggest import closest
+from orchestrator.core.webhook_triggers import SecretReference
 from orchestrator.errors import SettingsInvalid
 from orchestrator.payloads import Payloads
 from orchestrator.settings.urls import MASK, mask_url, normalise_broker_url, normalise_database_url, site
@@ -32,6 +33,7 @@ from orchestrator.settings.values import (
     Count,
     Duration,
     Flag,
+    Port,
     json_object,
     json_or_flag,
     names,
@@ -94,6 +96,25 @@ class Settings(BaseModel):
     """What the gates of webhooks do that have no mode of their own: nothing, tell, or refuse."""
     webhook_retention: Duration = timedelta(days=30)
     """Deliveries of webhooks that came this long ago are removed."""
+    webhook_networks: Annotated[tuple[str, ...], BeforeValidator(names)] = ()
+    """Addresses of one's own that are not public and to which webhooks may be sent, comma separated; with `!`, public
+    ones to which none may."""
+    webhook_plain_http: Flag = False
+    """Webhooks may be sent without TLS."""
+    webhook_ports: Annotated[tuple[Port, ...], BeforeValidator(names)] = (80, 443, 8080, 8443)
+    """Ports to which webhooks may be sent, comma separated."""
+    smtp_host: str | None = None
+    """The server that takes e-mail of webhooks."""
+    smtp_port: Port = 587
+    """Its port."""
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    """How it is spoken to: TLS after a word in the open, TLS from the start (port 465), or none."""
+    smtp_user: str | None = None
+    """Who signs in to it; nobody, when it is not set."""
+    smtp_password: SecretReference | None = None
+    """A reference to the password, as `env:NAME` or `file:/path`."""
+    smtp_sender: Annotated[str, Field(pattern=r"^[^\s@<>,;\"]+@[A-Za-z0-9.-]+$")] | None = None
+    """The address that e-mail comes from: flows@example.com."""
 
     migrate: Flag = True
     """Apply migrations at start."""
@@ -280,6 +301,15 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"{variable('proxy_user_header')} is set, and no proxy is believed. Fix: set "
             f"{variable('trusted_proxies')} to the addresses of those that set it."
         )
+    if settings.smtp_host is not None and settings.smtp_sender is None:
+        problems.append(
+            f"{variable('smtp_host')} is set, and no sender. Fix: set {variable('smtp_sender')}=flows@example.com."
+        )
+    if settings.smtp_user is not None and (settings.smtp_password is None or settings.smtp_security == "none"):
+        problems.append(
+            f"{variable('smtp_user')} is set, and {variable('smtp_password')} is not, or would go in the open. Fix: "
+            f"set it to env:NAME or file:/path, and {variable('smtp_security')} to starttls or tls."
+        )
     problems += _no_master("broker_url", settings.broker_url, "broker_transport_options", settings)
     problems += _no_master("redbeat_url", settings.redbeat_url, "redbeat_options", settings)
     return problems
@@ -319,6 +349,6 @@ def _ended(sentence: str) -> str:
 def _shown(field: str, value: str) -> str:
     if field.endswith("_url"):
         return repr(mask_url(value))
-    if field in {"broker_transport_options", "broker_use_ssl", "redbeat_options"}:
-        return MASK  # may hold a Sentinel or key password
+    if field in {"broker_transport_options", "broker_use_ssl", "redbeat_options", "smtp_password"}:
+        return MASK  # may hold a password, if not of the field, then of a Sentinel or a key
     return repr(value)

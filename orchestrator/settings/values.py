@@ -5,7 +5,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.payload import StoreUrl
@@ -97,3 +97,4 @@ def upper(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Count = Annotated[int, BeforeValidator(_whole)]
+Port = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65535)]

@@ -76,6 +76,8 @@ def _default(value: object) -> str:
         return format_duration(value)
     if isinstance(value, bool):
         return str(value).lower()
+    if value and isinstance(value, tuple):
+        return ",".join(str(one) for one in value)
     return "none" if value in (None, (), {}) else str(value)
 
 

@@ -107,6 +107,9 @@ NOT_IN_CORE: Final = {
 }
 """I/O, clock, randomness, logging: what a pure module cannot be pure with."""
 
+OUTWARD: Final = {f"orchestrator.webhooks.out.{name}" for name in ("bounds", "mail", "post", "send")}
+"""The modules of webhooks that speak to others."""
+
 
 def modules() -> Iterator[tuple[str, Path]]:
     folders = {"orchestrator": ROOT / "orchestrator"}
@@ -192,7 +195,7 @@ def test_core_touches_nothing_outside() -> None:
     wrong = [
         f"{path}:{line}: {name}"
         for module, path in ALL
-        if module.startswith(("orchestrator.core", "orchestrator.webhooks"))
+        if module.startswith(("orchestrator.core", "orchestrator.webhooks")) and module not in OUTWARD
         for name, line in imports(path)
         if name.split(".")[0] in NOT_IN_CORE
     ]

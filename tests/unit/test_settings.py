@@ -183,6 +183,7 @@ def test_no_password_is_printed() -> None:
     assert "hunter2" not in refusal(database_url="mysql://u:hunter2@db/x", broker_url="http://:hunter2@cache")
     assert "hunter2" not in refusal(database_url="postgresql://u:hun/ter2@db/x")
     assert "hunter2" not in refusal(broker_transport_options='{"password": "hunter2"')
+    assert "hunter2" not in refusal(smtp_password="hunter2")
 
 
 @pytest.mark.parametrize(
