@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.cli import inputs
 from orchestrator.cli.delivered import SentBy, told
-from orchestrator.cli.options import Output, connected, group, verb
+from orchestrator.cli.options import Output, group, ledger_itself, verb
 from orchestrator.cli.render import Format, facts, listing, note, print_json
 from orchestrator.errors import UsageError
 
@@ -34,7 +34,7 @@ def ls(
     output: Output = None,
 ) -> None:
     """List what is asked and not answered, the oldest first."""
-    with connected() as client:
+    with ledger_itself() as client:
         rows = client.approvals(to, limit=limit)
     if output in (Format.JSON, Format.JSONL):
         print_json([_plain(row) for row in rows], lines=output is Format.JSONL)
@@ -46,7 +46,7 @@ def ls(
 def show(approval: Id, output: Output = None) -> None:
     """Show what is asked, what an answer looks like, and who gave it."""
     run, step = _split(approval)
-    with connected() as client:
+    with ledger_itself() as client:
         found = client.run(run).approval(step)
     if output in (Format.JSON, Format.JSONL):
         print_json(_plain(found), lines=output is Format.JSONL)
@@ -72,7 +72,7 @@ def answer(
     run, step = _split(approval)
     if (payload is None) == (pairs is None):
         raise UsageError("Give the answer as JSON, or its parts with -i. Fix: one of the two.")
-    with connected() as client:
+    with ledger_itself() as client:
         handle = client.run(run)
         if payload is not None:
             given = inputs.value(payload, "JSON")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import Most, Output, Since, Until, Who, actor, connected, group, verb, when
+from orchestrator.cli.options import Most, Output, Since, Until, Who, actor, connected, group, ledger_itself, verb, when
 from orchestrator.cli.render import listing, note
 from orchestrator.errors import UsageError
 
@@ -27,12 +27,11 @@ def ls(
     output: Output = None,
 ) -> None:
     """List what was done, the newest first."""
-    from orchestrator.engine.access import audit
     from orchestrator.ledger.access import AuditFilter
 
     wanted = AuditFilter(actor=who, action=action, target=target, since=when(since), until=when(until))
     with connected() as client:
-        rows = client.call(audit.listed, wanted, limit=limit + 1, before=before)
+        rows = client.audit.listed(wanted, limit=limit + 1, before=before)
     shown = rows[:limit]
     listing(
         shown,
@@ -67,7 +66,7 @@ def purge(
         raise UsageError("There is no time. Fix: give --until, such as 400d.")
     if not yes:
         typer.confirm(f"Forget for good what was done before {at.isoformat()}?", abort=True, err=True)
-    with connected() as client:
+    with ledger_itself() as client:
         gone = client.call_once(audit.purge, at, actor(by))
     note(f"{gone:,} rows are gone. That you did this is kept.")
 

@@ -88,7 +88,7 @@ def operate(client: "Client", asked: Bulk) -> None:
         _print(handle.row(), asked.output)
         note(f"Follow it: orchestrator operation watch {short(handle.id)}")
         return
-    end(follow(handle), asked.output)
+    end(follow(client, handle), asked.output)
 
 
 def _foresee(plan: "Foreseen", output: Format | None) -> None:
@@ -105,19 +105,19 @@ def _say_left_out(left_out: Mapping[str, int]) -> None:
         note(f"{number}, and {'is' if count == 1 else 'are'} left out: {WHY_LEFT_OUT.get(reason, reason)}.")
 
 
-def follow(handle: "OperationHandle") -> "OperationRow":
+def follow(client: "Client", handle: "OperationHandle") -> "OperationRow":
     """Show how far it is until it is over. Whoever interrupts that ends the show, not the operation."""
     try:
         console = Console(stderr=True)
-        return _bar(handle, console) if console.is_terminal else _lines(handle)
+        return _bar(client, handle, console) if console.is_terminal else _lines(client, handle)
     except KeyboardInterrupt:
         note(f"It goes on without you. Stop it: orchestrator operation cancel {short(handle.id)}")
         raise
 
 
-def _bar(handle: "OperationHandle", console: Console) -> "OperationRow":
+def _bar(client: "Client", handle: "OperationHandle", console: Console) -> "OperationRow":
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    watched = _Watched(handle)
+    watched = _Watched(client, handle)
     with Progress(*columns, console=console) as progress:
         row = handle.row()
         task = progress.add_task(str(row.action), total=row.total)
@@ -129,8 +129,8 @@ def _bar(handle: "OperationHandle", console: Console) -> "OperationRow":
             row = watched.look()
 
 
-def _lines(handle: "OperationHandle") -> "OperationRow":
-    watched, row, told = _Watched(handle), handle.row(), time.monotonic()
+def _lines(client: "Client", handle: "OperationHandle") -> "OperationRow":
+    watched, row, told = _Watched(client, handle), handle.row(), time.monotonic()
     while not row.is_over:
         time.sleep(_PAUSE_S)
         row = watched.look()
@@ -143,7 +143,8 @@ def _lines(handle: "OperationHandle") -> "OperationRow":
 class _Watched:
     """Notices that nobody works the operation off."""
 
-    def __init__(self, handle: "OperationHandle") -> None:
+    def __init__(self, client: "Client", handle: "OperationHandle") -> None:
+        self._client = client
         self._handle = handle
         self._since = time.monotonic()
         self._pending = -1
@@ -160,10 +161,7 @@ class _Watched:
         return row
 
     def _any_worker(self) -> bool:
-        from orchestrator.ledger import reads
-
-        client = self._handle.client
-        return any(worker.live for worker in client.call(reads.workers.every, client.settings.worker_ttl))
+        return any(worker.live for worker in self._client.workers.listed())
 
 
 def _doing(row: "OperationRow") -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Output, connected, group, settings, verb
+from orchestrator.cli.options import Output, group, ledger_itself, settings, verb
 from orchestrator.cli.render import Format, note, print_json
 
 app = group("The schema of the ledger.")
@@ -91,6 +91,6 @@ def forget_store(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
     if not yes:
         typer.confirm("Give up what the payload store has?", abort=True, err=True)
-    with connected() as client:
+    with ledger_itself() as client:
         before = client.call(payloads.forget_store)
     note(f"Forgot payload store {before}." if before else "This ledger has no payload store.")

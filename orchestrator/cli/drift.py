@@ -12,7 +12,7 @@ from orchestrator.errors import FlowNotFound, ManifestUnreadable, SettingsInvali
 
 if TYPE_CHECKING:
     from orchestrator.authoring.flow import Flow
-    from orchestrator.client import Client
+    from orchestrator.cli.options import AnyClient
     from orchestrator.core.compare import Finding, Need, Verdict
     from orchestrator.core.manifest import Manifest
 
@@ -51,8 +51,6 @@ def compare(flows: "Mapping[str, Flow[..., Any]]", against: str | None) -> tuple
         UsageError, ManifestInvalid: the file cannot be read.
         Unavailable: the ledger does not answer.
     """
-    from orchestrator.ledger import reads
-
     in_order = [flow for _, flow in sorted(flows.items())]
     others: Others = {flow.name: (flow.manifest, _takes(flow)) for flow in in_order}
     if against is not None and "://" not in against:
@@ -61,7 +59,7 @@ def compare(flows: "Mapping[str, Flow[..., Any]]", against: str | None) -> tuple
         return [_called(_beside_file(flow, kept.get(flow.name), others), flow, known) for flow in in_order], True
     try:
         with _ledger(against) as client:
-            known = {*others, *client.call(reads.flows.current_versions)}
+            known = {*others, *(flow.name for flow in client.flows.listed())}
             return [_called(_beside_ledger(client, flow, others), flow, known) for flow in in_order], True
     except SettingsInvalid:
         if against is not None:
@@ -70,7 +68,7 @@ def compare(flows: "Mapping[str, Flow[..., Any]]", against: str | None) -> tuple
 
 
 @contextmanager
-def _ledger(url: str | None) -> "Iterator[Client]":
+def _ledger(url: str | None) -> "Iterator[AnyClient]":
     if url is None:
         with connected() as client:
             yield client
@@ -150,13 +148,11 @@ def _beside_file(flow: "Flow[..., Any]", old: "Manifest | None", others: "Others
     return _changed(flow, "changed", None, old, _needs(flow, old, None), further)
 
 
-def _beside_ledger(client: "Client", flow: "Flow[..., Any]", others: "Others") -> Drift:
+def _beside_ledger(client: "AnyClient", flow: "Flow[..., Any]", others: "Others") -> Drift:
     from orchestrator.core.compare import Finding, Verdict, called
-    from orchestrator.ledger import reads
-    from orchestrator.ledger.tx import Ledger
 
     try:
-        versions = client.call(reads.flows.versions, flow.name)
+        versions = client.flows.versions(flow.name)
     except FlowNotFound:
         return _new(flow, 0)
     current = next(row.hash for row in versions if row.current)
@@ -177,7 +173,7 @@ def _beside_ledger(client: "Client", flow: "Flow[..., Any]", others: "Others") -
             )
         )
     try:
-        old = client.call(Ledger.manifest, current)
+        old = client.flows.manifest(current)
     except ManifestUnreadable:
         further.append(Finding(Verdict.UNKNOWN, "a newer release wrote the current version", "use that release"))
         return _changed(flow, state, older, flow.manifest, needs, further)
@@ -214,23 +210,22 @@ def _changed(
     )
 
 
-def _misread(client: "Client", flow: "Flow[..., Any]") -> "Iterator[Finding]":
+def _misread(client: "AnyClient", flow: "Flow[..., Any]") -> "Iterator[Finding]":
     """What steps gave in open runs, and functions of the code that read it do not take."""
     from orchestrator.core.compare import given, unread
     from orchestrator.core.results import readings
-    from orchestrator.ledger import reads
-    from orchestrator.ledger.tx import Ledger
+    from orchestrator.ledger.reads.flows import Reader
 
-    open_ = client.call(reads.flows.open_steps, flow.name)
+    open_ = {(one.manifest_hash, one.step) for one in client.flows.open_steps(flow.name)}
     for version in sorted({version for version, _ in open_}):
         try:
-            old = client.call(Ledger.manifest, version)
+            old = client.flows.manifest(version)
         except ManifestUnreadable:  # said elsewhere
             continue
         for one in readings(old, _takes(flow)):
             if (version, one.step) in open_:
-                by = reads.flows.Reader(flow.name, version, one.step, one.source)
-                outputs, left = client.call(reads.flows.given_outputs, by, _LOOKED_AT)
+                by = Reader(flow.name, version, one.step, one.source)
+                outputs, left = client.flows.given_outputs(by, _LOOKED_AT)
                 if (found := given(one, outputs)) is not None:
                     yield found
                 if left:
@@ -261,21 +256,19 @@ def _needs(flow: "Flow[..., Any]", old: "Manifest", open_runs: Mapping[str, int]
     return list(needs(old, flow.manifest, flow.handlers, open_runs))
 
 
-def _stranded(client: "Client", flow: "Flow[..., Any]", others: "Others") -> "tuple[list[Need], list[Finding]]":
+def _stranded(client: "AnyClient", flow: "Flow[..., Any]", others: "Others") -> "tuple[list[Need], list[Finding]]":
     """What open runs of other versions need; and what else there is to say of them."""
     from orchestrator.core.compare import Finding, Verdict, parked
-    from orchestrator.ledger import reads
-    from orchestrator.ledger.tx import Ledger
 
     by_version: dict[str, dict[str, int]] = {}
-    for (version, key), runs in sorted(client.call(reads.flows.open_steps, flow.name).items()):
-        by_version.setdefault(version, {})[key] = runs
+    for one in client.flows.open_steps(flow.name):
+        by_version.setdefault(one.manifest_hash, {})[one.step] = one.runs
     by_version.pop(flow.manifest.hash, None)
     found: list[Need] = []
     further: list[Finding] = []
     for version, open_runs in by_version.items():
         try:
-            old = client.call(Ledger.manifest, version)
+            old = client.flows.manifest(version)
         except ManifestUnreadable:
             what = f"open runs are of version {version[:12]}, which a newer release wrote"
             further.append(Finding(Verdict.UNKNOWN, what, "use that release"))

@@ -10,7 +10,7 @@ from orchestrator.cli.render import Format, facts, listing, note, numbered, prin
 from orchestrator.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.client import Client
+    from orchestrator.cli.options import AnyClient
     from orchestrator.core.manifest import Manifest
     from orchestrator.ledger.reads.rows import FlowRow
 
@@ -20,10 +20,8 @@ app = group("Flows: list, draw, check, enable, disable.")
 @verb(app, "ls", "list")
 def ls(output: Output = None) -> None:
     """List the registered flows."""
-    from orchestrator.ledger import reads
-
     with connected() as client:
-        rows = client.call(reads.flows.every)
+        rows = client.flows.listed()
     listing(
         rows,
         {
@@ -75,12 +73,9 @@ def _row(row: "FlowRow") -> dict[str, object]:
     return asdict(row)
 
 
-def _current(client: "Client", flow: str) -> "tuple[FlowRow, Manifest]":
-    from orchestrator.ledger import reads
-    from orchestrator.ledger.tx import Ledger
-
-    row = client.call(reads.flows.get, flow)
-    return row, client.call(Ledger.manifest, row.manifest_hash)
+def _current(client: "AnyClient", flow: str) -> "tuple[FlowRow, Manifest]":
+    row = client.flows.get(flow)
+    return row, client.flows.manifest(row.manifest_hash)
 
 
 @verb(app, "events")
@@ -114,10 +109,8 @@ def graph_(
 @verb(app, "versions")
 def versions(flow: FlowName, output: Output = None) -> None:
     """List the versions of a flow, in the order in which they were first registered."""
-    from orchestrator.ledger import reads
-
     with connected() as client:
-        rows = client.call(reads.flows.versions, flow)
+        rows = client.flows.versions(flow)
     listing(
         rows,
         {
@@ -147,15 +140,11 @@ def deploy(
 
     Starts by name and schedules use it from then on; runs in flight keep theirs.
     """
-    from orchestrator.client.given import whoami
-    from orchestrator.engine.flows import register
-
     with connected() as client:
         if version is not None:
-            done = client.call(register.deploy_version, flow, version, whoami(by))
+            done = client.flows.deploy_version(flow, version, by=by)
         else:
-            done = client.call(register.deploy, _loaded(flow, flows), whoami(by))
-        client.publish(done.dispatches)
+            done = client.flows.deploy(_loaded(flow, flows), by=by)
     before = f", before it was {done.before}" if done.before else ""
     print(f"{flow}  version {done.ordinal} is current{before if done.changed else ' already'}")
 
@@ -222,11 +211,8 @@ def check(
 @verb(app, "enable")
 def enable(flow: FlowName, by: Who = None) -> None:
     """Accept triggers of a flow again."""
-    from orchestrator.client.given import user
-    from orchestrator.engine.flows import switch
-
     with connected() as client:
-        client.call(switch.enable, flow, by or user())
+        client.flows.enable(flow, by=by)
     print(f"{flow}  enabled")
 
 
@@ -237,11 +223,8 @@ def disable(
     by: Who = None,
 ) -> None:
     """Refuse every trigger of a flow; runs in flight go on."""
-    from orchestrator.client.given import user
-    from orchestrator.engine.flows import switch
-
     with connected() as client:
-        client.call(switch.disable, flow, by or user(), reason)
+        client.flows.disable(flow, reason=reason, by=by)
     print(f"{flow}  disabled")
 
 
@@ -252,11 +235,9 @@ def delete(
     by: Who = None,
 ) -> None:
     """Remove a flow that the code does not have any more; its runs that ended can be read as before."""
-    from orchestrator.ledger import reads
-
     with connected() as client:
-        client.call(reads.flows.get, flow)  # who is asked about a flow that is not there answers for nothing
+        client.flows.get(flow)  # who is asked about a flow that is not there answers for nothing
         if not yes:
             typer.confirm(f"Delete flow {flow} with its schedules?", abort=True, err=True)
-        client.delete_flow(flow, by=by)
+        client.flows.delete(flow, by=by)
     print(f"{flow}  deleted")

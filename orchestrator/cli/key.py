@@ -1,16 +1,17 @@
 """`orchestrator key`: the keys by which programs reach the API."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import Output, Who, actor, connected, group, moment, span, verb
+from orchestrator.cli.options import Output, Who, connected, group, moment, span, verb
 from orchestrator.cli.render import Format, listing, note, print_json, text
 from orchestrator.core.access import Grant, Role, Scope
 
 if TYPE_CHECKING:
-    from orchestrator.engine.access.keys import MadeKey
-    from orchestrator.ledger.access import Expiry, KeyRow
+    from orchestrator.client.groups.keys import KeyMade
+    from orchestrator.ledger.access import Expiry
 
 app = group("API keys: create, list, rotate, revoke.")
 
@@ -33,11 +34,11 @@ def create(
     output: Output = None,
 ) -> None:
     """Make a key and print it. It is shown this once: the ledger keeps what it is checked by, not the key."""
-    from orchestrator.engine.access import keys
+    from orchestrator.engine.access.keys import NEVER
 
     grant = Grant(role, frozenset(scope or ()), frozenset(flow or ()))
     with connected() as client:
-        made = client.call_once(keys.create, name, grant, actor(by), _expiry(expires) or keys.NEVER)
+        made = client.keys.create(name, grant, expires=_expiry(expires) or NEVER, by=by)
     _show_once(made, output)
 
 
@@ -47,13 +48,8 @@ def ls(
     output: Output = None,
 ) -> None:
     """List keys: what they may do, when they end, when they were used last."""
-    from orchestrator.engine.access import keys
-
     with connected() as client:
-        rows = client.call(keys.listed, ended=ended)
-    if output in (Format.JSON, Format.JSONL):
-        print_json([_plain(row) for row in rows], lines=output is Format.JSONL)
-        return
+        rows = client.keys.listed(ended=ended)
     listing(
         rows,
         {
@@ -82,10 +78,8 @@ def rotate(
 ) -> None:
     """Make a key like that one and print it; the one before works on for a while. Without --expires it lives as long
     as the other was made to."""
-    from orchestrator.engine.access import keys
-
     with connected() as client:
-        made = client.call_once(keys.rotate, key, actor(by), overlap=span(overlap), expiry=_expiry(expires))
+        made = client.keys.rotate(key, overlap=span(overlap), expires=_expiry(expires), by=by)
     _show_once(made, output)
     note(f"The key before works for {overlap} more: put the new one in its place.")
 
@@ -97,38 +91,19 @@ def revoke(
     by: Who = None,
 ) -> None:
     """End a key by its id, or every key of a name, everywhere within five seconds."""
-    from orchestrator.engine.access import keys
-
     with connected() as client:
-        ended = client.call_once(keys.revoke, key, actor(by), reason=reason)
+        ended = client.keys.revoke(key, reason=reason, by=by)
     for row in ended:
         print(f"{row.id}  {text(row.name)}  revoked")
 
 
-def _show_once(made: "MadeKey", output: Format | None) -> None:
+def _show_once(made: "KeyMade", output: Format | None) -> None:
+    row = made.shown
     if output in (Format.JSON, Format.JSONL):
-        print_json({**_plain(made.row), "key": made.text}, lines=output is Format.JSONL)
+        print_json({**asdict(row), "key": made.key}, lines=output is Format.JSONL)
     else:
-        print(made.text)
-    note(f"Key {made.row.id} ({text(made.row.name)}), {made.row.role}. It is not shown again: keep it in a safe place.")
-
-
-def _plain(row: "KeyRow") -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "name": row.name,
-        "role": row.role,
-        "scopes": list(row.scopes),
-        "flows": list(row.flows),
-        "state": row.state,
-        "created_at": row.created_at,
-        "created_by": row.created_by,
-        "expires_at": row.expires_at,
-        "last_used_at": row.last_used_at,
-        "revoked_at": row.revoked_at,
-        "revoked_by": row.revoked_by,
-        "replaced_by": row.replaced_by,
-    }
+        print(made.key)
+    note(f"Key {row.id} ({text(row.name)}), {row.role}. It is not shown again: keep it in a safe place.")
 
 
 def _expiry(given: str | None) -> "Expiry | None":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
@@ -14,11 +14,15 @@ from orchestrator.cli.render import Format, note
 from orchestrator.core.access import Actor
 from orchestrator.core.durations import parse_duration
 from orchestrator.errors import DurationInvalid, UsageError
+from orchestrator.settings import variable
 
 if TYPE_CHECKING:
     from orchestrator.authoring.flow import Flow
-    from orchestrator.client import Client
+    from orchestrator.client import Client, HttpClient, HttpRunHandle, RunHandle
     from orchestrator.settings import Settings
+
+    AnyClient: TypeAlias = Client | HttpClient
+    AnyRun: TypeAlias = RunHandle[Any] | HttpRunHandle[Any]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -79,13 +83,45 @@ def actor(name: str | None) -> Actor:
 
 
 @contextmanager
-def connected() -> Iterator["Client"]:
-    """A client for the servers of the environment, or of the `orchestrator dev` of this project."""
+def connected() -> Iterator["AnyClient"]:
+    """A client of the API that the environment names; else one for the servers that it names, or those of the
+    `orchestrator dev` of this project."""
+    here = settings()
+    if here.api_url is None:
+        with ledger_itself() as client:
+            yield client
+        return
+    if here.database_url is not None:
+        note(f"{variable('api_url')} and {variable('database_url')} are both set: the API is asked.")
+    with _far() as client:
+        yield client
+
+
+@contextmanager
+def ledger_itself() -> Iterator["Client"]:
+    """For what no API does: a client for the servers themselves.
+
+    Raises:
+        SettingsInvalid: there is no database URL.
+    """
     from orchestrator.client import Client
 
     logging.getLogger("orchestrator").addHandler(_Notes())
-    with Client.from_env() as client:
+    with Client(settings()) as client:
         yield client
+
+
+def _far() -> "HttpClient":
+    try:
+        from orchestrator.client.remote.client import HttpClient
+    except ModuleNotFoundError as exc:
+        if exc.name != "httpx2":
+            raise
+        raise UsageError(
+            f"{variable('api_url')} is set, and the package for HTTP is not installed. "
+            "Fix: pip install 'flow-orchestrator[http]'."
+        ) from exc
+    return HttpClient.from_env()
 
 
 def settings() -> "Settings":

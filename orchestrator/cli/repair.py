@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli import inputs
-from orchestrator.cli.options import FlowSources, Output, RunId, Who, connected, load, seconds, verb
+from orchestrator.cli.options import FlowSources, Output, RunId, Who, ledger_itself, load, seconds, verb
 from orchestrator.cli.render import Format, facts, note, print_json, short
 from orchestrator.cli.run import Timeout, finish
 from orchestrator.errors import UsageError
@@ -31,7 +31,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
 def skip(run: Run, step: Key = None, *, reason: Reason, by: Who = None, output: Output = None) -> None:
     """Leave a step out that no worker has: it is ready, or waits, or it failed; then its run is opened again."""
     run, step = _meant(run, step)
-    with connected() as client:
+    with ledger_itself() as client:
         handle = client.run(run)
         handle.skip(step, reason, by=by)
         _settled(handle, step, output)
@@ -58,7 +58,7 @@ def mark(
     """
     run, step = _meant(run, step)
     given = inputs.value(result, "--output")
-    with connected() as client:
+    with ledger_itself() as client:
         handle = client.run(run)
         known = load(flows).get(handle.row().flow)
         if known is None:
@@ -109,7 +109,7 @@ def rerun(
     """Start a new run like this one: whole on the flow's current version, or --from a step on, with the outputs before
     it kept, on this run's version."""
     limit = seconds(timeout)
-    with connected() as client:
+    with ledger_itself() as client:
         before = client.run(run)
         given = _input(before, source, pairs or []) if source is not None or pairs else None
         if dry:

@@ -18,8 +18,8 @@ from orchestrator.cli.options import (
     Since,
     Until,
     Who,
-    connected,
     group,
+    ledger_itself,
     load_one,
     moment,
     seconds,
@@ -74,7 +74,7 @@ def start(
         raise UsageError("--timeout says how long to wait. Fix: add --wait.")
     limit = seconds(timeout)
     brought = inputs.headers(headers or [])
-    with connected() as client:
+    with ledger_itself() as client:
         known = load_one(flows, flow) if flows else None
         flow = known.name if known else flow
         manifest = known.manifest if known else _manifest(client, flow)
@@ -149,7 +149,7 @@ def ls(
     output: Output = None,
 ) -> None:
     """List runs, newest first: those for which all that is asked holds."""
-    with connected() as client:
+    with ledger_itself() as client:
         wanted: Wanted = {"q": " ".join([*(query or ()), where or ""]), "flow": flow, "status": status, "tag": tag}
         wanted |= {"key": key, "schedule": schedule, "error": error, "since": when(since), "until": when(until)}
         last = client.run(after).id if after else None
@@ -176,7 +176,7 @@ def stats(
     output: Output = None,
 ) -> None:
     """Count the runs that ended, of the last day unless --since says otherwise, and say how long they took."""
-    with connected() as client:
+    with ledger_itself() as client:
         rows = client.stats(flow, since=when(since), until=when(until), every=every)
     listing(rows, runview.STATS_COLUMNS, output, empty="No run ended in that time.")
 
@@ -193,7 +193,7 @@ def errors(
     output: Output = None,
 ) -> None:
     """Say what went wrong in runs, the most frequent first: errors that are alike are one line, with an example."""
-    with connected() as client:
+    with ledger_itself() as client:
         groups = client.errors(q=" ".join([*(query or ()), where or ""]), since=when(since))
     listing(groups, runview.ERROR_COLUMNS, output, empty="No run that matches has failed.")
 
@@ -212,7 +212,7 @@ def show(
     """Show a run and its steps, or one step: its attempts, errors, inputs and output."""
     names = named(runs)
     shown: list[object] = []
-    with connected() as client:
+    with ledger_itself() as client:
         for number, name in enumerate(names):
             run, _, step = name.partition("/")
             handle = client.run(run)
@@ -236,7 +236,7 @@ def show(
 def graph_(run: RunId, mermaid: graph.Mermaid = False, dot: graph.Dot = False) -> None:
     """Draw a run, each step with where it stands: a text tree, Mermaid or Graphviz."""
     language = graph.language(mermaid=mermaid, dot=dot)
-    with connected() as client:
+    with ledger_itself() as client:
         print(client.run(run).graph(language))
 
 
@@ -250,7 +250,7 @@ def watch_run(
 ) -> None:
     """Follow a run until it ends; the exit code is the run's."""
     limit = seconds(timeout)
-    with connected() as client:
+    with ledger_itself() as client:
         handle = client.run(run)
         handle.outcome(watch.follow(handle, limit, deep=deep))
 
@@ -264,7 +264,7 @@ def result(
 ) -> None:
     """Print what a run returned, as JSON."""
     limit = seconds(timeout)
-    with connected() as client:
+    with ledger_itself() as client:
         handle = client.run(run)
         if wait or limit is not None:
             handle.wait(limit)
@@ -280,7 +280,7 @@ def events(
     output: Output = None,
 ) -> None:
     """Print a run's history, or follow it."""
-    with connected() as client:
+    with ledger_itself() as client:
         handle = client.run(run)
         if follow:
             watch.follow_events(handle, after, output)
@@ -304,7 +304,7 @@ def logs_(
     megabyte."""
     name, _, step = run.partition("/")
     wanted = logs.pattern(grep)
-    with connected() as client:
+    with ledger_itself() as client:
         handle = client.run(name)
         if step:
             handle.step(step)
@@ -323,7 +323,7 @@ def cancel(
 ) -> None:
     """Ask runs to stop: no step of theirs starts any more, and running ones are told to stop."""
     names = bulk.chosen(runs, where, dry_run=dry_run, detach=detach)
-    with connected() as client:
+    with ledger_itself() as client:
         if where is not None:
             bulk.operate(client, bulk.Bulk(Action.CANCEL, where, reason, dry_run, detach, by, output))
             return
@@ -352,7 +352,7 @@ def signal(
     output: Output = None,
 ) -> None:
     """Send a signal to a run: a step that waits takes it, or it is kept for one that will."""
-    with connected() as client:
+    with ledger_itself() as client:
         handle = client.run(run)
         value = inputs.value(payload, "JSON")
         told(handle.signal(name, value, key=key, id=id, by=by, ttl=ttl), output)
@@ -382,7 +382,7 @@ def retry(
         raise UsageError("--reason goes with --where. Fix: leave it out.")
     if where is not None and wait:
         raise UsageError("--wait waits for one run. Fix: leave it out; with --where the retries are waited for.")
-    with connected() as client:
+    with ledger_itself() as client:
         if where is not None:
             bulk.operate(client, bulk.Bulk(Action.RETRY, where, reason, dry_run, detach, by, output, force, fresh))
             return
@@ -421,7 +421,7 @@ def delete(
     names = named(bulk.chosen(runs, where, dry_run=dry_run, detach=detach))
     if not yes and where is None:
         typer.confirm(f"Delete {counted(len(names), 'run')} for good?", abort=True, err=True)
-    with connected() as client:
+    with ledger_itself() as client:
         if where is not None:
             asked = bulk.Bulk(Action.DELETE, where, reason, dry_run, detach, by, output, ask=not yes)
             bulk.operate(client, asked)
@@ -438,7 +438,7 @@ def delete(
 @verb(app, "tree")
 def tree(run: RunId, output: Output = None) -> None:
     """Show a run with the runs that its steps called, and theirs: each below the step that called it."""
-    with connected() as client:
+    with ledger_itself() as client:
         found = client.run(run).tree()
     if output in (Format.JSON, Format.JSONL):
         print_json(found, lines=output is Format.JSONL)
@@ -452,7 +452,7 @@ def explain(
 ) -> None:
     """Say in one sentence what a run or step waits for, since when, and what to do."""
     name, _, step = run.partition("/")
-    with connected() as client:
+    with ledger_itself() as client:
         found = client.run(name).explain(step or None)
     if output in (Format.JSON, Format.JSONL):
         print_json(found, lines=output is Format.JSONL)

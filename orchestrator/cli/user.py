@@ -1,11 +1,12 @@
 """`orchestrator user`: people who sign in with a password."""
 
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Output, Who, actor, connected, group, verb
+from orchestrator.cli.options import Output, Who, connected, group, verb
 from orchestrator.cli.render import Format, listing, note, print_json
 from orchestrator.core.access import Role
 from orchestrator.errors import UsageError
@@ -24,33 +25,20 @@ def create(
     by: Who = None,
 ) -> None:
     """Add a user; asks for the password."""
-    from orchestrator.engine.access import users
-
     password = _password(password_stdin)
     with connected() as client:
-        row = client.call_once(users.create, name, role, password, actor(by))
+        row = client.users.create(name, role, password, by=by)
     print(f"{row.name}  {row.role}")
 
 
 @verb(app, "ls", "list")
 def ls(output: Output = None) -> None:
     """List users: their role, whether they are disabled, when they signed in last."""
-    from orchestrator.engine.access import users
-
     with connected() as client:
-        rows = client.call(users.listed)
+        rows = client.users.listed()
     if output in (Format.JSON, Format.JSONL):
-        dated = [
-            {
-                **users.shown(row),
-                "created_at": row.created_at,
-                "created_by": row.created_by,
-                "disabled_at": row.disabled_at,
-                "signed_in_at": row.signed_in_at,
-            }
-            for row in rows
-        ]
-        print_json(dated, lines=output is Format.JSONL)
+        plain = [{**asdict(row), "disabled": row.disabled_at is not None} for row in rows]
+        print_json(plain, lines=output is Format.JSONL)
         return
     listing(
         rows,
@@ -58,7 +46,7 @@ def ls(output: Output = None) -> None:
             "name": lambda row: row.name,
             "role": lambda row: row.role,
             "groups": lambda row: list(row.groups),
-            "password": lambda row: row.password_hash is not None,
+            "password": lambda row: row.password,
             "disabled": lambda row: row.disabled_at or "",
             "signed in": lambda row: row.signed_in_at or "never",
             "created by": lambda row: row.created_by,
@@ -71,21 +59,17 @@ def ls(output: Output = None) -> None:
 @verb(app, "passwd", "password")
 def passwd(name: Name, password_stdin: FromStdin = False, by: Who = None) -> None:
     """Give a user another password; asks for it. Their sessions end."""
-    from orchestrator.engine.access import users
-
     password = _password(password_stdin)
     with connected() as client:
-        client.call_once(users.set_password, name, password, actor(by))
+        client.users.set_password(name, password, by=by)
     note(f"{name} has a new password, and is signed out everywhere.")
 
 
 @verb(app, "role")
 def role(name: Name, role: Annotated[Role, typer.Argument(help="What they may do.")], by: Who = None) -> None:
     """Give a user another role, in their open sessions too."""
-    from orchestrator.engine.access import users
-
     with connected() as client:
-        row = client.call(users.set_role, name, role, actor(by))
+        row = client.users.set_role(name, role, by=by)
     print(f"{row.name}  {row.role}")
 
 
@@ -96,20 +80,16 @@ def disable(
     by: Who = None,
 ) -> None:
     """Let a user in no more, and end their sessions."""
-    from orchestrator.engine.access import users
-
     with connected() as client:
-        client.call(users.disable, name, actor(by), reason=reason)
+        client.users.disable(name, reason=reason, by=by)
     print(f"{name}  disabled")
 
 
 @verb(app, "enable")
 def enable(name: Name, by: Who = None) -> None:
     """Let a user in again."""
-    from orchestrator.engine.access import users
-
     with connected() as client:
-        client.call(users.enable, name, actor(by))
+        client.users.enable(name, by=by)
     print(f"{name}  enabled")
 
 

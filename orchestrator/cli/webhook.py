@@ -15,8 +15,6 @@ from orchestrator.cli.render import Format, facts, listing, note, print_json, sh
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.client import Client
-    from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
     from orchestrator.ledger.reads.rows import DeliveryRow
 
 app = group("Webhooks: list, see what came and why it was refused, replay, try out.")
@@ -43,10 +41,8 @@ _COLUMNS: Final[Mapping[str, Callable[["DeliveryRow"], object]]] = {
 @verb(app, "ls", "list")
 def ls(since: Lately = _DAY, output: Output = None) -> None:
     """List webhooks: whose they are, and how much came lately."""
-    from orchestrator.ledger import reads
-
     with connected() as client:
-        rows = client.call(reads.webhooks.every, span(since))
+        rows = client.webhooks.listed(span(since))
     listing(
         rows,
         {
@@ -72,20 +68,16 @@ def recent(
     output: Output = None,
 ) -> None:
     """What came, accepted or not, newest first."""
-    from orchestrator.ledger import reads
-
     with connected() as client:
-        rows = client.call(reads.webhooks.recent, slug, "refused" if refused else None, limit=limit)
+        rows = client.webhooks.recent(slug, "refused" if refused else None, limit=limit)
     listing(rows, _COLUMNS, output, empty="Nothing came.")
 
 
 @verb(app, "show", "get")
 def show(delivery: DeliveryId, output: Output = None) -> None:
     """Show a delivery: gate by gate, why, and what it said, without secrets."""
-    from orchestrator.ledger import reads
-
     with connected() as client:
-        found = client.call(reads.webhooks.get, client.call(reads.webhooks.named, delivery))
+        found = client.webhooks.get(delivery)
     if output in (Format.JSON, Format.JSONL):
         print_json(asdict(found), lines=output is Format.JSONL)
         return
@@ -106,10 +98,8 @@ def show(delivery: DeliveryId, output: Output = None) -> None:
 @verb(app, "stats")
 def stats(slug: MaybeSlug = None, since: Lately = _DAY, output: Output = None) -> None:
     """Count what came, by outcome and by the gate that refused it."""
-    from orchestrator.ledger import reads
-
     with connected() as client:
-        rows = client.call(reads.webhooks.counts, span(since), slug)
+        rows = client.webhooks.counts(slug, span(since))
     listing(
         rows,
         {
@@ -135,21 +125,18 @@ def replay(
 ) -> None:
     """Take deliveries that were refused through the gates again, as they are now, at the time that they came.
 
-    Their secrets are read here: run it where the variables are that the API has. Exit code 1: one was refused again.
+    Their secrets are read by the API; without one (ORCHESTRATOR_API_URL) here: run it where the variables are that the
+    API has. Exit code 1: one was refused again.
     """
-    from orchestrator.engine.webhooks.replay import replay as again
-    from orchestrator.ledger import reads
-
     if (deliveries is None) == (slug is None):
         raise UsageError("Name deliveries, or a webhook with --all. Fix: one of the two.")
     with connected() as client:
         if slug is None:
-            ids = [client.call(reads.webhooks.named, one) for one in deliveries or ()]
+            ids = [client.webhooks.get(one).id for one in deliveries or ()]
         else:
-            rows = client.call(reads.webhooks.recent, slug, "refused", limit=limit)
+            rows = client.webhooks.recent(slug, "refused", limit=limit)
             ids = [row.id for row in reversed(rows) if row.replayable]
-        done = [client.call(again, _keeper(client), one) for one in ids]
-        client.publish([dispatch for one in done for dispatch in one.dispatches])
+        done = [client.webhooks.replay(one) for one in ids]
     listing(
         list(zip(ids, done, strict=True)),
         {
@@ -157,12 +144,12 @@ def replay(
             "outcome": lambda pair: pair[1].outcome,
             "status": lambda pair: pair[1].status,
             "run": lambda pair: short(pair[1].run_id) if pair[1].run_id else "",
-            "why": lambda pair: pair[1].error.message[:80] if pair[1].error else "",
+            "why": lambda pair: (pair[1].why or "")[:80],
         },
         output,
         empty="There is nothing to replay.",
     )
-    if any(one.error is not None for one in done):
+    if any(one.why is not None for one in done):
         raise typer.Exit(1)
 
 
@@ -181,13 +168,14 @@ def try_out(
     """
     import httpx2
 
-    from orchestrator.engine.webhooks.receive import find
+    from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
+    from orchestrator.servers.secrets import References
     from orchestrator.webhooks import samples
+    from orchestrator.webhooks.gates import Door
 
     with connected() as client:
-        keeper = _keeper(client)
-        _, door = client.call(find, keeper, slug)
-    secrets = keeper.secrets(door.trigger)
+        door = Door.of(slug, client.webhooks.trigger(slug))
+    secrets = Gatekeeper(References(os.environ)).secrets(door.trigger)
     if secrets.current is None:
         raise UsageError(f"The sample cannot be signed: {secrets.missing}. Fix: set it here, as for the API.")
     posted = f"{url.rstrip('/')}/api/webhook/{slug}"
@@ -214,10 +202,3 @@ def _read(body: str | None) -> bytes:
     if body is None:
         return BODY
     return Path(body[1:]).read_bytes() if body.startswith("@") else body.encode()
-
-
-def _keeper(client: "Client") -> "Gatekeeper":
-    from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
-    from orchestrator.servers.secrets import References
-
-    return Gatekeeper(References(os.environ), mode=client.settings.webhook_mode)

@@ -60,11 +60,9 @@ def worker(
 @verb(app, "ls", "list")
 def ls(output: Output = None) -> None:
     """List the worker processes that the ledger knows."""
-    from orchestrator.ledger import reads
-
     with connected() as client:
-        rows = client.call(reads.workers.every, client.settings.worker_ttl)
-        current = client.call(reads.flows.current_versions)
+        rows = client.workers.listed()
+        current = {flow.name: flow.manifest_hash for flow in client.flows.listed()}
     listing(
         rows,
         {

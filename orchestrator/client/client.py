@@ -9,7 +9,8 @@ from uuid import UUID
 from orchestrator.authoring.alone import alone
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Length, Step
-from orchestrator.client.given import at_least_one, body_of, mapping, user, whoami
+from orchestrator.client.given import at_least_one, body_of, mapping, whoami
+from orchestrator.client.groups.members import Groups
 from orchestrator.client.headers import Headers, headers_of
 from orchestrator.client.later import StartAfter, begins_of
 from orchestrator.client.operations import Operations
@@ -19,7 +20,7 @@ from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
 from orchestrator.client.wanted import Wanted, filter_of, flow_name, span_of
 from orchestrator.core.facts import StartedRun, StartRequest
-from orchestrator.engine.flows import delete_flow, register
+from orchestrator.engine.flows import register
 from orchestrator.engine.runs import shown, start_run
 from orchestrator.engine.signals import approvals
 from orchestrator.engine.signals.approvals import Approval
@@ -45,7 +46,7 @@ PAGE: Final = 500
 """Runs started in one round trip by `start_many`."""
 
 
-class Client(Operations):
+class Client(Operations, Groups):
     """Starts flows and follows runs. Safe to share between threads; close it, or use it in a `with`."""
 
     def __init__(self, settings: Settings) -> None:
@@ -287,7 +288,7 @@ class Client(Operations):
             FlowNotFound: no such flow is registered.
             Conflict: open runs, schedules that fire, or live workers with its code need it.
         """
-        self.call(delete_flow.delete, flow_name(flow), by or user(), self.settings.worker_ttl)
+        self.flows.delete(flow_name(flow), by=by)
 
     def approvals(self, to: str | None = None, *, limit: int = 50, after: Approval | None = None) -> list[Approval]:
         """A page of what runs ask and nobody has answered, the oldest first, from the one after `after`; with `to`,

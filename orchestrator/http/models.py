@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from orchestrator.core.operations import MOST_IDS, Action
 from orchestrator.core.states import RunStatus
@@ -67,6 +67,26 @@ class Switched(_Model):
 
     flow: str
     enabled: bool
+
+
+class Deploy(_Model):
+    """Which version: a registered one by its number, or that of the code by its manifest."""
+
+    version: Annotated[int, Field(ge=1)] | None = None
+    manifest: Mapping[str, JsonValue] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.version is None) == (self.manifest is None):
+            raise ValueError("give `version` or `manifest`")
+        return self
+
+
+class GivenOutputs(_Model):
+    """What steps of open runs gave; `left`: so many more cannot be shown."""
+
+    values: Sequence[JsonValue]
+    left: int
 
 
 class Retry(_Model):

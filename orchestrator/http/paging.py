@@ -19,7 +19,7 @@ MOST: Final = 500
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Items of a page.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 AfterRun = Annotated[UUID | None, Query(description="Only those after this run.")]
-_PLACE: Final = ("cursor", "limit", "count", "after")
+_PLACE: Final = ("cursor", "limit", "count", "after", "before")
 """Parameters that do not say what is listed."""
 
 

@@ -36,9 +36,9 @@ RULES: Final[Mapping[str, Rule]] = {
     **_rules(
         Scope.FLOWS,
         Reach.FLOW,
-        viewer="flow_show flow_manifest flow_graph flow_versions flow_events",
+        viewer="flow_show flow_manifest flow_graph flow_versions flow_events flow_open_steps flow_given_outputs",
         operator="flow_enable flow_disable",
-        admin="flow_delete",
+        admin="flow_delete flow_deploy",
     ),
     **_rules(Scope.FLOWS, Reach.ALL, viewer="flow_ls manifest_show handler_ls"),
     **_rules(Scope.TRIGGER, Reach.FLOW, operator="run_start run_start_many"),

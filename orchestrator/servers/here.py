@@ -8,13 +8,14 @@ from orchestrator.settings import Settings, variable
 
 
 def settings_here(env: Mapping[str, str], start: Path) -> Settings:
-    """The settings of `env`; the servers of the `orchestrator dev` that runs in this project, when it names none.
+    """The settings of `env`; where it names no server and no API, with those of the `orchestrator dev` that runs in
+    this project.
 
     Raises:
         SettingsInvalid: a variable is unknown or wrong.
     """
     settings = Settings.from_env(env)
-    if settings.database_url is not None or settings.broker_url is not None:
+    if any((settings.database_url, settings.broker_url, settings.api_url)):
         return settings
     running = find_running(start)
     if running is None:

@@ -236,6 +236,11 @@ class Settings(BaseModel):
 
     def require_database_url(self) -> str:
         """The ledger's URL. Raises SettingsInvalid when none is set."""
+        if self.database_url is None and self.api_url is not None:
+            raise SettingsInvalid(
+                f"This needs the database itself; {variable('api_url')} is set, and {variable('database_url')} is not. "
+                f"Fix: do it where the database can be reached, and set {variable('database_url')} there."
+            )
         if self.database_url is None:
             raise SettingsInvalid(_missing("DATABASE_URL", "postgresql://user:password@host:5432/database"))
         return self.database_url.get_secret_value()

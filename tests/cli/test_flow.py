@@ -13,6 +13,7 @@ from orchestrator.engine import payloads
 from orchestrator.engine.flows import register
 from orchestrator.engine.steps import claim_step, finish_step
 from tests.cli.conftest import Cli
+from tests.cli.ways import Author
 from tests.support import play
 from tests.support.payloads import payloads_of
 from tests.support.small_flows import hello
@@ -63,11 +64,11 @@ def test_an_unknown_flow_is_told_with_the_nearest_name(cli: Cli, stack: Client, 
     assert counted() == before
 
 
-def test_disable_refuses_starts_until_enabled(cli: Cli, stack: Client) -> None:
-    cli("flow", "disable", "hello", "--reason", "moving house", "--as", "ann")
+def test_disable_refuses_starts_until_enabled(cli: Cli, stack: Client, author: Author) -> None:
+    cli("flow", "disable", "hello", "--reason", "moving house", *author.by("ann"))
     said = cli("run", "start", "hello", "-i", "name=x", code=7)
     assert "moving house" in said.err
-    assert "by ann" in said.err
+    assert f"by {author.recorded('ann')}" in said.err
     assert stack.runs() == []
     cli("flow", "enable", "hello")
     cli("run", "start", "hello", "-i", "name=x")
@@ -133,12 +134,12 @@ def test_check_without_flows_is_a_usage_error(cli: Cli) -> None:
     assert "no_such_module" in cli("flow", "check", "--flows", "no_such_module", code=2).err
 
 
-def test_events_of_a_flow_are_listed(cli: Cli, stack: Client) -> None:
-    cli("flow", "disable", "hello", "--reason", "backlog", "--as", "ann")
+def test_events_of_a_flow_are_listed(cli: Cli, stack: Client, author: Author) -> None:
+    cli("flow", "disable", "hello", "--reason", "backlog", *author.by("ann"))
     cli("run", "start", "hello", "-i", "name=you", code=7)
     said = cli("flow", "events", "hello").out
     assert "flow.disabled" in said
-    assert "by=ann, reason=backlog" in said
+    assert f"by={author.recorded('ann')}, reason=backlog" in said
     (refused,) = cli("flow", "events", "hello", "-o", "json").json[1:]
     assert (refused["type"], refused["facts"]["count"]) == ("trigger.rejected_disabled", 1)
     assert "did you mean `hello`?" in cli("flow", "events", "helo", code=3).err
@@ -193,10 +194,10 @@ def releases(cli: Cli, stack: Client) -> dict[str, str]:
     return files
 
 
-def test_going_back_is_a_command(cli: Cli, stack: Client, releases: dict[str, str]) -> None:
+def test_going_back_is_a_command(cli: Cli, stack: Client, author: Author, releases: dict[str, str]) -> None:
     register.register(stack.ledger, load_flows([releases["new"]])["shop"].manifest, "worker two")
     assert (
-        cli("flow", "deploy", "shop", "--version", "1", "--as", "ann").out
+        cli("flow", "deploy", "shop", "--version", "1", *author.by("ann")).out
         == "shop  version 1 is current, before it was 2\n"
     )
     assert cli("flow", "deploy", "shop", "--flows", releases["old"]).out == "shop  version 1 is current already\n"
@@ -207,7 +208,7 @@ def test_going_back_is_a_command(cli: Cli, stack: Client, releases: dict[str, st
     ]
     (first, back) = cli("flow", "events", "shop", "-o", "json").json
     assert (first["facts"]["by"], first["facts"]["ordinal"]) == ("worker two", 2)
-    assert back["facts"]["by"].startswith("ann@")
+    assert back["facts"]["by"].startswith(f"{author.recorded('ann')}@")
     assert (
         cli("flow", "deploy", "shop", "--flows", releases["new"]).out == "shop  version 2 is current, before it was 1\n"
     )
@@ -418,11 +419,11 @@ def test_check_says_that_the_code_was_superseded(cli: Cli, stack: Client, releas
     assert "`orchestrator flow deploy shop`" in checked.err
 
 
-def test_delete_asks_and_names_what_needs_the_flow(cli: Cli, stack: Client) -> None:
+def test_delete_asks_and_names_what_needs_the_flow(cli: Cli, stack: Client, author: Author) -> None:
     run = stack.start(hello, name="you")
     assert "1 run of it is open" in cli("flow", "delete", "hello", "--yes", code=7).err
     run.cancel("not needed")
-    assert cli("flow", "delete", "hello", "--yes", "--as", "ann").out == "hello  deleted\n"
+    assert cli("flow", "delete", "hello", "--yes", *author.by("ann")).out == "hello  deleted\n"
     assert [row["name"] for row in cli("flow", "ls", "-o", "json").json] == ["fan"]
     assert cli("run", "show", str(run.id), "-o", "json").json["status"] == "cancelled"
     assert "did you mean" not in cli("flow", "delete", "hello", "--yes", code=3).err

@@ -9,6 +9,7 @@ from orchestrator.client import AsyncClient, Client
 from orchestrator.client.access import Access
 from orchestrator.client.ahandles import AsyncRunHandle, AsyncScheduleHandle
 from orchestrator.client.aoperations import AsyncOperationHandle
+from orchestrator.client.groups.members import Groups
 from orchestrator.client.operations import OperationHandle
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle
@@ -69,9 +70,10 @@ def test_every_method_that_asks_is_awaited(plain: type, awaited: type) -> None:
 
 @pytest.mark.parametrize(("plain", "awaited"), PAIRS)
 def test_every_public_attribute_is_there(plain: type, awaited: type) -> None:
-    """Properties, such as whether a run is new."""
+    """Properties, such as whether a run is new; but for the groups, which programs reach by `sync`."""
     found = {name for name, value in inspect.getmembers(plain) if isinstance(value, property) and name[0] != "_"}
-    assert {name for name in found if not hasattr(awaited, name)} <= {"dispatches"}
+    groups = {name for name, value in inspect.getmembers(Groups) if isinstance(value, property)}
+    assert {name for name in found if not hasattr(awaited, name)} <= {"dispatches", *groups}
 
 
 def test_what_a_client_is_made_of_is_no_method_for_users() -> None:

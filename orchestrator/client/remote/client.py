@@ -15,6 +15,7 @@ from orchestrator.authoring.step import Step
 from orchestrator.client.client import PAGE, Startable
 from orchestrator.client.given import at_least_one, body_of, mapping
 from orchestrator.client.later import StartAfter, begins_of
+from orchestrator.client.remote.groups.members import HttpGroups
 from orchestrator.client.remote.run import HttpRunHandle
 from orchestrator.client.remote.schedule import HttpScheduleHandle
 from orchestrator.client.remote.transport import Transport, part
@@ -36,7 +37,7 @@ _MOST: int = 500
 """Items of one page."""
 
 
-class HttpClient:
+class HttpClient(HttpGroups):
     """As `Client`, over the HTTP API. A flow runs at its current version, also where its object is given; that says
     what its input and its result are. Safe to share between threads; close it, or use it in a `with`."""
 

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from orchestrator.core.taint import FlowSecrets
 from orchestrator.errors import ManifestUnreadable
 from orchestrator.ledger import reads
+from orchestrator.ledger.reads.flows import Reader
 from orchestrator.ledger.reads.rows import AttemptRow, RunRow
 from orchestrator.ledger.tx import Ledger
 
@@ -65,6 +66,15 @@ def attempts(
     secrets = _secrets(ledger, run_id)
     paths = secrets.step(step_key).inputs
     return [replace(one, inputs=secrets.shown(one.inputs, paths)) for one in found]
+
+
+def given_outputs(ledger: Ledger, by: Reader, limit: int) -> tuple[list[JsonValue], int]:
+    """See `reads.flows.given_outputs`; those with secrets are among the ones that cannot be read."""
+    found, left = reads.flows.given_outputs(ledger, by, limit)
+    secrets = ledger.secrets(by.version)
+    paths = secrets.step(by.source).output
+    plain = [value for value in found if secrets.shown(value, paths) == value]
+    return plain, left + len(found) - len(plain)
 
 
 def _secrets(ledger: Ledger, run_id: UUID) -> FlowSecrets:

@@ -73,11 +73,16 @@ def find(ledger: Ledger, keeper: Gatekeeper, slug: str) -> tuple[WebhookRow, Doo
         row = webhooks.find(tx, slug)
     trigger = None if row is None else ledger.manifest(row.manifest_hash).webhooks.get(slug)
     if row is None or trigger is None:
-        raise WebhookNotFound(
-            f"No flow has a webhook {slug!r:.120}. Fix: see `orchestrator webhook ls` for those there are.", slug=slug
-        )
+        raise unknown(slug)
     ledger.current[row.flow] = row.manifest_hash  # an input is checked against it before the ledger is asked
     return row, keeper.door(row.manifest_hash, slug, trigger)
+
+
+def unknown(slug: str) -> WebhookNotFound:
+    """No flow has a webhook of that slug."""
+    return WebhookNotFound(
+        f"No flow has a webhook {slug!r:.120}. Fix: see `orchestrator webhook ls` for those there are.", slug=slug
+    )
 
 
 def _at_its_url(request: Request, door: Door) -> Request:

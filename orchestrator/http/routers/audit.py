@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from orchestrator.engine.access import audit
 from orchestrator.http.caller import TheClient
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import Moment, moment
@@ -26,6 +25,7 @@ def audit_ls(
     target: Name = None,
     since: Moment = None,
     until: Moment = None,
+    before: Annotated[int | None, Query(ge=1, description="Only rows with a smaller id.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[AuditRow]:
@@ -37,5 +37,6 @@ def audit_ls(
         since=moment("since", since),
         until=moment("until", until),
     )
-    rows = client.call(audit.listed, wanted, limit=limit + 1, before=place(request, cursor))
+    last = place(request, cursor) or before
+    rows = client.audit.listed(wanted, limit=limit + 1, before=last)
     return page(request, response, rows, limit, lambda row: row.id)

@@ -1,5 +1,6 @@
 """Flows: what is registered, switching them, and starting runs of them."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -7,15 +8,16 @@ from fastapi import Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import JsonValue
 
+from orchestrator.client.groups.flows import Deployed, OpenStep
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.pictures import Picture, drawn
 from orchestrator.core.states import FINAL_RUN
-from orchestrator.engine.flows import switch
 from orchestrator.engine.runs import shown
+from orchestrator.errors import UsageError
 from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
-from orchestrator.http.models import Batch, BatchItem, BatchStarted, Reason, Started, Switched
+from orchestrator.http.models import Batch, BatchItem, BatchStarted, Deploy, GivenOutputs, Reason, Started, Switched
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import AfterEvent, FlowName, IdempotencyKey, length
 from orchestrator.http.routes import router as make
@@ -23,7 +25,6 @@ from orchestrator.http.stopping import TheStopping
 from orchestrator.http.waiting import Wait, until_ended
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.rows import EventRow, FlowRow, VersionRow
-from orchestrator.ledger.tx import Ledger
 
 router = make("flows")
 
@@ -34,19 +35,19 @@ StartAfter = Annotated[str | None, Query(description="Begin later: 10m, or 2026-
 @router.get("/flows")
 def flow_ls(client: TheClient) -> Page[FlowRow]:
     """The registered flows."""
-    return Page(items=client.call(reads.flows.every))
+    return Page(items=client.flows.listed())
 
 
 @router.get("/flows/{flow}")
 def flow_show(flow: FlowName, client: TheClient) -> FlowRow:
     """A flow at its current version."""
-    return client.call(reads.flows.get, flow)
+    return client.flows.get(flow)
 
 
 @router.get("/flows/{flow}/manifest", response_model=None)
 def flow_manifest(flow: FlowName, request: Request, response: Response, client: TheClient) -> Any:
     """The manifest of its current version."""
-    row = client.call(reads.flows.get, flow)
+    row = client.flows.get(flow)
     return _manifest(request, response, client, row.manifest_hash)
 
 
@@ -59,15 +60,37 @@ def manifest_show(hash: str, request: Request, response: Response, client: TheCl
 @router.get("/flows/{flow}/graph")
 def flow_graph(flow: FlowName, client: TheClient, language: str = "mermaid") -> Response:
     """Its current version as a drawing: `mermaid`, `dot` or `tree`, a text."""
-    row = client.call(reads.flows.get, flow)
-    manifest: Manifest = client.call(Ledger.manifest, row.manifest_hash)
+    row = client.flows.get(flow)
+    manifest = client.flows.manifest(row.manifest_hash)
     return Response(drawn(Picture.of(manifest, f"{row.name}@{row.version}"), language), media_type="text/plain")
 
 
 @router.get("/flows/{flow}/versions")
 def flow_versions(flow: FlowName, client: TheClient) -> Page[VersionRow]:
     """Its versions, in the order in which they were first registered."""
-    return Page(items=client.call(reads.flows.versions, flow))
+    return Page(items=client.flows.versions(flow))
+
+
+@router.get("/flows/{flow}/open-steps")
+def flow_open_steps(flow: FlowName, client: TheClient) -> Page[OpenStep]:
+    """Which steps open runs have yet to end, by version: what a new version must be able to go on with."""
+    client.flows.get(flow)
+    return Page(items=client.flows.open_steps(flow))
+
+
+@router.get("/flows/{flow}/given-outputs")
+def flow_given_outputs(
+    flow: FlowName,
+    client: TheClient,
+    version: Annotated[str, Query(max_length=64, description="The hash of a version.")],
+    step_key: Annotated[str, Query(max_length=400, description="A step of it that open runs have yet to end.")],
+    source: Annotated[str, Query(max_length=400, description="The step whose outputs it reads.")],
+    limit: Limit = 100,
+) -> GivenOutputs:
+    """What a step gave in open runs: what the code that reads it must be able to take. Outputs with secrets are not
+    shown; they are among those that are left."""
+    values, left = client.call(shown.given_outputs, reads.flows.Reader(flow, version, step_key, source), limit)
+    return GivenOutputs(values=values, left=left)
 
 
 @router.get("/flows/{flow}/events")
@@ -134,15 +157,28 @@ def run_start_many(flow: FlowName, client: TheClient, batch: Batch) -> BatchStar
 @router.post("/flows/{flow}/enable")
 def flow_enable(flow: FlowName, client: TheClient, caller: TheCaller) -> Switched:
     """Accept triggers of the flow again."""
-    client.call(switch.enable, flow, caller.name)
+    client.flows.enable(flow, by=caller.name)
     return Switched(flow=flow, enabled=True)
 
 
 @router.post("/flows/{flow}/disable")
 def flow_disable(flow: FlowName, client: TheClient, caller: TheCaller, why: Reason | None = None) -> Switched:
     """Refuse every trigger of the flow; runs in flight go on."""
-    client.call(switch.disable, flow, caller.name, why.reason if why else None)
+    client.flows.disable(flow, reason=why.reason if why else None, by=caller.name)
     return Switched(flow=flow, enabled=False)
+
+
+@router.post("/flows/{flow}/deploy")
+def flow_deploy(flow: FlowName, client: TheClient, caller: TheCaller, what: Deploy) -> Deployed:
+    """Make a version the current one, even one that was superseded: one that is registered, by its number, or one that
+    the code has, by its manifest."""
+    if what.manifest is None:
+        assert what.version is not None
+        return client.flows.deploy_version(flow, what.version, by=caller.name)
+    manifest = Manifest.from_json(json.dumps(what.manifest))
+    if manifest.name != flow:
+        raise UsageError(f"The manifest is of flow {manifest.name}, not {flow}. Fix: send it to that flow.", flow=flow)
+    return client.flows.deploy(manifest, by=caller.name)
 
 
 @router.delete("/flows/{flow}", status_code=204)
@@ -164,6 +200,6 @@ def _started(flow: str, handle: RunHandle[Any], waited: bool) -> Started:
 def _manifest(request: Request, response: Response, client: Any, hash: str) -> Any:
     if (same := tags.known(request, response, f'"{hash}"')) is not None:
         return same
-    manifest: Manifest = client.call(Ledger.manifest, hash)
+    manifest: Manifest = client.flows.manifest(hash)
     response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
     return manifest.model_dump(mode="json", exclude_defaults=True)

@@ -2,49 +2,25 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.client.groups.keys import KeyMade, KeyShown
 from orchestrator.core.access import Grant, Role, Scope
-from orchestrator.engine.access import keys
-from orchestrator.engine.access.keys import NEVER, MadeKey
+from orchestrator.engine.access.keys import NEVER, OVERLAP
 from orchestrator.http.caller import TheActor, TheClient
 from orchestrator.http.models import Reason
 from orchestrator.http.paging import Page
 from orchestrator.http.parameters import length
 from orchestrator.http.routes import router as make
-from orchestrator.ledger.access import Expiry, KeyRow
+from orchestrator.ledger.access import Expiry
 
 router = make("keys")
 
 Wanted = Annotated[str, Path(max_length=100, description="The id of a key, or its name.")]
 Text = Annotated[str, Field(max_length=100)]
-
-
-class KeyShown(BaseModel):
-    """A key, without what it is checked by."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    name: str
-    role: str
-    scopes: Sequence[str]
-    flows: Sequence[str]
-    state: str
-    created_at: datetime
-    created_by: str
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    revoked_at: datetime | None
-    revoked_by: str | None
-    replaced_by: str | None
-
-    @classmethod
-    def of(cls, row: KeyRow) -> Self:
-        return cls.model_validate(row, from_attributes=True)
 
 
 class NewKey(BaseModel):
@@ -70,32 +46,19 @@ class Rotation(BaseModel):
     expires: Annotated[str, Field(max_length=40)] | None = None
 
 
-class KeyMade(BaseModel):
-    """`key` is the secret: it is not shown again."""
-
-    model_config = ConfigDict(frozen=True)
-
-    key: str
-    shown: KeyShown
-
-    @classmethod
-    def of(cls, made: MadeKey) -> Self:
-        return cls(key=made.text, shown=KeyShown.of(made.row))
-
-
 @router.get("/keys")
 def key_ls(
     client: TheClient, ended: Annotated[bool, Query(description="Also those that do not work any more.")] = False
 ) -> Page[KeyShown]:
     """API keys: what they may do, when they end, when they were used last."""
-    return Page(items=[KeyShown.of(row) for row in client.call(keys.listed, ended=ended)])
+    return Page(items=client.keys.listed(ended=ended))
 
 
 @router.post("/keys", status_code=201)
 def key_create(client: TheClient, actor: TheActor, new: NewKey) -> KeyMade:
     """Make a key. It is shown this once."""
     grant = Grant(new.role, frozenset(new.scopes), frozenset(new.flows))
-    return KeyMade.of(client.call_once(keys.create, new.name, grant, actor, _expiry(new.expires) or NEVER))
+    return client.keys.create(new.name, grant, expires=_expiry(new.expires) or NEVER, by=actor)
 
 
 @router.post("/keys/{key}/rotate", status_code=201)
@@ -104,16 +67,14 @@ def key_rotate(key: Wanted, client: TheClient, actor: TheActor, how: Rotation | 
     how = how or Rotation()
     overlap = _expiry(how.overlap, "overlap")
     after = overlap.after if overlap is not None else None
-    made = client.call_once(keys.rotate, key, actor, overlap=after or keys.OVERLAP, expiry=_expiry(how.expires))
-    return KeyMade.of(made)
+    return client.keys.rotate(key, overlap=OVERLAP if after is None else after, expires=_expiry(how.expires), by=actor)
 
 
 @router.post("/keys/{key}/revoke")
 def key_revoke(key: Wanted, client: TheClient, actor: TheActor, why: Reason | None = None) -> Page[KeyShown]:
     """End a key by its id, or every key of a name, everywhere within five seconds. The answer has those that ended, as
     they were."""
-    rows = client.call_once(keys.revoke, key, actor, reason=why.reason if why else None)
-    return Page(items=[KeyShown.of(row) for row in rows])
+    return Page(items=client.keys.revoke(key, reason=why.reason if why else None, by=actor))
 
 
 def _expiry(given: str | None, name: str = "expires") -> Expiry | None:

@@ -35,13 +35,13 @@ class Meaning:
 @router.get("/workers")
 def worker_ls(client: TheClient) -> Page[WorkerRow]:
     """The worker processes that the ledger knows."""
-    return Page(items=client.call(reads.workers.every, client.settings.worker_ttl))
+    return Page(items=client.workers.listed())
 
 
 @router.get("/handlers")
 def handler_ls(client: TheClient) -> Page[Handler]:
     """The tasks that live workers run."""
-    live = [row for row in client.call(reads.workers.every, client.settings.worker_ttl) if row.live]
+    live = [row for row in client.workers.listed() if row.live]
     tasks = sorted({task for row in live for task in row.handlers})
     return Page(items=[_handler(task, [row for row in live if task in row.handlers]) for task in tasks])
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from orchestrator.client.groups.users import UserShown
 from orchestrator.core.access import Actor, Role
-from orchestrator.engine.access import sessions, users
+from orchestrator.engine.access import sessions
 from orchestrator.http import browsers
 from orchestrator.http.caller import TheActor, TheCaller, TheClient, address_of
 from orchestrator.http.models import Reason
@@ -16,7 +17,6 @@ from orchestrator.http.paging import Page
 from orchestrator.http.quotas import refused
 from orchestrator.http.rates import bucket_of
 from orchestrator.http.routes import router as make
-from orchestrator.ledger.access import UserRow
 
 router = make("users")
 
@@ -30,24 +30,6 @@ class _Given(BaseModel):
 
 class _Shown(BaseModel):
     model_config = ConfigDict(frozen=True)
-
-
-class UserShown(_Shown):
-    """A user. `password`: whether they have one, or come from a provider of identities."""
-
-    name: str
-    role: str
-    groups: Sequence[str]
-    password: bool
-    created_at: datetime
-    created_by: str
-    disabled_at: datetime | None
-    signed_in_at: datetime | None
-
-    @classmethod
-    def of(cls, row: UserRow) -> Self:
-        given = {name: getattr(row, name) for name in cls.model_fields if name != "password"}
-        return cls(**given, password=row.password_hash is not None)
 
 
 class NewUser(_Given):
@@ -155,34 +137,34 @@ def session_end(id: Annotated[str, Path(max_length=100)], client: TheClient, act
 @router.get("/users")
 def user_ls(client: TheClient) -> Page[UserShown]:
     """Users, by name."""
-    return Page(items=[UserShown.of(row) for row in client.call(users.listed)])
+    return Page(items=client.users.listed())
 
 
 @router.post("/users", status_code=201)
 def user_create(client: TheClient, actor: TheActor, new: NewUser) -> UserShown:
     """Add a user who signs in with a password."""
-    return UserShown.of(client.call_once(users.create, new.name, new.role, new.password.get_secret_value(), actor))
+    return client.users.create(new.name, new.role, new.password.get_secret_value(), by=actor)
 
 
 @router.post("/users/{name}/password", status_code=204)
 def user_passwd(name: Name, client: TheClient, actor: TheActor, new: NewPassword) -> None:
     """Give a user another password; their sessions end."""
-    client.call_once(users.set_password, name, new.password.get_secret_value(), actor)
+    client.users.set_password(name, new.password.get_secret_value(), by=actor)
 
 
 @router.post("/users/{name}/role")
 def user_role(name: Name, client: TheClient, actor: TheActor, new: NewRole) -> UserShown:
     """Give a user another role, in their open sessions too."""
-    return UserShown.of(client.call(users.set_role, name, new.role, actor))
+    return client.users.set_role(name, new.role, by=actor)
 
 
 @router.post("/users/{name}/disable", status_code=204)
 def user_disable(name: Name, client: TheClient, actor: TheActor, why: Reason | None = None) -> None:
     """Let a user in no more, and end their sessions."""
-    client.call(users.disable, name, actor, reason=why.reason if why else None)
+    client.users.disable(name, reason=why.reason if why else None, by=actor)
 
 
 @router.post("/users/{name}/enable", status_code=204)
 def user_enable(name: Name, client: TheClient, actor: TheActor) -> None:
     """Let a user in again."""
-    client.call(users.enable, name, actor)
+    client.users.enable(name, by=actor)

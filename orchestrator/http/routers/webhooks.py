@@ -10,11 +10,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from orchestrator.client.groups.webhooks import Replayed
 from orchestrator.core.durations import parse_duration
 from orchestrator.engine.webhooks import receive as engine
 from orchestrator.engine.webhooks.arrival import Received
 from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
-from orchestrator.engine.webhooks.replay import replay
 from orchestrator.errors import DeliveryRefused, DurationInvalid
 from orchestrator.http.caller import TheClient, address_of
 from orchestrator.http.models import Delivered
@@ -37,7 +37,9 @@ public = APIRouter(tags=["webhooks"], responses=PROBLEMS, generate_unique_id_fun
 router = make("webhooks")
 
 Slug = Annotated[str, Path(min_length=1, max_length=100, description="A webhook.")]
-TheDelivery = Annotated[UUID, Path(alias="delivery", description="A delivery's id.")]
+TheDelivery = Annotated[
+    str, Path(alias="delivery", max_length=36, description="A delivery's id, or its last characters, at least four.")
+]
 OfSlug = Annotated[str | None, Query(max_length=100, description="Only this webhook.")]
 Since = Annotated[str, Query(max_length=40, description="What came in this time, such as 1h.")]
 _BODY: Final[Mapping[str, Any]] = {"requestBody": {"content": {"*/*": {"schema": {}}}, "description": "As signed."}}
@@ -73,7 +75,7 @@ async def webhook_challenge(slug: Slug, request: Request, client: TheClient) -> 
 @router.get("/webhooks")
 def webhook_ls(client: TheClient, since: Since = "24h") -> Page[WebhookRow]:
     """Every webhook, with how much came lately."""
-    return Page(items=client.call(reads.webhooks.every, _span(since)))
+    return Page(items=client.webhooks.listed(_span(since)))
 
 
 @router.get("/webhooks/recent")
@@ -96,21 +98,20 @@ def webhook_recent(
 @router.get("/webhooks/stats")
 def webhook_stats(client: TheClient, slug: OfSlug = None, since: Since = "24h") -> Page[DeliveryCount]:
     """How much came, by outcome and by the gate that refused it."""
-    return Page(items=client.call(reads.webhooks.counts, _span(since), slug))
+    return Page(items=client.webhooks.counts(slug, _span(since)))
 
 
 @router.get("/webhooks/deliveries/{delivery}")
 def webhook_show(client: TheClient, delivery: TheDelivery) -> WholeDelivery:
     """A delivery: gate by gate, why, and what it said, without secrets."""
-    return client.call(reads.webhooks.get, delivery)
+    return client.webhooks.get(delivery)
 
 
 @router.post("/webhooks/deliveries/{delivery}/replay")
-def webhook_replay(request: Request, client: TheClient, delivery: TheDelivery) -> Delivered:
-    """Take a delivery that was refused through the gates again, as they are now, at the time that it came."""
-    received = client.call(replay, _keeper(request), delivery)
-    client.publish(received.dispatches)
-    return _told(_accepted(received))
+def webhook_replay(client: TheClient, delivery: TheDelivery) -> Replayed:
+    """Take a delivery that was refused through the gates again, as they are now, at the time that it came. The answer
+    is what became of it: it may be refused again, and why."""
+    return client.webhooks.replay(delivery)
 
 
 # ---- what came -------------------------------------------------------------------------------------------------

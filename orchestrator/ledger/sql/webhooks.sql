@@ -114,7 +114,7 @@ SELECT /*+ delivery_columns */
 -- name: delivery_counts
 -- Does:  how many came in `span`, by slug, outcome and gate.
 SELECT slug, flow, outcome, gate, sum(count)::bigint AS count, max(received_at) AS last_at, sum(size_bytes)::bigint AS bytes,
-       (sum(count) FILTER (WHERE previous_key))::bigint AS previous_key
+       coalesce(sum(count) FILTER (WHERE previous_key), 0)::bigint AS previous_key
   FROM flow_webhook_deliveries
  WHERE id > /*+ since length=%(span)s */ AND (%(slug)s::text IS NULL OR slug = %(slug)s)
  GROUP BY slug, flow, outcome, gate ORDER BY slug, outcome, gate;

@@ -1,0 +1,1 @@
+"""The groups of `orchestrator.client.groups`, over HTTP."""
