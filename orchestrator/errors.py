@@ -28,7 +28,9 @@ OrchestratorError
 │   ├── KeyNotFound
 │   ├── UserNotFound
 │   ├── SessionNotFound
-│   └── WebhookNotFound
+│   ├── WebhookNotFound
+│   ├── SubscriptionNotFound
+│   └── NotificationNotFound
 ├── Conflict
 │   ├── FlowDisabled
 │   ├── IdempotencyConflict
@@ -511,7 +513,7 @@ class SessionNotFound(NotFound):
 
 
 class NameTaken(Conflict):
-    """Another key or user has the name."""
+    """Another key, user or subscription has the name."""
 
     code = "name_taken"
     name: str | None = None
@@ -550,6 +552,22 @@ class WebhookNotFound(NotFound):
     slug: str | None = None
     id: str | None = None
     """Of a delivery."""
+
+
+class SubscriptionNotFound(NotFound):
+    """There is no subscription of that name or id."""
+
+    code = "subscription_not_found"
+    name: str | None = None
+    """As it was asked for."""
+
+
+class NotificationNotFound(NotFound):
+    """Nothing of that id was sent to a subscription, or it was removed."""
+
+    code = "notification_not_found"
+    id: str | None = None
+    """As it was asked for."""
 
 
 class DeliveryConflict(Conflict):

@@ -26,6 +26,10 @@ class Snapshot:
         low, high, open_ = text.split(":")
         return cls(int(low), int(high), frozenset(int(one) for one in open_.split(",") if one))
 
+    def text(self) -> str:
+        """The same, as PostgreSQL has it."""
+        return f"{self.low}:{self.high}:{','.join(map(str, sorted(self.open)))}"
+
 
 @dataclass(frozen=True, slots=True)
 class Told:

@@ -103,6 +103,13 @@ class Settings(BaseModel):
     """Webhooks may be sent without TLS."""
     webhook_ports: Annotated[tuple[Port, ...], BeforeValidator(names)] = (80, 443, 8080, 8443)
     """Ports to which webhooks may be sent, comma separated."""
+    signing_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+    """What the secrets of subscriptions are made of: 32 random characters or more, or file:/path; the same for workers
+    and the API."""
+    notification_give_up_after: Duration = timedelta(days=3)
+    """How long it is tried to tell a subscription something."""
+    notification_retention: Duration = timedelta(days=30)
+    """What subscriptions were told this long ago is removed."""
     smtp_host: str | None = None
     """The server that takes e-mail of webhooks."""
     smtp_port: Port = 587

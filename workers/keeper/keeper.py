@@ -26,6 +26,7 @@ from orchestrator.workers.keeper.drain import Drain
 from orchestrator.workers.keeper.duty import Duty, loop_of
 from orchestrator.workers.keeper.leader import Leader
 from orchestrator.workers.keeper.lost_messages import LostMessages
+from orchestrator.workers.keeper.notifications import Notifications
 from orchestrator.workers.keeper.overruns import Overruns
 from orchestrator.workers.keeper.probe import Probe
 from orchestrator.workers.keeper.registration import Registration
@@ -85,6 +86,7 @@ class Keeper:
             stored.duty(state),
             operations.duty(state),
             rollups.duty(state),
+            Notifications(state).duty(),
             # Each worker's own
             Registration(state, worker, self.probe).duty(),
             Overruns(state, self._children).duty(),

@@ -1,5 +1,5 @@
-"""Removes expired idempotency keys and nonces, old deliveries, what is left of deleted flows; with a retention, what is
-older."""
+"""Removes expired idempotency keys and nonces, old deliveries and notifications, what is left of deleted flows; with a
+retention, what is older."""
 
 from collections import Counter
 from typing import Final
@@ -35,6 +35,7 @@ class Tidy:
             operations=0 if ttl is None else retention.ended_operations(ledger, ttl),
             counts=0 if ttl is None else retention.counts(ledger, ttl),
             deliveries=retention.deliveries(ledger, settings.webhook_retention),
+            notifications=retention.notifications(ledger, settings.notification_retention),
         )
         self._removed.update(removed)
         if removed.total() or not self._passed.all:

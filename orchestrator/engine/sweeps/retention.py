@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from orchestrator.ledger import definitions, operations, retention, rollups, webhooks
+from orchestrator.ledger import notifications as ledger_notifications
 from orchestrator.ledger.tx import Ledger
 
 KEYS = 1000
@@ -49,6 +50,13 @@ def deliveries(ledger: Ledger, ttl: timedelta, page: int = KEYS) -> int:
     """Remove what came by webhooks `ttl` ago, and nonces that expired: from then on the same delivery is a new one."""
     removed = ledger.retry(lambda tx: webhooks.drop_deliveries(tx, ttl, page))
     return removed or ledger.retry(lambda tx: webhooks.drop_nonces(tx, page))
+
+
+def notifications(ledger: Ledger, ttl: timedelta, page: int = KEYS) -> int:
+    """Give up what was not delivered to subscriptions in time; remove what is over and was made `ttl` ago, and what is
+    left of subscriptions that were deleted."""
+    buried = ledger.retry(lambda tx: ledger_notifications.bury(tx, page))
+    return buried or ledger.retry(lambda tx: ledger_notifications.drop(tx, ttl, page))
 
 
 def forgotten_flows(ledger: Ledger) -> int:

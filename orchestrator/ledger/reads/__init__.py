@@ -1,5 +1,16 @@
 """What people and clients read, a module per subject. Nothing here writes."""
 
-from orchestrator.ledger.reads import children, clock, events, flows, rows, runs, steps, webhooks, workers
+from orchestrator.ledger.reads import (
+    children,
+    clock,
+    events,
+    flows,
+    notifications,
+    rows,
+    runs,
+    steps,
+    webhooks,
+    workers,
+)
 
-__all__ = ["children", "clock", "events", "flows", "rows", "runs", "steps", "webhooks", "workers"]
+__all__ = ["children", "clock", "events", "flows", "notifications", "rows", "runs", "steps", "webhooks", "workers"]

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from orchestrator.core.schedule_ids import schedule_name
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
+from orchestrator.core.subscriptions import NotificationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,3 +269,54 @@ class DeliveryCount:
     last_at: datetime
     bytes: int
     previous_key: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationRow:
+    """What was, is or will be sent to a subscription, and how that stands."""
+
+    id: UUID
+    subscription_id: UUID
+    subscription: str
+    type: str
+    run_id: UUID | None
+    at: datetime
+    state: NotificationState
+    tries: int
+    """That failed, since it was made or redriven."""
+    claims: int
+    """Attempts that were begun."""
+    due_at: datetime
+    claimed_until: datetime | None
+    created_at: datetime
+    ended_at: datetime | None
+    give_up_at: datetime
+    status: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationTry:
+    """An attempt to send it; one whose worker died left none."""
+
+    attempt: int
+    at: datetime
+    duration_ms: int
+    status: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WholeNotification(NotificationRow):
+    """With what it says, and each attempt."""
+
+    data: JsonValue
+    attempts: Sequence[NotificationTry]
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationCount:
+    """How many, and how many of them were sent once."""
+
+    n: int
+    at_first: int

@@ -29,6 +29,13 @@ from orchestrator.ledger.schema.steps import (
     flow_step_dispatches,
     flow_steps,
 )
+from orchestrator.ledger.schema.subscriptions import (
+    flow_endpoints,
+    flow_notification_attempts,
+    flow_notification_feed,
+    flow_notifications,
+    flow_subscriptions,
+)
 from orchestrator.ledger.schema.webhooks import flow_webhook_deliveries, flow_webhook_nonces, flow_webhooks
 
 __all__ = [
@@ -66,4 +73,9 @@ __all__ = [
     "flow_webhooks",
     "flow_webhook_deliveries",
     "flow_webhook_nonces",
+    "flow_subscriptions",
+    "flow_endpoints",
+    "flow_notification_feed",
+    "flow_notifications",
+    "flow_notification_attempts",
 ]

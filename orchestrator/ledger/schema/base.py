@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import DOMAIN
 
 from orchestrator.core.operations import OperationState, Outcome
 from orchestrator.core.states import ATTEMPT, HALT, STORED_RUN, TICK, StepStatus
+from orchestrator.core.subscriptions import NotificationState
 
 metadata = MetaData(
     naming_convention={
@@ -36,6 +37,7 @@ ATTEMPT_STATUS = _states("flow_attempt_status", ATTEMPT)
 TICK_OUTCOME = _states("flow_tick_outcome", TICK)
 OPERATION_STATE = _states("flow_operation_state", OperationState)
 OUTCOME = _states("flow_operation_outcome", Outcome)
+NOTIFICATION_STATE = _states("flow_notification_state", NotificationState)
 
 
 def when(name: str, **options: object) -> Column[object]:

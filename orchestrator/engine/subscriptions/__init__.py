@@ -1,0 +1,1 @@
+"""What happens, told to others: who subscribes, what is sent to them, and sending it."""

@@ -1,0 +1,70 @@
+"""What was, is and will be sent to subscriptions."""
+
+from typing import Final
+from uuid import UUID
+
+from orchestrator.core.subscriptions import NotificationState
+from orchestrator.errors import NotificationNotFound
+from orchestrator.ledger.reads.rows import NotificationCount, NotificationRow, NotificationTry, WholeNotification
+from orchestrator.ledger.rows import one, run
+from orchestrator.ledger.tx import Ledger
+
+ENDING: Final = 4
+"""Characters that name a notification, at least."""
+
+
+def page(
+    ledger: Ledger,
+    subscription: str | None = None,
+    state: NotificationState | None = None,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> list[NotificationRow]:
+    """Those of a subscription, or of all, newest first."""
+    with ledger.auto() as tx:
+        rows = run(tx, "notifications", subscription=subscription, state=state, before=before, limit=limit)
+        return [NotificationRow(*tuple(row)) for row in rows]
+
+
+def get(ledger: Ledger, id: UUID) -> WholeNotification:
+    """
+    Raises:
+        NotificationNotFound: there is none.
+    """
+    with ledger.auto() as tx:
+        row = one(tx, "notification", id=id)
+        tries = [NotificationTry(*tuple(found)) for found in run(tx, "notification_attempts", id=id)]
+    if row is None:
+        raise _none(str(id))
+    return WholeNotification(**row._mapping, attempts=tries)
+
+
+def named(ledger: Ledger, text: str) -> UUID:
+    """A notification by its id, or by the last characters of it.
+
+    Raises:
+        NotificationNotFound: there is none, or more than one.
+    """
+    try:
+        return UUID(text.removeprefix("msg_"))
+    except ValueError:
+        if len(text) < ENDING:
+            raise _none(text) from None
+    with ledger.auto() as tx:
+        found: list[UUID] = [row.id for row in run(tx, "notifications_ending", ending=text.lower())]
+    if len(found) != 1:
+        raise _none(text)
+    return found[0]
+
+
+def counts(ledger: Ledger, subscription_id: UUID) -> dict[NotificationState, NotificationCount]:
+    """How many of a subscription stand how; states without any are left out."""
+    with ledger.auto() as tx:
+        rows = run(tx, "notification_counts", id=subscription_id)
+        return {NotificationState(row.state): NotificationCount(row.n, row.at_first) for row in rows}
+
+
+def _none(text: str) -> NotificationNotFound:
+    return NotificationNotFound(
+        f"There is no notification {text[:40]!r}, or more than one. Fix: see `orchestrator notification ls`.", id=text
+    )
