@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from benchmarks import alone, finish, foreseen, items, kit, payloads, schedules, signals, stream, waits, workloads
+from benchmarks import alone, edge, finish, foreseen, items, kit, payloads, schedules, signals, stream, waits, workloads
 from benchmarks.alone import Ground
 from benchmarks.backlog import backlog
 from benchmarks.command import Parser, in_database, measure, names_of, servers
@@ -44,6 +44,10 @@ ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
     "calls": items.calls,
     "when": foreseen.when,
     "payloads": payloads.payloads,
+    "triggers": edge.triggers,
+    "lists": edge.lists,
+    "waiters": edge.waiters,
+    "api-memory": edge.api_memory,
 }
 USUAL: Final = (*COMPARED, "plain", "backlog")
 NAMES: Final = (*USUAL, *ALONE)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Generic, Protocol, TypeVar
 
 from benchmarks.contenders import CHAIN, STARTS_AT_ONCE, Contender, Ours
 from benchmarks.figures import Figure, number, percentile
@@ -56,6 +57,12 @@ class Sizes:
     item_counts: tuple[int, ...] = (2_000, 10_000, 30_000)
     """Of loops, one after the other."""
     call_counts: tuple[int, ...] = (500, 2_000, 10_000)
+    triggers: int = 1_500
+    """Starts over HTTP in a round."""
+    reads: int = 100
+    """Of a kind."""
+    requests: int = 100_000
+    """To one API process."""
 
 
 QUICK = Sizes(
@@ -79,6 +86,9 @@ QUICK = Sizes(
     items=3_000,
     item_counts=(500, 1_000, 2_000),
     call_counts=(100, 500),
+    triggers=300,
+    reads=40,
+    requests=5_000,
 )
 TINY = Sizes(
     rounds=1,
@@ -103,20 +113,35 @@ TINY = Sizes(
     items=30,
     item_counts=(10, 20),
     call_counts=(5, 10),
+    triggers=20,
+    reads=3,
+    requests=200,
 )
 
 
-class Samples:
+class Measured(Protocol):
+    """Who is measured."""
+
+    name: str
+
+    def restart(self) -> None:
+        """Drop what is under way."""
+
+
+C = TypeVar("C", bound=Measured)
+
+
+class Samples(Generic[C]):
     """What was measured, by measure and contender."""
 
-    def __init__(self, label: str, contenders: Sequence[Contender], say: Say) -> None:
+    def __init__(self, label: str, contenders: Sequence[C], say: Say) -> None:
         self._label = label
         self._contenders = contenders
         self._say = say
         self._values: dict[str, dict[str, list[float]]] = {}
         self.notes: list[str] = []
 
-    def rounds(self, count: int, measure: Callable[[Contender], dict[str, float]], budget_s: float = math.inf) -> None:
+    def rounds(self, count: int, measure: Callable[[C], dict[str, float]], budget_s: float = math.inf) -> None:
         """Measure everybody in turn, `count` times; whoever has spent `budget_s` is not asked again.
 
         A contender whose work does not end loses the round and starts anew, and a note says so.

@@ -20,6 +20,9 @@ from orchestrator.settings import Settings
 
 _GRACE_S: Final = 30
 """Open requests have so long to end after SIGTERM."""
+_IDLE_S: Final = 75
+"""A connection is kept open so long between requests: longer than balancers and clients do, which else send a request
+on one that is just being closed."""
 
 
 def serve(settings: Settings, address: str, port: int, *, root_path: str = "", log_level: str | None = None) -> None:
@@ -44,6 +47,7 @@ def serve(settings: Settings, address: str, port: int, *, root_path: str = "", l
         server_header=False,
         root_path=root_path,
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_IDLE_S,
     )
     host, bound = listening.getsockname()[:2]
     print(f"API on http://{f'[{host}]' if ':' in host else host}:{bound}{root_path}/api", flush=True)

@@ -76,7 +76,7 @@ def speaking(talk: Callable[[socket.socket], None]) -> Iterator[int]:
         while not stopped.is_set():
             with suppress(TimeoutError):
                 connection, _ = server.accept()
-                connection.settimeout(20)
+                connection.settimeout(2)
                 talks.append(threading.Thread(target=one, args=(connection,)))
                 talks[-1].start()
 

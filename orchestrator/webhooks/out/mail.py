@@ -4,7 +4,7 @@ import re
 import smtplib
 import socket
 import ssl
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from orchestrator.errors import UsageError
@@ -59,17 +59,18 @@ class _Connection(smtplib.SMTP):
     def __init__(
         self, server: MailServer, bounds: Bounds, deadline: Deadline, tls: ssl.SSLContext, stack: ExitStack
     ) -> None:
-        self._own = (server, deadline, tls, stack)
+        self._own = (server, bounds, deadline, tls, stack)
         stack.callback(self.close)
         # What it calls itself: smtplib would ask the resolver, without a time limit.
         own_name = server.sender.rpartition("@")[2]
         super().__init__(server.host, server.port, own_name, deadline.left(bounds.connect_s))
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        server, deadline, tls, stack = self._own
+        server, bounds, deadline, tls, stack = self._own
         connection = socket.create_connection((host, port), timeout)
         stack.callback(connection.close)
         stack.enter_context(deadline.cuts(connection))
+        connection.settimeout(deadline.left(bounds.read_s))
         return tls.wrap_socket(connection, server_hostname=host) if server.security == "tls" else connection
 
 
@@ -77,24 +78,31 @@ def _hand_over(smtp: smtplib.SMTP, server: MailServer, recipient: str, written: 
     if server.security == "starttls":
         smtp.starttls(context=tls)  # raises where the server has none: nothing is sent in the open instead
     if server.user is not None:
-        smtp.login(server.user, server.password or "")
+        try:
+            smtp.login(server.user, server.password or "")
+        except UnicodeError:
+            raise UsageError("The login of the mail server is not ASCII, which SMTP cannot send.") from None
     smtp.sendmail(server.sender, [recipient], written)
+    with suppress(smtplib.SMTPException, OSError):  # it has been taken, whatever comes now
+        smtp.quit()
     return 250
 
 
 def _refused(exc: smtplib.SMTPException, deadline: Deadline) -> MailRefused:
+    if late := _late(deadline):
+        return MailRefused(None, late)
     match exc:
         case smtplib.SMTPRecipientsRefused():
             status = next(iter(exc.recipients.values()))[0]
             return MailRefused(status, f"the mail server answered {status} to the recipient")
         case smtplib.SMTPAuthenticationError():
             return MailRefused(exc.smtp_code, f"the mail server answered {exc.smtp_code} to the login")
-        case smtplib.SMTPResponseException():
+        case smtplib.SMTPResponseException() if exc.smtp_code >= 400:
             return MailRefused(exc.smtp_code, f"the mail server answered {exc.smtp_code}")
         case smtplib.SMTPNotSupportedError():
             return MailRefused(None, "the mail server has no STARTTLS, or takes no login")
         case _:
-            return MailRefused(None, _late(deadline) or "the mail server broke the connection off")
+            return MailRefused(None, "the mail server broke the connection off")
 
 
 def _late(deadline: Deadline) -> str | None:

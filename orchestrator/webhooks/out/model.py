@@ -58,7 +58,7 @@ class Target:
     """Where a message goes: `address` is a URL, or an e-mail address. `mail` takes what goes to the latter."""
 
     kind: Kind
-    address: str
+    address: str = field(repr=False)  # the path of a URL of Slack is its secret
     rules: AddressRules = field(default_factory=AddressRules)
     mail: MailServer | None = None
 
