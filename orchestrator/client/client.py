@@ -175,14 +175,14 @@ class Client(Operations, Groups):
         begins, kept = begins_of(start_after), headers_of(headers)
         if begins is not None or kept is not None:
             requests = [replace(request, begins=begins, headers=kept) for request in requests]
-        sender = self.sending()
+        self.sending()  # without a broker nothing is started
         if isinstance(flow, Flow):
             self._register(flow)
         handles: list[RunHandle[Any]] = []
         for first in range(0, len(requests), PAGE):
             started = self._start_page(requests[first : first + PAGE], connection)
             if connection is None:
-                sender.send([dispatch for one in started for dispatch in one.dispatches])
+                self.publish([dispatch for one in started for dispatch in one.dispatches])
             known = flow if isinstance(flow, Flow) else None
             siblings = Siblings([one.run_id for one in started]) if len(started) > 1 else None
             handles += [RunHandle(self, one.run_id, known, started=one, siblings=siblings) for one in started]

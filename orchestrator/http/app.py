@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +22,7 @@ from orchestrator.http.edge import Edge, Limits
 from orchestrator.http.health import Monitor
 from orchestrator.http.hub import Hub
 from orchestrator.http.problems import Refused
+from orchestrator.http.replays import MOST_WAITING
 from orchestrator.http.routers import (
     approvals,
     audit,
@@ -74,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.database_pool_size
         with Client(settings) as client:
             app.state.client, app.state.hub = client, Hub(settings)
+            app.state.waiting_for_keys = anyio.CapacityLimiter(MOST_WAITING)
             yield
             app.state.stopping.end()
             app.state.hub.close()

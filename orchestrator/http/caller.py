@@ -41,8 +41,8 @@ def address_of(request: Request) -> str | None:
 
 
 async def client_of(request: Request) -> Client:
-    """The one of this process. (A coroutine, as all that needs no thread.)"""
-    found = request.app.state.client
+    """The one of this process, or what a request with a key is done in. (A coroutine, as all that needs no thread.)"""
+    found = getattr(request.state, "client", request.app.state.client)
     assert isinstance(found, Client)
     return found
 

@@ -19,6 +19,8 @@ FlowName = Annotated[str, Path(alias="flow", min_length=1, max_length=100, descr
 StepKey = Annotated[str, Path(alias="step", min_length=1, max_length=400, description="The key of a step.")]
 AfterEvent = Annotated[int, Query(ge=0, description="Only events with a greater id.")]
 Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339, as 2026-01-31T12:00:00Z.")]
+KEY: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
 _KEY: Final = re.compile(r'"([^"\\]*)"')
 
 
@@ -44,14 +46,19 @@ NamedRun = Annotated[RunHandle[Any], Depends(named_run)]
 async def key_of(
     given: Annotated[
         str | None,
-        Header(
-            alias="Idempotency-Key", max_length=257, description="The same key and request: the first answer again."
-        ),
+        Header(alias=KEY, max_length=257, description="The same key and request, for a day: the first answer again."),
     ] = None,
 ) -> str | None:
-    """Quoted, as the draft of the header has it, or bare."""
-    if given is None:
-        return None
+    """See `read_key`."""
+    return None if given is None else read_key(given)
+
+
+def read_key(given: str) -> str:
+    """Quoted, as the draft of the header has it, or bare.
+
+    Raises:
+        Refused: it is neither.
+    """
     quoted = _KEY.fullmatch(given.strip())
     key = quoted[1] if quoted else given.strip()
     if not 1 <= len(key) <= 255 or not key.isprintable():

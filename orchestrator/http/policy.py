@@ -96,6 +96,10 @@ PUBLIC: Final = frozenset(
     }
 )
 """Routes that ask nobody who they are; publishers prove it by what they sign."""
+SECRET_ANSWERS: Final = frozenset({"session_create", "key_create", "key_rotate"})
+"""What takes no `Idempotency-Key`: answers are kept for it, and these are kept nowhere."""
+SECRET_REQUESTS: Final = frozenset({"user_create", "user_passwd"})
+"""What says a password."""
 UNLISTED: Final = Rule(Role.ADMIN, Scope.ACCESS, Reach.ALL)
 
 

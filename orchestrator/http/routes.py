@@ -1,15 +1,19 @@
 """What every route has: a gate before it, strict JSON bodies, and no parameter that it does not know."""
 
 from collections.abc import Callable, Coroutine
+from inspect import signature
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from orchestrator.http import auditing
 from orchestrator.http.bodies import JsonRequest
+from orchestrator.http.parameters import KEY, REPLAYED, IdempotencyKey, key_of, read_key
+from orchestrator.http.policy import SECRET_ANSWERS
 from orchestrator.http.problems import MEDIA_TYPE, Problem, unknown_parameter
+from orchestrator.http.replays import answered
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -18,10 +22,23 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {**_PROBLEM, "description": "Malformed"},
     "default": {**_PROBLEM, "description": "An error"},
 }
+_KEYED: Final = Depends(key_of)
 
 
 class Route(APIRoute):
-    """A route that lets in who may, refuses query parameters it does not know, and reads bodies strictly."""
+    """A route that lets in who may, refuses query parameters it does not know, and reads bodies strictly. One that
+    does something answers an `Idempotency-Key` again that it has answered; but for those that see to keys themselves
+    (starts, operations, signals: the engine knows theirs)."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self.replays = "POST" in (options.get("methods") or ()) and _is_keyed_here(endpoint)
+        if self.replays:
+            own = [one for one in options.get("dependencies") or () if one is not _KEYED]  # made anew when included
+            options["dependencies"] = [*own, _KEYED]
+            if options.get("status_code") not in (None, 200, 204):
+                again = {"model": signature(endpoint).return_annotation, "description": "The first answer again"}
+                options["responses"] = {200: again, **(options.get("responses") or {})}
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
@@ -34,11 +51,14 @@ class Route(APIRoute):
                 if name not in known:
                     raise unknown_parameter(name, known)
             asked = JsonRequest(request.scope, request.receive)
-            if has_body:
-                await asked.json()  # before the framework, which would read it less strictly
-            answer = await handle(asked)
-            if auditing.is_kept(self.name, request.method):
-                await auditing.keep(request, self.name, answer, await asked.json() if has_body else None)
+            body = await asked.json() if has_body else None  # before the framework, which would read it less strictly
+            key = request.headers.get(KEY) if self.replays else None
+            if key is None:
+                answer = await handle(asked)
+            else:
+                answer = await answered(asked, self.name, read_key(key), body, lambda: handle(asked))
+            if auditing.is_kept(self.name, request.method) and REPLAYED not in answer.headers:
+                await auditing.keep(request, self.name, answer, body)
             return answer
 
         return strict
@@ -53,6 +73,11 @@ def router(tag: str) -> APIRouter:
         strict_content_type=False,  # what has no content type is JSON
         generate_unique_id_function=lambda route: route.name,
     )
+
+
+def _is_keyed_here(endpoint: Callable[..., Any]) -> bool:
+    own = any(one.annotation == IdempotencyKey for one in signature(endpoint).parameters.values())
+    return not own and endpoint.__name__ not in SECRET_ANSWERS
 
 
 def _query_names(dependant: Dependant) -> set[str]:

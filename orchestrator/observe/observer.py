@@ -1,6 +1,9 @@
 """The observer port: what happened, reported after the commit that made it true and never inside a transaction."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from orchestrator.core.happened import (
@@ -55,6 +58,7 @@ class Observer(Protocol):
 
 _observers: tuple[Observer, ...] = (LogLines(),)
 _broken: set[tuple[int, str]] = set()
+_held: ContextVar[list[Fact] | None] = ContextVar("held", default=None)
 
 
 def listen(observer: Observer) -> None:
@@ -71,6 +75,9 @@ def unlisten(observer: Observer) -> None:
 
 def notify(fact: Fact) -> None:
     """Notify the observers that listen. Call it after the commit."""
+    if (held := _held.get()) is not None:
+        held.append(fact)
+        return
     for observer in _observers:
         try:
             getattr(observer, fact.told)(fact)
@@ -80,3 +87,14 @@ def notify(fact: Fact) -> None:
                 _broken.add(which)
                 name = f"{type(observer).__name__}.{fact.told}"
                 log.warning("observer.failed", extra={"observer": name}, exc_info=True)
+
+
+@contextmanager
+def held_back(facts: list[Fact]) -> Iterator[None]:
+    """What happens in this block is part of a greater commit: it is added to `facts`, for whoever makes that to notify
+    of it then."""
+    token = _held.set(facts)
+    try:
+        yield
+    finally:
+        _held.reset(token)

@@ -125,6 +125,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "rejected": {"flow": "demo", "span": timedelta(hours=1)},
     "runs_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     "runs_ending": {"ending": "abcd"},
+    "keep_request_answer": {"status": 200, "headers": "{}", "answer": "{}"},
     "end_sessions": {"names": ["a session"]},
     **{name: {"id": "h/1/r"} for name in ("seen", "gone", "refuse", "wake")},
     "forget_schedules": {"event_ids": [SOME_ID]},

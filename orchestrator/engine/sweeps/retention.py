@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from orchestrator.ledger import definitions, operations, retention, rollups, webhooks
+from orchestrator.ledger import definitions, operations, requests, retention, rollups, webhooks
 from orchestrator.ledger import notifications as ledger_notifications
 from orchestrator.ledger.tx import Ledger
 
@@ -18,8 +18,9 @@ STEPS = 5000
 
 
 def keys(ledger: Ledger, page: int = KEYS) -> int:
-    """Remove idempotency keys that expired: from then on they start a new run anyway."""
-    return ledger.retry(lambda tx: retention.drop_keys(tx, page))
+    """Remove idempotency keys of starts and of requests that expired: what comes with them is a new one anyway."""
+    removed = ledger.retry(lambda tx: retention.drop_keys(tx, page))
+    return removed or ledger.retry(lambda tx: requests.drop(tx, page))
 
 
 @dataclass(slots=True)

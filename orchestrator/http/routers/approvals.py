@@ -9,7 +9,7 @@ from orchestrator.engine.signals.approvals import Approval
 from orchestrator.errors import Conflict, Forbidden
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
-from orchestrator.http.parameters import IdempotencyKey, StepKey, TheRun, length
+from orchestrator.http.parameters import REPLAYED, IdempotencyKey, StepKey, TheRun, length
 from orchestrator.http.routes import router as make
 
 router = make("signals")
@@ -81,6 +81,6 @@ def approval_answer(
 
 def _told(done: Delivery, response: Response) -> Delivery:
     if done.duplicate:
-        response.headers["Idempotency-Replayed"] = "true"
+        response.headers[REPLAYED] = "true"
     response.status_code = 200 if done.delivered else 202
     return done

@@ -19,7 +19,7 @@ from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Batch, BatchItem, BatchStarted, Deploy, GivenOutputs, Reason, Started, Switched
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
-from orchestrator.http.parameters import AfterEvent, FlowName, IdempotencyKey, length
+from orchestrator.http.parameters import REPLAYED, AfterEvent, FlowName, IdempotencyKey, length
 from orchestrator.http.routes import router as make
 from orchestrator.http.stopping import TheStopping
 from orchestrator.http.waiting import Wait, until_ended
@@ -133,7 +133,7 @@ async def run_start(
     response.headers["Location"] = str(request.url_for("run_show", run_id=str(handle.id)).path)
     if not handle.created:
         response.status_code = 200
-        response.headers["Idempotency-Replayed"] = "true"
+        response.headers[REPLAYED] = "true"
     if handle.accepted_as is not None and not wait:
         return Started(id=handle.id, flow=flow, status=handle.accepted_as, created=True)
     if wait:

@@ -11,7 +11,7 @@ from orchestrator.errors import Forbidden
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Operate
 from orchestrator.http.paging import Cursor, Limit, Page, after_id, page
-from orchestrator.http.parameters import IdempotencyKey
+from orchestrator.http.parameters import REPLAYED, IdempotencyKey
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.operations import OperationRow, OutcomeRow
 
@@ -61,7 +61,7 @@ def operation_create(
     response.headers["Location"] = str(request.url_for("operation_show", operation_id=str(made.id)).path)
     if not made.created:
         response.status_code = 200
-        response.headers["Idempotency-Replayed"] = "true"
+        response.headers[REPLAYED] = "true"
     return made.row()
 
 

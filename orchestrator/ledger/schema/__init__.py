@@ -18,6 +18,7 @@ from orchestrator.ledger.schema.functions import FUNCTIONS
 from orchestrator.ledger.schema.logs import flow_step_logs
 from orchestrator.ledger.schema.operations import flow_operation_runs, flow_operations
 from orchestrator.ledger.schema.payloads import flow_payload_stores, flow_payloads
+from orchestrator.ledger.schema.requests import flow_request_keys
 from orchestrator.ledger.schema.rollups import flow_rollup_pages, flow_rollup_state, flow_run_rollups
 from orchestrator.ledger.schema.runs import flow_events, flow_idempotency_keys, flow_run_controls, flow_runs
 from orchestrator.ledger.schema.schedules import flow_schedule_backfills, flow_schedule_states, flow_schedule_ticks
@@ -78,4 +79,5 @@ __all__ = [
     "flow_notification_feed",
     "flow_notifications",
     "flow_notification_attempts",
+    "flow_request_keys",
 ]
