@@ -85,7 +85,7 @@ def _entry(text: str, written: str) -> Sequence[Span | Wildcard]:
         network = ip_network(text)
     except ValueError as exc:
         raise UsageError(
-            f"{written!r:.120} in a list of addresses is malformed: {exc}. Fix: write 192.0.2.0/24, "
+            f"{written!r:.120} in a list of addresses is malformed: {exc!s:.120}. Fix: write 192.0.2.0/24, "
             "192.0.2.1-192.0.2.9, 192.0.2.*, one address, or a preset."
         ) from exc
     return [_plain_span(network[0], network[-1])]

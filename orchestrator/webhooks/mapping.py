@@ -2,8 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Final
-from urllib.parse import parse_qsl
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -11,10 +10,7 @@ from orchestrator.core import headers, values
 from orchestrator.core.expressions import EvaluationFailed, Scope, as_json, evaluate, parse_bare, resolve
 from orchestrator.core.webhook_triggers import WebhookTrigger
 from orchestrator.errors import InputInvalid, ValueRefused, WebhookUnreadable
-from orchestrator.webhooks.request import Request, Unreadable
-
-FORM: Final = "application/x-www-form-urlencoded"
-_FIELDS: Final = 10_000
+from orchestrator.webhooks.request import FORM, Request, Unreadable, read_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +64,9 @@ def read_form(body: bytes) -> dict[str, Any]:
         WebhookUnreadable: it is no form.
     """
     try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS)
-    except ValueError as exc:
-        raise _unreadable("the body is not a form") from exc
+        pairs = read_pairs(body)
+    except Unreadable as exc:
+        raise _unreadable(str(exc)) from exc
     found: dict[str, list[str]] = {}
     for name, value in pairs:
         found.setdefault(name, []).append(value)

@@ -1,15 +1,22 @@
 """One delivery, as it came in."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from orchestrator.core import values
 
 HEADER_LIMIT: Final = 8192
 """Characters of a header that is looked at."""
+FORM: Final = "application/x-www-form-urlencoded"
+_FIELDS: Final = 10_000
+"""Fields of a form that are read."""
+_NO_TEXT: Final = re.compile(r"%(?:00|(?![0-9a-fA-F]{2}))")
+"""NUL, and what no program writes. Found before a body full of them is taken apart, which would take long."""
 
 
 class Unreadable(Exception):
@@ -85,6 +92,21 @@ def read_json(body: bytes) -> Any:
     if refused is not None:
         raise Unreadable(f"the body holds {refused.problem}, which cannot be stored")
     return value
+
+
+def read_pairs(body: bytes, *, strict: bool = False) -> list[tuple[str, str]]:
+    """The fields of a form, as they come; `strict`: each has an `=`.
+
+    Raises:
+        Unreadable: it is no form.
+    """
+    try:
+        text = body.decode("ascii")
+        if _NO_TEXT.search(text):
+            raise Unreadable("the body is not a form: a `%` in it begins no character, or is a NUL")
+        return parse_qsl(text, keep_blank_values=True, strict_parsing=strict, errors="strict", max_num_fields=_FIELDS)
+    except ValueError as exc:
+        raise Unreadable("the body is not a form") from exc
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

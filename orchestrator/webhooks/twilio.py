@@ -2,13 +2,11 @@
 
 import hashlib
 import hmac
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from orchestrator.core.webhook_triggers import SignatureFormat
-from orchestrator.webhooks.request import Request, Unreadable
+from orchestrator.webhooks.request import FORM, Request, Unreadable, read_pairs
 from orchestrator.webhooks.signatures import Claims
-
-FORM = "application/x-www-form-urlencoded"
 
 
 def compose(form: SignatureFormat, request: Request, claims: Claims) -> bytes:
@@ -31,8 +29,4 @@ def _fields(request: Request) -> list[tuple[str, str]]:
         return []
     if (request.header("content-type") or "").partition(";")[0].strip().lower() != FORM:
         raise Unreadable("the body is no form, and the URL has no hash of it (bodySHA256)")
-    try:
-        text = request.body.decode("ascii")
-        return sorted(set(parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")))
-    except ValueError as exc:
-        raise Unreadable("the body is not a form") from exc
+    return sorted(set(read_pairs(request.body, strict=True)))
