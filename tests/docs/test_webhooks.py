@@ -14,7 +14,7 @@ from orchestrator.engine.webhooks.receive import receive
 from orchestrator.webhooks import schemes
 from orchestrator.webhooks.presets import PRESETS, UNLISTED
 from tests.docs import pages
-from tests.support.deliveries import SAMPLES
+from tests.support.deliveries import PACKAGES, PUBLISHED, SAMPLES
 from tests.support.factories import Lab, call
 
 PAGE = "docs/webhooks.md"
@@ -58,6 +58,24 @@ def test_an_entry_takes_a_delivery_of_its_publisher(name: str, lab: Lab, tmp_pat
 def test_every_scheme_has_an_entry(tmp_path: Path) -> None:
     found = {hook_of(name, tmp_path).scheme for name in HOOKS}
     assert found == {*schemes.BUILT_IN, schemes.CUSTOM}
+
+
+def test_what_is_unverified_is_said_to_be(tmp_path: Path) -> None:
+    """In the table, and at its entry."""
+    published, packages, unverified, own = (set(pages.code(row[1])) for row in pages.table(_publishers()))
+    assert published == {sample.scheme for sample in PUBLISHED}
+    assert packages == set(PACKAGES)
+    assert own == {"generic", schemes.CUSTOM}
+    assert unverified == {*schemes.BUILT_IN} - published - packages - own
+    for name in HOOKS:
+        scheme = hook_of(name, tmp_path).scheme
+        entry = pages.text_of(PAGE).partition(f"# {name}")[2].partition("\n### ")[0]
+        assert ("Unverified: " in entry) == (scheme in unverified), scheme
+        assert all(f"the package `{PACKAGES[one]}`" in entry for one in {scheme} & packages)
+
+
+def _publishers() -> str:
+    return pages.section(PAGE, "The publishers")
 
 
 def test_the_presets_are_named_with_their_day() -> None:

@@ -184,3 +184,76 @@ SAMPLES: dict[str, Callable[[], Sample]] = {
     "twilio_json": _twilio_json,
     "custom": _custom,
 }
+
+PACKAGES = {
+    "stripe": "stripe",
+    "slack": "slack-sdk",
+    "twilio": "twilio",
+    "square": "squareup",
+    "standard_webhooks": "standardwebhooks",
+}
+"""Schemes whose publisher has a package, which signs the sample or judges it."""
+
+IT_IS_A_SECRET = "It's a Secret to Everybody"
+SLACK_BODY = (
+    b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name=foobar"
+    b"&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.c"
+    b"om%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&trigger_id=398738663015.47445629121.803a0bc88"
+    b"7a14d10d2c447fce8b6703c"
+)
+PUBLISHED: list[Sample] = [
+    Sample(
+        "github",
+        b"Hello, World!",
+        {"X-Hub-Signature-256": "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"},
+        IT_IS_A_SECRET,
+    ),
+    *[
+        Sample(
+            scheme,
+            b"Hello World!",
+            {"X-Hub-Signature": "sha256=a4771c39fbe90f317c7824e83ddef3caae9cb3d976c214ace1f2937e133263c9"},
+            IT_IS_A_SECRET,
+        )
+        for scheme in ("bitbucket", "atlassian")
+    ],
+    Sample(
+        "slack",
+        SLACK_BODY,
+        {
+            "X-Slack-Request-Timestamp": "1531420618",
+            "X-Slack-Signature": "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503",
+        },
+        "8f742231b10e8888abcd99yyyzzz85a5",
+        at=datetime.fromtimestamp(1531420618, UTC),
+    ),
+    Sample(
+        "twilio",
+        b"CallSid=CA1234567890ABCDE&Caller=%2B14158675309&Digits=1234&From=%2B14158675309&To=%2B18005551212",
+        {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "X-Twilio-Signature": "RSOYDt4T1cUTdK1PDd93/VVr8B8=",
+        },
+        "12345",
+        url="https://mycompany.com/myapp.php?foo=1&bar=2",
+    ),
+    Sample(
+        "square",
+        b'{"hello":"world"}',
+        {"X-Square-HmacSha256-Signature": "2kRE5qRU2tR+tBGlDwMEw2avJ7QM4ikPYD/PJ3bd9Og="},
+        "asdf1234",
+        url="https://example.com/webhook",
+    ),
+    Sample(
+        "standard_webhooks",
+        b'{"test": 2432232314}',
+        {
+            "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            "webhook-timestamp": "1614265330",
+            "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        },
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        at=datetime.fromtimestamp(1614265330, UTC),
+    ),
+]
+"""Vectors that publishers publish."""
