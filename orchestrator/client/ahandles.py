@@ -175,10 +175,6 @@ class AsyncRunHandle(Generic[R]):
         """As `RunHandle.answer`."""
         return await self.client.thread(self.sync.answer, step, answer, id=id, by=by)
 
-    async def asks(self, name: str) -> bool:
-        """As `RunHandle.asks`."""
-        return await self.client.thread(self.sync.asks, name)
-
     async def approval(self, step: str) -> Approval:
         """As `RunHandle.approval`."""
         return await self.client.thread(self.sync.approval, step)

@@ -1,6 +1,6 @@
 """`Client`: start flows and follow their runs from any Python program."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, Unpack, overload
@@ -9,7 +9,7 @@ from uuid import UUID
 from orchestrator.authoring.alone import alone
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Length, Step
-from orchestrator.client.given import at_least_one, body_of, mapping, whoami
+from orchestrator.client.given import at_least_one, body_of, check_starts, given_once, whoami
 from orchestrator.client.groups.members import Groups
 from orchestrator.client.headers import Headers, headers_of
 from orchestrator.client.later import StartAfter, begins_of
@@ -24,7 +24,6 @@ from orchestrator.engine.flows import register
 from orchestrator.engine.runs import shown, start_run
 from orchestrator.engine.signals import approvals
 from orchestrator.engine.signals.approvals import Approval
-from orchestrator.errors import UsageError
 from orchestrator.ledger import error_groups, listing, reads, rollups
 from orchestrator.ledger.borrowed import Borrowed
 from orchestrator.ledger.error_groups import ErrorGroup
@@ -120,9 +119,7 @@ class Client(Operations, Groups):
             Unavailable: the database cannot be reached. Without a key it is not known whether the run was started.
         """
         keys = None if idempotency_key is None else [idempotency_key]
-        given = {**(mapping(input) if input is not None else {}), **parameters}
-        if input is not None and (twice := input.keys() & parameters.keys()):
-            raise UsageError(f"`{min(twice)}` is given in the mapping and as a keyword. Fix: give it once.")
+        given = given_once(input, parameters)
         return self.start_many(
             flow, [given], keys, tags, start_after=start_after, headers=headers, connection=connection
         )[0]
@@ -328,16 +325,8 @@ class Client(Operations, Groups):
         keys: Sequence[str] | None,
         tags: Sequence[str],
     ) -> list[StartRequest]:
-        if isinstance(tags, str):
-            raise UsageError(f"tags={tags!r} is a single string. Fix: write tags=[{tags!r}].")
+        check_starts(tags, inputs, keys)
         name = flow_name(flow)
-        _texts("A tag", tags)
-        given: Sequence[object] = keys or ()
-        _texts("An idempotency key", (key for key in given if key is not None))
-        if keys is not None and len(keys) != len(inputs):
-            raise UsageError(
-                f"There are {len(inputs)} inputs and {len(keys)} idempotency keys. Fix: give one for each."
-            )
         each_key = keys if keys is not None else [None] * len(inputs)
         code = flow if isinstance(flow, Flow) else None
         bodies = [body_of(code, one, self.ledger.secret_names) for one in inputs]
@@ -359,9 +348,3 @@ class Client(Operations, Groups):
         self.ledger.know(manifest)
         self.publish(done.dispatches)
         self._registered.add(manifest.hash)
-
-
-def _texts(what: str, given: Iterable[object]) -> None:
-    for one in given:
-        if not isinstance(one, str):
-            raise UsageError(f"{what} is a string, not {one!r}. Fix: give {str(one)!r}.")

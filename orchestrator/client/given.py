@@ -3,7 +3,7 @@
 import getpass
 import os
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -40,6 +40,37 @@ def mapping(given: object) -> dict[str, Any]:
             f"The input is of type {type(given).__name__}. Fix: give a mapping, such as {{'name': value}}."
         )
     return dict(given)
+
+
+def given_once(input: Mapping[str, Any] | None, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """An input of a mapping and of keywords.
+
+    Raises:
+        UsageError: it is no mapping, or something is in both.
+    """
+    given = {} if input is None else mapping(input)
+    if twice := given.keys() & parameters.keys():
+        raise UsageError(f"`{min(twice)}` is given in the mapping and as a keyword. Fix: give it once.")
+    return {**given, **parameters}
+
+
+def check_starts(tags: Iterable[object], inputs: Sequence[object], keys: Sequence[object] | None) -> None:
+    """
+    Raises:
+        UsageError: tags or idempotency keys are no texts, or there is not a key for each input.
+    """
+    if isinstance(tags, str):
+        raise UsageError(f"tags={tags!r} is a single string. Fix: write tags=[{tags!r}].")
+    _texts("A tag", tags)
+    _texts("An idempotency key", (key for key in keys or () if key is not None))
+    if keys is not None and len(keys) != len(inputs):
+        raise UsageError(f"There are {len(inputs)} inputs and {len(keys)} idempotency keys. Fix: give one for each.")
+
+
+def _texts(what: str, given: Iterable[object]) -> None:
+    for one in given:
+        if not isinstance(one, str):
+            raise UsageError(f"{what} is a string, not {one!r}. Fix: give {str(one)!r}.")
 
 
 def payload_text(payload: object) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Unpack
 from uuid import UUID
 
+from pydantic import JsonValue
 from uuid_utils.compat import uuid7
 
 from orchestrator.client.access import Access
@@ -105,6 +106,30 @@ class OperationHandle:
             after = page[-1].run_id
 
 
+def options_of(action: Action, force: bool, fresh: bool) -> dict[str, bool]:
+    """Those of a retry that are set.
+
+    Raises:
+        UsageError: this is none.
+    """
+    options = {name: True for name, on in (("force", force), ("fresh", fresh)) if on}
+    if options and action is not Action.RETRY:
+        raise UsageError(f"`{min(options)}` is of a retry, and this is a {action}. Fix: leave it out.")
+    return options
+
+
+def asked_unless_named(runs: Sequence[UUID | str] | None, wanted: Wanted) -> dict[str, JsonValue]:
+    """What is asked for, as JSON; nothing of runs that are named.
+
+    Raises:
+        UsageError: they are named and asked for.
+    """
+    asked = asked_of(wanted)
+    if asked and runs is not None:
+        raise UsageError("Runs are named, and asked for as well. Fix: name them, or say which are meant.")
+    return asked
+
+
 class Operations(Access):
     """What a client does with operations."""
 
@@ -135,11 +160,8 @@ class Operations(Access):
             IdempotencyConflict: the key was used for something else.
             RunNotFound, Conflict: an id is a part of none, or of several.
         """
-        options = {name: True for name, on in (("force", force), ("fresh", fresh)) if on}
         act = known(Action, action)
-        if options and act is not Action.RETRY:
-            raise UsageError(f"`{min(options)}` is of a retry, and this is a {act}. Fix: leave it out.")
-        job = Job(uuid7(), act, reason, by or user(), options, idempotency_key)
+        job = Job(uuid7(), act, reason, by or user(), options_of(act, force, fresh), idempotency_key)
         row = self.call(operate.create, job, self._which(runs, wanted), token=token)
         return OperationHandle(self, row.id, created=row.id == job.id)
 
@@ -166,11 +188,9 @@ class Operations(Access):
         return self.call(operate.page, after, at_least_one(limit), only_open=only_open)
 
     def _which(self, runs: Sequence[UUID | str] | None, wanted: Wanted) -> Which:
-        asked = asked_of(wanted)
+        asked = asked_unless_named(runs, wanted)
         if runs is None:
             return Which(filter_of(wanted), asked=asked)
-        if asked:
-            raise UsageError("Runs are named, and asked for as well. Fix: name them, or say which are meant.")
         return Which(ids=tuple(one if isinstance(one, UUID) else self._id(one) for one in runs))
 
     def _id(self, text: str) -> UUID:

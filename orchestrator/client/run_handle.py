@@ -14,7 +14,7 @@ from orchestrator.client.access import Access
 from orchestrator.client.given import at_least_one, body_of, known, payload_text, signal_key, user
 from orchestrator.client.runtree import RunTree
 from orchestrator.client.siblings import Siblings
-from orchestrator.client.waits import Timeout, deadline, is_old, left_s, moment_s, seconds, seen
+from orchestrator.client.waits import Timeout, deadline, final, is_old, left_s, moment_s, seconds, seen
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Explanation, StartedRun
 from orchestrator.core.pictures import Picture, Stand, drawn
@@ -30,7 +30,7 @@ from orchestrator.engine.signals import approvals, deliver
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.subflows import stopping
-from orchestrator.errors import Conflict, RunCancelled, RunFailed, RunTimedOut, WaitTimeout
+from orchestrator.errors import Conflict, RunCancelled, RunFailed, RunTimedOut
 from orchestrator.ledger import logs, reads, timelines
 from orchestrator.ledger.logs import BEGIN, LogLine, Place
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
@@ -129,13 +129,7 @@ class RunHandle(Generic[R]):
 
     def final(self, status: RunStatus, timeout: float | None) -> RunStatus:
         """`status`, if it is a final one; else the error of a wait that is over."""
-        if status not in FINAL_RUN:
-            raise WaitTimeout(
-                f"Run {self.id} is still {status} after {timeout:g} s; it goes on. "
-                f"Fix: `orchestrator run explain {self.id}` says what it waits for.",
-                run_id=str(self.id),
-            )
-        return status
+        return final(self.id, status, timeout)
 
     def steps(
         self,
@@ -209,6 +203,15 @@ class RunHandle(Generic[R]):
             Conflict: it has not ended.
             RunFailed, RunTimedOut, RunCancelled: it ended otherwise.
         """
+        self.must_have_succeeded()
+        return self.client.call(shown.result, self.id)
+
+    def must_have_succeeded(self) -> None:
+        """
+        Raises:
+            Conflict: it has not ended.
+            RunFailed, RunTimedOut, RunCancelled: it ended otherwise.
+        """
         status = self.status()
         if status not in FINAL_RUN:
             raise Conflict(
@@ -217,7 +220,6 @@ class RunHandle(Generic[R]):
             )
         if status is not RunStatus.SUCCEEDED:
             self.outcome(status)
-        return self.client.call(shown.result, self.id)
 
     def shown_output(self, step: str) -> JsonValue:
         """As `output`, for people: its secrets are `***`."""
@@ -330,11 +332,6 @@ class RunHandle(Generic[R]):
             SignalTooLate: the run has ended, or the time to answer is over.
         """
         return self._deliver(Signal(step, payload_text(answer), id=id, by=by or user(), answers=True))
-
-    def asks(self, name: str) -> bool:
-        """Whether a signal of this name is the answer to an approval."""
-        waits = self.client.call(reads.runs.plan_of, self.id).expected(name)
-        return any(one.wait.approval is not None for one in waits)
 
     def approval(self, step: str) -> Approval:
         """What a step asks, or asked, and who answered.

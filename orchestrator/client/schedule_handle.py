@@ -1,6 +1,6 @@
 """One schedule, as a program sees it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -142,12 +142,12 @@ class ScheduleHandle:
         Raises:
             UsageError: the span is empty, in the future, or holds more than 10,000 times; nothing was started.
         """
-        zone = self.zone()
+        wall = self.zone()
         return self.client.call_once(
             acts.backfill,
             self.flow,
             self.key,
-            Span(moment(since, zone), moment(until, zone), max_parallel, reverse),
+            Span(moment(since, wall), moment(until, wall), max_parallel, reverse),
             by=_who(by),
             dry_run=dry_run,
         )
@@ -158,7 +158,7 @@ class ScheduleHandle:
         Raises:
             ScheduleInvalid: this machine cannot read the rule.
         """
-        return zone_of(explain_schedule.readable(self.row()).rule)
+        return zone(self.row())
 
     def cancel_backfill(self, backfill_id: UUID, *, by: str | None = None) -> int:
         """Start no more runs of a backfill; how many were taken back. Those that are open go on.
@@ -235,8 +235,7 @@ def find(ledger: Ledger, name: str, key: str | None) -> tuple[str, str]:
         FlowNotFound, ScheduleNotFound: there is none.
         UsageError: the flow has several, and no key says which.
     """
-    flow, slash, given = name.partition("/")
-    key = given if slash and key is None else key
+    flow, key = named(name, key)
     with ledger.auto() as tx:
         if key is not None:
             row = schedules.schedule(tx, flow, key)
@@ -244,9 +243,24 @@ def find(ledger: Ledger, name: str, key: str | None) -> tuple[str, str]:
         rows = schedules.schedules(tx, flow)
         if not rows and flow not in definitions.names(tx):
             raise definitions.unknown_flow(tx, flow)
+    return flow, only(flow, rows)
+
+
+def named(name: str, key: str | None) -> tuple[str, str | None]:
+    """The flow and the key of what was given as `flow/key`, as both, or as the flow alone."""
+    flow, slash, given = name.partition("/")
+    return flow, given if slash and key is None else key
+
+
+def only(flow: str, rows: Sequence[ScheduleRow]) -> str:
+    """The key of a flow's only schedule, or of its only one that the code has.
+
+    Raises:
+        ScheduleNotFound, UsageError: it has none, or several.
+    """
     rows = [row for row in rows if row.active] or rows
     if len(rows) == 1:
-        return flow, rows[0].trigger_key
+        return rows[0].trigger_key
     if not rows:
         raise ScheduleNotFound(
             f"Flow {flow} has no schedule. Fix: add one in its code, `@flow(schedules=[…])`, and restart a worker.",
@@ -267,6 +281,11 @@ def listed(ledger: Ledger, flow: str | None) -> list[ScheduleRow]:
         if not rows and flow is not None and flow not in definitions.names(tx):
             raise definitions.unknown_flow(tx, flow)
     return rows
+
+
+def zone(row: ScheduleRow) -> str:
+    """See `ScheduleHandle.zone`."""
+    return zone_of(explain_schedule.readable(row).rule)
 
 
 def _row(ledger: Ledger, flow: str, key: str) -> ScheduleRow:

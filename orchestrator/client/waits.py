@@ -4,10 +4,11 @@ import math
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from orchestrator.core.durations import parse_duration
-from orchestrator.core.states import RunStatus
-from orchestrator.errors import Unavailable
+from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.errors import Unavailable, WaitTimeout
 
 if TYPE_CHECKING:
     from orchestrator.client.run_handle import RunHandle
@@ -40,6 +41,21 @@ def seen(handle: "RunHandle[Any]") -> RunStatus | None:
         return handle.final_status()
     except Unavailable:  # it is waited for
         return None
+
+
+def final(run_id: UUID, status: RunStatus, limit_s: float | None) -> RunStatus:
+    """`status`, if it is a final one.
+
+    Raises:
+        WaitTimeout: it is not, and the time is over.
+    """
+    if status not in FINAL_RUN:
+        raise WaitTimeout(
+            f"Run {run_id} is still {status} after {limit_s:g} s; it goes on. "
+            f"Fix: `orchestrator run explain {run_id}` says what it waits for.",
+            run_id=str(run_id),
+        )
+    return status
 
 
 def moment_s(handle: "RunHandle[Any]", ends: float) -> float:

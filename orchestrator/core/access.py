@@ -44,6 +44,7 @@ class Scope(StrEnum):
     EVENTS = "events"  # the stream
     WORKERS = "workers"  # workers and queues
     OPERATIONS = "operations"  # many runs at once
+    SECRETS = "secrets"  # outputs as they are, with their secrets
     ACCESS = "access"  # keys, users, sessions, audit
 
 

@@ -1,4 +1,4 @@
-"""What operators do over HTTP, in the audit. What changes access is kept by the engine, in the same commit."""
+"""What operators do over HTTP, in the audit. What changes access, or tells secrets, is kept by the engine."""
 
 import json
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from orchestrator.observe.logs import log
 
 _SENSITIVE: Final = frozenset({"flow_enable", "flow_disable", "schedule_pause", "schedule_resume", "step_mark"})
 """Besides everything that takes an admin: what changes how others' runs go."""
+_BY_ENGINE: Final = {Scope.ACCESS, Scope.SECRETS}
 _LONGEST: Final = 4096
 _VALUES: Final = frozenset({"input", "output", "payload"})
 """What is of runs, and may be a secret."""
@@ -26,7 +27,7 @@ def is_kept(operation: str, method: str) -> bool:
     if method in {"GET", "HEAD"}:
         return False
     rule = rule_of(operation)
-    return operation in _SENSITIVE or (rule.role is Role.ADMIN and rule.scope is not Scope.ACCESS)
+    return operation in _SENSITIVE or (rule.role is Role.ADMIN and rule.scope not in _BY_ENGINE)
 
 
 async def keep(request: Request, operation: str, answer: Response, body: Any) -> None:

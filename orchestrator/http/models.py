@@ -5,10 +5,12 @@ from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from orchestrator.client.wanted import Wanted
 from orchestrator.core.operations import MOST_IDS, Action
 from orchestrator.core.states import RunStatus
+from orchestrator.engine.runs.shown import Seen
 
 
 class _Model(BaseModel):
@@ -40,6 +42,8 @@ class Batch(_Model):
     inputs: Annotated[Sequence[Mapping[str, JsonValue]], Field(min_length=1, max_length=500)]
     idempotency_keys: Annotated[Sequence[str], Field(max_length=500)] | None = None
     tags: Annotated[Sequence[str], Field(max_length=50)] = ()
+    headers: Annotated[Mapping[str, str], Field(max_length=1000)] | None = None
+    """Of the request that they are started for."""
     start_after: str | None = None
 
 
@@ -89,6 +93,10 @@ class GivenOutputs(_Model):
     left: int
 
 
+class Unserved(_Model):
+    unserved: bool
+
+
 class Retry(_Model):
     """`force`: also where a step that makes up for the failure has succeeded. `fresh`: steps that called a flow call it
     anew."""
@@ -135,20 +143,39 @@ class Delivered(_Model):
 
 
 class Value(_Model):
-    """Secrets in it are `***`."""
+    """A value; `masked`: there are secrets in it, which are `***`."""
 
     value: JsonValue
+    masked: bool = False
+
+    @classmethod
+    def of(cls, seen: Seen) -> Self:
+        return cls(value=seen.value, masked=seen.masked)
 
 
 class Operate(_Model):
-    """What is to be done to which runs: those that the query matches, or those with these ids. `dry_run`: only say how
-    many, and get a `token`; with it, the operation says what had been foreseen. `force` and `fresh` are of a retry."""
+    """What is to be done to which runs: those that the query and the other parameters of `/runs` match, or those with
+    these ids. `dry_run`: only say how many, and get a `token`; with it, the operation says what had been foreseen.
+    `force` and `fresh` are of a retry."""
 
     action: Action
     q: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    flow: Annotated[str, Field(max_length=100)] | None = None
+    status: Annotated[Sequence[RunStatus], Field(max_length=20)] = ()
+    tag: Annotated[str, Field(max_length=100)] | None = None
+    key: Annotated[str, Field(max_length=255)] | None = None
+    schedule: Annotated[str, Field(max_length=201)] | None = None
+    error: Annotated[str, Field(max_length=200)] | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
     ids: Annotated[Sequence[UUID], Field(min_length=1, max_length=MOST_IDS)] | None = None
     reason: Annotated[str, Field(max_length=2000)] = ""
     dry_run: bool = False
     token: Annotated[str, Field(max_length=100)] | None = None
     force: bool = False
     fresh: bool = False
+
+    def wanted(self) -> Wanted:
+        """Which runs, without their ids."""
+        found: Wanted = {"q": self.q, "flow": self.flow, "status": self.status, "tag": self.tag, "key": self.key}
+        return found | {"schedule": self.schedule, "error": self.error, "since": self.since, "until": self.until}

@@ -9,7 +9,9 @@ from fastapi import Depends, Header, Path, Query
 from fastapi.concurrency import run_in_threadpool
 
 from orchestrator.client.run_handle import RunHandle
+from orchestrator.client.wanted import Wanted
 from orchestrator.core.durations import parse_duration
+from orchestrator.core.states import RunStatus
 from orchestrator.core.times import parse_time
 from orchestrator.errors import DurationInvalid
 from orchestrator.http.caller import TheClient
@@ -67,6 +69,30 @@ def read_key(given: str) -> str:
 
 
 IdempotencyKey = Annotated[str | None, Depends(key_of)]
+
+
+async def wanted_of(
+    q: Annotated[str | None, Query(max_length=1000, description="A query, as `flow:x status:failed age<1d`.")] = None,
+    flow: Annotated[str | None, Query(max_length=100)] = None,
+    status: Annotated[list[RunStatus] | None, Query(description="Several: any of them.")] = None,
+    tag: Annotated[str | None, Query(max_length=100)] = None,
+    key: Annotated[str | None, Query(max_length=255, description="The idempotency key.")] = None,
+    schedule: Annotated[str | None, Query(max_length=201, description="Its key, or FLOW/KEY.")] = None,
+    error: Annotated[str | None, Query(max_length=200, description="A part of the error.")] = None,
+    since: Moment = None,
+    until: Moment = None,
+) -> Wanted:
+    """Which runs: all that is given holds. (A coroutine, as all that needs no thread.)"""
+    wanted: Wanted = {"q": q, "flow": flow, "status": status, "tag": tag, "key": key}
+    return wanted | {
+        "schedule": schedule,
+        "error": error,
+        "since": moment("since", since),
+        "until": moment("until", until),
+    }
+
+
+TheWanted = Annotated[Wanted, Depends(wanted_of)]
 
 
 def moment(name: str, text: str | None) -> datetime | None:

@@ -36,22 +36,24 @@ RULES: Final[Mapping[str, Rule]] = {
     **_rules(
         Scope.FLOWS,
         Reach.FLOW,
-        viewer="flow_show flow_manifest flow_graph flow_versions flow_events flow_open_steps flow_given_outputs",
+        viewer="flow_show flow_manifest flow_graph flow_versions flow_events flow_unserved flow_open_steps "
+        "flow_given_outputs",
         operator="flow_enable flow_disable",
         admin="flow_delete flow_deploy",
     ),
     **_rules(Scope.FLOWS, Reach.ALL, viewer="flow_ls manifest_show handler_ls"),
     **_rules(Scope.TRIGGER, Reach.FLOW, operator="run_start run_start_many"),
-    **_rules(Scope.RUNS, Reach.NAMED, viewer="run_ls run_stats run_errors event_stream"),
+    **_rules(Scope.RUNS, Reach.NAMED, viewer="run_ls run_stats run_errors run_export event_stream"),
     **_rules(Scope.RUNS, Reach.ALL, viewer="run_active"),
     **_rules(
         Scope.RUNS,
         Reach.RUN,
         viewer="run_show run_events run_control run_explain run_result run_graph run_children run_tree run_steps "
-        "step_show step_output run_timeline run_reruns run_logs",
+        "step_show step_output run_timeline run_reruns run_logs run_log_places",
         operator="run_cancel run_retry run_rerun step_retry step_skip step_mark run_signal",
         admin="run_delete",
     ),
+    **_rules(Scope.SECRETS, Reach.RUN, admin="run_reveal step_reveal"),
     **_rules(
         Scope.OPERATIONS,
         Reach.ALL,
@@ -96,7 +98,7 @@ PUBLIC: Final = frozenset(
     }
 )
 """Routes that ask nobody who they are; publishers prove it by what they sign."""
-SECRET_ANSWERS: Final = frozenset({"session_create", "key_create", "key_rotate"})
+SECRET_ANSWERS: Final = frozenset({"session_create", "key_create", "key_rotate", "run_reveal", "step_reveal"})
 """What takes no `Idempotency-Key`: answers are kept for it, and these are kept nowhere."""
 SECRET_REQUESTS: Final = frozenset({"user_create", "user_passwd"})
 """What says a password."""

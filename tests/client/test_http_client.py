@@ -1,57 +1,47 @@
 """`HttpClient` beside `Client`: the same questions have the same answers, through a server that listens."""
 
-import inspect
-import threading
+import json
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import FIRST_COMPLETED, wait
+from datetime import UTC, datetime
 
 import pytest
-import uvicorn
 
-from orchestrator import HttpClient
+from orchestrator import HttpClient, Secret, flow, step
 from orchestrator.client import Client
-from orchestrator.client.remote.client import HttpClient as Remote
-from orchestrator.client.remote.run import HttpRunHandle
-from orchestrator.client.remote.schedule import HttpScheduleHandle
-from orchestrator.client.run_handle import RunHandle
-from orchestrator.client.schedule_handle import ScheduleHandle
+from orchestrator.core.access import Role, Scope
+from orchestrator.engine.access import audit
 from orchestrator.engine.flows import register
 from orchestrator.errors import (
     FlowNotFound,
+    Forbidden,
     IdempotencyConflict,
     InputInvalid,
+    QueryInvalid,
     RunFailed,
     RunNotFound,
+    ScheduleNotFound,
     Unavailable,
     UsageError,
     WaitTimeout,
 )
-from orchestrator.http.app import create_app
+from orchestrator.ledger import logs
+from orchestrator.ledger.access import AuditFilter
+from orchestrator.ledger.logs import NewLines
 from orchestrator.settings import Settings
+from tests.http.access import key
 from tests.support import play
-from tests.support.eventually import eventually
+from tests.support.listening import listening
 from tests.support.scheduled_flows import report
 from tests.support.small_flows import Greeting, fan, hello
 
 
 @pytest.fixture
 def far(settings: Settings, client: Client) -> Iterator[HttpClient]:
-    for flow in (hello, fan):
-        register.register(client.ledger, flow.manifest)
-    config = uvicorn.Config(
-        create_app(settings.model_copy(update={"auth": "open"})), port=0, log_config=None, lifespan="on"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    eventually(lambda: server.started, message="the API listens")
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        with HttpClient(f"http://127.0.0.1:{port}") as made:
-            yield made
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    for known in (hello, fan):
+        register.register(client.ledger, known.manifest)
+    with listening(settings.model_copy(update={"auth": "open"})) as url, HttpClient(url) as made:
+        yield made
 
 
 def test_a_typed_run_is_started_and_waited_for(far: HttpClient, client: Client) -> None:
@@ -96,7 +86,7 @@ def test_errors_are_the_same(far: HttpClient, client: Client) -> None:
 
 
 def test_lists_go_on_over_pages(far: HttpClient, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.client.remote.client._MOST", 2)
+    monkeypatch.setattr("orchestrator.client.remote.access._MOST", 2)
     runs = far.start_many("hello", [{"name": str(n)} for n in range(5)], [str(n) for n in range(5)])
     assert all(run.created for run in runs)
     assert far.runs() == client.runs()
@@ -124,7 +114,7 @@ def test_runs_are_operated(far: HttpClient, client: Client) -> None:
 def test_what_became_of_runs_is_told(far: HttpClient, client: Client) -> None:
     run = far.start(hello, name="you")
     play.fail(client.ledger, run.id, "greet")
-    ((group,), (same,)) = far.errors("flow:hello"), client.errors(flow="hello")
+    ((group,), (same,)) = far.errors(q="flow:hello", status="failed"), client.errors(flow="hello")
     assert group == same
     assert far.stats("hello") == []
     assert run.timeline() == client.run(run.id).timeline()
@@ -153,31 +143,161 @@ def test_a_server_that_is_not_there_is_said_so() -> None:
         gone.runs()
 
 
-NOT_OVER_HTTP = {
-    "Client": {
-        "all_records",
-        "committed",
-        "errors",
-        "is_unserved",
-        "stats",
-        "operate",
-        "operate_plan",
-        "operation",
-        "operations",
-    },
-    "RunHandle": {"all_logs", "asks", "delete", "end", "final", "final_status", "log_places", "output"},
-    "ScheduleHandle": {"zone"},
-}
-"""What needs the ledger itself, or is no part of the API yet."""
+def test_many_runs_are_operated(far: HttpClient, client: Client) -> None:
+    runs = far.start_many("hello", [{"name": str(n)} for n in range(3)], tags=["t"])
+    plan = far.operate_plan("cancel", flow=hello, tag="t", status=["pending"])
+    assert plan == client.operate_plan("cancel", flow=hello, tag="t", status=["pending"])
+    given = {"reason": "enough", "token": plan.token, "flow": hello, "tag": "t", "status": ["pending"]}
+    made = far.operate("cancel", idempotency_key="k", **given)
+    assert made.created
+    assert not far.operate("cancel", idempotency_key="k", **given).created
+    assert made.row() == client.operation(made.id).row()
+    assert made.row().foreseen == 3
+    assert made.pause().state == "paused"
+    with pytest.raises(WaitTimeout, match="operation watch"):
+        made.wait(0)
+    assert made.resume().state == "running"
+    assert far.operations() == client.operations()
+    assert [one.run_id for one in made.all_outcomes(outcome="pending")] == [run.id for run in runs]
+    assert made.outcomes(after=runs[1].id) == client.operation(made.id).outcomes(after=runs[1].id)
+    assert far.operation(str(made.id)[-12:]).cancel().state == "cancelled"
+    assert made.wait().state == "cancelled"
+    assert far.operations(only_open=True) == []
+    named = far.operate("cancel", [str(runs[0].id)[-12:], runs[1].id], reason="enough")
+    assert [one.run_id for one in named.outcomes()] == [runs[0].id, runs[1].id]
+    for given_client in (far, client):
+        with pytest.raises(UsageError, match="every run"):
+            given_client.operate("cancel", reason="enough")
+        with pytest.raises(UsageError, match="is of a retry"):
+            given_client.operate("cancel", reason="enough", flow="hello", force=True)
+        with pytest.raises(UsageError, match="named, and asked for"):
+            given_client.operate_plan("cancel", [runs[0].id], flow="hello")
 
 
-@pytest.mark.parametrize(
-    ("near", "far"), [(Client, Remote), (RunHandle, HttpRunHandle), (ScheduleHandle, HttpScheduleHandle)]
-)
-def test_the_surface_is_that_of_the_client(near: type, far: type) -> None:
-    def methods(kind: type) -> set[str]:
-        return {name for name, value in inspect.getmembers(kind, callable) if not name.startswith("_")}
+def test_a_run_is_removed(far: HttpClient, client: Client) -> None:
+    run = far.start(hello, name="you")
+    run.cancel()
+    run.delete("it was a test")
+    with pytest.raises(RunNotFound):
+        client.run(run.id)
 
-    inner = {"call", "call_once", "publish", "sending", "after_fork"}
-    missing: Any = methods(near) - methods(far) - inner
-    assert missing <= NOT_OVER_HTTP[near.__name__], missing
+
+def test_everything_of_runs_is_exported(far: HttpClient, client: Client) -> None:
+    """Also where a text has what others take for the end of a line."""
+    run = far.start(hello, name="a\u2028b\x85c\r")
+    play.finish_hello(client.ledger, run.id)
+    failed = far.start(hello, name="you")
+    play.fail(client.ledger, failed.id, "greet")
+    records = list(far.all_records(flow=hello))
+    assert records == list(client.all_records(flow=hello))
+    assert {record["record"] for record in records} == {"run", "step", "attempt", "output", "event"}
+    assert list(far.all_records(q="flow:fan")) == []
+    with pytest.raises(QueryInvalid):
+        list(far.all_records(q="flow:"))
+
+
+def test_lines_of_logs_are_read(far: HttpClient, client: Client) -> None:
+    run = far.start(hello, name="you")
+    at = datetime.now(UTC).isoformat()
+    batches = [
+        NewLines(run.id, "greet", 1, first, json.dumps([[at, "INFO", f"{first}"], [at, "PRINT", "x"]]))
+        for first in (1, 3, 5)
+    ]
+    logs.write(client.ledger, batches)
+    known = client.run(run.id)
+    assert run.logs() == known.logs()
+    assert len(run.logs()) == 6
+    assert run.logs("greet", limit=2) == known.logs("greet", limit=2)
+    assert run.logs(after=run.logs()[1].place) == known.logs()[2:]
+    assert list(run.all_logs()) == known.logs()
+    assert run.log_places() == known.log_places()
+    assert run.logs("measure") == []
+
+
+def test_ends_are_waited_for_together(far: HttpClient, client: Client) -> None:
+    runs = [far.start(hello, name=str(n)) for n in range(3)]
+    assert [run.final_status() for run in runs] == [None, None, None]
+    ends = [run.end() for run in runs]
+    play.finish_hello(client.ledger, runs[1].id)
+    done, waiting = wait(ends, timeout=20, return_when=FIRST_COMPLETED)
+    assert [end.result() for end in done] == ["succeeded"]
+    assert ends[0].cancel()
+    far.close()
+    (last,) = waiting - {ends[0]}
+    with pytest.raises(UsageError, match="closed"):
+        last.result(20)
+    with pytest.raises(UsageError, match="closed"):
+        runs[0].end()
+    with pytest.raises(UsageError, match="closed"):
+        runs[0].row()
+
+
+def test_nobody_else_is_the_author(far: HttpClient) -> None:
+    run = far.start(hello, name="you")
+    with pytest.raises(UsageError, match="whoever has the API key"):
+        run.cancel(by="somebody else")
+    assert run.status() == "pending"
+
+
+def test_headers_are_kept_for_the_flow(far: HttpClient, client: Client) -> None:
+    given = {"X-Source": "shop", "Authorization": "Bearer x"}
+    far.start(hello, name="you", headers=given)
+    far.start_many(hello, [{"name": "me"}], headers=given.items())
+    with client.ledger.auto() as tx:
+        kept = tx.exec_driver_sql("SELECT trigger_headers FROM flow_runs").scalars().all()
+    assert kept == [{"x-source": "shop"}] * 2
+
+
+def test_inputs_go_in_as_many_requests_as_they_take(far: HttpClient, client: Client) -> None:
+    runs = far.start_many(hello, [{"name": str(n) * 400_000} for n in range(5)])
+    assert [client.run(run.id).row().body["name"][0] for run in runs] == list("01234")
+
+
+def test_a_schedule_is_found_as_by_the_client(far: HttpClient, client: Client) -> None:
+    register.register(client.ledger, report.manifest)
+    (row,) = far.schedules(report)
+    for schedule in (far.schedule("report"), far.schedule(f"report/{row.trigger_key}")):
+        assert schedule.key == row.trigger_key
+    assert schedule.zone() == client.schedule("report").zone()
+    schedule.pause()
+    assert schedule.events(limit=1) == client.schedule("report").events(limit=1)
+    with pytest.raises(FlowNotFound):
+        far.schedule("nothing")
+    with pytest.raises(ScheduleNotFound):
+        far.schedule("hello")
+
+
+def test_whether_anybody_serves_a_flow_is_told(far: HttpClient) -> None:
+    assert far.is_unserved(hello)
+    with pytest.raises(FlowNotFound):
+        far.is_unserved("nothing")
+
+
+@step
+def issue(name: str) -> Secret[str]:
+    return Secret(f"key of {name}")
+
+
+@flow
+def issued(name: str) -> dict[str, Secret[str]]:
+    return {"key": issue(name)}
+
+
+def test_a_result_with_secrets_takes_a_key_that_may_see_them(settings: Settings, client: Client) -> None:
+    register.register(client.ledger, issued.manifest)
+    run_id = client.start(issued, name="ann").id
+    play.succeed(client.ledger, run_id, "issue", "key of ann")
+    runs, both = {Scope.RUNS}, {Scope.RUNS, Scope.SECRETS}
+    with listening(settings) as url:
+        with HttpClient(url, key(client, Role.ADMIN, frozenset(both), frozenset({"issued"}), name="app")) as may:
+            assert may.run(run_id, issued).result() == {"key": Secret("key of ann")}
+            assert may.run(run_id).output("issue") == "key of ann"
+            assert may.run(run_id).shown_result() == {"key": "***"}
+        for role, scopes, needed in ((Role.OPERATOR, both, "admin"), (Role.ADMIN, runs, "secrets")):
+            with HttpClient(url, key(client, role, frozenset(scopes))) as may_not:
+                with pytest.raises(Forbidden, match="Fix: use a key") as refused:
+                    may_not.run(run_id, issued).result()
+                assert refused.value.needed == needed
+                assert may_not.run(run_id).shown_result() == {"key": "***"}
+    rows = audit.listed(client.ledger, AuditFilter(actor="key:app"))
+    assert [row.action for row in rows] == ["step.reveal", "run.reveal"]

@@ -1,4 +1,4 @@
-"""The asynchronous client keeps up with the other one: every method, every parameter."""
+"""The asynchronous client and the one over HTTP keep up with the plain one: every method, every parameter."""
 
 import inspect
 from typing import Any
@@ -11,12 +11,16 @@ from orchestrator.client.ahandles import AsyncRunHandle, AsyncScheduleHandle
 from orchestrator.client.aoperations import AsyncOperationHandle
 from orchestrator.client.groups.members import Groups
 from orchestrator.client.operations import OperationHandle
+from orchestrator.client.remote.client import HttpClient
+from orchestrator.client.remote.operations import HttpOperationHandle
+from orchestrator.client.remote.run import HttpRunHandle
+from orchestrator.client.remote.schedule import HttpScheduleHandle
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle
 
 OWN = {"call", "call_once", "publish", "sending", "after_fork"}
 """A client's attributes; `AsyncClient` has the whole client as `sync`."""
-HALVES = {"outcome", "final", "final_status"}
+HALVES = {"outcome", "final", "must_have_succeeded", "final_status"}
 """What `wait` and `result` use inside."""
 
 
@@ -78,3 +82,45 @@ def test_every_public_attribute_is_there(plain: type, awaited: type) -> None:
 
 def test_what_a_client_is_made_of_is_no_method_for_users() -> None:
     assert {name for name in OWN if not hasattr(Access, name)} == set()
+
+
+OVER_HTTP: list[tuple[type, type]] = [
+    (Client, HttpClient),
+    (OperationHandle, HttpOperationHandle),
+    (RunHandle, HttpRunHandle),
+    (ScheduleHandle, HttpScheduleHandle),
+]
+LEDGER_ONLY = {
+    "committed",  # of one's own transaction, which is a connection to the database
+    "must_have_succeeded",  # what the API itself looks at
+}
+LEDGER_PARAMETERS = {"connection"}
+"""Of one's own transaction."""
+
+
+@pytest.mark.parametrize(("near", "far"), OVER_HTTP)
+def test_the_client_over_http_has_every_method_with_its_parameters(near: type, far: type) -> None:
+    """`by` is among them, and refused: whoever has the key is the author."""
+    ours = {name: method for name, method in inspect.getmembers(near, callable) if name[0] != "_"}
+    ours = {name: method for name, method in ours.items() if name not in OWN | LEDGER_ONLY}
+    assert {name for name in ours if not hasattr(far, name)} == set()
+    differing = {
+        name: (known, given)
+        for name, method in ours.items()
+        for known, given in [(parameters(method), parameters(getattr(far, name)))]
+        if {one: kind for one, kind in known.items() if one not in LEDGER_PARAMETERS}
+        != {one: kind for one, kind in given.items() if one in known}
+        or any(default is inspect.Parameter.empty for one, (_, default) in given.items() if one not in known)
+    }
+    assert differing == {}
+
+
+@pytest.mark.parametrize(("near", "far"), OVER_HTTP)
+def test_the_client_over_http_gives_what_the_other_one_gives(near: type, far: type) -> None:
+    """The same types, but for handles, which are its own."""
+
+    def answer(kind: type, name: str) -> str:
+        return str(inspect.signature(getattr(kind, name)).return_annotation)
+
+    names = [name for name in methods(near) if name not in LEDGER_ONLY and "Handle" not in answer(near, name)]
+    assert {name for name in names if answer(near, name) != answer(far, name)} == set()

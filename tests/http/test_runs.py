@@ -1,5 +1,6 @@
 """Runs over HTTP: start, read, wait, operate."""
 
+import json
 import threading
 from typing import Any
 from uuid import UUID, uuid4
@@ -7,9 +8,15 @@ from uuid import UUID, uuid4
 import pytest
 from starlette.testclient import TestClient
 
-from orchestrator import after, flow, sleep
+from orchestrator import Secret, after, flow, sleep, step
 from orchestrator.client import Client
+from orchestrator.core.access import Role
+from orchestrator.engine.access import audit
 from orchestrator.engine.flows import register
+from orchestrator.errors import Unavailable
+from orchestrator.ledger.access import AuditFilter
+from orchestrator.settings import Settings
+from tests.http.access import bearer, key, served
 from tests.support import play
 from tests.support.small_flows import greet
 
@@ -42,7 +49,7 @@ def test_a_run_is_started_read_and_ends(api: TestClient, stack: Client) -> None:
     )
     play.finish_hello(stack.ledger, UUID(row["id"]))
     assert api.get(place).json()["status"] == "succeeded"
-    assert api.get(f"{place}/output").json() == {"value": {"text": "hello you", "length": 9}}
+    assert api.get(f"{place}/output").json() == {"value": {"text": "hello you", "length": 9}, "masked": False}
     assert api.get(f"{place}/steps/greet").json()["step"]["status"] == "succeeded"
     assert [one["key"] for one in api.get(f"{place}/steps").json()["items"]] == ["greet", "measure"]
     assert api.get(f"{place}/events").json()["items"][0]["type"] == "run.accepted"
@@ -148,7 +155,7 @@ def test_steps_are_skipped_and_marked(api: TestClient, stack: Client) -> None:
     run = start(api)
     done = api.post(f"/api/runs/{run}/steps/greet/mark", json={"output": "hi", "reason": "by hand"})
     assert done.status_code == 202, done.text
-    assert api.get(f"/api/runs/{run}/steps/greet/output").json() == {"value": "hi"}
+    assert api.get(f"/api/runs/{run}/steps/greet/output").json() == {"value": "hi", "masked": False}
     assert api.post(f"/api/runs/{run}/steps/measure/skip", json={"reason": "not needed"}).status_code == 202
     assert api.post(f"/api/runs/{run}/steps/measure/skip", json={}).status_code == 422
 
@@ -190,3 +197,64 @@ def test_a_run_that_begins_with_a_wait_is_told_as_it_stands(api: TestClient, sta
     assert started["status"] == api.get(f"/api/runs/{started['id']}").json()["status"] == "waiting"
     later = api.post("/api/flows/napping/trigger?start_after=1h").json()
     assert later["status"] == api.get(f"/api/runs/{later['id']}").json()["status"] == "pending"
+
+
+@step
+def issue(name: str) -> Secret[str]:
+    return Secret(f"key of {name}")
+
+
+@flow
+def issued(name: str) -> dict[str, Secret[str]]:
+    return {"key": issue(name)}
+
+
+def test_secrets_are_told_to_who_may_see_them_and_kept_in_the_audit(settings: Settings, stack: Client) -> None:
+    register.register(stack.ledger, issued.manifest)
+    run = stack.start(issued, name="ann")
+    play.succeed(stack.ledger, run.id, "issue", "key of ann")
+    place = f"/api/runs/{run.id}"
+    step_place = f"{place}/steps/issue/output"
+    with served(settings) as door:
+        operator, admin = bearer(key(stack, Role.OPERATOR)), bearer(key(stack, name="root"))
+        shown = door.get(f"{place}/output", headers=operator).json()
+        assert shown == {"value": {"key": "***"}, "masked": True}
+        assert door.get(step_place, headers=operator).json() == {"value": "***", "masked": True}
+        for path in (f"{place}/output", step_place):
+            assert door.post(f"{path}/reveal", headers=operator).status_code == 403
+        assert audit.listed(stack.ledger, AuditFilter(action="run.reveal")) == []
+        told = door.post(f"{place}/output/reveal", headers=admin, json={"reason": "lost"}).json()
+        assert told == {"value": {"key": "key of ann"}, "masked": False}
+        assert door.post(f"{step_place}/reveal", headers=admin).json()["value"] == "key of ann"
+    rows = audit.listed(stack.ledger)[:2]
+    assert [(row.actor, row.action, row.target, row.reason) for row in rows] == [
+        ("key:root", "step.reveal", f"runs/{run.id}/steps/issue/output", None),
+        ("key:root", "run.reveal", f"runs/{run.id}/output", "lost"),
+    ]
+
+
+def test_no_secret_is_told_when_the_audit_cannot_be_written(
+    api: TestClient, stack: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register.register(stack.ledger, issued.manifest)
+    run = stack.start(issued, name="ann")
+    play.succeed(stack.ledger, run.id, "issue", "key of ann")
+
+    def lost(*_: object, **__: object) -> None:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(audit, "keep", lost)
+    refused = api.post(f"/api/runs/{run.id}/output/reveal")
+    assert refused.status_code == 503
+    assert "key of ann" not in refused.text
+
+
+def test_an_export_is_lines(api: TestClient, stack: Client) -> None:
+    run = stack.start("hello", name="you", tags=["t"])
+    stack.start("fan", count=1)
+    answer = api.get("/api/runs/export?flow=hello")
+    assert answer.headers["Content-Type"] == "application/x-ndjson"
+    assert [json.loads(line) for line in answer.text.splitlines()] == list(stack.all_records(flow="hello"))
+    assert str(run.id) in answer.text
+    assert api.get("/api/runs/export?flow=nothing").json()["code"] == "flow_not_found"
+    assert api.get("/api/runs/export?tag=none").text == ""

@@ -1,75 +1,42 @@
 """`HttpClient`: start flows and follow their runs where only the API can be reached."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, Final, TypeVar, Unpack, overload
 from uuid import UUID
-
-from pydantic import JsonValue, TypeAdapter
 
 from orchestrator.authoring.alone import alone
 from orchestrator.authoring.flow import Flow
-from orchestrator.authoring.step import Step
+from orchestrator.authoring.step import Length, Step
 from orchestrator.client.client import PAGE, Startable
-from orchestrator.client.given import at_least_one, body_of, mapping
+from orchestrator.client.given import at_least_one, body_of, check_starts, given_once
+from orchestrator.client.headers import Headers, headers_of
 from orchestrator.client.later import StartAfter, begins_of
+from orchestrator.client.records import Record
 from orchestrator.client.remote.groups.members import HttpGroups
+from orchestrator.client.remote.operations import HttpOperations
 from orchestrator.client.remote.run import HttpRunHandle
 from orchestrator.client.remote.schedule import HttpScheduleHandle
-from orchestrator.client.remote.transport import Transport, part
-from orchestrator.client.wanted import Wanted, flow_name
-from orchestrator.core.durations import format_duration
+from orchestrator.client.remote.transport import part
+from orchestrator.client.schedule_handle import named, only
+from orchestrator.client.wanted import Wanted, asked_of, filter_of, flow_name
+from orchestrator.core.durations import format_duration, parse_duration
 from orchestrator.core.values import loads
 from orchestrator.engine.signals.approvals import Approval
-from orchestrator.errors import SettingsInvalid, UsageError
 from orchestrator.ledger.error_groups import ErrorGroup
 from orchestrator.ledger.reads.rows import EventRow, RunRow
 from orchestrator.ledger.rollups import RunStats
 from orchestrator.ledger.schedules import ScheduleRow
-from orchestrator.settings import Settings, variable
 
-T = TypeVar("T")
 R = TypeVar("R")
 
-_MOST: int = 500
-"""Items of one page."""
+_LARGEST: Final = 900_000
+"""Bytes of the inputs in one request: the API takes 1 MiB."""
 
 
-class HttpClient(HttpGroups):
+class HttpClient(HttpOperations, HttpGroups):
     """As `Client`, over the HTTP API. A flow runs at its current version, also where its object is given; that says
     what its input and its result are. Safe to share between threads; close it, or use it in a `with`."""
-
-    def __init__(self, url: str, key: str | None = None) -> None:
-        """`url` is that of the API, such as `https://flows.example.com`."""
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(f"{url!r} is not the URL of an API. Fix: give one such as https://flows.example.com.")
-        self.transport = Transport(url, key)
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """From ORCHESTRATOR_API_URL and ORCHESTRATOR_API_KEY.
-
-        Raises:
-            SettingsInvalid: a variable is unknown, wrong or missing.
-        """
-        settings = Settings.from_env(os.environ if env is None else env)
-        if settings.api_url is None:
-            raise SettingsInvalid(f"{variable('api_url')} is not set. Fix: set it to the URL of `orchestrator api`.")
-        return cls(settings.api_url, None if settings.api_key is None else settings.api_key.get_secret_value())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every connection."""
-        self.transport.close()
 
     @overload
     def start(
@@ -81,6 +48,7 @@ class HttpClient(HttpGroups):
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         **parameters: Any,
     ) -> HttpRunHandle[R]: ...
     @overload
@@ -93,6 +61,7 @@ class HttpClient(HttpGroups):
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         **parameters: Any,
     ) -> HttpRunHandle[Any]: ...
     def start(
@@ -104,20 +73,37 @@ class HttpClient(HttpGroups):
         idempotency_key: str | None = None,
         tags: Sequence[str] = (),
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
         **parameters: Any,
     ) -> HttpRunHandle[Any]:
-        """As `Client.start`. Without an idempotency key, and when the answer is lost, it is not known whether a run was
-        started; with one it is asked for again by itself."""
-        if input is not None and (twice := input.keys() & parameters.keys()):
-            raise UsageError(f"`{min(twice)}` is given in the mapping and as a keyword. Fix: give it once.")
-        code = _code(flow)
-        body = loads(body_of(code, {**(mapping(input) if input is not None else {}), **parameters}, ()))
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        query = {"tag": list(tags), "start_after": _begins(start_after)}
-        path = f"/flows/{part(flow_name(flow))}/trigger"
-        done: Mapping[str, Any] = self.send(dict[str, Any], "POST", path, body, query, headers)
-        return HttpRunHandle(self, UUID(done["id"]), code, created=done["created"])
+        """As `Client.start`. A lost answer is asked for again by itself. Where that is in vain, too, and there is no
+        idempotency key, it is not known whether a run was started."""
+        keys = None if idempotency_key is None else [idempotency_key]
+        given = given_once(input, parameters)
+        return self.start_many(flow, [given], keys, tags, start_after=start_after, headers=headers)[0]
 
+    @overload
+    def start_many(
+        self,
+        flow: Startable[R],
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+        *,
+        start_after: StartAfter | None = None,
+        headers: Headers | None = None,
+    ) -> list[HttpRunHandle[R]]: ...
+    @overload
+    def start_many(
+        self,
+        flow: str,
+        inputs: Sequence[Mapping[str, Any]],
+        idempotency_keys: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+        *,
+        start_after: StartAfter | None = None,
+        headers: Headers | None = None,
+    ) -> list[HttpRunHandle[Any]]: ...
     def start_many(
         self,
         flow: Startable[Any] | str,
@@ -126,21 +112,24 @@ class HttpClient(HttpGroups):
         tags: Sequence[str] = (),
         *,
         start_after: StartAfter | None = None,
+        headers: Headers | None = None,
     ) -> list[HttpRunHandle[Any]]:
-        """As `Client.start_many`: a request for each 500."""
-        code = _code(flow)
-        bodies = [loads(body_of(code, one, ())) for one in inputs]
+        """As `Client.start_many`: a request for each 500, or for as many as it takes."""
+        check_starts(tags, inputs, idempotency_keys)
+        code, kept = _code(flow), headers_of(headers)
+        bodies = [body_of(code, one, ()) for one in inputs]
+        path = f"/flows/{part(flow_name(flow))}/trigger/batch"
+        same = {
+            "tags": list(tags),
+            "start_after": _begins(start_after),
+            "headers": None if kept is None else loads(kept),
+        }
         handles: list[HttpRunHandle[Any]] = []
-        for first in range(0, len(bodies), PAGE):
-            keys = None if idempotency_keys is None else list(idempotency_keys[first : first + PAGE])
-            batch = {
-                "inputs": bodies[first : first + PAGE],
-                "idempotency_keys": keys,
-                "tags": list(tags),
-                "start_after": _begins(start_after),
-            }
-            path = f"/flows/{part(flow_name(flow))}/trigger/batch"
-            done: Mapping[str, Any] = self.send(dict[str, Any], "POST", path, batch)
+        for first, end in _pages(bodies):
+            keys = None if idempotency_keys is None else list(idempotency_keys[first:end])
+            batch = {"inputs": [loads(body) for body in bodies[first:end]], "idempotency_keys": keys, **same}
+            again = keys is not None and None not in keys
+            done: Mapping[str, Any] = self.transport.post(dict[str, Any], path, batch, again=again)
             handles += [HttpRunHandle(self, UUID(one["id"]), code, created=one["created"]) for one in done["items"]]
         return handles
 
@@ -153,13 +142,18 @@ class HttpClient(HttpGroups):
 
     def count_runs(self, **wanted: Unpack[Wanted]) -> int:
         """As `Client.count_runs`."""
-        found: Mapping[str, Any] = self.get(dict[str, Any], "/runs", {**_query(wanted), "count": True, "limit": 1})
+        query = {**_query(wanted), "count": True, "limit": 1}
+        found: Mapping[str, Any] = self.transport.get(dict[str, Any], "/runs", query)
         return int(found["count"])
 
-    def errors(self, q: str | None = None, flow: Startable[Any] | str | None = None) -> list[ErrorGroup]:
-        """As `Client.errors`, of the runs that a query means."""
-        query = {"q": q, "flow": None if flow is None else flow_name(flow)}
-        return self.listed(ErrorGroup, "/runs/errors", query, None)
+    def errors(self, **wanted: Unpack[Wanted]) -> list[ErrorGroup]:
+        """As `Client.errors`."""
+        return self.listed(ErrorGroup, "/runs/errors", _query(wanted), None)
+
+    def all_records(self, **wanted: Unpack[Wanted]) -> Iterator[Record]:
+        """As `Client.all_records`: one answer, read as it is made. If that breaks off, this raises `Unavailable`."""
+        for line in self.transport.lines("/runs/export", _query(wanted)):
+            yield loads(line)
 
     def stats(
         self,
@@ -167,10 +161,11 @@ class HttpClient(HttpGroups):
         *,
         since: datetime | None = None,
         until: datetime | None = None,
-        every: str | None = None,
+        every: Length | None = None,
     ) -> list[RunStats]:
         """As `Client.stats`."""
-        moments = {"since": since and since.isoformat(), "until": until and until.isoformat(), "every": every}
+        moments = {"since": since and since.isoformat(), "until": until and until.isoformat()}
+        moments["every"] = None if every is None else format_duration(parse_duration(every))
         name = None if flow is None else flow_name(flow)
         return self.listed(RunStats, "/runs/stats", {"flow": name, **moments}, None)
 
@@ -180,62 +175,40 @@ class HttpClient(HttpGroups):
     def run(self, run_id: UUID | str, flow: None = None) -> HttpRunHandle[Any]: ...
     def run(self, run_id: UUID | str, flow: Startable[Any] | None = None) -> HttpRunHandle[Any]:
         """As `Client.run`."""
-        row: RunRow = self.get(RunRow, f"/runs/{part(run_id)}")
+        row: RunRow = self.transport.get(RunRow, f"/runs/{part(run_id)}")
         return HttpRunHandle(self, row.id, None if flow is None else _code(flow))
+
+    def is_unserved(self, flow: Startable[Any] | str) -> bool:
+        """As `Client.is_unserved`."""
+        found: Mapping[str, bool] = self.transport.get(dict[str, bool], f"/flows/{part(flow_name(flow))}/unserved")
+        return found["unserved"]
 
     def flow_events(self, flow: Startable[Any] | str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """As `Client.flow_events`."""
         path = f"/flows/{part(flow_name(flow))}/events"
         return self.listed(EventRow, path, {"after": after}, at_least_one(limit))
 
-    def delete_flow(self, flow: Startable[Any] | str) -> None:
+    def delete_flow(self, flow: Startable[Any] | str, *, by: str | None = None) -> None:
         """As `Client.delete_flow`."""
-        self.transport.tell("DELETE", f"/flows/{part(flow_name(flow))}")
+        self.flows.delete(flow_name(flow), by=by)
 
-    def approvals(self, to: str | None = None, *, limit: int = 50) -> list[Approval]:
-        """As `Client.approvals`: those that were asked first."""
-        return self.listed(Approval, "/approvals", {"to": to}, at_least_one(limit))
+    def approvals(self, to: str | None = None, *, limit: int = 50, after: Approval | None = None) -> list[Approval]:
+        """As `Client.approvals`."""
+        last = None if after is None else f"{after.run_id}/{after.step}"
+        return self.listed(Approval, "/approvals", {"to": to, "after": last}, at_least_one(limit))
 
     def schedules(self, flow: Flow[..., Any] | str | None = None) -> list[ScheduleRow]:
         """As `Client.schedules`."""
         return self.listed(ScheduleRow, "/schedules", {"flow": None if flow is None else flow_name(flow)}, None)
 
-    def schedule(self, flow: Flow[..., Any] | str, key: str) -> HttpScheduleHandle:
-        """A schedule by its flow and key."""
-        handle = HttpScheduleHandle(self, flow_name(flow), key)
+    def schedule(self, flow: Flow[..., Any] | str, key: str | None = None) -> HttpScheduleHandle:
+        """As `Client.schedule`."""
+        name, given = named(flow_name(flow), key)
+        if given is None:
+            return HttpScheduleHandle(self, name, only(name, self.schedules(name)))
+        handle = HttpScheduleHandle(self, name, given)
         handle.row()
         return handle
-
-    # ---- for the handles ----
-
-    def get(self, kind: type[T], path: str, query: Mapping[str, Any] | None = None, *, wait_s: float = 0) -> T:
-        """See `Transport.get`."""
-        return self.transport.get(kind, path, query, wait_s=wait_s)
-
-    def send(self, kind: type[T], method: str, path: str, *given: Any) -> T:
-        """See `Transport.send`."""
-        return self.transport.send(kind, method, path, *given)
-
-    def value(self, path: str) -> JsonValue:
-        found: Mapping[str, JsonValue] = self.get(dict[str, Any], path)
-        return found["value"]
-
-    def made(self, kind: type[T], plain: object) -> T:
-        return TypeAdapter(kind).validate_python(plain)
-
-    def listed(self, kind: type[T], path: str, query: Mapping[str, Any], limit: int | None) -> list[T]:
-        """As many as asked for, from as many pages as it takes; None: of a list that has no pages."""
-        found: list[T] = []
-        one, given = TypeAdapter(kind), dict(query)
-        while limit is None or len(found) < limit:
-            if limit is not None:
-                given["limit"] = min(limit - len(found), _MOST)
-            page: Mapping[str, Any] = self.get(dict[str, Any], path, given)
-            found += [one.validate_python(item) for item in page["items"]]
-            if page["next"] is None:
-                break
-            given = {**query, "cursor": page["next"]}
-        return found
 
 
 def _code(flow: Startable[Any] | str) -> Flow[..., Any] | None:
@@ -250,11 +223,21 @@ def _begins(start_after: StartAfter | None) -> str | None:
 
 
 def _query(wanted: Wanted) -> dict[str, Any]:
-    flow, status = wanted.get("flow"), wanted.get("status")
-    moments = {name: at.isoformat() for name in ("since", "until") if (at := wanted.get(name)) is not None}  # type: ignore[attr-defined]
-    return {
-        **{name: wanted.get(name) for name in ("q", "tag", "key", "schedule", "error")},
-        **moments,
-        "flow": None if flow is None else flow_name(flow),
-        "status": status if status is None or isinstance(status, str) else list(status),
-    }
+    """
+    Raises:
+        UsageError: there is no such status, or a time has no zone.
+    """
+    filter_of({**wanted, "q": None})  # what is wrong is said as `Client` says it; the query is the server's to read
+    return dict(asked_of(wanted))
+
+
+def _pages(bodies: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The bounds of as many as one request takes."""
+    first = size = 0
+    for place, body in enumerate(bodies):
+        if place > first and (place - first == PAGE or size + len(body) > _LARGEST):
+            yield first, place
+            first, size = place, 0
+        size += len(body.encode()) + 1
+    if bodies:
+        yield first, len(bodies)

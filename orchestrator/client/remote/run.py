@@ -1,18 +1,19 @@
 """One run over HTTP."""
 
-import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from concurrent.futures import Future
+from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 from pydantic import JsonValue
 
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.given import at_least_one, body_of, known, payload_text, signal_key
-from orchestrator.client.remote.transport import LONGEST_WAIT_S, part
+from orchestrator.client.remote.access import HttpAccess, nobody_else
+from orchestrator.client.remote.transport import Ask, adapter, part
 from orchestrator.client.run_handle import ended
 from orchestrator.client.runtree import RunTree
-from orchestrator.client.waits import Timeout, seconds
+from orchestrator.client.waits import Timeout, final, seconds
 from orchestrator.core.durations import format_duration, parse_duration
 from orchestrator.core.facts import Explanation
 from orchestrator.core.rerun import Rerun
@@ -20,23 +21,24 @@ from orchestrator.core.signals import Delivery
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 from orchestrator.core.values import loads
 from orchestrator.engine.signals.approvals import Approval
-from orchestrator.errors import WaitTimeout
-from orchestrator.ledger.logs import LogLine
+from orchestrator.ledger.logs import BEGIN, LogLine, Place
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
 from orchestrator.ledger.reads.steps import FOLD, PAGE
 from orchestrator.ledger.timelines import Timeline
 
-if TYPE_CHECKING:
-    from orchestrator.client.remote.client import HttpClient
-
 R = TypeVar("R")
+
+_BATCHES: Final = 500
+"""Of log lines, in one answer."""
+_ATTEMPTS: Final = 100
+"""In one answer."""
 
 
 class HttpRunHandle(Generic[R]):
-    """As `RunHandle`. Whoever has the API key is the author of what is done. Secrets in values are `***`."""
+    """As `RunHandle`. Whoever has the API key is the author of what is done."""
 
     def __init__(
-        self, client: "HttpClient", run_id: UUID, flow: Flow[..., R] | None = None, *, created: bool = False
+        self, client: HttpAccess, run_id: UUID, flow: Flow[..., R] | None = None, *, created: bool = False
     ) -> None:
         self.client = client
         self.id = run_id
@@ -49,43 +51,54 @@ class HttpRunHandle(Generic[R]):
 
     def row(self) -> RunRow:
         """Everything the ledger says of the run itself."""
-        return self.client.get(RunRow, self._path)
+        return self.client.transport.get(RunRow, self._path)
 
     def status(self) -> RunStatus:
         """Where the run stands now."""
         return self.row().status
 
+    def final_status(self) -> RunStatus | None:
+        """As `RunHandle.final_status`."""
+        status = self.status()
+        return status if status in FINAL_RUN else None
+
     def wait(self, timeout: Timeout = None) -> RunStatus:
         """As `RunHandle.wait`."""
         limit_s = seconds(timeout)
-        ends = None if limit_s is None else time.monotonic() + limit_s
-        while True:
-            left_s = LONGEST_WAIT_S if ends is None else min(max(ends - time.monotonic(), 0.0), LONGEST_WAIT_S)
-            query = {"wait": f"{left_s:.3f}s"} if left_s else {}
-            status = self.client.get(RunRow, self._path, query, wait_s=left_s).status
-            if status in FINAL_RUN:
-                return status
-            if ends is not None and time.monotonic() >= ends:
-                raise WaitTimeout(
-                    f"Run {self.id} is still {status} after {limit_s:g} s; it goes on. "
-                    f"Fix: `orchestrator run explain {self.id}` says what it waits for.",
-                    run_id=str(self.id),
-                )
+        end = self.end(limit_s)
+        try:
+            return end.result(limit_s)
+        except TimeoutError:
+            return self.final(self.status(), limit_s)
+        finally:
+            end.cancel()
+
+    def end(self, limit_s: float | None = None) -> "Future[RunStatus]":
+        """As `RunHandle.end`. Whoever cancels it after `limit_s` says so, and the API waits no longer."""
+        return self.client.waits.ended(self._path, limit_s)
 
     def result(self, timeout: Timeout = None) -> R:
-        """As `RunHandle.result`."""
+        """As `RunHandle.result`. If there are secrets in it, the audit has who got them.
+
+        Raises:
+            Forbidden: there are, and the role and scopes of this key do not allow to see them.
+        """
         return self.outcome(self.wait(timeout))
 
     def outcome(self, status: RunStatus) -> R:
         """The result of a run that has ended with `status`, or the error that says how it ended."""
         if status is not RunStatus.SUCCEEDED:
             raise ended(self.row(), self.explain().sentence)
-        value = self.shown_result()
+        value = self.client.value(f"{self._path}/output")
         return cast(R, value) if self._flow is None else self._flow.decode_output(value)
 
     def shown_result(self) -> JsonValue:
         """As `RunHandle.shown_result`."""
-        return self.client.value(f"{self._path}/output")
+        return self.client.shown_value(f"{self._path}/output")
+
+    def final(self, status: RunStatus, timeout: float | None) -> RunStatus:
+        """`status`, if it is a final one; else the error of a wait that is over."""
+        return final(self.id, status, timeout)
 
     def steps(
         self,
@@ -116,18 +129,34 @@ class HttpRunHandle(Generic[R]):
 
     def step(self, key: str) -> StepRow:
         """As `RunHandle.step`."""
-        found: Mapping[str, Any] = self.client.get(dict[str, Any], f"{self._path}/steps/{part(key)}", {"attempts": 0})
-        return self.client.made(StepRow, found["step"])
+        step: StepRow = adapter(StepRow).validate_python(self._step(key, None, 0)["step"])
+        return step
 
     def attempts(self, step: str, *, before: int | None = None, limit: int = 50) -> list[AttemptRow]:
         """As `RunHandle.attempts`."""
-        query = {"before": before, "attempts": at_least_one(limit)}
-        found: Mapping[str, Any] = self.client.get(dict[str, Any], f"{self._path}/steps/{part(step)}", query)
-        return self.client.made(list[AttemptRow], found["attempts"])
+        found: list[AttemptRow] = []
+        left = at_least_one(limit)
+        while left > 0:
+            most = min(left, _ATTEMPTS)
+            shown = self._step(step, before, most)
+            page: list[AttemptRow] = adapter(list[AttemptRow]).validate_python(shown["attempts"])
+            found = [*page, *found]
+            if len(page) < most:
+                break
+            before, left = page[0].attempt, left - most
+        return found
+
+    def output(self, step: str) -> JsonValue:
+        """As `RunHandle.output`. If there are secrets in it, the audit has who got them.
+
+        Raises:
+            Forbidden: there are, and the role and scopes of this key do not allow to see them.
+        """
+        return self.client.value(f"{self._path}/steps/{part(step)}/output")
 
     def shown_output(self, step: str) -> JsonValue:
         """As `RunHandle.shown_output`."""
-        return self.client.value(f"{self._path}/steps/{part(step)}/output")
+        return self.client.shown_value(f"{self._path}/steps/{part(step)}/output")
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """As `RunHandle.events`."""
@@ -139,14 +168,34 @@ class HttpRunHandle(Generic[R]):
             yield from page
             after = page[-1].id
 
-    def logs(self, step: str | None = None, *, limit: int = 1000) -> list[LogLine]:
-        """What its handlers, or those of one step, logged and printed, from the beginning: whole batches of lines, of
-        which the last one may go beyond the limit."""
-        return self.client.listed(LogLine, f"{self._path}/logs", {"step": step}, at_least_one(limit))
+    def logs(self, step: str | None = None, *, after: Place = BEGIN, limit: int = 100) -> list[LogLine]:
+        """As `RunHandle.logs`."""
+        found: list[LogLine] = []
+        left = at_least_one(limit)
+        while left > 0:  # the limit is one of batches, so the lines say nothing about it
+            behind = None if after == BEGIN else "/".join(map(str, after))
+            query = {"step": step, "after": behind, "limit": min(left, _BATCHES)}
+            page: Mapping[str, Any] = self.client.transport.get(dict[str, Any], f"{self._path}/logs", query)
+            if not page["items"]:
+                break
+            found += adapter(list[LogLine]).validate_python(page["items"])
+            after, left = found[-1].place, left - _BATCHES
+        return found
+
+    def all_logs(self, step: str | None = None) -> Iterator[LogLine]:
+        """As `RunHandle.all_logs`."""
+        after = BEGIN
+        while page := self.logs(step, after=after):
+            yield from page
+            after = page[-1].place
+
+    def log_places(self, step: str | None = None) -> list[Place]:
+        """As `RunHandle.log_places`."""
+        return self.client.listed(Place, f"{self._path}/logs/places", {"step": step}, None)
 
     def timeline(self) -> Timeline:
         """As `RunHandle.timeline`."""
-        return self.client.get(Timeline, f"{self._path}/timeline")
+        return self.client.transport.get(Timeline, f"{self._path}/timeline")
 
     def reruns(self) -> list[UUID]:
         """As `RunHandle.reruns`."""
@@ -159,68 +208,92 @@ class HttpRunHandle(Generic[R]):
 
     def tree(self) -> RunTree:
         """As `RunHandle.tree`."""
-        return self.client.get(RunTree, f"{self._path}/tree")
+        return self.client.transport.get(RunTree, f"{self._path}/tree")
 
     def explain(self, step: str | None = None) -> Explanation:
         """As `RunHandle.explain`."""
-        return self.client.get(Explanation, f"{self._path}/explain", {"step": step})
+        return self.client.transport.get(Explanation, f"{self._path}/explain", {"step": step})
 
     def graph(self, language: str = "tree") -> str:
         """As `RunHandle.graph`."""
         return self.client.transport.text(f"{self._path}/graph", {"language": language})
 
-    def cancel(self, reason: str = "") -> RunStatus:
+    def cancel(self, reason: str = "", *, by: str | None = None) -> RunStatus:
         """As `RunHandle.cancel`."""
-        return self._do("cancel", {"reason": reason or None})
+        return self._do("cancel", {"reason": reason or None}, by)
 
-    def retry(self, step: str | None = None, *, force: bool = False, fresh: bool = False) -> None:
+    def delete(self, reason: str | None = None, *, by: str | None = None) -> None:
+        """As `RunHandle.delete`. It takes a key whose role is admin."""
+        nobody_else(by)
+        self.client.transport.ask(Ask("DELETE", self._path, {"reason": reason}))
+
+    def retry(
+        self, step: str | None = None, *, by: str | None = None, force: bool = False, fresh: bool = False
+    ) -> None:
         """As `RunHandle.retry`."""
-        self._do("retry" if step is None else f"steps/{part(step)}/retry", {"force": force, "fresh": fresh})
+        self._do("retry" if step is None else f"steps/{part(step)}/retry", {"force": force, "fresh": fresh}, by)
 
-    def skip(self, step: str, reason: str) -> None:
+    def skip(self, step: str, reason: str, *, by: str | None = None) -> None:
         """As `RunHandle.skip`."""
-        self._do(f"steps/{part(step)}/skip", {"reason": reason})
+        self._do(f"steps/{part(step)}/skip", {"reason": reason}, by)
 
-    def mark(self, step: str, output: object, reason: str) -> None:
+    def mark(self, step: str, output: object, reason: str, *, by: str | None = None) -> None:
         """As `RunHandle.mark`."""
-        self._do(f"steps/{part(step)}/mark", {"output": self._output(step, output), "reason": reason})
+        self._do(f"steps/{part(step)}/mark", {"output": self._output(step, output), "reason": reason}, by)
 
-    def rerun(self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None) -> "HttpRunHandle[R]":
+    def rerun(
+        self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None, by: str | None = None
+    ) -> "HttpRunHandle[R]":
         """As `RunHandle.rerun`."""
+        nobody_else(by)
         again = self._again(from_step, input)
-        done: Mapping[str, Any] = self.client.send(dict[str, Any], "POST", f"{self._path}/rerun", again)
+        done: Mapping[str, Any] = self.client.transport.post(dict[str, Any], f"{self._path}/rerun", again)
         return HttpRunHandle(self.client, UUID(done["id"]), self._flow, created=True)
 
     def rerun_plan(self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None) -> Rerun:
         """As `RunHandle.rerun_plan`."""
         again = {**self._again(from_step, input), "dry_run": True}
-        return self.client.send(Rerun, "POST", f"{self._path}/rerun", again)
+        return self.client.transport.post(Rerun, f"{self._path}/rerun", again, again=True)
 
     def signal(
-        self, name: str, payload: object = None, *, key: object = "", id: str | None = None, ttl: Timeout = None
+        self,
+        name: str,
+        payload: object = None,
+        *,
+        key: object = "",
+        id: str | None = None,
+        by: str | None = None,
+        ttl: Timeout = None,
     ) -> Delivery:
         """As `RunHandle.signal`."""
         length = None if ttl is None else format_duration(parse_duration(ttl))
-        query = {"key": signal_key(key), "ttl": length}
-        return self._deliver(f"{self._path}/signals/{part(name)}", payload, id, query)
+        query = {"key": signal_key(key) or None, "ttl": length}
+        return self._deliver(f"{self._path}/signals/{part(name)}", payload, id, by, query)
 
-    def answer(self, step: str, answer: object, *, id: str | None = None) -> Delivery:
-        """As `RunHandle.answer`."""
-        return self._deliver(f"/approvals/{self.id}/{part(step)}/answer", answer, id, {})
+    def answer(self, step: str, answer: object, *, id: str | None = None, by: str | None = None) -> Delivery:
+        """As `RunHandle.answer`. If the approval asks somebody, whoever has the key has to be that."""
+        return self._deliver(f"/approvals/{self.id}/{part(step)}/answer", answer, id, by, {})
 
     def approval(self, step: str) -> Approval:
         """As `RunHandle.approval`."""
-        return self.client.get(Approval, f"/approvals/{self.id}/{part(step)}")
+        return self.client.transport.get(Approval, f"/approvals/{self.id}/{part(step)}")
 
     # ----
 
-    def _deliver(self, path: str, payload: object, id: str | None, query: Mapping[str, Any]) -> Delivery:
-        body = loads(payload_text(payload))
-        headers = {} if id is None else {"Idempotency-Key": id}
-        return self.client.send(Delivery, "POST", path, body, query, headers)
+    def _step(self, key: str, before: int | None, attempts: int) -> Mapping[str, Any]:
+        query = {"before": before, "attempts": attempts}
+        return self.client.transport.get(dict[str, Any], f"{self._path}/steps/{part(key)}", query)
 
-    def _do(self, what: str, body: Mapping[str, Any]) -> RunStatus:
-        done: Mapping[str, Any] = self.client.send(dict[str, Any], "POST", f"{self._path}/{what}", body)
+    def _deliver(
+        self, path: str, payload: object, id: str | None, by: str | None, query: Mapping[str, Any]
+    ) -> Delivery:
+        nobody_else(by)
+        body = loads(payload_text(payload))
+        return self.client.transport.post(Delivery, path, body, query, key=id)
+
+    def _do(self, what: str, body: Mapping[str, Any], by: str | None) -> RunStatus:
+        nobody_else(by)
+        done: Mapping[str, Any] = self.client.transport.post(dict[str, Any], f"{self._path}/{what}", body)
         return RunStatus(done["status"])
 
     def _again(self, from_step: str | None, input: Mapping[str, Any] | None) -> dict[str, Any]:

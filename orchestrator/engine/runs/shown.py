@@ -1,11 +1,12 @@
 """What people see of the values of runs: everything but the secrets. Programs read values by `result` and `output`."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from pydantic import JsonValue
 
+from orchestrator.core.secrets import Paths
 from orchestrator.core.taint import FlowSecrets
 from orchestrator.errors import ManifestUnreadable
 from orchestrator.ledger import reads
@@ -37,14 +38,27 @@ def _row(ledger: Ledger, found: RunRow) -> RunRow:
     return replace(found, body=secrets.shown(found.body, secrets.input))
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A value without its secrets. `masked`: there are some in it."""
+
+    value: JsonValue
+    masked: bool
+
+
 def result(ledger: Ledger, run_id: UUID) -> JsonValue:
     """What a run returned.
 
     Raises:
         RunNotFound, OutputInvalid: there is no such run; its output cannot be made.
     """
+    return seen_result(ledger, run_id).value
+
+
+def seen_result(ledger: Ledger, run_id: UUID) -> Seen:
+    """As `result`, and whether that is all."""
     secrets = _secrets(ledger, run_id)
-    return secrets.shown(reads.runs.result(ledger, run_id), secrets.output)
+    return _seen(secrets, reads.runs.result(ledger, run_id), secrets.output)
 
 
 def output(ledger: Ledger, run_id: UUID, step_key: str) -> JsonValue:
@@ -53,8 +67,18 @@ def output(ledger: Ledger, run_id: UUID, step_key: str) -> JsonValue:
     Raises:
         RunNotFound, StepNotFound: there is no such step, or it has no output.
     """
+    return seen_output(ledger, run_id, step_key).value
+
+
+def seen_output(ledger: Ledger, run_id: UUID, step_key: str) -> Seen:
+    """As `output`, and whether that is all."""
     value, secrets = reads.steps.output(ledger, run_id, step_key), _secrets(ledger, run_id)
-    return secrets.shown(value, secrets.step(step_key).output)
+    return _seen(secrets, value, secrets.step(step_key).output)
+
+
+def _seen(secrets: FlowSecrets, value: JsonValue, paths: Paths) -> Seen:
+    shown = secrets.shown(value, paths)
+    return Seen(shown, masked=shown != value)
 
 
 def attempts(

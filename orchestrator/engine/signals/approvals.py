@@ -63,6 +63,15 @@ def get(ledger: Ledger, run_id: UUID, step_key: str) -> Approval:
     return _approval(ledger, row)
 
 
+def asks(ledger: Ledger, run_id: UUID, name: str) -> bool:
+    """Whether a signal of this name is the answer to an approval.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    return any(one.wait.approval is not None for one in reads.runs.plan_of(ledger, run_id).expected(name))
+
+
 def not_asked(what: str, run_id: UUID, step_key: str, child: Row[Any] | None) -> ApprovalNotFound:
     """`child`: the run that was meant, most likely."""
     facts = {"run_id": str(run_id), "step_key": step_key}

@@ -4,12 +4,15 @@ from typing import Annotated, Any, Final
 
 from fastapi import Body, Query, Request, Response
 
+from orchestrator.client.client import Client
 from orchestrator.core.signals import Delivery
+from orchestrator.engine.signals import approvals
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.errors import Conflict, Forbidden
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import REPLAYED, IdempotencyKey, StepKey, TheRun, length
+from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
 
 router = make("signals")
@@ -32,7 +35,7 @@ def run_signal(
 ) -> Delivery:
     """Send a signal: a step that waits takes it (200), or it is kept for one that will (202). With an
     `Idempotency-Key` it is delivered once."""
-    if run.asks(name):  # and whom it asks is looked at where it is answered
+    if run.client.call(approvals.asks, run.id, name):  # and whom it asks is looked at where it is answered
         raise Conflict(
             f"{name} is an approval. Fix: answer it: POST /api/approvals/{run.id}/{name}/answer.", run_id=str(run.id)
         )
@@ -46,13 +49,13 @@ def approval_ls(
     response: Response,
     client: TheClient,
     to: Annotated[str | None, Query(max_length=200, description="Only what this one is asked.")] = None,
+    after: Annotated[str | None, Query(max_length=440, description="Only those after this one, RUN/STEP.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[Approval]:
     """What is asked and not answered, the oldest first."""
-    last = place(request, cursor)
-    after = None if last is None else client.run(last[0]).approval(last[1])
-    rows = client.approvals(to, limit=limit + 1, after=after)
+    last = place(request, cursor) or (after and after.split("/", 1))
+    rows = client.approvals(to, limit=limit + 1, after=_approval(client, last) if last else None)
     return page(request, response, rows, limit, lambda row: [str(row.run_id), row.step])
 
 
@@ -77,6 +80,13 @@ def approval_answer(
     if not caller.answers_for(to):
         raise Forbidden(f"This asks {to}, and {caller.name} is not that. Fix: let them answer.", needed=to)
     return _told(run.answer(step, answer, id=id, by=caller.name), response)
+
+
+def _approval(client: Client, place: list[str]) -> Approval:
+    match place:
+        case [run_id, step]:
+            return client.run(run_id).approval(step)
+    raise Refused(400, f"after={place[0]!r} is no approval.", fix="write RUN/STEP.")
 
 
 def _told(done: Delivery, response: Response) -> Delivery:

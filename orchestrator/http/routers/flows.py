@@ -17,7 +17,17 @@ from orchestrator.engine.runs import shown
 from orchestrator.errors import UsageError
 from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
-from orchestrator.http.models import Batch, BatchItem, BatchStarted, Deploy, GivenOutputs, Reason, Started, Switched
+from orchestrator.http.models import (
+    Batch,
+    BatchItem,
+    BatchStarted,
+    Deploy,
+    GivenOutputs,
+    Reason,
+    Started,
+    Switched,
+    Unserved,
+)
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import REPLAYED, AfterEvent, FlowName, IdempotencyKey, length
 from orchestrator.http.routes import router as make
@@ -108,6 +118,12 @@ def flow_events(
     return page(request, response, rows, limit, lambda row: row.id)
 
 
+@router.get("/flows/{flow}/unserved")
+def flow_unserved(flow: FlowName, client: TheClient) -> Unserved:
+    """Whether no live worker has a step of it, so that its runs wait."""
+    return Unserved(unserved=client.is_unserved(flow))
+
+
 @router.post("/flows/{flow}/trigger", status_code=201)
 async def run_start(
     flow: FlowName,
@@ -150,6 +166,7 @@ def run_start_many(flow: FlowName, client: TheClient, batch: Batch) -> BatchStar
         batch.idempotency_keys,
         batch.tags,
         start_after=length("start_after", batch.start_after),
+        headers=batch.headers,
     )
     return BatchStarted(items=[BatchItem(id=one.id, created=one.created) for one in handles])
 

@@ -5,10 +5,9 @@ from uuid import UUID
 
 from fastapi import Query, Request, Response
 
-from orchestrator.client.wanted import Wanted
 from orchestrator.http.caller import TheClient
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
-from orchestrator.http.parameters import Moment, TheRun, length, moment
+from orchestrator.http.parameters import Moment, TheRun, TheWanted, length, moment
 from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.error_groups import ErrorGroup
@@ -19,6 +18,7 @@ from orchestrator.ledger.timelines import Timeline
 router = make("insight")
 
 Flow = Annotated[str | None, Query(max_length=100)]
+OneStep = Annotated[str | None, Query(max_length=400, description="Only of this step.")]
 
 
 @router.get("/runs/stats")
@@ -38,13 +38,9 @@ def run_stats(
 @router.get("/runs/errors")
 def run_errors(
     client: TheClient,
-    q: Annotated[str | None, Query(max_length=1000, description="A query, as of `/runs`.")] = None,
-    flow: Flow = None,
-    since: Moment = None,
-    until: Moment = None,
+    wanted: TheWanted,
 ) -> Page[ErrorGroup]:
     """What went wrong: runs whose errors are alike are one group, the most frequent first."""
-    wanted: Wanted = {"q": q, "flow": flow, "since": moment("since", since), "until": moment("until", until)}
     return Page(items=client.errors(**wanted))
 
 
@@ -65,25 +61,39 @@ def run_logs(
     request: Request,
     response: Response,
     run: TheRun,
-    step: Annotated[str | None, Query(max_length=400, description="Only of this step.")] = None,
+    step: OneStep = None,
+    after: Annotated[str | None, Query(max_length=440, description="Behind this batch: STEP/ATTEMPT/NUMBER.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[LogLine]:
     """What its handlers, or those of one step, logged and printed: a page of at most `limit` batches of lines, each of
     which is whole."""
-    lines = run.logs(step, after=_batch(place(request, cursor)), limit=limit)
+    lines = run.logs(step, after=_batch(place(request, cursor), after), limit=limit)
     found: Page[LogLine] = page(request, response, [*lines, *lines[-1:]], max(len(lines), 1), _place_of)
     return found
+
+
+@router.get("/runs/{run_id}/logs/places")
+def run_log_places(run: TheRun, step: OneStep = None) -> Page[Place]:
+    """The places of all batches of lines, in the order in which they were written: for whoever follows."""
+    return Page(items=run.log_places(step))
 
 
 def _place_of(line: LogLine) -> list[str | int]:
     return list(line.place)
 
 
-def _batch(found: object) -> Place:
+def _batch(found: object, after: str | None) -> Place:
     match found:
         case None:
-            return BEGIN
+            return BEGIN if after is None else _named(after)
         case [str(step), int(attempt), int(number)]:
             return Place(step, attempt, number)
     raise Refused(400, "The cursor is none of this API.", "cursor_invalid", "begin without one.")
+
+
+def _named(text: str) -> Place:
+    match text.rsplit("/", 2):
+        case [step, attempt, number] if attempt.isdecimal() and number.isdecimal() and len(attempt + number) <= 20:
+            return Place(step, int(attempt), int(number))
+    raise Refused(400, f"after={text!r} is no place of lines.", fix="write STEP/ATTEMPT/NUMBER, as `place` has them.")

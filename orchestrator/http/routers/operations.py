@@ -1,6 +1,7 @@
 """Operations on many runs: foresee, make, follow, pause, resume, cancel."""
 
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request, Response
 
@@ -10,7 +11,7 @@ from orchestrator.core.operations import Action, Foreseen, Outcome
 from orchestrator.errors import Forbidden
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Operate
-from orchestrator.http.paging import Cursor, Limit, Page, after_id, page
+from orchestrator.http.paging import AfterRun, Cursor, Limit, Page, after_id, page
 from orchestrator.http.parameters import REPLAYED, IdempotencyKey
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.operations import OperationRow, OutcomeRow
@@ -46,17 +47,17 @@ def operation_create(
         raise Forbidden(f"{caller.name} is no admin, and deletes no runs. Fix: use a key whose role is admin.")
     if asked.dry_run:
         response.status_code = 200
-        return client.operate_plan(asked.action, asked.ids, q=asked.q)
+        return client.operate_plan(asked.action, asked.ids, **asked.wanted())
     made = client.operate(
         asked.action,
         asked.ids,
-        q=asked.q,
         reason=asked.reason,
         token=asked.token,
         force=asked.force,
         fresh=asked.fresh,
         idempotency_key=key,
         by=caller.name,
+        **asked.wanted(),
     )
     response.headers["Location"] = str(request.url_for("operation_show", operation_id=str(made.id)).path)
     if not made.created:
@@ -71,11 +72,12 @@ def operation_ls(
     response: Response,
     client: TheClient,
     only_open: Annotated[bool, Query(alias="open", description="Only those that are not over.")] = False,
+    after: Annotated[UUID | None, Query(description="Only those after this operation.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[OperationRow]:
     """Operations, newest first."""
-    last = after_id(request, cursor)
+    last = after_id(request, cursor, after)
     rows = client.operations(limit=limit + 1, after=last, only_open=only_open)
     return page(request, response, rows, limit, lambda row: str(row.id))
 
@@ -92,11 +94,12 @@ def operation_outcomes(
     response: Response,
     operation: TheOperation,
     outcome: Annotated[Outcome | None, Query(description="Only runs with this outcome.")] = None,
+    after: AfterRun = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[OutcomeRow]:
     """What became of each run, in the order of their ids."""
-    last = after_id(request, cursor)
+    last = after_id(request, cursor, after)
     rows = operation.outcomes(outcome=outcome, after=last, limit=limit + 1)
     return page(request, response, rows, limit, lambda row: str(row.run_id))
 

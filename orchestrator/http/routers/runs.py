@@ -6,15 +6,16 @@ from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from orchestrator.client.runtree import RunTree
-from orchestrator.client.wanted import Wanted
 from orchestrator.core.facts import Explanation
 from orchestrator.core.rerun import Rerun
 from orchestrator.core.states import FINAL_RUN, RunStatus
+from orchestrator.engine.runs import reveal, shown
 from orchestrator.http import tags
-from orchestrator.http.caller import TheCaller, TheClient
+from orchestrator.http.caller import TheActor, TheCaller, TheClient
+from orchestrator.http.lines import Lines
 from orchestrator.http.models import Again, Control, Reason, Retry, Standing, Started, Value
 from orchestrator.http.paging import AfterRun, Cursor, Limit, Page, after_id, page, place
-from orchestrator.http.parameters import AfterEvent, Moment, NamedRun, TheRun, moment
+from orchestrator.http.parameters import AfterEvent, NamedRun, TheRun, TheWanted
 from orchestrator.http.routes import router as make
 from orchestrator.http.stopping import TheStopping
 from orchestrator.http.waiting import Wait, until_ended
@@ -31,15 +32,7 @@ def run_ls(
     request: Request,
     response: Response,
     client: TheClient,
-    q: Annotated[str | None, Query(max_length=1000, description="A query, as `flow:x status:failed age<1d`.")] = None,
-    flow: Annotated[str | None, Query(max_length=100)] = None,
-    status: Annotated[list[RunStatus] | None, Query(description="Several: any of them.")] = None,
-    tag: Annotated[str | None, Query(max_length=100)] = None,
-    key: Annotated[str | None, Query(max_length=255, description="The idempotency key.")] = None,
-    schedule: Annotated[str | None, Query(max_length=201, description="Its key, or FLOW/KEY.")] = None,
-    error: Annotated[str | None, Query(max_length=200, description="A part of the error.")] = None,
-    since: Moment = None,
-    until: Moment = None,
+    wanted: TheWanted,
     fields: Annotated[Literal["body"] | None, Query(description="`body`: the inputs too.")] = None,
     count: Annotated[bool, Query(description="How many there are, as far as they are counted.")] = False,
     after: AfterRun = None,
@@ -47,9 +40,6 @@ def run_ls(
     cursor: Cursor = None,
 ) -> Page[RunRow]:
     """Runs, newest first. Without `fields=body` the inputs are left out: `body` is null."""
-    wanted: Wanted = {"q": q, "flow": flow, "status": status, "tag": tag, "key": key}
-    wanted |= {"schedule": schedule, "error": error}
-    wanted |= {"since": moment("since", since), "until": moment("until", until)}
     last = after_id(request, cursor, after)
     rows = client.runs(**wanted, limit=limit + 1, after=last, inputs=fields == "body")
     found = page(request, response, rows, limit, lambda row: str(row.id))
@@ -67,6 +57,13 @@ def run_active(
     last = after_id(request, cursor)
     rows = client.runs(status=_OPEN, limit=limit + 1, after=last, inputs=False)
     return page(request, response, rows, limit, lambda row: str(row.id))
+
+
+@router.get("/runs/export", response_class=Lines, response_model=None)
+def run_export(client: TheClient, wanted: TheWanted) -> Lines:
+    """Runs, newest first, each followed by its steps, attempts, outputs and events: a JSON object per line, with its
+    kind as `record` and its `run`. Secrets are `***`. It is whole if the answer is."""
+    return Lines(client.all_records(**wanted))
 
 
 @router.get("/runs/{run_id}")
@@ -124,7 +121,15 @@ def run_explain(
 @router.get("/runs/{run_id}/output")
 def run_result(run: TheRun) -> Value:
     """What it returned."""
-    return Value(value=run.shown_result())
+    run.must_have_succeeded()
+    return Value.of(run.client.call(shown.seen_result, run.id))
+
+
+@router.post("/runs/{run_id}/output/reveal")
+def run_reveal(run: TheRun, actor: TheActor, why: Reason | None = None) -> Value:
+    """What it returned, with its secrets. The audit has who asked, before they are told."""
+    run.must_have_succeeded()
+    return Value(value=run.client.call(reveal.result, run.id, actor, why.reason if why else None))
 
 
 @router.get("/runs/{run_id}/graph")

@@ -6,14 +6,14 @@ from uuid import UUID
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.client.schedule_handle import ScheduleHandle
+from orchestrator.client.schedule_handle import MOST, ScheduleHandle
 from orchestrator.core.facts import Explanation
 from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Reason, Started
-from orchestrator.http.paging import Page
+from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import AfterEvent, FlowName
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.reads.rows import EventRow
@@ -21,7 +21,7 @@ from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 
 router = make("schedules")
 
-Most = Annotated[int, Query(ge=1, le=1000)]
+Most = Annotated[int, Query(ge=1, le=MOST)]
 
 
 class Rule(BaseModel):
@@ -87,9 +87,17 @@ def schedule_history(schedule: Schedule, limit: Most = 50) -> Page[TickRow]:
 
 
 @router.get("/schedules/{flow}/{key}/events")
-def schedule_events(schedule: Schedule, after: AfterEvent = 0, limit: Most = 100) -> Page[EventRow]:
-    """Who changed it and when, and what it missed."""
-    return Page(items=schedule.events(after=after, limit=limit))
+def schedule_events(
+    request: Request,
+    response: Response,
+    schedule: Schedule,
+    after: AfterEvent = 0,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[EventRow]:
+    """Who changed it and when, and what it missed; in order."""
+    rows = schedule.events(after=max(place(request, cursor) or 0, after), limit=limit + 1)
+    return page(request, response, rows, limit, lambda row: row.id)
 
 
 @router.get("/schedules/{flow}/{key}/lag")

@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from orchestrator.core.states import StepStatus
-from orchestrator.http.caller import TheCaller
-from orchestrator.http.models import Mark, Retry, Skip, Standing, Value
+from orchestrator.engine.runs import reveal, shown
+from orchestrator.http.caller import TheActor, TheCaller
+from orchestrator.http.models import Mark, Reason, Retry, Skip, Standing, Value
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import StepKey, TheRun
 from orchestrator.http.routes import router as make
@@ -61,7 +62,13 @@ def step_show(
 @router.get("/runs/{run_id}/steps/{step}/output")
 def step_output(run: TheRun, step: StepKey) -> Value:
     """What it returned."""
-    return Value(value=run.shown_output(step))
+    return Value.of(run.client.call(shown.seen_output, run.id, step))
+
+
+@router.post("/runs/{run_id}/steps/{step}/output/reveal")
+def step_reveal(run: TheRun, step: StepKey, actor: TheActor, why: Reason | None = None) -> Value:
+    """What it returned, with its secrets. The audit has who asked, before they are told."""
+    return Value(value=run.client.call(reveal.output, run.id, step, actor, why.reason if why else None))
 
 
 @router.post("/runs/{run_id}/steps/{step}/retry", status_code=202)

@@ -7,8 +7,9 @@ from pydantic import JsonValue
 
 from orchestrator.client.groups.flows import Deployed, OpenStep
 from orchestrator.client.groups.group import By
-from orchestrator.client.remote.groups.group import Group, key_holder
-from orchestrator.client.remote.transport import part
+from orchestrator.client.remote.access import nobody_else
+from orchestrator.client.remote.groups.group import Group
+from orchestrator.client.remote.transport import Ask, part
 from orchestrator.core.manifest import Manifest
 from orchestrator.ledger.reads.flows import Reader
 from orchestrator.ledger.reads.rows import FlowRow, VersionRow
@@ -23,7 +24,7 @@ class HttpFlows(Group):
 
     def get(self, flow: str) -> FlowRow:
         """As `Flows.get`."""
-        return self._client.get(FlowRow, f"/flows/{part(flow)}")
+        return self._client.transport.get(FlowRow, f"/flows/{part(flow)}")
 
     def manifest(self, manifest_hash: str) -> Manifest:
         """As `Flows.manifest`."""
@@ -43,8 +44,8 @@ class HttpFlows(Group):
 
     def delete(self, flow: str, *, by: By = None) -> None:
         """As `Flows.delete`."""
-        key_holder(by)
-        self._client.transport.tell("DELETE", f"/flows/{part(flow)}")
+        nobody_else(by)
+        self._client.transport.ask(Ask("DELETE", f"/flows/{part(flow)}"))
 
     def deploy(self, manifest: Manifest, *, by: By = None) -> Deployed:
         """As `Flows.deploy`."""
@@ -63,9 +64,9 @@ class HttpFlows(Group):
         """As `Flows.given_outputs`. What has a secret in it is one of those that cannot be read."""
         asked = {name: value for name, value in asdict(by).items() if name != "flow"}
         path = f"/flows/{part(by.flow)}/given-outputs"
-        found: dict[str, Any] = self._client.get(dict[str, Any], path, {**asked, "limit": limit})
+        found: dict[str, Any] = self._client.transport.get(dict[str, Any], path, {**asked, "limit": limit})
         return found["values"], found["left"]
 
     def _deploy(self, flow: str, what: dict[str, Any], by: By) -> Deployed:
-        key_holder(by)
-        return self._client.send(Deployed, "POST", f"/flows/{part(flow)}/deploy", what)
+        nobody_else(by)
+        return self._client.transport.post(Deployed, f"/flows/{part(flow)}/deploy", what)

@@ -1,15 +1,24 @@
 """API keys over HTTP."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from orchestrator.client.groups.group import By
 from orchestrator.client.groups.keys import KeyMade, KeyShown
-from orchestrator.client.remote.groups.group import Group, expiry_text, key_holder, length_text
+from orchestrator.client.remote.access import nobody_else
+from orchestrator.client.remote.groups.group import Group, expiry_text, length_text
 from orchestrator.client.remote.transport import part
 from orchestrator.core.access import Grant
 from orchestrator.engine.access.keys import NEVER, OVERLAP
 from orchestrator.ledger.access import Expiry
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a revocation answers."""
+
+    items: Sequence[KeyShown]
 
 
 class HttpKeys(Group):
@@ -21,22 +30,20 @@ class HttpKeys(Group):
 
     def create(self, name: str, grant: Grant, *, expires: Expiry = NEVER, by: By = None) -> KeyMade:
         """As `Keys.create`."""
-        key_holder(by)
+        nobody_else(by)
         new = {"name": name, "role": grant.role, "scopes": sorted(grant.scopes), "flows": sorted(grant.flows)}
-        return self._client.send(KeyMade, "POST", "/keys", {**new, "expires": expiry_text(expires)})
+        return self._client.transport.secret(KeyMade, "/keys", {**new, "expires": expiry_text(expires)})
 
     def rotate(
         self, key: str, *, overlap: timedelta = OVERLAP, expires: Expiry | None = None, by: By = None
     ) -> KeyMade:
         """As `Keys.rotate`."""
-        key_holder(by)
+        nobody_else(by)
         how = {"overlap": length_text(overlap), "expires": expiry_text(expires)}
-        return self._client.send(KeyMade, "POST", f"/keys/{part(key)}/rotate", how)
+        return self._client.transport.secret(KeyMade, f"/keys/{part(key)}/rotate", how)
 
     def revoke(self, key: str, *, reason: str | None = None, by: By = None) -> list[KeyShown]:
         """As `Keys.revoke`."""
-        key_holder(by)
-        done: dict[str, Any] = self._client.send(
-            dict[str, Any], "POST", f"/keys/{part(key)}/revoke", {"reason": reason}
-        )
-        return self._client.made(list[KeyShown], done["items"])
+        nobody_else(by)
+        ended = self._client.transport.post(Ended, f"/keys/{part(key)}/revoke", {"reason": reason})
+        return list(ended.items)

@@ -2,7 +2,8 @@
 
 from orchestrator.client.groups.group import By
 from orchestrator.client.groups.users import UserShown
-from orchestrator.client.remote.groups.group import Group, key_holder
+from orchestrator.client.remote.access import nobody_else
+from orchestrator.client.remote.groups.group import Group
 from orchestrator.client.remote.transport import part
 from orchestrator.core.access import Role
 
@@ -16,8 +17,8 @@ class HttpUsers(Group):
 
     def create(self, name: str, role: Role, password: str, *, by: By = None) -> UserShown:
         """As `Users.create`."""
-        key_holder(by)
-        return self._client.send(UserShown, "POST", "/users", {"name": name, "role": role, "password": password})
+        nobody_else(by)
+        return self._client.transport.post(UserShown, "/users", {"name": name, "role": role, "password": password})
 
     def set_password(self, name: str, password: str, *, by: By = None) -> None:
         """As `Users.set_password`."""
@@ -25,8 +26,8 @@ class HttpUsers(Group):
 
     def set_role(self, name: str, role: Role, *, by: By = None) -> UserShown:
         """As `Users.set_role`."""
-        key_holder(by)
-        return self._client.send(UserShown, "POST", f"/users/{part(name)}/role", {"role": role})
+        nobody_else(by)
+        return self._client.transport.post(UserShown, f"/users/{part(name)}/role", {"role": role})
 
     def disable(self, name: str, *, reason: str | None = None, by: By = None) -> None:
         """As `Users.disable`."""

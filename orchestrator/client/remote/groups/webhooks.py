@@ -5,6 +5,7 @@ from uuid import UUID
 
 from orchestrator.client.given import at_least_one
 from orchestrator.client.groups.webhooks import DAY, Replayed
+from orchestrator.client.remote.groups.flows import HttpFlows
 from orchestrator.client.remote.groups.group import Group, length_text
 from orchestrator.client.remote.transport import part
 from orchestrator.core.webhook_triggers import WebhookTrigger
@@ -24,8 +25,8 @@ class HttpWebhooks(Group):
         flows = [row.flow for row in self.listed() if row.slug == slug]
         if not flows:
             raise unknown(slug)
-        current = self._client.flows.get(flows[0]).manifest_hash
-        found = self._client.flows.manifest(current).webhooks.get(slug)
+        current = HttpFlows(self._client).get(flows[0]).manifest_hash
+        found = HttpFlows(self._client).manifest(current).webhooks.get(slug)
         if found is None:
             raise unknown(slug)
         return found
@@ -37,7 +38,7 @@ class HttpWebhooks(Group):
 
     def get(self, delivery: UUID | str) -> WholeDelivery:
         """As `Webhooks.get`."""
-        return self._client.get(WholeDelivery, f"/webhooks/deliveries/{part(delivery)}")
+        return self._client.transport.get(WholeDelivery, f"/webhooks/deliveries/{part(delivery)}")
 
     def counts(self, slug: str | None = None, since: timedelta = DAY) -> list[DeliveryCount]:
         """As `Webhooks.counts`."""
@@ -46,4 +47,4 @@ class HttpWebhooks(Group):
 
     def replay(self, delivery: UUID | str) -> Replayed:
         """As `Webhooks.replay`; the API reads the secrets."""
-        return self._client.send(Replayed, "POST", f"/webhooks/deliveries/{part(delivery)}/replay")
+        return self._client.transport.post(Replayed, f"/webhooks/deliveries/{part(delivery)}/replay")
