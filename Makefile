@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 
-.PHONY: help venv test test-slow lint format types check demo bench bench-peers outages soak wheel wheel-smoke model simulate clean
+.PHONY: help venv test test-slow lint format types check demo bench bench-peers outages soak edge-load wheel wheel-smoke model simulate clean
 
 help: ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ outages: $(STAMP) ## Take PostgreSQL, Redis and both away for ten minutes (OUTAG
 
 soak: $(STAMP) ## Torment real workers with seeded faults and check the record (SEED=7 MINUTES=30)
 	"$(BIN)/python" -m tests.soak --seed "$(SEED)" --minutes "$(or $(MINUTES),3)" $(SOAK_ARGS)
+
+edge-load: $(STAMP) ## Load the API, and kill its processes and servers meanwhile (SEED=7 SECONDS=60)
+	"$(BIN)/python" -m tests.edge_load --seed "$(SEED)" --seconds "$(or $(SECONDS),60)" $(EDGE_ARGS)
 
 model: $(STAMP) ## Check the protocol's model with Spin, and that each of its mutants fails (MODEL_ARGS=--deep takes longer)
 	"$(BIN)/python" -m tests.models $(MODEL_ARGS)

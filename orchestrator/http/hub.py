@@ -4,6 +4,9 @@ It looks a few times a second, and at once when a hint says that a run ended. Ea
 transaction has ended since the one before, whatever its id, exactly once. So a place in the stream is a transaction:
 all before it have ended, and were told. Whoever comes back with one is told again what some transactions after it
 wrote, and misses nothing.
+
+No place is beyond the last transaction of which something was told: that one is on the disk. A server that crashes
+gives the numbers of later ones again, if those had left nothing there.
 """
 
 import asyncio
@@ -94,6 +97,8 @@ class Hub:
         """Those that are let in; for the event loop alone."""
         self._seen = Snapshot(0, 0)
         """For the thread alone: what has ended up to here was told."""
+        self._last = 0
+        """For the thread alone: the last transaction of which something was told."""
 
     async def read(
         self, wanted: Wanted, cursor: str | None, tick_s: float
@@ -170,7 +175,8 @@ class Hub:
             try:
                 if not began:
                     stream.forget_foreign(ledger)
-                    self._seen, began = stream.now(ledger), True
+                    self._begin(ledger)
+                    began = True
                 self._look(ledger)
                 self._answer(ledger)
                 if away:
@@ -194,24 +200,33 @@ class Hub:
                 return True
             return False
 
+    def _begin(self, ledger: Ledger) -> None:
+        until = stream.now(ledger)
+        self._last = stream.last(ledger)
+        self._seen = until.up_to(self._last)
+
     def _look(self, ledger: Ledger) -> None:
         """Tell what has been committed since the last look."""
         before, until = self._seen, stream.now(ledger)
         if until.high < before.high:  # the server is another one, or is back at an earlier state
-            self._seen = until
+            self._begin(ledger)
             self._to_loop(self._all_lost)
             return
         if found := stream.ended(ledger, before, until):
-            self._to_loop(self._spread, _rendered(found, before.low))
+            self._tell(found, before)
         place = (before.high, 0)
         while until.high > before.high:
             page = stream.since(ledger, place, until, _PAGE)
             if page:
-                self._to_loop(self._spread, _rendered(page, before.low))
+                self._tell(page, before)
                 place = (page[-1].tx, page[-1].id)
             if len(page) < _PAGE:
                 break
-        self._seen = until
+        self._seen = until.up_to(self._last)
+
+    def _tell(self, found: Sequence[Told], before: Snapshot) -> None:
+        self._last = max(self._last, *(one.tx for one in found))
+        self._to_loop(self._spread, _rendered(found, before.low))
 
     def _answer(self, ledger: Ledger) -> None:
         """A page to each that has come; after what was told so far, and before what will be."""
@@ -228,6 +243,8 @@ class Hub:
     def _page(self, ledger: Ledger, place: _Place | None) -> _Page:
         if place is None:
             return _Page((), self._cursor)
+        if place.tx > self._seen.high:  # given by another process, which looked later
+            self._look(ledger)
         if place.tx > self._seen.high:
             return _Page((), self._cursor, lost=True)
         until, low = place.until or self._seen, place.tx

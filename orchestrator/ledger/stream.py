@@ -30,6 +30,13 @@ class Snapshot:
         """The same, as PostgreSQL has it."""
         return f"{self.low}:{self.high}:{','.join(map(str, sorted(self.open)))}"
 
+    def up_to(self, tx: int) -> Self:
+        """As much of it as a crash of the server cannot take back, where `tx` is the last transaction that is known to
+        have been committed: those after it may have left nothing on the disk, and their numbers are given again then.
+        """
+        high = min(self.high, tx + 1)
+        return type(self)(min(self.low, high), high, frozenset(one for one in self.open if one < high))
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -50,6 +57,12 @@ def now(ledger: Ledger) -> Snapshot:
     """The transactions of this moment."""
     with ledger.auto() as tx:
         return Snapshot.parse(run(tx, "snapshot").scalar_one())
+
+
+def last(ledger: Ledger) -> int:
+    """The last transaction of which there is an event; 0: there is none."""
+    with ledger.auto() as tx:
+        return int(run(tx, "last_told").scalar_one())
 
 
 def since(ledger: Ledger, place: tuple[int, int], until: Snapshot, limit: int) -> list[Told]:

@@ -95,6 +95,11 @@ def take_nonces(
     return [Nonce(**row._mapping) for row in run(tx, "take_nonces", **given, ttl=ttl)]
 
 
+def nonces(tx: Connection, slug: str, keys: Sequence[str]) -> list[Nonce]:
+    """Who has these, of those that were taken and are remembered."""
+    return [Nonce(**row._mapping) for row in run(tx, "nonces", slug=slug, keys=list(keys))]
+
+
 def point_nonces(tx: Connection, slug: str, keys: Sequence[str], run_id: UUID) -> None:
     """The nonces name another run."""
     run(tx, "point_nonces", slug=slug, keys=list(keys), run_id=run_id)

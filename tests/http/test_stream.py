@@ -1,12 +1,11 @@
 """The stream of events against the ledger: nothing is lost, whatever commits when, and whoever is cut off."""
 
-import json
 import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -28,8 +27,7 @@ from orchestrator.settings import Settings
 from tests.http.access import ROOT, bearer, key
 from tests.support import play
 from tests.support.eventually import eventually
-
-STREAM = "/api/events/stream"
+from tests.support.listener import STREAM, Listener
 
 
 @dataclass
@@ -61,80 +59,13 @@ def door(settings: Settings, stack: Client) -> Iterator[Served]:
         yield made
 
 
-@dataclass
-class Listener:
-    """Reads in a thread, and comes back where it was when it is cut off."""
-
-    url: str
-    params: dict[str, Any] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
-    found: list[tuple[str, str, Any]] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    cursor: str | None = None
-    ended: int = 0
-    response: Any = None
-    _over: bool = False
-
-    def __enter__(self) -> "Listener":
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        eventually(lambda: self.cursor is not None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over = True
-        self.cut()
-        self._thread.join(30)
-
-    def cut(self) -> None:
-        """End the connection from here."""
-        if self.response is not None:
-            with suppress(OSError):  # it has ended already
-                self.response.extensions["network_stream"].get_extra_info("socket").shutdown(2)
-
-    def _run(self) -> None:
-        while not self._over:
-            headers = {**self.headers, **({"Last-Event-ID": self.cursor} if self.cursor else {})}
-            try:
-                with httpx2.stream("GET", self.url + STREAM, params=self.params, headers=headers, timeout=60) as answer:
-                    self.response = answer
-                    self._read(answer)
-            except httpx2.HTTPError:
-                pass
-            self.ended += 1
-
-    def _read(self, answer: httpx2.Response) -> None:
-        event, id_, data = "", "", ""
-        for line in answer.iter_lines():
-            self.lines.append(line)
-            name, _, value = line.partition(": ")
-            match name:
-                case "event":
-                    event = value
-                case "id":
-                    id_ = value
-                case "data":
-                    data = value
-                case "" if event:
-                    self.found.append((event, id_, json.loads(data)))
-                    self.cursor, event = id_, ""
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [data for event, _, data in self.found if event not in {"open", "resync"}]
-
-    @property
-    def types(self) -> list[str]:
-        return [event for event, _, _ in self.found]
-
-
 def ledgers(stack: Client) -> set[int]:
     with stack.ledger.tx() as tx:
         return set(tx.exec_driver_sql("SELECT id FROM flow_events").scalars())
 
 
 def test_events_are_told_as_they_are_committed(door: Served, stack: Client) -> None:
-    with Listener(door.url) as reader:
+    with Listener([door.url]) as reader:
         run = stack.start("hello", name="you")
         play.finish_hello(stack.ledger, run.id)
         eventually(lambda: "run.succeeded" in reader.types)
@@ -152,9 +83,9 @@ def test_events_are_told_as_they_are_committed(door: Served, stack: Client) -> N
 def test_a_reader_gets_what_it_asks_for(door: Served, stack: Client) -> None:
     wanted = stack.start("hello", name="you")
     with (
-        Listener(door.url, {"run": str(wanted.id)}) as of_run,
-        Listener(door.url, {"flow": ["fan"]}) as of_flow,
-        Listener(door.url, {"type": ["run.*", "step.failed"]}) as of_type,
+        Listener([door.url], {"run": str(wanted.id)}) as of_run,
+        Listener([door.url], {"flow": ["fan"]}) as of_flow,
+        Listener([door.url], {"type": ["run.*", "step.failed"]}) as of_type,
     ):
         other = stack.start("fan", {"count": 2})
         play.finish_hello(stack.ledger, wanted.id)
@@ -187,7 +118,7 @@ def test_nothing_is_lost_while_many_write_and_the_reader_is_cut_off(door: Served
                     time.sleep(dice.choice([0, 0, 0.001, 0.01, 0.4 if dice.random() < 0.05 else 0]))
                 connection.rollback() if dice.random() < 0.1 else connection.commit()
 
-    with Listener(door.url) as reader:
+    with Listener([door.url]) as reader:
         writers = [threading.Thread(target=write, args=(n,)) for n in range(8)]
         for one in writers:
             one.start()
@@ -209,7 +140,7 @@ def test_a_long_transaction_holds_nobody_back_and_is_not_lost(door: Served, stac
     """Its ids are older than those of events that were told long before. Also for one who comes back meanwhile."""
     url = stack.settings.require_database_url().replace("+psycopg", "")
     insert = "INSERT INTO flow_events (run_id, type) VALUES (gen_random_uuid(), %s)"
-    with Listener(door.url) as reader, psycopg.connect(url) as slow, psycopg.connect(url, autocommit=True) as quick:
+    with Listener([door.url]) as reader, psycopg.connect(url) as slow, psycopg.connect(url, autocommit=True) as quick:
         slow.execute(insert, ["slow"])
         quick.execute(insert, ["quick"])
         eventually(lambda: reader.types[-1] == "quick")
@@ -223,7 +154,7 @@ def test_a_long_transaction_holds_nobody_back_and_is_not_lost(door: Served, stac
 
 @pytest.mark.parametrize("cursor", ["nonsense", "9000000000000-1"])
 def test_a_place_that_is_none_is_said_to_be_lost(door: Served, stack: Client, cursor: str) -> None:
-    with Listener(door.url, cursor=None, headers={"Last-Event-ID": cursor}) as reader:
+    with Listener([door.url], cursor=None, headers={"Last-Event-ID": cursor}) as reader:
         assert reader.types[0] == "resync"
         stack.start("hello", name="you")
         eventually(lambda: "run.accepted" in reader.types)
@@ -234,12 +165,12 @@ def test_one_who_comes_back_too_late_has_lost_the_place(
 ) -> None:
     monkeypatch.setattr(hubs, "_PAGE", 10)
     monkeypatch.setattr(hubs, "REPLAYED", 50)
-    with Listener(door.url) as reader:
+    with Listener([door.url]) as reader:
         pass
     cursor = reader.cursor
     for _ in range(40):
         stack.start("hello", name="you")
-    with Listener(door.url, headers={"Last-Event-ID": str(cursor)}) as late:
+    with Listener([door.url], headers={"Last-Event-ID": str(cursor)}) as late:
         eventually(lambda: "resync" in late.types)
         assert 0 < late.types.index("resync") < 80
         stack.start("fan", {"count": 1})
@@ -260,11 +191,11 @@ def test_readers_share_one_connection(door: Served, stack: Client) -> None:
 
 
 def test_streams_end_when_the_process_stops(door: Served) -> None:
-    with Listener(door.url) as reader:
+    with Listener([door.url]) as reader:
         door.app.state.stopping.end()
         eventually(lambda: reader.ended >= 1)
         assert ": stopping: connect again" in reader.lines
-        reader._over = True
+        reader.leave()
 
 
 def test_a_revoked_key_ends_its_streams(settings: Settings, stack: Client) -> None:
@@ -272,7 +203,7 @@ def test_a_revoked_key_ends_its_streams(settings: Settings, stack: Client) -> No
         text = key(stack, Role.VIEWER, frozenset({Scope.RUNS}), name="mine")
         other = key(stack, Role.VIEWER)
         assert httpx2.get(door.url + STREAM).status_code == 401
-        with Listener(door.url, headers=bearer(text)) as ends, Listener(door.url, headers=bearer(other)) as stays:
+        with Listener([door.url], headers=bearer(text)) as ends, Listener([door.url], headers=bearer(other)) as stays:
             keys.revoke(stack.ledger, "mine", ROOT)
             eventually(lambda: ends.ended >= 1)
             assert ": the key ended" in ends.lines
@@ -284,7 +215,7 @@ def test_a_key_of_some_flows_names_them(settings: Settings, stack: Client) -> No
         headers = bearer(key(stack, Role.VIEWER, flows=frozenset({"fan"})))
         assert httpx2.get(door.url + STREAM, headers=headers).status_code == 403
         assert httpx2.get(door.url + STREAM, params={"flow": "hello"}, headers=headers).status_code == 404
-        with Listener(door.url, {"flow": "fan"}, headers) as reader:
+        with Listener([door.url], {"flow": "fan"}, headers) as reader:
             stack.start("hello", name="you")
             stack.start("fan", {"count": 1})
             eventually(lambda: reader.events)

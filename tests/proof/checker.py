@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from tests.proof import claims, executions, liveness, outcomes, reports, signals, ticks
+from tests.proof import claims, deliveries, executions, heard, liveness, outcomes, reports, signals, ticks
 from tests.proof.figures import figures
 from tests.proof.history import History
 from tests.proof.verdict import Verdict, Violation
@@ -25,13 +25,15 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "I12": outcomes.i12_keys_name_one_run,
     "I13": ticks.i13_ticks_and_runs,
     "I14": signals.i14_signals_are_taken_once,
+    "I15": deliveries.i15_deliveries_are_taken_once,
     "I16": executions.i16_nothing_starts_after_a_cancel,
     "I17": liveness.i17_the_outbox_empties,
     "I19": outcomes.i19_everything_is_accounted_for,
     "I20": liveness.i20_progress_after_healing,
     "I22": reports.i22_calls_end_as_their_runs,
+    "I23": heard.i23_events_are_heard,
 }
-"""Without those about webhooks, limits and secrets: there are none of these yet."""
+"""Without those about limits and secrets, which have tests of their own."""
 
 
 def check(history: History) -> Verdict:

@@ -11,7 +11,7 @@ from tests.proof import calls, reruns, settled, signals, stops, windows
 from tests.proof.history import FINAL, LOST, Change, Fault, History, Invocation, Place
 from tests.proof.verdict import Violation
 
-HARMLESS: Final = ("messages", "broker", "link-broker", "beat", "schedule")
+HARMLESS: Final = ("messages", "broker", "link-broker", "beat", "schedule", "api")
 """Faults that take no lease: what they lose is only hints."""
 _REFERENCE: Final = re.compile(r"@steps\('([^']+)'\)")
 

@@ -92,6 +92,8 @@ class Call:
     """That was settled by hand, or from which on a run was run again."""
     options: frozenset[str] = frozenset()
     """Of a retry: `force`, `fresh`."""
+    ended_as: str | None = None
+    """What the run was, as the answer to a start told that waited for its end."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,38 @@ class Sent:
     """That took it, as they were told."""
     begun_ns: int = 0
     ended_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a publisher sent to a webhook, once, and what it was told. The same `event` may be sent again."""
+
+    slug: str
+    flow: str
+    event: str
+    body: str
+    begun_ns: int
+    ended_ns: int
+    reply: Literal["new", "seen", "refused", "unknown"]
+    run_id: str | None = None
+    """As it was told."""
+    signal: str = ""
+    """That it is; otherwise it starts a run."""
+    order: str = ""
+    """For which run: the one whose input names that order."""
+    genuine: bool = True
+    """Whether the publisher signed it, with the key that it shares with us."""
+    insists: bool = False
+    """Whether it is sent until it is acknowledged."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An event, as somebody was told who listens to all of them."""
+
+    id: int
+    run_id: str
+    type: str
 
 
 @dataclass(frozen=True)
@@ -182,6 +216,12 @@ class History:
     invocations: tuple[Invocation, ...] = ()
     calls: tuple[Call, ...] = ()
     sent: tuple[Sent, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+    heard: tuple[Heard, ...] = ()
+    listening_ns: int = 0
+    """Since when somebody listened to every event; 0: nobody did."""
+    lost_places: int = 0
+    """How often that one was told that events may have been left out."""
     faults: tuple[Fault, ...] = ()
     changes: tuple[Change, ...] = ()
     messages: tuple[Message, ...] = ()
@@ -313,3 +353,10 @@ def with_old(changes: Iterable[Change]) -> list[Change]:
             rows[key] = change.new
         found.append(change)
     return found
+
+
+def stripped(value: Any) -> Any:
+    """As the recorder gives it: members that are null are left out."""
+    if isinstance(value, dict):
+        return {name: stripped(one) for name, one in value.items() if one is not None}
+    return [stripped(one) for one in value] if isinstance(value, list) else value

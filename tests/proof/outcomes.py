@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from tests.proof import calls, fates, polls, reruns, settled
+from tests.proof import calls, deliveries, fates, polls, reruns, settled
 from tests.proof.claims import seconds
 from tests.proof.executions import beside, cut_short
 from tests.proof.fates import Fates
@@ -111,6 +111,9 @@ def i7_accepted_runs_end(history: History) -> Iterator[Violation]:
     for call in history.calls:
         if call.kind == "start" and call.reply == "ok" and call.run_id not in history.runs:
             yield Violation("I7", "accepted and lost", call.run_id or "", evidence=(str(call),))
+        if call.ended_as is not None and not _ended_as(history, call.run_id or "", call.ended_as):
+            yield Violation("I7", f"told to be {call.ended_as}, which it never was", call.run_id or "")
+    yield from deliveries.accepted_and_lost(history)
     replaced_ = replaced(history)
     for run_id, run in history.runs.items():
         steps = history.steps.get(run_id, {})
@@ -122,6 +125,10 @@ def i7_accepted_runs_end(history: History) -> Iterator[Violation]:
             if row["status"] not in FINAL:
                 yield Violation("I7", f"its run is {run['status']}, it is {row['status']}", run_id, key)
         yield from _legal_end(history, run, replaced_)
+
+
+def _ended_as(history: History, run_id: str, status: str) -> bool:
+    return any(one.sets("status", status) for one in history.at("flow_runs", (run_id, "")))
 
 
 def _legal_end(history: History, run: Row, replaced_: set[str]) -> Iterator[Violation]:
@@ -195,7 +202,8 @@ def i12_keys_name_one_run(history: History) -> Iterator[Violation]:
         yield from _bodies(history, given)
     known = {call.run_id for call in starts if call.reply == "ok"} | scheduled(history) | calls.called(history)
     unknown = sum(call.reply == "unknown" for call in starts)
-    strangers = [run_id for run_id, run in history.runs.items() if run_id not in known]
+    theirs = {run_id for run_id, run in history.runs.items() if deliveries.by_webhook(run)}  # I15 tells
+    strangers = [run_id for run_id in history.runs if run_id not in known | theirs]
     if len(strangers) > unknown:
         yield Violation("I12", f"{len(strangers)} runs that nobody was told of, {unknown} replies were lost")
 

@@ -4,6 +4,7 @@ import pytest
 
 from tests.proof import (
     stories_calls,
+    stories_edge,
     stories_items,
     stories_polls,
     stories_reports,
@@ -20,6 +21,7 @@ from tests.proof.stories import RIGHT, WRONG, AnnouncedResult
 
 TOLD = (
     stories_calls,
+    stories_edge,
     stories_items,
     stories_polls,
     stories_reports,

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from tests.edge.flows import HOOKS, ORDERS_FIELDS, PAID
 from tests.soak.items import approval, either, signal, when, work
 from tests.soak.waits import FORM, OF_ITEMS
 
 NEVER: Final = "never"
 """The signal that nobody sends."""
+NOT_BY_HAND: Final = (NEVER, PAID)
+"""Signals that no people send."""
 _OK: Final = ["succeeded"]
 
 
@@ -78,6 +81,15 @@ _EARLY: Final = {
     "s1": _work("s1", "paid"),
 }
 """A signal may well be there before its wait."""
+_ORDERED: Final = {
+    "s0": _work("s0"),
+    "paid": {
+        "signal": {"name": PAID, "timeout": "PT20S", "default": {"n": 0}, "schema": FORM},
+        "run_after": _after("succeeded", "s0"),
+    },
+    "s1": _work("s1", "paid"),
+}
+"""Started by a delivery to a webhook, and gone on with by another one."""
 _OVERDUE: Final = {
     "s0": _work("s0"),
     "nap": {"sleep": "PT20S", "run_after": _after("succeeded", "s0")},
@@ -322,6 +334,8 @@ CERTAIN: Final[Mapping[str, Certain]] = {
             "s2": {"polls": 99, "says": "not yet"},
         },
     ),
+    "hooked": Certain({"steps": {"s0": _work("s0")}, "triggers": HOOKS}),
+    "ordered": Certain({"steps": _ORDERED, **ORDERS_FIELDS}),
     "overdue": Certain({"steps": _OVERDUE, "deadline": "PT2S"}),
 }
 """By name."""

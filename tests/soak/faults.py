@@ -11,7 +11,8 @@ from typing import Final, cast
 
 import redis
 
-from tests.soak.field import BeatPost, Field, Post
+from tests.soak.field import Field
+from tests.soak.posts import BeatPost, DoorPost, Post
 from tests.support import nemesis
 from tests.support.beat_process import ForkedBeat
 from tests.support.eventually import eventually
@@ -308,6 +309,72 @@ def _stall_beat(link: str) -> Strike:
     return strike
 
 
+# ---- processes of the API ----
+
+
+def _doors(field: Field, rng: random.Random, count: int) -> list[DoorPost]:
+    """Some that run."""
+    running = [door for door in field.doors if door.api is not None and door.alive and not stopped(door.api.pid)]
+    return rng.sample(running, k=min(count, len(running)))
+
+
+def _pids(struck: Sequence[DoorPost]) -> frozenset[int]:
+    return frozenset(door.api.pid for door in struck if door.api is not None) or NOBODY
+
+
+def _kill_doors(count: int) -> Strike:
+    @contextmanager
+    def strike(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+        """SIGKILL; another is started at the same port."""
+        struck = _doors(field, rng, count)
+        for door in struck:
+            assert door.api is not None
+            door.api.kill()
+        yield Struck("doors", _pids(struck), f"{len(struck)} of them")
+        field.keep_up()
+
+    return strike
+
+
+@contextmanager
+def pause_door(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGSTOP, with whatever it was at."""
+    pids = _pids(_doors(field, rng, 1))
+    _send(pids, signal.SIGSTOP)
+    yield Struck("doors", pids)
+    _send(pids, signal.SIGCONT)
+
+
+@contextmanager
+def deploy_door(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+    """SIGTERM; the next one is there when it has ended what was open."""
+    struck = _doors(field, rng, 1)
+    for door in struck:
+        assert door.api is not None
+        door.api.term()
+    yield Struck("doors", _pids(struck))
+    for door in struck:
+        assert door.api is not None
+        with contextlib.suppress(AssertionError):
+            door.api.wait(SHUTDOWN_S)
+        door.api.kill()
+    field.keep_up()
+
+
+def _door_link(trouble: str) -> Strike:
+    @contextmanager
+    def strike(field: Field, post: Post, rng: random.Random) -> Iterator[Struck]:
+        """Of its link to the database: nothing arrives, or what was done is not told."""
+        struck = _doors(field, rng, 1)
+        for door in struck:
+            door.postgres.stall() if trouble == "stall" else door.postgres.cut(b"COMMIT", lose="reply")
+        yield Struck("doors", _pids(struck))
+        for door in struck:
+            door.postgres.free()
+
+    return strike
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of fault: how it is done, for how many seconds, and how often beside the others."""
@@ -350,6 +417,12 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("beat-pause", pause_beat, (2.5, 6.0), 4, of_worker=False),
     *(Kind(f"beat-link-{link}-stall", _stall_beat(link), (2.5, 6.0), 1, of_worker=False) for link in LINKS),
     Kind("link-client-swallow", _link("client", "swallow"), (0.5, 2.0), of_worker=False),
+    Kind("api-kill", _kill_doors(1), (0.0, 2.0), 4, of_worker=False),
+    Kind("api-kill-all", _kill_doors(9), (0.5, 3.0), 2, of_worker=False),
+    Kind("api-pause", pause_door, (1.0, 6.0), 2, of_worker=False),
+    Kind("api-deploy", deploy_door, (0.5, 2.0), 2, of_worker=False),
+    Kind("api-link-stall", _door_link("stall"), (1.0, 6.0), 1, of_worker=False),
+    Kind("api-link-swallow", _door_link("swallow"), (1.0, 3.0), 4, of_worker=False),
 )
 
 

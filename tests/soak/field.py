@@ -16,6 +16,10 @@ from pydantic import SecretStr
 
 from orchestrator.ledger import migrate
 from orchestrator.settings import Settings
+from tests.edge import doors, told
+from tests.edge.crowd import Crowd
+from tests.edge.doors import Api
+from tests.edge.flows import MUTANT, SECRETS
 from tests.proof import recorder
 from tests.proof.history import SECOND, Fault, History, Limits
 from tests.proof.verdict import Violation
@@ -24,64 +28,25 @@ from tests.soak.load import Load
 from tests.soak.operators import Operators
 from tests.soak.people import People
 from tests.soak.plans import Plan, plans, timed
+from tests.soak.posts import BeatPost, DoorPost, Post
 from tests.soak.pulse import Pulse
 from tests.soak.releases import RELEASES, VARIABLE, Release
 from tests.soak.wire import Wire
 from tests.support import bouncer, databases, nemesis, servers
 from tests.support.beat_process import ForkedBeat
-from tests.support.nursery import Forked, Nursery, all_of, nursery
+from tests.support.nursery import Forked, Nursery, nursery
 from tests.support.servers import Broker, Server
 
 _FLOWS: Final = str(Path(flows.__file__))
 LEASE: Final = timedelta(seconds=4)
 BEAT_LOCK: Final = timedelta(seconds=2)
+UNLIMITED: Final = {f"rate_{kind}": 0 for kind in ("reads", "writes", "triggers", "strangers")}
+"""Clients of a soak may ask as often as they like."""
+HEADED: Final = "headed"
+"""The flow that reads headers, which those of a batch have not."""
 _RAISED: Final = re.compile(r"^([a-z_]\w*(?:\.\w+)*\.\w+|[A-Z]\w*(?:Error|Exception|Lost))(?::|$)")
 """The last line of a traceback."""
 _OPEN: Final = f"SELECT count(*) FROM flow_runs WHERE ended_at IS NULL AND flow <> '{strangers.FLOW}'"
-
-
-@dataclass
-class Post:
-    """A place for one worker, behind links of its own. Whoever stands there may change."""
-
-    name: str
-    pool: str
-    concurrency: int
-    postgres: Wire
-    valkey: Wire
-    settings: Settings
-    leads: bool = False
-    """Each new release comes here first, and a worker of the newest stays."""
-    worker: Forked | None = None
-    pids: set[int] = field(default_factory=set)
-    """Every process that ever worked here."""
-    logs: list[Path] = field(default_factory=list)
-
-    def look(self) -> frozenset[int]:
-        """The living processes of the worker, remembered for the record."""
-        living = frozenset(all_of([self.worker.pid])) if self.worker is not None else frozenset()
-        self.pids |= living
-        return living
-
-
-@dataclass
-class BeatPost:
-    """A place for one beat, behind links of its own."""
-
-    name: str
-    postgres: Wire
-    valkey: Wire
-    settings: Settings
-    beat: ForkedBeat | None = None
-    starts: int = 0
-
-    @property
-    def alive(self) -> bool:
-        return self.beat is not None and self.beat.alive
-
-    @property
-    def leads(self) -> bool:
-        return self.beat is not None and self.beat.alive and self.beat.leads
 
 
 @dataclass
@@ -107,6 +72,8 @@ class Field:
     posted: dict[int, Release] = field(default_factory=dict)
     """By the process id of a worker's main process, all that ever were."""
     beats: list[BeatPost] = field(default_factory=list)
+    doors: list[DoorPost] = field(default_factory=list)
+    crowd: Crowd | None = None
     operators: Operators | None = None
     loads: list[Load] = field(default_factory=list)
     people: People | None = None
@@ -179,6 +146,9 @@ class Field:
         for beat in self.beats:
             if not beat.alive:
                 self.start_beat(beat)
+        for door in self.doors:
+            if not door.alive:
+                self.start_door(door)
 
     # ---- beats and operators ----
 
@@ -195,6 +165,40 @@ class Field:
         self.stack.callback(made.kill)
         made.start(ready=False)
         post.beat, post.starts = made, post.starts + 1
+
+    # ---- the edge ----
+
+    def add_door(self) -> DoorPost:
+        """A process of the API with its own links."""
+        links = self._links(self.url)
+        post = DoorPost(f"a{len(self.doors)}", doors.free_port(self._rollout), *links)
+        self.doors.append(post)
+        self.start_door(post)
+        return post
+
+    def start_door(self, post: DoorPost) -> None:
+        """A new process at this post; it need not be ready yet."""
+        name = f"{post.name}.{post.starts}"
+        env = {**SECRETS, "ORCHESTRATOR_API_REPLICAS": "2"}
+        made = Api(
+            self.nursery,
+            post.settings.model_copy(update=UNLIMITED),
+            self.folder,
+            post.port,
+            name=name,
+            env=env,
+            mutant=self.env.get(MUTANT),
+        )
+        self.stack.callback(made.kill)
+        made.start(ready=False)
+        post.api, post.starts = made, post.starts + 1
+
+    def open_crowd(self, starters: int, publishers: int, pause_s: float, flows: Sequence[str] = ()) -> None:
+        """Clients of the API, until the load is closed; they start these flows, or nearly all."""
+        chosen = [plan for plan in plans(self.seed) if plan.name in flows or (not flows and plan.name != HEADED)]
+        urls = [doors.url_of(post.port) for post in self.doors]
+        self.crowd = Crowd(self.url, urls, self.folder, f"{self.seed}")
+        self.crowd.open(starters, publishers, pause_s, {plan.name: plan.body for plan in chosen})
 
     def open_operators(self) -> None:
         """People who pause, edit, disable and trigger schedules until the load is closed."""
@@ -226,8 +230,12 @@ class Field:
         schedule."""
         if self.people is not None:
             self.people.calm()
+        if self.crowd is not None:
+            self.crowd.call_off()
         for load in self.loads:
             load.stop()
+        if self.crowd is not None:
+            self.crowd.stop()
         if self.operators is not None:
             self.operators.stop()
 
@@ -265,6 +273,11 @@ class Field:
         for each in self.beats:
             if each.beat is not None:
                 each.beat.kill()
+        if self.crowd is not None:
+            self.crowd.hear_out()
+        for door in self.doors:
+            if door.api is not None:
+                door.api.kill()
         if self.people is not None:
             self.people.stop()
         offset = self.offset.until_now()
@@ -278,8 +291,14 @@ class Field:
         )
         found = History(
             invocations=tuple(invocations),
-            calls=tuple(call for each in (*self.loads, *self._those_asked) for call in each.calls),
+            calls=tuple(
+                call for each in (*self.loads, *self._those_asked, *self._those_at_the_door) for call in each.calls
+            ),
             sent=tuple(sent for each in self._those_asked for sent in each.sent),
+            deliveries=tuple(one for each in self._those_at_the_door for one in each.deliveries),
+            heard=tuple(one for each in self._those_at_the_door for one in each.heard),
+            listening_ns=self.crowd.listener.since_ns if self.crowd is not None else 0,
+            lost_places=self.crowd.lost_places if self.crowd is not None else 0,
             faults=(*self.faults, *self.pulse.stalls),
             changes=tuple(changes),
             messages=tuple(messages),
@@ -296,6 +315,8 @@ class Field:
 
     def astray(self, history: History) -> Iterator[Violation]:
         """What is wrong with long results, in the end and when all that ended is forgotten."""
+        for crowd in self._those_at_the_door:
+            yield from told.unfit(crowd.exchanges)
         yield from payloads.astray(history.final, self.store)
         yield from payloads.left(self.settings, self.url, self.store)
 
@@ -307,6 +328,14 @@ class Field:
     @property
     def _those_asked(self) -> list[People]:
         return [self.people] if self.people is not None else []
+
+    @property
+    def _those_who_call(self) -> list[Load | People | Crowd]:
+        return [*self.loads, *self._those_asked, *self._those_at_the_door]
+
+    @property
+    def _those_at_the_door(self) -> list[Crowd]:
+        return [self.crowd] if self.crowd is not None else []
 
     def _notes(self) -> dict[str, int]:
         """What only the workers' logs tell."""

@@ -4,9 +4,10 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -33,11 +34,16 @@ from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
 from orchestrator.engine.steps import claim_step, fail_step, finish_step, renew
 from orchestrator.engine.sweeps import redispatch, sweep
+from orchestrator.engine.webhooks import receive
+from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
 from orchestrator.ledger import listing
 from orchestrator.ledger.dispatches import Patience, Search
 from orchestrator.ledger.tx import Ledger
+from orchestrator.webhooks.request import Request
+from tests.edge.flows import HOOKS, SECRET
+from tests.edge.signing import MANNERS, compact
 from tests.proof import recorder
-from tests.proof.history import SECOND, Call, Fault, History, Limits
+from tests.proof.history import SECOND, Call, Delivery, Fault, History, Limits
 from tests.support.eventually import eventually
 
 LEASE: Final = timedelta(seconds=1)
@@ -50,6 +56,10 @@ def owner(pid: int) -> str:
     return f"host/{pid}/abcd/{pid + 1}"
 
 
+class Died(Exception):
+    """The process ends here."""
+
+
 class Hands:
     """One ledger, one queue, one log."""
 
@@ -60,6 +70,7 @@ class Hands:
         self.log = folder / "effects.log"
         self.queue: list[Dispatch] = []
         self.calls: list[Call] = []
+        self.deliveries: list[Delivery] = []
         self.faults: list[Fault] = []
         self.began_ns = time.monotonic_ns()
 
@@ -72,6 +83,28 @@ class Hands:
         self.calls.append(Call("start", "demo", begun, time.monotonic_ns(), "ok", None, body, str(started.run_id)))
         self.queue += started.dispatches
         return started.run_id
+
+    def deliver(self, event: str) -> None:
+        """GitHub tells of this; what comes of it is answered, or the server dies at it."""
+        trigger = {"hook-github": HOOKS["hook-github"]}
+        manifest = Manifest(name="demo", steps={"a": {"type": "work", "inputs": {"seen": []}}}, triggers=trigger)
+        register.register(self.ledger, manifest)
+        body = {"id": event, "fates": {"a": {}}, "lists": {}}
+        content, begun = compact(body), time.monotonic_ns()
+        headers = MANNERS["hook-github"].sign(event, content, SECRET)
+        sent = Delivery(
+            "hook-github", "demo", event, json.dumps(body), begun, begun, "unknown", genuine=True, insists=True
+        )
+        try:
+            request = Request.of(content, headers, url="https://flows.example/api/webhook/hook-github")
+            received = receive.receive(self.ledger, Gatekeeper(lambda reference: SECRET), "hook-github", request)
+        except Died:
+            self.deliveries.append(replace(sent, ended_ns=time.monotonic_ns()))
+            return
+        reply: Literal["new", "seen"] = "new" if received.outcome == "started" else "seen"
+        told = replace(sent, ended_ns=time.monotonic_ns(), reply=reply, run_id=str(received.run_id))
+        self.deliveries.append(told)
+        self.queue += received.dispatches
 
     def take(self, pid: int, name: str | None = None) -> Lease | None:
         """The next message: claim its step."""
@@ -163,6 +196,7 @@ class Hands:
         return History(
             invocations=tuple(invocations),
             calls=tuple(self.calls),
+            deliveries=tuple(self.deliveries),
             faults=tuple(self.faults),
             changes=tuple(recorder.changes(self.url, offset)),
             messages=tuple(messages),

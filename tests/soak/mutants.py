@@ -1,4 +1,4 @@
-"""Ten ways to break the engine, from outside: other text for a statement, another function, another clock.
+"""Twelve ways to break the engine, from outside: other text for a statement, another function, another clock.
 
 Workers apply one when they load the flows of a soak and TEST_MUTANT names it; scenarios apply it in their own process.
 """
@@ -13,10 +13,12 @@ import psycopg
 import pytest
 
 from orchestrator.core.facts import Dispatch
+from orchestrator.engine.webhooks import receive
 from orchestrator.ledger import rows, starts, statements
 from orchestrator.workers.state import WorkerState
+from tests.edge.flows import HOOKED, MUTANT, ORDERED
 
-VARIABLE: Final = "TEST_MUTANT"
+VARIABLE: Final = MUTANT
 _FENCE: Final = r"\s+AND (?:c\.)?(?:version = %\(version\)s|owner = %\(owner\)s|expires_at IS NOT NULL)"
 _STALE_COUNT: Final = "(SELECT o.deps_open FROM flow_steps o WHERE o.run_id = s.run_id AND o.step_key = s.step_key)"
 
@@ -97,6 +99,24 @@ def _stop(monkeypatch: pytest.MonkeyPatch, taken: str) -> None:
     _statements(monkeypatch, lambda text: text.replace(idle, taken), "stop_loop", "stop_inside")
 
 
+def _nonce_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a delivery is known by is committed first, and then its run."""
+    original = receive._known
+
+    def known(arrived: Any, tx: Any, run_id: Any) -> Any:
+        with arrived.ledger.tx() as own:
+            found = original(arrived, own, run_id)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(receive, "_known", known)
+
+
+def _replay_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivery that is known starts another run."""
+    monkeypatch.setattr(receive, "_known", lambda arrived, tx, run_id: None)
+
+
 def _nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is done elsewhere."""
 
@@ -121,6 +141,8 @@ MUTANTS: Final[dict[str, Patch]] = {
     "owner is the host's name": _host_as_owner,
     "a stop spares who waits": _stop_spares_who_waits,
     "a stop takes who runs": _stop_takes_who_runs,
+    "nonce before the run": _nonce_before_the_run,
+    "a replay starts anew": _replay_starts_anew,
 }
 FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "no fence": ("pause", "pause-child"),
@@ -133,13 +155,19 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "owner is the host's name": ("kill-child", "messages-duplicate", "link-database-swallow"),
     "a stop spares who waits": ("messages-drop",),
     "a stop takes who runs": ("messages-drop",),
+    "nonce before the run": ("api-kill", "api-kill-all", "postgres-restart"),
+    "a replay starts anew": ("api-kill", "api-link-swallow"),
 }
 """What a soak of it is tormented with; nothing named is everything."""
+EDGE: Final = (HOOKED, ORDERED)
+"""Where these are started alone, by HTTP too."""
 LOADS: Final[dict[str, tuple[str, ...]]] = {
     "now() for clock_timestamp()": ("long_pay",),
     "release without version": ("long_work",),
     "a stop spares who waits": ("cut_short",),
     "a stop takes who runs": ("cut_short",),
+    "nonce before the run": EDGE,
+    "a replay starts anew": EDGE,
 }
 """The flows that clients start in a soak of it; nothing named is all of them."""
 SIGNS: Final[dict[str, frozenset[str]]] = {
@@ -153,6 +181,8 @@ SIGNS: Final[dict[str, frozenset[str]]] = {
     "owner is the host's name": frozenset({"I2", "I3"}),
     "a stop spares who waits": frozenset({"I6"}),
     "a stop takes who runs": frozenset({"I6"}),
+    "nonce before the run": frozenset({"I7", "I15"}),
+    "a replay starts anew": frozenset({"I15"}),
 }
 """The invariants that this very mutant breaks in a soak: another violation would not mean that it was caught."""
 STALE_CLOCK: Final = "now() for clock_timestamp()"

@@ -12,7 +12,8 @@ import psycopg
 from tests.proof.history import Fault
 from tests.soak import faults
 from tests.soak.faults import Kind, Struck
-from tests.soak.field import Field, Post
+from tests.soak.field import Field
+from tests.soak.posts import Post
 
 ROUNDS = (1, 3)
 """Rounds of faults in a cycle."""
@@ -65,6 +66,17 @@ class Nemesis:
                     self._round()
             self._heal_all()
             self._quiet()
+
+    def play(self, kinds: Sequence[Kind], seconds: float) -> None:
+        """These, one after the other, spread over this time; all is healed at the end."""
+        began = monotonic()
+        for n, kind in enumerate(kinds):
+            self._rest(began + (n + 0.5) * seconds / len(kinds) - monotonic())
+            post = faults.free_post(self._field, self._rng, set())
+            if post is not None:
+                self._begin(kind, post)
+        self._rest(began + seconds - monotonic())
+        self._heal_all()
 
     def _roll_out(self, share: float) -> None:
         """Each release comes in its share of the time, whether or not chance strikes the place that gets it."""

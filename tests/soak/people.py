@@ -23,7 +23,7 @@ from orchestrator.settings import Settings
 from tests.proof import fates
 from tests.proof.fates import Part
 from tests.proof.history import Call, Sent
-from tests.soak.certain import NEVER
+from tests.soak.certain import NOT_BY_HAND
 from tests.soak.load import UNKNOWN
 from tests.soak.plans import Plan
 from tests.soak.waits import SIGNALS
@@ -40,7 +40,7 @@ SELECT id::text, flow, trigger_body::text AS body FROM flow_runs
 _ASKED: Final = """
 SELECT w.run_id::text, w.step_key, w.signal, w.key, w.kind, s.wake_at IS NOT NULL AS limited
   FROM flow_signal_waiters w JOIN flow_steps s USING (run_id, step_key)
- WHERE w.closed_at IS NULL AND s.status = 'waiting' AND w.signal <> %(never)s ORDER BY w.created_at
+ WHERE w.closed_at IS NULL AND s.status = 'waiting' AND w.signal <> ALL (%(others)s) ORDER BY w.created_at
 """
 _CLOSED: Final = """
 SELECT r.id::text, r.flow, r.trigger_body::text AS body, s.step_key
@@ -126,7 +126,7 @@ class People(threading.Thread):
 
     def _answer(self) -> None:
         """Some of those who wait; all whose wait nothing limits, when the end has come."""
-        for row in self._rows(_ASKED, never=NEVER):
+        for row in self._rows(_ASKED, others=[*NOT_BY_HAND]):
             if self._rng.random() < (0.1 if row["limited"] else 0.9 if self._quiet.is_set() else 0.3):
                 payload = self._payload()
                 answers = row["kind"] == "approval"
@@ -247,7 +247,7 @@ _OK: Final[Literal["ok", "refused", "unknown"]] = "ok"
 def _waits(steps: Mapping[str, Any]) -> Iterator[str]:
     """The keys of steps that wait for a signal that somebody sends, also inside of loops."""
     for key, step in steps.items():
-        if step.get("signal", {"name": NEVER})["name"] != NEVER:
+        if "signal" in step and step["signal"]["name"] not in NOT_BY_HAND:
             yield key
         yield from _waits(step.get("steps", {}))
 
@@ -256,8 +256,7 @@ def _asked(plan: Plan, body: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Name and key of each signal that a run waits for, by step."""
     found = {}
     for place, step, part in fates.steps_of(plan.manifest["steps"], Part.of_run(body)):
-        asked = step.get("signal", {"name": NEVER})
-        if asked["name"] != NEVER:
+        if (asked := step.get("signal")) and asked["name"] not in NOT_BY_HAND:
             key = asked.get("key", "")
             found[place] = (asked["name"], part.keys.get(key.rpartition(".")[2], "") if key.startswith("@") else key)
     return found

@@ -25,9 +25,12 @@ from tests.soak.report import Outcome
 
 LIVENESS_S: Final = 20.0
 DRAIN_S: Final = 60.0
-_SERVERS: Final = shutil.ignore_patterns("postgres", "valkey")
+SERVERS: Final = shutil.ignore_patterns("postgres", "valkey")
+"""Folders that are not kept."""
 OPEN_RUNS: Final = 8
 """Of each of two clients."""
+CROWD: Final = (2, 4, 0.5)
+"""Clients that start by HTTP, publishers of webhooks, and the seconds between two acts of one of them."""
 FEW_RUNS: Final = 2
 """Where they start long ones alone: each finds a place at once."""
 
@@ -72,6 +75,8 @@ def soak(
                 field.open_load(FEW_RUNS if flows else OPEN_RUNS, flows)
             if clients and not flows:
                 field.open_people()
+            if clients and (not flows or flows == mutants.EDGE):
+                field.open_crowd(*CROWD, flows)
             clock.over("set up")
             Nemesis(field, liveness_s, kinds or KINDS).torment(monotonic() + minutes * 60)
             clock.over("faults")
@@ -89,7 +94,7 @@ def soak(
         clock.over("check")
         outcome = Outcome(seed, minutes, history, verdict, clock.seconds)
         if keep is not None and not outcome.passed:
-            shutil.copytree(folder, keep / f"seed-{seed}", ignore=_SERVERS, dirs_exist_ok=True)
+            shutil.copytree(folder, keep / f"seed-{seed}", ignore=SERVERS, dirs_exist_ok=True)
             (keep / f"seed-{seed}" / "wronged.txt").write_text(report.wronged(outcome))
     return outcome
 
@@ -134,14 +139,19 @@ def _broken(field: Field, mutant: str | None) -> Iterator[None]:
 
 
 def _man(field: Field, rng: random.Random, *, schedules: bool) -> None:
-    """Two or three workers of both pools; with schedules two beats and an operator too."""
+    """Two or three workers of both pools, two processes of the API; with schedules two beats and an operator too."""
     field.add_post("prefork", 2)
     field.add_post("threads", 4)
     if rng.random() < 0.4:
         field.add_post("prefork", 1)
+    for _ in range(2):
+        field.add_door()
     for post in field.posts:
         assert post.worker is not None
         post.worker.wait_ready()
+    for door in field.doors:
+        assert door.api is not None
+        door.api.wait_ready()
     if schedules:
         for _ in range(2):
             field.add_beat()

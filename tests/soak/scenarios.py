@@ -15,7 +15,7 @@ from orchestrator.errors import LeaseLost
 from orchestrator.settings import Settings
 from orchestrator.workers.state import WorkerState
 from tests.soak import mutants
-from tests.soak.hands import CHAIN, LEASE, Hands
+from tests.soak.hands import CHAIN, LEASE, Died, Hands
 from tests.support.eventually import eventually
 from tests.support.race import Later
 
@@ -189,6 +189,29 @@ def a_loop_stops(hands: Hands) -> None:
         hands.finish(going, token)
 
 
+def a_server_dies_over_a_delivery(hands: Hands) -> None:
+    """Before its run is committed; the publisher sends it again."""
+
+    def die() -> None:
+        faults.disarm()
+        raise Died
+
+    faults.arm("webhook.kept", die)
+    try:
+        hands.deliver("evt")
+    finally:
+        faults.disarm()
+    hands.deliver("evt")
+    hands.drain(A)
+
+
+def an_answer_to_a_publisher_is_lost(hands: Hands) -> None:
+    """It sends the same again."""
+    hands.deliver("evt")
+    hands.deliver("evt")
+    hands.drain(A)
+
+
 SCENARIOS: Final[dict[str, Scenario]] = {
     "no fence": a_paused_worker_reports_late,
     "no join counter": two_predecessors_end_together,
@@ -200,6 +223,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "owner is the host's name": a_duplicate_meets_a_lost_reply,
     "a stop spares who waits": a_loop_stops,
     "a stop takes who runs": a_loop_stops,
+    "nonce before the run": a_server_dies_over_a_delivery,
+    "a replay starts anew": an_answer_to_a_publisher_is_lost,
 }
 
 CAUGHT_BY: Final = {
@@ -213,5 +238,7 @@ CAUGHT_BY: Final = {
     "owner is the host's name": {"I2"},
     "a stop spares who waits": {"I6", "I7"},
     "a stop takes who runs": {"I6"},
+    "nonce before the run": {"I7", "I15"},
+    "a replay starts anew": {"I15"},
 }
 """At least these invariants."""

@@ -40,5 +40,5 @@ def test_a_mutant_is_caught(hands: Hands, name: str, monkeypatch: pytest.MonkeyP
 
 
 def test_there_is_a_scenario_for_each() -> None:
-    """Ten of ten."""
+    """Twelve of twelve."""
     assert set(SCENARIOS) == set(mutants.MUTANTS) == set(CAUGHT_BY)

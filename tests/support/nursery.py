@@ -32,6 +32,7 @@ HEAVY = (
     "orchestrator.authoring.discovery",
     "orchestrator.client",
     "orchestrator.engine.runs.explain",
+    "orchestrator.http.server",
     "orchestrator.ledger.migrate",
     "orchestrator.workers.app.beat",
     "orchestrator.workers.process.command",
@@ -164,13 +165,16 @@ class Forked(WorkerProcess):
         """It, whoever has its number later: in a long soak they come round."""
 
     def start(self, *, ready: bool = True) -> "Forked":
-        options = json.loads(self._argv[-1])
-        self._pid = self._nursery.fork(self.entry, options, env=self._env, log=self.log_file, folder=self._folder)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._identity = psutil.Process(self._pid)
+        self.begin(json.loads(self._argv[-1]))
         if ready:
             self.wait_ready()
         return self
+
+    def begin(self, options: Mapping[str, Any]) -> None:
+        """Fork it."""
+        self._pid = self._nursery.fork(self.entry, options, env=self._env, log=self.log_file, folder=self._folder)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._identity = psutil.Process(self._pid)
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         def check() -> bool:

@@ -5,7 +5,7 @@ often it comes and at however many servers.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -197,7 +197,11 @@ def _start(arrived: Arrived, said: Mapped, tx: Connection) -> _Done:
 
 
 def _signal(arrived: Arrived, said: Mapped, tx: Connection) -> _Done:
-    """The run first, then the nonce: a signal that its run refuses is no delivery that was taken."""
+    """What came before is known, whatever its run is by now, and whoever has its attribute. Else the run first, then
+    the nonce: a signal that its run refuses is no delivery that was taken."""
+    before = _remembered(arrived, tx)
+    if before is not None:
+        return _done(arrived, tx, "seen", before.run_id), _nothing
     trigger = arrived.door.trigger
     run_id = _meant(arrived, tx, said.run or "")
     signal = Signal(name=trigger.signal or "", payload=said.text, key=said.key or "", by=f"webhook {arrived.door.slug}")
@@ -310,6 +314,27 @@ def _known(arrived: Arrived, tx: Connection, run_id: UUID) -> webhooks.Nonce | N
         return None
     slug, ttl = arrived.door.slug, arrived.door.trigger.remember
     taken = webhooks.take_nonces(tx, slug, _keys(known), known.digest, arrived.id, run_id, ttl)
+    return _first(arrived, known, taken)
+
+
+def _remembered(arrived: Arrived, tx: Connection) -> webhooks.Nonce | None:
+    """Like `_known`, and takes nothing. Of two at once neither may be remembered yet.
+
+    Raises: as `_known`.
+    """
+    known = _nonces(arrived)
+    if known is None:
+        return None
+    return _first(arrived, known, webhooks.nonces(tx, arrived.door.slug, _keys(known)))
+
+
+def _first(arrived: Arrived, known: Nonces, taken: Sequence[webhooks.Nonce]) -> webhooks.Nonce | None:
+    """Of those who have the nonces, the delivery that this one is again.
+
+    Raises:
+        DeliveryConflict: its id came before, with something else.
+    """
+    slug = arrived.door.slug
     others = [one for one in taken if one.delivery_id != arrived.id]
     if any(one.digest != known.digest for one in others) and arrived.door.mode == "enforce":
         raise DeliveryConflict(

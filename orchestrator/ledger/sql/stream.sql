@@ -7,6 +7,11 @@
 -- Out:   text of PostgreSQL's pg_snapshot
 SELECT pg_current_snapshot()::text AS found;
 
+-- name: last_told
+-- Does:  the last transaction of which there is an event; 0 = there is none.
+-- Index: ix_flow_events_tx
+SELECT COALESCE(max(tx), 0) AS found FROM flow_events WHERE tx IS NOT NULL;
+
 -- name: told_since
 -- Does:  a page of events of transactions that began after a snapshot and had ended at a later one.
 -- In:    tx, after (the last event that is known: others of that transaction, and later ones), high (of transactions, below),

@@ -71,6 +71,14 @@ ON CONFLICT (slug, key) DO UPDATE
            FROM (SELECT n.expires_at < flow_now() AS gone) AS asked_once)
 RETURNING key, digest, delivery_id, run_id;
 
+-- name: nonces
+-- Does:  which deliveries took these before.
+-- In:    slug, keys
+-- Out:   one row for each that is remembered: key, digest, delivery_id, run_id
+-- Time:  flow_now()        Index: primary key
+SELECT key, digest, delivery_id, run_id FROM flow_webhook_nonces
+ WHERE slug = %(slug)s AND key = ANY (%(keys)s) AND expires_at >= flow_now();
+
 -- name: point_nonces
 -- Does:  the delivery's nonces name another run: its idempotency key had started one before.
 UPDATE flow_webhook_nonces SET run_id = %(run_id)s WHERE slug = %(slug)s AND key = ANY (%(keys)s);

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.core.manifest import Manifest
 from orchestrator.engine import faults
 from orchestrator.engine.flows import delete_flow, register, switch
+from orchestrator.engine.webhooks.arrival import Received
 from orchestrator.engine.webhooks.replay import replay
 from orchestrator.errors import (
     Conflict,
@@ -29,8 +30,9 @@ from orchestrator.errors import (
     WebhookUnreadable,
 )
 from orchestrator.webhooks.request import Request
+from tests.edge.signing import MANNERS
 from tests.engine.webhooks.conftest import FLOW, Publisher
-from tests.support.deliveries import EVENT, SAMPLES, compact, hexed
+from tests.support.deliveries import EVENT, KEY, SAMPLES, URL, compact, hexed
 from tests.support.factories import Lab, after, call
 
 CLOSED = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"], "additionalProperties": False}
@@ -385,6 +387,26 @@ def test_a_search_attribute_names_the_run(publisher: Publisher) -> None:
     assert publisher.post({"order": "o-9"}).status == 409
     with pytest.raises(ManifestInvalid, match="has no search attribute"):
         publisher.lab.flow(steps, "shop2", triggers={"two": {**hook, "run": "@triggerBody().order"}})
+
+
+def test_a_signal_that_was_taken_is_known_when_its_run_has_ended(publisher: Publisher) -> None:
+    """Its first answer was lost. The publisher is told of the run that took it, also when another has its attribute."""
+    schema = {"type": "object", "properties": {"order": {"type": "string"}}}
+    hook = {"type": "webhook", "scheme": "stripe", "secret": "env:SECRET", "signal": "paid", "search": "order"}
+    triggers = {"manual": {}, "hook": {**hook, "run": "@triggerBody().order"}}
+    steps = {"paid": {"signal": {"name": "paid"}}}
+    publisher.lab.flow(steps, "shop", input_schema=schema, search=["order"], triggers=triggers)
+    run_id = publisher.lab.start("shop", {"order": "o-7"})
+
+    def post(**more: int) -> Received:
+        body = compact({"id": "evt_1", "order": "o-7", **more})
+        return publisher.call(Request.of(body, MANNERS["hook-stripe"].sign("", body, KEY), url=URL))
+
+    assert (post().outcome, publisher.lab.run_row(run_id)["status"]) == ("signalled", "succeeded")
+    assert (post().status, post(pending_webhooks=1).run_id) == (200, run_id)
+    publisher.lab.start("shop", {"order": "o-7"})
+    assert (post().outcome, post().run_id) == ("seen", run_id)
+    assert len(publisher.lab.rows("SELECT * FROM flow_signals")) == 1
 
 
 @pytest.mark.parametrize("run", ["01900000-0000-7000-8000-000000000001", "no id"])
