@@ -175,6 +175,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "add_notifications": {"give_up": timedelta(days=3)},
     "redrive": {"ids": [SOME_ID], "subscription_id": SOME_ID, "give_up": timedelta(days=3)},
     "endpoint_failed": {"rest": timedelta(minutes=1), "breaker": 5},
+    "begin_feed": {"seen": "1:1:"},
+    "restart_feed": {"seen": "1:1:"},
     "move_feed": {"seen": "1:1:", "until": None, "event_id": 1},
     "given_outputs": {"flow": "demo", "version": "x", "source": "a"},
 }

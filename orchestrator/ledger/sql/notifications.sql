@@ -12,7 +12,7 @@ SELECT EXISTS (SELECT FROM flow_subscriptions WHERE enabled) AS found;
 
 -- name: begin_feed
 -- Does:  begins the feed, if there is none; then it begins with what has not ended now.
-INSERT INTO flow_notification_feed (id, seen) VALUES (1, pg_current_snapshot()::text) ON CONFLICT DO NOTHING;
+INSERT INTO flow_notification_feed (id, seen) VALUES (1, %(seen)s) ON CONFLICT DO NOTHING;
 
 -- name: hold_feed
 -- Locks: the feed, waiting for whoever moves it
@@ -20,7 +20,7 @@ SELECT id FROM flow_notification_feed WHERE id = 1 FOR UPDATE;
 
 -- name: restart_feed
 -- Does:  lets the feed begin anew: nobody was told anything by it.
-UPDATE flow_notification_feed SET seen = pg_current_snapshot()::text, until = NULL, tx = NULL, event_id = NULL WHERE id = 1;
+UPDATE flow_notification_feed SET seen = %(seen)s, until = NULL, tx = NULL, event_id = NULL WHERE id = 1;
 
 -- name: take_feed
 -- Out:   none = somebody else moves it, or it has not begun
@@ -29,6 +29,11 @@ SELECT seen, until, tx, event_id FROM flow_notification_feed WHERE id = 1 FOR UP
 
 -- name: move_feed
 UPDATE flow_notification_feed SET seen = %(seen)s, until = %(until)s, tx = %(tx)s, event_id = %(event_id)s WHERE id = 1;
+
+-- name: own_snapshot
+-- Does:  which transactions have ended, and which one this is.
+-- Out:   text of PostgreSQL's pg_snapshot, and a number
+SELECT pg_current_snapshot()::text AS found, pg_current_xact_id()::text::bigint AS own;
 
 -- name: heard
 -- Does:  what `told_since` does, of some types only.

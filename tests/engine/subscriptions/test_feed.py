@@ -8,13 +8,16 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
 
 from orchestrator.core.subscriptions import TOLD
 from orchestrator.engine import faults
 from orchestrator.engine.subscriptions import feed, manage
 from orchestrator.engine.sweeps import retention
 from orchestrator.errors import QueryInvalid, UsageError
-from orchestrator.ledger import reads
+from orchestrator.ledger import reads, subscriptions
+from orchestrator.ledger.stream import Snapshot
+from orchestrator.ledger.subscriptions import SubscriptionRow
 from tests.engine.subscriptions.conftest import ANN, GIVE_UP, Outbox
 from tests.support.factories import Lab, after, call
 from tests.support.race import race
@@ -171,6 +174,27 @@ def test_what_commits_late_is_told(outbox: Outbox) -> None:
     told = lab.rows("SELECT event_id FROM flow_notifications ORDER BY event_id")
     assert [row["event_id"] for row in told] == [row["id"] for row in there]
     assert len(told) > 100
+
+
+def test_the_feed_is_never_beyond_what_a_crash_leaves(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of transactions that leave nothing on the disk are given again when the server has crashed: those after
+    the one that moves the feed are none that it has told of."""
+    outbox.subscribe("crm", HOOK)
+    every, begun = subscriptions.every, []
+
+    def meanwhile(tx: Connection) -> list[SubscriptionRow]:
+        with psycopg.connect(outbox.lab.url) as connection:
+            for _ in range(5):
+                row = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
+                begun.append(row[0] if row else 0)
+                connection.rollback()
+        return every(tx)
+
+    monkeypatch.setattr(subscriptions, "every", meanwhile)
+    outbox.finish()
+    assert outbox.feed() == 1
+    (row,) = outbox.lab.rows("SELECT seen FROM flow_notification_feed")
+    assert Snapshot.parse(row["seen"]).high <= begun[-5]
 
 
 def test_a_ledger_from_another_server_begins_anew(outbox: Outbox) -> None:
