@@ -30,7 +30,7 @@ class Listener:
 
 
 @contextmanager
-def listening(tls: ssl.SSLContext | None = None) -> Iterator[Listener]:
+def listening(tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Listener]:
     """An HTTP server, with TLS if there is a context for it."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -46,7 +46,10 @@ def listening(tls: ssl.SSLContext | None = None) -> Iterator[Listener]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    server = Server((host, 0), Handler)
     server.handle_error = lambda *_: None  # type: ignore[method-assign] # refused handshakes are the point
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)

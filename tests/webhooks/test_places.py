@@ -32,6 +32,20 @@ def test_a_public_place_is_taken(url: str, host: str, port: int, path: str) -> N
     assert (place.host, place.port, place.path) == (host, port, path)
 
 
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("https://example.com:443/", "example.com"),
+        ("https://example.com:8443/", "example.com:8443"),
+        ("http://example.com:443/", "example.com:443"),
+        ("https://[2606:50c0::1]/", "[2606:50c0::1]"),
+        ("https://[2606:50c0::1]:8443/", "[2606:50c0::1]:8443"),
+    ],
+)
+def test_a_place_is_named_as_http_has_it(url: str, authority: str) -> None:
+    assert read_place(url, ANY_PORT).authority == authority
+
+
 PRIVATE: Final = """
     127.0.0.1 127.255.255.254 0.0.0.0 0.1.2.3 10.1.2.3 172.16.0.1 172.31.255.255 192.168.1.1 100.64.0.1 100.100.100.200
     169.254.169.254 169.254.170.2 192.0.0.192 192.0.2.1 198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255

@@ -235,6 +235,17 @@ def test_a_second_address_is_tried_when_the_first_is_dead(named: Callable[..., R
         assert send(Target("json", f"http://{NAME}:{receiver.port}/", rules), MESSAGE, [NEW]).ok
 
 
+def test_an_address_of_ipv6_is_reached_and_named_as_http_has_it() -> None:
+    rules = AddressRules.of(["::1"], plain_http=True, ports=None)
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("there is no loopback of IPv6 here")
+    with listening(host="::1") as receiver:
+        assert send(Target("json", f"http://[::1]:{receiver.port}/", rules), MESSAGE, [NEW]).ok
+        assert receiver.taken[0].headers["host"] == f"[::1]:{receiver.port}"
+
+
 def test_proxies_of_the_environment_are_not_asked(receiver: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy would resolve the name itself, unchecked."""
     with listening() as proxy:

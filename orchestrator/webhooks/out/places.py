@@ -54,6 +54,12 @@ class Place:
         except ValueError:
             return None
 
+    @property
+    def authority(self) -> str:
+        """As the header `Host` has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
 
 def read_place(url: str, rules: AddressRules) -> Place:
     """The place of a URL, as far as can be told without asking for the addresses of its name.

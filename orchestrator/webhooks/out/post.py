@@ -91,12 +91,11 @@ def _exchange(
     url = httpcore2.URL(scheme=scheme, host=host, port=place.port, target=path)
     times = {"connect": net.bounds.connect_s, "read": net.bounds.read_s, "write": net.bounds.read_s}
     tls = net.tls or trusted()
-    # The name of the URL stays that of SNI and of the certificate, and of the header Host.
+    named = [("host", place.authority), *headers.items()]
+    # The name of the URL stays that of SNI and of the certificate.
     connection = httpcore2.HTTPConnection(url.origin, ssl_context=tls, network_backend=backend)
     try:
-        with connection.stream(
-            "POST", url, headers=list(headers.items()), content=body, extensions={"timeout": times}
-        ) as response:
+        with connection.stream("POST", url, headers=named, content=body, extensions={"timeout": times}) as response:
             found = {name.lower(): value for name, value in response.headers}
             retry_after = found.get(b"retry-after")
             answer = Answer(response.status, None if retry_after is None else retry_after.decode("latin-1"))
