@@ -16,6 +16,7 @@ KEY: Final = "orc"
 SESSION: Final = "ors"
 """How the token of a session begins."""
 _TOKEN: Final = re.compile(r"(or[cs])_([0-9a-f]{16})_([0-9a-f]{64})_([0-9a-f]{8})")
+_KEYS: Final = "key:"
 _NAME: Final = re.compile(r"[^\W_][\w .@:/+-]{0,99}")
 
 
@@ -30,6 +31,9 @@ class Role(StrEnum):
         """Whether this role may do what `needed` may."""
         order = list(Role)
         return order.index(self) >= order.index(needed)
+
+
+_TAKEN: Final = frozenset({*Role, "local", "nobody", "*"})
 
 
 class Scope(StrEnum):
@@ -118,3 +122,9 @@ def is_name(text: str) -> bool:
     """Whether a key or a user may be called so: 1 to 100 letters, digits, spaces and `_.@:/+-`, which no page or line
     of a log reads as anything else."""
     return _NAME.fullmatch(text) is not None and text == text.strip()
+
+
+def is_user_name(text: str) -> bool:
+    """Whether a user may be called so: they would pass for a key in the record, for whoever asks at the machine of the
+    API, or for everybody of a role where an approval asks that role."""
+    return is_name(text) and not text.startswith(_KEYS) and text not in _TAKEN

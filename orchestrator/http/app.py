@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 import anyio
@@ -21,6 +21,7 @@ from orchestrator.http.cors import cors
 from orchestrator.http.edge import Edge, Limits
 from orchestrator.http.health import Monitor
 from orchestrator.http.hub import Hub
+from orchestrator.http.oidc.provider import Provider
 from orchestrator.http.problems import Refused
 from orchestrator.http.replays import MOST_WAITING
 from orchestrator.http.routers import (
@@ -39,6 +40,7 @@ from orchestrator.http.routers import (
     users,
     webhooks,
 )
+from orchestrator.http.routers import oidc as sign_in
 from orchestrator.http.stopping import Stopping
 from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
@@ -56,6 +58,7 @@ ROUTERS: Final = (
     system,
     keys,
     users,
+    sign_in,
     audit,
     events,
 )
@@ -65,10 +68,12 @@ def create_app(settings: Settings) -> FastAPI:
     """The API on the servers of these settings. Connections are opened when it starts to serve.
 
     Raises:
-        SettingsInvalid: there is no database URL, the authorizer cannot be loaded, or a proxy is malformed.
+        SettingsInvalid: there is no database URL, the authorizer cannot be loaded, a proxy is malformed, or
+            there is no secret where the settings say.
     """
     settings.require_database_url()
-    gate = Gate(settings)
+    gate, references = Gate(settings), References(os.environ)
+    oidc = None if settings.oidc_issuer is None else Provider(settings, references)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -77,7 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
         with Client(settings) as client:
             app.state.client, app.state.hub = client, Hub(settings)
             app.state.waiting_for_keys = anyio.CapacityLimiter(MOST_WAITING)
-            yield
+            async with nullcontext() if oidc is None else oidc.opened():
+                yield
             app.state.stopping.end()
             app.state.hub.close()
             await gate.close()
@@ -92,8 +98,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.settings, app.state.gate = settings, gate
-    app.state.gatekeeper = Gatekeeper(References(os.environ), gate.rates, settings.webhook_mode)
+    app.state.settings, app.state.gate, app.state.oidc = settings, gate, oidc
+    app.state.gatekeeper = Gatekeeper(references, gate.rates, settings.webhook_mode)
     app.state.monitor, app.state.stopping = Monitor(settings), Stopping()
     app.add_middleware(Edge, limits=Limits())
     app.add_exception_handler(OrchestratorError, problems.of_error)
@@ -102,7 +108,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, problems.of_http)
     for room in ROUTERS:
         app.include_router(room.router, prefix=PREFIX)
-    app.include_router(webhooks.public, prefix=PREFIX)
+    for public in (webhooks.public, sign_in.back):
+        app.include_router(public, prefix=PREFIX)
     app.include_router(health.router)
     _make_ready(app)
     return app

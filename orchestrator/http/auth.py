@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from orchestrator.core.access import Grant, Role, Scope
+from orchestrator.core.loopback import is_loopback
 from orchestrator.engine.access import keys, sessions
 from orchestrator.errors import FlowNotFound, Forbidden, NotFound, OrchestratorError, SettingsInvalid, Unavailable
 from orchestrator.http import browsers
@@ -79,7 +80,7 @@ def may_start(settings: Settings, address: str) -> None:
     Raises:
         SettingsInvalid: everybody who reaches that address would be let in.
     """
-    if settings.auth == "open" and not browsers.is_loopback(address):
+    if settings.auth == "open" and not is_loopback(address):
         raise SettingsInvalid(
             f"ORCHESTRATOR_AUTH=open would let in everybody who reaches {address}. Fix: unset it and make a key "
             "(`orchestrator key create`), or listen on 127.0.0.1."
@@ -133,6 +134,14 @@ class Gate:
             return False
         return True
 
+    async def count_stranger(self, request: Request) -> None:
+        """A request of somebody who is not known, which is let through all the same.
+
+        Raises:
+            Refused: there were too many from that address.
+        """
+        await self._quotas.take_stranger(request, self.proxies.address(request))
+
     # ---- who ----
 
     async def _caller(self, request: Request) -> Caller:
@@ -147,7 +156,7 @@ class Gate:
         else:
             found = self.proxies.user(request) or (self._by_nothing(request) if self._open else None)
         if found is None:
-            await self._quotas.take_stranger(request, self.proxies.address(request))
+            await self.count_stranger(request)
             headers = {"WWW-Authenticate": "Bearer"}
             raise Refused(401, "Who asks is not known.", headers=headers)
         return found
@@ -195,7 +204,7 @@ class Gate:
         """Open to this machine: not to what a proxy on it brings, nor to what names another host (a page whose name
         was made to lead here)."""
         peer = None if request.client is None else request.client.host
-        from_here = browsers.is_loopback(peer) and browsers.is_loopback(request.url.hostname)
+        from_here = is_loopback(peer) and is_loopback(request.url.hostname)
         if not from_here or {"forwarded", "x-forwarded-for"} & set(request.headers):
             return None
         browsers.refuse_strangers(request, silent=True)

@@ -1,29 +1,24 @@
 """What browsers do by themselves: they send cookies, from whatever page, and say where that page is from."""
 
-from ipaddress import ip_address
+import re
+from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 
+from orchestrator.core.loopback import is_loopback
 from orchestrator.engine.access.sessions import OpenedSession
 from orchestrator.http.problems import Refused
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN: Final = frozenset({"same-origin", "none"})
-_COOKIE: Final = "orchestrator-session"
-_SECURE: Final = f"__Host-{_COOKIE}"
-"""Browsers take it over HTTPS only, from this host only, for all of it: no other host can plant one."""
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host's name or address is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:
-        return False
+_SESSION: Final = "orchestrator-session"
+_SIGN_IN: Final = "orchestrator-sign-in"
+_SECURE: Final = "__Host-"
+"""Browsers take a cookie whose name begins so over HTTPS only, from this host only, for all of it: no other host can
+plant one."""
+_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def origin_of(request: Request) -> str:
@@ -57,29 +52,54 @@ def refuse_strangers(request: Request, *, silent: bool) -> None:
 
 def token_of(request: Request) -> str | None:
     """That of the session, from its cookie."""
-    return request.cookies.get(_SECURE) or (None if _is_secure(request) else request.cookies.get(_COOKIE))
+    return request.cookies.get(_name(request, _SESSION))
 
 
-def give_cookie(request: Request, response: Response, session: OpenedSession) -> None:
+def agent_of(request: Request) -> str | None:
+    """What it calls itself."""
+    return (request.headers.get("user-agent") or "")[:200] or None
+
+
+def check_private(request: Request) -> None:
     """
     Raises:
-        Refused: it would go over the network in plain.
+        Refused: a cookie would go over the network in plain.
     """
     if not _is_secure(request) and not is_loopback(urlsplit(origin_of(request)).hostname):
         fix = "reach it over HTTPS; behind a proxy that ends TLS, set ORCHESTRATOR_PUBLIC_URL=https://…"
         raise Refused(400, "A session needs HTTPS.", "https_needed", fix)
-    _set(request, response, session.token, int(request.app.state.settings.session_lifetime.total_seconds()))
+
+
+def give_cookie(request: Request, response: Response, session: OpenedSession) -> None:
+    """That of the session. See `check_private`, before."""
+    lifetime: timedelta = request.app.state.settings.session_lifetime
+    _set(request, response, _SESSION, session.token, lifetime)
 
 
 def take_cookie(request: Request, response: Response) -> None:
     """Make the browser forget it."""
-    _set(request, response, "", 0)
+    _set(request, response, _SESSION, "", timedelta(0))
 
 
-def _set(request: Request, response: Response, token: str, max_age_s: int) -> None:
-    secure = _is_secure(request)
-    name = _SECURE if secure else _COOKIE
-    response.set_cookie(name, token, max_age=max_age_s, path="/", secure=secure, httponly=True, samesite="lax")
+def secret_of(request: Request) -> str | None:
+    """What only this browser knows while it signs in somewhere else."""
+    found = request.cookies.get(_name(request, _SIGN_IN), "")
+    return found if _SECRET.fullmatch(found) else None
+
+
+def give_secret(request: Request, response: Response, secret: str, lifetime: timedelta) -> None:
+    """See `secret_of`. The same for all its tabs, or the last one would stop the others."""
+    _set(request, response, _SIGN_IN, secret, lifetime)
+
+
+def _set(request: Request, response: Response, cookie: str, value: str, lifetime: timedelta) -> None:
+    secure, age = _is_secure(request), int(lifetime.total_seconds())
+    name = _name(request, cookie)
+    response.set_cookie(name, value, max_age=age, path="/", secure=secure, httponly=True, samesite="lax")
+
+
+def _name(request: Request, cookie: str) -> str:
+    return f"{_SECURE}{cookie}" if _is_secure(request) else cookie
 
 
 def _is_secure(request: Request) -> bool:

@@ -25,9 +25,11 @@ class Caller:
 
     def answers_for(self, to: str | None) -> bool:
         """Whether an approval that asks `to`, a user, a group or a role, asks this one; without, it asks anybody."""
-        if to is None or to == self.name or to in self.groups:
+        if to is None:
             return True
-        return to in list(Role) and self.grant.role.covers(Role(to))
+        if to in list(Role):  # whatever groups or users are called
+            return self.grant.role.covers(Role(to))
+        return to == self.name or to in self.groups
 
     def actor(self, request: Request) -> Actor:
         """For the audit."""

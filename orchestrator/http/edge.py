@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.http import browsers, problems
+from orchestrator.http.oidc.provider import CALLBACK
 from orchestrator.http.problems import Refused
 from orchestrator.observe.logs import log
 
@@ -25,6 +26,7 @@ _SECURITY: Final[Mapping[str, str]] = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
+_RETURN: Final = 8192
 _HSTS: Final = "max-age=31536000"
 
 
@@ -36,6 +38,10 @@ class Limits:
     url: int = 2048
     query: int = 1024
     headers: int = 16 * 1024
+
+    def of(self, path: str) -> "Limits":
+        """Those of a path: what a provider of identities sends a browser back with may be long."""
+        return replace(self, url=_RETURN, query=_RETURN) if path.endswith(CALLBACK) else self
 
 
 class Edge:
@@ -82,7 +88,8 @@ class _Exchange:
         Raises:
             Refused: it is too large, as far as that can be told before it is read.
         """
-        limits, path, query = self._limits, self._scope.get("raw_path", b""), self._scope.get("query_string", b"")
+        limits = self._limits.of(self._scope["path"])
+        path, query = self._scope.get("raw_path", b""), self._scope.get("query_string", b"")
         if len(path) + len(query) > limits.url or len(query) > limits.query:
             fix = f"keep the URL below {limits.url} and its query below {limits.query} characters."
             raise Refused(413, "The URL is too long.", fix=fix)

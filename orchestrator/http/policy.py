@@ -89,6 +89,8 @@ RULES: Final[Mapping[str, Rule]] = {
 PUBLIC: Final = frozenset(
     {
         "session_create",
+        "session_oidc_start",
+        "session_oidc_callback",
         "problem_show",
         "webhook_receive",
         "webhook_challenge",

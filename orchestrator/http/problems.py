@@ -55,6 +55,7 @@ _PLAIN: Final[Mapping[int, tuple[str, str]]] = {
     413: ("too_large", "send less."),
     415: ("unsupported_media_type", "send JSON with `Content-Type: application/json`."),
     429: ("rate_limited", "ask again after `Retry-After`."),
+    502: ("bad_gateway", "ask whoever runs what is behind it."),
     503: ("unavailable", "ask again after `Retry-After`."),
 }
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from fastapi import Request
 
-from orchestrator.core.access import Grant, Role, is_name
+from orchestrator.core.access import Grant, Role, is_user_name
 from orchestrator.errors import Forbidden, SettingsInvalid, UsageError
 from orchestrator.http.caller import Caller
 from orchestrator.settings import Settings
@@ -47,7 +47,7 @@ class Proxies:
         if self._user is None or request.client is None or not self._any:
             return None
         names = request.headers.getlist(self._user)
-        if len(names) != 1 or not is_name(names[0]) or not self._trusted.lets_in(request.client.host):
+        if len(names) != 1 or not is_user_name(names[0]) or not self._trusted.lets_in(request.client.host):
             return None
         given = request.headers.getlist(self._groups) if self._groups else []
         groups = tuple(group for value in given for one in value.split(",") if (group := one.strip()))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, select
 
 from orchestrator.core.access import Actor, Credential, Grant, Role, Scope
+from orchestrator.core.sign_in import Identity
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.schema import flow_audit
 
@@ -81,6 +82,8 @@ class UserRow(_Row):
     created_by: str
     disabled_at: datetime | None
     signed_in_at: datetime | None
+    issuer: str | None
+    subject: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +212,39 @@ def user(tx: Connection, name: str, *, hold: bool = False) -> UserRow | None:
     return None if row is None else UserRow.of(row)
 
 
+def identified(tx: Connection, who: Identity) -> UserRow | None:
+    """The user whom a provider means, locked."""
+    row = one(tx, "identified_user", issuer=who.issuer, subject=who.subject)
+    return None if row is None else UserRow.of(row)
+
+
+def add_identified(tx: Connection, who: Identity, role: Role, by: str) -> UserRow | None:
+    """None: somebody has that name, or is that."""
+    row = one(
+        tx,
+        "add_identified_user",
+        user_name=who.name,
+        role=str(role),
+        groups=list(who.groups),
+        issuer=who.issuer,
+        subject=who.subject,
+        by=by,
+    )
+    return None if row is None else UserRow.of(row)
+
+
+def begin_sign_in(tx: Connection, digest: bytes, then: str, lifetime: timedelta) -> None:
+    """Keep a try to sign in; those that are long over are removed."""
+    run(tx, "bury_sign_ins")
+    run(tx, "begin_sign_in", digest=digest, next=then, lifetime=lifetime)
+
+
+def take_sign_in(tx: Connection, digest: bytes) -> str | None:
+    """Where to go then; None: there is none, it was taken, or it took too long. It is gone afterwards."""
+    row = one(tx, "take_sign_in", digest=digest)
+    return row.next if row is not None and row.in_time else None
+
+
 def put_user(tx: Connection, changed: UserRow) -> None:
     """What can be changed of a user. `disabled_at` says whether, not when."""
     run(
@@ -258,10 +294,10 @@ def sessions(tx: Connection, user_name: str | None = None) -> list[SessionRow]:
     return [SessionRow.of(row) for row in run(tx, "sessions", user_name=user_name)]
 
 
-def end_session(tx: Connection, session_id: str) -> str | None:
-    """Whose it was; None: there is none."""
+def end_session(tx: Connection, session_id: str) -> tuple[str, str] | None:
+    """Whose it was, and how they had signed in; None: there is none."""
     row = one(tx, "end_session", session_id=session_id)
-    return None if row is None else row.user_name
+    return None if row is None else (row.user_name, row.method)
 
 
 def end_sessions_of(tx: Connection, user_name: str) -> int:

@@ -30,14 +30,17 @@ from orchestrator.errors import SettingsInvalid
 from orchestrator.payloads import Payloads
 from orchestrator.settings.urls import MASK, mask_url, normalise_broker_url, normalise_database_url, site
 from orchestrator.settings.values import (
+    Claim,
     Count,
     Duration,
     Flag,
     Port,
+    issuer,
     json_object,
     json_or_flag,
     names,
     origins,
+    scopes,
     secret,
     store,
     upper,
@@ -173,6 +176,18 @@ class Settings(BaseModel):
     """A function of one's own that decides who may do what, as module:name."""
     session_lifetime: Duration = timedelta(hours=12)
     """How long somebody who signed in stays so."""
+    oidc_issuer: Annotated[str, AfterValidator(issuer)] | None = None
+    """A provider of identities where people sign in, as it writes itself: https://login.example.com/realms/ops."""
+    oidc_client_id: str | None = None
+    """What it knows the API by."""
+    oidc_client_secret: SecretReference | None = None
+    """Where the secret is that it knows the API by: env:NAME or file:/path; none, if it takes none."""
+    oidc_scopes: Annotated[tuple[str, ...], BeforeValidator(names), AfterValidator(scopes)] = ("openid", "profile")
+    """What the API asks it for, comma separated; `openid` is always."""
+    oidc_name_claim: Claim = "preferred_username"
+    """The claim with the name that somebody has here."""
+    oidc_groups_claim: Claim = "groups"
+    """The claim with their groups; `a.b` is `b` in `a`."""
     trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(names)] = ()
     """Addresses of proxies that are believed, comma separated: 10.0.0.0/8, 192.0.2.1."""
     proxy_depth: Count = Field(default=0, ge=0, le=10)
@@ -322,9 +337,25 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"{variable('smtp_user')} is set, and {variable('smtp_password')} is not, or would go in the open. Fix: "
             f"set it to env:NAME or file:/path, and {variable('smtp_security')} to starttls or tls."
         )
+    problems += _lacks_for_oidc(settings)
     problems += _no_master("broker_url", settings.broker_url, "broker_transport_options", settings)
     problems += _no_master("redbeat_url", settings.redbeat_url, "redbeat_options", settings)
     return problems
+
+
+def _lacks_for_oidc(settings: Settings) -> list[str]:
+    if settings.oidc_issuer is None:
+        return []
+    needed = {
+        "oidc_client_id": "what the provider knows the API by",
+        "public_url": "where it sends people back to: the address of the API",
+        "group_roles": "which group of it has which role; without, nobody could sign in",
+    }
+    return [
+        f"{variable('oidc_issuer')} is set, and {variable(field)} is not. Fix: set it to {what}."
+        for field, what in needed.items()
+        if not getattr(settings, field)
+    ]
 
 
 def _no_master(field: str, url: SecretStr | None, options: str, settings: Settings) -> list[str]:
@@ -361,6 +392,12 @@ def _ended(sentence: str) -> str:
 def _shown(field: str, value: str) -> str:
     if field.endswith("_url"):
         return repr(mask_url(value))
-    if field in {"broker_transport_options", "broker_use_ssl", "redbeat_options", "smtp_password"}:
+    if field in {
+        "broker_transport_options",
+        "broker_use_ssl",
+        "redbeat_options",
+        "smtp_password",
+        "oidc_client_secret",
+    }:
         return MASK  # may hold a password, if not of the field, then of a Sentinel or a key
     return repr(value)

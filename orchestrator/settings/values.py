@@ -4,10 +4,12 @@ import json
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr
 
 from orchestrator.core.durations import parse_duration
+from orchestrator.core.loopback import is_loopback
 from orchestrator.core.payload import StoreUrl
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
@@ -94,6 +96,21 @@ def upper(value: object) -> object:
     return value.strip().upper() if isinstance(value, str) else value
 
 
+def issuer(value: str) -> str:
+    """A provider of identities."""
+    parts = urlsplit(value)
+    private = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+    if not private or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("it is not an https address. Fix: write it as the provider's discovery document has it")
+    return value
+
+
+def scopes(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of OpenID Connect."""
+    return tuple(dict.fromkeys(("openid", *values)))
+
+
+Claim = Annotated[str, Field(min_length=1, max_length=200)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Count = Annotated[int, BeforeValidator(_whole)]

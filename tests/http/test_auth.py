@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,8 @@ from starlette.testclient import TestClient
 from orchestrator import Flow, approval, flow
 from orchestrator.client import Client
 from orchestrator.core.access import Role, Scope
-from orchestrator.engine.access import audit, keys, sessions, users
+from orchestrator.core.sign_in import Identity
+from orchestrator.engine.access import audit, keys, sessions, sign_ins, users
 from orchestrator.engine.flows import register
 from orchestrator.errors import SettingsInvalid
 from orchestrator.http.app import create_app
@@ -283,9 +285,9 @@ def test_an_approval_is_answered_by_whom_it_asks(door: TestClient, stack: Client
     assert (beside.status_code, beside.json()["code"]) == (409, "conflict"), "a plain signal would pass by whom it asks"
     answer = door.post(place, headers=bearer(key(stack, Role.OPERATOR)), json=True)
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-    users.known(stack.ledger, "ann", Role.OPERATOR, ["on-call"], ROOT)
-    users.set_password(stack.ledger, "ann", PASSWORD, ROOT)
-    signed_in(door, stack)
+    who = Identity("https://login.example", "7", "ann", ["on-call"])
+    opened = sign_ins.sign_in(stack.ledger, who, Role.OPERATOR, ROOT, lifetime=timedelta(hours=1))
+    door.cookies["__Host-orchestrator-session"] = opened.token
     answer = door.post(place, headers=SAME, json=True)
     assert answer.status_code in (200, 202), answer.text
     assert stack.run(run_id).approval(place.split("/")[-2]).answered_by == "ann"
@@ -297,6 +299,8 @@ def test_a_role_is_asked_by_its_name() -> None:
     operator = Caller("ann", Grant(Role.OPERATOR), groups=("staff",))
     assert [operator.answers_for(to) for to in (None, "ann", "staff", "viewer", "operator")] == [True] * 5
     assert [operator.answers_for(to) for to in ("bob", "admin", "")] == [False] * 3
+    called_so = Caller("ann", Grant(Role.VIEWER), groups=("admin", "operator"))
+    assert [called_so.answers_for(to) for to in ("admin", "operator")] == [False] * 2, "a group is no role"
 
 
 # ---- open, and an authorizer of one's own ----

@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass, field
 
-from orchestrator.core.access import ID_BYTES, SECRET_BYTES, Credential, is_name, mint, read
+from orchestrator.core.access import ID_BYTES, SECRET_BYTES, Credential, is_name, is_user_name, mint, read
 from orchestrator.errors import UsageError
 
 
@@ -23,11 +23,28 @@ def fresh(kind: str) -> Fresh:
     return Fresh(text, kept)
 
 
-def checked_name(name: str, of: str) -> str:
+def checked_key_name(name: str) -> str:
     """
     Raises:
-        UsageError: nothing may be called so.
+        UsageError: no key may be called so.
     """
+    return _checked(name, "key")
+
+
+def checked_user_name(name: str) -> str:
+    """
+    Raises:
+        UsageError: no user may be called so.
+    """
+    if is_name(name) and not is_user_name(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a user: it means something else in the record or in `to` of an approval. "
+            "Fix: take another one."
+        )
+    return _checked(name, "user")
+
+
+def _checked(name: str, of: str) -> str:
     if not is_name(name):
         raise UsageError(
             f"{name[:120]!r} cannot be the name of a {of}. Fix: write 1 to 100 letters, digits, spaces or `_.@:/+-`, a "

@@ -15,6 +15,7 @@ from orchestrator.ledger.access import SessionRow
 from orchestrator.ledger.tx import Ledger
 
 PASSWORD: Final = "password"
+OIDC: Final = "oidc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +38,31 @@ def sign_in(
     """
     with ledger.auto() as tx:
         user = access.user(tx, name)
-    if passwords.verify(password, user.password_hash if user else None):
-        return open_for(ledger, name, PASSWORD, origin, lifetime=lifetime, agent=agent)
-    ledger.once(lambda tx: access.audit(tx, origin, "session.refused", f"user/{name[:100]}"))
-    raise _refused()
+    knows = passwords.verify(password, user.password_hash if user else None)
+
+    def work(tx: Connection) -> OpenedSession | None:
+        opened = open_session(tx, name, PASSWORD, origin, lifetime=lifetime, agent=agent) if knows else None
+        if opened is None:
+            access.audit(tx, origin, "session.refused", f"user/{name[:100]}")
+        return opened
+
+    opened = ledger.retry(work)
+    if opened is None:
+        raise Unauthenticated("The name or the password is wrong. Fix: check both.")
+    return opened
 
 
-def open_for(
-    ledger: Ledger, name: str, method: str, origin: Actor, *, lifetime: timedelta, agent: str | None = None
-) -> OpenedSession:
-    """Open a session for a user whose identity is proven.
-
-    Raises:
-        Unauthenticated: they are gone or disabled.
-    """
+def open_session(
+    tx: Connection, name: str, method: str, origin: Actor, *, lifetime: timedelta, agent: str | None
+) -> OpenedSession | None:
+    """A session of a user whose identity is proven; None: they are gone or disabled."""
     new = fresh(SESSION)
-
-    def work(tx: Connection) -> OpenedSession:
-        ends = access.open_session(tx, new.kept, name, method, lifetime, origin, agent)
-        if ends is None:
-            raise _refused()
-        by = Actor(name, new.kept.id, origin.address, origin.request_id)
-        access.audit(tx, by, "session.open", f"session/{new.kept.id}", became={"method": method})
-        return OpenedSession(new.kept.id, name, ends, new.text)
-
-    return ledger.retry(work)
-
-
-def _refused() -> Unauthenticated:
-    return Unauthenticated("The name or the password is wrong. Fix: check both.")
+    ends = access.open_session(tx, new.kept, name, method, lifetime, origin, agent)
+    if ends is None:
+        return None
+    by = Actor(name, new.kept.id, origin.address, origin.request_id)
+    access.audit(tx, by, "session.open", f"session/{new.kept.id}", became={"method": method})
+    return OpenedSession(new.kept.id, name, ends, new.text)
 
 
 def authenticate(ledger: Ledger, token: str) -> SessionRow | None:
@@ -84,19 +81,21 @@ def listed(ledger: Ledger, user: str | None = None) -> list[SessionRow]:
         return access.sessions(tx, user)
 
 
-def end(ledger: Ledger, session_id: str, actor: Actor) -> None:
-    """End a session.
+def end(ledger: Ledger, session_id: str, actor: Actor) -> str:
+    """End a session; returns how it was opened (`PASSWORD`, `OIDC`).
 
     Raises:
         SessionNotFound: no open session has that id.
     """
 
-    def work(tx: Connection) -> None:
-        user = access.end_session(tx, session_id)
-        if user is None:
+    def work(tx: Connection) -> str:
+        ended = access.end_session(tx, session_id)
+        if ended is None:
             raise SessionNotFound(
                 f"No open session has the id {session_id[:100]!r}. Fix: take one that is open.", session=session_id
             )
+        user, method = ended
         access.audit(tx, actor, "session.end", f"session/{session_id}", was={"user": user})
+        return method
 
-    ledger.retry(work)
+    return ledger.retry(work)

@@ -1,4 +1,4 @@
-"""Users who sign in with a password, or come from a provider of identities."""
+"""Users who sign in with a password. (Those of a provider of identities: `sign_ins`.)"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from orchestrator.core.access import Actor, Role
 from orchestrator.core.suggest import closest
 from orchestrator.engine.access import passwords
-from orchestrator.engine.access.fresh import checked_name
-from orchestrator.errors import NameTaken, UserNotFound
+from orchestrator.engine.access.fresh import checked_user_name
+from orchestrator.errors import NameTaken, UsageError, UserNotFound
 from orchestrator.ledger import access
 from orchestrator.ledger.access import UserRow
 from orchestrator.ledger.tx import Ledger
@@ -23,7 +23,7 @@ def create(ledger: Ledger, name: str, role: Role, password: str, actor: Actor) -
         UsageError: the name or the password does not fit.
         NameTaken: there is one of that name.
     """
-    checked_name(name, "user")
+    checked_user_name(name)
     kept = passwords.hashed(password)
 
     def work(tx: Connection) -> UserRow:
@@ -32,24 +32,6 @@ def create(ledger: Ledger, name: str, role: Role, password: str, actor: Actor) -
             raise NameTaken(f"There is a user {name!r}. Fix: take another name.", name=name)
         access.audit(tx, actor, "user.create", _target(name), became=shown(row))
         return row
-
-    return ledger.retry(work)
-
-
-def known(ledger: Ledger, name: str, role: Role, groups: Sequence[str], actor: Actor) -> UserRow:
-    """A user as a provider of identities describes them: added, or changed to that. A password they had is kept.
-
-    Raises:
-        UsageError: nobody may be called so.
-    """
-    checked_name(name, "user")
-
-    def work(tx: Connection) -> UserRow:
-        new = access.add_user(tx, name, role, groups, None, actor.name)
-        if new is not None:
-            access.audit(tx, actor, "user.create", _target(name), became=shown(new))
-            return new
-        return _put(tx, name, actor, "user.change", role=role, groups=tuple(groups))
 
     return ledger.retry(work)
 
@@ -64,12 +46,14 @@ def set_password(ledger: Ledger, name: str, password: str, actor: Actor) -> None
     """Give a user another password; their sessions end.
 
     Raises:
-        UsageError: it does not fit.
+        UsageError: it does not fit, or their provider says who they are: a password would let them in past it.
         UserNotFound: there is none.
     """
     kept = passwords.hashed(password)
 
     def work(tx: Connection) -> None:
+        if (issuer := _held(tx, name).issuer) is not None:
+            raise UsageError(f"{name} signs in at {issuer}. Fix: change the password there.")
         _put(tx, name, actor, "user.password", password_hash=kept)
         access.end_sessions_of(tx, name)
 
@@ -111,6 +95,11 @@ def enable(ledger: Ledger, name: str, actor: Actor) -> None:
     ledger.retry(lambda tx: _put(tx, name, actor, "user.enable", disabled_at=None))
 
 
+def describe(tx: Connection, before: UserRow, role: Role, groups: Sequence[str], actor: Actor) -> None:
+    """What a provider of identities says of a user now."""
+    _put(tx, before.name, actor, "user.change", role=role, groups=list(groups))
+
+
 def shown(row: UserRow) -> dict[str, Any]:
     """A user as the audit has them."""
     return {
@@ -119,6 +108,8 @@ def shown(row: UserRow) -> dict[str, Any]:
         "groups": list(row.groups),
         "password": row.password_hash is not None,
         "disabled": row.disabled_at is not None,
+        "issuer": row.issuer,
+        "subject": row.subject,
     }
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from orchestrator.client.groups.users import UserShown
@@ -74,6 +76,17 @@ class SignedIn(_Shown):
     expires_at: datetime
 
 
+class SignedOut(_Shown):
+    """Of the API. `sign_out_at`: where a browser signs out of the provider of identities."""
+
+    sign_out_at: str
+
+
+_ELSEWHERE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": SignedOut, "description": "The provider of identities knows them still"}
+}
+
+
 class Whoami(_Shown):
     """Who asks, and what they may do. Without scopes: all that the role may; without flows: in every flow."""
 
@@ -95,6 +108,7 @@ def whoami(caller: TheCaller) -> Whoami:
 @router.post("/session", status_code=201)
 def session_create(request: Request, response: Response, client: TheClient, given: SignIn) -> SignedIn:
     """Sign in: the answer sets a cookie."""
+    browsers.check_private(request)
     most = client.settings.rate_sign_ins
     bucket = bucket_of("sign_ins", given.name, address_of(request))
     if most and (wait := request.app.state.gate.rates.hit(bucket, most)) is not None:
@@ -105,18 +119,26 @@ def session_create(request: Request, response: Response, client: TheClient, give
         given.password.get_secret_value(),
         Actor(given.name, None, address_of(request), request.scope.get("request_id")),
         lifetime=client.settings.session_lifetime,
-        agent=(request.headers.get("user-agent") or "")[:200] or None,
+        agent=browsers.agent_of(request),
     )
     browsers.give_cookie(request, response, opened)
     return SignedIn(id=opened.id, user=opened.user, expires_at=opened.expires_at)
 
 
-@router.delete("/session", status_code=204)
-def session_close(request: Request, response: Response, client: TheClient, caller: TheCaller, actor: TheActor) -> None:
-    """Sign out. A key has no session: nothing happens."""
-    if caller.session and caller.id is not None:
-        client.call_once(sessions.end, caller.id, actor)
-        browsers.take_cookie(request, response)
+@router.delete("/session", status_code=204, responses=_ELSEWHERE)
+async def session_close(request: Request, client: TheClient, caller: TheCaller, actor: TheActor) -> Response:
+    """Sign out. A key has no session: nothing happens. Who signed in at a provider of identities is still signed in
+    there: 200 says where to send the browser to end that, too."""
+    if not caller.session or caller.id is None:
+        return Response(status_code=204)
+    method = await run_in_threadpool(client.call_once, sessions.end, caller.id, actor)
+    provider = request.app.state.oidc if method == sessions.OIDC else None
+    elsewhere = None if provider is None else await provider.sign_out_address()
+    answer = Response(status_code=204)
+    if elsewhere is not None:
+        answer = JSONResponse(SignedOut(sign_out_at=elsewhere).model_dump())
+    browsers.take_cookie(request, answer)
+    return answer
 
 
 @router.get("/sessions")

@@ -11,7 +11,7 @@ Rules held here:
 - Time is `flow_now()`: the database's clock, which tests move by replacing that one function.
 """
 
-from orchestrator.ledger.schema.access import flow_api_keys, flow_audit, flow_sessions, flow_users
+from orchestrator.ledger.schema.access import flow_api_keys, flow_audit, flow_sessions, flow_sign_ins, flow_users
 from orchestrator.ledger.schema.base import metadata
 from orchestrator.ledger.schema.definitions import flow_definition_versions, flow_definitions, flow_workers
 from orchestrator.ledger.schema.functions import FUNCTIONS
@@ -64,6 +64,7 @@ __all__ = [
     "flow_api_keys",
     "flow_users",
     "flow_sessions",
+    "flow_sign_ins",
     "flow_audit",
     "flow_operations",
     "flow_operation_runs",

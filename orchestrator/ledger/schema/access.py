@@ -40,6 +40,23 @@ flow_users = Table(
     Column("created_by", Text, nullable=False),
     when("disabled_at"),
     when("signed_in_at", comment="last"),
+    Column("issuer", Text, comment="the provider that they come from; none: they have a password"),
+    Column("subject", Text, comment="who they are there, for good"),
+    Index(
+        "ix_flow_users_identity",
+        "issuer",
+        "subject",
+        unique=True,
+        postgresql_where=text("issuer IS NOT NULL"),
+    ),
+)
+
+flow_sign_ins = Table(
+    "flow_sign_ins",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, comment="of what the browser and the provider bring back"),
+    Column("next", Text, nullable=False, comment="the path to go to then"),
+    when("expires_at", nullable=False, index=True),
 )
 
 flow_sessions = Table(

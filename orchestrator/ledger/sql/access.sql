@@ -71,6 +71,32 @@ UPDATE flow_users
        disabled_at = CASE WHEN %(disabled)s THEN COALESCE(disabled_at, flow_now()) END
  WHERE name = %(user_name)s;
 
+-- name: identified_user
+-- Does:  finds and locks the user that a provider of identities means, whatever their name.
+-- In:    issuer, subject
+SELECT * FROM flow_users WHERE issuer = %(issuer)s AND subject = %(subject)s FOR UPDATE;
+
+-- name: add_identified_user
+-- In:    user_name, role, groups, issuer, subject, by
+-- Out:   one row; none = the name or the identity is there
+INSERT INTO flow_users (name, role, groups, created_by, issuer, subject)
+VALUES (%(user_name)s, %(role)s, %(groups)s::text[], %(by)s, %(issuer)s, %(subject)s)
+ON CONFLICT DO NOTHING
+RETURNING *;
+
+-- name: begin_sign_in
+-- In:    digest, next, lifetime
+INSERT INTO flow_sign_ins (digest, next, expires_at) VALUES (%(digest)s, %(next)s, flow_now() + %(lifetime)s);
+
+-- name: take_sign_in
+-- Does:  takes a try to sign in, once.
+-- In:    digest
+-- Out:   where to go then, and whether it is in time; none = it was taken, or there never was one
+DELETE FROM flow_sign_ins WHERE digest = %(digest)s RETURNING next, expires_at > flow_now() AS in_time;
+
+-- name: bury_sign_ins
+DELETE FROM flow_sign_ins WHERE expires_at < flow_now();
+
 -- name: open_session
 -- Does:  signs a user in, if they are not disabled.
 -- In:    session_id, user_name, digest, method, lifetime, address, agent
@@ -97,8 +123,8 @@ SELECT s.*, u.role, u.groups
 
 -- name: end_session
 -- In:    session_id
--- Out:   whose it was; none = there is none
-DELETE FROM flow_sessions WHERE id = %(session_id)s RETURNING user_name;
+-- Out:   whose it was, and how they had signed in; none = there is none
+DELETE FROM flow_sessions WHERE id = %(session_id)s RETURNING user_name, method;
 
 -- name: end_sessions_of
 -- In:    user_name

@@ -1,13 +1,16 @@
 """Users and their sessions."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from orchestrator.core.access import SESSION, Actor, Role, mint
-from orchestrator.engine.access import audit, sessions, users
+from orchestrator.core.sign_in import Attempt, Identity
+from orchestrator.engine.access import audit, sessions, sign_ins, users
 from orchestrator.errors import NameTaken, SessionNotFound, Unauthenticated, UsageError, UserNotFound
 from tests.support.factories import Lab
+from tests.support.race import Race
 
 ADMIN = Actor("root")
 PASSWORD = "four plain words here"
@@ -17,6 +20,13 @@ BROWSER = Actor("", address="192.0.2.7", request_id="r-1")
 
 def signed_in(lab: Lab, name: str = "ann", password: str = PASSWORD) -> sessions.OpenedSession:
     return sessions.sign_in(lab.ledger, name, password, BROWSER, lifetime=HOURS, agent="Firefox")
+
+
+def identified(
+    lab: Lab, name: str, role: Role = Role.VIEWER, groups: Sequence[str] = ("staff",), subject: str = "7"
+) -> sessions.OpenedSession:
+    who = Identity("https://login.example", subject, name, groups)
+    return sign_ins.sign_in(lab.ledger, who, role, Actor(name), lifetime=HOURS)
 
 
 @pytest.fixture
@@ -45,7 +55,8 @@ def test_nobody_else_has(ann: Lab, name: str, password: str) -> None:
 
 def test_a_name_that_nobody_has_is_hashed_for_too(ann: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the time of an answer does not tell who exists; times themselves are too noisy to test."""
-    from orchestrator.engine.access import passwords
+    from orchestrator.core.sign_in import Attempt, Identity
+from orchestrator.engine.access import passwords
 
     asked: list[str] = []
     real = passwords._hasher()
@@ -59,7 +70,7 @@ def test_a_name_that_nobody_has_is_hashed_for_too(ann: Lab, monkeypatch: pytest.
             return real.verify(password, kept)
 
     monkeypatch.setattr(passwords, "_hasher", Counting)
-    users.known(ann.ledger, "sso", Role.VIEWER, ["staff"], ADMIN)
+    identified(ann, "sso")
     for name in ("ann", "nobody", "sso"):
         with pytest.raises(Unauthenticated):
             signed_in(ann, name, "a password that nobody has")
@@ -137,12 +148,42 @@ def test_a_name_is_given_once_and_an_unknown_one_is_told(ann: Lab) -> None:
 
 
 def test_a_provider_of_identities_adds_and_changes_users(ann: Lab) -> None:
-    users.known(ann.ledger, "sso", Role.VIEWER, ["staff"], ADMIN)
-    changed = users.known(ann.ledger, "sso", Role.OPERATOR, ["staff", "on-call"], ADMIN)
-    assert (changed.role, list(changed.groups)) == (Role.OPERATOR, ["staff", "on-call"])
-    assert [row.action for row in audit.listed(ann.ledger, limit=2)] == ["user.change", "user.create"]
-    users.known(ann.ledger, "ann", Role.ADMIN, [], ADMIN)
-    signed_in(ann)  # the password is still theirs
+    """By who they are there, not by how they are called."""
+    identified(ann, "sso")
+    opened = identified(ann, "another name", Role.OPERATOR, ["staff", "on-call"])
+    row = sessions.authenticate(ann.ledger, opened.token)
+    assert row is not None
+    assert (row.user_name, row.role, row.groups) == ("sso", "operator", ["staff", "on-call"])
+    actions = [row.action for row in audit.listed(ann.ledger, limit=4)]
+    assert actions == ["session.open", "user.change", "session.open", "user.create"]
+    with pytest.raises(NameTaken, match="another user 'ann'"):
+        identified(ann, "ann", Role.ADMIN, subject="8")
+    signed_in(ann)
+
+
+def test_two_replicas_add_a_user_once(ann: Lab, race: Race) -> None:
+    found = race(lambda: identified(ann, "sso"), lambda: identified(ann, "sso"))
+    assert {one.user for one in found} == {"sso"}
+    assert len(users.listed(ann.ledger)) == 2
+
+
+def test_a_try_to_sign_in_is_taken_once_and_in_time(ann: Lab) -> None:
+    attempt, late = Attempt("browser", "state"), Attempt("browser", "other")
+    for one in (attempt, late):
+        sign_ins.begin(ann.ledger, one, "/runs")
+    assert sign_ins.take(ann.ledger, Attempt("another browser", "state")) is None
+    assert [sign_ins.take(ann.ledger, attempt) for _ in range(2)] == ["/runs", None]
+    ann.forward(sign_ins.LIFETIME.total_seconds() + 1)
+    assert sign_ins.take(ann.ledger, late) is None
+    sign_ins.begin(ann.ledger, attempt, "/")
+    assert len(ann.rows("SELECT * FROM flow_sign_ins")) == 1
+
+
+@pytest.mark.parametrize("name", ["admin", "viewer", "key:ci", "local", "nobody"])
+def test_nobody_is_called_like_something_else(lab: Lab, name: str) -> None:
+    """A user `key:ci` would be taken for the key in the record, a user `admin` would answer for all admins."""
+    with pytest.raises(UsageError, match="means something else"):
+        users.create(lab.ledger, name, Role.VIEWER, PASSWORD, ADMIN)
 
 
 def test_changes_that_change_nothing_are_not_in_the_audit(ann: Lab) -> None:
