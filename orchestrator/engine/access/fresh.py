@@ -23,12 +23,17 @@ def fresh(kind: str) -> Fresh:
     return Fresh(text, kept)
 
 
-def checked_key_name(name: str) -> str:
+def checked_name(name: str, of: str) -> str:
     """
     Raises:
-        UsageError: no key may be called so.
+        UsageError: nothing may be called so.
     """
-    return _checked(name, "key")
+    if not is_name(name):
+        raise UsageError(
+            f"{name[:120]!r} cannot be the name of a {of}. Fix: write 1 to 100 letters, digits, spaces or `_.@:/+-`, a "
+            "letter or digit first."
+        )
+    return name
 
 
 def checked_user_name(name: str) -> str:
@@ -36,18 +41,9 @@ def checked_user_name(name: str) -> str:
     Raises:
         UsageError: no user may be called so.
     """
-    if is_name(name) and not is_user_name(name):
+    if not is_user_name(checked_name(name, "user")):
         raise UsageError(
             f"{name!r} cannot be the name of a user: it means something else in the record or in `to` of an approval. "
             "Fix: take another one."
-        )
-    return _checked(name, "user")
-
-
-def _checked(name: str, of: str) -> str:
-    if not is_name(name):
-        raise UsageError(
-            f"{name[:120]!r} cannot be the name of a {of}. Fix: write 1 to 100 letters, digits, spaces or `_.@:/+-`, a "
-            "letter or digit first."
         )
     return name

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.access import KEY, Actor, Grant, read, same
 from orchestrator.core.suggest import closest
-from orchestrator.engine.access.fresh import checked_key_name, fresh
+from orchestrator.engine.access.fresh import checked_name, fresh
 from orchestrator.errors import KeyEnded, KeyNotFound, NameTaken, UsageError
 from orchestrator.ledger import access
 from orchestrator.ledger.access import Expiry, KeyRow
@@ -35,7 +35,7 @@ def create(ledger: Ledger, name: str, grant: Grant, actor: Actor, expiry: Expiry
         UsageError: the name does not fit, or the key would have expired already.
         NameTaken: a key that is not revoked has the name.
     """
-    checked_key_name(name)
+    checked_name(name, "key")
 
     def work(tx: Connection) -> MadeKey:
         made = _add(tx, name, grant, actor, expiry)

@@ -10,7 +10,7 @@ from orchestrator.core.sign_in import Attempt, Identity
 from orchestrator.engine.access import audit, sessions, sign_ins, users
 from orchestrator.errors import NameTaken, SessionNotFound, Unauthenticated, UsageError, UserNotFound
 from tests.support.factories import Lab
-from tests.support.race import Race
+from tests.support.race import race
 
 ADMIN = Actor("root")
 PASSWORD = "four plain words here"
@@ -55,8 +55,7 @@ def test_nobody_else_has(ann: Lab, name: str, password: str) -> None:
 
 def test_a_name_that_nobody_has_is_hashed_for_too(ann: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the time of an answer does not tell who exists; times themselves are too noisy to test."""
-    from orchestrator.core.sign_in import Attempt, Identity
-from orchestrator.engine.access import passwords
+    from orchestrator.engine.access import passwords
 
     asked: list[str] = []
     real = passwords._hasher()
@@ -161,7 +160,7 @@ def test_a_provider_of_identities_adds_and_changes_users(ann: Lab) -> None:
     signed_in(ann)
 
 
-def test_two_replicas_add_a_user_once(ann: Lab, race: Race) -> None:
+def test_two_replicas_add_a_user_once(ann: Lab) -> None:
     found = race(lambda: identified(ann, "sso"), lambda: identified(ann, "sso"))
     assert {one.user for one in found} == {"sso"}
     assert len(users.listed(ann.ledger)) == 2
