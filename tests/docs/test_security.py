@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from ipaddress import ip_address
 
 import pytest
 
@@ -10,6 +11,10 @@ from orchestrator.client import Client
 from orchestrator.engine.flows import register
 from orchestrator.settings import Settings
 from orchestrator.webhooks.addresses import client_address
+from orchestrator.webhooks.out.bounds import BOUNDS
+from orchestrator.webhooks.out.model import PORTS, AddressRules
+from orchestrator.webhooks.out.places import PlaceRefused, check_addresses, read_place
+from orchestrator.webhooks.out.post import DRAINED
 from tests.cli.conftest import Cli
 from tests.cli.test_webhook import served
 from tests.docs import pages
@@ -67,3 +72,20 @@ def test_the_client_is_the_one_that_the_table_says() -> None:
     for depth, peer, forwarded, wanted in pages.table(pages.section(PAGE, "Behind proxies")):
         found = client_address(peer, [forwarded], int(depth))
         assert (found or "unknown") == wanted
+
+
+def test_the_guard_of_what_is_sent_is_the_one_that_is_described() -> None:
+    text = pages.section(PAGE, "Where webhooks may be sent")
+    bounds = f"after {BOUNDS.total_s:g} s, whatever the other side does: {BOUNDS.connect_s:g} s for a connection, "
+    assert f"{bounds}{BOUNDS.read_s:g} s between" in text
+    assert f"{DRAINED // 1024} KiB" in text
+    *ports, last = sorted(PORTS)
+    assert f"ports but {', '.join(map(str, ports))} and {last}," in text
+    for spelling in ("127.1", "0x7f.1", "2130706433", "127.0.0.1.", "[fe80::1%25eth0]"):
+        with pytest.raises(PlaceRefused):
+            read_place(f"https://{spelling}/", AddressRules())
+    (setting,) = [one for one in pages.code(text) if one.startswith("ORCHESTRATOR_WEBHOOK_NETWORKS=")]
+    rules = AddressRules.of(Settings.from_env(dict([setting.split("=", 1)])).webhook_networks)
+    check_addresses("name", [ip_address("10.1.2.3")], rules)
+    with pytest.raises(PlaceRefused):
+        check_addresses("name", [ip_address("10.1.0.1")], rules)

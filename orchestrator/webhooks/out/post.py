@@ -18,7 +18,7 @@ from orchestrator.webhooks.out.places import Place, check_addresses
 
 _ADDRESSES: Final = 4
 """Addresses of a name that are tried."""
-_DRAINED: Final = 64 * 1024
+DRAINED: Final = 64 * 1024
 """Bytes of an answer that are read, so that the other side can end in peace; nothing is done with them."""
 _DRAIN_S: Final = 1.0
 
@@ -112,7 +112,7 @@ def _drain(response: httpcore2.Response, deadline: Deadline) -> None:
     with suppress(httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError):
         for piece in response.iter_stream():
             read += len(piece)
-            if read >= _DRAINED or deadline.spent_s >= until:
+            if read >= DRAINED or deadline.spent_s >= until:
                 return
 
 
