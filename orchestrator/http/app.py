@@ -18,6 +18,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.http import problems
 from orchestrator.http.auth import Gate
 from orchestrator.http.cors import cors
+from orchestrator.http.described import Described
 from orchestrator.http.edge import Edge, Limits
 from orchestrator.http.health import Monitor
 from orchestrator.http.hub import Hub
@@ -88,7 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.hub.close()
             await gate.close()
 
-    app = FastAPI(
+    app = Described(
         title="orchestrator",
         middleware=[cors(settings)],
         version=release(),

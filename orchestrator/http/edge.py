@@ -18,6 +18,7 @@ from orchestrator.http.problems import Refused
 from orchestrator.observe.logs import log
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_LENGTH: Final = re.compile(r"\d{1,20}", re.ASCII)
 _SECURITY: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -90,6 +91,8 @@ class _Exchange:
         """
         limits = self._limits.of(self._scope["path"])
         path, query = self._scope.get("raw_path", b""), self._scope.get("query_string", b"")
+        if b"%00" in path + query:
+            raise Refused(400, "The URL has a NUL character.", "value", "leave it out.")
         if len(path) + len(query) > limits.url or len(query) > limits.query:
             fix = f"keep the URL below {limits.url} and its query below {limits.query} characters."
             raise Refused(413, "The URL is too long.", fix=fix)
@@ -97,8 +100,8 @@ class _Exchange:
             raise Refused(413, "The headers are too large.", fix=f"keep them below {limits.headers} bytes.")
         if self._headers.get("content-encoding", "identity").lower() != "identity":
             raise Refused(415, "The body is compressed.", fix="send it as it is.")
-        if self._headers.get("content-length", "0").isdigit():
-            self._count(int(self._headers.get("content-length", "0")[:20]), so_far=0)
+        if _LENGTH.fullmatch(announced := self._headers.get("content-length", "")):
+            self._count(int(announced), so_far=0)
 
     async def receive(self) -> Message:
         """Counts what comes, whatever was announced."""

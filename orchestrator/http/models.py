@@ -17,6 +17,10 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Flag = Annotated[bool, Field(strict=True)]
+"""Of a body: `"no"` and 0 are refused."""
+
+
 class Started(_Model):
     """A run that was started, or was before with the same key: then `created` is false. Where its end was waited for,
     and it has ended, with what it returned or why it failed; secrets are `***`."""
@@ -101,8 +105,8 @@ class Retry(_Model):
     """`force`: also where a step that makes up for the failure has succeeded. `fresh`: steps that called a flow call it
     anew."""
 
-    force: bool = False
-    fresh: bool = False
+    force: Flag = False
+    fresh: Flag = False
 
 
 class Again(_Model):
@@ -110,7 +114,7 @@ class Again(_Model):
 
     from_step: str | None = None
     input: Mapping[str, JsonValue] | None = None
-    dry_run: bool = False
+    dry_run: Flag = False
 
 
 class Mark(_Model):
@@ -170,10 +174,10 @@ class Operate(_Model):
     until: AwareDatetime | None = None
     ids: Annotated[Sequence[UUID], Field(min_length=1, max_length=MOST_IDS)] | None = None
     reason: Annotated[str, Field(max_length=2000)] = ""
-    dry_run: bool = False
+    dry_run: Flag = False
     token: Annotated[str, Field(max_length=100)] | None = None
-    force: bool = False
-    fresh: bool = False
+    force: Flag = False
+    fresh: Flag = False
 
     def wanted(self) -> Wanted:
         """Which runs, without their ids."""

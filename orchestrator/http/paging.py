@@ -9,16 +9,23 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import Query, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from orchestrator.http.problems import Refused
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 MOST: Final = 500
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Items of a page.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 AfterRun = Annotated[UUID | None, Query(description="Only those after this run.")]
+MOST_NUMBER: Final = 2**63 - 1
+MOST_SMALL: Final = 2**31 - 1
+"""As PostgreSQL's bigint and integer hold them."""
+NUMBER: Final = TypeAdapter(Annotated[int, Field(ge=0, le=MOST_NUMBER)])
+RUN: Final = TypeAdapter(UUID)
+KEY: Final = TypeAdapter(str)
 _PLACE: Final = ("cursor", "limit", "count", "after", "before")
 """Parameters that do not say what is listed."""
 
@@ -38,12 +45,12 @@ class Page(BaseModel, Generic[T]):
 
 def after_id(request: Request, cursor: str | None, after: UUID | None = None) -> UUID | None:
     """The run that a cursor stands for, or the one that was named."""
-    found = place(request, cursor)
-    return after if found is None else UUID(found)
+    found = place(request, cursor, RUN)
+    return after if found is None else found
 
 
-def place(request: Request, cursor: str | None) -> Any:
-    """The place that a cursor stands for; None: the beginning.
+def place(request: Request, cursor: str | None, kind: TypeAdapter[P]) -> P | None:
+    """The place of this kind that a cursor stands for; None: the beginning. Anybody can write a cursor.
 
     Raises:
         Refused: it is none of ours, or of another query.
@@ -52,11 +59,12 @@ def place(request: Request, cursor: str | None) -> Any:
         return None
     try:
         query, found = json.loads(base64.urlsafe_b64decode(cursor.encode() + b"=="))
+        if query != _query(request):
+            fix = "send the query that it came with."
+            raise Refused(400, "The cursor is of another query.", "cursor_mismatch", fix)
+        return kind.validate_python(found)
     except (ValueError, binascii.Error, RecursionError):
         raise Refused(400, "The cursor is none of this API.", "cursor_invalid", "begin without one.") from None
-    if query != _query(request):
-        raise Refused(400, "The cursor is of another query.", "cursor_mismatch", "send the query that it came with.")
-    return found
 
 
 def page(request: Request, response: Response, items: Sequence[T], limit: int, place_of: Any) -> Page[T]:

@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import Depends, Header, Path, Query
@@ -15,17 +15,19 @@ from orchestrator.core.states import RunStatus
 from orchestrator.core.times import parse_time
 from orchestrator.errors import DurationInvalid
 from orchestrator.http.caller import TheClient
+from orchestrator.http.paging import MOST_NUMBER
 from orchestrator.http.problems import Refused
 
 FlowName = Annotated[str, Path(alias="flow", min_length=1, max_length=100, description="The name of a flow.")]
 StepKey = Annotated[str, Path(alias="step", min_length=1, max_length=400, description="The key of a step.")]
-AfterEvent = Annotated[int, Query(ge=0, description="Only events with a greater id.")]
+AfterEvent = Annotated[int, Query(ge=0, le=MOST_NUMBER, description="Only events with a greater id.")]
 Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339, as 2026-01-31T12:00:00Z.")]
 KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 _KEY: Final = re.compile(r'"([^"\\]*)"')
 
 
+Language = Literal["mermaid", "dot", "tree"]
 RunId = Annotated[str, Path(max_length=36, description="A run's id, or its last characters, at least four.")]
 
 
@@ -48,7 +50,12 @@ NamedRun = Annotated[RunHandle[Any], Depends(named_run)]
 async def key_of(
     given: Annotated[
         str | None,
-        Header(alias=KEY, max_length=257, description="The same key and request, for a day: the first answer again."),
+        Header(
+            alias=KEY,
+            min_length=1,
+            max_length=257,
+            description="The same key and request, for a day: the first answer again.",
+        ),
     ] = None,
 ) -> str | None:
     """See `read_key`."""
@@ -118,6 +125,6 @@ def length(name: str, text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return parse_duration(int(text) if text.isdigit() else text)
-    except (DurationInvalid, OverflowError):
+        return parse_duration(text)
+    except DurationInvalid:
         return moment(name, text)

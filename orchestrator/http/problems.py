@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from orchestrator import errors
 from orchestrator.core.suggest import did_you_mean
@@ -148,7 +149,17 @@ def of_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code, fix = _PLAIN.get(error.status_code, ("error", ""))
     detail = f"{request.method} {request.url.path}: {str(error.detail).lower()}."
-    return answer(request, error.status_code, code, detail, fix or None, headers=error.headers or {})
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))  # the framework names those of one route, of several
+    return answer(request, error.status_code, code, detail, fix or None, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those that this path takes."""
+    asked = [{**request.scope, "method": method} for method in ("DELETE", "GET", "POST", "PUT")]
+    routes = request.app.routes
+    return [one["method"] for one in asked if any(route.matches(one)[0] is Match.FULL for route in routes)]
 
 
 def of_validation(request: Request, error: Exception) -> JSONResponse:

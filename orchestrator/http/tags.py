@@ -1,12 +1,14 @@
 """Entity tags: whoever has it already is told so, and whoever changes what somebody else changed is refused."""
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import pydantic_core
 from fastapi import Request, Response
 
 from orchestrator.http.problems import Refused
+
+KNOWN: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "The one of `If-None-Match`, still"}}
 
 
 def of(shown: Any) -> str:

@@ -85,7 +85,7 @@ def _with_facts(line: str, record: logging.LogRecord) -> str:
 
 def _short(value: object) -> str:
     text = str(value)
-    return repr(text) if " " in text or "\n" in text or "=" in text or not text else text
+    return repr(text) if " " in text or "=" in text or not text.isprintable() or not text else text
 
 
 def setup(level: int | str) -> None:

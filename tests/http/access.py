@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Final
 
 from starlette.testclient import TestClient
 
@@ -14,6 +15,8 @@ from orchestrator.ledger.access import Expiry
 from orchestrator.settings import Settings
 
 ROOT = Actor("root")
+UNLIMITED: Final = dict.fromkeys((name for name in Settings.model_fields if name.startswith("rate_")), 0)
+"""For tests that ask more than anybody may."""
 
 
 @contextmanager

@@ -1,12 +1,17 @@
 """What holds for every route: errors, strictness, limits, headers."""
 
+import base64
+import hashlib
+import json
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
 from orchestrator import errors
 from orchestrator.client import Client
+from orchestrator.http.policy import PUBLIC
 from orchestrator.http.problems import STATUSES, status_of
 
 
@@ -142,3 +147,79 @@ def test_the_document_names_operations_as_the_command_line_does(api: TestClient)
     names = [one["operationId"] for path in document["paths"].values() for one in path.values()]
     assert len(names) == len(set(names))
     assert {"run_start", "run_ls", "run_show", "run_cancel", "schedule_pause", "approval_answer"} <= set(names)
+
+
+def test_a_path_of_several_routes_says_all_its_methods(api: TestClient) -> None:
+    assert api.put("/api/keys").headers["Allow"] == "GET, POST"
+    assert api.post("/api/session/x").status_code == 404
+    assert api.get("/api/webhook/none").status_code == 404
+
+
+def test_the_document_says_how_one_says_who_asks(api: TestClient) -> None:
+    document = api.get("/api/openapi.json").json()
+    found = {one["operationId"]: one.get("security") for path in document["paths"].values() for one in path.values()}
+    assert {name for name, security in found.items() if security is None} == PUBLIC
+    assert found["run_ls"] == [{"key": []}, {"session": []}]
+
+
+def forged(api: TestClient, path: str, place: Any) -> str:
+    """A cursor of this query that the API never gave: whoever reads one can write one."""
+    url = httpx2.URL(f"http://127.0.0.1{path}")
+    asked = sorted((name, value) for name, value in url.params.multi_items() if name != "limit")
+    query = hashlib.sha256(json.dumps([url.path, asked]).encode()).hexdigest()[:12]
+    return base64.urlsafe_b64encode(json.dumps([query, place]).encode()).decode()
+
+
+@pytest.mark.parametrize("place", [None, 7, -1, 2**70, "x", [], {}, ["x"], ["x", 2**70, 0], ["x", "y"], True, 1.5])
+def test_a_forged_cursor_is_refused(api: TestClient, stack: Client, place: Any) -> None:
+    run = stack.start("hello", name="you").id
+    paths = ["/api/runs", "/api/runs/active", "/api/operations", "/api/approvals", "/api/audit", "/api/webhooks/recent"]
+    paths += [f"/api/runs/{run}/{name}" for name in ("events", "steps", "children", "logs")]
+    for path in (*paths, "/api/flows/hello/events"):
+        answer = api.get(path, params={"cursor": forged(api, path, place)})
+        assert answer.status_code in (200, 400, 404), (path, answer.text)
+        assert answer.status_code != 400 or answer.json()["code"] == "cursor_invalid"
+    answer = api.get("/api/runs", params={"cursor": forged(api, "/api/runs", place)})
+    refused(answer, 400, "cursor_invalid")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/runs/x%00y", "/api/flows/a%00", "/api/runs?tag=%00", "/api/runs?%00=1", "/api/webhook/%00", "/%00"],
+)
+def test_nul_is_in_no_url(api: TestClient, path: str) -> None:
+    refused(api.get(path), 400, "value")
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "1_0", "9" * 19, "-1", "1e3"])
+def test_numbers_are_of_ten_digits_and_no_larger_than_they_may_be(api: TestClient, stack: Client, number: str) -> None:
+    run = stack.start("hello", name="you").id
+    for path in (f"runs/{run}?wait=", "runs?limit=", f"runs/{run}/events?after=", f"runs/{run}/steps/greet?before="):
+        assert api.get(f"/api/{path}{number}").status_code in (200, 400), path
+    assert api.get(f"/api/runs/{run}/steps?loop=double&after=double.{number}").status_code == 404
+    assert api.post(f"/api/flows/hello/trigger?start_after={number}", json={"name": "a"}).status_code in (201, 400)
+    assert api.get("/api/runs", headers={"Content-Length": number.encode()}).status_code in (200, 413)
+
+
+def test_what_is_no_hash_is_in_no_header(api: TestClient) -> None:
+    """The tag of a manifest is its hash, and a header line more would be the caller's."""
+    for name in ("x%0d%0aSet-Cookie:%20a=b", "%C3%94%E1%B7%99", "A" * 64):
+        answer = api.get(f"/api/manifests/{name}", headers={"If-None-Match": '"x"'})
+        refused(answer, 400, "parameter_invalid")
+        assert "ETag" not in answer.headers
+    refused(api.get(f"/api/manifests/{'a' * 64}"), 404, "not_found")
+
+
+@pytest.mark.parametrize("flag", [0, 1, "true", "no", []])
+def test_a_flag_is_true_or_false(api: TestClient, stack: Client, flag: Any) -> None:
+    run = stack.start("hello", name="you").id
+    problem = refused(api.post(f"/api/runs/{run}/retry", json={"fresh": flag}), 422, "body_invalid")
+    assert problem["problems"][0]["pointer"] == "/fresh"
+
+
+def test_a_drawing_is_a_text(api: TestClient, stack: Client) -> None:
+    run = stack.start("hello", name="you").id
+    for path in ("/api/flows/hello/graph", f"/api/runs/{run}/graph"):
+        answer = api.get(f"{path}?language=dot")
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+        refused(api.get(f"{path}?language=svg"), 400, "parameter_invalid")

@@ -1,8 +1,10 @@
 """Signals to runs, and the answers that runs wait for."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import Body, Query, Request, Response
+from pydantic import TypeAdapter
 
 from orchestrator.client.client import Client
 from orchestrator.core.signals import Delivery
@@ -17,6 +19,7 @@ from orchestrator.http.routes import router as make
 
 router = make("signals")
 
+_ASKED: Final = TypeAdapter(tuple[str, str])
 _KEPT: Final[dict[int | str, dict[str, Any]]] = {
     202: {"model": Delivery, "description": "Kept for a step that waits for it later"}
 }
@@ -54,7 +57,7 @@ def approval_ls(
     cursor: Cursor = None,
 ) -> Page[Approval]:
     """What is asked and not answered, the oldest first."""
-    last = place(request, cursor) or (after and after.split("/", 1))
+    last = place(request, cursor, _ASKED) or (after and after.split("/", 1))
     rows = client.approvals(to, limit=limit + 1, after=_approval(client, last) if last else None)
     return page(request, response, rows, limit, lambda row: [str(row.run_id), row.step])
 
@@ -65,7 +68,7 @@ def approval_show(run: TheRun, step: StepKey) -> Approval:
     return run.approval(step)
 
 
-@router.post("/approvals/{run_id}/{step}/answer")
+@router.post("/approvals/{run_id}/{step}/answer", responses=_KEPT)
 def approval_answer(
     run: TheRun,
     step: StepKey,
@@ -82,7 +85,7 @@ def approval_answer(
     return _told(run.answer(step, answer, id=id, by=caller.name), response)
 
 
-def _approval(client: Client, place: list[str]) -> Approval:
+def _approval(client: Client, place: Sequence[str]) -> Approval:
     match place:
         case [run_id, step]:
             return client.run(run_id).approval(step)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from orchestrator.http.caller import TheClient
-from orchestrator.http.paging import Cursor, Limit, Page, page, place
+from orchestrator.http.paging import MOST_NUMBER, NUMBER, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import Moment, moment
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.access import AuditFilter, AuditRow
@@ -25,7 +25,7 @@ def audit_ls(
     target: Name = None,
     since: Moment = None,
     until: Moment = None,
-    before: Annotated[int | None, Query(ge=1, description="Only rows with a smaller id.")] = None,
+    before: Annotated[int | None, Query(ge=1, le=MOST_NUMBER, description="Only rows with a smaller id.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[AuditRow]:
@@ -37,6 +37,6 @@ def audit_ls(
         since=moment("since", since),
         until=moment("until", until),
     )
-    last = place(request, cursor) or before
+    last = place(request, cursor, NUMBER) or before
     rows = client.audit.listed(wanted, limit=limit + 1, before=last)
     return page(request, response, rows, limit, lambda row: row.id)

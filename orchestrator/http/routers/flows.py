@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi import Body, Query, Request, Response
+from fastapi import Body, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
 from pydantic import JsonValue
 
 from orchestrator.client.groups.flows import Deployed, OpenStep
@@ -28,8 +29,8 @@ from orchestrator.http.models import (
     Switched,
     Unserved,
 )
-from orchestrator.http.paging import Cursor, Limit, Page, page, place
-from orchestrator.http.parameters import REPLAYED, AfterEvent, FlowName, IdempotencyKey, length
+from orchestrator.http.paging import NUMBER, Cursor, Limit, Page, page, place
+from orchestrator.http.parameters import REPLAYED, AfterEvent, FlowName, IdempotencyKey, Language, length
 from orchestrator.http.routes import router as make
 from orchestrator.http.stopping import TheStopping
 from orchestrator.http.waiting import Wait, until_ended
@@ -38,6 +39,10 @@ from orchestrator.ledger.reads.rows import EventRow, FlowRow, VersionRow
 
 router = make("flows")
 
+_SEEN: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": Started, "description": "The run that the key and input started before"}
+}
+Hash = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of a manifest.")]
 Tags = Annotated[list[str] | None, Query(alias="tag", max_length=50, description="Of the run; several times.")]
 StartAfter = Annotated[str | None, Query(description="Begin later: 10m, or 2026-01-31T12:00:00Z.", max_length=40)]
 
@@ -54,25 +59,25 @@ def flow_show(flow: FlowName, client: TheClient) -> FlowRow:
     return client.flows.get(flow)
 
 
-@router.get("/flows/{flow}/manifest", response_model=None)
+@router.get("/flows/{flow}/manifest", response_model=None, responses=tags.KNOWN)
 def flow_manifest(flow: FlowName, request: Request, response: Response, client: TheClient) -> Any:
     """The manifest of its current version."""
     row = client.flows.get(flow)
     return _manifest(request, response, client, row.manifest_hash)
 
 
-@router.get("/manifests/{hash}", response_model=None)
-def manifest_show(hash: str, request: Request, response: Response, client: TheClient) -> Any:
+@router.get("/manifests/{hash}", response_model=None, responses=tags.KNOWN)
+def manifest_show(hash: Hash, request: Request, response: Response, client: TheClient) -> Any:
     """A manifest by its hash: it never changes."""
     return _manifest(request, response, client, hash)
 
 
-@router.get("/flows/{flow}/graph")
-def flow_graph(flow: FlowName, client: TheClient, language: str = "mermaid") -> Response:
+@router.get("/flows/{flow}/graph", response_class=PlainTextResponse)
+def flow_graph(flow: FlowName, client: TheClient, language: Language = "mermaid") -> Response:
     """Its current version as a drawing: `mermaid`, `dot` or `tree`, a text."""
     row = client.flows.get(flow)
     manifest = client.flows.manifest(row.manifest_hash)
-    return Response(drawn(Picture.of(manifest, f"{row.name}@{row.version}"), language), media_type="text/plain")
+    return PlainTextResponse(drawn(Picture.of(manifest, f"{row.name}@{row.version}"), language))
 
 
 @router.get("/flows/{flow}/versions")
@@ -114,7 +119,7 @@ def flow_events(
     cursor: Cursor = None,
 ) -> Page[EventRow]:
     """What happened to the flow itself: starts that were refused, and who switched it; in order."""
-    rows = client.flow_events(flow, after=max(place(request, cursor) or 0, after), limit=limit + 1)
+    rows = client.flow_events(flow, after=max(place(request, cursor, NUMBER) or 0, after), limit=limit + 1)
     return page(request, response, rows, limit, lambda row: row.id)
 
 
@@ -124,7 +129,7 @@ def flow_unserved(flow: FlowName, client: TheClient) -> Unserved:
     return Unserved(unserved=client.is_unserved(flow))
 
 
-@router.post("/flows/{flow}/trigger", status_code=201)
+@router.post("/flows/{flow}/trigger", status_code=201, responses=_SEEN)
 async def run_start(
     flow: FlowName,
     request: Request,

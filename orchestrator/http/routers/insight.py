@@ -1,12 +1,14 @@
 """What becomes of runs: counts of those that ended, groups of those that failed, when steps ran, what handlers said."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Query, Request, Response
+from pydantic import Field, TypeAdapter
 
 from orchestrator.http.caller import TheClient
-from orchestrator.http.paging import Cursor, Limit, Page, page, place
+from orchestrator.http.paging import MOST_SMALL, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import Moment, TheRun, TheWanted, length, moment
 from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
@@ -19,6 +21,9 @@ router = make("insight")
 
 Flow = Annotated[str | None, Query(max_length=100)]
 OneStep = Annotated[str | None, Query(max_length=400, description="Only of this step.")]
+_Number = Annotated[int, Field(ge=0, le=MOST_SMALL)]
+_BATCH: Final = TypeAdapter(tuple[str, _Number, _Number])
+_DIGITS: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
 @router.get("/runs/stats")
@@ -68,7 +73,7 @@ def run_logs(
 ) -> Page[LogLine]:
     """What its handlers, or those of one step, logged and printed: a page of at most `limit` batches of lines, each of
     which is whole."""
-    lines = run.logs(step, after=_batch(place(request, cursor), after), limit=limit)
+    lines = run.logs(step, after=_batch(place(request, cursor, _BATCH), after), limit=limit)
     found: Page[LogLine] = page(request, response, [*lines, *lines[-1:]], max(len(lines), 1), _place_of)
     return found
 
@@ -83,17 +88,14 @@ def _place_of(line: LogLine) -> list[str | int]:
     return list(line.place)
 
 
-def _batch(found: object, after: str | None) -> Place:
-    match found:
-        case None:
-            return BEGIN if after is None else _named(after)
-        case [str(step), int(attempt), int(number)]:
-            return Place(step, attempt, number)
-    raise Refused(400, "The cursor is none of this API.", "cursor_invalid", "begin without one.")
+def _batch(found: tuple[str, int, int] | None, after: str | None) -> Place:
+    if found is None:
+        return BEGIN if after is None else _named(after)
+    return Place(*found)
 
 
 def _named(text: str) -> Place:
     match text.rsplit("/", 2):
-        case [step, attempt, number] if attempt.isdecimal() and number.isdecimal() and len(attempt + number) <= 20:
+        case [step, attempt, number] if _DIGITS.fullmatch(attempt) and _DIGITS.fullmatch(number):
             return Place(step, int(attempt), int(number))
     raise Refused(400, f"after={text!r} is no place of lines.", fix="write STEP/ATTEMPT/NUMBER, as `place` has them.")

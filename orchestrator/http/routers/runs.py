@@ -1,9 +1,10 @@
 """Runs: lists, one run, and what is done to it as a whole."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
 
 from orchestrator.client.runtree import RunTree
 from orchestrator.core.facts import Explanation
@@ -14,8 +15,8 @@ from orchestrator.http import tags
 from orchestrator.http.caller import TheActor, TheCaller, TheClient
 from orchestrator.http.lines import Lines
 from orchestrator.http.models import Again, Control, Reason, Retry, Standing, Started, Value
-from orchestrator.http.paging import AfterRun, Cursor, Limit, Page, after_id, page, place
-from orchestrator.http.parameters import AfterEvent, NamedRun, TheRun, TheWanted
+from orchestrator.http.paging import NUMBER, AfterRun, Cursor, Limit, Page, after_id, page, place
+from orchestrator.http.parameters import AfterEvent, Language, NamedRun, TheRun, TheWanted
 from orchestrator.http.routes import router as make
 from orchestrator.http.stopping import TheStopping
 from orchestrator.http.waiting import Wait, until_ended
@@ -24,6 +25,7 @@ from orchestrator.ledger.reads.rows import ChildRow, EventRow, RunRow
 
 router = make("runs")
 
+_FORESEEN: Final[dict[int | str, dict[str, Any]]] = {200: {"model": Rerun, "description": "A dry run"}}
 _OPEN: Final = tuple(status for status in RunStatus if status not in FINAL_RUN)
 
 
@@ -66,7 +68,7 @@ def run_export(client: TheClient, wanted: TheWanted) -> Lines:
     return Lines(client.all_records(**wanted))
 
 
-@router.get("/runs/{run_id}")
+@router.get("/runs/{run_id}", responses=tags.KNOWN)
 async def run_show(
     run: NamedRun,
     request: Request,
@@ -93,7 +95,7 @@ def run_events(
     cursor: Cursor = None,
 ) -> Page[EventRow]:
     """Its history, in order."""
-    rows = run.events(after=max(place(request, cursor) or 0, after), limit=limit + 1)
+    rows = run.events(after=max(place(request, cursor, NUMBER) or 0, after), limit=limit + 1)
     return page(request, response, rows, limit, lambda row: row.id)
 
 
@@ -132,10 +134,10 @@ def run_reveal(run: TheRun, actor: TheActor, why: Reason | None = None) -> Value
     return Value(value=run.client.call(reveal.result, run.id, actor, why.reason if why else None))
 
 
-@router.get("/runs/{run_id}/graph")
-def run_graph(run: TheRun, language: str = "mermaid") -> Response:
+@router.get("/runs/{run_id}/graph", response_class=PlainTextResponse)
+def run_graph(run: TheRun, language: Language = "mermaid") -> Response:
     """The run as a drawing, each step with where it stands: `mermaid`, `dot` or `tree`, a text."""
-    return Response(run.graph(language), media_type="text/plain")
+    return PlainTextResponse(run.graph(language))
 
 
 @router.get("/runs/{run_id}/children")
@@ -183,7 +185,7 @@ def run_retry(run: TheRun, caller: TheCaller, how: Retry | None = None) -> Stand
     return Standing(id=run.id, status=run.status())
 
 
-@router.post("/runs/{run_id}/rerun", status_code=201)
+@router.post("/runs/{run_id}/rerun", status_code=201, responses=_FORESEEN)
 def run_rerun(
     run: TheRun, request: Request, response: Response, caller: TheCaller, how: Again | None = None
 ) -> Started | Rerun:

@@ -12,8 +12,8 @@ from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
-from orchestrator.http.models import Reason, Started
-from orchestrator.http.paging import Cursor, Limit, Page, page, place
+from orchestrator.http.models import Flag, Reason, Started
+from orchestrator.http.paging import NUMBER, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import AfterEvent, FlowName
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.reads.rows import EventRow
@@ -40,9 +40,9 @@ class Span(BaseModel):
 
     since: Annotated[str, Field(max_length=40)]
     until: Annotated[str, Field(max_length=40)]
-    max_parallel: Annotated[int, Field(ge=1, le=1000)] = 1
-    reverse: bool = False
-    dry_run: bool = False
+    max_parallel: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
+    reverse: Flag = False
+    dry_run: Flag = False
 
 
 class Taken(BaseModel):
@@ -96,7 +96,7 @@ def schedule_events(
     cursor: Cursor = None,
 ) -> Page[EventRow]:
     """Who changed it and when, and what it missed; in order."""
-    rows = schedule.events(after=max(place(request, cursor) or 0, after), limit=limit + 1)
+    rows = schedule.events(after=max(place(request, cursor, NUMBER) or 0, after), limit=limit + 1)
     return page(request, response, rows, limit, lambda row: row.id)
 
 

@@ -10,7 +10,7 @@ from orchestrator.core.states import StepStatus
 from orchestrator.engine.runs import reveal, shown
 from orchestrator.http.caller import TheActor, TheCaller
 from orchestrator.http.models import Mark, Reason, Retry, Skip, Standing, Value
-from orchestrator.http.paging import Cursor, Limit, Page, page, place
+from orchestrator.http.paging import KEY, MOST_SMALL, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import StepKey, TheRun
 from orchestrator.http.routes import router as make
 from orchestrator.ledger import reads
@@ -43,7 +43,7 @@ def run_steps(
 ) -> Page[StepRow]:
     """Its steps in the order of the flow; loops with the counts of their children, followed by these where they are
     few. With `loop`, a page of its children."""
-    rows = run.steps(loop=loop, status=status, after=place(request, cursor) or after, limit=limit + 1, fold=fold)
+    rows = run.steps(loop=loop, status=status, after=place(request, cursor, KEY) or after, limit=limit + 1, fold=fold)
     return page(request, response, rows, limit, lambda row: row.key)
 
 
@@ -51,7 +51,7 @@ def run_steps(
 def step_show(
     run: TheRun,
     step: StepKey,
-    before: Annotated[int | None, Query(ge=1, description="Attempts before this one.")] = None,
+    before: Annotated[int | None, Query(ge=1, le=MOST_SMALL, description="Attempts before this one.")] = None,
     attempts: Annotated[int, Query(ge=0, le=100, description="So many attempts.")] = 10,
 ) -> StepShown:
     """One step, with its last attempts: each with its owner, times, error and inputs; secrets are `***`."""

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 import anyio
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -18,7 +17,7 @@ from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
 from orchestrator.errors import DeliveryRefused, DurationInvalid
 from orchestrator.http.caller import TheClient, address_of
 from orchestrator.http.models import Delivered
-from orchestrator.http.paging import Cursor, Limit, Page, page, place
+from orchestrator.http.paging import RUN, Cursor, Limit, Page, page, place
 from orchestrator.http.problems import Refused
 from orchestrator.http.routes import PROBLEMS
 from orchestrator.http.routes import router as make
@@ -68,7 +67,9 @@ async def webhook_challenge(slug: Slug, request: Request, client: TheClient) -> 
     _, door = await run_in_threadpool(client.call, engine.find, _keeper(request), slug)
     answer = challenge_of(door.trigger.scheme, request.query_params)
     if answer is None:
-        raise Refused(405, f"Webhook {slug} asks for deliveries by POST.", fix="send it by POST.")
+        raise Refused(
+            405, f"Webhook {slug} asks for deliveries by POST.", fix="send it by POST.", headers={"Allow": "POST"}
+        )
     return _as_it_is(answer)
 
 
@@ -89,8 +90,7 @@ def webhook_recent(
     cursor: Cursor = None,
 ) -> Page[DeliveryRow]:
     """What came, accepted or not, newest first."""
-    found = place(request, cursor)
-    before = None if found is None else UUID(str(found))
+    before = place(request, cursor, RUN)
     rows = client.call(reads.webhooks.recent, slug, outcome, before, limit + 1)
     return page(request, response, rows, limit, lambda row: str(row.id))
 

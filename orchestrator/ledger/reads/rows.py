@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from orchestrator.core.schedule_ids import schedule_name
+from orchestrator.core.search import Scalar
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 from orchestrator.core.subscriptions import NotificationState
 
@@ -45,7 +46,7 @@ class RunRow:
     """The run that called it,"""
     parent_step: str | None = None
     """and the step of that."""
-    search: Mapping[str, str | float | bool] = field(default_factory=dict)
+    search: Mapping[str, Scalar] = field(default_factory=dict)
     """Its search attributes."""
     fingerprint: str | None = None
     """Of its error, if a step failed: errors that are alike have the same."""

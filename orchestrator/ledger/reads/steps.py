@@ -1,8 +1,9 @@
 """The steps of a run, in pages; their attempts and outputs."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -22,6 +23,7 @@ PAGE = 500
 """Steps in a page."""
 FOLD = 20
 """A loop with more children is one row with counts, unless more are asked for."""
+_INDEX: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
 def page(
@@ -173,7 +175,7 @@ def _below(plan: Plan, run_id: UUID, loop: str, width: int, fold: int) -> list[s
 def _index(run_id: UUID, loop: str, child: str) -> int:
     """The place of a child, from its key."""
     index = child.removeprefix(f"{loop}.").partition(".")[0]
-    if not child.startswith(f"{loop}.") or not index.isdigit():
+    if not child.startswith(f"{loop}.") or not _INDEX.fullmatch(index):
         raise StepNotFound(
             f"{child!r} is not a child of loop {loop!r} in run {run_id}. Fix: give the key of the page's last row.",
             step_key=child,
