@@ -1,5 +1,6 @@
 """`Client`: start flows and follow their runs from any Python program."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +20,7 @@ from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
 from orchestrator.client.wanted import Wanted, filter_of, flow_name, span_of
+from orchestrator.core import trace
 from orchestrator.core.facts import StartedRun, StartRequest
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import shown, start_run
@@ -171,7 +173,8 @@ class Client(Operations, Groups):
         requests = self._requests(flow, inputs, idempotency_keys, tags)
         begins, kept = begins_of(start_after), headers_of(headers)
         if begins is not None or kept is not None:
-            requests = [replace(request, begins=begins, headers=kept) for request in requests]
+            traced = None if kept is None else trace.as_json(json.loads(kept))
+            requests = [replace(request, begins=begins, headers=kept, trace=traced) for request in requests]
         self.sending()  # without a broker nothing is started
         if isinstance(flow, Flow):
             self._register(flow)

@@ -270,14 +270,16 @@ def only(flow: str, rows: Sequence[ScheduleRow]) -> str:
     raise UsageError(f"Flow {flow} has {len(rows)} schedules: {names}. Fix: name one of them.", flow=flow)
 
 
-def listed(ledger: Ledger, flow: str | None) -> list[ScheduleRow]:
-    """The schedules of a flow, or of all.
+def listed(
+    ledger: Ledger, flow: str | None, after: tuple[str, str] | None = None, most: int | None = None
+) -> list[ScheduleRow]:
+    """The schedules of a flow, or of all; `most` of them, behind the one of the flow and key `after`.
 
     Raises:
         FlowNotFound: no such flow.
     """
     with ledger.auto() as tx:
-        rows = schedules.schedules(tx, flow)
+        rows = schedules.schedules(tx, flow, after, most)
         if not rows and flow is not None and flow not in definitions.names(tx):
             raise definitions.unknown_flow(tx, flow)
     return rows

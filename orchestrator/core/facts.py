@@ -36,6 +36,8 @@ class StartRequest:
     tags: tuple[str, ...] = ()
     trigger: str = "manual"
     headers: str | None = field(default=None, repr=False)
+    trace: str | None = None
+    """The JSON text of what core/trace.py found in the headers."""
     run_id: UUID | None = None
     """The id of the run, when the caller has to know it before."""
     scheduled_for: datetime | None = None

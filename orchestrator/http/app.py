@@ -43,6 +43,7 @@ from orchestrator.http.routers import (
 )
 from orchestrator.http.routers import oidc as sign_in
 from orchestrator.http.stopping import Stopping
+from orchestrator.http.waiting import Waits
 from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
 
@@ -102,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings, app.state.gate, app.state.oidc = settings, gate, oidc
     app.state.gatekeeper = Gatekeeper(references, gate.rates, settings.webhook_mode)
     app.state.monitor, app.state.stopping = Monitor(settings), Stopping()
+    app.state.waits = Waits(settings.waits_per_caller)
     app.add_middleware(Edge, limits=Limits())
     app.add_exception_handler(OrchestratorError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)

@@ -30,6 +30,7 @@ from orchestrator.settings import Settings
 REMEMBERED_S: Final = 4.0
 """How long a key is believed without asking the ledger: what is revoked is refused everywhere within five seconds, a
 second of which is left for requests that are on their way."""
+_RECOGNIZED_S: Final = 1.0
 _MOST: Final = 10_000
 _NOBODY: Final = Grant(Role.VIEWER, frozenset(), frozenset())
 
@@ -100,7 +101,7 @@ class Gate:
         self._open = settings.auth == "open"
         self._authorizer = authorizer_of(settings)
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
-        self._noting: set[asyncio.Task[None]] = set()
+        self._behind: set[asyncio.Task[Any]] = set()
 
     async def admit(self, request: Request, operation: str) -> None:
         """Let a request through to its route; `request.state.caller` says who it is.
@@ -141,6 +142,25 @@ class Gate:
             Refused: there were too many from that address.
         """
         await self._quotas.take_stranger(request, self.proxies.address(request))
+
+    async def recognizes(self, request: Request) -> bool:
+        """Whether a request to a public route says who it is, and is somebody; if that takes long, it is nobody."""
+        said = request.headers.get("authorization") or browsers.token_of(request) or self.proxies.user(request)
+        if not said and not self._open:
+            return False  # a stranger, who is not counted for that
+
+        async def known() -> bool:
+            try:
+                await self._caller(request)
+            except (Refused, OrchestratorError):
+                return False
+            return True
+
+        task = asyncio.create_task(known())
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+        done, _ = await asyncio.wait([task], timeout=_RECOGNIZED_S)
+        return bool(done) and task.result()
 
     # ---- who ----
 
@@ -220,12 +240,12 @@ class Gate:
                 log.warning("api.use_not_noted", extra={"key_id": key_id, "error": str(exc)})
 
         task = asyncio.create_task(note())
-        self._noting.add(task)
-        task.add_done_callback(self._noting.discard)
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
 
     async def close(self) -> None:
         """Wait for what is behind requests."""
-        await asyncio.gather(*self._noting)
+        await asyncio.gather(*self._behind)
         self.rates.close()
 
     # ---- may they ----

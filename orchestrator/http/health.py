@@ -1,9 +1,11 @@
-"""What the API says of itself and of what it needs: without addresses, passwords or versions, for anybody may ask.
+"""What the API says of itself and of what it needs: without addresses or passwords, for anybody may ask; versions are
+for those who have a key.
 
 Four probes look, each with connections of its own that are made for the look; the checks are judged by what they found.
 """
 
 import asyncio
+import platform
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.core.durations import format_duration
+from orchestrator.core.release import release
 from orchestrator.core.wording import counted
 from orchestrator.errors import OrchestratorError
 from orchestrator.http.probes import Answer, Probe
@@ -65,6 +68,8 @@ class Health(BaseModel):
     status: Overall
     timestamp: datetime
     checks: Mapping[str, Check]
+    versions: Mapping[str, str] | None = None
+    """Of what runs here, for those who have a key; null for all others."""
 
 
 class Fault(str):
@@ -111,7 +116,7 @@ class Monitor:
             "scheduler": self._judged(beat, lambda found: _of_scheduler(found, facts)),
             "payload_store": self._judged(store, lambda found: _of_store(found, facts)),
         }
-        return Health(status=_overall(checks), timestamp=datetime.now(UTC), checks=checks)
+        return Health(status=_overall(checks), timestamp=datetime.now(UTC), checks=checks, versions=_versions(facts))
 
     def _judged(self, answer: Answer[T | Fault] | None, judge: Callable[[T | Fault], Judged]) -> Check:
         late = Fault(f"no answer within {format_duration(self._settings.health_budget)}")
@@ -169,6 +174,11 @@ class Monitor:
         except OrchestratorError as exc:
             _note("payload_store", exc)
             return _AWAY
+
+
+def _versions(facts: Facts | None) -> Mapping[str, str]:
+    ours = {"orchestrator": release(), "python": platform.python_version()}
+    return ours if facts is None else {**ours, "postgresql": facts.server, "schema": facts.schema}
 
 
 def _note(check: str, exc: Exception) -> None:

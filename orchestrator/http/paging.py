@@ -26,6 +26,7 @@ MOST_SMALL: Final = 2**31 - 1
 NUMBER: Final = TypeAdapter(Annotated[int, Field(ge=0, le=MOST_NUMBER)])
 RUN: Final = TypeAdapter(UUID)
 KEY: Final = TypeAdapter(str)
+KEYS: Final = TypeAdapter(tuple[str, str])
 _PLACE: Final = ("cursor", "limit", "count", "after", "before")
 """Parameters that do not say what is listed."""
 

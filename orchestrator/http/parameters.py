@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Depends, Header, Path, Query
@@ -27,7 +27,6 @@ REPLAYED: Final = "Idempotency-Replayed"
 _KEY: Final = re.compile(r'"([^"\\]*)"')
 
 
-Language = Literal["mermaid", "dot", "tree"]
 RunId = Annotated[str, Path(max_length=36, description="A run's id, or its last characters, at least four.")]
 
 

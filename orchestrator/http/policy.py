@@ -77,7 +77,7 @@ RULES: Final[Mapping[str, Rule]] = {
         viewer="webhook_ls webhook_recent webhook_stats webhook_show",
         operator="webhook_replay",
     ),
-    **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls"),
+    **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls queue_ls"),
     **_rules(
         Scope.ACCESS,
         Reach.ALL,

@@ -21,11 +21,16 @@ class Facts:
     """Those that fire."""
     late: int
     store: UUID | None
+    server: str
+    """The version of PostgreSQL."""
+    schema: str
+    """The revision."""
 
 
 def facts(ledger: Ledger, worker_ttl: timedelta, late: timedelta) -> Facts | None:
     """None: the schema is not of this release."""
     with ledger.auto() as tx:
-        if not migrate.suffices(migrate.revision(tx)):
+        revision = migrate.revision(tx)
+        if revision is None or not migrate.suffices(revision):
             return None
-        return Facts(**run(tx, "health", ttl=worker_ttl, late=late).one()._mapping)
+        return Facts(**run(tx, "health", ttl=worker_ttl, late=late).one()._mapping, schema=revision)

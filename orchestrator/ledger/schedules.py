@@ -161,9 +161,14 @@ def _schedule(row: Row[Any]) -> ScheduleRow:
     return ScheduleRow(**{name: row._mapping[name] for name in _COLUMNS if name in row._mapping})
 
 
-def schedules(tx: Connection, flow: str | None = None) -> list[ScheduleRow]:
-    """Every schedule, or those of a flow, also those that are not active any more; by name."""
-    return [_schedule(row) for row in run(tx, "shown_schedules", flow=flow, key=None)]
+def schedules(
+    tx: Connection, flow: str | None = None, after: tuple[str, str] | None = None, most: int | None = None
+) -> list[ScheduleRow]:
+    """Every schedule, or those of a flow, also those that are not active any more; by name; `most` of them, behind the
+    one of the flow and key `after`."""
+    last_flow, last_key = after or (None, None)
+    page = {"after_flow": last_flow, "after_key": last_key, "most": most}
+    return [_schedule(row) for row in run(tx, "shown_schedules", flow=flow, key=None, **page)]
 
 
 def schedule(tx: Connection, flow: str, key: str) -> ScheduleRow:
@@ -171,7 +176,7 @@ def schedule(tx: Connection, flow: str, key: str) -> ScheduleRow:
     Raises:
         FlowNotFound, ScheduleNotFound: there is none, with the nearest name that is.
     """
-    row = one(tx, "shown_schedules", flow=flow, key=key)
+    row = one(tx, "shown_schedules", flow=flow, key=key, after_flow=None, after_key=None, most=None)
     if row is None:
         raise unknown_schedule(tx, flow, key)
     return _schedule(row)

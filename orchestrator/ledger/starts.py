@@ -56,7 +56,8 @@ class NewRun:
             case datetime() as at:
                 facts["begin_at"] = at.isoformat()
         headers = f', "headers": {kept_json(request.headers)}' if request.headers is not None else ""
-        return f'{json.dumps(facts)[:-1]}, "body": {self.input.text}{headers}}}'
+        trace = f', "trace": {request.trace}' if request.trace is not None else ""
+        return f'{json.dumps(facts)[:-1]}, "body": {self.input.text}{headers}{trace}}}'
 
 
 def start(tx: Connection, plan: Plan, new: Sequence[NewRun], *, pinned: bool, closed: bool = False) -> dict[UUID, UUID]:

@@ -217,6 +217,8 @@ class Settings(BaseModel):
     """Tries to sign in, for each name and address."""
     rate_strangers: Count = Field(default=60, ge=0, le=1_000_000)
     """Requests without a key that works, for each address."""
+    waits_per_caller: Count = Field(default=100, ge=0, le=100_000)
+    """Requests with `?wait=` that one key or session may have open at one process of the API; 0: any number."""
     public_url: Annotated[str, AfterValidator(site)] | None = None
     """Where people reach the API, as https://flows.example.com, if that is not where it listens."""
     health_budget: Duration = timedelta(seconds=5)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from orchestrator.client import Client
+from orchestrator.core.access import Actor, Grant, Role
+from orchestrator.core.release import release
+from orchestrator.engine.access import keys
 from orchestrator.engine.flows import register
 from orchestrator.http import probes
 from orchestrator.http.app import create_app
@@ -280,3 +284,37 @@ def test_it_says_that_it_stops_before_it_does(own: Settings) -> None:
         assert process.wait(60) in (0, -signal.SIGTERM)
         waits.join(60)
         assert waited[0].json()["status"] == "pending"
+
+
+def test_queues_are_told_while_the_broker_hangs(served: TestClient, own: Settings, own_broker: Broker) -> None:
+    """Without the messages that lie there."""
+    with Client(own) as client:
+        register.register(client.ledger, hello.manifest)
+        client.start("hello", name="a")
+        eventually(lambda: asked(served, "/api/queues")[1]["items"][0]["messages"] == 1)
+    assert asked(served, "/api/queues")[1]["broker"] == "up"
+    assert own_broker.embedded is not None
+    pid = own_broker.embedded.pid
+    assert pid is not None
+    with hanging(pid):
+        code, body, took_s = asked(served, "/api/queues")
+    assert (code, body["broker"], took_s < LATEST_S) == (200, "down", True)
+    assert [(one["ready"], one["messages"]) for one in body["items"]] == [(1, None)]
+
+
+def test_versions_are_told_to_those_who_have_a_key(own: Settings) -> None:
+    with Client(own) as client:
+        text = keys.create(client.ledger, "probe", Grant(Role.VIEWER), Actor("root"), keys.NEVER).text
+    app = create_app(own.model_copy(update={"auth": "keys"}))
+    with TestClient(app, "http://127.0.0.1", client=("192.0.2.1", 50000)) as door:
+        assert door.get("/health").json()["versions"] is None
+        forged = door.get("/health", headers={"Authorization": f"Bearer {text[:-1]}x"})
+        assert (forged.status_code, forged.json()["versions"]) == (200, None)
+        told = door.get("/health", headers={"Authorization": f"Bearer {text}"}).json()["versions"]
+    assert told == {
+        "orchestrator": release(),
+        "python": platform.python_version(),
+        "postgresql": told["postgresql"],
+        "schema": migrate.head(),
+    }
+    assert told["postgresql"].partition(".")[0].isdigit()

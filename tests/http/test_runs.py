@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from starlette.testclient import TestClient
 
-from orchestrator import Secret, after, flow, sleep, step
+from orchestrator import Cron, Every, Secret, after, flow, sleep, step
 from orchestrator.client import Client
 from orchestrator.core.access import Role
 from orchestrator.engine.access import audit
@@ -18,6 +18,8 @@ from orchestrator.ledger.access import AuditFilter
 from orchestrator.settings import Settings
 from tests.http.access import bearer, key, served
 from tests.support import play
+from tests.support.eventually import eventually
+from tests.support.race import Later
 from tests.support.small_flows import greet
 
 
@@ -258,3 +260,105 @@ def test_an_export_is_lines(api: TestClient, stack: Client) -> None:
     assert str(run.id) in answer.text
     assert api.get("/api/runs/export?flow=nothing").json()["code"] == "flow_not_found"
     assert api.get("/api/runs/export?tag=none").text == ""
+
+
+def test_the_trace_of_a_request_is_kept_with_its_runs(api: TestClient) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    traced = {"traceparent": parent, "tracestate": "a=b"}
+    run = start(api, headers=traced)
+    assert api.get(f"/api/runs/{run}").json()["trace_context"] == traced
+    batch = api.post("/api/flows/hello/trigger/batch", json={"inputs": [{"name": "a"}]}, headers=traced)
+    (one,) = batch.json()["items"]
+    assert api.get(f"/api/runs/{one['id']}").json()["trace_context"] == traced
+    for wrong in ({}, {"traceparent": "00-" + "0" * 32 + parent[35:]}, {"tracestate": "a=b"}):
+        assert api.get(f"/api/runs/{start(api, headers=wrong)}").json()["trace_context"] == {}
+
+
+def test_a_wait_for_any_change_ends_with_it(api: TestClient, stack: Client) -> None:
+    run = start(api)
+    first = api.get(f"/api/runs/{run}")
+    tag = first.headers["ETag"]
+    assert api.get(f"/api/runs/{run}", params={"wait": "50s", "after": 'W/"old"'}).headers["ETag"] == tag
+
+    def next_of(tag: str) -> Any:
+        answer = api.get(f"/api/runs/{run}", params={"wait": "50s", "after": tag})
+        assert (answer.status_code, answer.headers["ETag"] != tag) == (200, True)
+        return answer
+
+    waiting = Later(lambda: next_of(tag))
+    assert api.get(f"/api/runs/{run}").headers["ETag"] == tag  # others are answered meanwhile
+    play.succeed(stack.ledger, run, "greet", "hello")
+    answer = waiting.result()
+    stack.run(run).cancel("enough")
+    while answer.json()["status"] != "cancelled":
+        answer = next_of(answer.headers["ETag"])
+
+
+def test_a_wait_for_a_change_that_does_not_come_ends_with_its_time(api: TestClient) -> None:
+    run = start(api)
+    tag = api.get(f"/api/runs/{run}").headers["ETag"]
+    answer = api.get(f"/api/runs/{run}", params={"wait": "0.2", "after": tag})
+    assert (answer.status_code, answer.headers["ETag"], answer.json()["status"]) == (200, tag, "pending")
+
+
+def test_one_caller_may_wait_so_often_only(settings: Settings, stack: Client) -> None:
+    run = stack.start("hello", name="you").id
+    with served(settings, waits_per_caller=2) as door:
+        ada, bob = bearer(key(stack, name="ada")), bearer(key(stack, name="bob"))
+        place = f"/api/runs/{run}"
+        waiting = [Later(lambda: door.get(f"{place}?wait=50s", headers=ada)) for _ in range(2)]
+        waits: Any = door.app
+        eventually(lambda: waits.state.waits.of("key:ada") == 2)
+        refused = door.get(f"{place}?wait=0.01", headers=ada)
+        assert refused.status_code == 429
+        assert (refused.json()["code"], "without `wait`" in refused.json()["fix"]) == ("too_many_waits", True)
+        before = stack.count_runs()
+        start = door.post("/api/flows/hello/trigger?wait=0.01", json={"name": "a"}, headers=ada)
+        assert (start.status_code, start.headers["Retry-After"], stack.count_runs()) == (429, "5", before)
+        assert door.get(place, headers=ada).status_code == 200
+        assert door.get(f"{place}?wait=0.01", headers=bob).status_code == 200
+        play.finish_hello(stack.ledger, run)
+        assert [one.result().status_code for one in waiting] == [200, 200]
+        assert door.get(f"{place}?wait=50s", headers=ada).status_code == 200
+
+
+def test_flows_versions_and_schedules_are_listed_in_pages(api: TestClient, stack: Client) -> None:
+    @flow(name="many", schedules=[Cron("0 1 * * *"), Every("1h")])
+    def many(name: str = "x") -> str:
+        return greet(name)
+
+    register.register(stack.ledger, many.manifest)
+    for number in (2, 3):
+        register.register(stack.ledger, many.manifest.model_copy(update={"version": str(number)}))
+
+    def pages(path: str, name: str) -> list[Any]:
+        found: list[Any] = []
+        cursor = ""
+        while True:
+            page = api.get(f"{path}?limit=1{cursor}").json()
+            assert len(page["items"]) <= 1
+            found += [one[name] for one in page["items"]]
+            if page["next"] is None:
+                return found
+            cursor = f"&cursor={page['next']}"
+
+    assert pages("/api/flows", "name") == [one.name for one in stack.flows.listed()] == ["fan", "hello", "many"]
+    assert pages("/api/flows/many/versions", "version") == [one.version for one in stack.flows.versions("many")]
+    assert len(pages("/api/flows/many/versions", "hash")) == 3
+    assert pages("/api/schedules", "trigger_key") == ["cron", "every"]
+    assert api.get("/api/flows?cursor=WzEsMl0").json()["code"] == "cursor_mismatch"
+
+
+def test_a_graph_is_data_as_well(api: TestClient, stack: Client) -> None:
+    graph = api.get("/api/flows/hello/graph?language=json")
+    assert graph.headers["content-type"] == "application/json"
+    assert [(one["key"], [arrow["from"] for arrow in one["arrows"]]) for one in graph.json()["nodes"]] == [
+        ("greet", []),
+        ("measure", ["greet"]),
+    ]
+    run = start(api)
+    nodes = api.get(f"/api/runs/{run}/graph?language=json").json()["nodes"]
+    assert [one["status"] for one in nodes] == ["ready", "blocked"]
+    loop = next(one for one in api.get("/api/flows/fan/graph?language=json").json()["nodes"] if one["kind"] == "loop")
+    assert [one["key"] for one in loop["inside"]] == ["double"]
+    assert api.get("/api/flows/hello/graph?language=latin").status_code == 400

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from orchestrator.core.pictures.data import data
 from orchestrator.core.pictures.dot import dot
 from orchestrator.core.pictures.mermaid import mermaid
 from orchestrator.core.pictures.model import Picture, Stand
@@ -11,11 +12,11 @@ from orchestrator.errors import UsageError
 
 __all__ = ["Picture", "Stand", "drawn"]
 
-_WRITERS: Final = {"tree": tree, "mermaid": mermaid, "dot": dot}
+_WRITERS: Final = {"tree": tree, "mermaid": mermaid, "dot": dot, "json": data}
 
 
 def drawn(picture: Picture, language: str) -> str:
-    """The picture as text in this language: `tree` (for a terminal), `mermaid` or `dot`.
+    """The picture as text in this language: `tree` (for a terminal), `mermaid`, `dot` or `json`.
 
     Raises:
         UsageError: it is another one.

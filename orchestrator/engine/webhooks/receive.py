@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from uuid_utils.compat import uuid7
 
-from orchestrator.core import search
+from orchestrator.core import search, trace
 from orchestrator.core.facts import Dispatch, StartedRun, StartRequest
 from orchestrator.core.happened import RunOf
 from orchestrator.core.signals import Signal
@@ -186,6 +186,7 @@ def _start(arrived: Arrived, said: Mapped, tx: Connection) -> _Done:
         key=said.key or _header_key(arrived),
         trigger=TRIGGER,
         headers=said.headers,
+        trace=trace.as_json(arrived.request.headers),
         run_id=run_id,
         schedule=arrived.door.slug,
     )

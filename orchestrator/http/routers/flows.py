@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from orchestrator.client.groups.flows import Deployed, OpenStep
 from orchestrator.client.run_handle import RunHandle
+from orchestrator.core import trace
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.pictures import Picture, drawn
 from orchestrator.core.states import FINAL_RUN
@@ -18,6 +19,7 @@ from orchestrator.engine.runs import shown
 from orchestrator.errors import UsageError
 from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
+from orchestrator.http.drawings import DRAWINGS, Language, drawing
 from orchestrator.http.models import (
     Batch,
     BatchItem,
@@ -29,11 +31,10 @@ from orchestrator.http.models import (
     Switched,
     Unserved,
 )
-from orchestrator.http.paging import NUMBER, Cursor, Limit, Page, page, place
-from orchestrator.http.parameters import REPLAYED, AfterEvent, FlowName, IdempotencyKey, Language, length
+from orchestrator.http.paging import KEY, NUMBER, Cursor, Limit, Page, page, place
+from orchestrator.http.parameters import REPLAYED, AfterEvent, FlowName, IdempotencyKey, length
 from orchestrator.http.routes import router as make
-from orchestrator.http.stopping import TheStopping
-from orchestrator.http.waiting import Wait, until_ended
+from orchestrator.http.waiting import Wait
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.rows import EventRow, FlowRow, VersionRow
 
@@ -48,9 +49,12 @@ StartAfter = Annotated[str | None, Query(description="Begin later: 10m, or 2026-
 
 
 @router.get("/flows")
-def flow_ls(client: TheClient) -> Page[FlowRow]:
-    """The registered flows."""
-    return Page(items=client.flows.listed())
+def flow_ls(
+    request: Request, response: Response, client: TheClient, limit: Limit = 50, cursor: Cursor = None
+) -> Page[FlowRow]:
+    """The registered flows, by name."""
+    rows = client.call(reads.flows.every, place(request, cursor, KEY), limit + 1)
+    return page(request, response, rows, limit, lambda row: row.name)
 
 
 @router.get("/flows/{flow}")
@@ -72,18 +76,26 @@ def manifest_show(hash: Hash, request: Request, response: Response, client: TheC
     return _manifest(request, response, client, hash)
 
 
-@router.get("/flows/{flow}/graph", response_class=PlainTextResponse)
+@router.get("/flows/{flow}/graph", response_class=PlainTextResponse, responses=DRAWINGS)
 def flow_graph(flow: FlowName, client: TheClient, language: Language = "mermaid") -> Response:
-    """Its current version as a drawing: `mermaid`, `dot` or `tree`, a text."""
+    """Its current version as a drawing: `mermaid`, `dot` or `tree`, a text; or `json`, for whoever draws it."""
     row = client.flows.get(flow)
     manifest = client.flows.manifest(row.manifest_hash)
-    return PlainTextResponse(drawn(Picture.of(manifest, f"{row.name}@{row.version}"), language))
+    return drawing(drawn(Picture.of(manifest, f"{row.name}@{row.version}"), language), language)
 
 
 @router.get("/flows/{flow}/versions")
-def flow_versions(flow: FlowName, client: TheClient) -> Page[VersionRow]:
+def flow_versions(
+    request: Request,
+    response: Response,
+    flow: FlowName,
+    client: TheClient,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[VersionRow]:
     """Its versions, in the order in which they were first registered."""
-    return Page(items=client.flows.versions(flow))
+    rows = client.call(reads.flows.versions, flow, place(request, cursor, KEY), limit + 1)
+    return page(request, response, rows, limit, lambda row: row.hash)
 
 
 @router.get("/flows/{flow}/open-steps")
@@ -137,7 +149,6 @@ async def run_start(
     client: TheClient,
     key: IdempotencyKey,
     wait: Wait,
-    stopping: TheStopping,
     input: Annotated[Mapping[str, JsonValue] | None, Body(description="The input of the flow.")] = None,
     tag: Tags = None,
     start_after: StartAfter = None,
@@ -158,12 +169,12 @@ async def run_start(
     if handle.accepted_as is not None and not wait:
         return Started(id=handle.id, flow=flow, status=handle.accepted_as, created=True)
     if wait:
-        await until_ended(handle, wait, stopping)
-    return await run_in_threadpool(_started, flow, handle, wait > 0)
+        await wait.until_ended(handle)
+    return await run_in_threadpool(_started, flow, handle, bool(wait))
 
 
 @router.post("/flows/{flow}/trigger/batch", status_code=201)
-def run_start_many(flow: FlowName, client: TheClient, batch: Batch) -> BatchStarted:
+def run_start_many(flow: FlowName, request: Request, client: TheClient, batch: Batch) -> BatchStarted:
     """Start many runs in one commit."""
     handles = client.start_many(
         flow,
@@ -171,7 +182,7 @@ def run_start_many(flow: FlowName, client: TheClient, batch: Batch) -> BatchStar
         batch.idempotency_keys,
         batch.tags,
         start_after=length("start_after", batch.start_after),
-        headers=batch.headers,
+        headers={**trace.of_headers(request.headers), **dict(batch.headers or {})} or None,
     )
     return BatchStarted(items=[BatchItem(id=one.id, created=one.created) for one in handles])
 

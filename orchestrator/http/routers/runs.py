@@ -6,6 +6,7 @@ from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
+from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.runtree import RunTree
 from orchestrator.core.facts import Explanation
 from orchestrator.core.rerun import Rerun
@@ -13,13 +14,14 @@ from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.engine.runs import reveal, shown
 from orchestrator.http import tags
 from orchestrator.http.caller import TheActor, TheCaller, TheClient
+from orchestrator.http.drawings import DRAWINGS, Language, drawing
 from orchestrator.http.lines import Lines
 from orchestrator.http.models import Again, Control, Reason, Retry, Standing, Started, Value
 from orchestrator.http.paging import NUMBER, AfterRun, Cursor, Limit, Page, after_id, page, place
-from orchestrator.http.parameters import AfterEvent, Language, NamedRun, TheRun, TheWanted
+from orchestrator.http.parameters import AfterEvent, NamedRun, TheRun, TheWanted
 from orchestrator.http.routes import router as make
-from orchestrator.http.stopping import TheStopping
-from orchestrator.http.waiting import Wait, until_ended
+from orchestrator.http.waiting import Wait
+from orchestrator.ledger import reads
 from orchestrator.ledger.listing import MANY
 from orchestrator.ledger.reads.rows import ChildRow, EventRow, RunRow
 
@@ -74,15 +76,29 @@ async def run_show(
     request: Request,
     response: Response,
     wait: Wait,
-    stopping: TheStopping,
+    after: Annotated[
+        str | None, Query(max_length=100, description="An `ETag` of it: `wait` for any change since.")
+    ] = None,
 ) -> RunRow:
-    """One run. With `wait` the answer comes when it has ended, or after the time: always with its state then."""
-    if wait:
-        await until_ended(run, wait, stopping)
-    row = await run_in_threadpool(run.row)
-    if (same := tags.known(request, response, tags.of(row))) is not None:
+    """One run. With `wait` the answer comes when it has ended, or when it is not as it was `after` any more, or after
+    the time: always with its state then."""
+
+    async def look() -> tuple[RunRow, str]:
+        row, last = await run_in_threadpool(_seen, run)
+        return row, tags.of([row, last])
+
+    if wait and after is None:
+        await wait.until_ended(run)
+    row, tag = await (wait.until_changed(run.id, look, after) if wait and after is not None else look())
+    if (same := tags.known(request, response, tag)) is not None:
         return same  # type: ignore[return-value]
     return row
+
+
+def _seen(run: RunHandle[Any]) -> tuple[RunRow, int]:
+    """The row, and its last event as it was before: what changes in between is seen at the next look."""
+    last = run.client.call(reads.events.last, run.id)
+    return run.row(), last
 
 
 @router.get("/runs/{run_id}/events")
@@ -134,10 +150,11 @@ def run_reveal(run: TheRun, actor: TheActor, why: Reason | None = None) -> Value
     return Value(value=run.client.call(reveal.result, run.id, actor, why.reason if why else None))
 
 
-@router.get("/runs/{run_id}/graph", response_class=PlainTextResponse)
+@router.get("/runs/{run_id}/graph", response_class=PlainTextResponse, responses=DRAWINGS)
 def run_graph(run: TheRun, language: Language = "mermaid") -> Response:
-    """The run as a drawing, each step with where it stands: `mermaid`, `dot` or `tree`, a text."""
-    return PlainTextResponse(run.graph(language))
+    """The run as a drawing, each step with where it stands: `mermaid`, `dot` or `tree`, a text; or `json`, for whoever
+    draws it."""
+    return drawing(run.graph(language), language)
 
 
 @router.get("/runs/{run_id}/children")

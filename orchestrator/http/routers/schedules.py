@@ -6,14 +6,14 @@ from uuid import UUID
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.client.schedule_handle import MOST, ScheduleHandle
+from orchestrator.client.schedule_handle import MOST, ScheduleHandle, listed
 from orchestrator.core.facts import Explanation
 from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.http import tags
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.models import Flag, Reason, Started
-from orchestrator.http.paging import NUMBER, Cursor, Limit, Page, page, place
+from orchestrator.http.paging import KEYS, NUMBER, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import AfterEvent, FlowName
 from orchestrator.http.routes import router as make
 from orchestrator.ledger.reads.rows import EventRow
@@ -61,9 +61,17 @@ Schedule = Annotated[ScheduleHandle, Depends(schedule_of)]
 
 
 @router.get("/schedules")
-def schedule_ls(client: TheClient, flow: Annotated[str | None, Query(max_length=100)] = None) -> Page[ScheduleRow]:
+def schedule_ls(
+    request: Request,
+    response: Response,
+    client: TheClient,
+    flow: Annotated[str | None, Query(max_length=100)] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[ScheduleRow]:
     """The schedules of a flow, or of all, by flow and key."""
-    return Page(items=client.schedules(flow))
+    rows = client.call(listed, flow, place(request, cursor, KEYS), limit + 1)
+    return page(request, response, rows, limit, lambda row: [row.flow, row.trigger_key])
 
 
 @router.get("/schedules/{flow}/{key}")

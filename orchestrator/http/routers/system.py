@@ -1,7 +1,8 @@
 """What serves the flows: workers, the queues they take from, the handlers they have; and what the problems mean."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 from orchestrator import errors
 from orchestrator.http.caller import TheClient
@@ -9,7 +10,9 @@ from orchestrator.http.paging import Page
 from orchestrator.http.problems import Refused, status_of
 from orchestrator.http.routes import router as make
 from orchestrator.ledger import reads
+from orchestrator.ledger.reads.queues import QueueRow
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
+from orchestrator.servers.depths import depths
 
 router = make("system")
 
@@ -21,6 +24,19 @@ class Handler:
     task: str
     workers: int
     queues: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue(QueueRow):
+    """`messages`: how many lie in the broker for it, hints of what is ready; null: that does not answer."""
+
+    messages: int | None
+
+
+class Queues(Page[Queue]):
+    """`broker`: whether it answered."""
+
+    broker: Literal["up", "down"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +60,16 @@ def handler_ls(client: TheClient) -> Page[Handler]:
     live = [row for row in client.workers.listed() if row.live]
     tasks = sorted({task for row in live for task in row.handlers})
     return Page(items=[_handler(task, [row for row in live if task in row.handlers]) for task in tasks])
+
+
+@router.get("/queues")
+def queue_ls(client: TheClient) -> Queues:
+    """The queues: what is ready on them and since when, what runs, who takes from them; and how many messages lie in
+    the broker. While that does not answer, this does within some seconds, without them."""
+    rows = client.call(reads.queues.every, client.settings.worker_ttl)
+    found = depths(client.settings, [row.queue for row in rows])
+    items = [Queue(**asdict(row), messages=None if found is None else found[row.queue]) for row in rows]
+    return Queues(items=items, broker="up" if found is not None else "down")
 
 
 @router.get("/unserved")

@@ -6,6 +6,7 @@ from orchestrator.ledger.reads import (
     events,
     flows,
     notifications,
+    queues,
     rows,
     runs,
     steps,
@@ -13,4 +14,16 @@ from orchestrator.ledger.reads import (
     workers,
 )
 
-__all__ = ["children", "clock", "events", "flows", "notifications", "rows", "runs", "steps", "webhooks", "workers"]
+__all__ = [
+    "children",
+    "clock",
+    "events",
+    "flows",
+    "notifications",
+    "queues",
+    "rows",
+    "runs",
+    "steps",
+    "webhooks",
+    "workers",
+]

@@ -13,10 +13,10 @@ from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
 
 
-def every(ledger: Ledger) -> list[FlowRow]:
-    """Every registered flow."""
+def every(ledger: Ledger, after: str | None = None, most: int | None = None) -> list[FlowRow]:
+    """The registered flows by name; `most` of them, behind the one named `after`."""
     with ledger.auto() as tx:
-        return [FlowRow(*tuple(row)) for row in run(tx, "flows", name=None)]
+        return [FlowRow(*tuple(row)) for row in run(tx, "flows", name=None, after=after, most=most)]
 
 
 def get(ledger: Ledger, name: str) -> FlowRow:
@@ -25,7 +25,7 @@ def get(ledger: Ledger, name: str) -> FlowRow:
         FlowNotFound: with the nearest name there is.
     """
     with ledger.auto() as tx:
-        row = one(tx, "flows", name=name)
+        row = one(tx, "flows", name=name, after=None, most=None)
         if row is None:
             raise definitions.unknown_flow(tx, name)
     return FlowRow(*tuple(row))
@@ -42,15 +42,15 @@ def is_unserved(ledger: Ledger, name: str, ttl: timedelta = workers.TTL) -> bool
     return not handlers & {node.task for node in plan.every()}
 
 
-def versions(ledger: Ledger, flow: str) -> list[VersionRow]:
-    """The versions of a flow in their order.
+def versions(ledger: Ledger, flow: str, after: str | None = None, most: int | None = None) -> list[VersionRow]:
+    """The versions of a flow in their order; `most` of them, behind the one of the hash `after`.
 
     Raises:
         FlowNotFound: with the nearest name there is.
     """
     with ledger.auto() as tx:
-        found = [VersionRow(*tuple(row)) for row in run(tx, "versions", flow=flow)]
-        if not found:
+        found = [VersionRow(*tuple(row)) for row in run(tx, "versions", flow=flow, after=after, most=most)]
+        if not found and after is None:
             raise definitions.unknown_flow(tx, flow)
     return found
 

@@ -48,6 +48,8 @@ class RunRow:
     """and the step of that."""
     search: Mapping[str, Scalar] = field(default_factory=dict)
     """Its search attributes."""
+    trace_context: Mapping[str, str] = field(default_factory=dict)
+    """The trace of the request that started it: `traceparent`, perhaps `tracestate`, as W3C has them."""
     fingerprint: str | None = None
     """Of its error, if a step failed: errors that are alike have the same."""
 

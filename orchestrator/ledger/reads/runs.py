@@ -53,6 +53,7 @@ def selected(*, inputs: bool = True) -> Select[Any]:
                     "epoch",
                     "scheduled_for",
                     "search",
+                    "trace_context",
                     "fingerprint",
                 )
             ),
@@ -95,6 +96,7 @@ def row_of(row: Row[Any]) -> RunRow:
         parent=row.parent_run_id,
         parent_step=row.parent_step_key,
         search=row.search or {},
+        trace_context=row.trace_context or {},
         fingerprint=row.fingerprint,
     )
 

@@ -41,6 +41,7 @@ flow_runs = Table(
     ),
     Column("search", JSONB, comment="search attributes that the flow declares, by their paths in the input"),
     Column("fingerprint", Text, comment="of the error; errors that are alike have the same"),
+    Column("trace_context", JSON, comment="the trace of the request that started it, as W3C has it in headers"),
     Index(None, "flow", "id"),
     Index("ix_flow_runs_open", "id", postgresql_where=text("ended_at IS NULL")),
     Index(

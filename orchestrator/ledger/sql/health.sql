@@ -6,6 +6,7 @@ SELECT (SELECT count(*) FROM flow_workers WHERE seen_at > flow_now() - %(ttl)s) 
        (SELECT count(*) FROM flow_workers
          WHERE seen_at > flow_now() - %(ttl)s AND (consumed_at IS NULL OR consumed_at < flow_now() - 2 * %(ttl)s)) AS deaf,
        count(*) AS schedules, count(*) FILTER (WHERE s.due_at < flow_now() - %(late)s) AS late,
-       (SELECT id FROM flow_payload_stores) AS store
+       (SELECT id FROM flow_payload_stores) AS store,
+       split_part(current_setting('server_version'), ' ', 1) AS server
   FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
  WHERE s.active AND s.paused_at IS NULL AND d.enabled;

@@ -76,6 +76,9 @@ SELECT step_key FROM flow_steps
 SELECT id, at, type, step_key, attempt, facts FROM flow_events
  WHERE run_id = %(run_id)s AND id > %(after)s ORDER BY id LIMIT %(limit)s;
 
+-- name: last_event
+SELECT COALESCE(max(id), 0) AS id FROM flow_events WHERE run_id = %(run_id)s;
+
 -- name: whole_history
 -- Does:  what `events` does where only essential ones are kept: starts, successes and dispatches that were not written are derived
 --        from attempts, claims and dispatches. A dispatch that was written is known by its moment: its event has no number. A run
@@ -158,22 +161,29 @@ SELECT count(*) AS ahead FROM flow_steps
 SELECT step_key, status FROM flow_steps WHERE run_id = %(run_id)s AND step_key = ANY (%(step_keys)s);
 
 -- name: flows
+-- Does:  one flow (by `name`), or a page of all: those behind `after` (null: from the first), `most` of them (null: all).
 SELECT d.name, d.version, d.manifest_hash, d.enabled, d.updated_at, d.switched_by, d.switch_reason,
        (SELECT count(*) FROM flow_runs r WHERE r.flow = d.name AND r.ended_at IS NULL) AS open_runs,
        (SELECT ordinal FROM flow_definition_versions v WHERE v.hash = d.manifest_hash) AS ordinal
-  FROM flow_definitions d WHERE d.name = COALESCE(%(name)s::text, d.name) ORDER BY d.name;
+  FROM flow_definitions d
+ WHERE d.name = COALESCE(%(name)s::text, d.name) AND (%(after)s::text IS NULL OR d.name > %(after)s)
+ ORDER BY d.name LIMIT %(most)s;
 
 -- name: current_versions
 SELECT name, manifest_hash FROM flow_definitions;
 
 -- name: versions
 -- Does:  the versions of a flow in their order, each with the runs that are open on it.
+-- In:    flow; after (the hash of the last one before; null: from the first), most (null: all)
 SELECT v.ordinal, v.hash, v.version, v.format, v.created_at, v.registered_by, v.superseded_at, v.hash = d.manifest_hash AS current,
        COALESCE(open.runs, 0) AS open_runs
   FROM flow_definitions d JOIN flow_definition_versions v ON v.flow = d.name
   LEFT JOIN (SELECT manifest_hash, count(*) AS runs FROM flow_runs WHERE flow = %(flow)s AND ended_at IS NULL
               GROUP BY manifest_hash) AS open ON open.manifest_hash = v.hash
- WHERE d.name = %(flow)s ORDER BY v.created_at, v.hash;
+ WHERE d.name = %(flow)s
+   AND (%(after)s::text IS NULL
+        OR (v.created_at, v.hash) > (SELECT created_at, hash FROM flow_definition_versions WHERE hash = %(after)s))
+ ORDER BY v.created_at, v.hash LIMIT %(most)s;
 
 -- name: open_steps
 -- Does:  how many open runs of a flow have yet to end a step, by version. Children of loops are left out: their loop is open too.
@@ -223,3 +233,20 @@ SELECT flow_now() AS now;
 -- Does:  which database this is: the same for two connections if and only if they write the same tables.
 SELECT (SELECT system_identifier FROM pg_control_system()) AS server,
        (SELECT oid FROM pg_database WHERE datname = current_database()) AS database, to_regclass('flow_runs')::oid AS runs;
+
+-- name: queues
+-- Does:  for each queue that has ready or running steps, or live workers: how many, since when, and who takes from it.
+-- In:    ttl (of workers)
+-- Index: ix_flow_steps_ready, ix_flow_step_claims_live
+WITH ready AS (
+  SELECT queue, count(*) AS n, min(ready_at) AS oldest FROM flow_steps WHERE queued GROUP BY queue
+), running AS (
+  SELECT s.queue, count(*) AS n FROM flow_step_claims c JOIN flow_steps s USING (run_id, step_key)
+   WHERE c.expires_at IS NOT NULL GROUP BY s.queue
+), served AS (
+  SELECT queue, array_agg(w.id ORDER BY w.id) AS workers FROM flow_workers w, unnest(w.queues) AS queue
+   WHERE w.seen_at > flow_now() - %(ttl)s GROUP BY queue
+)
+SELECT queue, COALESCE(ready.n, 0) AS ready, ready.oldest, COALESCE(running.n, 0) AS running,
+       COALESCE(served.workers, '{}') AS workers
+  FROM ready FULL JOIN running USING (queue) FULL JOIN served USING (queue) ORDER BY queue;

@@ -57,7 +57,7 @@ SELECT /*+ schedule_columns */
 -- name: shown_schedules
 -- Does:  schedules with the number of their open runs, for people. What is open is few, and is looked for once: the last runs of
 --        ten thousand schedules are a million.
--- In:    flow, key (null: all)
+-- In:    flow, key (null: all); a page: those behind `after_flow` and `after_key` (null: from the first), `most` of them (null: all)
 -- Index: ix_flow_runs_open, ix_flow_schedule_ticks_run_id
 WITH open AS MATERIALIZED (
   SELECT t.flow, t.trigger_key, count(*) AS runs
@@ -71,7 +71,8 @@ SELECT /*+ schedule_columns */, COALESCE(o.runs, 0) AS open_runs
   FROM flow_schedule_states s JOIN flow_definitions d ON d.name = s.flow
   LEFT JOIN open o ON o.flow = s.flow AND o.trigger_key = s.trigger_key
  WHERE s.flow = COALESCE(%(flow)s, s.flow) AND s.trigger_key = COALESCE(%(key)s, s.trigger_key)
- ORDER BY s.flow, s.trigger_key;
+   AND (%(after_flow)s::text IS NULL OR (s.flow, s.trigger_key) > (%(after_flow)s, %(after_key)s))
+ ORDER BY s.flow, s.trigger_key LIMIT %(most)s;
 
 -- name: schedule_keys
 SELECT trigger_key FROM flow_schedule_states WHERE flow = %(flow)s ORDER BY trigger_key;

@@ -5,7 +5,8 @@
 request AS MATERIALIZED (
   SELECT q.* FROM flow_definitions AS d,
          json_to_recordset(%(requests)s::json)
-           AS q(id uuid, {keys} body json, headers json, search jsonb, tags text[], trigger text, scheduled timestamptz, schedule text)
+           AS q(id uuid, {keys} body json, headers json, trace json, search jsonb, tags text[], trigger text, scheduled timestamptz,
+                schedule text)
    WHERE d.name = %(flow)s AND d.enabled AND (d.manifest_hash = %(hash)s
          OR %(pinned)s AND EXISTS (SELECT FROM flow_definition_versions WHERE hash = %(hash)s))
 )
@@ -14,9 +15,10 @@ request AS MATERIALIZED (
 -- The runs, their first step rows, dispatches and events.
 -- In:    key (what the trigger is known by), controlled, which (of the requests); parameters: flow, hash, sinks, rows
 run AS (
-  INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_type, trigger_key, trigger_body, trigger_headers, search, tags,
-                         sinks_open, controlled, scheduled_for)
-  SELECT id, %(flow)s, %(hash)s, 'pending', trigger, {key}, body, headers, search, tags, %(sinks)s, {controlled}, scheduled
+  INSERT INTO flow_runs (id, flow, manifest_hash, status, trigger_type, trigger_key, trigger_body, trigger_headers, trace_context, search,
+                         tags, sinks_open, controlled, scheduled_for)
+  SELECT id, %(flow)s, %(hash)s, 'pending', trigger, {key}, body, headers, trace, search, tags, %(sinks)s, {controlled},
+         scheduled
     FROM request
    {which}
   RETURNING id
