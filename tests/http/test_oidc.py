@@ -30,12 +30,11 @@ from orchestrator.http.app import create_app
 from orchestrator.http.oidc import provider as conversation
 from orchestrator.settings import Settings
 from tests.http.access import ROOT, bearer, key, served
+from tests.http.signing_in import BACK, SITE, START, asked_of, back_of, come_back, sent
 from tests.support.eventually import eventually
 from tests.support.identities import CLIENT_ID, SECRET, Provider, new_key, provider
 
-SITE = "https://flows.example"
 SAME = {"Sec-Fetch-Site": "same-origin"}
-START, BACK = "/api/session/oidc", "/api/session/oidc/callback"
 
 
 @pytest.fixture
@@ -65,22 +64,9 @@ def door(settings: Settings, stack: Client, oidc: dict[str, Any]) -> Iterator[Te
         yield made
 
 
-def sent(door: TestClient, path: str = START) -> str:
-    """Where the provider is told to be asked."""
-    answer = door.get(path, follow_redirects=False)
-    assert answer.status_code == 303, answer.text
-    return answer.headers["location"]
-
-
 def returned(place: str) -> str:
     """What the provider sends the browser back to, as a path."""
-    back = urlsplit(httpx2.get(place).headers["location"])
-    assert f"{back.scheme}://{back.netloc}{back.path}" == f"{SITE}{BACK}"
-    return f"{back.path}?{back.query}"
-
-
-def come_back(door: TestClient, path: str) -> Any:
-    return door.get(path, follow_redirects=False, headers={"Sec-Fetch-Site": "cross-site"})
+    return back_of(httpx2.get(place).headers["location"])
 
 
 def sign_in(door: TestClient, path: str = START) -> Any:
@@ -113,12 +99,12 @@ def test_who_signs_in_at_the_provider_has_a_session(door: TestClient, stack: Cli
 
 
 def test_the_provider_is_asked_for_a_code_that_only_we_can_redeem(door: TestClient, login: Provider) -> None:
-    asked = {name: one[0] for name, one in parse_qs(urlsplit(sent(door)).query).items()}
+    asked = asked_of(sent(door))
     assert asked.keys() >= {"state", "nonce", "code_challenge"}
     assert asked["code_challenge_method"] == "S256"
     assert asked["redirect_uri"] == f"{SITE}{BACK}"
     assert asked["scope"] == "openid profile"
-    other = {name: one[0] for name, one in parse_qs(urlsplit(sent(door)).query).items()}
+    other = asked_of(sent(door))
     assert all(asked[name] != other[name] for name in ("state", "nonce", "code_challenge"))
 
 
@@ -221,20 +207,20 @@ def test_only_the_browser_that_began_comes_back_once_and_in_time(
 
 def test_a_code_is_no_good_in_another_try(door: TestClient, login: Provider) -> None:
     """Of another browser, which an attacker put into the way back: the verifier is another one."""
-    stolen = parse_qs(urlsplit(returned(sent(door))).query)["code"][0]
+    stolen = asked_of(returned(sent(door)))["code"]
     door.cookies.clear()
-    own = parse_qs(urlsplit(returned(sent(door))).query)["state"][0]
+    own = asked_of(returned(sent(door)))["state"]
     answer = come_back(door, f"{BACK}?{urlencode({'code': stolen, 'state': own})}")
     assert (answer.status_code, answer.json()["code"]) == (401, "identity_refused")
     assert "invalid_grant" in answer.json()["detail"]
 
 
 def test_what_the_provider_refuses_is_told(door: TestClient, stack: Client) -> None:
-    state = parse_qs(urlsplit(returned(sent(door))).query)["state"][0]
+    state = asked_of(returned(sent(door)))["state"]
     answer = come_back(door, f"{BACK}?{urlencode({'error': 'access_denied', 'state': state})}")
     assert answer.status_code == 401
     assert "access_denied" in answer.json()["detail"]
-    state = parse_qs(urlsplit(returned(sent(door))).query)["state"][0]
+    state = asked_of(returned(sent(door)))["state"]
     answer = come_back(door, f"{BACK}?{urlencode({'error': '<script>', 'state': state})}")
     assert "script" not in answer.text + kept(stack)
 

@@ -3,10 +3,9 @@
 import asyncio
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final
 from urllib.parse import quote_plus, urlsplit
 
@@ -189,7 +188,7 @@ class Provider:
             access if isinstance(access, str) else None,
             metadata.get("id_token_signing_alg_values_supported"),
         )
-        now = int(time.time())
+        now = int(time())
         try:
             try:
                 return tokens.claims_of(given, await self._key_set(metadata, at_most_s=_BELIEVED_S), expected, now)
