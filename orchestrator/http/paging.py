@@ -1,7 +1,6 @@
 """Pages of lists: keyset cursors that say which query they belong to, and no totals."""
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from orchestrator.core.values import refusal
 from orchestrator.http.problems import Refused
 
 T = TypeVar("T")
@@ -63,9 +63,11 @@ def place(request: Request, cursor: str | None, kind: TypeAdapter[P]) -> P | Non
         if query != _query(request):
             fix = "send the query that it came with."
             raise Refused(400, "The cursor is of another query.", "cursor_mismatch", fix)
-        return kind.validate_python(found)
-    except (ValueError, binascii.Error, RecursionError):
-        raise Refused(400, "The cursor is none of this API.", "cursor_invalid", "begin without one.") from None
+        if refusal(found) is None:
+            return kind.validate_python(found)
+    except (ValueError, TypeError, RecursionError):  # not base64 or JSON, not a pair, not a place of that kind
+        pass
+    raise Refused(400, "The cursor is none of this API.", "cursor_invalid", "begin without one.")
 
 
 def page(request: Request, response: Response, items: Sequence[T], limit: int, place_of: Any) -> Page[T]:
