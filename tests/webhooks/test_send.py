@@ -117,8 +117,9 @@ def test_another_try_has_the_id_of_the_first(receiver: Listener) -> None:
     assert {one.headers["webhook-id"] for one in receiver.taken} == {"msg_1"}
 
 
-def test_nothing_is_sent_unsigned(receiver: Listener) -> None:
-    outcome = send(to(receiver.port), MESSAGE, [])
+@pytest.mark.parametrize("secrets", [[], [b""], [NEW, b""]])
+def test_nothing_is_sent_unsigned(receiver: Listener, secrets: list[bytes]) -> None:
+    outcome = send(to(receiver.port), MESSAGE, secrets)
     assert (outcome.ok, outcome.final, receiver.taken) == (False, True, [])
 
 
