@@ -8,8 +8,9 @@ import typer
 
 from orchestrator.cli import inputs
 from orchestrator.cli.delivered import SentBy, told
-from orchestrator.cli.options import Output, group, ledger_itself, verb
+from orchestrator.cli.options import Output, connected, group, settings, verb
 from orchestrator.cli.render import Format, facts, listing, note, print_json
+from orchestrator.core.secrets import names_with
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def ls(
     output: Output = None,
 ) -> None:
     """List what is asked and not answered, the oldest first."""
-    with ledger_itself() as client:
+    with connected() as client:
         rows = client.approvals(to, limit=limit)
     if output in (Format.JSON, Format.JSONL):
         print_json([_plain(row) for row in rows], lines=output is Format.JSONL)
@@ -46,7 +47,7 @@ def ls(
 def show(approval: Id, output: Output = None) -> None:
     """Show what is asked, what an answer looks like, and who gave it."""
     run, step = _split(approval)
-    with ledger_itself() as client:
+    with connected() as client:
         found = client.run(run).approval(step)
     if output in (Format.JSON, Format.JSONL):
         print_json(_plain(found), lines=output is Format.JSONL)
@@ -72,12 +73,12 @@ def answer(
     run, step = _split(approval)
     if (payload is None) == (pairs is None):
         raise UsageError("Give the answer as JSON, or its parts with -i. Fix: one of the two.")
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.run(run)
         if payload is not None:
             given = inputs.value(payload, "JSON")
         else:
-            taken = inputs.Taken(handle.approval(step).form, client.ledger.secret_names)
+            taken = inputs.Taken(handle.approval(step).form, names_with(settings().secret_names))
             given = inputs.read(None, pairs or [], taken)
         told(handle.answer(step, given, id=id, by=by), output)
         note(f"Follow the run: orchestrator run watch {handle.id}")

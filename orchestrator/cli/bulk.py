@@ -15,7 +15,7 @@ from orchestrator.core.wording import counted
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.client import Client, OperationHandle
+    from orchestrator.cli.options import AnyClient, AnyOperation
     from orchestrator.core.operations import Foreseen
     from orchestrator.ledger.operations import OperationRow
 
@@ -30,7 +30,6 @@ DryRun = Annotated[
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="With --where: print the operation's id, and do not wait.")]
 
-_PAUSE_S: Final = 0.25
 _TOLD_S: Final = 5.0
 """Without a terminal, a line says how far it is every so often; and without any worker, that there is none."""
 
@@ -65,7 +64,7 @@ def chosen(runs: list[str] | None, where: str | None, *, dry_run: bool, detach: 
     return runs or []
 
 
-def operate(client: "Client", asked: Bulk) -> None:
+def operate(client: "AnyClient", asked: Bulk) -> None:
     """Say what would be done, or do it and wait for the end."""
     plan = client.operate_plan(asked.action, q=asked.where)
     if asked.dry_run:
@@ -105,7 +104,7 @@ def _say_left_out(left_out: Mapping[str, int]) -> None:
         note(f"{number}, and {'is' if count == 1 else 'are'} left out: {WHY_LEFT_OUT.get(reason, reason)}.")
 
 
-def follow(client: "Client", handle: "OperationHandle") -> "OperationRow":
+def follow(client: "AnyClient", handle: "AnyOperation") -> "OperationRow":
     """Show how far it is until it is over. Whoever interrupts that ends the show, not the operation."""
     try:
         console = Console(stderr=True)
@@ -115,7 +114,7 @@ def follow(client: "Client", handle: "OperationHandle") -> "OperationRow":
         raise
 
 
-def _bar(client: "Client", handle: "OperationHandle", console: Console) -> "OperationRow":
+def _bar(client: "AnyClient", handle: "AnyOperation", console: Console) -> "OperationRow":
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     watched = _Watched(client, handle)
     with Progress(*columns, console=console) as progress:
@@ -125,14 +124,14 @@ def _bar(client: "Client", handle: "OperationHandle", console: Console) -> "Oper
             progress.update(task, completed=row.total - row.pending, description=_doing(row))
             if row.is_over:
                 return row
-            time.sleep(_PAUSE_S)
+            time.sleep(client.pause_s)
             row = watched.look()
 
 
-def _lines(client: "Client", handle: "OperationHandle") -> "OperationRow":
+def _lines(client: "AnyClient", handle: "AnyOperation") -> "OperationRow":
     watched, row, told = _Watched(client, handle), handle.row(), time.monotonic()
     while not row.is_over:
-        time.sleep(_PAUSE_S)
+        time.sleep(client.pause_s)
         row = watched.look()
         if time.monotonic() - told >= _TOLD_S:
             told = time.monotonic()
@@ -143,7 +142,7 @@ def _lines(client: "Client", handle: "OperationHandle") -> "OperationRow":
 class _Watched:
     """Notices that nobody works the operation off."""
 
-    def __init__(self, client: "Client", handle: "OperationHandle") -> None:
+    def __init__(self, client: "AnyClient", handle: "AnyOperation") -> None:
         self._client = client
         self._handle = handle
         self._since = time.monotonic()

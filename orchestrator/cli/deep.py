@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from orchestrator.client import RunHandle
+    from orchestrator.cli.options import AnyRun
     from orchestrator.ledger.reads.rows import RunRow, StepRow
 
 _MOST: Final = 50
@@ -28,13 +28,12 @@ class Stand:
                 yield from one.all()
 
 
-def stand(handle: "RunHandle[Any]", *, deep: bool, fold: int = 20) -> Stand:
+def stand(handle: "AnyRun", *, deep: bool, fold: int = 20) -> Stand:
     """How it stands now; loops of more than `fold` children without these."""
-    from orchestrator.client.run_handle import RunHandle
-
+    kind: Any = type(handle)
     run, steps = handle.row(), handle.steps(fold=fold)
     called: dict[str, list[Stand]] = {}
     for row in handle.children(limit=_MOST) if deep else ():
-        below = stand(RunHandle(handle.client, row.id), deep=True, fold=fold)
+        below = stand(kind(handle.client, row.id), deep=True, fold=fold)
         called.setdefault(row.step, []).append(below)
     return Stand(run, steps, called)

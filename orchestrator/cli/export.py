@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import ledger_itself, verb
+from orchestrator.cli.options import connected, verb
 from orchestrator.cli.render import note
 from orchestrator.core.wording import counted
 
@@ -26,7 +26,7 @@ def export(
     """Print runs with their steps, attempts, outputs and events, without secrets: a JSON object per line, with its
     kind as `record`, and its `run`."""
     runs = 0
-    with ledger_itself() as client:
+    with connected() as client:
         for record in client.all_records(q=" ".join([*(query or ()), where or ""])):
             runs += record["record"] == "run"
             print(json.dumps(record, ensure_ascii=False))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from orchestrator.cli.options import settings
 from orchestrator.cli.render import note
 from orchestrator.core.headers import is_secret
-from orchestrator.core.secrets import in_schema, is_name, within
+from orchestrator.core.secrets import in_schema, is_name, names_with, within
+from orchestrator.core.taint import secret_names
 from orchestrator.errors import InputInvalid, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.client.access import Access
     from orchestrator.core.manifest import Manifest
 
 
@@ -25,9 +26,9 @@ class Taken:
     names: frozenset[str]
 
     @classmethod
-    def by(cls, client: "Access", manifest: "Manifest") -> "Taken":
+    def by(cls, manifest: "Manifest") -> "Taken":
         """As the input of a flow."""
-        return cls(manifest.input_schema, client.ledger.names_of(manifest))
+        return cls(manifest.input_schema, secret_names(manifest, names_with(settings().secret_names)))
 
     def hides(self, name: str) -> bool:
         """Whether a part of it is a secret, or has one."""

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.cli import watch
 from orchestrator.cli.render import Format, note, print_json, text
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.client import RunHandle
+    from orchestrator.cli.options import AnyRun
     from orchestrator.ledger.logs import LogLine, Place
 
 _SORTED: Final = 50_000
@@ -31,7 +31,7 @@ def pattern(given: str | None) -> "re.Pattern[str] | None":
         ) from exc
 
 
-def show(handle: "RunHandle[Any]", step: str | None, grep: "re.Pattern[str] | None", output: Format | None) -> None:
+def show(handle: "AnyRun", step: str | None, grep: "re.Pattern[str] | None", output: Format | None) -> None:
     """All that was kept, in the order of their times."""
     shown = 0
     for line in _in_order(handle.all_logs(step)):
@@ -42,7 +42,7 @@ def show(handle: "RunHandle[Any]", step: str | None, grep: "re.Pattern[str] | No
         note("No line matches." if grep is not None else "Nothing was logged or printed.")
 
 
-def follow(handle: "RunHandle[Any]", step: str | None, grep: "re.Pattern[str] | None", output: Format | None) -> None:
+def follow(handle: "AnyRun", step: str | None, grep: "re.Pattern[str] | None", output: Format | None) -> None:
     """What comes, until the run has ended and its last lines were written."""
     known: set[Place] = set()
     end = handle.end()
@@ -60,10 +60,10 @@ def follow(handle: "RunHandle[Any]", step: str | None, grep: "re.Pattern[str] | 
             late -= 1
         if late < 0:
             return
-        watch.rest(end)
+        watch.rest(handle, end)
 
 
-def _batch(handle: "RunHandle[Any]", place: "Place") -> "list[LogLine]":
+def _batch(handle: "AnyRun", place: "Place") -> "list[LogLine]":
     """Its lines; none, if it made room for later ones meanwhile."""
     before = place._replace(first=place.first - 1)
     return [line for line in handle.logs(place.step_key, after=before, limit=1) if line.place == place]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import bulk
-from orchestrator.cli.options import Output, Who, group, ledger_itself, verb
+from orchestrator.cli.options import Output, Who, connected, group, verb
 from orchestrator.cli.render import Format, ago, facts, listing, note, print_json, short
 from orchestrator.core.operations import Outcome
 
@@ -26,7 +26,7 @@ def ls(
     output: Output = None,
 ) -> None:
     """List operations, newest first."""
-    with ledger_itself() as client:
+    with connected() as client:
         last = client.operation(after).id if after else None
         rows = client.operations(limit=limit + 1, after=last, only_open=only_open)
     listing(
@@ -51,7 +51,7 @@ def ls(
 @verb(app, "show", "get")
 def show(operation: Id, output: Output = None) -> None:
     """Show an operation: what is done to how many runs, by whom and why, and how far it is."""
-    with ledger_itself() as client:
+    with connected() as client:
         row = client.operation(operation).row()
     if output in (Format.JSON, Format.JSONL):
         print_json(row, lines=output is Format.JSONL)
@@ -90,7 +90,7 @@ def outcomes(
     output: Output = None,
 ) -> None:
     """What became of each run."""
-    with ledger_itself() as client:
+    with connected() as client:
         rows = list(islice(client.operation(operation).all_outcomes(outcome=outcome), limit + 1))
     listing(
         rows[:limit],
@@ -110,28 +110,28 @@ def outcomes(
 @verb(app, "watch")
 def watch(operation: Id, output: Output = None) -> None:
     """Follow an operation until it is over."""
-    with ledger_itself() as client:
+    with connected() as client:
         bulk.end(bulk.follow(client, client.operation(operation)), output)
 
 
 @verb(app, "pause")
 def pause(operation: Id, by: Who = None, output: Output = None) -> None:
     """Begin nothing more of it until it is resumed."""
-    with ledger_itself() as client:
+    with connected() as client:
         _report(client.operation(operation).pause(by=by), output)
 
 
 @verb(app, "resume")
 def resume(operation: Id, by: Who = None, output: Output = None) -> None:
     """Go on with it."""
-    with ledger_itself() as client:
+    with connected() as client:
         _report(client.operation(operation).resume(by=by), output)
 
 
 @verb(app, "cancel")
 def cancel(operation: Id, by: Who = None, output: Output = None) -> None:
     """Leave the runs alone whose turn has not come; what was done stays done."""
-    with ledger_itself() as client:
+    with connected() as client:
         _report(client.operation(operation).cancel(by=by), output)
 
 

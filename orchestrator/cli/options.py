@@ -18,11 +18,23 @@ from orchestrator.settings import variable
 
 if TYPE_CHECKING:
     from orchestrator.authoring.flow import Flow
-    from orchestrator.client import Client, HttpClient, HttpRunHandle, RunHandle
+    from orchestrator.client import (
+        Client,
+        HttpClient,
+        HttpRunHandle,
+        OperationHandle,
+        RunHandle,
+        ScheduleHandle,
+    )
+    from orchestrator.client.remote.operations import HttpOperationHandle
+    from orchestrator.client.remote.schedule import HttpScheduleHandle
     from orchestrator.settings import Settings
 
+    # What commands work with: whichever it is, they do the same with it, and the type checker sees that they can.
     AnyClient: TypeAlias = Client | HttpClient
     AnyRun: TypeAlias = RunHandle[Any] | HttpRunHandle[Any]
+    AnyOperation: TypeAlias = OperationHandle | HttpOperationHandle
+    AnySchedule: TypeAlias = ScheduleHandle | HttpScheduleHandle
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -93,7 +105,7 @@ def connected() -> Iterator["AnyClient"]:
         return
     if here.database_url is not None:
         note(f"{variable('api_url')} and {variable('database_url')} are both set: the API is asked.")
-    with _far() as client:
+    with far() as client:
         yield client
 
 
@@ -111,7 +123,12 @@ def ledger_itself() -> Iterator["Client"]:
         yield client
 
 
-def _far() -> "HttpClient":
+def far() -> "HttpClient":
+    """A client of the API that the environment names.
+
+    Raises:
+        UsageError: the package for HTTP is not installed.
+    """
     try:
         from orchestrator.client.remote.client import HttpClient
     except ModuleNotFoundError as exc:

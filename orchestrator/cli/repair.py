@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli import inputs
-from orchestrator.cli.options import FlowSources, Output, RunId, Who, ledger_itself, load, seconds, verb
+from orchestrator.cli.options import FlowSources, Output, RunId, Who, connected, load, seconds, verb
 from orchestrator.cli.render import Format, facts, note, print_json, short
 from orchestrator.cli.run import Timeout, finish
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.client import RunHandle
+    from orchestrator.cli.options import AnyClient, AnyRun
     from orchestrator.core.rerun import Rerun
 
 
@@ -31,7 +31,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
 def skip(run: Run, step: Key = None, *, reason: Reason, by: Who = None, output: Output = None) -> None:
     """Leave a step out that no worker has: it is ready, or waits, or it failed; then its run is opened again."""
     run, step = _meant(run, step)
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.run(run)
         handle.skip(step, reason, by=by)
         _settled(handle, step, output)
@@ -58,7 +58,7 @@ def mark(
     """
     run, step = _meant(run, step)
     given = inputs.value(result, "--output")
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.run(run)
         known = load(flows).get(handle.row().flow)
         if known is None:
@@ -78,7 +78,7 @@ def _meant(run: str, step: str | None) -> tuple[str, str]:
     return name, step or key
 
 
-def _settled(handle: "RunHandle[Any]", step: str, output: Format | None) -> None:
+def _settled(handle: "AnyRun", step: str, output: Format | None) -> None:
     row = handle.step(step)
     if output in (Format.JSON, Format.JSONL):
         print_json(
@@ -109,13 +109,14 @@ def rerun(
     """Start a new run like this one: whole on the flow's current version, or --from a step on, with the outputs before
     it kept, on this run's version."""
     limit = seconds(timeout)
-    with ledger_itself() as client:
+    with connected() as client:
         before = client.run(run)
-        given = _input(before, source, pairs or []) if source is not None or pairs else None
+        given = _given(client, before, source, pairs or []) if source is not None or pairs else None
+        other, changes = (None, given) if source is None else (given, None)
         if dry:
-            _foresee(before.rerun_plan(step, input=given), step, output)
+            _foresee(before.rerun_plan(step, input=other, changes=changes), step, output)
             return
-        handle = before.rerun(step, input=given, by=by)
+        handle = before.rerun(step, input=other, changes=changes, by=by)
         if wait:
             note(f"Run {handle.id} is started.")
             finish(handle, limit, output)
@@ -126,15 +127,10 @@ def rerun(
             note(f"Follow it: orchestrator run watch {short(handle.id)}")
 
 
-def _input(before: "RunHandle[Any]", source: str | None, pairs: list[str]) -> dict[str, Any]:
-    """The pairs go over the input of the run, unless another one is given."""
-    from orchestrator.ledger import reads
-    from orchestrator.ledger.tx import Ledger
-
-    row = before.client.call(reads.runs.get, before.id)  # with its secrets: it becomes the input of another run
-    manifest = before.client.call(Ledger.manifest, row.manifest_hash)
-    given = inputs.read(source, pairs, inputs.Taken.by(before.client, manifest))
-    return {**row.body, **given} if source is None and isinstance(row.body, dict) else given
+def _given(client: "AnyClient", before: "AnyRun", source: str | None, pairs: list[str]) -> dict[str, Any]:
+    """A whole input with the pairs over it, or the pairs alone, which go over the input of the run."""
+    manifest = client.flows.manifest(before.row().manifest_hash)
+    return inputs.read(source, pairs, inputs.Taken.by(manifest))
 
 
 def _foresee(found: "Rerun", step: str | None, output: Format | None) -> None:

@@ -18,21 +18,21 @@ from orchestrator.cli.options import (
     Since,
     Until,
     Who,
+    connected,
     group,
-    ledger_itself,
     load_one,
     moment,
     seconds,
     verb,
     when,
 )
-from orchestrator.cli.render import Format, listing, note, of, pages, print_json, short
+from orchestrator.cli.render import Format, listing, note, numbered, of, pages, print_json, short
 from orchestrator.core.operations import Action
 from orchestrator.core.wording import counted
 from orchestrator.errors import OrchestratorError, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.client import Client, RunHandle
+    from orchestrator.cli.options import AnyClient, AnyRun
     from orchestrator.client.wanted import Wanted
     from orchestrator.core.states import RunStatus
 
@@ -74,11 +74,11 @@ def start(
         raise UsageError("--timeout says how long to wait. Fix: add --wait.")
     limit = seconds(timeout)
     brought = inputs.headers(headers or [])
-    with ledger_itself() as client:
+    with connected() as client:
         known = load_one(flows, flow) if flows else None
         flow = known.name if known else flow
         manifest = known.manifest if known else _manifest(client, flow)
-        given = inputs.read(source, pairs or [], inputs.Taken.by(client, manifest))
+        given = inputs.read(source, pairs or [], inputs.Taken.by(manifest))
         begins = moment(start_after)
         handle = client.start(
             known or flow, given, idempotency_key=key, tags=tags or (), start_after=begins, headers=brought
@@ -90,6 +90,8 @@ def start(
                 f"No live worker has flow {flow}: the run is accepted, and waits until one has. "
                 f"Start one: orchestrator worker --flows MODULE_OF_{flow.upper()}"
             )
+        if known is not None and (row := handle.row()).manifest_hash != known.manifest.hash:
+            note(f"It is a run of the current version, {numbered(row.ordinal, row.manifest_hash)}, not of the code's.")
         if wait:
             note(f"Run {handle.id} of {flow} is started.")
             finish(handle, limit, output)
@@ -101,14 +103,11 @@ def start(
             print_json({"id": handle.id, "flow": flow, "created": handle.created}, lines=output is Format.JSONL)
 
 
-def _manifest(client: "Client", flow: str) -> Any:
-    from orchestrator.ledger import reads
-    from orchestrator.ledger.tx import Ledger
-
-    return client.call(Ledger.manifest, client.call(reads.flows.get, flow).manifest_hash)
+def _manifest(client: "AnyClient", flow: str) -> Any:
+    return client.flows.manifest(client.flows.get(flow).manifest_hash)
 
 
-def finish(handle: "RunHandle[Any]", limit: float | None, output: Format | None) -> None:
+def finish(handle: "AnyRun", limit: float | None, output: Format | None) -> None:
     """Print the outcome of a run; raise what its exit code comes from."""
     lines = output is Format.JSONL
     as_json = lines or output is Format.JSON
@@ -149,7 +148,7 @@ def ls(
     output: Output = None,
 ) -> None:
     """List runs, newest first: those for which all that is asked holds."""
-    with ledger_itself() as client:
+    with connected() as client:
         wanted: Wanted = {"q": " ".join([*(query or ()), where or ""]), "flow": flow, "status": status, "tag": tag}
         wanted |= {"key": key, "schedule": schedule, "error": error, "since": when(since), "until": when(until)}
         last = client.run(after).id if after else None
@@ -176,7 +175,7 @@ def stats(
     output: Output = None,
 ) -> None:
     """Count the runs that ended, of the last day unless --since says otherwise, and say how long they took."""
-    with ledger_itself() as client:
+    with connected() as client:
         rows = client.stats(flow, since=when(since), until=when(until), every=every)
     listing(rows, runview.STATS_COLUMNS, output, empty="No run ended in that time.")
 
@@ -193,7 +192,7 @@ def errors(
     output: Output = None,
 ) -> None:
     """Say what went wrong in runs, the most frequent first: errors that are alike are one line, with an example."""
-    with ledger_itself() as client:
+    with connected() as client:
         groups = client.errors(q=" ".join([*(query or ()), where or ""]), since=when(since))
     listing(groups, runview.ERROR_COLUMNS, output, empty="No run that matches has failed.")
 
@@ -212,7 +211,7 @@ def show(
     """Show a run and its steps, or one step: its attempts, errors, inputs and output."""
     names = named(runs)
     shown: list[object] = []
-    with ledger_itself() as client:
+    with connected() as client:
         for number, name in enumerate(names):
             run, _, step = name.partition("/")
             handle = client.run(run)
@@ -236,7 +235,7 @@ def show(
 def graph_(run: RunId, mermaid: graph.Mermaid = False, dot: graph.Dot = False) -> None:
     """Draw a run, each step with where it stands: a text tree, Mermaid or Graphviz."""
     language = graph.language(mermaid=mermaid, dot=dot)
-    with ledger_itself() as client:
+    with connected() as client:
         print(client.run(run).graph(language))
 
 
@@ -250,7 +249,7 @@ def watch_run(
 ) -> None:
     """Follow a run until it ends; the exit code is the run's."""
     limit = seconds(timeout)
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.run(run)
         handle.outcome(watch.follow(handle, limit, deep=deep))
 
@@ -264,7 +263,7 @@ def result(
 ) -> None:
     """Print what a run returned, as JSON."""
     limit = seconds(timeout)
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.run(run)
         if wait or limit is not None:
             handle.wait(limit)
@@ -280,7 +279,7 @@ def events(
     output: Output = None,
 ) -> None:
     """Print a run's history, or follow it."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.run(run)
         if follow:
             watch.follow_events(handle, after, output)
@@ -304,7 +303,7 @@ def logs_(
     megabyte."""
     name, _, step = run.partition("/")
     wanted = logs.pattern(grep)
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.run(name)
         if step:
             handle.step(step)
@@ -323,7 +322,7 @@ def cancel(
 ) -> None:
     """Ask runs to stop: no step of theirs starts any more, and running ones are told to stop."""
     names = bulk.chosen(runs, where, dry_run=dry_run, detach=detach)
-    with ledger_itself() as client:
+    with connected() as client:
         if where is not None:
             bulk.operate(client, bulk.Bulk(Action.CANCEL, where, reason, dry_run, detach, by, output))
             return
@@ -337,7 +336,7 @@ def cancel(
 
         operate(names, output, "cancelled, or told to stop", act)
         if left:
-            note(f"Running steps have {client.settings.cancel_grace.total_seconds():g} s to stop.")
+            note("Running steps are told to stop, and have the time of ORCHESTRATOR_CANCEL_GRACE for that.")
 
 
 @verb(app, "signal")
@@ -352,7 +351,7 @@ def signal(
     output: Output = None,
 ) -> None:
     """Send a signal to a run: a step that waits takes it, or it is kept for one that will."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.run(run)
         value = inputs.value(payload, "JSON")
         told(handle.signal(name, value, key=key, id=id, by=by, ttl=ttl), output)
@@ -382,12 +381,12 @@ def retry(
         raise UsageError("--reason goes with --where. Fix: leave it out.")
     if where is not None and wait:
         raise UsageError("--wait waits for one run. Fix: leave it out; with --where the retries are waited for.")
-    with ledger_itself() as client:
+    with connected() as client:
         if where is not None:
             bulk.operate(client, bulk.Bulk(Action.RETRY, where, reason, dry_run, detach, by, output, force, fresh))
             return
 
-        def again(name: str) -> "RunHandle[Any]":
+        def again(name: str) -> "AnyRun":
             run, _, step = name.partition("/")
             handle = client.run(run)
             handle.retry(step or None, by=by, force=force, fresh=fresh)
@@ -421,7 +420,7 @@ def delete(
     names = named(bulk.chosen(runs, where, dry_run=dry_run, detach=detach))
     if not yes and where is None:
         typer.confirm(f"Delete {counted(len(names), 'run')} for good?", abort=True, err=True)
-    with ledger_itself() as client:
+    with connected() as client:
         if where is not None:
             asked = bulk.Bulk(Action.DELETE, where, reason, dry_run, detach, by, output, ask=not yes)
             bulk.operate(client, asked)
@@ -438,7 +437,7 @@ def delete(
 @verb(app, "tree")
 def tree(run: RunId, output: Output = None) -> None:
     """Show a run with the runs that its steps called, and theirs: each below the step that called it."""
-    with ledger_itself() as client:
+    with connected() as client:
         found = client.run(run).tree()
     if output in (Format.JSON, Format.JSONL):
         print_json(found, lines=output is Format.JSONL)
@@ -452,7 +451,7 @@ def explain(
 ) -> None:
     """Say in one sentence what a run or step waits for, since when, and what to do."""
     name, _, step = run.partition("/")
-    with ledger_itself() as client:
+    with connected() as client:
         found = client.run(name).explain(step or None)
     if output in (Format.JSON, Format.JSONL):
         print_json(found, lines=output is Format.JSONL)

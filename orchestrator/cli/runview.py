@@ -23,7 +23,7 @@ from orchestrator.cli.render import (
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from orchestrator.client import RunHandle
+    from orchestrator.cli.options import AnyRun
     from orchestrator.ledger.error_groups import ErrorGroup
     from orchestrator.ledger.reads.rows import EventRow, RunRow, StepRow
     from orchestrator.ledger.rollups import RunStats
@@ -87,7 +87,7 @@ def show(run: "RunRow", steps: "Sequence[StepRow]", reruns: "Sequence[UUID]" = (
     print(f"\nWhy: orchestrator run explain {run.id}")
 
 
-def steps(handle: "RunHandle[Any]", status: str | None, *, whole: bool) -> "list[StepRow]":
+def steps(handle: "AnyRun", status: str | None, *, whole: bool) -> "list[StepRow]":
     """The steps to show: with a status those that have it, in loops too; else all, big loops folded unless `whole`."""
     if whole:
         return [step for step in handle.all_steps() if status in (None, step.status)]

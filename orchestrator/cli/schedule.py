@@ -8,12 +8,12 @@ from uuid import UUID
 import typer
 
 from orchestrator.cli import runview, scheduleview
-from orchestrator.cli.options import After, Most, Output, Who, group, ledger_itself, verb
+from orchestrator.cli.options import After, Most, Output, Who, connected, group, verb
 from orchestrator.cli.render import Format, listing, note, print_json, say_if_more, short, table
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.client import ScheduleHandle
+    from orchestrator.cli.options import AnySchedule
 
 app = group("Schedules: list, explain, preview, pause, change, backfill.")
 
@@ -28,7 +28,7 @@ def ls(
     output: Output = None,
 ) -> None:
     """List schedules: their rule, state, next and last time, counters."""
-    with ledger_itself() as client:
+    with connected() as client:
         rows = client.schedules(flow)
     if output in (Format.JSON, Format.JSONL):
         print_json([scheduleview.plain(row) for row in rows], lines=output is Format.JSONL)
@@ -54,7 +54,7 @@ def ls(
 @verb(app, "show", "get", "explain")
 def show(name: Name, output: Output = None) -> None:
     """Show a schedule, and say why it has not fired and when it will."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         row, lag, told = handle.row(), handle.lag(), handle.explain()
     if output in (Format.JSON, Format.JSONL):
@@ -71,7 +71,7 @@ def preview(
     output: Output = None,
 ) -> None:
     """The next fires: in the schedule's zone, in UTC, and what a clock change does."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         row, fires = handle.row(), handle.preview(count)
     if output in (Format.JSON, Format.JSONL):
@@ -93,7 +93,7 @@ def pause(
     output: Output = None,
 ) -> None:
     """Stop firing until `resume`; survives restarts and deploys."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         handle.pause(reason, by=by)
         _report(handle, "paused", output)
@@ -102,7 +102,7 @@ def pause(
 @verb(app, "resume")
 def resume(name: Name, by: Who = None, output: Output = None) -> None:
     """Fire again, from the next time on: what the pause missed is not made up for."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         handle.resume(by=by)
         _report(handle, "resumed", output)
@@ -111,7 +111,7 @@ def resume(name: Name, by: Who = None, output: Output = None) -> None:
 @verb(app, "trigger")
 def trigger(name: Name, by: Who = None, output: Output = None) -> None:
     """Start a run with the schedule's input now; print its id."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         run = handle.trigger(by=by)
     if output in (Format.JSON, Format.JSONL):
@@ -130,7 +130,7 @@ def set_cron(
     output: Output = None,
 ) -> None:
     """Override the expression of the code, until `reset`; survives restarts and deploys."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         handle.set_cron(expression, zone=zone, by=by)
         _report(handle, "overridden", output)
@@ -139,13 +139,13 @@ def set_cron(
 @verb(app, "reset")
 def reset(name: Name, by: Who = None, output: Output = None) -> None:
     """Remove the override: the rule of the code applies again."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         handle.reset(by=by)
         _report(handle, "reset", output)
 
 
-def _report(handle: "ScheduleHandle", done: str, output: Format | None) -> None:
+def _report(handle: "AnySchedule", done: str, output: Format | None) -> None:
     row = handle.row()
     if output in (Format.JSON, Format.JSONL):
         print_json(scheduleview.plain(row), lines=output is Format.JSONL)
@@ -172,7 +172,7 @@ def backfill(
 
     A time without an offset is read in the schedule's zone.
     """
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         if cancel is not None:
             count = handle.cancel_backfill(_id(cancel), by=by)
@@ -229,7 +229,7 @@ def history(
     output: Output = None,
 ) -> None:
     """What became of each time, newest first."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         ticks = handle.history(limit + 1)
     listing(
@@ -253,7 +253,7 @@ def history(
 @verb(app, "events")
 def events(name: Name, after: After = 0, limit: Most = 1000, output: Output = None) -> None:
     """Who changed it and when, and what it missed, in order."""
-    with ledger_itself() as client:
+    with connected() as client:
         handle = client.schedule(name)
         rows = handle.events(after=after, limit=limit)
         listing(rows, runview.OWN_EVENT_COLUMNS, output, empty="Nothing happened after that event.")

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.cli import runview
 from orchestrator.cli.render import between, facts, length, note, text
@@ -10,7 +10,7 @@ from orchestrator.cli.render import between, facts, length, note, text
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from orchestrator.client import RunHandle
+    from orchestrator.cli.options import AnyRun
     from orchestrator.ledger.reads.rows import AttemptRow, StepRow
 
 ATTEMPTS: Final = 5
@@ -35,7 +35,7 @@ class StepView:
         return {"run_id": self.run_id, **asdict(self.step), "attempt_rows": self.attempts, "output": self.output}
 
 
-def read(handle: "RunHandle[Any]", key: str, *, whole: bool) -> StepView:
+def read(handle: "AnyRun", key: str, *, whole: bool) -> StepView:
     """The step; every attempt of it with `whole`."""
     step = handle.step(key)
     attempts = handle.attempts(key, limit=1000 if whole else ATTEMPTS)

@@ -22,10 +22,9 @@ from orchestrator.cli.render import COLOURS, Format, between, error_line, length
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 
 if TYPE_CHECKING:
-    from orchestrator.client import RunHandle
+    from orchestrator.cli.options import AnyRun
     from orchestrator.ledger.reads.rows import RunRow, StepRow
 
-_PAUSE_S: Final = 0.25
 _QUIET_S: Final = 1.0
 _BAR: Final = 30
 _SIGNS: Final = {
@@ -40,7 +39,7 @@ _SIGNS: Final = {
 }
 
 
-def follow(handle: "RunHandle[Any]", timeout_s: float | None, *, deep: bool = False) -> RunStatus:
+def follow(handle: "AnyRun", timeout_s: float | None, *, deep: bool = False) -> RunStatus:
     """Show the run until it ends; its final status. `deep`: with the runs below it, until these have ended, too.
 
     Raises:
@@ -53,7 +52,7 @@ def follow(handle: "RunHandle[Any]", timeout_s: float | None, *, deep: bool = Fa
     return handle.final(status, timeout_s)
 
 
-def wait(handle: "RunHandle[Any]", timeout_s: float | None) -> RunStatus:
+def wait(handle: "AnyRun", timeout_s: float | None) -> RunStatus:
     """Wait for the end; when that takes long, stderr says what is going on."""
     from orchestrator.errors import WaitTimeout
 
@@ -66,7 +65,7 @@ def wait(handle: "RunHandle[Any]", timeout_s: float | None) -> RunStatus:
         return handle.final(lines(handle, left, sys.stderr), timeout_s)
 
 
-def follow_events(handle: "RunHandle[Any]", after: int, output: Format | None) -> None:
+def follow_events(handle: "AnyRun", after: int, output: Format | None) -> None:
     """Print what happens until the run has ended and all was printed."""
     shown = Format.JSONL if output is Format.JSON else output
     end = handle.end()
@@ -80,16 +79,16 @@ def follow_events(handle: "RunHandle[Any]", after: int, output: Format | None) -
                 print("  ".join(text(cell(event)) for cell in runview.EVENT_COLUMNS.values()), flush=True)
         if over:
             return
-        _rest(end, _PAUSE_S)
+        _rest(end, handle.client.pause_s)
 
 
 LATE_LINES: Final = 3
 """Pauses after the end of a run in which its last lines are written."""
 
 
-def rest(end: "Future[RunStatus]") -> None:
+def rest(handle: "AnyRun", end: "Future[RunStatus]") -> None:
     """A pause of whoever follows a run."""
-    _rest(end, _PAUSE_S)
+    _rest(end, handle.client.pause_s)
 
 
 def _rest(end: "Future[RunStatus]", pause_s: float) -> None:
@@ -105,7 +104,7 @@ def _over(shown: Stand, ends: float | None) -> bool:
     return ended or (ends is not None and time.monotonic() >= ends)
 
 
-def _live(handle: "RunHandle[Any]", ends: float | None, console: Console, *, deep: bool) -> RunStatus:
+def _live(handle: "AnyRun", ends: float | None, console: Console, *, deep: bool) -> RunStatus:
     from orchestrator.ledger.reads.steps import FOLD
 
     fold, end = max(4, min(FOLD, console.height - 12)), handle.end()
@@ -115,7 +114,7 @@ def _live(handle: "RunHandle[Any]", ends: float | None, console: Console, *, dee
             live.update(tree(shown))
             if _over(shown, ends):
                 return shown.run.status
-            _rest(end, _PAUSE_S)
+            _rest(end, handle.client.pause_s)
 
 
 def tree(shown: Stand) -> Group:
@@ -173,7 +172,7 @@ def _reported(progress: Mapping[str, Any]) -> tuple[float, float] | None:
     return min(done, total), total
 
 
-def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO, *, deep: bool = False) -> RunStatus:
+def lines(handle: "AnyRun", ends: float | None, file: TextIO, *, deep: bool = False) -> RunStatus:
     """A line for each change, in the order of the changes, with the time of each."""
     seen: dict[str, str] = {}
     end = handle.end()
@@ -185,7 +184,7 @@ def lines(handle: "RunHandle[Any]", ends: float | None, file: TextIO, *, deep: b
             print(f"{moment(at)}  {line}", file=file, flush=True)
         if _over(shown, ends):
             return shown.run.status
-        _rest(end, max(_PAUSE_S, spent))  # counting the children of a very wide loop takes its time
+        _rest(end, max(handle.client.pause_s, spent))  # counting the children of a very wide loop takes its time
 
 
 def _changes(seen: dict[str, str], shown: Stand, depth: int = 0) -> list[tuple[datetime, int, str]]:
@@ -232,7 +231,7 @@ def _change(seen: dict[str, str], key: str, since: datetime | None, state: str) 
     return datetime.now(UTC) if same or since is None else since
 
 
-def result(handle: "RunHandle[Any]", status: "RunStatus") -> object:
+def result(handle: "AnyRun", status: "RunStatus") -> object:
     """What a run returned that ended with this status, without its secrets.
 
     Raises: as `RunHandle.outcome`.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import ClassVar, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
@@ -70,6 +70,9 @@ def _statuses(ledger: Ledger, settings: Settings, run_ids: Sequence[UUID]) -> Ma
 
 class Access:
     """The connections of a client. Safe to share between threads; close it, or use it in a `with`."""
+
+    pause_s: ClassVar = 0.25
+    """How long whoever follows something rests between two looks."""
 
     def __init__(self, settings: Settings) -> None:
         """

@@ -194,14 +194,26 @@ class AsyncRunHandle(Generic[R]):
         await self.client.thread(self.sync.mark, step, output, reason, by=by)
 
     async def rerun(
-        self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None, by: str | None = None
+        self,
+        from_step: str | None = None,
+        *,
+        input: Mapping[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        by: str | None = None,
     ) -> "AsyncRunHandle[R]":
         """As `RunHandle.rerun`."""
-        return AsyncRunHandle(self.client, await self.client.thread(self.sync.rerun, from_step, input=input, by=by))
+        new = await self.client.thread(self.sync.rerun, from_step, input=input, changes=changes, by=by)
+        return AsyncRunHandle(self.client, new)
 
-    async def rerun_plan(self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None) -> Rerun:
+    async def rerun_plan(
+        self,
+        from_step: str | None = None,
+        *,
+        input: Mapping[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> Rerun:
         """As `RunHandle.rerun_plan`."""
-        return await self.client.thread(self.sync.rerun_plan, from_step, input=input)
+        return await self.client.thread(self.sync.rerun_plan, from_step, input=input, changes=changes)
 
     async def reruns(self) -> list[UUID]:
         """As `RunHandle.reruns`."""

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from orchestrator.authoring.flow import Flow
 from orchestrator.client import runtree
 from orchestrator.client.access import Access
-from orchestrator.client.given import at_least_one, body_of, known, payload_text, signal_key, user
+from orchestrator.client.given import at_least_one, body_of, known, mapping, payload_text, signal_key, user
 from orchestrator.client.runtree import RunTree
 from orchestrator.client.siblings import Siblings
 from orchestrator.client.waits import Timeout, deadline, final, is_old, left_s, moment_s, seconds, seen
@@ -389,11 +389,16 @@ class RunHandle(Generic[R]):
         return dumps(output) if handler is None else handler.encode_output(output)
 
     def rerun(
-        self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None, by: str | None = None
+        self,
+        from_step: str | None = None,
+        *,
+        input: Mapping[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        by: str | None = None,
     ) -> "RunHandle[R]":
-        """A new run, with the input of this one or another. Whole, it runs on the flow's current version. From a step
-        on, it runs on this run's version, and takes over what is neither that step nor after it, with the outputs:
-        nothing of that runs again. Idempotency keys of steps are new ones.
+        """A new run, with the input of this one or another, and `changes` over that. Whole, it runs on the flow's
+        current version. From a step on, it runs on this run's version, and takes over what is neither that step nor
+        after it, with the outputs: nothing of that runs again. Idempotency keys of steps are new ones.
 
         Raises:
             StepNotFound: this run has no such step.
@@ -402,22 +407,33 @@ class RunHandle(Generic[R]):
             FlowNotFound, FlowDisabled, InputInvalid: as for any start.
             Unavailable: the database cannot be reached. If it was reached, the new run is among the `reruns`.
         """
-        started = self.client.call_once(rerun.start, self._again(from_step, input), by=by or user())
+        started = self.client.call_once(rerun.start, self._again(from_step, input, changes), by=by or user())
         self.client.publish(started.dispatches)
         return RunHandle(self.client, started.run_id, self._flow, started=started)
 
-    def rerun_plan(self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None) -> Rerun:
+    def rerun_plan(
+        self,
+        from_step: str | None = None,
+        *,
+        input: Mapping[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> Rerun:
         """What `rerun` would keep, and what it would run. Nothing is written.
 
         Raises: as `rerun`.
         """
-        return self.client.call(rerun.foresee, self._again(from_step, input))
+        return self.client.call(rerun.foresee, self._again(from_step, input, changes))
 
     def reruns(self) -> list[UUID]:
         """The last twenty runs that were made of this one, the newest first."""
         return self.client.call(reads.runs.reruns, self.id)
 
-    def _again(self, from_step: str | None, input: Mapping[str, Any] | None) -> Again:
+    def _again(
+        self, from_step: str | None, input: Mapping[str, Any] | None, changes: Mapping[str, Any] | None
+    ) -> Again:
+        if changes is not None:
+            before = self.client.call(reads.runs.get, self.id).body if input is None else input  # with its secrets
+            input = {**mapping(before or {}), **changes}
         body = None if input is None else body_of(self._flow, input, self.client.ledger.secret_names)
         return Again(self.id, from_step, body)
 

@@ -104,6 +104,11 @@ def normal_name(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
+def names_with(more: Iterable[str]) -> frozenset[str]:
+    """Those that are secret in every flow, and these."""
+    return NAMES | {normal_name(one) for one in more}
+
+
 def is_name(part: object, names: Collection[str]) -> bool:
     """Whether a field of this name is a secret."""
     return isinstance(part, str) and normal_name(part) in names

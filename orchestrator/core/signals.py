@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -167,6 +167,8 @@ class Signal:
     by: str | None = None
     ttl: timedelta | None = None
     answers: bool = False
+    may: Callable[[str | None], bool] | None = None
+    """Whether whoever sends it is somebody that an approval asks; None: that is not looked at."""
 
     def digest(self, value: object) -> str:
         """Tells whether two signals say the same; `value` is the payload."""

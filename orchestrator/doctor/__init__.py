@@ -3,6 +3,7 @@
 ground.py    what the checks look at: settings, and connections if they could be made
 findings.py  what a check says
 database.py  broker.py  workers.py  payloads.py  schedules.py   the checks
+api.py       those of an installation that is reached by its API
 """
 
 from orchestrator.doctor import broker, database, payloads, schedules, workers

@@ -1,10 +1,15 @@
 """Checks of the workers, as the ledger sees them."""
 
+from collections.abc import Sequence
+from typing import Final
+
 from orchestrator.core.wording import counted
 from orchestrator.doctor.findings import Finding, failed, passed, warned
 from orchestrator.doctor.ground import Ground
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.rows import UnservedRow
+
+NOBODY: Final = warned("workers", "no live worker", "start one: `orchestrator worker --flows MODULE`.")
 
 
 def workers(ground: Ground) -> list[Finding]:
@@ -13,8 +18,7 @@ def workers(ground: Ground) -> list[Finding]:
         return []
     live = [row for row in reads.workers.every(ground.ledger, ground.settings.worker_ttl) if row.live]
     if not live:
-        fix = "start one: `orchestrator worker --flows MODULE`."
-        return [warned("workers", "no live worker", fix)]
+        return [NOBODY]
     now, ttl = reads.clock.now(ground.ledger), ground.settings.worker_ttl
     # The probe takes a turn through the queue, so it may be older than a heartbeat.
     deaf = [row.id for row in live if row.consumed_at is None or now - row.consumed_at > 2 * ttl]
@@ -28,7 +32,11 @@ def unserved(ground: Ground) -> list[Finding]:
     """Every ready step has a live worker that can run it."""
     if ground.ledger is None or not ground.is_migrated:
         return []
-    rows = reads.workers.unserved(ground.ledger, ground.settings.worker_ttl)
+    return of_queues(reads.workers.unserved(ground.ledger, ground.settings.worker_ttl))
+
+
+def of_queues(rows: Sequence[UnservedRow]) -> list[Finding]:
+    """The same, of what was found."""
     if not rows:
         return [passed("queues", "every ready step has a live worker")]
     return [finding for row in rows for finding in _of_task(row)]

@@ -18,7 +18,7 @@ _SENSITIVE: Final = frozenset({"flow_enable", "flow_disable", "schedule_pause", 
 """Besides everything that takes an admin: what changes how others' runs go."""
 _BY_ENGINE: Final = {Scope.ACCESS, Scope.SECRETS}
 _LONGEST: Final = 4096
-_VALUES: Final = frozenset({"input", "output", "payload"})
+_VALUES: Final = frozenset({"changes", "input", "output", "payload"})
 """What is of runs, and may be a secret."""
 
 

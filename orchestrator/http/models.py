@@ -110,10 +110,12 @@ class Retry(_Model):
 
 
 class Again(_Model):
-    """Whole with the same input, unless something else is said. `dry_run`: only say what would be kept and run."""
+    """Whole with the same input, unless something else is said: another `input`, or `changes` of it. `dry_run`: only
+    say what would be kept and run."""
 
     from_step: str | None = None
     input: Mapping[str, JsonValue] | None = None
+    changes: Mapping[str, JsonValue] | None = None
     dry_run: Flag = False
 
 

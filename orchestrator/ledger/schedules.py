@@ -186,7 +186,11 @@ def unknown_schedule(tx: Connection, flow: str, key: str) -> Exception:
     """The error for a schedule that is not in the ledger, with the nearest one that is."""
     if flow not in definitions.names(tx):
         return definitions.unknown_flow(tx, flow)
-    keys = [row.trigger_key for row in run(tx, "schedule_keys", flow=flow)]
+    return no_schedule(flow, key, [row.trigger_key for row in run(tx, "schedule_keys", flow=flow)])
+
+
+def no_schedule(flow: str, key: str, keys: Sequence[str]) -> ScheduleNotFound:
+    """The flow has schedules of these keys only."""
     near = closest(key, keys)
     if near is not None:
         fix = f"did you mean `{near}`?"

@@ -19,7 +19,7 @@ from orchestrator import forks
 from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.plan import Plan
-from orchestrator.core.secrets import NAMES, normal_name
+from orchestrator.core.secrets import NAMES, names_with
 from orchestrator.core.taint import FlowSecrets, secret_names
 from orchestrator.ledger import ends, session
 from orchestrator.ledger.rows import ESSENTIAL
@@ -149,7 +149,7 @@ class Ledger:
         made = cls(
             normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name, essential=essential
         )
-        made.secret_names = NAMES | {normal_name(one) for one in secret_names}
+        made.secret_names = names_with(secret_names)
         return made
 
     @property

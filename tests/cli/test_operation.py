@@ -15,6 +15,7 @@ from orchestrator.errors import RunNotFound
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
 from tests.cli.conftest import Cli
+from tests.cli.ways import Author
 from tests.support.small_flows import hello
 
 GRACE = timedelta(seconds=1)
@@ -50,17 +51,23 @@ def begun(stack: Client, *names: str) -> "list[RunHandle[object]]":
     return [stack.start("hello", name=name, tags=("t",)) for name in names]
 
 
-def test_cancel_where_does_it_to_all_that_match_and_waits(cli: Cli, stack: Client, keeper: None) -> None:
+def test_cancel_where_does_it_to_all_that_match_and_waits(
+    cli: Cli, stack: Client, author: Author, keeper: None
+) -> None:
     made = begun(stack, "ann", "bob", "eve")
     made[2].cancel()
-    said = cli("run", "cancel", "--where", "flow:hello tag:t", "--reason", "a bad deploy", "--as", "op")
+    said = cli("run", "cancel", "--where", "flow:hello tag:t", "--reason", "a bad deploy", *author.by("op"))
     assert "completed" in said.out
     assert "2 of 2 runs: cancel is done." in said.err
     assert "1 matches, and is left out: ended already." in said.err
     assert {run.status() for run in made} == {"cancelled"}
     assert made[0].row().cancel_reason == "a bad deploy"
     (row,) = cli("operation", "ls", "-o", "json").json
-    assert (row["by"], row["reason"], row["wanted"]) == ("op", "a bad deploy", {"q": "flow:hello tag:t"})
+    assert (row["by"], row["reason"], row["wanted"]) == (
+        author.recorded("op"),
+        "a bad deploy",
+        {"q": "flow:hello tag:t"},
+    )
     assert "flow:hello tag:t" in cli("operation", "show", row["id"]).out
     outcomes = cli("operation", "outcomes", row["id"][-8:], "-o", "jsonl").out.splitlines()
     assert {json.loads(line)["run_id"] for line in outcomes} == {str(run.id) for run in made[:2]}
@@ -110,10 +117,12 @@ def test_delete_where_asks_first(cli: Cli, stack: Client, monkeypatch: pytest.Mo
     assert run.status() == "cancelled"
 
 
-def test_an_operation_is_paused_resumed_and_cancelled(cli: Cli, stack: Client, settings: Settings) -> None:
+def test_an_operation_is_paused_resumed_and_cancelled(
+    cli: Cli, stack: Client, author: Author, settings: Settings
+) -> None:
     begun(stack, "ann", "bob")
     id = cli("run", "cancel", "--where", "tag:t", "--reason", "x", "--detach").out.split()[0]
-    assert "paused" in cli("operation", "pause", id, "--as", "ann").out
+    assert "paused" in cli("operation", "pause", id, *author.by("ann")).out
     with kept(settings):
         assert "running" in cli("operation", "resume", id).out
         assert "2 of 2 runs" in cli("operation", "watch", id).err
@@ -124,8 +133,11 @@ def test_an_operation_is_paused_resumed_and_cancelled(cli: Cli, stack: Client, s
     other = cli("run", "cancel", "--where", "tag:t status:pending", "--reason", "x", "--detach", "-o", "json").json[
         "id"
     ]
-    assert "cancelled" in cli("operation", "cancel", other, "--as", "eve").out
-    assert "eve cancelled it: 1 runs were left as they are." in cli("operation", "watch", other, code=5).err
+    assert "cancelled" in cli("operation", "cancel", other, *author.by("eve")).out
+    assert (
+        f"{author.recorded('eve')} cancelled it: 1 runs were left as they are."
+        in cli("operation", "watch", other, code=5).err
+    )
     assert "eve" not in cli("operation", "ls", "--open").out
 
 

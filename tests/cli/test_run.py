@@ -17,6 +17,7 @@ from orchestrator.engine.subflows import report
 from orchestrator.engine.sweeps import rollups
 from orchestrator.ledger import rollups as counts
 from tests.cli.conftest import Cli
+from tests.cli.ways import Author
 from tests.support import play
 from tests.support.eventually import eventually
 from tests.support.row_counts import Counted
@@ -301,13 +302,13 @@ def test_result_prints_json_once_there_is_one(cli: Cli, stack: Client) -> None:
     assert cli("run", "result", str(run), "-o", "jsonl").out.count("\n") == 1
 
 
-def test_cancel_records_who_and_why_and_may_be_repeated(cli: Cli, stack: Client) -> None:
+def test_cancel_records_who_and_why_and_may_be_repeated(cli: Cli, stack: Client, author: Author) -> None:
     run = started(cli)
-    said = cli("run", "cancel", str(run), "--reason", "a test", "--as", "ann")
+    said = cli("run", "cancel", str(run), "--reason", "a test", *author.by("ann"))
     assert said.out.split() == [str(run), "cancelled"]
     cli("run", "cancel", str(run))
     shown = cli("run", "events", str(run)).out
-    assert "ann" in shown
+    assert author.recorded("ann") in shown
     assert "a test" in shown
     cli("run", "result", str(run), code=5)
 
@@ -321,11 +322,11 @@ def test_cancel_and_retry_of_a_finished_run_are_conflicts(cli: Cli, stack: Clien
     assert counted() == before
 
 
-def test_rerun_prints_the_id_of_the_new_run(cli: Cli, stack: Client) -> None:
+def test_rerun_prints_the_id_of_the_new_run(cli: Cli, stack: Client, author: Author) -> None:
     """Both say where they come from."""
     run = started(cli)
     play.finish_hello(stack.ledger, run)
-    made = UUID(cli("run", "rerun", str(run), "--from", "measure", "--as", "ann").out.strip())
+    made = UUID(cli("run", "rerun", str(run), "--from", "measure", *author.by("ann")).out.strip())
     assert [step.status for step in stack.run(made).steps()] == ["succeeded", "ready"]
     shown = cli("run", "show", str(made)).out
     assert re.search(rf"made of run: +{run}", shown)
@@ -385,12 +386,12 @@ def test_a_run_is_drawn_with_where_its_steps_stand(cli: Cli, stack: Client) -> N
     assert 'fillcolor="#' in cli("run", "graph", str(run.id), "--dot").out
 
 
-def test_a_step_is_skipped(cli: Cli, stack: Client) -> None:
+def test_a_step_is_skipped(cli: Cli, stack: Client, author: Author) -> None:
     run = started(cli)
-    said = cli("run", "skip", str(run), "greet", "--reason", "not needed", "--as", "ann")
+    said = cli("run", "skip", str(run), "greet", "--reason", "not needed", *author.by("ann"))
     assert said.out == f"{run}/greet  skipped\n"
     assert "The run is succeeded" in said.err
-    assert "skipped by ann: not needed" in cli("run", "show", str(run)).out
+    assert f"skipped by {author.recorded('ann')}: not needed" in cli("run", "show", str(run)).out
     assert "it is skipped" in cli("run", "skip", str(run), "greet", "--reason", "x", code=7).err
     assert "Missing option '--reason'" in cli("run", "skip", str(run), "greet", code=2).err
     assert "it is skipped" in cli("run", "skip", f"{run}/greet", "--reason", "x", code=7).err
@@ -398,11 +399,11 @@ def test_a_step_is_skipped(cli: Cli, stack: Client) -> None:
     assert f"as in {run}/greet" in cli("run", "skip", f"{run}/a", "greet", "--reason", "x", code=2).err
 
 
-def test_a_step_is_marked_as_done(cli: Cli, stack: Client) -> None:
+def test_a_step_is_marked_as_done(cli: Cli, stack: Client, author: Author) -> None:
     """With an output that its code takes, if that is at hand."""
     run = started(cli)
     Path("out.json").write_text('"hello by hand"')
-    said = cli("run", "mark", str(run), "greet", "--output", "@out.json", "--reason", "by phone", "--as", "ann")
+    said = cli("run", "mark", str(run), "greet", "--output", "@out.json", "--reason", "by phone", *author.by("ann"))
     assert said.out == f"{run}/greet  succeeded\n"
     assert "is not checked by the type" in said.err
     code = ("--flows", "tests.support.small_flows")
@@ -456,11 +457,11 @@ def test_retry_of_an_unknown_step_names_those_there_are(cli: Cli, stack: Client,
     assert counted() == before
 
 
-def test_retry_takes_the_step_in_both_forms(cli: Cli, stack: Client) -> None:
+def test_retry_takes_the_step_in_both_forms(cli: Cli, stack: Client, author: Author) -> None:
     for form in (lambda run: [f"{run}/greet"], lambda run: [run]):
         run = started(cli)
         play.fail(stack.ledger, run, "greet")
-        said = cli("run", "retry", *form(str(run)), "--as", "ann", "--force", "-o", "json")
+        said = cli("run", "retry", *form(str(run)), *author.by("ann"), "--force", "-o", "json")
         assert said.json == {"id": str(run), "status": "running"}
 
 
@@ -625,15 +626,15 @@ def test_events_are_never_cut_silently(cli: Cli, stack: Client) -> None:
     assert "run.succeeded" in cli("run", "events", str(run), "--follow").out
 
 
-def test_a_run_that_ended_can_be_deleted(cli: Cli, stack: Client) -> None:
+def test_a_run_that_ended_can_be_deleted(cli: Cli, stack: Client, author: Author) -> None:
     """Its key too: it names somebody perhaps. The flow keeps that it was done, and by whom."""
     run, open_ = started(cli, "--idempotency-key", "ann@example.org"), started(cli)
     play.finish_hello(stack.ledger, run)
     assert "has ended" in cli("run", "delete", str(open_), "--yes", code=7).err
-    assert cli("run", "delete", str(run), "--yes", "--as", "bob").out.split() == [str(run), "deleted"]
+    assert cli("run", "delete", str(run), "--yes", *author.by("bob")).out.split() == [str(run), "deleted"]
     cli("run", "show", str(run), code=3)
     (event,) = cli("flow", "events", "hello", "-o", "json").json
-    assert (event["type"], event["facts"]) == ("run.deleted", {"run": str(run), "by": "bob"})
+    assert (event["type"], event["facts"]) == ("run.deleted", {"run": str(run), "by": author.recorded("bob")})
     assert started(cli, "--idempotency-key", "ann@example.org") != run
 
 

@@ -12,6 +12,7 @@ from orchestrator.client import Client
 from orchestrator.engine.flows import register
 from orchestrator.engine.schedules import tick
 from tests.cli.conftest import Cli
+from tests.cli.ways import Author
 from tests.support.factories import Lab
 from tests.support.row_counts import Counted
 from tests.support.scheduled_flows import report, second, twice
@@ -130,13 +131,13 @@ def test_a_schedule_that_cannot_be_read_here_hides_no_other(cli: Cli, flows: Cli
     cli("schedule", "history", NAME)
 
 
-def test_pause_and_resume(cli: Cli, flows: Client, lab: Lab) -> None:
-    said = cli("schedule", "pause", NAME, "--reason", "bad data", "--as", "ann")
+def test_pause_and_resume(cli: Cli, author: Author, flows: Client, lab: Lab) -> None:
+    said = cli("schedule", "pause", NAME, "--reason", "bad data", *author.by("ann"))
     assert said.out == f"{NAME}  paused\n"
     assert "it does not fire: paused" in said.err
     shown = cli("schedule", "show", NAME).out
-    assert "by ann: bad data" in shown
-    assert "because ann paused it" in shown
+    assert f"by {author.recorded('ann')}: bad data" in shown
+    assert f"because {author.recorded('ann')} paused it" in shown
     assert "(bad data)" in shown
     assert f"Next: orchestrator schedule resume {NAME}" in shown
     assert "while it is paused" in cli("schedule", "preview", NAME).err
@@ -147,13 +148,13 @@ def test_pause_and_resume(cli: Cli, flows: Client, lab: Lab) -> None:
     assert tick.decide_announced(flows.ledger, {("report", "nightly"): None}, by="test").fired.decided == 0
 
 
-def test_set_cron_and_reset(cli: Cli, flows: Client) -> None:
-    said = cli("schedule", "set-cron", NAME, "0 8 * * 1-5", "--as", "ann")
+def test_set_cron_and_reset(cli: Cli, author: Author, flows: Client) -> None:
+    said = cli("schedule", "set-cron", NAME, "0 8 * * 1-5", *author.by("ann"))
     assert said.out == f"{NAME}  overridden\n"
     assert said.err.startswith("0 8 * * 1-5 Europe/Paris (override); next fire ")
     shown = cli("schedule", "show", NAME).out
     assert re.search(r"rule of the code: +30 2 \* \* \* Europe/Paris\n", shown)
-    assert re.search(r"overridden: +.* ago by ann\n", shown)
+    assert re.search(rf"overridden: +.* ago by {author.recorded('ann')}\n", shown)
     cli("schedule", "set-cron", NAME, "0 9 * * *", "--zone", "Asia/Tokyo")
     assert cli("schedule", "show", NAME, "-o", "json").json["rule"] == "0 9 * * * Asia/Tokyo"
     assert cli("schedule", "reset", NAME, "-o", "json").json["rule"] == "30 2 * * * Europe/Paris"
@@ -161,13 +162,13 @@ def test_set_cron_and_reset(cli: Cli, flows: Client) -> None:
     assert cli("schedule", "ls", "twice", "-o", "json").json[1]["rule"] == "*/5 * * * * UTC"
 
 
-def test_events_say_who_changed_what(cli: Cli, flows: Client) -> None:
-    cli("schedule", "pause", NAME, "--reason", "bad data", "--as", "ann")
-    cli("schedule", "resume", NAME, "--as", "bob")
+def test_events_say_who_changed_what(cli: Cli, author: Author, flows: Client) -> None:
+    cli("schedule", "pause", NAME, "--reason", "bad data", *author.by("ann"))
+    cli("schedule", "resume", NAME, *author.by("bob"))
     rows = cli("schedule", "events", NAME, "-o", "json").json
     assert [(row["type"], row["facts"]["actor"]) for row in rows[-2:]] == [
-        ("schedule.paused", "ann"),
-        ("schedule.resumed", "bob"),
+        ("schedule.paused", author.recorded("ann")),
+        ("schedule.resumed", author.recorded("bob")),
     ]
     assert "bad data" in cli("schedule", "events", NAME).out
     assert cli("schedule", "events", NAME, "--after", str(rows[-2]["id"]), "-o", "json").json == rows[-1:]
@@ -184,7 +185,7 @@ def test_trigger_starts_a_run_with_the_schedules_input(cli: Cli, flows: Client) 
     assert "moving house" in cli("schedule", "show", NAME).out
 
 
-def test_backfill_lists_starts_and_is_taken_back(cli: Cli, flows: Client) -> None:
+def test_backfill_lists_starts_and_is_taken_back(cli: Cli, author: Author, flows: Client) -> None:
     span = ["--from", "2025-03-29", "--to", "2025-04-02"]
     dry = cli("schedule", "backfill", NAME, *span, "--dry-run", "--max-parallel", "2")
     assert "read in Europe/Paris" in dry.err
@@ -197,7 +198,7 @@ def test_backfill_lists_starts_and_is_taken_back(cli: Cli, flows: Client) -> Non
         ["2025-04-01", "02:30:00"],
     ]
     assert cli("schedule", "history", NAME).out == ""
-    made = cli("schedule", "backfill", NAME, *span, "--reverse", "--as", "ann", "-o", "json").json
+    made = cli("schedule", "backfill", NAME, *span, "--reverse", *author.by("ann"), "-o", "json").json
     assert [at[:10] for at in made["times"]] == ["2025-04-01", "2025-03-31", "2025-03-30", "2025-03-29"]
     assert len(tick.waiting(flows.ledger).started) == 1
     rows = cli("schedule", "history", NAME, "-o", "jsonl").out.splitlines()

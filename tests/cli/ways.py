@@ -6,7 +6,6 @@ from typing import Final
 
 _ROLE: Final = "about a role of PostgreSQL"
 _SERVERS: Final = "about the servers themselves"
-_LATER: Final = "needs what HttpClient does not do yet"
 DATABASE_ONLY: Final[Mapping[str, str]] = {
     "test_access.py::test_the_audit_is_read_in_pages_and_purged_by_its_owner": "only the owner of the schema purges",
     "test_access.py::test_the_role_of_the_running_processes_does_their_work": _ROLE,
@@ -20,16 +19,6 @@ DATABASE_ONLY: Final[Mapping[str, str]] = {
     "test_system.py::test_doctor_tells_of_an_evicting_broker_and_of_embedded_servers": _SERVERS,
     "test_system.py::test_doctor_measures_the_clock": _SERVERS,
     "test_system.py::test_a_broker_that_is_down_delays_a_run_and_says_so": "the API has the broker, not this machine",
-    "test_flow.py::test_disable_refuses_starts_until_enabled": _LATER,
-    "test_flow.py::test_events_of_a_flow_are_listed": _LATER,
-    "test_flow.py::test_lists_show_which_version_it_is": _LATER,
-    "test_flow.py::test_delete_asks_and_names_what_needs_the_flow": _LATER,
-    "test_export.py": _LATER,
-    "test_last_line.py": _LATER,
-    "test_operation.py": _LATER,
-    "test_run.py": _LATER,
-    "test_schedule.py": _LATER,
-    "test_signals.py": _LATER,
 }
 """A test, or a module of them, and why it makes sense with a database only."""
 

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import JsonValue
 
-from orchestrator.client.remote.transport import Transport, adapter
+from orchestrator.client.remote.transport import Transport, made, read
 from orchestrator.client.remote.waiting import Waits
 from orchestrator.core.access import Actor
 from orchestrator.errors import SettingsInvalid, UsageError
@@ -19,8 +20,19 @@ _MOST: Final = 500
 """Items of one page."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Of a list."""
+
+    items: list[Any]
+    next: str | None
+
+
 class HttpAccess:
     """Safe to share between threads; close it, or use it in a `with`."""
+
+    pause_s: ClassVar = 1.0
+    """As `Access.pause_s`: a key has so many requests a minute."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
         """`url` is that of the API, such as `https://flows.example.com`.
@@ -58,6 +70,10 @@ class HttpAccess:
         self.waits.close()
         self.transport.close()
 
+    def health(self) -> Mapping[str, Any]:
+        """What `/health` says, also when that is that the API is not well."""
+        return read(dict[str, Any], self.transport.peek("/health"))
+
     # ---- for the handles ----
 
     def listed(self, kind: type[T], path: str, query: Mapping[str, Any], limit: int | None) -> list[T]:
@@ -67,11 +83,11 @@ class HttpAccess:
         while limit is None or len(found) < limit:
             if limit is not None:
                 given["limit"] = min(limit - len(found), _MOST)
-            page: Mapping[str, Any] = self.transport.get(dict[str, Any], path, given)
-            found += [adapter(kind).validate_python(item) for item in page["items"]]
-            if page["next"] is None:
+            page = self.transport.get(_Page, path, given)
+            found += [made(kind, item) for item in page.items]
+            if page.next is None:
                 break
-            given = {**query, "cursor": page["next"]}
+            given = {**query, "cursor": page.next}
         return found
 
     def value(self, path: str) -> JsonValue:

@@ -25,8 +25,9 @@ from orchestrator.core.values import loads
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.ledger.error_groups import ErrorGroup
 from orchestrator.ledger.reads.rows import EventRow, RunRow
+from orchestrator.ledger.reads.runs import check_whole
 from orchestrator.ledger.rollups import RunStats
-from orchestrator.ledger.schedules import ScheduleRow
+from orchestrator.ledger.schedules import ScheduleRow, no_schedule
 
 R = TypeVar("R")
 
@@ -175,6 +176,7 @@ class HttpClient(HttpOperations, HttpGroups):
     def run(self, run_id: UUID | str, flow: None = None) -> HttpRunHandle[Any]: ...
     def run(self, run_id: UUID | str, flow: Startable[Any] | None = None) -> HttpRunHandle[Any]:
         """As `Client.run`."""
+        check_whole(str(run_id))
         row: RunRow = self.transport.get(RunRow, f"/runs/{part(run_id)}")
         return HttpRunHandle(self, row.id, None if flow is None else _code(flow))
 
@@ -206,6 +208,8 @@ class HttpClient(HttpOperations, HttpGroups):
         name, given = named(flow_name(flow), key)
         if given is None:
             return HttpScheduleHandle(self, name, only(name, self.schedules(name)))
+        if not given or "/" in given:  # no part of a path is like that
+            raise no_schedule(name, given, [row.trigger_key for row in self.schedules(name)])
         handle = HttpScheduleHandle(self, name, given)
         handle.row()
         return handle

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from orchestrator.authoring.flow import Flow
 from orchestrator.client.given import at_least_one, body_of, known, payload_text, signal_key
 from orchestrator.client.remote.access import HttpAccess, nobody_else
-from orchestrator.client.remote.transport import Ask, adapter, part
+from orchestrator.client.remote.transport import Ask, made, part
 from orchestrator.client.run_handle import ended
 from orchestrator.client.runtree import RunTree
 from orchestrator.client.waits import Timeout, final, seconds
@@ -129,7 +129,7 @@ class HttpRunHandle(Generic[R]):
 
     def step(self, key: str) -> StepRow:
         """As `RunHandle.step`."""
-        step: StepRow = adapter(StepRow).validate_python(self._step(key, None, 0)["step"])
+        step: StepRow = made(StepRow, self._step(key, None, 0)["step"])
         return step
 
     def attempts(self, step: str, *, before: int | None = None, limit: int = 50) -> list[AttemptRow]:
@@ -139,7 +139,7 @@ class HttpRunHandle(Generic[R]):
         while left > 0:
             most = min(left, _ATTEMPTS)
             shown = self._step(step, before, most)
-            page: list[AttemptRow] = adapter(list[AttemptRow]).validate_python(shown["attempts"])
+            page: list[AttemptRow] = made(list[AttemptRow], shown["attempts"])
             found = [*page, *found]
             if len(page) < most:
                 break
@@ -178,7 +178,7 @@ class HttpRunHandle(Generic[R]):
             page: Mapping[str, Any] = self.client.transport.get(dict[str, Any], f"{self._path}/logs", query)
             if not page["items"]:
                 break
-            found += adapter(list[LogLine]).validate_python(page["items"])
+            found += made(list[LogLine], page["items"])
             after, left = found[-1].place, left - _BATCHES
         return found
 
@@ -242,17 +242,28 @@ class HttpRunHandle(Generic[R]):
         self._do(f"steps/{part(step)}/mark", {"output": self._output(step, output), "reason": reason}, by)
 
     def rerun(
-        self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None, by: str | None = None
+        self,
+        from_step: str | None = None,
+        *,
+        input: Mapping[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        by: str | None = None,
     ) -> "HttpRunHandle[R]":
         """As `RunHandle.rerun`."""
         nobody_else(by)
-        again = self._again(from_step, input)
+        again = self._again(from_step, input, changes)
         done: Mapping[str, Any] = self.client.transport.post(dict[str, Any], f"{self._path}/rerun", again)
         return HttpRunHandle(self.client, UUID(done["id"]), self._flow, created=True)
 
-    def rerun_plan(self, from_step: str | None = None, *, input: Mapping[str, Any] | None = None) -> Rerun:
+    def rerun_plan(
+        self,
+        from_step: str | None = None,
+        *,
+        input: Mapping[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> Rerun:
         """As `RunHandle.rerun_plan`."""
-        again = {**self._again(from_step, input), "dry_run": True}
+        again = {**self._again(from_step, input, changes), "dry_run": True}
         return self.client.transport.post(Rerun, f"{self._path}/rerun", again, again=True)
 
     def signal(
@@ -296,9 +307,13 @@ class HttpRunHandle(Generic[R]):
         done: Mapping[str, Any] = self.client.transport.post(dict[str, Any], f"{self._path}/{what}", body)
         return RunStatus(done["status"])
 
-    def _again(self, from_step: str | None, input: Mapping[str, Any] | None) -> dict[str, Any]:
-        given = None if input is None else loads(body_of(self._flow, input, ()))
-        return {"from_step": from_step, "input": given}
+    def _again(
+        self, from_step: str | None, input: Mapping[str, Any] | None, changes: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        if input is not None:
+            given = loads(body_of(self._flow, {**input, **(changes or {})}, ()))
+            return {"from_step": from_step, "input": given}
+        return {"from_step": from_step, "changes": None if changes is None else loads(body_of(None, changes, ()))}
 
     def _output(self, step: str, output: object) -> Any:
         handlers = {} if self._flow is None else self._flow.handlers

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import httpx2
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from orchestrator import errors, forks
 from orchestrator.core.release import release
@@ -32,6 +32,11 @@ _LONGEST_PAUSE_S: Final = 5.0
 _LONGEST_TOLD_S: Final = 60.0
 """As long as the window of a rate."""
 _TIMEOUT_S: Final = 30.0
+_WRONG_URL: Final = "see that ORCHESTRATOR_API_URL is the address of `orchestrator api`."
+_FIXES: Final = {
+    "unauthenticated": "set ORCHESTRATOR_API_KEY to a key of that API which works (`orchestrator key create`).",
+}
+"""What a request lacks, in the words of whoever has the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,19 @@ class Transport:
 
     def close(self) -> None:
         self._http.close()
+
+    def peek(self, path: str) -> httpx2.Response:
+        """What is at a path beside the API's, asked for once and whatever the answer is.
+
+        Raises:
+            Unavailable: it cannot be reached.
+        """
+        ask = Ask("GET", f"{self.url}{path}", tries=1)
+        try:
+            return self._send(ask)
+        except httpx2.TransportError as exc:
+            Tries(self.url, ask).failed(exc)
+            raise
 
     def get(self, kind: type[T], path: str, query: Mapping[str, Any] | None = None) -> T:
         """What is there."""
@@ -237,8 +255,34 @@ def adapter(kind: Any) -> TypeAdapter[Any]:
 
 def read(kind: type[T], answer: httpx2.Response) -> T:
     """What the answer says."""
-    found: T = adapter(kind).validate_json(answer.content)
+    try:
+        found: T = adapter(kind).validate_json(answer.content)
+    except ValidationError as exc:
+        raise _unread(str(answer.url), answer.headers.get("Content-Type", ""), exc) from exc
     return found
+
+
+def made(kind: type[T], plain: object) -> T:
+    """Of a part of an answer."""
+    try:
+        found: T = adapter(kind).validate_python(plain)
+    except ValidationError as exc:
+        raise _unread("the API", "application/json", exc) from exc
+    return found
+
+
+def _unread(where: str, media_type: str, exc: ValidationError) -> Unavailable:
+    """What answers is no API of ours, or one of another release."""
+    if "json" not in media_type:
+        return Unavailable(
+            f"{where} answers {media_type.partition(';')[0] or 'something'}, and not as the API does. Fix: {_WRONG_URL}"
+        )
+    first = exc.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"])) or "it"
+    return Unavailable(
+        f"{where} answers what this release ({release()}) cannot read: {place}: {first['msg']}. "
+        "Fix: install the release here that the API has."
+    )
 
 
 def checked(answer: httpx2.Response, url: str) -> httpx2.Response:
@@ -254,7 +298,7 @@ def checked(answer: httpx2.Response, url: str) -> httpx2.Response:
     except (errors.ValueRefused, KeyError, TypeError):
         code, problem = "", {}
         detail = f"The API at {url} answered {answer.status_code}, and not as the API does."
-    fix = problem.get("fix") or "see that ORCHESTRATOR_API_URL is the address of `orchestrator api`."
+    fix = _FIXES.get(code) or problem.get("fix") or _WRONG_URL
     facts = problem.get("facts") or {}
     raise _kind(code, answer.status_code)(f"{detail} Fix: {fix}", **facts)
 

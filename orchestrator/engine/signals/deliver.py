@@ -32,6 +32,7 @@ from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import (
     ApprovalNotFound,
     ApprovalNotOpen,
+    Forbidden,
     OrchestratorError,
     SignalIdUsed,
     SignalInvalid,
@@ -186,7 +187,7 @@ class _Sending:
         found = graph.statuses(self._tx, self._run_id, around)
         return {key: found[key] for key in (tops if len(around) == len(tops) else [max(found, key=len)])}
 
-    def _delivered(self) -> Delivery | None:
+    def _delivered(self) -> Delivery | Forbidden | None:
         """The step that has waited longest takes it; those whose time is over by now are ended before."""
         name, key = self.signal.name, self.signal.key
         while (oldest := signals.oldest(self._tx, self._run_id, name, key)) is not None:
@@ -195,6 +196,8 @@ class _Sending:
                 self.held = HeldRun.lock(self.held.ledger, self._tx, self._run_id)
                 continue
             step = oldest.step_key
+            if (refused := self._not_asked(step)) is not None:
+                return refused
             signals.add(self._tx, self._run_id, self.id, self.signal, self._digest)
             wait = self.held.plan.node(step).awaited
             assert wait is not None
@@ -204,6 +207,15 @@ class _Sending:
             self.followed.append(advance.after(self.held, {step: StepStatus.SUCCEEDED}))
             return Delivery(True, False, False, self.id, at, step)
         return None
+
+    def _not_asked(self, step: str) -> Forbidden | None:
+        """An approval that asks somebody takes the answer of nobody else."""
+        row = None if self.signal.may is None else signals.approval(self._tx, self._run_id, step)
+        if row is None or self.signal.may is None or self.signal.may(row.assignee or None):
+            return None
+        return Forbidden(
+            f"This asks {row.assignee}, and {self.signal.by} is not that. Fix: let them answer.", needed=row.assignee
+        )
 
     def _kept(self) -> Delivery | OrchestratorError:
         """Nothing waits for it: it is kept, if anything still may."""

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
+from uuid import uuid4
 
 from fastapi import Body, Query, Request, Response
 from pydantic import TypeAdapter
 
 from orchestrator.client.client import Client
-from orchestrator.core.signals import Delivery
-from orchestrator.engine.signals import approvals
+from orchestrator.client.given import payload_text
+from orchestrator.core.signals import Delivery, Signal
+from orchestrator.engine.signals import approvals, deliver
 from orchestrator.engine.signals.approvals import Approval
-from orchestrator.errors import Conflict, Forbidden
+from orchestrator.errors import Conflict
 from orchestrator.http.caller import TheCaller, TheClient
 from orchestrator.http.paging import Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import REPLAYED, IdempotencyKey, StepKey, TheRun, length
@@ -79,10 +81,10 @@ def approval_answer(
 ) -> Delivery:
     """Answer. Of two answers the first counts; the other one is told who was first. An approval that asks a user, a
     group or a role takes the answer of nobody else."""
-    to = run.approval(step).to or None
-    if not caller.answers_for(to):
-        raise Forbidden(f"This asks {to}, and {caller.name} is not that. Fix: let them answer.", needed=to)
-    return _told(run.answer(step, answer, id=id, by=caller.name), response)
+    signal = Signal(step, payload_text(answer), id=id, by=caller.name, answers=True, may=caller.answers_for)
+    done = run.client.call(deliver.deliver, run.id, id or uuid4().hex, signal)
+    run.client.publish(done.dispatches)
+    return _told(done.delivery(), response)
 
 
 def _approval(client: Client, place: Sequence[str]) -> Approval:

@@ -211,7 +211,7 @@ def run_rerun(
     how = how or Again()
     if how.dry_run:
         response.status_code = 200
-        return run.rerun_plan(how.from_step, input=how.input)
-    new = run.rerun(how.from_step, input=how.input, by=caller.name)
+        return run.rerun_plan(how.from_step, input=how.input, changes=how.changes)
+    new = run.rerun(how.from_step, input=how.input, changes=how.changes, by=caller.name)
     response.headers["Location"] = str(request.url_for("run_show", run_id=str(new.id)).path)
     return Started(id=new.id, flow=new.row().flow, status=new.status(), created=True)

@@ -75,7 +75,7 @@ def queue_ls(client: TheClient) -> Queues:
 @router.get("/unserved")
 def unserved_ls(client: TheClient) -> Page[UnservedRow]:
     """Tasks whose ready steps no live worker takes."""
-    return Page(items=client.call(reads.workers.unserved, client.settings.worker_ttl))
+    return Page(items=client.workers.unserved())
 
 
 @router.get("/problems/{code}")

@@ -106,6 +106,18 @@ def no_run(run_id: object) -> RunNotFound:
     return RunNotFound(f"No run {run_id}. Fix: `orchestrator run ls` lists them.", run_id=str(run_id))
 
 
+def check_whole(part: str) -> None:
+    """
+    Raises:
+        RunNotFound: it names a step.
+    """
+    whole, slash, step = part.strip().partition("/")
+    if slash:
+        raise RunNotFound(
+            f"{part!r} names a step, and this takes whole runs. Fix: leave /{step} out: {whole}.", run_id=part
+        )
+
+
 def find(ledger: Ledger, part: str) -> UUID:
     """The run whose id begins with `part`, or else ends with it: ids of one hour begin alike. Four digits or more.
 
@@ -113,11 +125,7 @@ def find(ledger: Ledger, part: str) -> UUID:
         RunNotFound: none does.
         Conflict: several do; they are named.
     """
-    whole, slash, step = part.strip().partition("/")
-    if slash:
-        raise RunNotFound(
-            f"{part!r} names a step, and this takes whole runs. Fix: leave /{step} out: {whole}.", run_id=part
-        )
+    check_whole(part)
     wanted = part.strip().lower()
     digits = wanted.replace("-", "")
     if not PART_MIN <= len(digits) <= len(_ZEROS) or not set(digits) <= set("0123456789abcdef"):

@@ -1,7 +1,7 @@
 """Workers over HTTP."""
 
 from orchestrator.client.remote.groups.group import Group
-from orchestrator.ledger.reads.rows import WorkerRow
+from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
 
 
 class HttpWorkers(Group):
@@ -10,3 +10,7 @@ class HttpWorkers(Group):
     def listed(self) -> list[WorkerRow]:
         """As `Workers.listed`."""
         return self._client.listed(WorkerRow, "/workers", {}, None)
+
+    def unserved(self) -> list[UnservedRow]:
+        """As `Workers.unserved`."""
+        return self._client.listed(UnservedRow, "/unserved", {}, None)
