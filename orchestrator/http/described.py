@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from orchestrator.http import examples
 from orchestrator.http.policy import PUBLIC
 
 _SCHEMES: Final[Mapping[str, Any]] = {
@@ -14,7 +15,7 @@ _SCHEMES: Final[Mapping[str, Any]] = {
 
 
 class Described(FastAPI):
-    """How one says who asks, with every route that wants to know; and lengths of time as they are."""
+    """How one says who asks, with every route that wants to know; lengths of time as they are; and examples."""
 
     def openapi(self) -> dict[str, Any]:
         found = super().openapi()
@@ -24,6 +25,7 @@ class Described(FastAPI):
                 if operation["operationId"] not in PUBLIC:
                     operation["security"] = [{name: []} for name in _SCHEMES]
         _plain_durations(found["components"]["schemas"])
+        examples.add(found)
         return found
 
 
