@@ -131,10 +131,13 @@ def is_reference(address: str) -> bool:
 def address_problem(kind: Kind, address: str) -> str | None:
     """Why nothing can be sent there, with the fix, as far as can be told without asking for it."""
     if kind == "email":
-        fits = _ADDRESS.fullmatch(address) is not None
-        return None if fits else "it is no e-mail address. Fix: write name@example.com"
-    url = urlsplit(address)
-    if url.scheme not in {"http", "https"} or not url.hostname:
+        return None if _ADDRESS.fullmatch(address) else "it is no e-mail address. Fix: write name@example.com"
+    try:
+        url = urlsplit(address)
+        fits = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:  # brackets without an end, a port that is no number
+        fits = False
+    if not fits:
         return "it is no URL. Fix: write https://example.com/path"
     if "@" in url.netloc:
         return "it names a user. Fix: leave out what stands in front of the `@`"

@@ -18,6 +18,7 @@ from orchestrator.core import headers, values
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.runfilter import Field, RunFilter, Term
 from orchestrator.core.runquery import CHARACTERS, parse
+from orchestrator.core.subscriptions import Kind, address_problem, shown_address
 from orchestrator.core.times import parse_time
 from orchestrator.core.webhook_triggers import WebhookTrigger
 from orchestrator.errors import (
@@ -33,6 +34,8 @@ from orchestrator.webhooks.addresses import AddressList, client_address, parse_a
 from orchestrator.webhooks.gates import Door, Secrets, judge, nonces
 from orchestrator.webhooks.handshakes import challenge, handshake
 from orchestrator.webhooks.mapping import mapped, read_form
+from orchestrator.webhooks.out.model import AddressRules
+from orchestrator.webhooks.out.places import PlaceRefused, read_place
 from orchestrator.webhooks.request import HEADER_LIMIT, Request, Unreadable, read_json
 from orchestrator.webhooks.schemes import scheme_of
 from tests.support.deliveries import NOW, SAMPLES, URL, compact
@@ -104,7 +107,8 @@ def same_content(name: str, body: bytes, signed: bytes) -> bool:
     return body == signed or (name == "twilio" and read_form(body) == read_form(signed))
 
 
-@given(st.sampled_from(sorted(MADE)), st.lists(st.tuples(anything, anything), max_size=4), anything, st.binary())
+@given(st.sampled_from(sorted(MADE)), st.lists(st.tuples(latin, latin), max_size=4), latin, st.binary())
+@example("twilio", [], "https://[", b"")
 def test_no_header_and_no_url_raises(name: str, pairs: list[tuple[str, str]], url: str, body: bytes) -> None:
     wanted = [*MADE[name].headers, "content-type", "x-hub-signature"]
     named = [(wanted[len(first) % len(wanted)], second) for first, second in pairs]
@@ -164,6 +168,18 @@ def test_a_range_has_what_lies_between_its_ends(one: Any, other: Any, address: A
     found = AddressList.parse([f"{first}-{last}"])
     assert found.lets_in(str(address)) == (first <= address <= last)
     assert found.lets_in(f"::ffff:{address}") == (first <= address <= last)
+
+
+@given(st.sampled_from(["json", "slack", "email"]), anything | spoilt("https://a.example:443/b?c=d", "[]:@#/\\%."))
+@example("json", "https://[")
+@example("json", "https://a:b/")
+@example("json", "https://\u2100.example/")
+def test_an_address_to_send_to_is_taken_or_refused(kind: Kind, text: str) -> None:
+    """What one of the two checks takes may be refused by the other, which knows more; neither raises anything else."""
+    if address_problem(kind, text) is None:
+        assert shown_address(kind, text)
+    refused = refusal(lambda: read_place(text, AddressRules()), PlaceRefused)
+    assert refused is None or len(refused.message) < 1000
 
 
 # ---- queries, lengths and points of time -----------------------------------------------------------------------
