@@ -47,6 +47,9 @@ from orchestrator.http.waiting import Waits
 from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
 
+_SIGNING_IN: Final = 2
+"""So many passwords are looked at in one process at once: each takes a thread for some tens of milliseconds, and a
+flood of them is not to take all."""
 PREFIX: Final = "/api"
 ROUTERS: Final = (
     flows,
@@ -83,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.database_pool_size
         with Client(settings) as client:
             app.state.client, app.state.hub = client, Hub(settings)
+            app.state.signing_in = anyio.Semaphore(_SIGNING_IN)
             app.state.waiting_for_keys = anyio.CapacityLimiter(MOST_WAITING)
             async with nullcontext() if oidc is None else oidc.opened():
                 yield

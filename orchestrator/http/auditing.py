@@ -14,7 +14,9 @@ from orchestrator.http.caller import Caller, client_of
 from orchestrator.http.policy import rule_of
 from orchestrator.observe.logs import log
 
-_SENSITIVE: Final = frozenset({"flow_enable", "flow_disable", "schedule_pause", "schedule_resume", "step_mark"})
+_SENSITIVE: Final = frozenset(
+    {"flow_enable", "flow_disable", "schedule_pause", "schedule_resume", "step_mark", "step_skip"}
+)
 """Besides everything that takes an admin: what changes how others' runs go."""
 _BY_ENGINE: Final = {Scope.ACCESS, Scope.SECRETS}
 _LONGEST: Final = 4096

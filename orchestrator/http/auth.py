@@ -32,6 +32,8 @@ REMEMBERED_S: Final = 4.0
 second of which is left for requests that are on their way."""
 _RECOGNIZED_S: Final = 1.0
 _MOST: Final = 10_000
+_BROUGHT: Final = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"})
+"""What proxies say of whom they bring."""
 _NOBODY: Final = Grant(Role.VIEWER, frozenset(), frozenset())
 
 
@@ -162,6 +164,14 @@ class Gate:
         done, _ = await asyncio.wait([task], timeout=_RECOGNIZED_S)
         return bool(done) and task.result()
 
+    async def count_sign_in(self, request: Request, name: str) -> None:
+        """A try to sign in with a password.
+
+        Raises:
+            Refused: there were too many.
+        """
+        await self._quotas.take_sign_in(request, name, self.proxies.address(request))
+
     # ---- who ----
 
     async def _caller(self, request: Request) -> Caller:
@@ -225,7 +235,7 @@ class Gate:
         was made to lead here)."""
         peer = None if request.client is None else request.client.host
         from_here = is_loopback(peer) and is_loopback(request.url.hostname)
-        if not from_here or {"forwarded", "x-forwarded-for"} & set(request.headers):
+        if not from_here or any(name.startswith("x-forwarded-") or name in _BROUGHT for name in request.headers):
             return None
         browsers.refuse_strangers(request, silent=True)
         return Caller("local", Grant(Role.ADMIN))

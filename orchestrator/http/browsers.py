@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from orchestrator.core.loopback import is_loopback
 from orchestrator.engine.access.sessions import OpenedSession
 from orchestrator.http.problems import Refused
+from orchestrator.observe.logs import log
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN: Final = frozenset({"same-origin", "none"})
@@ -71,7 +72,10 @@ def check_private(request: Request) -> None:
 
 
 def give_cookie(request: Request, response: Response, session: OpenedSession) -> None:
-    """That of the session. See `check_private`, before."""
+    """That of the session. See `check_private`, before. In plain it has no prefix, which is logged: whatever else is
+    served on this machine, on any port, is sent it too."""
+    if not _is_secure(request):
+        log.warning("api.cookie_plain", extra={"session": session.id, "origin": origin_of(request)})
     lifetime: timedelta = request.app.state.settings.session_lifetime
     _set(request, response, _SESSION, session.token, lifetime)
 

@@ -19,6 +19,9 @@ _KINDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("key_create", "key_rotate"), "keys"),
 }
 """By `operationId`; the others take from `reads` or `writes`, by their method."""
+_SAID: Final[Mapping[str, str]] = dict.fromkeys(("sign_ins", "guesses"), "tries to sign in")
+_ELSEWHERE: Final = 10
+"""So many times as often as from one address may be tried to sign in with a name: whoever is guessed at can come in."""
 _THREADS: Final = 8
 """Of their own: while Redis does not answer, no request waits for another one's count."""
 
@@ -35,6 +38,8 @@ class Quotas:
             "webhooks": settings.rate_webhooks,
             "keys": settings.rate_keys,
             "strangers": settings.rate_strangers,
+            "sign_ins": settings.rate_sign_ins,
+            "guesses": settings.rate_sign_ins * _ELSEWHERE,
         }
         self._threads: anyio.CapacityLimiter | None = None
 
@@ -55,13 +60,24 @@ class Quotas:
         """
         await self._take(request, "strangers", address)
 
-    async def _take(self, request: Request, kind: str, whose: str | None) -> None:
+    async def take_sign_in(self, request: Request, name: str, address: str | None) -> None:
+        """Count a try to sign in with a password: whoever tries many names from one address is stopped, and so are
+        those who try one name from many.
+
+        Raises:
+            Refused: there were too many.
+        """
+        await self._take(request, "strangers", address)
+        await self._take(request, "sign_ins", name, address)
+        await self._take(request, "guesses", name)
+
+    async def _take(self, request: Request, kind: str, *whose: str | None) -> None:
         limit = self._limits[kind]
         if not limit:
             return
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(_THREADS)
-        bucket = bucket_of(kind, whose)
+        bucket = bucket_of(kind, *whose)
         taken = await anyio.to_thread.run_sync(self._rates.take, bucket, limit, limiter=self._threads)
         request.scope["answer_headers"] = _told(kind, taken)
         if not taken.allowed:
@@ -71,7 +87,7 @@ class Quotas:
 def refused(kind: str, limit: int, retry_after_s: int) -> Refused:
     """Too many of a kind."""
     headers = {"Retry-After": str(retry_after_s)}
-    return Refused(429, f"More than {limit} {kind} came in a minute.", headers=headers)
+    return Refused(429, f"More than {limit} {_SAID.get(kind, kind)} came in a minute.", headers=headers)
 
 
 def _told(kind: str, taken: Taken) -> Mapping[str, str]:

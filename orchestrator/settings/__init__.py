@@ -7,6 +7,7 @@ ORCHESTRATOR_LEASE. A misspelt or wrong variable stops the start and names the f
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.core.access import Role
 from orchestrator.core.durations import format_duration
+from orchestrator.core.loopback import is_loopback
 from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.payload import CAP, THRESHOLD, StoreUrl
 from orchestrator.core.suggest import closest
@@ -340,9 +342,23 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"set it to env:NAME or file:/path, and {variable('smtp_security')} to starttls or tls."
         )
     problems += _lacks_for_oidc(settings)
+    problems += _open_to_others(settings)
     problems += _no_master("broker_url", settings.broker_url, "broker_transport_options", settings)
     problems += _no_master("redbeat_url", settings.redbeat_url, "redbeat_options", settings)
     return problems
+
+
+def _open_to_others(settings: Settings) -> list[str]:
+    """A proxy on this machine brings everybody, and need not say so."""
+    if settings.auth != "open":
+        return []
+    public = settings.public_url is not None and not is_loopback(urlsplit(settings.public_url).hostname)
+    given = [name for name in ("proxy_depth", "trusted_proxies") if getattr(settings, name)]
+    return [
+        f"{variable('auth')}=open would let in everybody whom a proxy brings, and {variable(name)} is set. Fix: unset "
+        "one of them; behind a proxy people and programs need keys."
+        for name in [*given, *(["public_url"] if public else [])]
+    ]
 
 
 def _lacks_for_oidc(settings: Settings) -> list[str]:

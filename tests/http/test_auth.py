@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from orchestrator import Flow, approval, flow
+from orchestrator import Flow, approval, flow, step
 from orchestrator.client import Client
 from orchestrator.core.access import Role, Scope
 from orchestrator.core.sign_in import Identity
@@ -241,15 +241,19 @@ def test_a_key_needs_no_page(door: TestClient, stack: Client) -> None:
     assert door.post("/api/flows/hello/enable", headers=headers).status_code == 200
 
 
-def test_no_session_goes_over_the_network_in_plain(settings: Settings, stack: Client) -> None:
+def test_no_session_goes_over_the_network_in_plain(
+    settings: Settings, stack: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     with served(settings, "http://flows.example") as door:
         assert signed_in(door, stack).json()["code"] == "https_needed"
+        assert sessions.listed(stack.ledger) == []
     with served(settings, "http://10.0.0.9", public_url="https://flows.example") as door:  # behind a proxy
         assert signed_in(door, stack).headers["set-cookie"].startswith("__Host-")
     with served(settings, "http://localhost:8000") as door:
         cookie = signed_in(door, stack).headers["set-cookie"]
         assert cookie.startswith("orchestrator-session=")
         assert "secure" not in cookie.lower()
+        assert "api.cookie_plain" in caplog.messages
         assert door.get("/api/whoami").status_code == 200
 
 
@@ -281,6 +285,13 @@ def test_an_approval_is_answered_by_whom_it_asks(door: TestClient, stack: Client
     register.register(stack.ledger, asked.manifest)
     run_id = stack.start(asked).id
     place = f"/api/approvals/{run_id}/{next(iter(asked.manifest.steps))}/answer"
+    for how, said in (("mark", {"output": True, "reason": "x"}), ("skip", {"reason": "x"})):
+        settled = door.post(
+            place.replace("approvals", "runs").replace(f"{run_id}/", f"{run_id}/steps/").replace("answer", how),
+            headers=bearer(key(stack, Role.OPERATOR)),
+            json=said,
+        )
+        assert (settled.status_code, settled.json()["facts"]) == (403, {"needed": "admin"})
     beside = door.post(f"/api/runs/{run_id}/signals/{place.split('/')[-2]}", headers=bearer(key(stack)), json=True)
     assert (beside.status_code, beside.json()["code"]) == (409, "conflict"), "a plain signal would pass by whom it asks"
     answer = door.post(place, headers=bearer(key(stack, Role.OPERATOR)), json=True)
@@ -291,6 +302,33 @@ def test_an_approval_is_answered_by_whom_it_asks(door: TestClient, stack: Client
     answer = door.post(place, headers=SAME, json=True)
     assert answer.status_code in (200, 202), answer.text
     assert stack.run(run_id).approval(place.split("/")[-2]).answered_by == "ann"
+
+
+@step
+def pay(amount: int, agreed: bool) -> int:
+    return amount if agreed else 0
+
+
+@flow
+def paying(amount: int) -> Any:
+    return pay(amount, approval(bool, title="Pay it?", to="on-call"))
+
+
+def test_what_somebody_agreed_to_is_not_kept_for_another_input(door: TestClient, stack: Client) -> None:
+    pays: Flow[..., Any] = paying
+    register.register(stack.ledger, pays.manifest)
+    run = stack.start(pays, amount=1)
+    asked = next(name for name in pays.manifest.steps if "approval" in name)
+    run.answer(asked, True, by="ann")
+    run.cancel("not now", by="ann")
+    again = {"from_step": "pay", "input": {"amount": 1_000_000}}
+    operator, admin = bearer(key(stack, Role.OPERATOR)), bearer(key(stack))
+    place = f"/api/runs/{run.id}/rerun"
+    answer = door.post(place, headers=operator, json=again)
+    assert (answer.status_code, asked in answer.json()["detail"]) == (403, True)
+    assert door.post(place, headers=operator, json={**again, "dry_run": True}).status_code == 200
+    assert door.post(place, headers=operator, json={"input": {"amount": 2}}).status_code == 201  # it asks again
+    assert door.post(place, headers=admin, json=again).status_code == 201
 
 
 def test_a_role_is_asked_by_its_name() -> None:
@@ -318,6 +356,8 @@ def test_open_is_for_this_machine_only(settings: Settings, stack: Client) -> Non
     assert status("http://127.0.0.1:8000", "192.0.2.7") == 401
     assert status("http://flows.example", "127.0.0.1") == 401  # a name that was made to lead here
     assert status("http://localhost", "127.0.0.1", **{"X-Forwarded-For": "192.0.2.7"}) == 401
+    for brought in ("X-Forwarded-Proto", "X-Real-IP", "Via", "Forwarded"):
+        assert status("http://localhost", "127.0.0.1", **{brought: "1.1 proxy"}) == 401
     assert status("http://localhost", "127.0.0.1", Origin="https://evil.example") == 403
     assert status("http://localhost", "127.0.0.1", Authorization="Bearer x") == 401
 

@@ -97,6 +97,18 @@ def test_settings_that_do_not_fit_are_refused(variable: str, value: str, message
         Settings.from_env({f"ORCHESTRATOR_{variable}": value})
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PUBLIC_URL", "https://flows.example"), ("PROXY_DEPTH", "1"), ("TRUSTED_PROXIES", "10.0.0.1")],
+)
+def test_it_is_not_open_behind_a_proxy(variable: str, value: str) -> None:
+    """Which brings everybody from an address of this machine."""
+    given = {"ORCHESTRATOR_AUTH": "open", f"ORCHESTRATOR_{variable}": value}
+    with pytest.raises(SettingsInvalid, match=f"ORCHESTRATOR_{variable} is set"):
+        Settings.from_env(given)
+    assert Settings.from_env({"ORCHESTRATOR_AUTH": "open", "ORCHESTRATOR_PUBLIC_URL": "http://127.0.0.1:8000"})
+
+
 def test_pages_of_listed_origins_may_read(settings: Settings, stack: Client) -> None:
     with served(settings, cors_origins=("https://tools.example",)) as door:
         asked = {"Origin": "https://tools.example", "Access-Control-Request-Method": "POST"}

@@ -88,6 +88,19 @@ def test_tries_to_sign_in_are_few(own: Settings, stack: Client) -> None:
         assert tried("bob", "four plain words here") == 401
 
 
+def test_names_are_not_tried_from_everywhere_nor_many_from_one_place(own: Settings, stack: Client) -> None:
+    proxied = {"proxy_depth": 1, "trusted_proxies": ("192.0.2.0/24",)}
+    with served(own, rate_sign_ins=1, rate_strangers=3, **proxied) as door:
+
+        def tried(name: str, address: str) -> int:
+            given = {"name": name, "password": "wrong words in here"}
+            return door.post("/api/session", json=given, headers={"X-Forwarded-For": address}).status_code
+
+        assert [tried(f"user {n}", "198.51.100.1") for n in range(4)] == [401] * 3 + [429]
+        assert [tried("ann", f"203.0.113.{n}") for n in range(11)] == [401] * 10 + [429]
+        assert tried("bob", "203.0.113.1") == 401
+
+
 def test_zero_is_no_limit(own: Settings, stack: Client) -> None:
     headers = bearer(key(stack))
     with served(own, rate_reads=0) as door:

@@ -29,7 +29,8 @@ def hashed(password: str) -> str:
 
 def verify(password: str, kept: str | None) -> bool:
     """Whether it is the password. For a user who does not exist, or has none, it takes as long and is never."""
-    matches = _hasher().verify(password[:LONGEST], kept or _nobody())
+    nobody = _nobody()  # whoever is asked about first, it is made then
+    matches = _hasher().verify(password[:LONGEST], kept or nobody)
     return matches and kept is not None
 
 

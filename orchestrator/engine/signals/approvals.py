@@ -1,6 +1,6 @@
 """What somebody is asked: the answers that runs wait for, and answering."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Row
 
+from orchestrator.core.plan import Plan
 from orchestrator.core.signals import Awaited
 from orchestrator.core.states import StepStatus
 from orchestrator.engine.signals import below
@@ -70,6 +71,24 @@ def asks(ledger: Ledger, run_id: UUID, name: str) -> bool:
         RunNotFound: no such run.
     """
     return any(one.wait.approval is not None for one in reads.runs.plan_of(ledger, run_id).expected(name))
+
+
+def first_asking(ledger: Ledger, run_id: UUID, steps: Iterable[str]) -> str | None:
+    """The first of these steps that asks for an answer, or holds one that does; steps that the run has not, ask nobody.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    plan = reads.runs.plan_of(ledger, run_id)
+    return next((step for step in steps if _asks(plan, step)), None)
+
+
+def _asks(plan: Plan, step: str) -> bool:
+    try:
+        inside = plan.node(step).every()
+    except KeyError:
+        return False
+    return any(one.awaited is not None and one.awaited.approval is not None for one in inside)
 
 
 def not_asked(what: str, run_id: UUID, step_key: str, child: Row[Any] | None) -> ApprovalNotFound:

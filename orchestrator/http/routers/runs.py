@@ -13,6 +13,7 @@ from orchestrator.core.rerun import Rerun
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.engine.runs import reveal, shown
 from orchestrator.http import tags
+from orchestrator.http.answers import check_answers
 from orchestrator.http.caller import TheActor, TheCaller, TheClient
 from orchestrator.http.drawings import DRAWINGS, Language, drawing
 from orchestrator.http.lines import Lines
@@ -207,8 +208,11 @@ def run_rerun(
     run: TheRun, request: Request, response: Response, caller: TheCaller, how: Again | None = None
 ) -> Started | Rerun:
     """A new run with the input of this one or another: whole on the current version, or from a step on, with what
-    was before it kept. `dry_run`: what would be kept, and what would run."""
+    was before it kept. With another input, an admin alone keeps what somebody answered. `dry_run`: what would be kept,
+    and what would run."""
     how = how or Again()
+    if how.from_step is not None and how.input is not None and not how.dry_run:
+        check_answers(caller, run, run.rerun_plan(how.from_step, input=how.input).kept)
     if how.dry_run:
         response.status_code = 200
         return run.rerun_plan(how.from_step, input=how.input, changes=how.changes)

@@ -8,6 +8,7 @@ from fastapi import Query, Request, Response
 
 from orchestrator.core.states import StepStatus
 from orchestrator.engine.runs import reveal, shown
+from orchestrator.http.answers import check_answers
 from orchestrator.http.caller import TheActor, TheCaller
 from orchestrator.http.models import Mark, Reason, Retry, Skip, Standing, Value
 from orchestrator.http.paging import KEY, MOST_SMALL, Cursor, Limit, Page, page, place
@@ -81,13 +82,16 @@ def step_retry(run: TheRun, step: StepKey, caller: TheCaller, how: Retry | None 
 
 @router.post("/runs/{run_id}/steps/{step}/skip", status_code=202)
 def step_skip(run: TheRun, step: StepKey, caller: TheCaller, how: Skip) -> Standing:
-    """Leave it out."""
+    """Leave it out. What asks somebody is left out by an admin only."""
+    check_answers(caller, run, [step])
     run.skip(step, how.reason, by=caller.name)
     return Standing(id=run.id, status=run.status())
 
 
 @router.post("/runs/{run_id}/steps/{step}/mark", status_code=202)
 def step_mark(run: TheRun, step: StepKey, caller: TheCaller, how: Mark) -> Standing:
-    """Say that it has succeeded, with this output: somebody did by hand what it is there for."""
+    """Say that it has succeeded, with this output: somebody did by hand what it is there for. What asks somebody is
+    marked by an admin only."""
+    check_answers(caller, run, [step])
     run.mark(step, how.output, how.reason, by=caller.name)
     return Standing(id=run.id, status=run.status())

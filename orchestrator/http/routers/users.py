@@ -16,8 +16,6 @@ from orchestrator.http import browsers
 from orchestrator.http.caller import TheActor, TheCaller, TheClient, address_of
 from orchestrator.http.models import Reason
 from orchestrator.http.paging import Page
-from orchestrator.http.quotas import refused
-from orchestrator.http.rates import bucket_of
 from orchestrator.http.routes import router as make
 
 router = make("users")
@@ -106,21 +104,20 @@ def whoami(caller: TheCaller) -> Whoami:
 
 
 @router.post("/session", status_code=201)
-def session_create(request: Request, response: Response, client: TheClient, given: SignIn) -> SignedIn:
+async def session_create(request: Request, response: Response, client: TheClient, given: SignIn) -> SignedIn:
     """Sign in: the answer sets a cookie."""
     browsers.check_private(request)
-    most = client.settings.rate_sign_ins
-    bucket = bucket_of("sign_ins", given.name, address_of(request))
-    if most and (wait := request.app.state.gate.rates.hit(bucket, most)) is not None:
-        raise refused("tries to sign in", most, wait)
-    opened = client.call_once(
-        sessions.sign_in,
-        given.name,
-        given.password.get_secret_value(),
-        Actor(given.name, None, address_of(request), request.scope.get("request_id")),
-        lifetime=client.settings.session_lifetime,
-        agent=browsers.agent_of(request),
-    )
+    await request.app.state.gate.count_sign_in(request, given.name)
+    async with request.app.state.signing_in:
+        opened = await run_in_threadpool(
+            client.call_once,
+            sessions.sign_in,
+            given.name,
+            given.password.get_secret_value(),
+            Actor(given.name, None, address_of(request), request.scope.get("request_id")),
+            lifetime=client.settings.session_lifetime,
+            agent=browsers.agent_of(request),
+        )
     browsers.give_cookie(request, response, opened)
     return SignedIn(id=opened.id, user=opened.user, expires_at=opened.expires_at)
 
