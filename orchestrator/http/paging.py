@@ -27,7 +27,7 @@ NUMBER: Final = TypeAdapter(Annotated[int, Field(ge=0, le=MOST_NUMBER)])
 RUN: Final = TypeAdapter(UUID)
 KEY: Final = TypeAdapter(str)
 KEYS: Final = TypeAdapter(tuple[str, str])
-_PLACE: Final = ("cursor", "limit", "count", "after", "before")
+_PLACE: Final = ("cursor", "limit", "count", "after", "before", "explain")
 """Parameters that do not say what is listed."""
 
 

@@ -362,3 +362,20 @@ def test_a_graph_is_data_as_well(api: TestClient, stack: Client) -> None:
     loop = next(one for one in api.get("/api/flows/fan/graph?language=json").json()["nodes"] if one["kind"] == "loop")
     assert [one["key"] for one in loop["inside"]] == ["double"]
     assert api.get("/api/flows/hello/graph?language=latin").status_code == 400
+
+
+def test_a_page_of_runs_is_explained_as_each_of_them_is(api: TestClient, stack: Client) -> None:
+    runs = [str(start(api)) for _ in range(3)]
+    play.fail(stack.ledger, UUID(runs[0]), "greet")
+    page = api.get("/api/runs?explain=1&limit=2").json()
+    rest = api.get(f"/api/runs?explain=1&limit=2&cursor={page['next']}").json()
+    explained = {**page["explained"], **rest["explained"]}
+    assert list(explained) == runs[::-1]
+    single = api.get(f"/api/runs/{runs[0]}/explain").json()
+    assert explained[runs[0]] == single
+    assert "no worker is live" in explained[runs[1]]["sentence"]
+    assert list(api.get("/api/runs/active?explain=1").json()["explained"]) == runs[:0:-1]
+    assert api.get("/api/runs").json()["explained"] is None
+    api.post("/api/flows/hello/trigger/batch", json={"inputs": [{"name": "x"}] * 50})
+    refused = api.get("/api/runs?explain=1&limit=51")
+    assert (refused.status_code, "limit=50" in refused.json()["fix"]) == (400, True)

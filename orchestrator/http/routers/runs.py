@@ -1,17 +1,21 @@
 """Runs: lists, one run, and what is done to it as a whole."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
 from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
+from orchestrator.client.client import Client
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.runtree import RunTree
 from orchestrator.core.facts import Explanation
 from orchestrator.core.rerun import Rerun
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.engine.runs import reveal, shown
+from orchestrator.engine.runs.explain import explain_many
 from orchestrator.http import tags
 from orchestrator.http.answers import check_answers
 from orchestrator.http.caller import TheActor, TheCaller, TheClient
@@ -20,6 +24,7 @@ from orchestrator.http.lines import Lines
 from orchestrator.http.models import Again, Control, Reason, Retry, Standing, Started, Value
 from orchestrator.http.paging import NUMBER, AfterRun, Cursor, Limit, Page, after_id, page, place
 from orchestrator.http.parameters import AfterEvent, NamedRun, TheRun, TheWanted
+from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
 from orchestrator.http.waiting import Wait
 from orchestrator.ledger import reads
@@ -27,6 +32,18 @@ from orchestrator.ledger.listing import MANY
 from orchestrator.ledger.reads.rows import ChildRow, EventRow, RunRow
 
 router = make("runs")
+
+Explain = Annotated[
+    bool, Query(description="What each of the runs, at most 50, waits for, and the command that helps: `explained`.")
+]
+_MOST_EXPLAINED: Final = 50
+
+
+class Runs(Page[RunRow]):
+    """`explained`: with `explain=1`, by the id of a run."""
+
+    explained: Mapping[UUID, Explanation] | None = None
+
 
 _FORESEEN: Final[dict[int | str, dict[str, Any]]] = {200: {"model": Rerun, "description": "A dry run"}}
 _OPEN: Final = tuple(status for status in RunStatus if status not in FINAL_RUN)
@@ -40,14 +57,15 @@ def run_ls(
     wanted: TheWanted,
     fields: Annotated[Literal["body"] | None, Query(description="`body`: the inputs too.")] = None,
     count: Annotated[bool, Query(description="How many there are, as far as they are counted.")] = False,
+    explain: Explain = False,
     after: AfterRun = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> Page[RunRow]:
+) -> Runs:
     """Runs, newest first. Without `fields=body` the inputs are left out: `body` is null."""
     last = after_id(request, cursor, after)
     rows = client.runs(**wanted, limit=limit + 1, after=last, inputs=fields == "body")
-    found = page(request, response, rows, limit, lambda row: str(row.id))
+    found = _runs(client, page(request, response, rows, limit, lambda row: str(row.id)), explain)
     if not count:
         return found
     number = client.count_runs(**wanted)
@@ -56,12 +74,28 @@ def run_ls(
 
 @router.get("/runs/active")
 def run_active(
-    request: Request, response: Response, client: TheClient, limit: Limit = 50, cursor: Cursor = None
-) -> Page[RunRow]:
+    request: Request,
+    response: Response,
+    client: TheClient,
+    explain: Explain = False,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Runs:
     """Runs that have not ended, newest first."""
     last = after_id(request, cursor)
     rows = client.runs(status=_OPEN, limit=limit + 1, after=last, inputs=False)
-    return page(request, response, rows, limit, lambda row: str(row.id))
+    return _runs(client, page(request, response, rows, limit, lambda row: str(row.id)), explain)
+
+
+def _runs(client: Client, found: Page[RunRow], explain: bool) -> Runs:
+    if not explain:
+        return Runs(**dict(found))
+    if len(found.items) > _MOST_EXPLAINED:
+        raise Refused(
+            400, f"{len(found.items)} runs are a lot to explain.", fix=f"ask for `limit={_MOST_EXPLAINED}` or fewer."
+        )
+    explained = client.call(explain_many, [row.id for row in found.items], client.settings.worker_ttl)
+    return Runs(**dict(found), explained=explained)
 
 
 @router.get("/runs/export", response_class=Lines, response_model=None)
