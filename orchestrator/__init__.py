@@ -98,7 +98,15 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.client import AsyncClient, Client, HttpClient, OperationHandle, RunHandle, ScheduleHandle
+    from orchestrator.client import (
+        AsyncClient,
+        AsyncHttpClient,
+        Client,
+        HttpClient,
+        OperationHandle,
+        RunHandle,
+        ScheduleHandle,
+    )
     from orchestrator.settings import Settings
 
 __all__ = [
@@ -165,6 +173,7 @@ __all__ = [
     "WebhookTrigger",
     # running flows
     "AsyncClient",
+    "AsyncHttpClient",
     "Client",
     "HttpClient",
     "OperationHandle",
@@ -203,6 +212,7 @@ __all__ = [
 
 _LAZY = {
     "AsyncClient": "orchestrator.client",
+    "AsyncHttpClient": "orchestrator.client",
     "Client": "orchestrator.client",
     "HttpClient": "orchestrator.client",
     "OperationHandle": "orchestrator.client",

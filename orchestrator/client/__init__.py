@@ -10,11 +10,13 @@ from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle
 
 if TYPE_CHECKING:  # it needs an HTTP library, which only its users have installed
+    from orchestrator.client.remote.aclient import AsyncHttpClient
     from orchestrator.client.remote.client import HttpClient
     from orchestrator.client.remote.run import HttpRunHandle
 
 __all__ = [
     "AsyncClient",
+    "AsyncHttpClient",
     "Client",
     "HttpClient",
     "HttpRunHandle",
@@ -23,7 +25,11 @@ __all__ = [
     "ScheduleHandle",
 ]
 
-_LAZY = {"HttpClient": "orchestrator.client.remote.client", "HttpRunHandle": "orchestrator.client.remote.run"}
+_LAZY = {
+    "AsyncHttpClient": "orchestrator.client.remote.aclient",
+    "HttpClient": "orchestrator.client.remote.client",
+    "HttpRunHandle": "orchestrator.client.remote.run",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -25,8 +25,10 @@ from orchestrator.ledger.reads.steps import FOLD, PAGE
 from orchestrator.ledger.schedules import Lag, ScheduleRow, TickRow
 from orchestrator.ledger.timelines import Timeline
 
-if TYPE_CHECKING:
-    from orchestrator.client.aclient import AsyncClient
+if TYPE_CHECKING:  # the one over HTTP needs a library that only its users have installed
+    from orchestrator.client.acalls import AsyncCalls
+    from orchestrator.client.remote.run import HttpRunHandle
+    from orchestrator.client.remote.schedule import HttpScheduleHandle
 
 R = TypeVar("R")
 
@@ -34,7 +36,7 @@ R = TypeVar("R")
 class AsyncRunHandle(Generic[R]):
     """As `RunHandle`, awaited."""
 
-    def __init__(self, client: "AsyncClient", handle: RunHandle[R]) -> None:
+    def __init__(self, client: "AsyncCalls", handle: "RunHandle[R] | HttpRunHandle[R]") -> None:
         self.client = client
         self.sync = handle
         self.id = handle.id
@@ -55,20 +57,24 @@ class AsyncRunHandle(Generic[R]):
         """As `RunHandle.wait`; holds no thread, so many may wait, and a wait can be cancelled."""
         limit_s = seconds(timeout)
         ends = deadline(limit_s)
-        if is_old(self.sync):
+        if isinstance(self.sync, RunHandle) and is_old(self.sync):  # over HTTP the API looks first
             if (status := await self.client.thread(seen, self.sync)) is not None:
                 return status
             await asyncio.sleep(moment_s(self.sync, ends))
             if (status := await self.client.thread(seen, self.sync)) is not None:
                 return status
         try:
-            return await asyncio.wait_for(self.end(), left_s(ends))
+            return await asyncio.wait_for(self._end(limit_s), left_s(ends))
         except TimeoutError:
             return self.sync.final(await self.status(), limit_s)
 
     def end(self) -> "asyncio.Future[RunStatus]":
         """As `RunHandle.end`, for `asyncio.wait` and `as_completed`."""
-        return asyncio.wrap_future(self.sync.end())
+        return self._end(None)
+
+    def _end(self, limit_s: float | None) -> "asyncio.Future[RunStatus]":
+        end = self.sync.end() if isinstance(self.sync, RunHandle) else self.sync.end_within(limit_s)
+        return asyncio.wrap_future(end)
 
     async def result(self, timeout: Timeout = None) -> R:
         """As `RunHandle.result`."""
@@ -202,8 +208,10 @@ class AsyncRunHandle(Generic[R]):
         by: str | None = None,
     ) -> "AsyncRunHandle[R]":
         """As `RunHandle.rerun`."""
-        new = await self.client.thread(self.sync.rerun, from_step, input=input, changes=changes, by=by)
-        return AsyncRunHandle(self.client, new)
+        return AsyncRunHandle(
+            self.client,
+            await self.client.thread(self.sync.rerun, from_step, input=input, changes=changes, by=by),
+        )
 
     async def rerun_plan(
         self,
@@ -223,7 +231,7 @@ class AsyncRunHandle(Generic[R]):
 class AsyncScheduleHandle:
     """As `ScheduleHandle`, awaited."""
 
-    def __init__(self, client: "AsyncClient", handle: ScheduleHandle) -> None:
+    def __init__(self, client: "AsyncCalls", handle: "ScheduleHandle | HttpScheduleHandle") -> None:
         self.client = client
         self.sync = handle
         self.flow = handle.flow

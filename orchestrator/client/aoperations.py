@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack
 from uuid import UUID
 
 from orchestrator.client.operations import OperationHandle, Operations, pause_s
@@ -11,6 +11,9 @@ from orchestrator.client.waits import Timeout, deadline, seconds
 from orchestrator.client.wanted import Wanted
 from orchestrator.core.operations import Action, Foreseen, Outcome
 from orchestrator.ledger.operations import OperationRow, OutcomeRow
+
+if TYPE_CHECKING:  # it needs an HTTP library, which only its users have installed
+    from orchestrator.client.remote.operations import HttpOperationHandle, HttpOperations
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,7 +29,7 @@ class Threads(Protocol):
 class AsyncOperationHandle:
     """As `OperationHandle`, awaited."""
 
-    def __init__(self, client: Threads, handle: OperationHandle) -> None:
+    def __init__(self, client: Threads, handle: "OperationHandle | HttpOperationHandle") -> None:
         self.client = client
         self.sync = handle
         self.id = handle.id
@@ -81,7 +84,7 @@ async def each(client: Threads, rows: Iterator[T]) -> AsyncIterator[T]:
 class AsyncOperations:
     """What an asynchronous client does with operations."""
 
-    sync: Operations
+    sync: "Operations | HttpOperations"
 
     async def thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise NotImplementedError
@@ -102,7 +105,7 @@ class AsyncOperations:
         """As `Client.operate`."""
         more: dict[str, Any] = {"reason": reason, "token": token, "force": force, "fresh": fresh, "by": by}
         more |= {"idempotency_key": idempotency_key, **wanted}
-        return AsyncOperationHandle(self, await self.thread(self.sync.operate, action, runs, **more))
+        return AsyncOperationHandle(self, await self.thread(lambda: self.sync.operate(action, runs, **more)))
 
     async def operate_plan(
         self, action: Action | str, runs: Sequence[UUID | str] | None = None, **wanted: Unpack[Wanted]

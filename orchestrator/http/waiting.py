@@ -71,6 +71,7 @@ class Waiting:
     """How long a request waits; false: not at all. Those that wait as long as others do not all come back at once."""
 
     wait_s: float
+    request: Request
     stopping: Stopping
     hub: Hub
 
@@ -78,7 +79,7 @@ class Waiting:
         return self.wait_s > 0
 
     async def until_ended(self, handle: "RunHandle[Any]") -> None:
-        """Return when the run has ended, after the time, or when this process is to end."""
+        """Return when the run has ended, after the time, when this process is to end, or when whoever asked is gone."""
         end: asyncio.Future[Any] = asyncio.wrap_future(handle.end())
         await self._until(end)
 
@@ -99,13 +100,21 @@ class Waiting:
     async def _until(self, done: "asyncio.Future[Any]") -> None:
         longest_s = self.wait_s * (1 - _JITTER * random.random())
         stop: asyncio.Future[Any] = asyncio.ensure_future(self.stopping.wait(longest_s))
+        gone: asyncio.Future[Any] = asyncio.ensure_future(_gone(self.request))
         try:
-            await asyncio.wait([done, stop], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([done, stop, gone], return_when=asyncio.FIRST_COMPLETED)
             if done.done():
                 done.result()
         finally:
             done.cancel()
             stop.cancel()
+            gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Return when whoever asked has closed the connection. The body was read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def waiting_of(
@@ -115,7 +124,7 @@ async def waiting_of(
 ) -> AsyncIterator[Waiting]:
     """`Prefer: wait=30` says the same."""
     state, wait_s = request.app.state, _seconds(request, wait)
-    waiting = Waiting(wait_s, state.stopping, state.hub)
+    waiting = Waiting(wait_s, request, state.stopping, state.hub)
     if not waiting:
         yield waiting
         return

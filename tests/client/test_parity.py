@@ -11,6 +11,7 @@ from orchestrator.client.ahandles import AsyncRunHandle, AsyncScheduleHandle
 from orchestrator.client.aoperations import AsyncOperationHandle
 from orchestrator.client.groups.members import Groups
 from orchestrator.client.operations import OperationHandle
+from orchestrator.client.remote.aclient import AsyncHttpClient
 from orchestrator.client.remote.client import HttpClient
 from orchestrator.client.remote.operations import HttpOperationHandle
 from orchestrator.client.remote.run import HttpRunHandle
@@ -24,11 +25,15 @@ HALVES = {"outcome", "final", "must_have_succeeded", "final_status"}
 """What `wait` and `result` use inside."""
 
 
+HTTP_OWN = {"listed", "value", "shown_value", "end_within"}
+"""The same of the one over HTTP."""
+
+
 def methods(kind: type) -> dict[str, Any]:
     return {
         name: value
         for name, value in inspect.getmembers(kind)
-        if not name.startswith("_") and callable(value) and name not in OWN | HALVES
+        if not name.startswith("_") and callable(value) and name not in OWN | HTTP_OWN | HALVES
     }
 
 
@@ -46,6 +51,10 @@ PAIRS = [
     (OperationHandle, AsyncOperationHandle),
     (RunHandle, AsyncRunHandle),
     (ScheduleHandle, AsyncScheduleHandle),
+    (HttpClient, AsyncHttpClient),
+    (HttpOperationHandle, AsyncOperationHandle),
+    (HttpRunHandle, AsyncRunHandle),
+    (HttpScheduleHandle, AsyncScheduleHandle),
 ]
 
 

@@ -22,6 +22,8 @@ PUBLIC: Final = {
     "client/aclient.py:start_many",
     "client/operations.py:operate",
     "client/aoperations.py:operate",
+    "client/remote/client.py:start",
+    "client/remote/operations.py:operate",
     "authoring/each.py:each",
     "authoring/signals.py:wait_for_signal",
     "authoring/signals.py:approval",
@@ -35,7 +37,7 @@ ROWS: Final = {
     "ledger/webhooks.py:take_nonces",
 }
 """The columns of one row, by their names."""
-OUTSIDE: Final = ("cli/", "http/routers/")
+OUTSIDE: Final = ("cli/", "http/routers/", "http/parameters.py")
 """So are the options of commands, and the parameters of requests."""
 LIBRARIES: Final = {
     "ledger/session.py:do_connect",

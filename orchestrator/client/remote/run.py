@@ -65,7 +65,7 @@ class HttpRunHandle(Generic[R]):
     def wait(self, timeout: Timeout = None) -> RunStatus:
         """As `RunHandle.wait`."""
         limit_s = seconds(timeout)
-        end = self.end(limit_s)
+        end = self.end_within(limit_s)
         try:
             return end.result(limit_s)
         except TimeoutError:
@@ -73,8 +73,12 @@ class HttpRunHandle(Generic[R]):
         finally:
             end.cancel()
 
-    def end(self, limit_s: float | None = None) -> "Future[RunStatus]":
-        """As `RunHandle.end`. Whoever cancels it after `limit_s` says so, and the API waits no longer."""
+    def end(self) -> "Future[RunStatus]":
+        """As `RunHandle.end`."""
+        return self.end_within(None)
+
+    def end_within(self, limit_s: float | None) -> "Future[RunStatus]":
+        """The same, for somebody who will cancel it after that time: the API waits no longer."""
         return self.client.waits.ended(self._path, limit_s)
 
     def result(self, timeout: Timeout = None) -> R:

@@ -18,6 +18,10 @@ from orchestrator.errors import UsageError
 _LONGEST_S: Final = 50.0
 """Of one request that waits: the API answers after 55 s, proxies give up after 60."""
 _SHORTEST_S: Final = 0.1
+_OPEN: Final = 50
+"""Requests that wait at once: the API takes a hundred of a key by default, and somebody else may have the same one."""
+_TURN_S: Final = 5.0
+"""The shortest turn of a wait among more than so many."""
 _CLOSE_S: Final = 5.0
 
 
@@ -33,6 +37,7 @@ class Waits:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._closed = False
+        self._slots, self._waiting = asyncio.Semaphore(_OPEN), 0
         self._running: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient, threading.Thread] | None = None
 
     def after_fork(self) -> None:
@@ -73,12 +78,13 @@ class Waits:
 
     async def _until_ended(self, http: httpx2.AsyncClient, path: str, limit_s: float | None) -> RunStatus:
         ends = deadline(limit_s)
+        self._waiting += 1
         try:
             while True:
-                left = left_s(ends)
-                wait_s = _LONGEST_S if left is None else max(min(left, _LONGEST_S), _SHORTEST_S)
-                ask = Ask("GET", path, {"wait": f"{wait_s:.3f}s"}, wait_s=wait_s, tries=PATIENT_TRIES)
-                answer = await self._transport.asked(http, ask)
+                async with self._slots:
+                    wait_s = self._turn_s(left_s(ends))
+                    ask = Ask("GET", path, {"wait": f"{wait_s:.3f}s"}, wait_s=wait_s, tries=PATIENT_TRIES)
+                    answer = await self._transport.asked(http, ask)
                 status = RunStatus(loads(answer.content)["status"])
                 if status in FINAL_RUN:
                     return status
@@ -86,6 +92,13 @@ class Waits:
             if self._closed:
                 raise UsageError(CLOSED) from None
             raise
+        finally:
+            self._waiting -= 1
+
+    def _turn_s(self, left: float | None) -> float:
+        """How long a request waits: less where others wait for its place."""
+        longest_s = max(_LONGEST_S * min(_OPEN / self._waiting, 1.0), _TURN_S)
+        return longest_s if left is None else max(min(left, longest_s), _SHORTEST_S)
 
 
 def _run(loop: asyncio.AbstractEventLoop, http: httpx2.AsyncClient) -> None:
