@@ -20,10 +20,12 @@ from orchestrator.cli import (
     export,
     flow,
     key,
+    notification,
     operation,
     repair,
     run,
     schedule,
+    subscription,
     user,
     webhook,
     worker,
@@ -47,6 +49,8 @@ app.add_typer(operation.app, name="operation")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(approval.app, name="approval")
 app.add_typer(webhook.app, name="webhook")
+app.add_typer(subscription.app, name="subscription")
+app.add_typer(notification.app, name="notification")
 app.add_typer(worker.app, name="worker")
 app.add_typer(key.app, name="key")
 app.add_typer(user.app, name="user")

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from orchestrator.core.subscriptions import SIGNING_KEY_MIN
+from orchestrator.core.subscriptions import SIGNING_KEY_MIN, Kind, is_reference
 from orchestrator.engine.subscriptions.deliver import Post
 from orchestrator.engine.subscriptions.keyring import Keyring
-from orchestrator.errors import SettingsInvalid
+from orchestrator.errors import SettingsInvalid, UsageError
 from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
 from orchestrator.webhooks.out.model import AddressRules, MailServer
@@ -34,6 +34,23 @@ def keyring(settings: Settings, env: Mapping[str, str]) -> Keyring:
     return Keyring(read, given)
 
 
+def check(settings: Settings, kind: Kind, address: str) -> None:
+    """Whether anything may be sent there, as far as can be told without asking for the addresses of its name; of a
+    reference that is told when it is sent.
+
+    Raises:
+        UsageError: it may not; or the extra `webhooks` is not installed.
+    """
+    if kind == "email" or is_reference(address):
+        return
+    try:
+        from orchestrator.webhooks.out.places import read_place
+    except ModuleNotFoundError as exc:
+        fix = "pip install 'flow-orchestrator[webhooks]'"
+        raise UsageError(f"The packages for webhooks are not installed. Fix: {fix}.") from exc
+    read_place(address, _rules(settings))
+
+
 def post(settings: Settings, env: Mapping[str, str]) -> Post:
     """
     Raises:
@@ -43,12 +60,13 @@ def post(settings: Settings, env: Mapping[str, str]) -> Post:
     from orchestrator.webhooks.out.send import send
 
     keys = keyring(settings, env)
-    rules = AddressRules.of(
-        settings.webhook_networks,
-        plain_http=settings.webhook_plain_http,
-        ports=settings.webhook_ports,
+    return Post(send, keys, _rules(settings), _mail(settings, keys))
+
+
+def _rules(settings: Settings) -> AddressRules:
+    return AddressRules.of(
+        settings.webhook_networks, plain_http=settings.webhook_plain_http, ports=settings.webhook_ports
     )
-    return Post(send, keys, rules, _mail(settings, keys))
 
 
 def _mail(settings: Settings, keys: Keyring) -> MailServer | None:

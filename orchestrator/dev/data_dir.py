@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from orchestrator.servers.embedded import process
 from orchestrator.servers.embedded.discovery import STATE_FILE, DevState
 from orchestrator.servers.embedded.process import Identity
 from orchestrator.servers.embedded.server import write_private
+from orchestrator.servers.here import SIGNING_KEY
 
 MARK: Final = "FLOW_ORCHESTRATOR_DEV"
 """Name of the variable that marks every process a `dev` starts, and all that those start."""
@@ -98,6 +100,13 @@ def remembered_port(folder: Path, name: str) -> int:
 
 def remember_port(folder: Path, name: str, port: int) -> None:
     write_private(folder / "ports.json", json.dumps({**_ports(folder), name: port}))
+
+
+def make_signing_key(folder: Path) -> None:
+    """What secrets of subscriptions are made of; the same one at each start."""
+    path = folder / SIGNING_KEY
+    if not path.exists():
+        write_private(path, secrets.token_hex(32))
 
 
 def _ports(folder: Path) -> dict[str, int]:

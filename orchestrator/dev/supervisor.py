@@ -29,7 +29,7 @@ from orchestrator.ledger import migrate
 from orchestrator.servers.embedded.discovery import DATA_DIR, DevState, Pids
 from orchestrator.servers.embedded.process import Identity
 from orchestrator.servers.embedded.server import HOST, free_port, is_free
-from orchestrator.servers.here import settings_here
+from orchestrator.servers.here import beside_dev, settings_here
 from orchestrator.settings import Settings, variable
 
 _FULL_AGAIN_S: Final = 30.0
@@ -219,7 +219,9 @@ class Supervisor:
         return [sys.executable, "-P", "-m", "orchestrator", *arguments]
 
     def _child_env(self) -> dict[str, str]:
+        data_dir.make_signing_key(self.folder)
         return {
+            **beside_dev(self.folder),
             **self.env,
             variable("database_url"): self.stack.database_url,
             variable("broker_url"): self.stack.broker_url,

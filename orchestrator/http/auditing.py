@@ -19,6 +19,8 @@ _SENSITIVE: Final = frozenset(
 )
 """Besides everything that takes an admin: what changes how others' runs go."""
 _BY_ENGINE: Final = {Scope.ACCESS, Scope.SECRETS}
+_KEPT_BY_ENGINE: Final = frozenset(f"subscription_{what}" for what in ("create", "update", "rotate", "delete"))
+"""Takes an admin, and is kept in the commit that does it, without the secrets that addresses may hold."""
 _LONGEST: Final = 4096
 _VALUES: Final = frozenset({"changes", "input", "output", "payload"})
 """What is of runs, and may be a secret."""
@@ -26,7 +28,7 @@ _VALUES: Final = frozenset({"changes", "input", "output", "payload"})
 
 def is_kept(operation: str, method: str) -> bool:
     """Whether a row is to be kept of it here."""
-    if method in {"GET", "HEAD"}:
+    if method in {"GET", "HEAD"} or operation in _KEPT_BY_ENGINE:
         return False
     rule = rule_of(operation)
     return operation in _SENSITIVE or (rule.role is Role.ADMIN and rule.scope not in _BY_ENGINE)

@@ -1,7 +1,7 @@
 """Parameters that several routes take."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -113,6 +113,18 @@ def moment(name: str, text: str | None) -> datetime | None:
     if found is None or found.tzinfo is None:
         raise Refused(400, f"{name}={text[:60]!r} is not a time.", fix="write 2026-01-31T12:00:00Z.")
     return found
+
+
+def span(name: str, text: str) -> timedelta:
+    """A length of time.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        return parse_duration(text)
+    except DurationInvalid as exc:
+        raise Refused(400, f"{name}={text[:40]!r} is not a length of time.", fix="write 24h.") from exc
 
 
 def length(name: str, text: str | None) -> Any:

@@ -74,8 +74,11 @@ RULES: Final[Mapping[str, Rule]] = {
     **_rules(
         Scope.WEBHOOKS,
         Reach.ALL,
-        viewer="webhook_ls webhook_recent webhook_stats webhook_show",
-        operator="webhook_replay",
+        viewer="webhook_ls webhook_recent webhook_stats webhook_show subscription_ls subscription_show "
+        "notification_ls notification_show",
+        operator="webhook_replay subscription_test subscription_redrive notification_redrive",
+        # What is told goes out of the house: who may say where.
+        admin="subscription_create subscription_update subscription_rotate subscription_delete",
     ),
     **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls queue_ls"),
     **_rules(
@@ -100,7 +103,10 @@ PUBLIC: Final = frozenset(
     }
 )
 """Routes that ask nobody who they are; publishers prove it by what they sign."""
-SECRET_ANSWERS: Final = frozenset({"session_create", "key_create", "key_rotate", "run_reveal", "step_reveal"})
+SECRET_ANSWERS: Final = frozenset(
+    {"session_create", "key_create", "key_rotate", "subscription_create", "subscription_rotate"}
+    | {"run_reveal", "step_reveal"}
+)
 """What takes no `Idempotency-Key`: answers are kept for it, and these are kept nowhere."""
 SECRET_REQUESTS: Final = frozenset({"user_create", "user_passwd"})
 """What says a password."""

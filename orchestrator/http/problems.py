@@ -157,7 +157,7 @@ def of_http(request: Request, error: Exception) -> JSONResponse:
 
 def _methods(request: Request) -> list[str]:
     """Those that this path takes."""
-    asked = [{**request.scope, "method": method} for method in ("DELETE", "GET", "POST", "PUT")]
+    asked = [{**request.scope, "method": method} for method in ("DELETE", "GET", "PATCH", "POST", "PUT")]
     routes = request.app.routes
     return [one["method"] for one in asked if any(route.matches(one)[0] is Match.FULL for route in routes)]
 

@@ -233,6 +233,11 @@ def drop(tx: Connection, ttl: timedelta, page: int) -> int:
     return _removed(tx, "drop_notifications", ttl=ttl, page=page) or _removed(tx, "drop_orphans", page=page)
 
 
+def drop_of(tx: Connection, run_id: UUID) -> None:
+    """Remove what subscriptions were told, or are to be told, of a run."""
+    run(tx, "drop_notifications_of", run_id=run_id)
+
+
 def _removed(tx: Connection, name: str, **parameters: Any) -> int:
     row = one(tx, name, **parameters)
     return int(row.removed) if row else 0

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from orchestrator import Cron, Schedule, Secret, Webhook, approval, env, flow, step
 from orchestrator.client import Client
 from orchestrator.core.access import Role
+from orchestrator.core.subscriptions import Wanted
 from orchestrator.engine.access import users
 from orchestrator.engine.flows import register
 from tests.http.access import ROOT, key
@@ -70,6 +71,9 @@ def populate(stack: Client) -> Populated:
     operation = stack.operate("cancel", q="flow:fan", reason="too many", by="me").id
     key(stack, Role.VIEWER, name="reader")
     users.create(stack.ledger, "ann", Role.VIEWER, "four plain words here", ROOT)
+    wanted = Wanted(address="https://crm.example.com/hook", types=("run.failed",), secret="env:CRM_SECRET")
+    stack.subscriptions.create("crm", wanted, by=ROOT)
+    notification = stack.subscriptions.test("crm", by=ROOT)
     return Populated(
         {
             "flow": ["hello", "fan", "order", "nightly"],
@@ -79,6 +83,8 @@ def populate(stack: Client) -> Populated:
             "name": ["ann", "approval"],
             "operation_id": [str(operation)],
             "slug": ["counts"],
+            "subscription": ["crm"],
+            "notification": [str(notification)],
             "hash": [hello.manifest.hash],
             "code": ["run_not_found"],
         },

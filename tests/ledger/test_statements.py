@@ -179,6 +179,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "begin_feed": {"seen": "1:1:"},
     "restart_feed": {"seen": "1:1:"},
     "move_feed": {"seen": "1:1:", "until": None, "event_id": 1},
+    "notification_counts": {"span": timedelta(days=1)},
     "given_outputs": {"flow": "demo", "version": "x", "source": "a"},
 }
 HOT = (

@@ -6,15 +6,18 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from orchestrator.core.access import Actor
 from orchestrator.core.states import RunStatus
+from orchestrator.core.subscriptions import NotificationState
 from orchestrator.delivery import outbound
 from orchestrator.engine.subscriptions import manage
 from orchestrator.ledger import reads
+from orchestrator.ledger.reads.rows import NotificationCount
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess
@@ -66,10 +69,12 @@ def test_a_healthy_endpoint_is_told_each_once_by_the_first_try(
     eventually(lambda: len(told(endpoint)) == 200, timeout=90, message="all are told")
     assert told(endpoint) == {str(run_id): 1 for run_id in made}
     row = manage.get(bench.ledger, "crm")
-    counts = eventually(
-        lambda: found if (found := reads.notifications.counts(bench.ledger, row.id)).keys() == {"delivered"} else {}
-    )
-    ((_, count),) = counts.items()
+
+    def counts() -> dict[NotificationState, NotificationCount]:
+        return reads.notifications.counts(bench.ledger, row.id, timedelta(hours=1))
+
+    eventually(lambda: counts().keys() == {"delivered"}, message="all are written down")
+    (count,) = counts().values()
     print(f"at the first try: {count.at_first} of {count.n}")
     assert count.n == 200
     assert count.at_first >= 0.95 * count.n

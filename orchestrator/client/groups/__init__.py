@@ -7,6 +7,7 @@ audit.py      what people and programs did
 flows.py      what is registered, versions, switching flows
 workers.py    the processes that serve them
 webhooks.py   what publishers call, and what came
+subscriptions.py, notifications.py   who is told what, and what they are told
 
 Each has its twin of the same surface in `remote/groups`.
 """

@@ -4,6 +4,8 @@ from orchestrator.client.access import Access
 from orchestrator.client.groups.audit import Audit
 from orchestrator.client.groups.flows import Flows
 from orchestrator.client.groups.keys import Keys
+from orchestrator.client.groups.notifications import Notifications
+from orchestrator.client.groups.subscriptions import Subscriptions
 from orchestrator.client.groups.users import Users
 from orchestrator.client.groups.webhooks import Webhooks
 from orchestrator.client.groups.workers import Workers
@@ -26,6 +28,16 @@ class Groups(Access):
     def keys(self) -> Keys:
         """API keys."""
         return Keys(self)
+
+    @property
+    def notifications(self) -> Notifications:
+        """What subscriptions are told."""
+        return Notifications(self)
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """Who is told what."""
+        return Subscriptions(self)
 
     @property
     def users(self) -> Users:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from orchestrator.core.access import Actor
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.errors import Conflict
-from orchestrator.ledger import access, graph, retention
+from orchestrator.ledger import access, graph, notifications, retention
 from orchestrator.ledger.tx import Ledger
 
 
@@ -33,6 +33,7 @@ def delete_in(tx: Connection, run_id: UUID, *, by: str, reason: str | None) -> N
         )
     was = {"flow": run.flow, "status": run.status}
     access.audit(tx, Actor(by), "run.delete", f"run/{run_id}", was=was, reason=reason)
+    notifications.drop_of(tx, run_id)
     if not retention.drop_run(tx, run_id, run.flow, by, reason):
         raise Conflict(
             f"Run {run_id} has just ended, and the run that called it was not told yet. Fix: try again in a moment.",

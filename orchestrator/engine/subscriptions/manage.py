@@ -204,8 +204,11 @@ def redrive(
 
     Raises:
         SubscriptionNotFound: there is none.
+        UsageError: neither is given.
         Conflict: one of `ids` is not dead; none is sent again then.
     """
+    if ids is None and name is None:
+        raise UsageError("Neither notifications nor a subscription are named. Fix: name one of the two.")
 
     def work(tx: Connection) -> list[UUID]:
         row = None if name is None else _found(tx, name)

@@ -1,7 +1,6 @@
 """Webhooks: what publishers call, and what came by them."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Annotated, Any, Final
 
 import anyio
@@ -10,14 +9,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from orchestrator.client.groups.webhooks import Replayed
-from orchestrator.core.durations import parse_duration
 from orchestrator.engine.webhooks import receive as engine
 from orchestrator.engine.webhooks.arrival import Received
 from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
-from orchestrator.errors import DeliveryRefused, DurationInvalid
+from orchestrator.errors import DeliveryRefused
 from orchestrator.http.caller import TheClient, address_of
 from orchestrator.http.models import Delivered
 from orchestrator.http.paging import RUN, Cursor, Limit, Page, page, place
+from orchestrator.http.parameters import span
 from orchestrator.http.problems import Refused
 from orchestrator.http.routes import PROBLEMS
 from orchestrator.http.routes import router as make
@@ -76,7 +75,7 @@ async def webhook_challenge(slug: Slug, request: Request, client: TheClient) -> 
 @router.get("/webhooks")
 def webhook_ls(client: TheClient, since: Since = "24h") -> Page[WebhookRow]:
     """Every webhook, with how much came lately."""
-    return Page(items=client.webhooks.listed(_span(since)))
+    return Page(items=client.webhooks.listed(span("since", since)))
 
 
 @router.get("/webhooks/recent")
@@ -98,7 +97,7 @@ def webhook_recent(
 @router.get("/webhooks/stats")
 def webhook_stats(client: TheClient, slug: OfSlug = None, since: Since = "24h") -> Page[DeliveryCount]:
     """How much came, by outcome and by the gate that refused it."""
-    return Page(items=client.webhooks.counts(slug, _span(since)))
+    return Page(items=client.webhooks.counts(slug, span("since", since)))
 
 
 @router.get("/webhooks/deliveries/{delivery}")
@@ -185,10 +184,3 @@ def _told(received: Received) -> Delivered:
 
 def _as_it_is(answer: Answer) -> Response:
     return Response(answer.body, 200, media_type=answer.content_type)
-
-
-def _span(text: str) -> timedelta:
-    try:
-        return parse_duration(text)
-    except DurationInvalid as exc:
-        raise Refused(400, f"since={text[:40]!r} is not a length of time.", fix="write 24h.") from exc

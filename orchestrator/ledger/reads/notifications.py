@@ -1,7 +1,10 @@
 """What was, is and will be sent to subscriptions."""
 
-from typing import Final
+from datetime import timedelta
+from typing import Any, Final
 from uuid import UUID
+
+from sqlalchemy import Row
 
 from orchestrator.core.subscriptions import NotificationState
 from orchestrator.errors import NotificationNotFound
@@ -23,7 +26,7 @@ def page(
     """Those of a subscription, or of all, newest first."""
     with ledger.auto() as tx:
         rows = run(tx, "notifications", subscription=subscription, state=state, before=before, limit=limit)
-        return [NotificationRow(*tuple(row)) for row in rows]
+        return [NotificationRow(**_facts(row)) for row in rows]
 
 
 def get(ledger: Ledger, id: UUID) -> WholeNotification:
@@ -36,7 +39,7 @@ def get(ledger: Ledger, id: UUID) -> WholeNotification:
         tries = [NotificationTry(*tuple(found)) for found in run(tx, "notification_attempts", id=id)]
     if row is None:
         raise _none(str(id))
-    return WholeNotification(**row._mapping, attempts=tries)
+    return WholeNotification(**_facts(row), attempts=tries)
 
 
 def named(ledger: Ledger, text: str) -> UUID:
@@ -57,11 +60,15 @@ def named(ledger: Ledger, text: str) -> UUID:
     return found[0]
 
 
-def counts(ledger: Ledger, subscription_id: UUID) -> dict[NotificationState, NotificationCount]:
-    """How many of a subscription stand how; states without any are left out."""
+def counts(ledger: Ledger, subscription_id: UUID, span: timedelta) -> dict[NotificationState, NotificationCount]:
+    """How many of a subscription that were made in the last `span` stand how; states without any are left out."""
     with ledger.auto() as tx:
-        rows = run(tx, "notification_counts", id=subscription_id)
+        rows = run(tx, "notification_counts", id=subscription_id, span=span)
         return {NotificationState(row.state): NotificationCount(row.n, row.at_first) for row in rows}
+
+
+def _facts(row: Row[Any]) -> dict[str, Any]:
+    return {**row._mapping, "state": NotificationState(row.state)}
 
 
 def _none(text: str) -> NotificationNotFound:

@@ -165,10 +165,12 @@ SELECT attempt, at, duration_ms, status, error FROM flow_notification_attempts W
 SELECT id FROM flow_notifications WHERE right(id::text, length(%(ending)s::text)) = %(ending)s::text ORDER BY id DESC LIMIT 2;
 
 -- name: notification_counts
--- Does:  how many of a subscription stand how, and how many were delivered by their first try.
--- In:    id (of the subscription)
+-- Does:  how many of a subscription that were made in `span` stand how, and how many were begun to be sent once only.
+-- In:    id (of the subscription), span
+-- Index: primary key
 SELECT state, count(*) AS n, count(*) FILTER (WHERE claims = 1) AS at_first FROM flow_notifications
- WHERE subscription_id = %(id)s GROUP BY state;
+ WHERE subscription_id = %(id)s AND id > /*+ since length=%(span)s */
+ GROUP BY state;
 
 -- name: redrive
 -- Does:  sends again what was not delivered, now: as if it had happened now, but with the same id. Its attempts stay in the log.
@@ -214,6 +216,15 @@ WITH page AS MATERIALIZED (
   DELETE FROM flow_notifications n USING page WHERE n.id = page.id RETURNING n.id
 )
 SELECT count(*) AS removed FROM gone;
+
+-- name: drop_notifications_of
+-- Does:  removes what subscriptions were told, or are to be told, of a run.
+-- In:    run_id
+-- Index: ix_flow_notifications_run
+WITH gone AS (
+  DELETE FROM flow_notifications WHERE run_id = %(run_id)s RETURNING id
+)
+DELETE FROM flow_notification_attempts a USING gone WHERE a.notification_id = gone.id;
 
 -- name: drop_orphans
 -- Does:  removes a page of those whose subscription was deleted.

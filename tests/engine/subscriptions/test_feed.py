@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core.subscriptions import TOLD
 from orchestrator.engine import faults
+from orchestrator.engine.runs import delete_run
 from orchestrator.engine.subscriptions import feed, manage
 from orchestrator.engine.sweeps import retention
 from orchestrator.errors import QueryInvalid, UsageError
@@ -228,6 +229,16 @@ def test_what_is_over_is_removed_in_time(outbox: Outbox) -> None:
     assert (row.state, row.error) == ("dead", "it was not tried in time")
     assert retention.notifications(outbox.lab.ledger, day) == 1
     assert outbox.rows() == []
+
+
+def test_a_run_that_is_deleted_leaves_nothing_that_was_told_of_it(outbox: Outbox) -> None:
+    outbox.subscribe("crm", HOOK)
+    run_id = UUID(outbox.finish())
+    outbox.finish()
+    outbox.feed()
+    delete_run.delete(outbox.lab.ledger, run_id, by="ann")
+    assert run_id not in {row.run_id for row in outbox.rows()}
+    assert len(outbox.rows()) == 1
 
 
 def test_each_change_is_in_the_audit(outbox: Outbox) -> None:

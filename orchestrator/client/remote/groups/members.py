@@ -4,6 +4,8 @@ from orchestrator.client.remote.access import HttpAccess
 from orchestrator.client.remote.groups.audit import HttpAudit
 from orchestrator.client.remote.groups.flows import HttpFlows
 from orchestrator.client.remote.groups.keys import HttpKeys
+from orchestrator.client.remote.groups.notifications import HttpNotifications
+from orchestrator.client.remote.groups.subscriptions import HttpSubscriptions
 from orchestrator.client.remote.groups.users import HttpUsers
 from orchestrator.client.remote.groups.webhooks import HttpWebhooks
 from orchestrator.client.remote.groups.workers import HttpWorkers
@@ -26,6 +28,16 @@ class HttpGroups(HttpAccess):
     def keys(self) -> HttpKeys:
         """API keys."""
         return HttpKeys(self)
+
+    @property
+    def notifications(self) -> HttpNotifications:
+        """What subscriptions are told."""
+        return HttpNotifications(self)
+
+    @property
+    def subscriptions(self) -> HttpSubscriptions:
+        """Who is told what."""
+        return HttpSubscriptions(self)
 
     @property
     def users(self) -> HttpUsers:
