@@ -138,9 +138,9 @@ class Settings(BaseModel):
     """PostgreSQL ends a statement of the engine that takes longer."""
 
     api_url: str | None = None
-    """Of the HTTP API, for `HttpClient`: https://flows.example.com."""
+    """Of the HTTP API, for `HttpClient` and commands: https://flows.example.com."""
     api_key: SecretStr | None = None
-    """What `HttpClient` shows the API."""
+    """What they show the API."""
 
     sim_database_url: Annotated[SecretStr, secret(normalise_database_url)] | None = None
     """A server where the test kit may make databases and drop them; without it, it starts one of its own."""

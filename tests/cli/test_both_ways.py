@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -18,6 +19,7 @@ from orchestrator.engine.access.keys import Actor
 from orchestrator.engine.flows import register
 from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
 from orchestrator.engine.webhooks.receive import receive
+from orchestrator.ledger import reads
 from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
 from orchestrator.webhooks.request import Request
@@ -26,7 +28,7 @@ from tests.support import play
 from tests.support.listening import Listening
 from tests.support.listening import listening as listening_to
 from tests.support.scheduled_flows import report
-from tests.support.small_flows import fan, hello
+from tests.support.small_flows import fan, greet, hello
 
 ROOT = Actor("root")
 SECRET = "BOTH_WAYS_SECRET"
@@ -181,6 +183,24 @@ def test_nobody_is_named_over_http(cli: Cli, by: Switch, stack: Client) -> None:
         "'ann' is named as the author, and over HTTP the author of what is done is whoever has the API key" in said.err
     )
     assert stack.flows.get("hello").enabled
+
+
+@flow
+def entered(name: str, password: str) -> str:
+    return greet(name)
+
+
+def test_a_rerun_with_changes_keeps_the_secrets(cli: Cli, by: Switch, stack: Client) -> None:
+    """They are not seen over HTTP, and have to be in the new run all the same."""
+    register.register(stack.ledger, entered.manifest)
+    run = stack.start(entered, name="ann", password="hidden-1")
+    run.cancel("enough")
+    by("api")
+    made = cli("run", "rerun", str(run.id), "-i", "name=bob").out.strip()
+    assert stack.call(reads.runs.get, UUID(made)).body == {"name": "bob", "password": "hidden-1"}
+    assert cli("run", "show", made, "-o", "json").json["body"] == {"name": "bob", "password": "***"}
+    planned = cli("run", "rerun", str(run.id), "-i", "name=eve", "--dry-run", "-o", "json").json
+    assert planned["again"] == ["greet"]
 
 
 def test_the_doctor_asks_the_api(cli: Cli, by: Switch, stack: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from orchestrator.workers.run import lines, log_writer
 from orchestrator.workers.run.log_writer import LogWriter
 from tests.cli.conftest import Cli, cli
 from tests.support.eventually import eventually
+from tests.support.listening import listening
 from tests.support.worker_process import WorkerProcess
 from tests.workers import flows_talking
 from tests.workers.conftest import Bench
@@ -65,6 +66,11 @@ def test_commands_show_search_and_follow_them(
     with Client(bench.settings) as client:
         handle = client.run(run_id)
         assert [line.text for line in handle.all_logs("answer")][-1] == "answered ada"
+    monkeypatch.delenv("ORCHESTRATOR_DATABASE_URL")
+    with listening(bench.settings.model_copy(update={"auth": "open"})) as url:
+        monkeypatch.setenv("ORCHESTRATOR_API_URL", url)
+        assert cli("run", "logs", str(run_id)).out == shown
+        assert sorted(cli("run", "logs", str(run_id), "--follow").out.splitlines()) == sorted(shown.splitlines())
 
 
 # ---- the writer ----
