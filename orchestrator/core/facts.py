@@ -305,3 +305,5 @@ class Explanation:
 
     sentence: str
     command: str | None = None
+    fix: str | None = None
+    """What helps, in words, where the sentence tells of an end that nobody wanted; the sentence ends with it too."""

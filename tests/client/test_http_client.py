@@ -83,6 +83,9 @@ def test_errors_are_the_same(far: HttpClient, client: Client) -> None:
     with pytest.raises(RunFailed, match="boom") as ended:
         failed.result()
     assert (ended.value.step, ended.value.flow) == ("greet", "hello")
+    with pytest.raises(RunFailed) as near:
+        client.run(failed.id).result()
+    assert str(ended.value) == str(near.value)
 
 
 def test_lists_go_on_over_pages(far: HttpClient, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

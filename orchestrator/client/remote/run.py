@@ -92,7 +92,8 @@ class HttpRunHandle(Generic[R]):
     def outcome(self, status: RunStatus) -> R:
         """The result of a run that has ended with `status`, or the error that says how it ended."""
         if status is not RunStatus.SUCCEEDED:
-            raise ended(self.row(), self.explain().sentence)
+            why = self.explain()
+            raise ended(self.row(), why.fix or why.sentence)
         value = self.client.value(f"{self._path}/output")
         return cast(R, value) if self._flow is None else self._flow.decode_output(value)
 

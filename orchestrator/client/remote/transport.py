@@ -85,7 +85,7 @@ class Tries:
         may = self._ask.is_harmless or isinstance(exc, httpx2.ConnectError | httpx2.ConnectTimeout)  # nothing was sent
         if self._tried >= self._ask.tries or not may:
             raise Unavailable(
-                f"The API at {self._url} cannot be reached: {str(exc) or type(exc).__name__}. "
+                f"The API at {self._url} cannot be reached: {str(exc).rstrip('.') or type(exc).__name__}. "
                 "Fix: see that `orchestrator api` runs there, and that ORCHESTRATOR_API_URL is its address."
             ) from exc
         return self._pause_s()

@@ -144,7 +144,7 @@ def _ended(ledger: Ledger, row: RunRow) -> Explanation:
     if row.status is RunStatus.SUCCEEDED:
         return Explanation(f"{sentence}.{more}", f"orchestrator run result {row.id}")
     fix = advice(ledger, row)
-    return Explanation(f"{sentence.rstrip('.')}.{more} Fix: {fix.sentence}", fix.command)
+    return Explanation(f"{sentence.rstrip('.')}.{more} Fix: {fix.sentence}", fix.command, fix.sentence)
 
 
 def _allowed_failures(ledger: Ledger, row: RunRow, steps: Iterable[StepRow]) -> str:
