@@ -45,7 +45,7 @@ def _is_replay(one: Exchange) -> bool:
         case "start":
             return one.status == 200
         case "batch":
-            return not any(item["created"] for item in one.answer["items"])
+            return one.status == 200 or not any(item["created"] for item in one.answer["items"])
         case "deliver":
             return one.answer["outcome"] == "seen"
 
@@ -60,7 +60,7 @@ def _name(facts: Mapping[str, object]) -> str | None:
     """None: nothing tells whether two of them are the same."""
     if "event" in facts:
         return str(facts["event"])
-    return str(facts["keys"]) if facts["keys"] else None
+    return str(facts["keys"] or facts["request"]) if facts["keys"] or facts["request"] else None
 
 
 def _outage_s(taken: Iterable[Exchange]) -> float:

@@ -4,7 +4,7 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tests.edge.client import EdgeClient
@@ -24,7 +24,13 @@ class _Start:
     bodies: Sequence[dict[str, Any]]
     keys: Sequence[str] | None
     batch: bool = False
+    request: str | None = None
+    """The key of the whole request."""
     wait: bool = False
+
+    @property
+    def has_key(self) -> bool:
+        return self.keys is not None or self.request is not None
 
 
 class Starter(EdgeClient):
@@ -51,20 +57,22 @@ class Starter(EdgeClient):
             self._insist(self._again())
             return
         flow = self.rng.choice([*self._flows])
-        count = self.rng.randint(2, 6) if luck > 0.85 else 1
+        count = self.rng.randint(2, 6) if luck > 0.8 else 1
         keys = [self._key() for _ in range(count)] if self.rng.random() < 0.7 else None
         bodies = [self._flows[flow](self.rng) for _ in range(count)]
-        start = _Start(flow, bodies, keys, batch=luck > 0.85, wait=count == 1 and self.rng.random() < 0.3)
-        if keys is not None:
+        batch = count > 1
+        request = self._key() if batch and keys is None and self.rng.random() < 0.7 else None
+        start = _Start(flow, bodies, keys, batch, request, wait=not batch and self.rng.random() < 0.3)
+        if start.has_key:
             self._given.append(start)
         self._insist(start)
 
     def _again(self) -> _Start:
         """What was asked before; or other things with its key."""
         old = self.rng.choice(self._given)
-        if old.batch or self.rng.random() < 0.7:
+        if (old.batch and old.keys is not None) or self.rng.random() < 0.7:
             return old
-        return _Start(old.flow, [self._flows[old.flow](self.rng)], old.keys)
+        return replace(old, bodies=[self._flows[old.flow](self.rng) for _ in old.bodies], wait=False)
 
     def _key(self) -> str:
         self._keys += 1
@@ -75,15 +83,17 @@ class Starter(EdgeClient):
         for _ in range(_TRIES):
             answer = self._ask(start)
             known = answer.fate == "answered" and answer.status != 503
-            if known or start.keys is None or self.is_over:
+            if known or not start.has_key or self.is_over:
                 return
             self.rest(self.rng.uniform(0.05, 0.5))
 
     def _ask(self, start: _Start) -> Exchange:
-        facts = {"flow": start.flow, "bodies": start.bodies, "keys": start.keys, "wait": start.wait}
+        facts = {name: getattr(start, name) for name in ("flow", "bodies", "keys", "request", "wait")}
         path = f"/api/flows/{start.flow}/trigger"
         headers = {**self._headers, "Content-Type": "application/json"}
         if start.batch:
+            if start.request is not None:
+                headers["Idempotency-Key"] = start.request
             asked = {"inputs": start.bodies} | ({"idempotency_keys": start.keys} if start.keys else {})
             return self.caller.send("batch", f"{path}/batch", json.dumps(asked).encode(), headers, facts)
         if start.keys is not None:

@@ -36,6 +36,7 @@ def _starts(one: Exchange) -> Iterator[Call]:
             key,
             json.dumps(body),
             run_id,
+            request=None if given["request"] is None else f"{given['request']}#{n}",
             ended_as=status if status in FINAL_RUN else None,
         )
 

@@ -25,7 +25,13 @@ DRAIN_S: Final = 120.0
 STARTERS: Final = 4
 PUBLISHERS: Final = 4
 PAUSE_S: Final = 0.08
-FAULTS: Final[Mapping[str, int]] = {"postgres-restart": 3, "broker-flush": 3, "api-kill": 6, "api-kill-all": 1}
+FAULTS: Final[Mapping[str, int]] = {
+    "postgres-restart": 3,
+    "broker-flush": 3,
+    "api-kill": 6,
+    "api-kill-all": 1,
+    "api-link-swallow": 4,
+}
 """How often each is done in a minute."""
 FLOWS: Final = (HOOKED, ORDERED, "choice", "below")
 """What clients start; the first two are what publishers start, too."""

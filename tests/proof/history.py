@@ -92,6 +92,8 @@ class Call:
     """That was settled by hand, or from which on a run was run again."""
     options: frozenset[str] = frozenset()
     """Of a retry: `force`, `fresh`."""
+    request: str | None = None
+    """The key of the request and the place in it, where one request starts many."""
     ended_as: str | None = None
     """What the run was, as the answer to a start told that waited for its end."""
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -201,11 +201,26 @@ def i12_keys_name_one_run(history: History) -> Iterator[Violation]:
             yield Violation("I12", f"key {key} of {flow} has {there[flow, key]} runs")
         yield from _bodies(history, given)
     known = {call.run_id for call in starts if call.reply == "ok"} | scheduled(history) | calls.called(history)
-    unknown = sum(call.reply == "unknown" for call in starts)
+    yield from _requests(history, starts)
+    answered = {call.request for call in starts if call.request is not None and call.reply == "ok"}
+    unknown = sum(call.reply == "unknown" and call.request not in answered for call in starts)
     theirs = {run_id for run_id, run in history.runs.items() if deliveries.by_webhook(run)}  # I15 tells
     strangers = [run_id for run_id in history.runs if run_id not in known | theirs]
     if len(strangers) > unknown:
         yield Violation("I12", f"{len(strangers)} runs that nobody was told of, {unknown} replies were lost")
+
+
+def _requests(history: History, starts: Iterable[Call]) -> Iterator[Violation]:
+    """A request with a key does once what it asks for, however often it comes."""
+    by_request: dict[str, list[Call]] = defaultdict(list)
+    for call in starts:
+        if call.request is not None:
+            by_request[call.request].append(call)
+    for request, given in by_request.items():
+        told = {call.run_id for call in given if call.reply == "ok"}
+        if len(told) > 1:
+            yield Violation("I12", f"request {request} was answered with {len(told)} runs")
+        yield from _bodies(history, given)
 
 
 def _bodies(history: History, given: list[Call]) -> Iterator[Violation]:

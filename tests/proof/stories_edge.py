@@ -265,6 +265,34 @@ def a_key_is_answered_with_a_new_run() -> History:
     return story.end_run().history()
 
 
+def _requested(run_id: str, unknown: int = 1) -> History:
+    """A request with a key whose first answer is lost, and that is sent again."""
+    story = Story({"a": call()}).start()
+    told = replace(story.calls[0], request="r#0")
+    lost = replace(told, reply="unknown", run_id=None)
+    story.calls = [*[lost] * unknown, replace(told, run_id=run_id), told]
+    story.do("a")
+    return story.end_run().history()
+
+
+@right
+def a_request_with_a_key_is_sent_again() -> History:
+    return _requested(RUN)
+
+
+@wrong("I12")
+def a_request_with_a_key_is_answered_with_other_runs() -> History:
+    return _requested("run-2")
+
+
+@wrong("I12")
+def a_request_with_a_key_was_done_twice() -> History:
+    """The run of the first time, whose answer was lost, is nobody's."""
+    history = _requested(RUN)
+    twin = {**history.runs[RUN], "id": "run-2"}
+    return replace(history, final={**history.final, "flow_runs": (*history.final["flow_runs"], twin)})
+
+
 # ---- the stream ----
 
 

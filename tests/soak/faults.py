@@ -367,7 +367,10 @@ def _door_link(trouble: str) -> Strike:
         """Of its link to the database: nothing arrives, or what was done is not told."""
         struck = _doors(field, rng, 1)
         for door in struck:
-            door.postgres.stall() if trouble == "stall" else door.postgres.cut(b"COMMIT", lose="reply")
+            if trouble == "stall":
+                door.postgres.stall()
+            else:
+                door.postgres.cut(rng.choice((b"COMMIT", b"")), lose="reply")
         yield Struck("doors", _pids(struck))
         for door in struck:
             door.postgres.free()
