@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.nursery import Forked, Nursery
@@ -18,12 +20,13 @@ _ADDRESS: Final = "127.0.0.1"
 
 
 def main(options: Mapping[str, Any]) -> None:
-    """What the process runs: the command."""
+    """What the process runs: the command, as the newest release of a soak has it."""
     from orchestrator.cli import main as command
+    from tests.soak import mutants, releases
 
+    if releases.here() == "newer":
+        releases.read_newer(pytest.MonkeyPatch())
     if options["mutant"]:
-        from tests.soak import mutants
-
         mutants.apply(options["mutant"])
     sys.argv = ["orchestrator", "api", "--address", _ADDRESS, "--port", str(options["port"])]
     command()

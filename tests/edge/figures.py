@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from tests.edge.journal import Exchange
 from tests.proof.figures import quantile
-from tests.proof.history import SECOND, History
+from tests.proof.history import SECOND
 
 
 def figures(exchanges: Sequence[Exchange]) -> dict[str, float]:
@@ -67,8 +67,3 @@ def _outage_s(taken: Iterable[Exchange]) -> float:
     """The longest time in which nobody was acknowledged anything."""
     ends = sorted(one.ended_ns for one in taken)
     return max(((later - earlier) / SECOND for earlier, later in pairwise(ends)), default=0.0)
-
-
-def of_stream(history: History) -> dict[str, float]:
-    """What the listener heard."""
-    return {"events told": len(history.heard), "events told again": len(history.heard) - len(set(history.heard))}

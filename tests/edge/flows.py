@@ -13,6 +13,8 @@ HOOKED: Final = "hooked"
 """The flow that each of the `HOOKS` starts."""
 ORDERED: Final = "ordered"
 """One delivery starts it, and another is the signal that it waits for."""
+SMALL: Final = (HOOKED, ORDERED, "choice", "below")
+"""What clients start; the first two are what publishers start, too."""
 PAID: Final = "paid"
 """That signal. Nobody else sends it."""
 

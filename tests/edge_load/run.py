@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from time import monotonic_ns
 from typing import Final
 
-from tests.edge.flows import HOOKED, ORDERED
+from tests.edge.flows import SMALL
 from tests.edge.journal import Exchange
 from tests.proof.checker import check
 from tests.proof.history import History
@@ -33,8 +33,6 @@ FAULTS: Final[Mapping[str, int]] = {
     "api-link-swallow": 4,
 }
 """How often each is done in a minute."""
-FLOWS: Final = (HOOKED, ORDERED, "choice", "below")
-"""What clients start; the first two are what publishers start, too."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def load(seed: int, seconds: float, keep: Path | None = None) -> Outcome:
     with TemporaryDirectory(prefix="edge-", ignore_cleanup_errors=True) as folder:
         with open_field(seed, Path(folder), steady=0) as field:
             _man(field)
-            field.open_crowd(STARTERS, PUBLISHERS, PAUSE_S, FLOWS)
+            field.open_crowd(STARTERS, PUBLISHERS, PAUSE_S, SMALL)
             assert field.crowd is not None
             began = monotonic_ns()
             Nemesis(field, LIVENESS_S).play(_script(seed, seconds), seconds)

@@ -47,8 +47,25 @@ def figures(history: History) -> dict[str, float]:
         "queue age p50 s": quantile(waited, 0.5),
         "queue age p99 s": quantile(waited, 0.99),
         **_ticks(history),
+        **_edge(history),
         "lost": len(told - history.runs.keys()),
         "stuck": sum(run["status"] not in FINAL_RUN for run in runs),
+    }
+
+
+def _edge(history: History) -> dict[str, float]:
+    """Of those who come by HTTP; nothing where nobody does."""
+    if not history.deliveries and not history.listening_ns:
+        return {}
+    told = Counter(one.reply for one in history.deliveries)
+    return {
+        "deliveries": len(history.deliveries),
+        "deliveries new": told["new"],
+        "deliveries known": told["seen"],
+        "deliveries refused": told["refused"],
+        "deliveries unanswered": told["unknown"],
+        "events told": len(history.heard),
+        "events told again": len(history.heard) - len(set(history.heard)),
     }
 
 
@@ -136,7 +153,7 @@ def recoveries(history: History) -> dict[str, Sequence[float]]:
     spans = _waits(history)
     found: dict[str, list[float]] = defaultdict(list)
     for fault in history.faults:
-        if fault.kind.startswith((OPERATORS, "beat")):
+        if fault.kind.startswith((OPERATORS, "beat", "api")):
             continue  # no step of a worker is held up
         late = [at for claim, at in lost if _hit(fault, claim)]
         late += [to_ns for from_ns, to_ns in spans if from_ns <= fault.healed_ns < to_ns]

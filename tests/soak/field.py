@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from orchestrator.ledger import migrate
 from orchestrator.settings import Settings
-from tests.edge import doors, told
+from tests.edge import doors, figures, told
 from tests.edge.crowd import Crowd
 from tests.edge.doors import Api
 from tests.edge.flows import MUTANT, SECRETS
@@ -42,8 +42,6 @@ LEASE: Final = timedelta(seconds=4)
 BEAT_LOCK: Final = timedelta(seconds=2)
 UNLIMITED: Final = {f"rate_{kind}": 0 for kind in ("reads", "writes", "triggers", "strangers")}
 """Clients of a soak may ask as often as they like."""
-HEADED: Final = "headed"
-"""The flow that reads headers, which those of a batch have not."""
 _RAISED: Final = re.compile(r"^([a-z_]\w*(?:\.\w+)*\.\w+|[A-Z]\w*(?:Error|Exception|Lost))(?::|$)")
 """The last line of a traceback."""
 _OPEN: Final = f"SELECT count(*) FROM flow_runs WHERE ended_at IS NULL AND flow <> '{strangers.FLOW}'"
@@ -179,7 +177,7 @@ class Field:
     def start_door(self, post: DoorPost) -> None:
         """A new process at this post; it need not be ready yet."""
         name = f"{post.name}.{post.starts}"
-        env = {**SECRETS, "ORCHESTRATOR_API_REPLICAS": "2"}
+        env = {**SECRETS, VARIABLE: self.releases[-1]}
         made = Api(
             self.nursery,
             post.settings.model_copy(update=UNLIMITED),
@@ -193,9 +191,9 @@ class Field:
         made.start(ready=False)
         post.api, post.starts = made, post.starts + 1
 
-    def open_crowd(self, starters: int, publishers: int, pause_s: float, flows: Sequence[str] = ()) -> None:
-        """Clients of the API, until the load is closed; they start these flows, or nearly all."""
-        chosen = [plan for plan in plans(self.seed) if plan.name in flows or (not flows and plan.name != HEADED)]
+    def open_crowd(self, starters: int, publishers: int, pause_s: float, flows: Sequence[str]) -> None:
+        """Clients of the API, until the load is closed; they start these flows."""
+        chosen = [plan for plan in plans(self.seed) if plan.name in flows]
         urls = [doors.url_of(post.port) for post in self.doors]
         self.crowd = Crowd(self.url, urls, self.folder, f"{self.seed}")
         self.crowd.open(starters, publishers, pause_s, {plan.name: plan.body for plan in chosen})
@@ -353,6 +351,8 @@ class Field:
             text = log.read_text(errors="replace")
             found["beats that took the lead"] += text.count(" beat.leads ")
             found["beats that lost their lock"] += text.count(" beat.lock_lost")
+        for crowd in self._those_at_the_door:
+            found.update({f"http {name}": round(value) for name, value in figures.figures(crowd.exchanges).items()})
         return dict(found)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.tx import Ledger
+from tests.edge.flows import SMALL
 from tests.proof.checker import check
 from tests.soak import constructs, mutants, releases, report
 from tests.soak.faults import KINDS, Kind
@@ -29,8 +30,10 @@ SERVERS: Final = shutil.ignore_patterns("postgres", "valkey")
 """Folders that are not kept."""
 OPEN_RUNS: Final = 8
 """Of each of two clients."""
-CROWD: Final = (2, 4, 0.5)
-"""Clients that start by HTTP, publishers of webhooks, and the seconds between two acts of one of them."""
+CROWD: Final = (2, 4)
+"""Clients that start by HTTP, and publishers of webhooks."""
+PAUSES_S: Final = (2.5, 0.3)
+"""Between two acts of one of them; the second one where nothing else is started."""
 FEW_RUNS: Final = 2
 """Where they start long ones alone: each finds a place at once."""
 
@@ -76,7 +79,7 @@ def soak(
             if clients and not flows:
                 field.open_people()
             if clients and (not flows or flows == mutants.EDGE):
-                field.open_crowd(*CROWD, flows)
+                field.open_crowd(*CROWD, PAUSES_S[bool(flows)], flows or SMALL)
             clock.over("set up")
             Nemesis(field, liveness_s, kinds or KINDS).torment(monotonic() + minutes * 60)
             clock.over("faults")
