@@ -37,6 +37,7 @@ def _starts(one: Exchange) -> Iterator[Call]:
             json.dumps(body),
             run_id,
             request=None if given["request"] is None else f"{given['request']}#{n}",
+            asked=json.dumps(given["bodies"], sort_keys=True),
             ended_as=status if status in FINAL_RUN else None,
         )
 

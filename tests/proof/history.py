@@ -94,6 +94,8 @@ class Call:
     """Of a retry: `force`, `fresh`."""
     request: str | None = None
     """The key of the request and the place in it, where one request starts many."""
+    asked: str = ""
+    """All that such a request says."""
     ended_as: str | None = None
     """What the run was, as the answer to a start told that waited for its end."""
 

@@ -220,7 +220,11 @@ def _requests(history: History, starts: Iterable[Call]) -> Iterator[Violation]:
         told = {call.run_id for call in given if call.reply == "ok"}
         if len(told) > 1:
             yield Violation("I12", f"request {request} was answered with {len(told)} runs")
-        yield from _bodies(history, given)
+        taken = [call for call in given if call.reply == "ok"]
+        yield from _bodies(history, taken)
+        for call in given:
+            if call.reply == "refused" and any(call.asked == other.asked for other in taken):
+                yield Violation("I12", f"request {request} was refused, and is the same", evidence=(str(call),))
 
 
 def _bodies(history: History, given: list[Call]) -> Iterator[Violation]:

@@ -265,12 +265,13 @@ def a_key_is_answered_with_a_new_run() -> History:
     return story.end_run().history()
 
 
-def _requested(run_id: str, unknown: int = 1) -> History:
-    """A request with a key whose first answer is lost, and that is sent again."""
+def _requested(run_id: str, refused: str = "one of two others") -> History:
+    """A request with a key whose first answer is lost, and that is sent again. Then another comes with its key, which
+    has the same in this place."""
     story = Story({"a": call()}).start()
-    told = replace(story.calls[0], request="r#0")
-    lost = replace(told, reply="unknown", run_id=None)
-    story.calls = [*[lost] * unknown, replace(told, run_id=run_id), told]
+    told = replace(story.calls[0], request="r#0", asked="two")
+    lost, other = replace(told, reply="unknown", run_id=None), replace(told, reply="refused", run_id=None)
+    story.calls = [lost, replace(told, run_id=run_id), told, replace(other, asked=refused)]
     story.do("a")
     return story.end_run().history()
 
@@ -283,6 +284,11 @@ def a_request_with_a_key_is_sent_again() -> History:
 @wrong("I12")
 def a_request_with_a_key_is_answered_with_other_runs() -> History:
     return _requested("run-2")
+
+
+@wrong("I12")
+def a_request_with_a_key_is_refused_when_it_comes_again() -> History:
+    return _requested(RUN, refused="two")
 
 
 @wrong("I12")
