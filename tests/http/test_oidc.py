@@ -492,6 +492,19 @@ def test_a_request_does_not_say_where_the_provider_sends_back_to(door: TestClien
     assert parse_qs(urlsplit(answer.headers["location"]).query)["redirect_uri"] == [f"{SITE}{BACK}"]
 
 
+def test_under_a_path_it_comes_back_there(settings: Settings, stack: Client, oidc: dict[str, Any]) -> None:
+    with served(settings, **(oidc | {"public_url": f"{SITE}/flows"})) as door:
+        assert asked_of(sent(door))["redirect_uri"] == f"{SITE}/flows{BACK}"
+
+
+def test_a_code_may_be_long(door: TestClient) -> None:
+    """Those of some providers are longer than any other query may be."""
+    for length, code in ((4000, "identity_refused"), (9000, "too_large")):
+        query = urlencode({"code": "x" * length, "state": asked_of(sent(door))["state"]})
+        assert come_back(door, f"{BACK}?{query}").json()["code"] == code
+    assert door.get(f"{START}?next=/{'x' * 2000}").json()["code"] == "too_large"
+
+
 # ---- the provider is away, or not what it should be ----
 
 
