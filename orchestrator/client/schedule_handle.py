@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from orchestrator.client.access import Access
 from orchestrator.client.given import user
+from orchestrator.client.groups.group import By
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.core import values
+from orchestrator.core.access import Actor
 from orchestrator.core.facts import Explanation
 from orchestrator.core.schedule_ids import schedule_id
 from orchestrator.core.timing.notes import Fire, preview, zone_of
@@ -87,17 +89,17 @@ class ScheduleHandle:
         self.row()
         return self.client.call(reads.events.of_run, schedule_id(self.flow, self.key), after, limit)
 
-    def pause(self, reason: str = "", *, by: str | None = None) -> None:
+    def pause(self, reason: str = "", *, by: By = None) -> None:
         """Fire no more, until it is resumed. Survives restarts and deploys.
 
         Raises:
             UsageError: the reason cannot be stored.
         """
-        self.client.call(acts.pause, self.flow, self.key, by=_who(by), reason=_text("reason", reason) or None)
+        self.client.call(acts.pause, self.flow, self.key, by=_actor(by), reason=_text("reason", reason) or None)
 
-    def resume(self, *, by: str | None = None) -> None:
+    def resume(self, *, by: By = None) -> None:
         """Fire again, from the first time after now; what a pause missed is not made up for."""
-        self.client.call(acts.resume, self.flow, self.key, by=_who(by))
+        self.client.call(acts.resume, self.flow, self.key, by=_actor(by))
 
     def trigger(self, *, by: str | None = None) -> RunHandle[Any]:
         """Start a run with the schedule's input now, whatever its rule, pause and overlap say.
@@ -110,20 +112,20 @@ class ScheduleHandle:
         self.client.publish(started.dispatches)
         return RunHandle(self.client, started.run_id, started=started)
 
-    def set_cron(self, expression: str, *, zone: str | None = None, by: str | None = None) -> None:
+    def set_cron(self, expression: str, *, zone: str | None = None, by: By = None) -> None:
         """Another expression than the code's, until `reset`. Without a zone it is read in the one it has now.
 
         Raises:
             ScheduleInvalid: the expression or the zone is wrong; nothing was changed.
         """
         with self._reading():
-            due = self.client.call(acts.set_cron, self.flow, self.key, expression, zone=zone, by=_who(by))
+            due = self.client.call(acts.set_cron, self.flow, self.key, expression, zone=zone, by=_actor(by))
         self.client.publish(due)
 
-    def reset(self, *, by: str | None = None) -> None:
+    def reset(self, *, by: By = None) -> None:
         """Go back to the rule of the code."""
         with self._reading():
-            due = self.client.call(acts.reset, self.flow, self.key, by=_who(by))
+            due = self.client.call(acts.reset, self.flow, self.key, by=_actor(by))
         self.client.publish(due)
 
     def backfill(
@@ -176,6 +178,10 @@ class ScheduleHandle:
         except ValidationError:
             explain_schedule.readable(self.row())
             raise
+
+
+def _actor(by: By) -> Actor:
+    return by if isinstance(by, Actor) else Actor(_who(by))
 
 
 def _who(by: str | None) -> str:

@@ -4,9 +4,10 @@ import hashlib
 import hmac
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 ID_BYTES: Final = 8
 SECRET_BYTES: Final = 32
@@ -78,6 +79,22 @@ class Actor:
     """Of the API key or the session."""
     address: str | None = None
     request_id: str | None = None
+
+    @classmethod
+    def of(cls, by: "str | Actor") -> "Actor":
+        """Somebody of whom only the name may be known."""
+        return by if isinstance(by, Actor) else cls(by)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What somebody did to what, for the audit: `was` and `became` are the facts before and after."""
+
+    action: str
+    target: str
+    was: Mapping[str, Any] | None = None
+    became: Mapping[str, Any] | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypedDict, Unpack
 
 from orchestrator.core.states import RunStatus
 
@@ -47,6 +48,19 @@ class Term:
     position: int = dataclasses.field(default=0, compare=False)
 
 
+class Given(TypedDict, total=False):
+    """What may be asked for in words of its own."""
+
+    flow: str | None
+    status: RunStatus | Iterable[RunStatus]
+    tag: str | None
+    key: str | None
+    schedule: str | None
+    error: str | None
+    since: datetime | None
+    until: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     """Runs for which every term holds; without terms, all runs."""
@@ -57,22 +71,14 @@ class RunFilter:
         return RunFilter(self.terms + other.terms)
 
     @classmethod
-    def of(
-        cls,
-        *,
-        flow: str | None = None,
-        status: RunStatus | Iterable[RunStatus] = (),
-        tag: str | None = None,
-        key: str | None = None,
-        schedule: str | None = None,
-        error: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> "RunFilter":
+    def of(cls, **given: Unpack[Given]) -> "RunFilter":
         """Each that is given holds. `since` and `until` are of the time of acceptance, the end not included; a run has
         any of several statuses."""
+        flow, tag, key = given.get("flow"), given.get("tag"), given.get("key")
+        schedule, error = given.get("schedule"), given.get("error")
         plain = ((Field.FLOW, flow), (Field.TAG, tag), (Field.KEY, key), (Field.SCHEDULE, schedule))
         terms = [Term(field, (value,)) for field, value in (*plain, (Field.ERROR, error)) if value is not None]
+        status, since, until = given.get("status", ()), given.get("since"), given.get("until")
         statuses = (status,) if isinstance(status, RunStatus) else tuple(status)
         if statuses:
             terms.append(Term(Field.STATUS, statuses))

@@ -1,4 +1,5 @@
-"""What operators do over HTTP, in the audit. What changes access, or tells secrets, is kept by the engine."""
+"""What operators do over HTTP, in the audit. What changes access, flows and schedules, or tells secrets, is kept by the
+engine."""
 
 import json
 from collections.abc import Mapping
@@ -7,18 +8,16 @@ from typing import Any, Final
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from orchestrator.core.access import Role, Scope
+from orchestrator.core.access import Act, Role, Scope
 from orchestrator.engine.access import audit
 from orchestrator.errors import OrchestratorError
 from orchestrator.http.caller import Caller, client_of
 from orchestrator.http.policy import rule_of
 from orchestrator.observe.logs import log
 
-_SENSITIVE: Final = frozenset(
-    {"flow_enable", "flow_disable", "schedule_pause", "schedule_resume", "step_mark", "step_skip"}
-)
+_SENSITIVE: Final = frozenset({"step_mark", "step_skip"})
 """Besides everything that takes an admin: what changes how others' runs go."""
-_BY_ENGINE: Final = {Scope.ACCESS, Scope.SECRETS}
+_BY_ENGINE: Final = {Scope.ACCESS, Scope.SECRETS, Scope.SCHEDULES}
 _KEPT_BY_ENGINE: Final = frozenset(f"subscription_{what}" for what in ("create", "update", "rotate", "delete"))
 """Takes an admin, and is kept in the commit that does it, without the secrets that addresses may hold."""
 _LONGEST: Final = 4096
@@ -45,9 +44,8 @@ async def keep(request: Request, operation: str, answer: Response, body: Any) ->
     action, reason = operation.replace("_", ".", 1), _reason(asked)
     client = await client_of(request)
     try:
-        await run_in_threadpool(
-            client.call_once, audit.keep, caller.actor(request), action, target, became=asked or None, reason=reason
-        )
+        act = Act(action, target, became=asked or None, reason=reason)
+        await run_in_threadpool(client.call_once, audit.keep, caller.actor(request), act)
     except OrchestratorError as exc:
         facts = {"caller": caller.name, "action": action, "target": target, "reason": reason, "error": str(exc)}
         log.error("api.audit_lost", extra=facts)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, select
 
-from orchestrator.core.access import Actor, Credential, Grant, Role, Scope
+from orchestrator.core.access import Act, Actor, Credential, Grant, Role, Scope
 from orchestrator.core.sign_in import Identity
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.schema import flow_audit
@@ -258,26 +258,28 @@ def put_user(tx: Connection, changed: UserRow) -> None:
     )
 
 
-def open_session(
-    tx: Connection,
-    given: Credential,
-    user_name: str,
-    method: str,
-    lifetime: timedelta,
-    origin: Actor,
-    agent: str | None,
-) -> datetime | None:
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """Somebody signs in. `agent`: what their browser calls itself."""
+
+    user_name: str
+    method: str
+    lifetime: timedelta
+    agent: str | None
+
+
+def open_session(tx: Connection, given: Credential, new: NewSession, origin: Actor) -> datetime | None:
     """When it ends; None: the user is gone or disabled."""
     row = one(
         tx,
         "open_session",
         session_id=given.id,
-        user_name=user_name,
+        user_name=new.user_name,
         digest=given.digest,
-        method=method,
-        lifetime=lifetime,
+        method=new.method,
+        lifetime=new.lifetime,
         address=origin.address,
-        agent=agent,
+        agent=new.agent,
     )
     run(tx, "bury_sessions")
     return None if row is None else row.expires_at
@@ -308,27 +310,18 @@ def end_sessions_of(tx: Connection, user_name: str) -> int:
 # ---- audit ----
 
 
-def audit(
-    tx: Connection,
-    actor: Actor,
-    action: str,
-    target: str,
-    *,
-    was: Mapping[str, Any] | None = None,
-    became: Mapping[str, Any] | None = None,
-    reason: str | None = None,
-) -> None:
+def audit(tx: Connection, actor: Actor, act: Act) -> None:
     """Keep what somebody did, in the commit that did it."""
     run(
         tx,
         "add_audit",
         actor=actor.name,
         key_id=actor.key_id,
-        action=action,
-        target=target,
-        was=None if was is None else json.dumps(was),
-        became=None if became is None else json.dumps(became),
-        reason=reason,
+        action=act.action,
+        target=act.target,
+        was=None if act.was is None else json.dumps(act.was),
+        became=None if act.became is None else json.dumps(act.became),
+        reason=act.reason,
         address=actor.address,
         request_id=actor.request_id,
     )

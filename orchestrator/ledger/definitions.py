@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -101,6 +102,12 @@ def version_at(tx: Connection, flow: str, ordinal: int) -> str | None:
 def hold(tx: Connection, flow: str) -> None:
     """Hold the flow, if there is one, against registrations and switches."""
     run(tx, "hold_definition", name=flow)
+
+
+def switched(tx: Connection, flow: str) -> dict[str, Any] | None:
+    """How it is switched, and why; None: there is no such flow."""
+    row = one(tx, "definition", flow=flow)
+    return None if row is None else {"enabled": row.enabled, "reason": row.switch_reason}
 
 
 def switch_and_time(tx: Connection, flow: str) -> tuple[bool, datetime]:

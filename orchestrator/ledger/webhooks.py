@@ -1,7 +1,7 @@
 """Webhooks: slugs, nonces, deliveries."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -87,11 +87,20 @@ def open_runs_with(tx: Connection, flow: str, wanted: Sequence[str]) -> list[UUI
     return [row.id for row in run(tx, "open_runs_with", flow=flow, wanted=list(wanted))]
 
 
-def take_nonces(
-    tx: Connection, slug: str, keys: Sequence[str], digest: str, delivery_id: UUID, run_id: UUID | None, ttl: timedelta
-) -> list[Nonce]:
+@dataclass(frozen=True, slots=True)
+class KnownBy:
+    """What a delivery is known by, of what it says (`digest`), and the run that it is to start."""
+
+    slug: str
+    keys: Sequence[str]
+    digest: str
+    delivery_id: UUID
+    run_id: UUID | None
+
+
+def take_nonces(tx: Connection, known: KnownBy, ttl: timedelta) -> list[Nonce]:
     """Take what a delivery is known by; who has it now, in any case."""
-    given = {"slug": slug, "keys": list(keys), "digest": digest, "delivery_id": delivery_id, "run_id": run_id}
+    given = {**asdict(known), "keys": list(known.keys)}
     return [Nonce(**row._mapping) for row in run(tx, "take_nonces", **given, ttl=ttl)]
 
 

@@ -142,7 +142,7 @@ def test_what_operators_change_is_in_the_audit(settings: Settings, stack: Client
     assert (row.actor, row.action, row.target, row.reason) == (
         "key:ops",
         "flow.disable",
-        "flows/hello/disable",
+        "flow/hello",
         "it fails",
     )
     assert row.request_id == answer.headers["X-Request-Id"]

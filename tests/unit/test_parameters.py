@@ -18,25 +18,17 @@ PUBLIC: Final = {
     "authoring/schedule.py:schedule",
     "authoring/context.py:__init__",
     "client/client.py:start",
+    "client/remote/client.py:start",
+    "client/remote/operations.py:operate",
     "client/client.py:start_many",
     "client/aclient.py:start_many",
     "client/operations.py:operate",
     "client/aoperations.py:operate",
-    "client/remote/client.py:start",
-    "client/remote/operations.py:operate",
     "authoring/each.py:each",
     "authoring/signals.py:wait_for_signal",
     "authoring/signals.py:approval",
 }
 """What people write with keywords, each of them of its own meaning."""
-ROWS: Final = {
-    "core/runfilter.py:of",
-    "engine/access/audit.py:keep",
-    "ledger/access.py:audit",
-    "ledger/access.py:open_session",
-    "ledger/webhooks.py:take_nonces",
-}
-"""The columns of one row, by their names."""
 OUTSIDE: Final = ("cli/", "http/routers/", "http/parameters.py")
 """So are the options of commands, and the parameters of requests."""
 LIBRARIES: Final = {
@@ -77,7 +69,7 @@ def _overloads(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def test_a_function_has_few_parameters() -> None:
     """Whoever reads a call with seven values in a row cannot tell them apart."""
     many = {name for name, given in functions() if _count(given) > MOST and not name.startswith(OUTSIDE)}
-    assert many == PUBLIC | ROWS
+    assert many == PUBLIC
 
 
 def test_few_of_one_type_are_given_by_their_place() -> None:

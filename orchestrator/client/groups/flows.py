@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import JsonValue
 
 from orchestrator.client.given import whoami
-from orchestrator.client.groups.group import By, Group, name_of
+from orchestrator.client.groups.group import By, Group, actor, name_of
 from orchestrator.core.manifest import Manifest
 from orchestrator.engine.flows import delete_flow, register, switch
 from orchestrator.engine.flows.register import Registered
@@ -75,7 +75,7 @@ class Flows(Group):
         Raises:
             FlowNotFound: there is none.
         """
-        self._client.call(switch.enable, flow, name_of(by))
+        self._client.call(switch.enable, flow, actor(by))
 
     def disable(self, flow: str, *, reason: str | None = None, by: By = None) -> None:
         """Refuse every trigger of it; runs in flight go on.
@@ -83,7 +83,7 @@ class Flows(Group):
         Raises:
             FlowNotFound: there is none.
         """
-        self._client.call(switch.disable, flow, name_of(by), reason)
+        self._client.call(switch.disable, flow, actor(by), reason)
 
     def delete(self, flow: str, *, by: By = None) -> None:
         """See `Client.delete_flow`."""

@@ -1,10 +1,9 @@
 """The audit: what people and programs did that others may ask about later."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from orchestrator.core.access import Actor
+from orchestrator.core.access import Act, Actor
 from orchestrator.ledger import access
 from orchestrator.ledger.access import AuditFilter, AuditRow
 from orchestrator.ledger.tx import Ledger
@@ -19,18 +18,9 @@ def listed(ledger: Ledger, wanted: AuditFilter = ALL, *, limit: int = 50, before
         return access.audited(tx, wanted, limit=limit, before=before)
 
 
-def keep(
-    ledger: Ledger,
-    actor: Actor,
-    action: str,
-    target: str,
-    *,
-    was: Mapping[str, Any] | None = None,
-    became: Mapping[str, Any] | None = None,
-    reason: str | None = None,
-) -> None:
+def keep(ledger: Ledger, actor: Actor, act: Act) -> None:
     """Keep what was done in another commit. What changes access is kept in the commit that does it."""
-    ledger.once(lambda tx: access.audit(tx, actor, action, target, was=was, became=became, reason=reason))
+    ledger.once(lambda tx: access.audit(tx, actor, act))
 
 
 def purge(ledger: Ledger, until: datetime, actor: Actor, page: int = PAGE) -> int:
@@ -42,5 +32,5 @@ def purge(ledger: Ledger, until: datetime, actor: Actor, page: int = PAGE) -> in
         gone += dropped
         if dropped < page:
             break
-    keep(ledger, actor, "audit.purge", "audit", was={"until": until.isoformat(), "rows": gone})
+    keep(ledger, actor, Act("audit.purge", "audit", was={"until": until.isoformat(), "rows": gone}))
     return gone

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from orchestrator.core.access import KEY, Actor, Grant, read, same
+from orchestrator.core.access import KEY, Act, Actor, Grant, read, same
 from orchestrator.core.suggest import closest
 from orchestrator.engine.access.fresh import checked_name, fresh
 from orchestrator.errors import KeyEnded, KeyNotFound, NameTaken, UsageError
@@ -39,7 +39,7 @@ def create(ledger: Ledger, name: str, grant: Grant, actor: Actor, expiry: Expiry
 
     def work(tx: Connection) -> MadeKey:
         made = _add(tx, name, grant, actor, expiry)
-        access.audit(tx, actor, "key.create", _target(made.row), became=shown(made.row))
+        access.audit(tx, actor, Act("key.create", _target(made.row), became=shown(made.row)))
         return made
 
     return ledger.retry(work)
@@ -70,7 +70,7 @@ def rotate(
         assert row is not None
         _ends_later(row)
         facts = {"id": row.id, "overlap_s": overlap.total_seconds()}
-        access.audit(tx, actor, "key.rotate", _target(before), was=shown(before), became=facts)
+        access.audit(tx, actor, Act("key.rotate", _target(before), was=shown(before), became=facts))
         return MadeKey(row, new.text)
 
     return ledger.retry(work)
@@ -88,7 +88,7 @@ def revoke(ledger: Ledger, wanted: str, actor: Actor, *, reason: str | None = No
         found = _held(tx, wanted)
         access.revoke_keys(tx, [row.id for row in found], actor.name)
         for row in found:
-            access.audit(tx, actor, "key.revoke", _target(row), was=shown(row), reason=reason)
+            access.audit(tx, actor, Act("key.revoke", _target(row), was=shown(row), reason=reason))
         return found
 
     return ledger.retry(work)

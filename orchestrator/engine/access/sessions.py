@@ -6,12 +6,12 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from orchestrator.core.access import SESSION, Actor, read, same
+from orchestrator.core.access import SESSION, Act, Actor, read, same
 from orchestrator.engine.access import passwords
 from orchestrator.engine.access.fresh import fresh
 from orchestrator.errors import SessionNotFound, Unauthenticated
 from orchestrator.ledger import access
-from orchestrator.ledger.access import SessionRow
+from orchestrator.ledger.access import NewSession, SessionRow
 from orchestrator.ledger.tx import Ledger
 
 PASSWORD: Final = "password"
@@ -43,7 +43,7 @@ def sign_in(
     def work(tx: Connection) -> OpenedSession | None:
         opened = open_session(tx, name, PASSWORD, origin, lifetime=lifetime, agent=agent) if knows else None
         if opened is None:
-            access.audit(tx, origin, "session.refused", f"user/{name[:100]}")
+            access.audit(tx, origin, Act("session.refused", f"user/{name[:100]}"))
         return opened
 
     opened = ledger.retry(work)
@@ -57,11 +57,11 @@ def open_session(
 ) -> OpenedSession | None:
     """A session of a user whose identity is proven; None: they are gone or disabled."""
     new = fresh(SESSION)
-    ends = access.open_session(tx, new.kept, name, method, lifetime, origin, agent)
+    ends = access.open_session(tx, new.kept, NewSession(name, method, lifetime, agent), origin)
     if ends is None:
         return None
     by = Actor(name, new.kept.id, origin.address, origin.request_id)
-    access.audit(tx, by, "session.open", f"session/{new.kept.id}", became={"method": method})
+    access.audit(tx, by, Act("session.open", f"session/{new.kept.id}", became={"method": method}))
     return OpenedSession(new.kept.id, name, ends, new.text)
 
 
@@ -95,7 +95,7 @@ def end(ledger: Ledger, session_id: str, actor: Actor) -> str:
                 f"No open session has the id {session_id[:100]!r}. Fix: take one that is open.", session=session_id
             )
         user, method = ended
-        access.audit(tx, actor, "session.end", f"session/{session_id}", was={"user": user})
+        access.audit(tx, actor, Act("session.end", f"session/{session_id}", was={"user": user}))
         return method
 
     return ledger.retry(work)

@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from orchestrator.core.access import Actor, Role
+from orchestrator.core.access import Act, Actor, Role
 from orchestrator.core.sign_in import Attempt, Identity
 from orchestrator.engine.access import sessions, users
 from orchestrator.engine.access.fresh import checked_user_name
@@ -46,7 +46,7 @@ def sign_in(
         user = _user(tx, who, role, origin)
         opened = sessions.open_session(tx, user.name, sessions.OIDC, origin, lifetime=lifetime, agent=agent)
         if opened is None:
-            access.audit(tx, origin, "session.refused", f"user/{user.name}", reason="disabled")
+            access.audit(tx, origin, Act("session.refused", f"user/{user.name}", reason="disabled"))
         return opened
 
     opened = ledger.retry(work)
@@ -57,7 +57,7 @@ def sign_in(
 
 def refused(ledger: Ledger, origin: Actor, why: str) -> None:
     """Keep that somebody was not let in, and why."""
-    ledger.once(lambda tx: access.audit(tx, origin, "session.refused", f"user/{origin.name}"[:200], reason=why))
+    ledger.once(lambda tx: access.audit(tx, origin, Act("session.refused", f"user/{origin.name}"[:200], reason=why)))
 
 
 def _user(tx: Connection, who: Identity, role: Role, origin: Actor) -> UserRow:
@@ -65,7 +65,7 @@ def _user(tx: Connection, who: Identity, role: Role, origin: Actor) -> UserRow:
     if known is None:
         new = access.add_identified(tx, who, role, who.issuer)
         if new is not None:
-            access.audit(tx, origin, "user.create", f"user/{new.name}", became=users.shown(new))
+            access.audit(tx, origin, Act("user.create", f"user/{new.name}", became=users.shown(new)))
             return new
         known = access.identified(tx, who)  # another replica added them just now
     if known is None:

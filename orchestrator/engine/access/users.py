@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from orchestrator.core.access import Actor, Role
+from orchestrator.core.access import Act, Actor, Role
 from orchestrator.core.suggest import closest
 from orchestrator.engine.access import passwords
 from orchestrator.engine.access.fresh import checked_user_name
@@ -30,7 +30,7 @@ def create(ledger: Ledger, name: str, role: Role, password: str, actor: Actor) -
         row = access.add_user(tx, name, role, (), kept, actor.name)
         if row is None:
             raise NameTaken(f"There is a user {name!r}. Fix: take another name.", name=name)
-        access.audit(tx, actor, "user.create", _target(name), became=shown(row))
+        access.audit(tx, actor, Act("user.create", _target(name), became=shown(row)))
         return row
 
     return ledger.retry(work)
@@ -81,7 +81,7 @@ def disable(ledger: Ledger, name: str, actor: Actor, *, reason: str | None = Non
         access.put_user(tx, replace(before, disabled_at=before.disabled_at or before.created_at))
         ended = access.end_sessions_of(tx, name)
         facts = {"disabled": True, "sessions_ended": ended}
-        access.audit(tx, actor, "user.disable", _target(name), was=shown(before), became=facts, reason=reason)
+        access.audit(tx, actor, Act("user.disable", _target(name), was=shown(before), became=facts, reason=reason))
 
     ledger.retry(work)
 
@@ -118,7 +118,7 @@ def _put(tx: Connection, name: str, actor: Actor, action: str, **changes: Any) -
     changed = replace(before, **changes)
     if changed != before:
         access.put_user(tx, changed)
-        access.audit(tx, actor, action, _target(name), was=shown(before), became=shown(changed))
+        access.audit(tx, actor, Act(action, _target(name), was=shown(before), became=shown(changed)))
     return changed
 
 

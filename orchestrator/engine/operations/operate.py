@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from orchestrator.core.access import Actor
+from orchestrator.core.access import Act, Actor
 from orchestrator.core.operations import (
     MOST_IDS,
     MOST_RUNS,
@@ -125,7 +125,7 @@ def _move(ledger: Ledger, operation_id: UUID, event: OperationEvent, there: Oper
 
 
 def _audit(tx: Connection, action: str, operation_id: UUID, by: str, **facts: Any) -> None:
-    access.audit(tx, Actor(by), f"operation.{action}", f"operation/{operation_id}", **facts)
+    access.audit(tx, Actor(by), Act(f"operation.{action}", f"operation/{operation_id}", **facts))
 
 
 # ---- reading ----

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from orchestrator.core.access import Actor
+from orchestrator.core.access import Act, Actor
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.errors import Conflict
 from orchestrator.ledger import access, graph, notifications, retention
@@ -32,7 +32,7 @@ def delete_in(tx: Connection, run_id: UUID, *, by: str, reason: str | None) -> N
             run_id=str(run_id),
         )
     was = {"flow": run.flow, "status": run.status}
-    access.audit(tx, Actor(by), "run.delete", f"run/{run_id}", was=was, reason=reason)
+    access.audit(tx, Actor(by), Act("run.delete", f"run/{run_id}", was=was, reason=reason))
     notifications.drop_of(tx, run_id)
     if not retention.drop_run(tx, run_id, run.flow, by, reason):
         raise Conflict(

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from orchestrator.core import ticks as rules
+from orchestrator.core.access import Act, Actor
 from orchestrator.core.facts import Dispatch, StartedRun
 from orchestrator.core.happened import RunOf
 from orchestrator.core.triggers import overridden
@@ -19,7 +20,7 @@ from orchestrator.engine.schedules import tick
 from orchestrator.engine.schedules.changes import going_on, settle, stopped
 from orchestrator.engine.steps.notifying import notify_started
 from orchestrator.errors import Conflict, FlowDisabled, ScheduleInvalid, ScheduleNotFound
-from orchestrator.ledger import schedules, ticks
+from orchestrator.ledger import access, schedules, ticks
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.ledger.ticks import Span, Stored
 from orchestrator.ledger.tx import Ledger
@@ -48,7 +49,7 @@ class Backfill:
     reverse: bool
 
 
-def pause(ledger: Ledger, flow: str, key: str, *, by: str, reason: str | None = None) -> None:
+def pause(ledger: Ledger, flow: str, key: str, *, by: str | Actor, reason: str | None = None) -> None:
     """No tick is decided after this commit. What was due and not decided is missed, what was queued is skipped; a
     backfill goes on.
 
@@ -56,21 +57,27 @@ def pause(ledger: Ledger, flow: str, key: str, *, by: str, reason: str | None = 
         FlowNotFound, ScheduleNotFound: there is none.
     """
 
+    who = Actor.of(by)
+
     def work(tx: Connection) -> None:
         row = _held(tx, flow, key)
-        stored = stopped(tx, row, _OPERATOR)
-        ticks.put(tx, replace(stored, paused_at=row.now, paused_by=by, pause_reason=reason))
-        ticks.event(tx, flow, key, "paused", actor=by, reason=reason)
+        stopping = stopped(tx, row, _OPERATOR)
+        stored = replace(stopping, paused_at=row.now, paused_by=who.name, pause_reason=reason)
+        ticks.put(tx, stored)
+        ticks.event(tx, flow, key, "paused", actor=who.name, reason=reason)
+        _audit(tx, who, "pause", row, stored, reason)
 
     ledger.retry(work)
 
 
-def resume(ledger: Ledger, flow: str, key: str, *, by: str) -> None:
+def resume(ledger: Ledger, flow: str, key: str, *, by: str | Actor) -> None:
     """It fires again from the first time after now: a pause is not made up for. Nothing happens when it is not paused.
 
     Raises:
         FlowNotFound, ScheduleNotFound: there is none.
     """
+
+    who = Actor.of(by)
 
     def work(tx: Connection) -> None:
         row = _held(tx, flow, key)
@@ -78,7 +85,8 @@ def resume(ledger: Ledger, flow: str, key: str, *, by: str) -> None:
             return
         stored = replace(Stored.of(row), paused_at=None, paused_by=None, pause_reason=None)
         ticks.put(tx, going_on(stored, row.settled_until, enabled=row.flow_enabled))
-        ticks.event(tx, flow, key, "resumed", actor=by)
+        ticks.event(tx, flow, key, "resumed", actor=who.name)
+        _audit(tx, who, "resume", row, stored)
 
     ledger.retry(work)
 
@@ -111,7 +119,7 @@ def trigger(ledger: Ledger, flow: str, key: str, *, by: str) -> StartedRun:
 
 
 def set_cron(
-    ledger: Ledger, flow: str, key: str, expression: str, *, zone: str | None = None, by: str
+    ledger: Ledger, flow: str, key: str, expression: str, *, zone: str | None = None, by: str | Actor
 ) -> tuple[Dispatch, ...]:
     """Override the rule until `reset`; without `zone` it is read in the zone the schedule has now.
 
@@ -121,6 +129,8 @@ def set_cron(
         FlowNotFound, ScheduleNotFound: there is none.
         ScheduleInvalid: the expression or the zone is wrong, or it never fires; nothing was written.
     """
+
+    who = Actor.of(by)
 
     def work(tx: Connection) -> tuple[Dispatch, ...]:
         row = _held(tx, flow, key)
@@ -133,21 +143,26 @@ def set_cron(
                 place="expression",
             )
         row, dispatches = settle(ledger, tx, row, _OPERATOR)
-        stored = replace(Stored.of(row), expression=expression, zone=where, overridden_at=row.now, overridden_by=by)
+        stored = replace(
+            Stored.of(row), expression=expression, zone=where, overridden_at=row.now, overridden_by=who.name
+        )
         ticks.put(tx, going_on(stored, row.settled_until, enabled=row.flow_enabled))
         was = {"expression": row.expression, "zone": row.zone} if row.expression else None
-        ticks.event(tx, flow, key, "cron_set", actor=by, expression=expression, zone=where, was=was)
+        ticks.event(tx, flow, key, "cron_set", actor=who.name, expression=expression, zone=where, was=was)
+        _audit(tx, who, "set", row, stored)
         return dispatches
 
     return ledger.retry(work)
 
 
-def reset(ledger: Ledger, flow: str, key: str, *, by: str) -> tuple[Dispatch, ...]:
+def reset(ledger: Ledger, flow: str, key: str, *, by: str | Actor) -> tuple[Dispatch, ...]:
     """Back to the rule of the code; dispatches as of `set_cron`. Nothing happens without an override.
 
     Raises:
         FlowNotFound, ScheduleNotFound: there is none.
     """
+
+    who = Actor.of(by)
 
     def work(tx: Connection) -> tuple[Dispatch, ...]:
         row = _held(tx, flow, key)
@@ -156,10 +171,27 @@ def reset(ledger: Ledger, flow: str, key: str, *, by: str) -> tuple[Dispatch, ..
         row, dispatches = settle(ledger, tx, row, _OPERATOR)
         stored = replace(Stored.of(row), expression=None, zone=None, overridden_at=None, overridden_by=None)
         ticks.put(tx, going_on(stored, row.settled_until, enabled=row.flow_enabled))
-        ticks.event(tx, flow, key, "reset", actor=by, was={"expression": row.expression, "zone": row.zone})
+        was = {"expression": row.expression, "zone": row.zone}
+        ticks.event(tx, flow, key, "reset", actor=who.name, was=was)
+        _audit(tx, who, "reset", row, stored)
         return dispatches
 
     return ledger.retry(work)
+
+
+def _audit(tx: Connection, by: Actor, action: str, row: ScheduleRow, became: Stored, reason: str | None = None) -> None:
+    act = Act(f"schedule.{action}", f"schedule/{row.name}", _told(Stored.of(row)), _told(became), reason)
+    access.audit(tx, by, act)
+
+
+def _told(one: Stored) -> dict[str, Any]:
+    """What operators change of it."""
+    return {
+        "paused": one.paused_at is not None,
+        "pause_reason": one.pause_reason,
+        "expression": one.expression,
+        "zone": one.zone,
+    }
 
 
 def backfill(

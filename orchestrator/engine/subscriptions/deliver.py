@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from orchestrator.core.access import Actor
+from orchestrator.core.access import Act, Actor
 from orchestrator.core.subscriptions import OUTPUT_CAP, NotificationState, address_problem, is_reference, pause
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs import shown
@@ -156,4 +156,4 @@ def _disable(tx: Connection, claimed: Claimed) -> None:
     if row is not None and row.enabled:
         subscriptions.disable(tx, row.id, why="the endpoint answered 410 Gone", by=_SYSTEM.name)
         was, became = {"enabled": True}, {"enabled": False, "status": _GONE}
-        access.audit(tx, _SYSTEM, "subscription.disable", f"subscription/{row.id}", was=was, became=became)
+        access.audit(tx, _SYSTEM, Act("subscription.disable", f"subscription/{row.id}", was=was, became=became))

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from uuid_utils.compat import uuid7
 
 from orchestrator.core import runquery
-from orchestrator.core.access import Actor
+from orchestrator.core.access import Act, Actor
 from orchestrator.core.subscriptions import OVERLAP, TEST, Wanted, made_after, shown_address
 from orchestrator.core.suggest import closest
 from orchestrator.engine.access.fresh import checked_name
@@ -219,7 +219,7 @@ def redrive(
                 "`orchestrator notification ls --state dead`."
             )
         target = "notifications" if row is None else f"subscription/{row.id}"
-        access.audit(tx, actor, "notification.redrive", target, became={"ids": [str(one) for one in again]})
+        access.audit(tx, actor, Act("notification.redrive", target, became={"ids": [str(one) for one in again]}))
         return again
 
     return ledger.retry(work)
@@ -267,4 +267,4 @@ def _found(tx: Connection, name: str, *, hold: bool = False) -> SubscriptionRow:
 
 
 def _audit(tx: Connection, actor: Actor, action: str, row: SubscriptionRow, **facts: Any) -> None:
-    access.audit(tx, actor, f"subscription.{action}", f"subscription/{row.id}", **facts)
+    access.audit(tx, actor, Act(f"subscription.{action}", f"subscription/{row.id}", **facts))

@@ -41,7 +41,7 @@ from orchestrator.errors import (
 )
 from orchestrator.ledger import webhooks
 from orchestrator.ledger.tx import Ledger, refusal
-from orchestrator.ledger.webhooks import WebhookRow
+from orchestrator.ledger.webhooks import KnownBy, WebhookRow
 from orchestrator.webhooks.gates import Door, Gate, Judged, Nonces, Verdict, judge, nonces
 from orchestrator.webhooks.handshakes import Answer, handshake, reply
 from orchestrator.webhooks.mapping import Mapped, mapped
@@ -313,8 +313,8 @@ def _known(arrived: Arrived, tx: Connection, run_id: UUID) -> webhooks.Nonce | N
     known = _nonces(arrived)
     if known is None:
         return None
-    slug, ttl = arrived.door.slug, arrived.door.trigger.remember
-    taken = webhooks.take_nonces(tx, slug, _keys(known), known.digest, arrived.id, run_id, ttl)
+    by = KnownBy(arrived.door.slug, _keys(known), known.digest, arrived.id, run_id)
+    taken = webhooks.take_nonces(tx, by, arrived.door.trigger.remember)
     return _first(arrived, known, taken)
 
 

@@ -18,7 +18,7 @@ from orchestrator.core.states import FINAL_RUN
 from orchestrator.engine.runs import shown
 from orchestrator.errors import UsageError
 from orchestrator.http import tags
-from orchestrator.http.caller import TheCaller, TheClient
+from orchestrator.http.caller import TheActor, TheCaller, TheClient
 from orchestrator.http.drawings import DRAWINGS, Language, drawing
 from orchestrator.http.models import (
     Batch,
@@ -188,16 +188,16 @@ def run_start_many(flow: FlowName, request: Request, client: TheClient, batch: B
 
 
 @router.post("/flows/{flow}/enable")
-def flow_enable(flow: FlowName, client: TheClient, caller: TheCaller) -> Switched:
+def flow_enable(flow: FlowName, client: TheClient, actor: TheActor) -> Switched:
     """Accept triggers of the flow again."""
-    client.flows.enable(flow, by=caller.name)
+    client.flows.enable(flow, by=actor)
     return Switched(flow=flow, enabled=True)
 
 
 @router.post("/flows/{flow}/disable")
-def flow_disable(flow: FlowName, client: TheClient, caller: TheCaller, why: Reason | None = None) -> Switched:
+def flow_disable(flow: FlowName, client: TheClient, actor: TheActor, why: Reason | None = None) -> Switched:
     """Refuse every trigger of the flow; runs in flight go on."""
-    client.flows.disable(flow, reason=why.reason if why else None, by=caller.name)
+    client.flows.disable(flow, reason=why.reason if why else None, by=actor)
     return Switched(flow=flow, enabled=False)
 
 

@@ -11,7 +11,7 @@ from orchestrator.core.facts import Explanation
 from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.http import tags
-from orchestrator.http.caller import TheCaller, TheClient
+from orchestrator.http.caller import TheActor, TheCaller, TheClient
 from orchestrator.http.models import Flag, Reason, Started
 from orchestrator.http.paging import KEYS, NUMBER, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import AfterEvent, FlowName
@@ -121,16 +121,16 @@ def schedule_explain(schedule: Schedule) -> Explanation:
 
 
 @router.post("/schedules/{flow}/{key}/pause")
-def schedule_pause(schedule: Schedule, caller: TheCaller, why: Reason | None = None) -> ScheduleRow:
+def schedule_pause(schedule: Schedule, actor: TheActor, why: Reason | None = None) -> ScheduleRow:
     """Fire no more, until it is resumed."""
-    schedule.pause((why and why.reason) or "", by=caller.name)
+    schedule.pause((why and why.reason) or "", by=actor)
     return schedule.row()
 
 
 @router.post("/schedules/{flow}/{key}/resume")
-def schedule_resume(schedule: Schedule, caller: TheCaller) -> ScheduleRow:
+def schedule_resume(schedule: Schedule, actor: TheActor) -> ScheduleRow:
     """Fire again, from the first time after now."""
-    schedule.resume(by=caller.name)
+    schedule.resume(by=actor)
     return schedule.row()
 
 
@@ -143,19 +143,17 @@ def schedule_trigger(schedule: Schedule, request: Request, response: Response, c
 
 
 @router.put("/schedules/{flow}/{key}/cron")
-def schedule_set(
-    schedule: Schedule, request: Request, response: Response, caller: TheCaller, rule: Rule
-) -> ScheduleRow:
+def schedule_set(schedule: Schedule, request: Request, response: Response, actor: TheActor, rule: Rule) -> ScheduleRow:
     """Another expression than the code's, until it is reset. Takes the `ETag` of what was read in `If-Match`."""
     tags.required(request, _tag(schedule.row()))
-    schedule.set_cron(rule.cron, zone=rule.zone, by=caller.name)
+    schedule.set_cron(rule.cron, zone=rule.zone, by=actor)
     return schedule_show(schedule, request, response)
 
 
 @router.delete("/schedules/{flow}/{key}/cron")
-def schedule_reset(schedule: Schedule, caller: TheCaller) -> ScheduleRow:
+def schedule_reset(schedule: Schedule, actor: TheActor) -> ScheduleRow:
     """Go back to the rule of the code."""
-    schedule.reset(by=caller.name)
+    schedule.reset(by=actor)
     return schedule.row()
 
 
