@@ -493,6 +493,30 @@ def test_a_tick_costs_the_same_after_a_long_history(lab: Lab) -> None:
     assert cost[20_000] <= cost[200] * 1.5 + 20, cost
 
 
+def test_claiming_notifications_reads_neither_the_backlog_nor_what_is_over(unaudited_lab: Lab) -> None:
+    """Senders ask twenty times a second while they are busy; an endpoint that is away leaves a hundred thousand."""
+    lab = unaudited_lab
+    lab.execute(
+        "INSERT INTO flow_endpoints (address) VALUES ('x');"
+        "INSERT INTO flow_subscriptions (id, name, kind, address, types, include, created_by)"
+        f" VALUES ('{SOME_ID}', 'crm', 'json', 'x', '{{}}', '{{}}', 'ann'),"
+        " (gen_random_uuid(), 'shop', 'json', 'x', '{}', '{}', 'ann')"
+    )
+    rows = """
+      INSERT INTO flow_notifications (id, subscription_id, event_id, type, at, data, state, due_at, give_up_at)
+      SELECT gen_random_uuid(), %s, n, 'run.failed', now(), '{}',
+             CASE WHEN n %% 2 = 0 THEN 'pending' ELSE 'delivered' END, now() - n * interval '1 second',
+             now() + interval '1 day' FROM generate_series(%s::int, %s::int) AS n"""
+    values = {"breaker": 5, "side_by_side": 4, "limit": 32, "lease": timedelta(minutes=1)}
+    cost = {}
+    for first, last in ((1, 100), (101, 20_000)):
+        lab.execute(rows, SOME_ID, first, last)
+        lab.execute("ANALYZE flow_notifications")
+        touched(lab, "claim_notifications", values)
+        cost[last] = touched(lab, "claim_notifications", values)
+    assert cost[20_000] <= cost[100] * 1.5 + 40, cost
+
+
 def test_listing_schedules_reads_no_run_that_has_ended(unaudited_lab: Lab) -> None:
     """The last runs of ten thousand schedules are a million."""
     lab = unaudited_lab

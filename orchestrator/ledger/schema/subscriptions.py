@@ -70,6 +70,8 @@ flow_notifications = Table(
     Column("error", Text, comment="what went wrong last"),
     Index("ix_flow_notifications_event", "subscription_id", "event_id", unique=True),
     Index("ix_flow_notifications_pending", "subscription_id", "due_at", postgresql_where=text("state = 'pending'")),
+    Index("ix_flow_notifications_claimed", "subscription_id", postgresql_where=text("claimed_until IS NOT NULL")),
+    Index("ix_flow_notifications_dead", "subscription_id", "id", postgresql_where=text("state = 'dead'")),
     Index("ix_flow_notifications_late", "give_up_at", postgresql_where=text("state = 'pending'")),
     Index("ix_flow_notifications_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )

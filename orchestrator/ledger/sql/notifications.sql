@@ -75,22 +75,27 @@ ON CONFLICT (subscription_id, event_id) DO NOTHING;
 -- In:    breaker (failures), side_by_side, limit, lease
 -- Out:   what to send, and by which subscription
 -- Locks: endpoints, then notifications; those that somebody holds are left to them
--- Time:  flow_now()        Index: ix_flow_notifications_pending
+-- Time:  flow_now()        Index: ix_flow_notifications_pending, ix_flow_notifications_claimed
 WITH room AS MATERIALIZED (
   SELECT e.address, e.failures >= %(breaker)s AS probe,
          CASE WHEN e.failures >= %(breaker)s THEN 1 ELSE %(side_by_side)s END
          - (SELECT count(*) FROM flow_subscriptions s JOIN flow_notifications n ON n.subscription_id = s.id
-             WHERE s.address = e.address AND n.state = 'pending' AND n.claimed_until > (SELECT flow_now())) AS places
+             WHERE s.address = e.address AND n.claimed_until IS NOT NULL AND n.claimed_until > (SELECT flow_now())) AS places
     FROM flow_endpoints e
    WHERE e.open_until IS NULL OR e.open_until <= (SELECT flow_now())
    ORDER BY random() FOR UPDATE OF e SKIP LOCKED  -- slow ones that are first each time would take every place
+), due AS MATERIALIZED (
+  -- By subscription, as the index has it: a backlog is not read. Several may have the same endpoint.
+  SELECT n.id, room.address, room.probe, room.places, n.due_at
+    FROM room JOIN flow_subscriptions s ON s.address = room.address AND s.enabled
+   CROSS JOIN LATERAL (
+         SELECT id, due_at FROM flow_notifications
+          WHERE subscription_id = s.id AND state = 'pending' AND due_at <= (SELECT flow_now())
+          ORDER BY due_at LIMIT GREATEST(room.places, 0) FOR UPDATE SKIP LOCKED) AS n
 ), page AS MATERIALIZED (
-  SELECT due.id, room.address, room.probe
-    FROM room CROSS JOIN LATERAL (
-         SELECT n.id FROM flow_notifications n JOIN flow_subscriptions s ON s.id = n.subscription_id
-          WHERE s.address = room.address AND s.enabled AND n.state = 'pending' AND n.due_at <= (SELECT flow_now())
-          ORDER BY n.due_at LIMIT GREATEST(room.places, 0) FOR UPDATE OF n SKIP LOCKED) AS due
-   LIMIT %(limit)s
+  SELECT id, address, probe
+    FROM (SELECT *, row_number() OVER (PARTITION BY address ORDER BY due_at, id) AS place FROM due) AS numbered
+   WHERE place <= places LIMIT %(limit)s
 ), probed AS (
   UPDATE flow_endpoints e SET open_until = flow_now() + %(lease)s::interval
    WHERE e.address IN (SELECT address FROM page WHERE probe)

@@ -7,10 +7,8 @@ from typing import Final, Literal
 
 from pydantic import JsonValue
 
+from orchestrator.core.subscriptions import Kind
 from orchestrator.webhooks.addresses import AddressList
-
-Kind = Literal["json", "slack", "email"]
-"""How a message is written: JSON with a signature, a message of Slack, a plain e-mail."""
 
 PORTS: Final = frozenset({80, 443, 8080, 8443})
 """Where HTTP is served. Others are those of databases, mail and the like, which nobody posts to."""

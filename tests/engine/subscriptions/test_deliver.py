@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -24,6 +25,7 @@ from tests.engine.subscriptions.conftest import ANN, GIVE_UP, Outbox, url
 from tests.support.forked import in_child
 from tests.support.race import race
 from tests.webhooks.listeners import Listener, Taken, listening, speaking
+from tests.webhooks.test_mail import serving
 
 
 def verified(secret: str, taken: Taken) -> object:
@@ -127,6 +129,20 @@ def test_slack_is_sent_as_slack_reads_it(outbox: Outbox, endpoint: Listener) -> 
     assert outbox.send() == ["delivered"]
     assert "text" in json.loads(endpoint.taken[0].body)
     assert "webhook-signature" not in endpoint.taken[0].headers
+
+
+def test_an_approval_is_mailed_to_whom_it_concerns(outbox: Outbox) -> None:
+    outbox.subscribe("boss", "boss@example.com", ["approval.asked"], kind="email")
+    ask = {"approval": {"title": "Ship it?", "to": "boss"}}
+    run_id = outbox.lab.run({"ship": ask}, name="asks")
+    outbox.feed()
+    with serving() as (box, server):
+        outbox.post = replace(outbox.post, mail=server)
+        assert outbox.send() == ["delivered"]
+    mail = box.mail()
+    assert mail["To"] == "boss@example.com"
+    assert str(run_id) in mail.get_content()
+    assert outbox.rows()[0].status == 250
 
 
 # ---- what fails ----
