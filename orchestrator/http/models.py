@@ -57,7 +57,7 @@ class BatchStarted(_Model):
     items: Sequence[BatchItem]
 
 
-class Reason(_Model):
+class Why(_Model):
     """Why something is done, for the record."""
 
     reason: Annotated[str, Field(max_length=2000)] | None = None

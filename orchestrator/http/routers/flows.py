@@ -26,10 +26,10 @@ from orchestrator.http.models import (
     BatchStarted,
     Deploy,
     GivenOutputs,
-    Reason,
     Started,
     Switched,
     Unserved,
+    Why,
 )
 from orchestrator.http.paging import KEY, NUMBER, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import REPLAYED, AfterEvent, FlowName, IdempotencyKey, length
@@ -195,7 +195,7 @@ def flow_enable(flow: FlowName, client: TheClient, actor: TheActor) -> Switched:
 
 
 @router.post("/flows/{flow}/disable")
-def flow_disable(flow: FlowName, client: TheClient, actor: TheActor, why: Reason | None = None) -> Switched:
+def flow_disable(flow: FlowName, client: TheClient, actor: TheActor, why: Why | None = None) -> Switched:
     """Refuse every trigger of the flow; runs in flight go on."""
     client.flows.disable(flow, reason=why.reason if why else None, by=actor)
     return Switched(flow=flow, enabled=False)

@@ -11,7 +11,7 @@ from orchestrator.client.groups.keys import KeyMade, KeyShown
 from orchestrator.core.access import Grant, Role, Scope
 from orchestrator.engine.access.keys import NEVER, OVERLAP
 from orchestrator.http.caller import TheActor, TheClient
-from orchestrator.http.models import Reason
+from orchestrator.http.models import Why
 from orchestrator.http.paging import Page
 from orchestrator.http.parameters import length
 from orchestrator.http.routes import router as make
@@ -71,7 +71,7 @@ def key_rotate(key: Wanted, client: TheClient, actor: TheActor, how: Rotation | 
 
 
 @router.post("/keys/{key}/revoke")
-def key_revoke(key: Wanted, client: TheClient, actor: TheActor, why: Reason | None = None) -> Page[KeyShown]:
+def key_revoke(key: Wanted, client: TheClient, actor: TheActor, why: Why | None = None) -> Page[KeyShown]:
     """End a key by its id, or every key of a name, everywhere within five seconds. The answer has those that ended, as
     they were."""
     return Page(items=client.keys.revoke(key, reason=why.reason if why else None, by=actor))

@@ -21,7 +21,7 @@ from orchestrator.http.answers import check_answers
 from orchestrator.http.caller import TheActor, TheCaller, TheClient
 from orchestrator.http.drawings import DRAWINGS, Language, drawing
 from orchestrator.http.lines import Lines
-from orchestrator.http.models import Again, Control, Reason, Retry, Standing, Started, Value
+from orchestrator.http.models import Again, Control, Retry, Standing, Started, Value, Why
 from orchestrator.http.paging import NUMBER, AfterRun, Cursor, Limit, Page, after_id, page, place
 from orchestrator.http.parameters import AfterEvent, NamedRun, TheRun, TheWanted
 from orchestrator.http.problems import Refused
@@ -179,7 +179,7 @@ def run_result(run: TheRun) -> Value:
 
 
 @router.post("/runs/{run_id}/output/reveal")
-def run_reveal(run: TheRun, actor: TheActor, why: Reason | None = None) -> Value:
+def run_reveal(run: TheRun, actor: TheActor, why: Why | None = None) -> Value:
     """What it returned, with its secrets. The audit has who asked, before they are told."""
     run.must_have_succeeded()
     return Value(value=run.client.call(reveal.result, run.id, actor, why.reason if why else None))
@@ -224,7 +224,7 @@ def run_delete(
 
 
 @router.post("/runs/{run_id}/cancel", status_code=202)
-def run_cancel(run: TheRun, caller: TheCaller, why: Reason | None = None) -> Standing:
+def run_cancel(run: TheRun, caller: TheCaller, why: Why | None = None) -> Standing:
     """Ask it to stop: nothing of it starts any more, and what runs is told to stop."""
     return Standing(id=run.id, status=run.cancel((why and why.reason) or "", by=caller.name))
 

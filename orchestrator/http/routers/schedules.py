@@ -12,7 +12,7 @@ from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.http import tags
 from orchestrator.http.caller import TheActor, TheCaller, TheClient
-from orchestrator.http.models import Flag, Reason, Started
+from orchestrator.http.models import Flag, Started, Why
 from orchestrator.http.paging import KEYS, NUMBER, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import AfterEvent, FlowName
 from orchestrator.http.routes import router as make
@@ -121,7 +121,7 @@ def schedule_explain(schedule: Schedule) -> Explanation:
 
 
 @router.post("/schedules/{flow}/{key}/pause")
-def schedule_pause(schedule: Schedule, actor: TheActor, why: Reason | None = None) -> ScheduleRow:
+def schedule_pause(schedule: Schedule, actor: TheActor, why: Why | None = None) -> ScheduleRow:
     """Fire no more, until it is resumed."""
     schedule.pause((why and why.reason) or "", by=actor)
     return schedule.row()

@@ -10,7 +10,7 @@ from orchestrator.core.states import StepStatus
 from orchestrator.engine.runs import reveal, shown
 from orchestrator.http.answers import check_answers
 from orchestrator.http.caller import TheActor, TheCaller
-from orchestrator.http.models import Mark, Reason, Retry, Skip, Standing, Value
+from orchestrator.http.models import Mark, Retry, Skip, Standing, Value, Why
 from orchestrator.http.paging import KEY, MOST_SMALL, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import StepKey, TheRun
 from orchestrator.http.routes import router as make
@@ -67,7 +67,7 @@ def step_output(run: TheRun, step: StepKey) -> Value:
 
 
 @router.post("/runs/{run_id}/steps/{step}/output/reveal")
-def step_reveal(run: TheRun, step: StepKey, actor: TheActor, why: Reason | None = None) -> Value:
+def step_reveal(run: TheRun, step: StepKey, actor: TheActor, why: Why | None = None) -> Value:
     """What it returned, with its secrets. The audit has who asked, before they are told."""
     return Value(value=run.client.call(reveal.output, run.id, step, actor, why.reason if why else None))
 

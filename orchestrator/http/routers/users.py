@@ -14,7 +14,7 @@ from orchestrator.core.access import Actor, Role
 from orchestrator.engine.access import sessions
 from orchestrator.http import browsers
 from orchestrator.http.caller import TheActor, TheCaller, TheClient, address_of
-from orchestrator.http.models import Reason
+from orchestrator.http.models import Why
 from orchestrator.http.paging import Page
 from orchestrator.http.routes import router as make
 
@@ -178,7 +178,7 @@ def user_role(name: Name, client: TheClient, actor: TheActor, new: NewRole) -> U
 
 
 @router.post("/users/{name}/disable", status_code=204)
-def user_disable(name: Name, client: TheClient, actor: TheActor, why: Reason | None = None) -> None:
+def user_disable(name: Name, client: TheClient, actor: TheActor, why: Why | None = None) -> None:
     """Let a user in no more, and end their sessions."""
     client.users.disable(name, reason=why.reason if why else None, by=actor)
 

@@ -40,7 +40,13 @@ TheDelivery = Annotated[
 ]
 OfSlug = Annotated[str | None, Query(max_length=100, description="Only this webhook.")]
 Since = Annotated[str, Query(max_length=40, description="What came in this time, such as 1h.")]
-_BODY: Final[Mapping[str, Any]] = {"requestBody": {"content": {"*/*": {"schema": {}}}, "description": "As signed."}}
+_BYTES: Final[Mapping[str, Any]] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_BODY: Final[Mapping[str, Any]] = {
+    "requestBody": {
+        "content": _BYTES,
+        "description": "As signed; with the content type of the publisher, whatever it is.",
+    }
+}
 
 
 @public.post(
