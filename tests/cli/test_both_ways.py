@@ -32,7 +32,8 @@ from tests.support.small_flows import fan, greet, hello
 
 ROOT = Actor("root")
 SECRET = "BOTH_WAYS_SECRET"
-_CLOCK = re.compile(r'"now": "[^"]*"' r"|\d+(\.\d)? m?s\b|\d+[mhd] \d\d[smh]| +(?=\n)|(?<=  ) +")
+_LENGTH = r"\b\d+(\.\d+)? ?(ms|[smhd])( ?\d+[smh])*\b"
+_CLOCK = re.compile(rf'"now": "[^"]*"|{_LENGTH}| +(?=\n)|(?<=  ) +')
 """How long ago something was, and how wide the columns are by that."""
 
 
@@ -108,7 +109,7 @@ flow ls | flow show hello | flow show asking | flow versions hello | flow events
 schedule ls | schedule ls report | schedule show report | schedule preview report | schedule history report
 schedule events report | approval ls | approval ls --to nobody | approval show {asked}/approval
 operation ls | operation show {operation} | operation outcomes {operation} | worker ls
-webhook ls | webhook recent | webhook recent asked --refused | webhook show {delivery} | webhook stats
+subscription ls | webhook ls | webhook recent | webhook recent asked --refused | webhook show {delivery} | webhook stats
 key ls | key ls --all | user ls | audit ls | audit ls --by root --limit 1
 run show ffffffffffff | run show {done}/nothing | run ls flow:x:y | run ls --status lost | flow show helo
 schedule show report/nothing | operation show ffffffff | approval show {done}/greet | webhook show ffffffff
@@ -128,26 +129,23 @@ def timeless(said: Said) -> Said:
     return Said(said.code, _CLOCK.sub("", said.out), _CLOCK.sub("", said.err))
 
 
-def test_commands_print_the_same(cli: Cli, by: Switch, world: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "form", ["table", pytest.param("json", marks=pytest.mark.slow), pytest.param("jsonl", marks=pytest.mark.slow)]
+)
+def test_commands_print_the_same(cli: Cli, by: Switch, world: dict[str, str], form: str) -> None:
     """Byte for byte, but for how long ago something was."""
     Path("flows_here.py").write_text("from tests.support.small_flows import fan, hello\n")
-    wanted = [
-        [*command, *form]
-        for command in commands(LOOKS, {**world, "code": "flows_here.py"})
-        for form in ([], ["-o", "json"], ["-o", "jsonl"])
-    ]
-    wanted += commands(PLAIN, world)
-    said: dict[str, list[Said]] = {}
-    for way in ("database", "api"):
-        by(way)
-        said[way] = [timeless(cli(*command, code=None)) for command in wanted]
-    differing = [
-        (" ".join(command), near, far)
-        for command, near, far in zip(wanted, said["database"], said["api"], strict=True)
-        if near != far
-    ]
-    assert differing == []
-    assert sum(bool(one.out) for one in said["api"]) > 100
+    wanted = [[*command, "-o", form] for command in commands(LOOKS, {**world, "code": "flows_here.py"})]
+    wanted += commands(PLAIN, world) if form == "table" else []
+    shown = 0
+    for command in wanted:
+        by("database")
+        near = timeless(cli(*command, code=None))
+        by("api")
+        far = timeless(cli(*command, code=None))
+        assert far == near, command
+        shown += bool(far.out)
+    assert shown > 40
 
 
 def test_what_needs_the_database_says_so(cli: Cli, by: Switch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,19 @@ import io
 import json
 import re
 import threading
+from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from uuid import UUID
 
 import pytest
 
 from orchestrator import flow, start_run
+from orchestrator.cli import watch
 from orchestrator.cli.render import short
 from orchestrator.client import Client, runtree
+from orchestrator.core.states import RunStatus
 from orchestrator.engine.subflows import report
 from orchestrator.engine.sweeps import rollups
 from orchestrator.ledger import rollups as counts
@@ -222,12 +226,26 @@ def test_show_folds_a_big_fan_out(cli: Cli, stack: Client) -> None:
     assert "double.7.double" in cli("run", "show", str(run), "--all").out
 
 
-def test_watch_prints_a_line_for_each_change_and_ends_as_the_run(cli: Cli, stack: Client) -> None:
+def _play_at_first_rest(monkeypatch: pytest.MonkeyPatch, stack: Client) -> None:
+    """The run is played when whoever follows it has seen it and rests, however slow that is."""
+    rest, played = watch._rest, Event()
+
+    def play_first(end: Future[RunStatus], pause_s: float) -> None:
+        if not played.is_set():
+            played.set()
+            (row,) = stack.runs(status="pending")
+            play.finish_hello(stack.ledger, row.id)
+        rest(end, pause_s)
+
+    monkeypatch.setattr(watch, "_rest", play_first)
+
+
+def test_watch_prints_a_line_for_each_change_and_ends_as_the_run(
+    cli: Cli, stack: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = started(cli)
-    worker = threading.Timer(0.5, play.finish_hello, [stack.ledger, run])
-    worker.start()
+    _play_at_first_rest(monkeypatch, stack)
     said = cli("run", "watch", str(run))
-    worker.join()
     lines = [line.split("  ", 1)[1] for line in said.out.splitlines()]
     assert lines[:2] == ["run pending", "greet ready"]
     assert lines[-1] == "run succeeded"
@@ -648,16 +666,9 @@ def test_a_start_without_a_worker_says_that_it_waits(cli: Cli, stack: Client) ->
     assert "No live worker" not in cli("run", "start", "hello", "-i", "name=you").err
 
 
-def test_a_long_wait_is_told_what_goes_on(cli: Cli, stack: Client) -> None:
-    def work() -> None:
-        row = eventually(lambda: stack.runs(status="pending"))[0]
-        threading.Event().wait(1.5)
-        play.finish_hello(stack.ledger, row.id)
-
-    worker = threading.Thread(target=work)
-    worker.start()
+def test_a_long_wait_is_told_what_goes_on(cli: Cli, stack: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    _play_at_first_rest(monkeypatch, stack)
     said = cli("run", "start", "hello", "-i", "name=you", "--wait", "--timeout", "60s")
-    worker.join()
     assert said.json == {"text": "hello you", "length": 9}
     assert "greet ready" in said.err
 
