@@ -88,14 +88,15 @@ class Inputs:
         Raises:
             InputInvalid: the value does not fit the schema.
         """
-        error = misfit(self._schema_text, value, names)
-        if error is None:
-            return
-        path = values.show_path(error.path)
-        unknown = "" if path else self._unknown(value)
+        path, problem = "", self._unknown(value)  # of which there may be many, so they are looked for first
+        if not problem:
+            error = misfit(self._schema_text, value, names)
+            if error is None:
+                return
+            path, problem = values.show_path(error.path), f"{error.message}."
         raise InputInvalid(
             f"The input of flow {self._flow} does not fit{f' at `{path}`' if path else ''}: "
-            f"{unknown or f'{error.message}.'} Fix: see `orchestrator flow show {self._flow}` for what it takes.",
+            f"{problem} Fix: see `orchestrator flow show {self._flow}` for what it takes.",
             flow=self._flow,
             path=path,
         )

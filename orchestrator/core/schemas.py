@@ -4,13 +4,21 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator, ValidationError
 from pydantic import JsonValue
 
 from orchestrator.core.secrets import MASK, NAMES, NOTHING, Paths, in_schema, is_name, masked, within
 from orchestrator.errors import ManifestInvalid
+
+_MOST: Final = 1000
+"""So many misfits of a value are looked at: it may have half a million."""
+_LONGEST: Final = 1000
+"""Characters of a message that quotes what does not fit."""
+_NAMES_ONLY: Final = frozenset({"required", "additionalProperties"})
+"""What quotes names, and no values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +32,17 @@ class Misfit:
 
 
 def misfits(schema: str, value: Any, names: frozenset[str] = NAMES) -> Iterator[Misfit]:
-    """Everything that does not fit, in no particular order. `schema` is JSON text, the key of the cached validator.
-    Fields of these names are not quoted.
+    """What does not fit, of a very long list the first, in no particular order. `schema` is JSON text, the key of the
+    cached validator. Fields of these names are not quoted, and neither are long values.
 
     Raises:
         ManifestInvalid: this is not a schema, or it refers to what is not in it: nothing is fetched.
     """
     rules = _rules(schema, names)
-    found = list(rules.validator.iter_errors(value))
+    found = list(islice(rules.validator.iter_errors(value), _MOST))
     if not found:
         return iter(())
-    both = zip(found, rules.masking.iter_errors(value), strict=True)
+    both = zip(found, islice(rules.masking.iter_errors(value), _MOST), strict=True)
     return (_misfit(hidden if rules.hides(value, error) else error) for error, hidden in both)
 
 
@@ -94,9 +102,13 @@ class _Rules:
         return in_schema(self.schema, self.names) if isinstance(self.schema, dict) else NOTHING
 
     def hides(self, value: Any, error: ValidationError) -> bool:
-        """Whether what the error quotes is a secret, or has one somewhere: by the schema, or by a name, of which the
-        schema need not know."""
+        """Whether what the error quotes is long, is a secret, or has one somewhere: by the schema, or by a name, of
+        which the schema need not know."""
         path = error.instance_path
+        if error.kind.name in _NAMES_ONLY:
+            return False
+        if len(error.message) > _LONGEST:
+            return True
         if within(self._secrets, *path) or any(is_name(part, self.names) for part in path):
             return True
         for part in path:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Generic, NoReturn, TypeVar
@@ -32,10 +32,10 @@ from orchestrator.errors import ValueRefused
 
 T = TypeVar("T")
 PathParts = tuple[str | int, ...]
-_NONE: Final[frozenset[int]] = frozenset()
 _DIGITS: Final = 4300
 """Of a whole number that is read without a word: CPython's own limit."""
 _TOO_LONG: Final = 10**_DIGITS
+_SMALL: Final = 1 << 62
 
 
 # ---- JSON values ----------------------------------------------------------------------------------------------
@@ -152,27 +152,37 @@ class Refused:
         return show_path(self.path)
 
 
-def _refused(value: object, *, plain: bool, path: PathParts = (), around: frozenset[int] = _NONE) -> Iterator[Refused]:
-    """Every part of `value` that is refused, in order."""
-    if isinstance(value, dict | list | tuple) or (isinstance(value, set | frozenset) and not plain):
-        if id(value) in around:
-            yield Refused(path, "a structure that holds itself")
-            return
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            here = (*path, key if isinstance(key, str | int) else str(key))
-            if isinstance(key, str) and (problem := _text_problem("name", key)):
-                yield Refused(here, problem)
-            yield from _refused(item, plain=plain, path=here, around=around | {id(value)})
-    elif problem := _problem(value, plain=plain):
-        yield Refused(path, problem)
+def _first(value: object, plain: bool, around: set[int]) -> tuple[str, list[str | int]] | None:
+    """What is wrong with the first part of `value` that is refused, and the way from there up to `value`. It may have
+    half a million parts, so nothing is made for those that are fine."""
+    if not (isinstance(value, dict | list | tuple) or (isinstance(value, set | frozenset) and not plain)):
+        return None if (problem := _problem(value, plain=plain)) is None else (problem, [])
+    if id(value) in around:
+        return "a structure that holds itself", []
+    around.add(id(value))
+    for name in value if isinstance(value, dict) else ():
+        if isinstance(name, str) and (problem := _text_problem("name", name)):
+            return problem, [name]
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        kind = type(item)
+        if kind is int and -_SMALL < item < _SMALL:
+            continue
+        if item is None or (kind is str and item.isascii() and "\0" not in item):
+            continue
+        if (found := _first(item, plain, around)) is not None:
+            found[1].append(key if isinstance(key, str | int) else str(key))
+            return found
+    around.discard(id(value))
+    return None
 
 
 def refusal(value: object, *, plain: bool = False) -> Refused | None:
     """The first thing in `value` that is refused. `plain`: only what the json module writes is allowed."""
     try:
-        return next(_refused(value, plain=plain), None)
+        found = _first(value, plain, set())
     except RecursionError:
         return Refused((), "a structure that is too deep")
+    return None if found is None else Refused(tuple(reversed(found[1])), found[0])
 
 
 def _refuse_if_found(value: object, *, plain: bool) -> None:

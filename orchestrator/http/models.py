@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -12,16 +12,28 @@ from orchestrator.core.operations import MOST_IDS, Action
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs.shown import Seen
 
+_MOST_NAMES: Final = 100
 
-class _Model(BaseModel):
+
+class Strict(BaseModel):
+    """What a body is, or an answer: all of it is known. Lists of a body are `fail_fast`: they may be long."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_much_else(cls, given: Any) -> Any:
+        """There may be a hundred thousand unknown names, and each would be an error of its own."""
+        if isinstance(given, dict) and len(given) > _MOST_NAMES:
+            raise ValueError(f"There are {len(given)} names, and {len(cls.model_fields)} at most are known")
+        return given
 
 
 Flag = Annotated[bool, Field(strict=True)]
 """Of a body: `"no"` and 0 are refused."""
 
 
-class Started(_Model):
+class Started(Strict):
     """A run that was started, or was before with the same key: then `created` is false. Where its end was waited for,
     and it has ended, with what it returned or why it failed; secrets are `***`."""
 
@@ -33,51 +45,51 @@ class Started(_Model):
     error: Mapping[str, JsonValue] | None = None
 
 
-class BatchItem(_Model):
+class BatchItem(Strict):
     """One of many: a run, or why there is none."""
 
     id: UUID
     created: bool
 
 
-class Batch(_Model):
+class Batch(Strict):
     """Runs to start, in one commit: all of them or none."""
 
-    inputs: Annotated[Sequence[Mapping[str, JsonValue]], Field(min_length=1, max_length=500)]
-    idempotency_keys: Annotated[Sequence[str], Field(max_length=500)] | None = None
-    tags: Annotated[Sequence[str], Field(max_length=50)] = ()
+    inputs: Annotated[list[Mapping[str, JsonValue]], Field(fail_fast=True, min_length=1, max_length=500)]
+    idempotency_keys: Annotated[list[str], Field(fail_fast=True, max_length=500)] | None = None
+    tags: list[str] = Field(default_factory=list, fail_fast=True, max_length=50)
     headers: Annotated[Mapping[str, str], Field(max_length=1000)] | None = None
     """Of the request that they are started for."""
     start_after: str | None = None
 
 
-class BatchStarted(_Model):
+class BatchStarted(Strict):
     """In the order of the inputs."""
 
     items: Sequence[BatchItem]
 
 
-class Why(_Model):
+class Why(Strict):
     """Why something is done, for the record."""
 
     reason: Annotated[str, Field(max_length=2000)] | None = None
 
 
-class Standing(_Model):
+class Standing(Strict):
     """Where a run stands after what was done."""
 
     id: UUID
     status: RunStatus
 
 
-class Switched(_Model):
+class Switched(Strict):
     """A flow, on or off."""
 
     flow: str
     enabled: bool
 
 
-class Deploy(_Model):
+class Deploy(Strict):
     """Which version: a registered one by its number, or that of the code by its manifest."""
 
     version: Annotated[int, Field(ge=1)] | None = None
@@ -90,18 +102,18 @@ class Deploy(_Model):
         return self
 
 
-class GivenOutputs(_Model):
+class GivenOutputs(Strict):
     """What steps of open runs gave; `left`: so many more cannot be shown."""
 
     values: Sequence[JsonValue]
     left: int
 
 
-class Unserved(_Model):
+class Unserved(Strict):
     unserved: bool
 
 
-class Retry(_Model):
+class Retry(Strict):
     """`force`: also where a step that makes up for the failure has succeeded. `fresh`: steps that called a flow call it
     anew."""
 
@@ -109,7 +121,7 @@ class Retry(_Model):
     fresh: Flag = False
 
 
-class Again(_Model):
+class Again(Strict):
     """Whole with the same input, unless something else is said: another `input`, or `changes` of it. `dry_run`: only
     say what would be kept and run."""
 
@@ -119,18 +131,18 @@ class Again(_Model):
     dry_run: Flag = False
 
 
-class Mark(_Model):
+class Mark(Strict):
     """The output that somebody made by hand, and why."""
 
     output: JsonValue
     reason: Annotated[str, Field(min_length=1, max_length=2000)]
 
 
-class Skip(_Model):
+class Skip(Strict):
     reason: Annotated[str, Field(min_length=1, max_length=2000)]
 
 
-class Control(_Model):
+class Control(Strict):
     """What was asked of a run."""
 
     cancel_requested_at: datetime | None
@@ -140,7 +152,7 @@ class Control(_Model):
     start_at: datetime | None
 
 
-class Delivered(_Model):
+class Delivered(Strict):
     """What became of a delivery to a webhook: `started`, `seen`, `signalled` or `handshake`."""
 
     id: UUID
@@ -148,7 +160,7 @@ class Delivered(_Model):
     run_id: UUID | None
 
 
-class Value(_Model):
+class Value(Strict):
     """A value; `masked`: there are secrets in it, which are `***`."""
 
     value: JsonValue
@@ -159,7 +171,7 @@ class Value(_Model):
         return cls(value=seen.value, masked=seen.masked)
 
 
-class Operate(_Model):
+class Operate(Strict):
     """What is to be done to which runs: those that the query and the other parameters of `/runs` match, or those with
     these ids. `dry_run`: only say how many, and get a `token`; with it, the operation says what had been foreseen.
     `force` and `fresh` are of a retry."""
@@ -167,14 +179,14 @@ class Operate(_Model):
     action: Action
     q: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     flow: Annotated[str, Field(max_length=100)] | None = None
-    status: Annotated[Sequence[RunStatus], Field(max_length=20)] = ()
+    status: list[RunStatus] = Field(default_factory=list, fail_fast=True, max_length=20)
     tag: Annotated[str, Field(max_length=100)] | None = None
     key: Annotated[str, Field(max_length=255)] | None = None
     schedule: Annotated[str, Field(max_length=201)] | None = None
     error: Annotated[str, Field(max_length=200)] | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
-    ids: Annotated[Sequence[UUID], Field(min_length=1, max_length=MOST_IDS)] | None = None
+    ids: Annotated[list[UUID], Field(fail_fast=True, min_length=1, max_length=MOST_IDS)] | None = None
     reason: Annotated[str, Field(max_length=2000)] = ""
     dry_run: Flag = False
     token: Annotated[str, Field(max_length=100)] | None = None

@@ -61,6 +61,10 @@ _PLAIN: Final[Mapping[int, tuple[str, str]]] = {
 }
 
 
+_MOST: Final = 50
+"""Of what is wrong with one request, so many things are said."""
+
+
 class Detail(BaseModel):
     """One thing that is wrong, and where: `pointer` is a JSON Pointer into the body, or `?name`, `{name}` for a
     parameter."""
@@ -165,7 +169,7 @@ def _methods(request: Request) -> list[str]:
 def of_validation(request: Request, error: Exception) -> JSONResponse:
     """Parameters and bodies that do not fit: 400 what cannot be read, 422 a body that is read and does not fit."""
     assert isinstance(error, RequestValidationError)
-    found = [_detail(one) for one in error.errors()]
+    found = [_detail(one) for one in error.errors()[:_MOST]]
     in_body = all(one["loc"][:1] == ("body",) for one in error.errors())
     detail = "; ".join(f"{one.pointer}: {one.detail}" for one in found[:5])
     status, code = (422, "body_invalid") if in_body else (400, "parameter_invalid")
@@ -190,6 +194,16 @@ def _pointer(path: str) -> str:
 def pointer_of(path: Iterable[object]) -> str:
     """A JSON Pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def repeated_parameter(name: str) -> Refused:
+    return Refused(
+        400,
+        f"The parameter {name!r} is given twice, and has one value.",
+        code="repeated_parameter",
+        fix="give it once.",
+        problems=[Detail(pointer=f"?{name}", detail="repeated")],
+    )
 
 
 def unknown_parameter(name: str, known: Sequence[str]) -> Refused:

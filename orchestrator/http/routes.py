@@ -1,8 +1,9 @@
 """What every route has: a gate before it, strict JSON bodies, and no parameter that it does not know."""
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from inspect import signature
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -12,7 +13,7 @@ from orchestrator.http import auditing
 from orchestrator.http.bodies import JsonRequest
 from orchestrator.http.parameters import KEY, REPLAYED, IdempotencyKey, key_of, read_key
 from orchestrator.http.policy import SECRET_ANSWERS
-from orchestrator.http.problems import MEDIA_TYPE, Problem, unknown_parameter
+from orchestrator.http.problems import MEDIA_TYPE, Problem, Refused, repeated_parameter, unknown_parameter
 from orchestrator.http.replays import answered
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -42,14 +43,21 @@ class Route(APIRoute):
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
-        known = sorted(_query_names(self.dependant))
+        several = _query_names(self.dependant)
+        known = sorted(several)
         has_body = self.body_field is not None
 
         async def strict(request: Request) -> Response:
             await request.app.state.gate.admit(request, self.name)  # before anything is read of it
-            for name in request.query_params:
-                if name not in known:
+            for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+                if name not in several:
                     raise unknown_parameter(name, known)
+                if count > 1 and not several[name]:
+                    raise repeated_parameter(name)
+            if len(request.headers.getlist(KEY)) > 1:
+                raise Refused(400, f"There are several `{KEY}`.", fix="send one.")
+            if not has_body and _brings_a_body(request):
+                raise Refused(400, "This takes no body.", fix="leave it out.")
             asked = JsonRequest(request.scope, request.receive)
             body = await asked.json() if has_body else None  # before the framework, which would read it less strictly
             key = request.headers.get(KEY) if self.replays else None
@@ -80,6 +88,17 @@ def _is_keyed_here(endpoint: Callable[..., Any]) -> bool:
     return not own and endpoint.__name__ not in SECRET_ANSWERS
 
 
-def _query_names(dependant: Dependant) -> set[str]:
-    names = {field.alias for field in dependant.query_params}
-    return names.union(*(_query_names(one) for one in dependant.dependencies))
+def _brings_a_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _query_names(dependant: Dependant) -> dict[str, bool]:
+    """The names of parameters, and whether one may be given several times."""
+    names = {field.alias: _is_list(field.field_info.annotation) for field in dependant.query_params}
+    for one in dependant.dependencies:
+        names |= _query_names(one)
+    return names
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(map(_is_list, get_args(annotation)))

@@ -1,5 +1,6 @@
 """The process that serves the API."""
 
+import gc
 import math
 import signal
 import socket
@@ -39,6 +40,7 @@ def serve(settings: Settings, address: str, port: int, *, root_path: str = "", l
         migrate.upgrade(settings.require_database_url())
     listening = _listening(address, port)
     app = create_app(settings)
+    gc.freeze()  # or a body of many small lists makes the collector walk the whole program again and again
     config = uvicorn.Config(
         app,
         log_config=None,

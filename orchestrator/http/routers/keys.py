@@ -1,17 +1,16 @@
 """API keys over HTTP. The routes that answer with a key take no `Idempotency-Key`: the answer is kept nowhere."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from orchestrator.client.groups.keys import KeyMade, KeyShown
 from orchestrator.core.access import Grant, Role, Scope
 from orchestrator.engine.access.keys import NEVER, OVERLAP
 from orchestrator.http.caller import TheActor, TheClient
-from orchestrator.http.models import Why
+from orchestrator.http.models import Strict, Why
 from orchestrator.http.paging import Page
 from orchestrator.http.parameters import length
 from orchestrator.http.routes import router as make
@@ -23,24 +22,20 @@ Wanted = Annotated[str, Path(max_length=100, description="The id of a key, or it
 Text = Annotated[str, Field(max_length=100)]
 
 
-class NewKey(BaseModel):
+class NewKey(Strict):
     """A key to make. Without scopes: all that the role may; without flows: in every flow."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Text
     role: Role = Role.VIEWER
-    scopes: Annotated[Sequence[Scope], Field(max_length=20)] = ()
-    flows: Annotated[Sequence[Text], Field(max_length=100)] = ()
+    scopes: list[Scope] = Field(default_factory=list, fail_fast=True, max_length=20)
+    flows: list[Text] = Field(default_factory=list, fail_fast=True, max_length=100)
     expires: (
         Annotated[str, Field(max_length=40, description="90d, or 2027-01-01T00:00:00Z; without: never.")] | None
     ) = None
 
 
-class Rotation(BaseModel):
+class Rotation(Strict):
     """How long the key before works on, and when the new one ends."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     overlap: Annotated[str, Field(max_length=40)] = "1d"
     expires: Annotated[str, Field(max_length=40)] | None = None

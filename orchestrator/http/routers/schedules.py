@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from orchestrator.client.schedule_handle import MOST, ScheduleHandle, listed
 from orchestrator.core.facts import Explanation
@@ -12,7 +12,7 @@ from orchestrator.core.timing.notes import Fire
 from orchestrator.engine.schedules.operate import Backfill
 from orchestrator.http import tags
 from orchestrator.http.caller import TheActor, TheCaller, TheClient
-from orchestrator.http.models import Flag, Started, Why
+from orchestrator.http.models import Flag, Started, Strict, Why
 from orchestrator.http.paging import KEYS, NUMBER, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import AfterEvent, FlowName
 from orchestrator.http.routes import router as make
@@ -24,19 +24,15 @@ router = make("schedules")
 Most = Annotated[int, Query(ge=1, le=MOST)]
 
 
-class Rule(BaseModel):
+class Rule(Strict):
     """A cron expression in place of the code's; without a zone it is read in the one it has now."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cron: Annotated[str, Field(max_length=200)]
     zone: Annotated[str, Field(max_length=100)] | None = None
 
 
-class Span(BaseModel):
+class Span(Strict):
     """A run for every time in [since, until) that has none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     since: Annotated[str, Field(max_length=40)]
     until: Annotated[str, Field(max_length=40)]

@@ -14,7 +14,7 @@ from orchestrator.core.access import Actor, Role
 from orchestrator.engine.access import sessions
 from orchestrator.http import browsers
 from orchestrator.http.caller import TheActor, TheCaller, TheClient, address_of
-from orchestrator.http.models import Why
+from orchestrator.http.models import Strict, Why
 from orchestrator.http.paging import Page
 from orchestrator.http.routes import router as make
 
@@ -24,15 +24,11 @@ Name = Annotated[str, Path(max_length=100, description="What they sign in with."
 Password = Annotated[SecretStr, Field(max_length=1024)]
 
 
-class _Given(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class _Shown(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class NewUser(_Given):
+class NewUser(Strict):
     """A user to add."""
 
     name: Annotated[str, Field(max_length=100)]
@@ -40,15 +36,15 @@ class NewUser(_Given):
     role: Role = Role.VIEWER
 
 
-class NewPassword(_Given):
+class NewPassword(Strict):
     password: Password
 
 
-class NewRole(_Given):
+class NewRole(Strict):
     role: Role
 
 
-class SignIn(_Given):
+class SignIn(Strict):
     name: Annotated[str, Field(max_length=100)]
     password: Password
 
