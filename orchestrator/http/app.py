@@ -71,7 +71,7 @@ ROUTERS: Final = (
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     """The API on the servers of these settings. Connections are opened when it starts to serve.
 
     Raises:
@@ -110,7 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.gatekeeper = Gatekeeper(references, gate.rates, settings.webhook_mode)
     app.state.monitor, app.state.stopping = Monitor(settings), Stopping()
     app.state.waits = Waits(settings.waits_per_caller)
-    app.add_middleware(Edge, limits=Limits())
+    app.add_middleware(Edge, limits=limits or Limits())
     app.add_exception_handler(OrchestratorError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)
     app.add_exception_handler(RequestValidationError, problems.of_validation)

@@ -17,7 +17,7 @@ from orchestrator.core.loopback import is_loopback
 from orchestrator.engine.access import keys, sessions
 from orchestrator.errors import FlowNotFound, Forbidden, NotFound, OrchestratorError, SettingsInvalid, Unavailable
 from orchestrator.http import browsers
-from orchestrator.http.caller import Caller, client_of
+from orchestrator.http.caller import Caller, client_of, find_run
 from orchestrator.http.policy import PUBLIC, Reach, Rule, rule_of
 from orchestrator.http.problems import Refused
 from orchestrator.http.proxies import Proxies
@@ -311,8 +311,9 @@ async def _check_flow(caller: Caller, reach: Reach, flows: Sequence[str], reques
             if foreign is not None:
                 raise FlowNotFound(f"No flow {foreign}. Fix: `orchestrator flow ls` lists them.", flow=foreign)
         case Reach.RUN:
-            client = await client_of(request)
-            run = await run_in_threadpool(client.run, request.path_params["run_id"])
+            part = request.path_params["run_id"]
+            run = await run_in_threadpool(find_run, await client_of(request), caller, part)
             row = await run_in_threadpool(run.row)
             if not caller.grant.reaches(row.flow):
-                raise reads.runs.no_run(request.path_params["run_id"])
+                raise reads.runs.no_run(part)
+            request.path_params["run_id"] = str(run.id)  # a part might mean another run a moment later

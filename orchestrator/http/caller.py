@@ -1,12 +1,15 @@
 """Who asks, and through which client of the ledger it is answered."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from orchestrator.client.client import Client
+from orchestrator.client.run_handle import RunHandle
 from orchestrator.core.access import Actor, Grant, Role
+from orchestrator.errors import Conflict
+from orchestrator.ledger import reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,20 @@ def address_of(request: Request) -> str | None:
     """Where a request came from, as far as that can be told: behind proxies, what the trusted ones say."""
     found: str | None = request.app.state.gate.proxies.address(request)
     return found
+
+
+def find_run(client: Client, caller: Caller, part: str) -> RunHandle[Any]:
+    """A run by its id or a part of it. Which runs a part means is not told to whoever may not see all of them.
+
+    Raises:
+        RunNotFound, Conflict: no run or several are meant.
+    """
+    try:
+        return client.run(part)
+    except Conflict:
+        if caller.grant.flows:
+            raise reads.runs.no_run(part) from None
+        raise
 
 
 async def client_of(request: Request) -> Client:

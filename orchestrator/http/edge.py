@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Final
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,6 +19,8 @@ from orchestrator.http.problems import Refused
 from orchestrator.observe.logs import log
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_CLOSE: Final[Mapping[str, str]] = {"Connection": "close"}
+"""What is still coming is not read to its end."""
 _LENGTH: Final = re.compile(r"\d{1,20}", re.ASCII)
 _SECURITY: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
@@ -33,8 +36,9 @@ _HSTS: Final = "max-age=31536000"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of a request, in bytes, but for the number of headers."""
+    """Of a request, in bytes, and how long its body may take."""
 
+    body_s: float = 30.0
     body: int = 1024 * 1024
     url: int = 2048
     query: int = 1024
@@ -81,7 +85,7 @@ class _Exchange:
         self.id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope["request_id"] = self.id
         self._began = monotonic()
-        self._read = 0
+        self._read, self._whole = 0, False
         self._status = 0
 
     def check(self) -> None:
@@ -104,17 +108,25 @@ class _Exchange:
             self._count(int(announced), so_far=0)
 
     async def receive(self) -> Message:
-        """Counts what comes, whatever was announced."""
-        message = await self._receive()
+        """Counts what comes, whatever was announced, and does not wait for it for ever."""
+        if self._whole:
+            return await self._receive()  # which waits for the end of the connection
+        with anyio.move_on_after(self._began + self._limits.body_s - monotonic()) as scope:
+            message = await self._receive()
+        if scope.cancelled_caught:
+            detail = f"The body did not come within {self._limits.body_s:g} s."
+            raise Refused(408, detail, fix="send it faster.", headers=_CLOSE)
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self._count(size, so_far=self._read)
             self._read += size
+            self._whole = not message.get("more_body", False)
         return message
 
     def _count(self, size: int, *, so_far: int) -> None:
         if so_far + size > self._limits.body:
-            raise Refused(413, "The body is too large.", fix=f"keep it below {self._limits.body} bytes.")
+            fix = f"keep it below {self._limits.body} bytes."
+            raise Refused(413, "The body is too large.", fix=fix, headers=_CLOSE)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -14,6 +14,7 @@ import uvicorn
 from orchestrator.errors import UsageError
 from orchestrator.http.app import create_app
 from orchestrator.http.auth import may_start
+from orchestrator.http.connections import Connection
 from orchestrator.http.stopping import Stopping
 from orchestrator.ledger import migrate
 from orchestrator.observe import logs
@@ -43,6 +44,7 @@ def serve(settings: Settings, address: str, port: int, *, root_path: str = "", l
     gc.freeze()  # or a body of many small lists makes the collector walk the whole program again and again
     config = uvicorn.Config(
         app,
+        http=Connection,
         log_config=None,
         access_log=False,  # a line of our own has the request's id
         proxy_headers=False,  # believed of nobody: see who may say them

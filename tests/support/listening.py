@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,9 +22,9 @@ def listening(settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
+def serving(app: FastAPI, **options: Any) -> Iterator[str]:
     """The URL of this one."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     eventually(lambda: server.started, message="the API listens")

@@ -11,7 +11,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.http.auth import Gate
-from orchestrator.http.caller import TheClient
+from orchestrator.http.caller import TheCaller, TheClient, find_run
 from orchestrator.http.hub import Hub, Lost
 from orchestrator.http.problems import Refused
 from orchestrator.http.readers import Sent, Wanted
@@ -52,6 +52,7 @@ class _Stream(EventSourceResponse):
 async def event_stream(
     request: Request,
     client: TheClient,
+    caller: TheCaller,
     hub: Annotated[Hub, Depends(hub_of)],
     stopping: TheStopping,
     run: Annotated[str | None, Query(max_length=36, description="Only of this run.")] = None,
@@ -63,7 +64,7 @@ async def event_stream(
     data tells doubles. `event: resync` says that the place was lost: read again what you show."""
     if stopping.ending:
         raise Refused(503, "This process is stopping.", fix="connect again: another one answers.")
-    run_id = None if run is None else (await run_in_threadpool(client.run, run)).id
+    run_id = None if run is None else (await run_in_threadpool(find_run, client, caller, run)).id
     wanted = Wanted(run_id, frozenset(flow or ()), frozenset(type or ()))
     return _Stream(
         _frames(request, hub, stopping, wanted, last_event_id),
