@@ -73,7 +73,7 @@ def soak(
         ):
             field.releases = shipped
             releases.read_newer(patched)
-            _man(field, rng, schedules=steady > 0)
+            _man(field, rng, schedules=steady > 0, doors=clients > 0)
             for _ in range(clients):
                 field.open_load(FEW_RUNS if flows else OPEN_RUNS, flows)
             if clients and not flows:
@@ -141,13 +141,14 @@ def _broken(field: Field, mutant: str | None) -> Iterator[None]:
             ledger.close()
 
 
-def _man(field: Field, rng: random.Random, *, schedules: bool) -> None:
-    """Two or three workers of both pools, two processes of the API; with schedules two beats and an operator too."""
+def _man(field: Field, rng: random.Random, *, schedules: bool, doors: bool) -> None:
+    """Two or three workers of both pools; with clients two processes of the API; with schedules two beats and an
+    operator."""
     field.add_post("prefork", 2)
     field.add_post("threads", 4)
     if rng.random() < 0.4:
         field.add_post("prefork", 1)
-    for _ in range(2):
+    for _ in range(2 if doors else 0):
         field.add_door()
     for post in field.posts:
         assert post.worker is not None
