@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator import HttpClient, Secret, flow, step
 from orchestrator.client import Client
+from orchestrator.client.remote import waiting
 from orchestrator.core.access import Role, Scope
 from orchestrator.engine.access import audit
 from orchestrator.engine.flows import register
@@ -31,6 +32,7 @@ from orchestrator.ledger.logs import NewLines
 from orchestrator.settings import Settings
 from tests.http.access import key
 from tests.support import play
+from tests.support.forked import in_child
 from tests.support.listening import listening
 from tests.support.scheduled_flows import report
 from tests.support.small_flows import Greeting, fan, hello
@@ -304,3 +306,33 @@ def test_a_result_with_secrets_takes_a_key_that_may_see_them(settings: Settings,
                 assert may_not.run(run_id).shown_result() == {"key": "***"}
     rows = audit.listed(client.ledger, AuditFilter(actor="key:app"))
     assert [row.action for row in rows] == ["step.reveal", "run.reveal"]
+
+
+def test_more_are_waited_for_than_may_wait_at_once(
+    far: HttpClient, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take turns, so that the last of them is told, too, while the first ones go on."""
+    monkeypatch.setattr(waiting, "_OPEN", 2)
+    monkeypatch.setattr(waiting, "_TURN_S", 0.2)
+    monkeypatch.setattr(waiting, "_LONGEST_S", 1.0)
+    with HttpClient(far.transport.url) as few:
+        runs = [few.run(run.id) for run in far.start_many(hello, [{"name": str(n)} for n in range(5)])]
+        ends = [run.end() for run in runs]
+        play.finish_hello(client.ledger, runs[-1].id)
+        assert ends[-1].result(30) == "succeeded"
+        assert not any(end.done() for end in ends[:-1])
+
+
+def test_a_client_that_was_used_before_a_fork_works_after_it(far: HttpClient) -> None:
+    """In the child and in the parent; they share no connection and no thread."""
+    run = far.start(hello, name="you")
+    end = run.end()
+
+    def work() -> None:
+        assert run.cancel("enough") == "cancelled"
+        assert run.wait(30) == "cancelled"
+        assert run.rerun().row().source == run.id
+
+    assert in_child(work) == 0
+    assert end.result(30) == "cancelled"
+    assert len(run.reruns()) == 1

@@ -15,13 +15,13 @@ from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.core.values import loads
 from orchestrator.errors import UsageError
 
-_LONGEST_S: Final = 50.0
-"""Of one request that waits: the API answers after 55 s, proxies give up after 60."""
+_LONGEST_S: Final = 20.0
+"""Of one request that waits, after which others may have its place."""
 _SHORTEST_S: Final = 0.1
 _OPEN: Final = 50
 """Requests that wait at once: the API takes a hundred of a key by default, and somebody else may have the same one."""
-_TURN_S: Final = 5.0
-"""The shortest turn of a wait among more than so many."""
+_TURN_S: Final = 6.0
+"""The same where others wait for that: so they are 500 requests a minute, and a key may make 600 by default."""
 _CLOSE_S: Final = 5.0
 
 
@@ -97,7 +97,7 @@ class Waits:
 
     def _turn_s(self, left: float | None) -> float:
         """How long a request waits: less where others wait for its place."""
-        longest_s = max(_LONGEST_S * min(_OPEN / self._waiting, 1.0), _TURN_S)
+        longest_s = _LONGEST_S if self._waiting <= _OPEN else _TURN_S
         return longest_s if left is None else max(min(left, longest_s), _SHORTEST_S)
 
 
