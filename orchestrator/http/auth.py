@@ -137,6 +137,10 @@ class Gate:
             return False
         return True
 
+    def forget(self, secret: str) -> None:
+        """Believe a key or token no more without asking: this process at once, as it ended it itself."""
+        self._known.pop(_digest(secret), None)
+
     async def count_stranger(self, request: Request) -> None:
         """A request of somebody who is not known, which is let through all the same.
 
@@ -195,7 +199,7 @@ class Gate:
         self, request: Request, secret: str, ask: Callable[[Request, str], Awaitable[Caller | None]]
     ) -> Caller | None:
         """Whose key or token this is, from memory if it was asked for a moment ago."""
-        digest, now = hashlib.sha256(secret.encode()).digest(), monotonic()
+        digest, now = _digest(secret), monotonic()
         until, caller = self._known.get(digest, (0.0, None))
         if caller is not None and now < until:
             return caller
@@ -272,6 +276,10 @@ class Gate:
         _check_rule(caller, rule)
         if caller.grant.flows:
             await _check_flow(caller, rule.reach, flows, request)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
 
 
 def _check_rule(caller: Caller, rule: Rule) -> None:

@@ -125,6 +125,7 @@ async def session_close(request: Request, client: TheClient, caller: TheCaller, 
     if not caller.session or caller.id is None:
         return Response(status_code=204)
     method = await run_in_threadpool(client.call_once, sessions.end, caller.id, actor)
+    request.app.state.gate.forget(browsers.token_of(request) or "")
     provider = request.app.state.oidc if method == sessions.OIDC else None
     elsewhere = None if provider is None else await provider.sign_out_address()
     answer = Response(status_code=204)
