@@ -123,7 +123,7 @@ async def waiting_of(
     wait: Annotated[str | None, Query(max_length=20, description="How long to wait for the end: at most 55s.")] = None,
 ) -> AsyncIterator[Waiting]:
     """`Prefer: wait=30` says the same."""
-    state, wait_s = request.app.state, _seconds(request, wait)
+    state, wait_s = request.app.state, seconds_of(request, wait)
     waiting = Waiting(wait_s, request, state.stopping, state.hub)
     if not waiting:
         yield waiting
@@ -135,7 +135,12 @@ async def waiting_of(
         state.waits.end(caller.name)
 
 
-def _seconds(request: Request, wait: str | None) -> float:
+def seconds_of(request: Request, wait: str | None) -> float:
+    """How long a request is to wait, of its parameter or `Prefer`.
+
+    Raises:
+        Refused: that is no length of time.
+    """
     if wait is None:
         preferred = _PREFERRED.search(request.headers.get("prefer", ""))
         return min(float(preferred[1]), LONGEST_S) if preferred else 0.0

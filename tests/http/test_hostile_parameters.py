@@ -19,7 +19,7 @@ from orchestrator.client import Client
 from orchestrator.http import paging, tags
 from orchestrator.http.parameters import key_of, length, moment
 from orchestrator.http.problems import Refused
-from orchestrator.http.waiting import LONGEST_S, wait_of
+from orchestrator.http.waiting import LONGEST_S, seconds_of
 from orchestrator.settings import Settings
 from tests.http.access import bearer, key, served
 
@@ -66,8 +66,8 @@ def test_a_length_or_a_time_is_read_or_refused(text: str) -> None:
 @example("", "wait=999999")
 def test_a_wait_is_short_or_refused(text: str, prefer: str) -> None:
     with suppress(Refused):
-        assert 0 <= asyncio.run(wait_of(asked(), text)) <= LONGEST_S
-    assert 0 <= asyncio.run(wait_of(asked(prefer=prefer), None)) <= LONGEST_S
+        assert 0 <= seconds_of(asked(), text) <= LONGEST_S
+    assert 0 <= seconds_of(asked(prefer=prefer), None) <= LONGEST_S
 
 
 @given(latin | st.text('W/"abc",* ', max_size=60))
