@@ -5,7 +5,8 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from orchestrator.cli.options import FlowSources, sources
+from orchestrator.cli.options import FlowSources, settings, sources
+from orchestrator.cli.render import note
 
 
 def dev(
@@ -28,6 +29,8 @@ def dev(
     """
     from orchestrator.dev import DevOptions, run_dev
 
+    if settings().api_url is not None:
+        note("ORCHESTRATOR_API_URL is set: commands of such a shell ask that API, and not this one.")
     options = DevOptions(
         flows=sources(flows),
         workers=workers,

@@ -306,8 +306,17 @@ def test_an_api_that_is_away_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("ORCHESTRATOR_API_URL", "http://127.0.0.1:9")
     said = cli("run", "ls", code=1)
     assert "The API at http://127.0.0.1:9 cannot be reached" in said.err
-    monkeypatch.setenv("ORCHESTRATOR_API_URL", "flows.example.com")
-    assert "is not the URL of an API" in cli("run", "ls", code=2).err
+    for url in ("flows.example.com", "http://", "http://[::1", "http://exa mple", "https://ann:pass-1@flows.example"):
+        monkeypatch.setenv("ORCHESTRATOR_API_URL", url)
+        said = cli("run", "ls", code=2).err
+        assert "is not the URL of an API" in said
+        assert "pass-1" not in said
+    monkeypatch.setenv("ORCHESTRATOR_API_URL", "https://flows.example")
+    for key in ("clé-1", "orc_1 orc_2"):
+        monkeypatch.setenv("ORCHESTRATOR_API_KEY", key)
+        said = cli("run", "ls", code=2).err
+        assert "ORCHESTRATOR_API_KEY" in said
+        assert key not in said
 
 
 def test_fields_of_a_newer_release_are_left_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self, TypeVar
 
+import httpx2
 from pydantic import JsonValue
 
 from orchestrator.client.remote.transport import Transport, made, read
@@ -13,6 +14,7 @@ from orchestrator.client.remote.waiting import Waits
 from orchestrator.core.access import Actor
 from orchestrator.errors import SettingsInvalid, UsageError
 from orchestrator.settings import Settings, variable
+from orchestrator.settings.urls import mask_url
 
 T = TypeVar("T")
 
@@ -38,10 +40,11 @@ class HttpAccess:
         """`url` is that of the API, such as `https://flows.example.com`.
 
         Raises:
-            UsageError: it is not the URL of an API.
+            UsageError: it is not the URL of an API, or that is no key.
         """
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(f"{url!r} is not the URL of an API. Fix: give one such as https://flows.example.com.")
+        _check_url(url)
+        if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+            raise UsageError("The API key has a character that no key has. Fix: set ORCHESTRATOR_API_KEY to a key.")
         self.transport = Transport(url, key)
         self.waits = Waits(self.transport)
 
@@ -106,6 +109,23 @@ class HttpAccess:
         """The same, with `***` for secrets."""
         found: Mapping[str, JsonValue] = self.transport.get(dict[str, Any], path)
         return found["value"]
+
+
+def _check_url(url: str) -> None:
+    """
+    Raises:
+        UsageError: it is not the URL of an API.
+    """
+    try:
+        read = httpx2.URL(url)
+        known = read.scheme in ("http", "https") and read.host and not read.userinfo and " " not in url
+    except httpx2.InvalidURL:
+        known = False
+    if not known:
+        raise UsageError(
+            f"{mask_url(url)!r} is not the URL of an API. Fix: give one such as https://flows.example.com; the key has "
+            "a variable of its own."
+        )
 
 
 def nobody_else(by: str | Actor | None) -> None:

@@ -75,7 +75,7 @@ class Tries:
     def __init__(self, url: str, ask: Ask) -> None:
         self._url, self._ask, self._tried = url, ask, 0
 
-    def failed(self, exc: httpx2.TransportError) -> float:
+    def failed(self, exc: httpx2.RequestError) -> float:
         """No answer came: seconds until the next try.
 
         Raises:
@@ -139,7 +139,7 @@ class Transport:
         ask = Ask("GET", f"{self.url}{path}", tries=1)
         try:
             return self._send(ask)
-        except httpx2.TransportError as exc:
+        except httpx2.RequestError as exc:
             Tries(self.url, ask).failed(exc)
             raise
 
@@ -182,7 +182,7 @@ class Transport:
         while True:
             try:
                 answer = self._send(ask)
-            except httpx2.TransportError as exc:
+            except httpx2.RequestError as exc:
                 pause_s: float | None = tries.failed(exc)
             else:
                 if (pause_s := tries.answered(answer)) is None:
@@ -203,7 +203,7 @@ class Transport:
         while True:
             try:
                 answer = await http.send(ask.request(http))
-            except httpx2.TransportError as exc:
+            except httpx2.RequestError as exc:
                 pause_s: float | None = tries.failed(exc)
             else:
                 if (pause_s := tries.answered(answer)) is None:
@@ -229,7 +229,7 @@ class Transport:
                     yield from whole
             finally:
                 answer.close()
-        except httpx2.TransportError as exc:
+        except httpx2.RequestError as exc:
             Tries(self.url, ask).failed(exc)
 
 
