@@ -65,11 +65,12 @@ async def _done(within: Within, joined: Joined, asked: KeyedRequest, act: Act, f
         answer = await act()
         await run_in_threadpool(within.end, requests.keep, asked, _kept(answer))
     except BaseException as exc:
-        if isinstance(exc, OrchestratorError) and status_of(exc) < 500:
-            await run_in_threadpool(within.end, requests.leave, asked)
-        else:
-            joined.roll_back()
-            facts.clear()
+        with anyio.CancelScope(shield=True):  # and in a thread: a server that hangs must not hold up everybody
+            if isinstance(exc, OrchestratorError) and status_of(exc) < 500:
+                await run_in_threadpool(within.end, requests.leave, asked)
+            else:
+                await run_in_threadpool(joined.roll_back)
+                facts.clear()
         raise
     return answer
 

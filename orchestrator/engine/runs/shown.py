@@ -28,6 +28,16 @@ def row(ledger: Ledger, run_id: UUID) -> RunRow:
     return _row(ledger, reads.runs.get(ledger, run_id))
 
 
+def row_with_last_event(ledger: Ledger, run_id: UUID) -> tuple[RunRow, int]:
+    """As `row`, and the id of its last event: another one as soon as anything happens in the run.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    found, last = reads.runs.with_last_event(ledger, run_id)
+    return _row(ledger, found), last
+
+
 def _row(ledger: Ledger, found: RunRow) -> RunRow:
     if not found.body:  # not asked for, or empty
         return found

@@ -9,7 +9,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
 from orchestrator.client.client import Client
-from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.runtree import RunTree
 from orchestrator.core.facts import Explanation
 from orchestrator.core.rerun import Rerun
@@ -27,7 +26,6 @@ from orchestrator.http.parameters import AfterEvent, NamedRun, TheRun, TheWanted
 from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
 from orchestrator.http.waiting import Wait
-from orchestrator.ledger import reads
 from orchestrator.ledger.listing import MANY
 from orchestrator.ledger.reads.rows import ChildRow, EventRow, RunRow
 
@@ -119,7 +117,7 @@ async def run_show(
     the time: always with its state then."""
 
     async def look() -> tuple[RunRow, str]:
-        row, last = await run_in_threadpool(_seen, run)
+        row, last = await run_in_threadpool(run.client.call, shown.row_with_last_event, run.id)
         return row, tags.of([row, last])
 
     if wait and after is None:
@@ -128,12 +126,6 @@ async def run_show(
     if (same := tags.known(request, response, tag)) is not None:
         return same  # type: ignore[return-value]
     return row
-
-
-def _seen(run: RunHandle[Any]) -> tuple[RunRow, int]:
-    """The row, and its last event as it was before: what changes in between is seen at the next look."""
-    last = run.client.call(reads.events.last, run.id)
-    return run.row(), last
 
 
 @router.get("/runs/{run_id}/events")

@@ -16,12 +16,6 @@ def of_run(ledger: Ledger, run_id: UUID, after: int = 0, limit: int = 1000) -> l
         return [EventRow(row.id, row.at, row.type, row.step_key, row.attempt, row.facts) for row in rows]
 
 
-def last(ledger: Ledger, run_id: UUID) -> int:
-    """The id of the last event of a run; 0: there is none."""
-    with ledger.auto() as tx:
-        return int(run(tx, "last_event", run_id=run_id).scalar_one())
-
-
 def of_flow(ledger: Ledger, flow: str, after: int = 0, limit: int = 1000) -> list[EventRow]:
     """What happened to a flow itself: refused starts, switches. In order, from the event after `after`.
 

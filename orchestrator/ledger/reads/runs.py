@@ -16,7 +16,7 @@ from orchestrator.errors import Conflict, OutputInvalid, RunNotFound
 from orchestrator.ledger import scopes
 from orchestrator.ledger.reads.rows import RunRow
 from orchestrator.ledger.rows import hot, one, run
-from orchestrator.ledger.schema import flow_definition_versions, flow_run_controls, flow_runs
+from orchestrator.ledger.schema import flow_definition_versions, flow_events, flow_run_controls, flow_runs
 from orchestrator.ledger.tx import Ledger
 
 PART_MIN = 4
@@ -161,6 +161,20 @@ def get(ledger: Ledger, run_id: UUID) -> RunRow:
     if row is None:
         raise no_run(run_id)
     return row_of(row)
+
+
+def with_last_event(ledger: Ledger, run_id: UUID) -> tuple[RunRow, int]:
+    """As `get`, and the id of its last event, of the same moment; 0: it has none.
+
+    Raises:
+        RunNotFound: no such run.
+    """
+    last = select(func.coalesce(func.max(flow_events.c.id), 0)).where(flow_events.c.run_id == run_id).scalar_subquery()
+    with ledger.auto() as tx:
+        row = tx.execute(selected().add_columns(last.label("last_event")).where(flow_runs.c.id == run_id)).first()
+    if row is None:
+        raise no_run(run_id)
+    return row_of(row), row.last_event
 
 
 def status(ledger: Ledger, run_id: UUID) -> RunStatus:

@@ -76,9 +76,6 @@ SELECT step_key FROM flow_steps
 SELECT id, at, type, step_key, attempt, facts FROM flow_events
  WHERE run_id = %(run_id)s AND id > %(after)s ORDER BY id LIMIT %(limit)s;
 
--- name: last_event
-SELECT COALESCE(max(id), 0) AS id FROM flow_events WHERE run_id = %(run_id)s;
-
 -- name: whole_history
 -- Does:  what `events` does where only essential ones are kept: starts, successes and dispatches that were not written are derived
 --        from attempts, claims and dispatches. A dispatch that was written is known by its moment: its event has no number. A run
