@@ -14,7 +14,7 @@ from orchestrator.client.access import Access
 from orchestrator.client.given import at_least_one, body_of, known, mapping, payload_text, signal_key, user
 from orchestrator.client.runtree import RunTree
 from orchestrator.client.siblings import Siblings
-from orchestrator.client.waits import Timeout, deadline, final, is_old, left_s, moment_s, seconds, seen
+from orchestrator.client.waits import Timeout, deadline, ended, final, is_old, left_s, moment_s, seconds, seen
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Explanation, StartedRun
 from orchestrator.core.pictures import Picture, Stand, drawn
@@ -24,13 +24,13 @@ from orchestrator.core.signals import Delivery, Signal
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
 from orchestrator.core.values import dumps
 from orchestrator.engine.runs import delete_run, explain, rerun, shown
-from orchestrator.engine.runs.advice import advice, told
+from orchestrator.engine.runs.advice import advice
 from orchestrator.engine.runs.rerun import Again
 from orchestrator.engine.signals import approvals, deliver
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.engine.steps import retry_step, settle_step
 from orchestrator.engine.subflows import stopping
-from orchestrator.errors import Conflict, RunCancelled, RunFailed, RunTimedOut
+from orchestrator.errors import Conflict
 from orchestrator.ledger import logs, reads, timelines
 from orchestrator.ledger.logs import BEGIN, LogLine, Place
 from orchestrator.ledger.reads.rows import AttemptRow, ChildRow, EventRow, RunRow, StepRow
@@ -443,17 +443,3 @@ def _stand(step: StepRow) -> Stand:
     counts = step.children or {}
     note = ", ".join(f"{counts[status]} {status}" for status in StepStatus if counts.get(status))
     return Stand(step.status, note)
-
-
-def ended(run: RunRow, fix: str) -> RunFailed | RunCancelled:
-    """The error for a run that ended without a result."""
-    error = run.error or {}
-    facts: dict[str, Any] = {"run_id": str(run.id), "flow": run.flow, "step": error.get("step")}
-    name = f"Run {run.id} of {run.flow}"
-    if run.status is RunStatus.CANCELLED:
-        by = f" by {error['by']}" if error.get("by") else ""
-        return RunCancelled(f"{name} was cancelled{by}: {error.get('message')}. Fix: {fix}", **facts)
-    if run.status is RunStatus.TIMED_OUT:
-        return RunTimedOut(f"{name} passed its deadline, {run.deadline}. Fix: {fix}", **facts)
-    what = f"{error.get('type', 'error')}: {told(error)[0]}"
-    return RunFailed(f"{name} failed at step {error.get('step', '?')}: {what}. Fix: {fix}", **facts)

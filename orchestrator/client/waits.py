@@ -1,4 +1,4 @@
-"""How long somebody waits for a run, and when it is worth a look."""
+"""How long somebody waits for a run, when it is worth a look, and what is said of the end."""
 
 import math
 import time
@@ -8,7 +8,9 @@ from uuid import UUID
 
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.states import FINAL_RUN, RunStatus
-from orchestrator.errors import Unavailable, WaitTimeout
+from orchestrator.engine.runs.advice import told
+from orchestrator.errors import RunCancelled, RunFailed, RunTimedOut, Unavailable, WaitTimeout
+from orchestrator.ledger.reads.rows import RunRow
 
 if TYPE_CHECKING:
     from orchestrator.client.run_handle import RunHandle
@@ -56,6 +58,20 @@ def final(run_id: UUID, status: RunStatus, limit_s: float | None) -> RunStatus:
             run_id=str(run_id),
         )
     return status
+
+
+def ended(run: RunRow, fix: str) -> RunFailed | RunCancelled:
+    """The error for a run that ended without a result."""
+    error = run.error or {}
+    facts: dict[str, Any] = {"run_id": str(run.id), "flow": run.flow, "step": error.get("step")}
+    name = f"Run {run.id} of {run.flow}"
+    if run.status is RunStatus.CANCELLED:
+        by = f" by {error['by']}" if error.get("by") else ""
+        return RunCancelled(f"{name} was cancelled{by}: {error.get('message')}. Fix: {fix}", **facts)
+    if run.status is RunStatus.TIMED_OUT:
+        return RunTimedOut(f"{name} passed its deadline, {run.deadline}. Fix: {fix}", **facts)
+    what = f"{error.get('type', 'error')}: {told(error)[0]}"
+    return RunFailed(f"{name} failed at step {error.get('step', '?')}: {what}. Fix: {fix}", **facts)
 
 
 def moment_s(handle: "RunHandle[Any]", ends: float) -> float:

@@ -11,9 +11,8 @@ from orchestrator.authoring.flow import Flow
 from orchestrator.client.given import at_least_one, body_of, known, payload_text, signal_key
 from orchestrator.client.remote.access import HttpAccess, nobody_else
 from orchestrator.client.remote.transport import Ask, made, part
-from orchestrator.client.run_handle import ended
 from orchestrator.client.runtree import RunTree
-from orchestrator.client.waits import Timeout, final, seconds
+from orchestrator.client.waits import Timeout, ended, final, seconds
 from orchestrator.core.durations import format_duration, parse_duration
 from orchestrator.core.facts import Explanation
 from orchestrator.core.rerun import Rerun
