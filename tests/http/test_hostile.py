@@ -1,5 +1,6 @@
 """What a user with a key that is limited to a flow tries, and what no answer may say."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -38,23 +39,22 @@ def ids_of(stack: Client, *flows: str) -> set[str]:
     return {str(row.id) for flow in flows for row in stack.runs(flow=flow)}
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "q=flow:hello",
-        "q=status:failed",
-        "q=-flow:fan",
-        "tag=t",
-        "tag=small",
-        "schedule=nightly/nightly",
-        "error=name",
-        "status=failed&status=succeeded&status=pending&status=cancelled",
-    ],
-)
-def test_no_filter_leads_to_another_flow(door: TestClient, stack: Client, limited: dict[str, str], query: str) -> None:
+FILTERS = [
+    "q=flow:hello",
+    "q=status:failed",
+    "q=-flow:fan",
+    "tag=t",
+    "tag=small",
+    "schedule=nightly/nightly",
+    "error=name",
+    "status=failed&status=succeeded&status=pending&status=cancelled",
+]
+
+
+def test_no_filter_leads_to_another_flow(door: TestClient, stack: Client, limited: dict[str, str]) -> None:
     others = ids_of(stack, "hello", "order", "nightly")
     assert others
-    for path in ("runs", "runs/errors", "runs/stats", "runs/export"):
+    for path, query in itertools.product(("runs", "runs/errors", "runs/stats", "runs/export"), FILTERS):
         known = "q=flow:hello" if path == "runs/errors" else "" if path == "runs/stats" else query
         answer = door.get(f"/api/{path}?flow=fan&{known}".rstrip("&"), headers=limited)
         assert answer.status_code == 200, (path, answer.text)
@@ -123,15 +123,35 @@ def test_no_answer_has_a_secret_and_every_answer_says_how_long_it_may_be_kept(
     assert seen > 60
 
 
-@pytest.mark.parametrize("text", ["a\nb", "a\r\nSet-Cookie: x=y", "\x1b[2J", "\u2028", "a b=c"])
-def test_what_others_say_is_in_no_header(door: TestClient, stack: Client, there: Populated, text: str) -> None:
+def test_what_others_say_is_in_no_header(door: TestClient, stack: Client, there: Populated) -> None:
     headers = bearer(key(stack, name="all"))
-    run = str(there.open_run)
-    answer = door.post(f"/api/runs/{run}/cancel", json={"reason": text}, headers=headers)
-    assert answer.status_code == 202
-    assert "set-cookie" not in answer.headers
-    for params in ({"tag": text}, {"flow": text}, {"q": text}, {"key": text}):
-        answer = door.get("/api/runs", params={**params, "limit": 1}, headers=headers)
-        assert answer.status_code in (200, 400, 404)
+    for text in ("a\nb", "a\r\nSet-Cookie: x=y", "\x1b[2J", "\u2028", "a b=c"):
+        answer = door.post(f"/api/runs/{there.open_run}/cancel", json={"reason": text}, headers=headers)
+        assert answer.status_code == 202
         assert "set-cookie" not in answer.headers
-        assert answer.headers.get("Link", "").isprintable()
+        for params in ({"tag": text}, {"flow": text}, {"q": text}, {"key": text}):
+            answer = door.get("/api/runs", params={**params, "limit": 1}, headers=headers)
+            assert answer.status_code in (200, 400, 404)
+            assert "set-cookie" not in answer.headers
+            assert answer.headers.get("Link", "").isprintable()
+
+
+def test_a_run_that_was_deleted_is_nowhere(door: TestClient, stack: Client) -> None:
+    """Started, shown, cancelled, retried, cancelled again, deleted: then every route about it knows none."""
+    headers = bearer(key(stack, name="all"))
+    started = door.post("/api/flows/hello/trigger", json={"name": "you"}, headers=headers)
+    place = started.headers["Location"]
+    assert door.get(place, headers=headers).json()["status"] == "pending"
+    assert door.delete(place, headers=headers).status_code == 409, "it has not ended"
+    assert door.post(f"{place}/cancel", headers=headers).json()["status"] == "cancelled"
+    assert door.post(f"{place}/retry", headers=headers).status_code in (202, 409)
+    assert door.post(f"{place}/cancel", headers=headers).status_code in (202, 409)
+    assert door.delete(place, headers=headers).status_code == 204
+    for path, methods in json.loads(DOCUMENT.read_text("utf-8"))["paths"].items():
+        if path.startswith(("/api/runs/{run_id}", "/api/approvals/{run_id}")):
+            filled = path.replace("{run_id}", started.json()["id"]).replace("{step}", "greet").replace("{name}", "x")
+            body = {"reason": "x", "output": 1} if path.endswith("/mark") else {"reason": "x"}
+            for method in methods:
+                sent = {"json": body} if "requestBody" in methods[method] and not path.endswith("/retry") else {}
+                answer = door.request(method, filled, headers=headers, **sent)
+                assert answer.status_code == 404, (method, path, answer.text)
