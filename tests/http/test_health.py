@@ -291,7 +291,7 @@ def test_queues_are_told_while_the_broker_hangs(served: TestClient, own: Setting
     with Client(own) as client:
         register.register(client.ledger, hello.manifest)
         client.start("hello", name="a")
-        eventually(lambda: asked(served, "/api/queues")[1]["items"][0]["messages"] == 1)
+        eventually(lambda: asked(served, "/api/queues")[1]["items"][0]["messages"] >= 1)  # others have sent some, too
     assert asked(served, "/api/queues")[1]["broker"] == "up"
     assert own_broker.embedded is not None
     pid = own_broker.embedded.pid
