@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +18,8 @@ from tests.http.access import ROOT, key
 from tests.support import play
 from tests.support.small_flows import fan, hello, numbers
 
+DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "openapi.json"
+"""Every route there is: `test_document` holds it to the code."""
 WEBHOOK_SECRET: Final = "POPULATED_WEBHOOK_SECRET"
 PIN: Final = "zebra-crossing-4711"
 """A secret input: no answer may have it."""

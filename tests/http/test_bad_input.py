@@ -14,8 +14,7 @@ from starlette.testclient import TestClient
 from orchestrator.client import Client
 from orchestrator.settings import Settings
 from tests.http.access import UNLIMITED, bearer, key, served
-from tests.http.populated import WEBHOOK_SECRET, populate
-from tests.http.test_document import DOCUMENT
+from tests.http.populated import DOCUMENT, WEBHOOK_SECRET, populate
 from tests.support.row_counts import Counted, counted
 
 __all__ = ["counted"]

@@ -17,11 +17,10 @@ from schemathesis.engine.recorder import ScenarioRecorder
 from orchestrator.client import Client
 from orchestrator.settings import Settings
 from tests.http.access import UNLIMITED, key
-from tests.http.populated import WEBHOOK_SECRET, populate
-from tests.http.test_document import DOCUMENT
+from tests.http.populated import DOCUMENT, WEBHOOK_SECRET, populate
 from tests.support.listening import listening
 
-FEW: Final = 3
+FEW: Final = 2
 MANY: Final = 40
 NO_END: Final = "event_stream"
 """Its answer has none: tests/http/test_stream.py reads it."""

@@ -11,8 +11,7 @@ from starlette.testclient import TestClient
 from orchestrator.client import Client
 from orchestrator.settings import Settings
 from tests.http.access import UNLIMITED, bearer, key, served
-from tests.http.populated import PIN, WEBHOOK_SECRET, Populated, populate
-from tests.http.test_document import DOCUMENT
+from tests.http.populated import DOCUMENT, PIN, WEBHOOK_SECRET, Populated, populate
 
 ENDLESS = "event_stream"
 
