@@ -4,6 +4,7 @@ import io
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -176,6 +177,8 @@ def test_broken_json_is_told_as_such(text: str) -> None:
 class _Watched:
     """What a run looked like, look by look."""
 
+    client = SimpleNamespace(pause_s=0.0)
+
     def __init__(self, *looks: tuple[RunRow, StepRow]) -> None:
         self._looks = iter(looks)
 
@@ -191,8 +194,7 @@ class _Watched:
         return [self._step]
 
 
-def test_a_run_that_waits_and_goes_on_is_stamped_with_the_time_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_PAUSE_S", 0)
+def test_a_run_that_waits_and_goes_on_is_stamped_with_the_time_of_its_step() -> None:
     at = [NOW + timedelta(seconds=second) for second in range(5)]
     run = replace(RUN, ended_at=None)
     step = replace(STEP, attempts=1, progress=None, ended_at=None, since=at[0])
