@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from orchestrator import errors
 from orchestrator.http.caller import TheClient
+from orchestrator.http.codes import Meaning, meaning
 from orchestrator.http.paging import Page
-from orchestrator.http.problems import Refused, status_of
+from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.queues import QueueRow
@@ -37,15 +37,6 @@ class Queues(Page[Queue]):
     """`broker`: whether it answered."""
 
     broker: Literal["up", "down"]
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What the `code` of a problem means."""
-
-    code: str
-    status: int
-    meaning: str
 
 
 @router.get("/workers")
@@ -81,15 +72,11 @@ def unserved_ls(client: TheClient) -> Page[UnservedRow]:
 @router.get("/problems/{code}")
 def problem_show(code: str) -> Meaning:
     """What the `code` of a problem means, which its `type` points to."""
-    for kind in _kinds(errors.OrchestratorError):
-        if kind.code == code:
-            return Meaning(code, status_of(kind("")), " ".join((kind.__doc__ or "").split()))
-    raise Refused(404, f"There is no problem {code!r}.")
+    found = meaning(code)
+    if found is None:
+        raise Refused(404, f"There is no problem {code!r}.")
+    return found
 
 
 def _handler(task: str, workers: Sequence[WorkerRow]) -> Handler:
     return Handler(task, len(workers), sorted({queue for row in workers for queue in row.queues}))
-
-
-def _kinds(kind: type[errors.OrchestratorError]) -> list[type[errors.OrchestratorError]]:
-    return [kind, *(below for one in kind.__subclasses__() for below in _kinds(one))]
