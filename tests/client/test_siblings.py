@@ -29,7 +29,7 @@ def plainly(client: Client, runs: Sequence[RunHandle[Any]]) -> list[RunStatus]:
 def awaited(client: Client, runs: Sequence[RunHandle[Any]]) -> list[RunStatus]:
     """By an asynchronous client around this one."""
     wrapped = AsyncClient.__new__(AsyncClient)
-    wrapped._wrap(client)
+    wrapped._wrap(client, 4)
 
     async def all_of_them() -> list[RunStatus]:
         return [await AsyncRunHandle(wrapped, run).wait(60) for run in runs]
