@@ -101,13 +101,13 @@ def stack(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that make sense with a database only run with that. Of those with parameters, one way is tried each time,
-    and the other one with the slow tests."""
+    """Tests that make sense with a database only run with that. The others run over HTTP with the slow tests; that each
+    command prints the same there is tried every time."""
     here = Path(__file__).parent
     items[:] = [item for item in items if item.path.parent != here or _makes_sense(item)]
     for item in items:
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if item.path.parent == here and parameters.get("way") == "api" and len(parameters) > 1:
+        if item.path.parent == here and parameters.get("way") == "api":
             item.add_marker(pytest.mark.slow)
 
 
