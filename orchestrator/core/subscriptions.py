@@ -159,9 +159,9 @@ def _address(given: str) -> str:
     return given
 
 
-Types = Annotated[tuple[str, ...], Field(min_length=1, max_length=len(TOLD)), AfterValidator(_types)]
+Types = Annotated[tuple[str, ...], Field(fail_fast=True, min_length=1, max_length=len(TOLD)), AfterValidator(_types)]
 Address = Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_address)]
-Include = tuple[Literal["output"], ...]
+Include = Annotated[tuple[Literal["output"], ...], Field(fail_fast=True, max_length=10)]
 
 
 class Wanted(BaseModel):

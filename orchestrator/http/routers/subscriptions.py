@@ -14,6 +14,7 @@ from orchestrator.core.subscriptions import OVERLAP, Address, Include, Kind, Not
 from orchestrator.core.webhook_triggers import SecretReference
 from orchestrator.engine.subscriptions import manage
 from orchestrator.http.caller import TheActor, TheClient
+from orchestrator.http.models import Flag, Strict
 from orchestrator.http.paging import Cursor, Limit, Page, after_id, page
 from orchestrator.http.parameters import span
 from orchestrator.http.routes import router as make
@@ -33,11 +34,11 @@ _EXAMPLE: Final[JsonDict] = {
 }
 
 
-class NewSubscription(BaseModel):
+class NewSubscription(Strict):
     """Whom to tell what, of which runs. `address`: a URL, an e-mail address, or a reference to one (`env:NAME`).
     Without a reference to a secret one is made, for JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     name: Annotated[str, Field(max_length=100)]
     kind: Kind = "json"
@@ -48,22 +49,18 @@ class NewSubscription(BaseModel):
     secret: SecretReference | None = None
 
 
-class ChangedSubscription(BaseModel):
+class ChangedSubscription(Strict):
     """What is to be another way; what is left out stays."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     address: Address | None = None
     types: Types | None = None
     q: Query_ | None = None
     include: Include | None = None
-    enabled: bool | None = None
+    enabled: Flag | None = None
 
 
-class NewSecret(BaseModel):
+class NewSecret(Strict):
     """A reference to it, else one is made; and how long the one before signs as well."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     secret: SecretReference | None = None
     overlap: Annotated[str, Field(max_length=40)] | None = None
