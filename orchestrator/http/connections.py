@@ -5,6 +5,9 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from orchestrator.http.edge import SECURITY
+from orchestrator.http.problems import MEDIA_TYPE, Problem
+
 HEAD_S: Final = 20.0
 """How long the head of a request may take."""
 MOST_HEAD: Final = 64 * 1024
@@ -30,7 +33,11 @@ class Connection(HttpToolsProtocol):
         if self._late is not None:
             self._head += len(data)
             if self._head > MOST_HEAD:
-                self._end(b"431 Request Header Fields Too Large")
+                self._end("431 Request Header Fields Too Large", "too_large", "The head of the request is too large.")
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser does not take, such as a URL above 64 KiB, is a problem like any other."""
+        self._say("400 Bad Request", "malformed", msg)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -43,15 +50,32 @@ class Connection(HttpToolsProtocol):
     def _expect(self, within_s: float) -> None:
         self._forget()
         self._head = 0
-        self._late = self.loop.call_later(within_s, self._end, b"408 Request Timeout")
+        late = "408 Request Timeout", "too_slow", "No request came in time."
+        self._late = self.loop.call_later(within_s, self._end, *late)
 
     def _forget(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
 
-    def _end(self, status: bytes) -> None:
+    def _end(self, status: str, code: str, detail: str) -> None:
         self._forget()
         if not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % status)
-            self.transport.close()
+            self._say(status, code, detail)
+
+    def _say(self, status: str, code: str, detail: str) -> None:
+        """And close."""
+        problem = Problem(
+            type=f"/api/problems/{code}",
+            title=code.replace("_", " ").capitalize(),
+            status=int(status[:3]),
+            detail=detail,
+            instance="",
+            code=code,
+            fix="send what HTTP/1.1 allows, whole, with a short URL and few headers.",
+        )
+        body = problem.model_dump_json().encode()
+        headers = {**SECURITY, "Connection": "close", "Content-Type": MEDIA_TYPE, "Content-Length": str(len(body))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body)
+        self.transport.close()

@@ -22,7 +22,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CLOSE: Final[Mapping[str, str]] = {"Connection": "close"}
 """What is still coming is not read to its end."""
 _LENGTH: Final = re.compile(r"\d{1,20}", re.ASCII)
-_SECURITY: Final[Mapping[str, str]] = {
+SECURITY: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-XSS-Protection": "1; mode=block",
@@ -30,6 +30,7 @@ _SECURITY: Final[Mapping[str, str]] = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
+"""Headers of every answer."""
 _RETURN: Final = 8192
 _HSTS: Final = "max-age=31536000"
 
@@ -132,7 +133,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
-            for name, value in _SECURITY.items():
+            for name, value in SECURITY.items():
                 headers.setdefault(name, value)
             for name, value in self._scope.get("answer_headers", {}).items():
                 headers.setdefault(name, value)

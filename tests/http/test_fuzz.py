@@ -28,8 +28,8 @@ ALSO_IDS: Final = ["run_active", "run_errors", "run_stats"]
 """DELETE at their paths is of a run that is called so."""
 SENT_BY_POST: Final = {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "404", "405", "413"]}}
 """Most publishers ask nothing of a URL."""
-REFUSED: Final = ["400", "401", "403", "404", "405", "409", "410", "412", "413", "415", "422"]
-"""A URL above the limit is 413, whatever else is wrong with it."""
+REFUSED: Final = ["400", "401", "403", "404", "405", "409", "410", "412", "413", "415", "422", "431"]
+"""A URL above the limit is 413 or, above the limit of a head, 431, whatever else is wrong with it."""
 FITS: Final = ["2xx", "400", "401", "403", "404", "409", "410", "412", "413", "422"]
 """The document cannot say all: what a query means, which runs there are, what a flow takes."""
 

@@ -1,6 +1,7 @@
 """What only the server sees: bytes that are no request, or two, or half of one."""
 
 import contextlib
+import json
 import re
 import socket
 import subprocess
@@ -102,6 +103,17 @@ def test_what_is_no_request_is_refused_and_nothing_after_it_is_read(url: str, st
     assert {**after, "flow_events": before["flow_events"]} == before, "a start that is refused may be an event"
 
 
+def test_what_the_parser_refuses_is_a_problem_too(url: str) -> None:
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname, place.port), timeout=30) as connection:
+        connection.sendall(b"GET /api/runs?" + b"a" * 70_000 + b" HTTP/1.1\r\n" + HEAD + b"\r\n")
+        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"x-content-type-options: nosniff" in head.lower()
+    assert (json.loads(body)["code"], json.loads(body)["status"]) == ("malformed", 400)
+
+
 def test_requests_in_a_row_are_answered_in_their_order(url: str, stack: Client) -> None:
     """A body that says how long it is does not end early, or late."""
     one = b"GET /health/liveness HTTP/1.1\r\n" + HEAD + b"\r\n"
@@ -120,7 +132,7 @@ def test_half_requests_hold_up_nobody_and_end(
     monkeypatch.setattr(connections, "HEAD_S", 1.0)
     app = create_app(settings.model_copy(update={"auth": "open"}), Limits(body_s=1.0))
     alive = b"GET /health/liveness HTTP/1.1\r\n" + HEAD + b"\r\n"
-    with serving(app, http=connections.Connection) as url, contextlib.ExitStack() as stack_:
+    with serving(app) as url, contextlib.ExitStack() as stack_:
         slow = []
         for sent in (
             b"G",

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from orchestrator.client import Client
 from orchestrator.http.app import create_app
+from orchestrator.http.connections import Connection
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
 
@@ -23,8 +24,9 @@ def listening(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def serving(app: FastAPI, **options: Any) -> Iterator[str]:
-    """The URL of this one."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", **options))
+    """The URL of this one; it reads requests as `orchestrator api` does."""
+    how = {"http": Connection, "lifespan": "on", "log_config": None, **options}
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **how))
     thread = threading.Thread(target=server.run)
     thread.start()
     eventually(lambda: server.started, message="the API listens")
