@@ -4,7 +4,6 @@ seed."""
 
 import json
 import os
-import random
 from collections.abc import Iterator
 from typing import Final
 
@@ -21,6 +20,8 @@ from tests.http.populated import DOCUMENT, WEBHOOK_SECRET, populate
 from tests.support.listening import listening
 
 FEW: Final = 2
+FOUND_MUCH: Final = 722613674
+"""A seed; another one is given as FUZZ_SEED."""
 MANY: Final = 40
 NO_END: Final = "event_stream"
 """Its answer has none: tests/http/test_stream.py reads it."""
@@ -99,7 +100,7 @@ def test_every_route_answers_as_the_document_says(url: str, stack: Client) -> No
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_every_route_answers_as_the_document_says_many_times(url: str, stack: Client) -> None:
-    seed = int(os.environ.get("FUZZ_SEED", random.randrange(2**32)))
+    seed = int(os.environ.get("FUZZ_SEED", FOUND_MUCH))
     examples = int(os.environ.get("FUZZ_EXAMPLES", MANY))
     print(f"FUZZ_SEED={seed} FUZZ_EXAMPLES={examples}")
     _, wrong = asked(url, key(stack, name="fuzzer"), seed, examples)
