@@ -1,7 +1,7 @@
 """Operations on many runs: one of them, and what a client does with them."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Unpack
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 from orchestrator.client.access import Access
 from orchestrator.client.given import at_least_one, known, user
 from orchestrator.client.waits import Timeout, deadline, left_s, seconds
+from orchestrator.client.walks import OutcomeWalks
 from orchestrator.client.wanted import Wanted, asked_of, filter_of
 from orchestrator.core.operations import Action, Foreseen, Outcome
 from orchestrator.engine.operations import operate
@@ -19,7 +20,6 @@ from orchestrator.ledger.operations import Job, OperationRow, OutcomeRow, Which
 from orchestrator.ledger.reads import runs as reads
 
 _PAUSE_S: Final = 0.25
-_PAGE: Final = 1000
 
 
 def pause_s(row: OperationRow, limit_s: float | None, ends: float) -> float:
@@ -37,7 +37,7 @@ def pause_s(row: OperationRow, limit_s: float | None, ends: float) -> float:
     return _PAUSE_S if left is None else min(_PAUSE_S, left)
 
 
-class OperationHandle:
+class OperationHandle(OutcomeWalks):
     """One operation. Keepers of workers work it off; what is asked here is asked of the ledger. `created` is False when
     an idempotency key gave one that had been made before."""
 
@@ -97,13 +97,6 @@ class OperationHandle:
         `outcome`, only of those."""
         wanted = None if outcome is None else known(Outcome, outcome)
         return self.client.call(operate.outcomes, self.id, after, at_least_one(limit), wanted)
-
-    def all_outcomes(self, *, outcome: Outcome | str | None = None) -> Iterator[OutcomeRow]:
-        """What became of every run, a page at a time."""
-        after = None
-        while page := self.outcomes(outcome=outcome, after=after, limit=_PAGE):
-            yield from page
-            after = page[-1].run_id
 
 
 def options_of(action: Action, force: bool, fresh: bool) -> dict[str, bool]:

@@ -1,7 +1,7 @@
 """One run, as a program sees it."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID, uuid4
@@ -15,13 +15,14 @@ from orchestrator.client.given import at_least_one, body_of, known, mapping, pay
 from orchestrator.client.runtree import RunTree
 from orchestrator.client.siblings import Siblings
 from orchestrator.client.waits import Timeout, deadline, ended, final, is_old, left_s, moment_s, seconds, seen
+from orchestrator.client.walks import RunWalks
 from orchestrator.core.durations import parse_duration
 from orchestrator.core.facts import Explanation, StartedRun
 from orchestrator.core.pictures import Picture, Stand, drawn
 from orchestrator.core.rerun import Rerun
 from orchestrator.core.settling import Settle
 from orchestrator.core.signals import Delivery, Signal
-from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.values import dumps
 from orchestrator.engine.runs import delete_run, explain, rerun, shown
 from orchestrator.engine.runs.advice import advice
@@ -39,7 +40,7 @@ from orchestrator.ledger.timelines import Timeline
 R = TypeVar("R")
 
 
-class RunHandle(Generic[R]):
+class RunHandle(RunWalks, Generic[R]):
     """One run. `created` is False when an idempotency key gave a run that had started before."""
 
     def __init__(
@@ -153,22 +154,7 @@ class RunHandle(Generic[R]):
             return call(reads.steps.children, self.id, loop, status=wanted, after=after, limit=most)
         return call(reads.steps.page, self.id, status=wanted, after=after, limit=most, fold=fold)
 
-    def all_steps(self) -> Iterator[StepRow]:
-        """Every step, a page at a time; loops are followed by all that is in them."""
-        return self._all(None)
-
-    def _all(self, loop: str | None) -> Iterator[StepRow]:
-        after = None
-        while page := self._page(loop, after):
-            for step in page:
-                yield step
-                if step.kind is StepKind.LOOP and step.children_total:
-                    yield from self._all(step.key)
-            after = page[-1].key
-
-    def _page(self, loop: str | None, after: str | None) -> list[StepRow]:
-        if loop is None:
-            return self.steps(after=after, fold=0)
+    def _below(self, loop: str, after: str | None) -> list[StepRow]:
         return self.client.call(reads.steps.below, self.id, loop, after=after)
 
     def step(self, key: str) -> StepRow:
@@ -233,24 +219,11 @@ class RunHandle(Generic[R]):
         """A page of its history, in order, from the event after `after`."""
         return self.client.call(reads.events.of_run, self.id, after, at_least_one(limit))
 
-    def all_events(self, *, after: int = 0) -> Iterator[EventRow]:
-        """Its history from the event after `after`, a page at a time."""
-        while page := self.events(after=after):
-            yield from page
-            after = page[-1].id
-
     def logs(self, step: str | None = None, *, after: Place = BEGIN, limit: int = 100) -> list[LogLine]:
         """What its handlers, or those of one step, logged and printed: the lines of a page of batches, by step, attempt
         and number, from the batch after `after`, which is the `place` of the last line of the page before. A worker
         writes them within a second or so; of each attempt the first megabyte and the last one are kept."""
         return self.client.call(logs.read, self.id, step, after=after, limit=at_least_one(limit))
-
-    def all_logs(self, step: str | None = None) -> Iterator[LogLine]:
-        """All of these lines, a page at a time."""
-        after = BEGIN
-        while page := self.logs(step, after=after):
-            yield from page
-            after = page[-1].place
 
     def timeline(self) -> Timeline:
         """When its steps ran, in columns: for ten thousand of them, too."""

@@ -29,13 +29,14 @@ from orchestrator.errors import (
 from orchestrator.ledger import logs
 from orchestrator.ledger.access import AuditFilter
 from orchestrator.ledger.logs import NewLines
+from orchestrator.ledger.reads.rows import StepRow
 from orchestrator.settings import Settings
 from tests.http.access import key
 from tests.support import play
 from tests.support.forked import in_child
 from tests.support.listening import listening
 from tests.support.scheduled_flows import report
-from tests.support.small_flows import Greeting, fan, hello
+from tests.support.small_flows import Greeting, crowd_of, fan, hello
 
 
 @pytest.fixture
@@ -336,3 +337,16 @@ def test_a_client_that_was_used_before_a_fork_works_after_it(far: HttpClient) ->
     assert in_child(work) == 0
     assert end.result(30) == "cancelled"
     assert len(run.reruns()) == 1
+
+
+def test_all_steps_of_items_are_read(far: HttpClient, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of an item follow it, whatever the length of a page."""
+    register.register(client.ledger, crowd_of.manifest)
+    run = far.start("crowd_of", names=[f"n{number}" for number in range(7)])
+    monkeypatch.setattr("orchestrator.client.remote.access._MOST", 2)
+    keys = [step.key for step in run.all_steps()]
+    assert keys == [step.key for step in client.run(run.id).all_steps()]
+    assert len(keys) == 1 + 7 * 3
+    for unfit in ({"loop": None}, {"loop": "welcomed", "status": "ready"}):
+        with pytest.raises(UsageError, match="whole"):
+            far.listed(StepRow, f"/runs/{run.id}/steps", {"whole": True, **unfit}, 10)

@@ -1,8 +1,8 @@
 """Operations on many runs, over HTTP."""
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, Unpack
+from collections.abc import Sequence
+from typing import Any, Unpack
 from uuid import UUID
 
 from orchestrator.client.given import at_least_one, known
@@ -10,15 +10,14 @@ from orchestrator.client.operations import asked_unless_named, options_of, pause
 from orchestrator.client.remote.access import HttpAccess, nobody_else
 from orchestrator.client.remote.transport import do, part, read
 from orchestrator.client.waits import Timeout, deadline, seconds
+from orchestrator.client.walks import OutcomeWalks
 from orchestrator.client.wanted import Wanted
 from orchestrator.core.operations import Action, Foreseen, Outcome
 from orchestrator.ledger.operations import OperationRow, OutcomeRow
 from orchestrator.ledger.reads.rows import RunRow
 
-_PAGE: Final = 500
 
-
-class HttpOperationHandle:
+class HttpOperationHandle(OutcomeWalks):
     """As `OperationHandle`. Whoever has the API key is the author of what is done."""
 
     def __init__(self, client: HttpAccess, operation_id: UUID, *, created: bool = False) -> None:
@@ -61,13 +60,6 @@ class HttpOperationHandle:
         wanted = None if outcome is None else known(Outcome, outcome).value
         query = {"outcome": wanted, "after": after}
         return self.client.listed(OutcomeRow, f"{self._path}/outcomes", query, at_least_one(limit))
-
-    def all_outcomes(self, *, outcome: Outcome | str | None = None) -> Iterator[OutcomeRow]:
-        """As `OperationHandle.all_outcomes`."""
-        after = None
-        while page := self.outcomes(outcome=outcome, after=after, limit=_PAGE):
-            yield from page
-            after = page[-1].run_id
 
     def _do(self, what: str, by: str | None) -> OperationRow:
         nobody_else(by)

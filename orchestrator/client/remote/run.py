@@ -1,6 +1,6 @@
 """One run over HTTP."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
@@ -13,11 +13,12 @@ from orchestrator.client.remote.access import HttpAccess, nobody_else
 from orchestrator.client.remote.transport import Ask, made, part
 from orchestrator.client.runtree import RunTree
 from orchestrator.client.waits import Timeout, ended, final, seconds
+from orchestrator.client.walks import RunWalks
 from orchestrator.core.durations import format_duration, parse_duration
 from orchestrator.core.facts import Explanation
 from orchestrator.core.rerun import Rerun
 from orchestrator.core.signals import Delivery
-from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
+from orchestrator.core.states import FINAL_RUN, RunStatus, StepStatus
 from orchestrator.core.values import loads
 from orchestrator.engine.signals.approvals import Approval
 from orchestrator.ledger.logs import BEGIN, LogLine, Place
@@ -33,7 +34,7 @@ _ATTEMPTS: Final = 100
 """In one answer."""
 
 
-class HttpRunHandle(Generic[R]):
+class HttpRunHandle(RunWalks, Generic[R]):
     """As `RunHandle`. Whoever has the API key is the author of what is done."""
 
     def __init__(
@@ -118,18 +119,8 @@ class HttpRunHandle(Generic[R]):
         query = {"loop": loop, "status": wanted, "fold": fold, "after": after}
         return self.client.listed(StepRow, f"{self._path}/steps", query, at_least_one(limit))
 
-    def all_steps(self) -> Iterator[StepRow]:
-        """As `RunHandle.all_steps`."""
-        return self._all(None)
-
-    def _all(self, loop: str | None) -> Iterator[StepRow]:
-        after = None
-        while page := self.steps(loop=loop, after=after, fold=0):
-            for step in page:
-                yield step
-                if step.kind is StepKind.LOOP and step.children_total:
-                    yield from self._all(step.key)
-            after = page[-1].key
+    def _below(self, loop: str, after: str | None) -> list[StepRow]:
+        return self.client.listed(StepRow, f"{self._path}/steps", {"loop": loop, "whole": True, "after": after}, PAGE)
 
     def step(self, key: str) -> StepRow:
         """As `RunHandle.step`."""
@@ -166,12 +157,6 @@ class HttpRunHandle(Generic[R]):
         """As `RunHandle.events`."""
         return self.client.listed(EventRow, f"{self._path}/events", {"after": after}, at_least_one(limit))
 
-    def all_events(self, *, after: int = 0) -> Iterator[EventRow]:
-        """As `RunHandle.all_events`."""
-        while page := self.events(after=after):
-            yield from page
-            after = page[-1].id
-
     def logs(self, step: str | None = None, *, after: Place = BEGIN, limit: int = 100) -> list[LogLine]:
         """As `RunHandle.logs`."""
         found: list[LogLine] = []
@@ -185,13 +170,6 @@ class HttpRunHandle(Generic[R]):
             found += made(list[LogLine], page["items"])
             after, left = found[-1].place, left - _BATCHES
         return found
-
-    def all_logs(self, step: str | None = None) -> Iterator[LogLine]:
-        """As `RunHandle.all_logs`."""
-        after = BEGIN
-        while page := self.logs(step, after=after):
-            yield from page
-            after = page[-1].place
 
     def log_places(self, step: str | None = None) -> list[Place]:
         """As `RunHandle.log_places`."""

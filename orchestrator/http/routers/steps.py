@@ -13,6 +13,7 @@ from orchestrator.http.caller import TheActor, TheCaller
 from orchestrator.http.models import Mark, Retry, Skip, Standing, Value, Why
 from orchestrator.http.paging import KEY, MOST_SMALL, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import StepKey, TheRun
+from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads.rows import AttemptRow, StepRow
@@ -38,14 +39,32 @@ def run_steps(
     fold: Annotated[int, Query(ge=0, le=500, description="Loops of up to so many children are shown with them.")] = (
         reads.steps.FOLD
     ),
+    whole: Annotated[
+        bool, Query(description="With `loop`: items are followed by their steps; `limit` counts items.")
+    ] = (False),
     after: Annotated[str | None, Query(max_length=400, description="Only those after the step of this key.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[StepRow]:
     """Its steps in the order of the flow; loops with the counts of their children, followed by these where they are
     few. With `loop`, a page of its children."""
-    rows = run.steps(loop=loop, status=status, after=place(request, cursor, KEY) or after, limit=limit + 1, fold=fold)
+    begin = place(request, cursor, KEY) or after
+    if whole:
+        if loop is None or status is not None:
+            raise Refused(
+                400, "The items of a loop are whole, with all their steps.", fix="name the `loop`, no `status`."
+            )
+        rows = run.client.call(reads.steps.below, run.id, loop, after=begin, limit=limit + 1)
+        limit = _end_of_children(rows, loop, limit)
+    else:
+        rows = run.steps(loop=loop, status=status, after=begin, limit=limit + 1, fold=fold)
     return page(request, response, rows, limit, lambda row: row.key)
+
+
+def _end_of_children(rows: Sequence[StepRow], loop: str, most: int) -> int:
+    """How many of the rows are of the first `most` children."""
+    children = [place for place, row in enumerate(rows) if row.key.rpartition(".")[0] == loop]
+    return len(rows) if len(children) <= most else children[most]
 
 
 @router.get("/runs/{run_id}/steps/{step}")
