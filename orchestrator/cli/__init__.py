@@ -22,6 +22,7 @@ from orchestrator.cli import (
     key,
     notification,
     operation,
+    queue,
     repair,
     run,
     schedule,
@@ -52,6 +53,7 @@ app.add_typer(webhook.app, name="webhook")
 app.add_typer(subscription.app, name="subscription")
 app.add_typer(notification.app, name="notification")
 app.add_typer(worker.app, name="worker")
+app.add_typer(queue.app, name="queue")
 app.add_typer(key.app, name="key")
 app.add_typer(user.app, name="user")
 app.add_typer(audit.app, name="audit")

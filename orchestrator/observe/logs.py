@@ -37,7 +37,11 @@ WEBHOOK_NOT_KEPT: Final = 4009
 WEBHOOK_PREVIOUS_KEY: Final = 4010
 
 _STANDARD: Final = frozenset(
-    {*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime", "taskName", "data"}
+    {
+        *logging.LogRecord("", 0, "", 0, "", (), None).__dict__,
+        *("message", "asctime", "taskName", "data"),
+        "color_message",  # uvicorn's: the same once more
+    }
 )
 _NOISY: Final = ("celery.worker.strategy", "celery.app.trace", "celery.bootsteps", "alembic", "redis")
 

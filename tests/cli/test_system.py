@@ -37,6 +37,7 @@ LEDGER_COMMANDS = [
     ["flow", "enable", "hello"],
     ["flow", "disable", "hello"],
     ["worker", "ls"],
+    ["queue", "ls"],
 ]
 
 
@@ -108,6 +109,19 @@ def test_a_wrong_option_is_a_usage_error(cli: Cli, stack: Client, command: list[
     said = cli(*command, code=2)
     assert message in said.err
     assert said.out == ""
+
+
+def test_queue_ls(cli: Cli, stack: Client) -> None:
+    assert "No queue" in cli("queue", "ls").err
+    stack.start("hello", name="you")
+    (row,) = cli("queue", "ls", "-o", "json").json
+    assert (row["queue"], row["ready"], row["running"], row["workers"]) == ("default", 1, 0, [])
+    assert row["messages"] is not None
+    assert "none is live" in cli("queue", "ls").out
+    _worker(stack)
+    head, line = cli("queue", "list").out.splitlines()
+    assert head.split() == ["queue", "ready", "oldest", "running", "workers", "messages"]
+    assert "none is live" not in line
 
 
 def test_a_misspelt_setting_stops_every_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,3 +16,9 @@ def test_a_fact_cannot_write_a_line_or_a_fact_of_its_own(path: str) -> None:
     line = LineFormatter("%(message)s").format(record)
     assert line.isprintable()
     assert line == f"api.request path={path!r}"
+
+
+def test_what_a_server_says_once_more_in_colour_is_left_out() -> None:
+    record = logging.LogRecord("uvicorn.error", logging.INFO, "", 0, "Started", (), None)
+    record.__dict__["color_message"] = "\x1b[36mStarted"
+    assert LineFormatter("%(message)s").format(record) == "Started"

@@ -1,8 +1,19 @@
-"""The processes that serve flows."""
+"""The processes that serve flows, and the queues they take from."""
+
+from dataclasses import asdict, dataclass
 
 from orchestrator.client.groups.group import Group
 from orchestrator.ledger import reads
+from orchestrator.ledger.reads.queues import QueueRow
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
+from orchestrator.servers.depths import depths
+
+
+@dataclass(frozen=True, slots=True)
+class Queue(QueueRow):
+    """`messages`: how many lie in the broker for it, hints of what is ready; None: that does not answer."""
+
+    messages: int | None
 
 
 class Workers(Group):
@@ -15,3 +26,9 @@ class Workers(Group):
     def unserved(self) -> list[UnservedRow]:
         """Tasks whose ready steps no live worker takes."""
         return list(self._client.call(reads.workers.unserved, self._client.settings.worker_ttl))
+
+    def queues(self) -> list[Queue]:
+        """Queues that have steps or workers. While the broker does not answer, this does within some seconds."""
+        rows = self._client.call(reads.queues.every, self._client.settings.worker_ttl)
+        found = depths(self._client.settings, [row.queue for row in rows])
+        return [Queue(**asdict(row), messages=None if found is None else found[row.queue]) for row in rows]

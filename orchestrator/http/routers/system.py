@@ -1,18 +1,16 @@
 """What serves the flows: workers, the queues they take from, the handlers they have; and what the problems mean."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.client.groups.workers import Queue
 from orchestrator.http.caller import TheClient
 from orchestrator.http.codes import Meaning, meaning
 from orchestrator.http.paging import Page
 from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
-from orchestrator.ledger import reads
-from orchestrator.ledger.reads.queues import QueueRow
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
-from orchestrator.servers.depths import depths
 
 router = make("system")
 
@@ -24,13 +22,6 @@ class Handler:
     task: str
     workers: int
     queues: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Queue(QueueRow):
-    """`messages`: how many lie in the broker for it, hints of what is ready; null: that does not answer."""
-
-    messages: int | None
 
 
 class Queues(Page[Queue]):
@@ -57,10 +48,8 @@ def handler_ls(client: TheClient) -> Page[Handler]:
 def queue_ls(client: TheClient) -> Queues:
     """The queues: what is ready on them and since when, what runs, who takes from them; and how many messages lie in
     the broker. While that does not answer, this does within some seconds, without them."""
-    rows = client.call(reads.queues.every, client.settings.worker_ttl)
-    found = depths(client.settings, [row.queue for row in rows])
-    items = [Queue(**asdict(row), messages=None if found is None else found[row.queue]) for row in rows]
-    return Queues(items=items, broker="up" if found is not None else "down")
+    items = client.workers.queues()
+    return Queues(items=items, broker="down" if any(one.messages is None for one in items) else "up")
 
 
 @router.get("/unserved")

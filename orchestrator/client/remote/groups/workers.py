@@ -1,5 +1,6 @@
 """Workers over HTTP."""
 
+from orchestrator.client.groups.workers import Queue
 from orchestrator.client.remote.groups.group import Group
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
 
@@ -14,3 +15,7 @@ class HttpWorkers(Group):
     def unserved(self) -> list[UnservedRow]:
         """As `Workers.unserved`."""
         return self._client.listed(UnservedRow, "/unserved", {}, None)
+
+    def queues(self) -> list[Queue]:
+        """As `Workers.queues`."""
+        return self._client.listed(Queue, "/queues", {}, None)
