@@ -20,6 +20,7 @@ from orchestrator.core.operations import operation_target as target
 from orchestrator.core.runfilter import RunFilter
 from orchestrator.core.states import RunStatus
 from orchestrator.ledger import listing
+from orchestrator.ledger.endings import span_of
 from orchestrator.ledger.reads.runs import STATUS
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.schema import flow_operation_runs, flow_runs
@@ -233,7 +234,7 @@ def page(tx: Connection, last: UUID | None, limit: int, *, only_open: bool) -> l
 
 def find(tx: Connection, digits: str) -> list[UUID]:
     """A few operations whose id begins with these hexadecimal digits, or else ends with them."""
-    low, high = digits.ljust(32, "0"), digits.ljust(32, "f")
+    low, high = span_of(digits)
     found = [row.id for row in run(tx, "operations_beginning", low=low, high=high)]
     return found or [row.id for row in run(tx, "operations_ending", ending=digits)]
 

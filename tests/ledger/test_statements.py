@@ -124,7 +124,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "drop_own_events": {"ids": [SOME_ID]},
     "rejected": {"flow": "demo", "span": timedelta(hours=1)},
     "runs_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
-    "runs_ending": {"ending": "abcd"},
+    **{name: {"ending": "abcd"} for name in ("runs_ending", "notifications_ending", "deliveries_ending")},
     **{name: {"after": "a"} for name in ("flows", "versions")},
     "keep_request_answer": {"status": 200, "headers": "{}", "answer": "{}"},
     "end_sessions": {"names": ["a session"]},
@@ -166,7 +166,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     **{name: {"span": timedelta(days=1)} for name in ("webhooks", "delivery_counts")},
     "add_subscription": {"types": ["run.failed"], "include": ["output"]},
     "put_subscription": {"types": ["run.failed"], "include": ["output"], "enabled": True},
-    "notifications": {"before": SOME_ID, "state": "dead"},
+    **{name: {"before": SOME_ID, "state": "dead"} for name in ("notifications", "notifications_of")},
     "end_notification": {"state": "pending", "pause": timedelta(seconds=5), "claim": 1, "status": 500},
     "add_notification_attempt": {"claim": 1, "duration_ms": 20, "status": 500},
     "claim_notifications": {"breaker": 5, "side_by_side": 4},
@@ -229,6 +229,9 @@ HOT = (
     "run_statuses",
     "runs_beginning",
     "runs_ending",
+    "notifications_of",
+    "notifications_ending",
+    "deliveries_ending",
     "drop_keys",
     "drop_runs",
     "due_schedules",
@@ -515,6 +518,35 @@ def test_claiming_notifications_reads_neither_the_backlog_nor_what_is_over(unaud
         touched(lab, "claim_notifications", values)
         cost[last] = touched(lab, "claim_notifications", values)
     assert cost[20_000] <= cost[100] * 1.5 + 40, cost
+
+
+def test_what_one_subscription_is_told_is_found_beside_many_of_others(unaudited_lab: Lab) -> None:
+    """By its name, or by the end of an id."""
+    lab = unaudited_lab
+    lab.execute(
+        "INSERT INTO flow_endpoints (address) VALUES ('x');"
+        "INSERT INTO flow_subscriptions (id, name, kind, address, types, include, created_by)"
+        f" VALUES ('{SOME_ID}', 'crm', 'json', 'x', '{{}}', '{{}}', 'ann'),"
+        " (gen_random_uuid(), 'shop', 'json', 'x', '{}', '{}', 'ann')"
+    )
+    rows = """
+      INSERT INTO flow_notifications (id, subscription_id, event_id, type, at, data, give_up_at)
+      SELECT gen_random_uuid(), (SELECT id FROM flow_subscriptions WHERE name = %s), n, 'run.failed', now(), '{}', now()
+        FROM generate_series(1, %s::int) AS n"""
+    lab.execute(rows, "crm", 5)
+    asked = {
+        "notifications_of": {"subscription": "crm", "state": None, "before": None, "limit": 50},
+        "notifications_ending": {"ending": "abcdabcd"},
+    }
+    cost: dict[str, dict[int, int]] = {name: {} for name in asked}
+    for others in (100, 20_000):
+        lab.execute("DELETE FROM flow_notifications WHERE subscription_id <> %s", SOME_ID)
+        lab.execute(rows, "shop", others)
+        lab.execute("VACUUM ANALYZE flow_notifications")
+        for name, values in asked.items():
+            touched(lab, name, values)
+            cost[name][others] = touched(lab, name, values)
+    assert all(found[20_000] <= found[100] * 1.5 + 20 for found in cost.values()), cost
 
 
 def test_listing_schedules_reads_no_run_that_has_ended(unaudited_lab: Lab) -> None:

@@ -25,6 +25,7 @@ from orchestrator.core.operations import (
 from orchestrator.core.runfilter import ALL
 from orchestrator.errors import Conflict, IdempotencyConflict, OperationNotFound, UsageError
 from orchestrator.ledger import access, operations
+from orchestrator.ledger.endings import digits_of
 from orchestrator.ledger.operations import Job, OperationRow, OutcomeRow, Which
 from orchestrator.ledger.tx import Ledger
 
@@ -168,10 +169,9 @@ def find(ledger: Ledger, part: str) -> UUID:
         OperationNotFound: none does.
         Conflict: several do; they are named.
     """
-    digits = part.strip().lower().replace("-", "")
-    known = 4 <= len(digits) <= 32 and set(digits) <= set("0123456789abcdef")
+    digits = digits_of(part)
     with ledger.auto() as tx:
-        found = operations.find(tx, digits) if known else []
+        found = [] if digits is None else operations.find(tx, digits)
     if not found:
         raise _none(part)
     if len(found) > 1:

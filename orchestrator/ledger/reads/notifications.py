@@ -1,19 +1,18 @@
 """What was, is and will be sent to subscriptions."""
 
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row
 
 from orchestrator.core.subscriptions import NotificationState
 from orchestrator.errors import NotificationNotFound
+from orchestrator.ledger.endings import digits_of
 from orchestrator.ledger.reads.rows import NotificationCount, NotificationRow, NotificationTry, WholeNotification
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
-
-ENDING: Final = 4
-"""Characters that name a notification, at least."""
 
 
 def page(
@@ -25,7 +24,9 @@ def page(
 ) -> list[NotificationRow]:
     """Those of a subscription, or of all, newest first."""
     with ledger.auto() as tx:
-        rows = run(tx, "notifications", subscription=subscription, state=state, before=before, limit=limit)
+        name = "notifications" if subscription is None else "notifications_of"
+        of = {} if subscription is None else {"subscription": subscription}
+        rows = run(tx, name, **of, state=state, before=before, limit=limit)
         return [NotificationRow(**_facts(row)) for row in rows]
 
 
@@ -48,13 +49,13 @@ def named(ledger: Ledger, text: str) -> UUID:
     Raises:
         NotificationNotFound: there is none, or more than one.
     """
-    try:
+    with suppress(ValueError):
         return UUID(text.removeprefix("msg_"))
-    except ValueError:
-        if len(text) < ENDING:
-            raise _none(text) from None
+    digits = digits_of(text)
+    if digits is None:
+        raise _none(text)
     with ledger.auto() as tx:
-        found: list[UUID] = [row.id for row in run(tx, "notifications_ending", ending=text.lower())]
+        found: list[UUID] = [row.id for row in run(tx, "notifications_ending", ending=digits)]
     if len(found) != 1:
         raise _none(text)
     return found[0]

@@ -14,14 +14,12 @@ from orchestrator.core.plan import Plan
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.errors import Conflict, OutputInvalid, RunNotFound
 from orchestrator.ledger import scopes
+from orchestrator.ledger.endings import LEAST, digits_of, span_of
 from orchestrator.ledger.reads.rows import RunRow
 from orchestrator.ledger.rows import hot, one, run
 from orchestrator.ledger.schema import flow_definition_versions, flow_events, flow_run_controls, flow_runs
 from orchestrator.ledger.tx import Ledger
 
-PART_MIN = 4
-"""Digits of a run id that are enough to look for it; `ix_flow_runs_ending` holds as many."""
-_ZEROS = "0" * 32
 STATUS: Any = type_coerce(flow_runs.c.status, Text())
 """A domain compares as its underlying text."""
 
@@ -126,16 +124,15 @@ def find(ledger: Ledger, part: str) -> UUID:
         Conflict: several do; they are named.
     """
     check_whole(part)
-    wanted = part.strip().lower()
-    digits = wanted.replace("-", "")
-    if not PART_MIN <= len(digits) <= len(_ZEROS) or not set(digits) <= set("0123456789abcdef"):
+    digits = digits_of(part)
+    if digits is None:
         raise RunNotFound(
-            f"{part!r} is not a run id. Fix: give the last characters of one, at least {PART_MIN}; "
+            f"{part!r} is not a run id. Fix: give the last characters of one, at least {LEAST}; "
             f"`orchestrator run ls --key {shlex.quote(part)}` finds a run by its idempotency key.",
             run_id=part,
         )
     with ledger.auto() as tx:
-        low, high = digits + _ZEROS[len(digits) :], digits + "f" * (len(_ZEROS) - len(digits))
+        low, high = span_of(digits)
         found = [row.id for row in run(tx, "runs_beginning", low=low, high=high)]
         if not found:
             found = [row.id for row in run(tx, "runs_ending", ending=digits)]

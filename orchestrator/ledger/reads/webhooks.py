@@ -2,18 +2,16 @@
 
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row
 
 from orchestrator.errors import WebhookNotFound
+from orchestrator.ledger.endings import digits_of
 from orchestrator.ledger.reads.rows import DeliveryCount, DeliveryRow, WebhookRow, WholeDelivery
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
-
-ENDING: Final = 4
-"""Characters that name a delivery, at least."""
 
 
 def every(ledger: Ledger, span: timedelta) -> list[WebhookRow]:
@@ -65,9 +63,9 @@ def named(ledger: Ledger, text: str) -> UUID:
     with suppress(ValueError):
         return UUID(text)
     found: list[UUID] = []
-    if len(text) >= ENDING:
+    if (digits := digits_of(text)) is not None:
         with ledger.auto() as tx:
-            found = [row.id for row in run(tx, "deliveries_ending", ending=text.lower())]
+            found = [row.id for row in run(tx, "deliveries_ending", ending=digits)]
     if len(found) == 1:
         return found[0]
     many = "Several deliveries end" if found else "No delivery ends"

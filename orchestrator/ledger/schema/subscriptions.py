@@ -73,6 +73,8 @@ flow_notifications = Table(
     Index("ix_flow_notifications_claimed", "subscription_id", postgresql_where=text("claimed_until IS NOT NULL")),
     Index("ix_flow_notifications_dead", "subscription_id", "id", postgresql_where=text("state = 'dead'")),
     Index("ix_flow_notifications_late", "give_up_at", postgresql_where=text("state = 'pending'")),
+    Index("ix_flow_notifications_subscription", "subscription_id", "id"),
+    Index("ix_flow_notifications_ending", text("substring(uuid_send(id), 15)")),
     Index("ix_flow_notifications_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )
 

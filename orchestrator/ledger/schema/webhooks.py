@@ -38,6 +38,7 @@ flow_webhook_deliveries = Table(
     Column("raw", LargeBinary, comment="the whole request, of one that was refused, until it is replayed"),
     Column("replay_of", Uuid),
     when("replayed_at"),
+    Index("ix_flow_webhook_deliveries_ending", text("substring(uuid_send(id), 15)")),
     Index("ix_flow_webhook_deliveries_slug", "slug", "id"),
     Index("ix_flow_webhook_deliveries_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )

@@ -151,12 +151,24 @@ UPDATE flow_endpoints SET open_until = flow_now() WHERE address = %(address)s AN
 
 -- name: notifications
 -- Does:  what was, is and will be sent, newest first.
--- In:    subscription (name; null: all), state (null: all), before (id; null: from the newest), limit
+-- In:    state (null: all), before (id; null: from the newest), limit
 SELECT /*+ notification_columns */
   FROM flow_notifications n JOIN flow_subscriptions s ON s.id = n.subscription_id
- WHERE (%(subscription)s::text IS NULL OR s.name = %(subscription)s) AND (%(state)s::text IS NULL OR n.state = %(state)s)
-   AND (%(before)s::uuid IS NULL OR n.id < %(before)s)
+ WHERE (%(state)s::text IS NULL OR n.state = %(state)s) AND (%(before)s::uuid IS NULL OR n.id < %(before)s)
  ORDER BY n.id DESC LIMIT %(limit)s;
+
+-- name: notifications_of
+-- Does:  the same of one subscription, however much others are told.
+-- In:    subscription (name), state (null: all), before (id; null: from the newest), limit
+-- Index: ix_flow_notifications_subscription
+SELECT /*+ notification_columns */
+  FROM flow_subscriptions s,
+       LATERAL (SELECT * FROM flow_notifications o
+                 WHERE o.subscription_id = s.id AND (%(state)s::text IS NULL OR o.state = %(state)s)
+                   AND (%(before)s::uuid IS NULL OR o.id < %(before)s)
+                 ORDER BY o.id DESC LIMIT %(limit)s) AS n
+ WHERE s.name = %(subscription)s
+ ORDER BY n.id DESC;
 
 -- name: notification
 SELECT /*+ notification_columns */, n.data
@@ -166,8 +178,14 @@ SELECT /*+ notification_columns */, n.data
 SELECT attempt, at, duration_ms, status, error FROM flow_notification_attempts WHERE notification_id = %(id)s ORDER BY attempt;
 
 -- name: notifications_ending
--- Does:  the newest notifications whose ids end like this.
-SELECT id FROM flow_notifications WHERE right(id::text, length(%(ending)s::text)) = %(ending)s::text ORDER BY id DESC LIMIT 2;
+-- Does:  the newest notifications whose ids end with these digits: first all that share the last four, as of runs.
+-- In:    ending (at least four hexadecimal digits, no dashes)
+-- Index: ix_flow_notifications_ending
+WITH alike AS MATERIALIZED (
+  SELECT id FROM flow_notifications WHERE substring(uuid_send(id), 15) = decode(right(%(ending)s::text, 4), 'hex')
+)
+SELECT id FROM alike
+ WHERE right(replace(id::text, '-', ''), length(%(ending)s::text)) = %(ending)s::text ORDER BY id DESC LIMIT 2;
 
 -- name: notification_counts
 -- Does:  how many of a subscription that were made in `span` stand how, and how many were begun to be sent once only.

@@ -107,8 +107,14 @@ SELECT /*+ delivery_columns */, digest, verdicts, headers, body FROM flow_webhoo
 SELECT slug, received_at, count, replayed_at, raw FROM flow_webhook_deliveries WHERE id = %(id)s;
 
 -- name: deliveries_ending
--- Does:  the newest deliveries whose ids end like this.
-SELECT id FROM flow_webhook_deliveries WHERE right(id::text, length(%(ending)s::text)) = %(ending)s::text ORDER BY id DESC LIMIT 2;
+-- Does:  the newest deliveries whose ids end with these digits: first all that share the last four, as of runs.
+-- In:    ending (at least four hexadecimal digits, no dashes)
+-- Index: ix_flow_webhook_deliveries_ending
+WITH alike AS MATERIALIZED (
+  SELECT id FROM flow_webhook_deliveries WHERE substring(uuid_send(id), 15) = decode(right(%(ending)s::text, 4), 'hex')
+)
+SELECT id FROM alike
+ WHERE right(replace(id::text, '-', ''), length(%(ending)s::text)) = %(ending)s::text ORDER BY id DESC LIMIT 2;
 
 -- name: deliveries
 -- Does:  what came, newest first, without bodies.
