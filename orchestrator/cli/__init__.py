@@ -19,6 +19,7 @@ from orchestrator.cli import (
     doctor,
     export,
     flow,
+    insight,
     key,
     notification,
     operation,
@@ -44,6 +45,7 @@ app: Final = typer.Typer(
 )
 app.add_typer(flow.app, name="flow")
 repair.add_to(run.app)
+insight.add_to(run.app)
 export.add_to(run.app)
 app.add_typer(run.app, name="run")
 app.add_typer(operation.app, name="operation")

@@ -55,6 +55,12 @@ Since = Annotated[
     str | None, typer.Option(metavar="TIME", help="Only from this time on: 2h for two hours ago, or 2026-11-01T07:00.")
 ]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")]
+Query = Annotated[
+    list[str] | None, typer.Argument(metavar="QUERY", help="Which runs, as `run ls` takes it; without, all.")
+]
+Where = Annotated[
+    str | None, typer.Option("--where", metavar="QUERY", help="A query, also one that begins with a minus.")
+]
 FlowName = Annotated[str, typer.Argument(metavar="FLOW", help="The name of a flow.")]
 
 
@@ -171,6 +177,11 @@ def load_one(given: str | None, name: str) -> "Flow[..., object] | None":
     named, _ = by_name(steps)
     found = [step for key, step in named.items() if name in (key, step.type)]
     return alone(found[0]) if len(found) == 1 else None
+
+
+def query_of(words: list[str] | None, where: str | None) -> str:
+    """The query of `QUERY` and `--where` together."""
+    return " ".join([*(words or ()), where or ""])
 
 
 def seconds(text: str | None) -> float | None:

@@ -17,11 +17,13 @@ from orchestrator.cli.options import (
     RunId,
     Since,
     Until,
+    Where,
     Who,
     connected,
     group,
     load_one,
     moment,
+    query_of,
     seconds,
     verb,
     when,
@@ -127,9 +129,7 @@ def ls(
         list[str] | None,
         typer.Argument(metavar="QUERY", help="Such as 'flow:bill status:failed,cancelled -tag:test age<1d'."),
     ] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="QUERY", help="A query, also one that begins with a minus.")
-    ] = None,
+    where: Where = None,
     flow: Annotated[str | None, typer.Option(help="Only runs of this flow.")] = None,
     status: Annotated[
         list[str] | None, typer.Option(help="Only runs with this status; several times for any of them.")
@@ -149,7 +149,7 @@ def ls(
 ) -> None:
     """List runs, newest first: those for which all that is asked holds."""
     with connected() as client:
-        wanted: Wanted = {"q": " ".join([*(query or ()), where or ""]), "flow": flow, "status": status, "tag": tag}
+        wanted: Wanted = {"q": query_of(query, where), "flow": flow, "status": status, "tag": tag}
         wanted |= {"key": key, "schedule": schedule, "error": error, "since": when(since), "until": when(until)}
         last = client.run(after).id if after else None
         rows = client.runs(**wanted, limit=limit, after=last, inputs=inputs)
@@ -162,39 +162,6 @@ def ls(
         listing(rows, runview.RUN_COLUMNS, output, empty=empty)
     if len(rows) == limit and total > len(rows):
         note(of(len(rows), total, "runs", f"--after {short(rows[-1].id)}, or --limit"))
-
-
-@verb(app, "stats")
-def stats(
-    flow: Annotated[str | None, typer.Argument(metavar="FLOW", help="Only runs of this flow.")] = None,
-    since: Since = None,
-    until: Until = None,
-    every: Annotated[
-        str | None, typer.Option(metavar="LENGTH", help="By parts of this length, such as 1h; else the whole span.")
-    ] = None,
-    output: Output = None,
-) -> None:
-    """Count the runs that ended, of the last day unless --since says otherwise, and say how long they took."""
-    with connected() as client:
-        rows = client.stats(flow, since=when(since), until=when(until), every=every)
-    listing(rows, runview.STATS_COLUMNS, output, empty="No run ended in that time.")
-
-
-@verb(app, "errors")
-def errors(
-    query: Annotated[
-        list[str] | None, typer.Argument(metavar="QUERY", help="Of which runs, as `run ls` takes it.")
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="QUERY", help="A query, also one that begins with a minus.")
-    ] = None,
-    since: Since = None,
-    output: Output = None,
-) -> None:
-    """Say what went wrong in runs, the most frequent first: errors that are alike are one line, with an example."""
-    with connected() as client:
-        groups = client.errors(q=" ".join([*(query or ()), where or ""]), since=when(since))
-    listing(groups, runview.ERROR_COLUMNS, output, empty="No run that matches has failed.")
 
 
 @verb(app, "show", "get")
