@@ -96,8 +96,11 @@ class Reconciler:
         self._say("beat.mirrored", changes, monotonic() - began)
 
     def _changed_since(self, since: int) -> tuple[int, Sequence[MirrorRow]]:
+        """What changed, and from where to ask next time: behind a change that was seen, for what lies beyond may not be
+        on the disk, and its number is given again after a crash."""
         with self._ledger.tx() as tx:
-            return stored.mirror_version(tx), stored.mirror(tx, since)
+            ended, rows = stored.mirror_version(tx), stored.mirror(tx, since)
+        return min(ended, max((row.version for row in rows), default=0) + 1), rows
 
     def _say(self, event: str, changes: Changes, took_s: float) -> None:
         if changes.count:

@@ -44,6 +44,22 @@ def test_a_schedule_that_is_changed_paused_or_removed(ground: Field) -> None:
     mirrored(ground, "rare", "new")
 
 
+def test_a_change_is_mirrored_whose_number_came_again_after_a_crash(ground: Field) -> None:
+    """PostgreSQL gives numbers of transactions again that left nothing on its disk."""
+    ground.settings = ground.settings.model_copy(update={"reconcile_interval": ground.settings.beat_lock * 1000})
+    ground.plan(RARE)
+    for _ in range(20):
+        with ground.ledger.tx() as tx:
+            tx.exec_driver_sql("SELECT pg_current_xact_id()")
+    ground.beat()
+    mirrored(ground, "rare")
+    with ground.ledger.auto() as tx:
+        tx.exec_driver_sql(
+            "UPDATE flow_schedule_states SET due_at = due_at + interval '1 hour', version = version + 10"
+        )
+    mirrored(ground, "rare")
+
+
 def test_a_schedule_that_is_edited_while_it_is_due_every_second(ground: Field) -> None:
     """Each scheduled time is one run or none, whichever side of the edit it fell on; and it fires again at once."""
     ground.plan(EACH)
