@@ -1,0 +1,26 @@
+"""Settings: how the ledger is reached."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from orchestrator.settings.urls import normalise_database_url
+from orchestrator.settings.values import Count, Duration, Flag, secret
+
+
+class Database(BaseModel):
+    """How the ledger is reached."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database_url: Annotated[SecretStr, secret(normalise_database_url)] | None = None
+    """PostgreSQL 15 or newer: postgresql://user:password@host:5432/database."""
+    database_pool_size: Count = Field(default=5, ge=1, le=1000)
+    """Connections one process keeps to PostgreSQL."""
+    statement_timeout: Duration = timedelta(seconds=5)
+    """PostgreSQL ends a statement of the engine that takes longer."""
+    migrate: Flag = True
+    """Apply migrations at start."""
+    sim_database_url: Annotated[SecretStr, secret(normalise_database_url)] | None = None
+    """A server where the test kit may make databases and drop them; without it, it starts one of its own."""
