@@ -4,7 +4,8 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 def in_child(work: Callable[[], object], *, timeout: float = 60.0) -> int | None:
@@ -28,3 +29,22 @@ def in_child(work: Callable[[], object], *, timeout: float = 60.0) -> int | None
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return None
+
+
+@contextmanager
+def staying_child() -> Iterator[int]:
+    """The pid of a forked child that does nothing, until the block ends."""
+    ready, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(told, b"!")  # hooks that run after a fork have run
+        while True:
+            signal.pause()
+    try:
+        os.read(ready, 1)
+        yield pid
+    finally:
+        os.close(ready)
+        os.close(told)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

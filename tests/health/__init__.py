@@ -1,0 +1,1 @@
+"""What processes say of their health, to probes and to systemd."""
