@@ -18,6 +18,7 @@ from orchestrator.cli import (
     dev,
     doctor,
     export,
+    exporter,
     flow,
     insight,
     key,
@@ -61,8 +62,8 @@ app.add_typer(user.app, name="user")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.command("api")(api.api)
+app.command("exporter")(exporter.exporter)
 app.command("beat")(worker.beat)
-app.command("keeper")(worker.keeper)
 app.command("flower")(worker.flower)
 app.command("dev")(dev.dev)
 app.command("doctor")(doctor.doctor)

@@ -180,6 +180,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "restart_feed": {"seen": "1:1:"},
     "move_feed": {"seen": "1:1:", "until": None, "event_id": 1},
     "notification_counts": {"span": timedelta(days=1)},
+    "gauge_sizes": {"tables": ["flow_runs"]},
     "given_outputs": {"flow": "demo", "version": "x", "source": "a"},
 }
 HOT = (
@@ -270,6 +271,10 @@ HOT = (
     "log_places",
     "exported_attempts",
     "exported_outputs",
+    "gauge_runs",
+    "gauge_queues",
+    "gauge_workers",
+    "gauge_oldest_ended",
 )
 BIG = (
     "flow_runs",

@@ -31,7 +31,8 @@ WORKERS: Final = SCHEDULES | {
 RUN: Final = WORKERS | {"orchestrator.workers.run"}
 KEEPER: Final = RUN | {"orchestrator.workers.keeper"}
 APP: Final = KEEPER | {"orchestrator.workers.app"}
-HTTP: Final = CLIENT | {"orchestrator.http"}
+EXPORTER: Final = SERVERS | OBSERVE | {"orchestrator.exporter"}
+HTTP: Final = CLIENT | EXPORTER | {"orchestrator.http"}
 TOOLS: Final = HTTP | {"orchestrator.dev", "orchestrator.doctor"}
 
 ALLOWED: Final[dict[str, set[str]]] = {
@@ -52,6 +53,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.client": CLIENT,
     "orchestrator.dev": SERVERS | ENGINE | {"orchestrator.dev"},
     "orchestrator.doctor": CLIENT | {"orchestrator.doctor"},
+    "orchestrator.exporter": EXPORTER,
     "orchestrator.http": HTTP,
     "orchestrator.schedules": SCHEDULES,
     # What one process of a worker holds: its state knows the two things that it makes.

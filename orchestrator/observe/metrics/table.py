@@ -123,7 +123,10 @@ LEASE_ACTIVE_COUNT: Final = _gauge("lease.active_count", "claims that are held",
 LEASE_EXPIRED: Final = _counter("lease.expired", "claims that ran out, and were taken back", _KEEPER)
 
 # Queues and workers
-QUEUE_DEPTH: Final = _gauge("queue.depth", "steps: ready now, running, or due later", _EXPORTER, _QUEUE, _STATE)
+QUEUE_DEPTH: Final = _gauge(
+    "queue.depth", "steps: ready, running, or due and not made ready by a keeper yet", _EXPORTER, _QUEUE, _STATE
+)
+QUEUE_UNSERVED: Final = _gauge("queue.unserved", "ready steps that no live worker takes", _EXPORTER, _QUEUE)
 QUEUE_OLDEST_READY: Final = _gauge(
     "queue.oldest_ready", "how long the oldest ready step has waited", _EXPORTER, _QUEUE, unit="s"
 )
@@ -142,9 +145,7 @@ SCALING_REPLICAS: Final = _gauge(
 )
 
 # Time
-CRON_LAG: Final = _gauge(
-    "cron.lag", "how late the schedule's last due tick was, or is, decided", _EXPORTER, _FLOW, _TRIGGER, unit="s"
-)
+CRON_LAG: Final = _gauge("cron.lag", "how late its tick is; 0: it lies ahead", _EXPORTER, _FLOW, _TRIGGER, unit="s")
 CRON_TICKS: Final = _counter("cron.ticks", "ticks that were decided", _ENGINE, _OUTCOME, _BY)
 BEATS_LIVE: Final = _gauge("beats.live", "1 while a beat holds the lock of the schedules", _EXPORTER)
 KEEPER_PASS: Final = _histogram("keeper.pass", "one pass of a duty", _WORKER_KEEPER, _LOOP, unit="s", buckets=_PASS_S)
