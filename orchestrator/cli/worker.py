@@ -1,4 +1,4 @@
-"""`orchestrator worker`, `worker ls`, `orchestrator beat`, `orchestrator flower`."""
+"""`orchestrator worker`, `worker ls`, `orchestrator beat`, `orchestrator keeper`, `orchestrator flower`."""
 
 import os
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ def worker(
 
 @verb(app, "ls", "list")
 def ls(output: Output = None) -> None:
-    """List the worker processes that the ledger knows."""
+    """List the worker processes and keepers that the ledger knows."""
     with connected() as client:
         rows = client.workers.listed()
         current = {flow.name: flow.manifest_hash for flow in client.flows.listed()}
@@ -69,7 +69,7 @@ def ls(output: Output = None) -> None:
             "id": lambda row: row.id,
             "host": lambda row: row.host,
             "pid": lambda row: row.pid,
-            "pool": lambda row: f"{row.pool}/{row.concurrency}",
+            "pool": lambda row: row.pool if row.is_keeper else f"{row.pool}/{row.concurrency}",
             "queues": lambda row: row.queues,
             "handlers": lambda row: len(row.handlers),
             "code": lambda row: _code(row.versions, current),
@@ -82,6 +82,8 @@ def ls(output: Output = None) -> None:
 
 
 def _consuming(row: "WorkerRow") -> str:
+    if row.is_keeper:
+        return "takes no steps"
     if not row.live:
         return "no"
     return f"yes, {ago(row.consumed_at)}" if row.consumed_at else "not yet"
@@ -106,6 +108,22 @@ def beat(
     from orchestrator.workers.process.command import run_beat
 
     raise typer.Exit(run_beat(settings, loglevel=log_level))
+
+
+def keeper(
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+) -> None:
+    """Do, until SIGTERM, what workers do beside running steps: wake what sleeps, fire schedules, send again.
+
+    Needs ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL, and no flows. With it, all workers may stop while there
+    is nothing to run. Any number may run beside workers: one process leads.
+    """
+    settings = Settings.from_env(os.environ)
+    settings.require_database_url()
+    settings.require_broker_url()
+    from orchestrator.workers.process.keeper import run_keeper
+
+    raise typer.Exit(run_keeper(settings, loglevel=log_level))
 
 
 def flower(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -279,9 +279,13 @@ class Swept:
         )
 
 
+KEEPER: Final = "keeper"
+"""The `pool` of a process that does the duties of the cluster and takes no steps."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker process as it introduces itself."""
+    """A worker process, or a keeper, as it introduces itself."""
 
     id: str
     host: str

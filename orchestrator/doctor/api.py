@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from orchestrator.client.remote.client import HttpClient
 from orchestrator.doctor.findings import Finding, failed, passed, warned
-from orchestrator.doctor.workers import NOBODY, of_queues
+from orchestrator.doctor.workers import nobody, of_queues
 from orchestrator.errors import OrchestratorError
 
 _FIXES: Final = "run `orchestrator doctor` where the database and the broker can be reached: it says more."
@@ -44,9 +44,10 @@ def key(client: HttpClient) -> list[Finding]:
 
 def workers(client: HttpClient) -> list[Finding]:
     """Some are there, and messages reach them."""
-    live = [row for row in client.workers.listed() if row.live]
+    known = client.workers.listed()
+    live = [row for row in known if row.live and not row.is_keeper]
     if not live:
-        return [NOBODY]
+        return nobody(known)
     deaf = [row.id for row in live if row.consumed_at is None]
     if deaf:
         fix = "restart them if this lasts: they are connected, and take no messages."

@@ -7,7 +7,7 @@ from orchestrator.core.wording import counted
 from orchestrator.doctor.findings import Finding, failed, passed, warned
 from orchestrator.doctor.ground import Ground
 from orchestrator.ledger import reads
-from orchestrator.ledger.reads.rows import UnservedRow
+from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
 
 NOBODY: Final = warned("workers", "no live worker", "start one: `orchestrator worker --flows MODULE`.")
 
@@ -16,9 +16,10 @@ def workers(ground: Ground) -> list[Finding]:
     """Some are there, and messages reach them."""
     if ground.ledger is None or not ground.is_migrated:
         return []
-    live = [row for row in reads.workers.every(ground.ledger, ground.settings.worker_ttl) if row.live]
+    known = reads.workers.every(ground.ledger, ground.settings.worker_ttl)
+    live = [row for row in known if row.live and not row.is_keeper]
     if not live:
-        return [NOBODY]
+        return nobody(known)
     now, ttl = reads.clock.now(ground.ledger), ground.settings.worker_ttl
     # The probe takes a turn through the queue, so it may be older than a heartbeat.
     deaf = [row.id for row in live if row.consumed_at is None or now - row.consumed_at > 2 * ttl]
@@ -26,6 +27,12 @@ def workers(ground: Ground) -> list[Finding]:
         fix = "restart them if this lasts: they are connected, and take no messages."
         return [warned("workers", f"{len(deaf)} of {len(live)} take no messages: {', '.join(deaf)}", fix)]
     return [passed("workers", f"{len(live)} live, all take messages")]
+
+
+def nobody(known: Sequence[WorkerRow]) -> list[Finding]:
+    """No worker is live. That may be as it should be where a keeper is."""
+    keepers = sum(row.live and row.is_keeper for row in known)
+    return [passed("workers", f"none is live; time is kept by {counted(keepers, 'keeper')}")] if keepers else [NOBODY]
 
 
 def unserved(ground: Ground) -> list[Finding]:

@@ -204,6 +204,8 @@ def _of_broker(found: bool | Fault) -> Judged:
 def _of_workers(found: Facts | Fault) -> Judged:
     if isinstance(found, Fault):
         return State.DOWN, "unknown without the database"
+    if not found.workers and found.keepers:
+        return State.UNUSED, f"no worker is live; time is kept by {counted(found.keepers, 'keeper')}"
     if not found.workers:
         return State.DOWN, "no worker is live"
     if found.deaf:

@@ -17,6 +17,8 @@ class Facts:
     """Live ones."""
     deaf: int
     """Those of them that take no messages."""
+    keepers: int
+    """Live ones that run no steps."""
     schedules: int
     """Those that fire."""
     late: int

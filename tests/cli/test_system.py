@@ -143,6 +143,9 @@ def test_worker_ls(cli: Cli, stack: Client) -> None:
     line = cli("worker", "ls").out.splitlines()[1]
     assert "(dead)" in line
     assert line.endswith(" no")
+    with stack.ledger.auto() as tx:
+        tx.exec_driver_sql("UPDATE flow_workers SET pool = 'keeper', concurrency = 0, queues = '{}', handlers = '{}'")
+    assert "takes no steps" in cli("worker", "ls").out.splitlines()[1]
 
 
 def test_db_current_upgrade_and_sql(cli: Cli, monkeypatch: pytest.MonkeyPatch, empty_db_url: str) -> None:

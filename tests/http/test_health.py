@@ -131,6 +131,17 @@ def test_it_is_healthy_with_a_worker(served: TestClient, own: Settings) -> None:
     assert (code, body["status"], body["checks"]["workers"]["detail"]) == (200, "healthy", "1 live worker")
 
 
+def test_a_keeper_is_enough_where_workers_may_go_to_zero(served: TestClient, own: Settings) -> None:
+    with Client(own) as client, client.ledger.tx() as tx:
+        tx.exec_driver_sql(
+            "INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release)"
+            " VALUES ('h/1/r', 'h', 1, 'keeper', 0, 0, '{}', '{}', '1')"
+        )
+    code, body, _ = asked(served, "/health")
+    said = "no worker is live; time is kept by 1 keeper"
+    assert (code, body["status"], body["checks"]["workers"]["detail"]) == (200, "healthy", said)
+
+
 def test_a_database_that_hangs_is_told_in_time(served: TestClient, own_postgres: Server) -> None:
     """Also to many who ask at once, and one look hangs for all of them: the next begins when it has ended."""
     assert own_postgres.embedded is not None

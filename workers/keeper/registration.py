@@ -1,9 +1,9 @@
-"""The row by which others see this worker: that it is there, what it can run, that it consumes, that it stops.
+"""The row by which others see this process: that it is there, what it can run, that it consumes, that it stops.
 
 Steps that waited for its code are sent when it has said hello.
 """
 
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from orchestrator.core.facts import Swept, WorkerInfo
 from orchestrator.core.release import release
@@ -11,17 +11,20 @@ from orchestrator.engine import workers
 from orchestrator.engine.sweeps import redispatch
 from orchestrator.observe.logs import log
 from orchestrator.workers.keeper.duty import Duty, Scope
-from orchestrator.workers.keeper.probe import Probe
-from orchestrator.workers.state import WorkerState, pool_name
+from orchestrator.workers.state import WorkerState
 
 
 class Registration:
-    """Says hello first, and again when the row is gone."""
+    """Says hello first, and again when the row is gone. `consuming`: whether messages have come back lately."""
 
-    def __init__(self, state: WorkerState, worker: Any, probe: Probe) -> None:
+    def __init__(
+        self, state: WorkerState, *, pool: str, concurrency: int, queues: Iterable[str], consuming: Callable[[], bool]
+    ) -> None:
         self._state = state
-        self._worker = worker
-        self._probe = probe
+        self._pool = pool
+        self._concurrency = concurrency
+        self._queues = tuple(sorted(queues))
+        self._consuming = consuming
         self._greeted = False
         self._woke = False
 
@@ -30,7 +33,7 @@ class Registration:
         if not self._greeted:
             workers.hello(ledger, self._info())
             self._greeted = True
-        self._greeted = workers.seen(ledger, self._state.worker_id, consuming=self._probe.consuming, stopping=stopping)
+        self._greeted = workers.seen(ledger, self._state.worker_id, consuming=self._consuming(), stopping=stopping)
         if not self._greeted:
             return Swept(next_s=0.0)
         return Swept() if self._woke or stopping else self._wake()
@@ -55,15 +58,14 @@ class Registration:
 
     def _info(self) -> WorkerInfo:
         host, pid, _ = self._state.worker_id.rsplit("/", 2)
-        concurrency = self._worker.concurrency
         return WorkerInfo(
             id=self._state.worker_id,
             host=host,
             pid=int(pid),
-            pool=pool_name(self._worker),
-            concurrency=concurrency,
-            prefetch=concurrency * self._state.settings.prefetch_multiplier,
-            queues=tuple(sorted(self._state.app.amqp.queues.consume_from)),
+            pool=self._pool,
+            concurrency=self._concurrency,
+            prefetch=self._concurrency * self._state.settings.prefetch_multiplier,
+            queues=self._queues,
             handlers=tuple(sorted(self._state.handlers)),
             release=release(),
             versions={flow.name: flow.manifest.hash for flow in self._state.flows.values()},

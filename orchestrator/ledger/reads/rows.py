@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
+from orchestrator.core.facts import KEEPER
 from orchestrator.core.schedule_ids import schedule_name
 from orchestrator.core.search import Scalar
 from orchestrator.core.states import FINAL_RUN, RunStatus, StepKind, StepStatus
@@ -174,7 +175,7 @@ class VersionRow:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """A worker process; `live` when it was seen lately."""
+    """A worker process, or a keeper; `live` when it was seen lately."""
 
     id: str
     host: str
@@ -195,6 +196,11 @@ class WorkerRow:
     """By task@manifest hash, why it does not take such steps."""
     payload_store: UUID | None = None
     """The id of the store that it reads and writes."""
+
+    @property
+    def is_keeper(self) -> bool:
+        """It takes no steps."""
+        return self.pool == KEEPER
 
 
 @dataclass(frozen=True, slots=True)

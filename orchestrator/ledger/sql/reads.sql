@@ -145,7 +145,7 @@ SELECT count(*) FILTER (WHERE %(task)s = ANY (handlers)) AS with_handler,
        count(*) FILTER (WHERE %(task)s = ANY (handlers) AND NOT jsonb_exists(refuses, %(pair)s) AND %(queue)s = ANY (queues))
          AS listening,
        count(*) FILTER (WHERE %(task)s = ANY (handlers) AND versions->>%(flow)s = %(hash)s AND %(queue)s = ANY (queues)) AS same,
-       count(*) AS live,
+       count(*) FILTER (WHERE pool <> 'keeper') AS live,
        json_object_agg(id, refuses->>%(pair)s) FILTER (WHERE jsonb_exists(refuses, %(pair)s)) AS refused
   FROM flow_workers WHERE seen_at > flow_now() - %(ttl)s;
 
