@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 
-.PHONY: help venv test test-slow lint format types check demo bench bench-peers outages soak edge-load wheel wheel-smoke model simulate clean
+.PHONY: help venv test test-slow test-poolers lint format types check demo bench bench-peers outages soak edge-load wheel wheel-smoke model simulate clean
 
 help: ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,11 @@ bench-peers: $(STAMP) ## Measure beside DBOS, Procrastinate, Prefect and Tempora
 
 outages: $(STAMP) ## Take PostgreSQL, Redis and both away for ten minutes (OUTAGE_SECONDS) and show what it cost
 	"$(BIN)/python" -m pytest -m soak -n 3 -rP --show-capture=stdout tests/faults/test_long_outages.py $(PYTEST_ARGS)
+
+test-poolers: $(STAMP) ## Run the tests of the engine through PgBouncer in session and in transaction mode, and what else is told of poolers
+	set -e; for mode in session transaction; do echo "PgBouncer, pool_mode = $$mode"; \
+		"$(BIN)/python" -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --pooler $$mode -q tests/engine $(PYTEST_ARGS); done
+	"$(BIN)/python" -m pytest -q -rA --show-capture=no tests/ledger/test_sessions.py tests/workers/test_poolers.py $(PYTEST_ARGS)
 
 soak: $(STAMP) ## Torment real workers with seeded faults and check the record (SEED=7 MINUTES=30)
 	"$(BIN)/python" -m tests.soak --seed "$(SEED)" --minutes "$(or $(MINUTES),3)" $(SOAK_ARGS)

@@ -210,7 +210,8 @@ class PayloadLost(OrchestratorError):
 
 
 class PoolerUnfit(Unavailable):
-    """The pooler in front of the database changes the session between transactions."""
+    """There is a pooler in front of the database that was not declared or is not what was declared, or the role's
+    settings do not arrive through it."""
 
     code = "pooler_unfit"
 

@@ -52,6 +52,7 @@ class LedgerScheduler(RedBeatScheduler):  # type: ignore[misc]
         )
         ledger = Ledger.connect(
             settings.require_database_url(),
+            reach=settings.reach(),
             pool_size=1,
             statement_timeout=settings.statement_timeout,
             secret_names=settings.secret_names,

@@ -58,6 +58,11 @@ hypothesis.settings.register_profile("ours", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("ours")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--pooler transaction`: the tests of the engine go through PgBouncer."""
+    parser.addoption("--pooler", choices=("session", "transaction"), help="the mode of a PgBouncer before the engine")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """A test that is skipped in CI has a reason in `tests/skips.txt`."""
     skips.register(config)

@@ -159,6 +159,7 @@ class WorkerState:
         settings = self.settings
         ledger = Ledger.connect(
             settings.require_database_url(),
+            reach=settings.reach(),
             # A thread keeps one connection, and takes a second for a transaction; the keeper's loops come on top.
             pool_size=max(settings.database_pool_size, 2 * self.threads + 15),
             statement_timeout=settings.statement_timeout,

@@ -2,28 +2,31 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.options import Output, group, ledger_itself, settings, verb
 from orchestrator.cli.render import Format, note, print_json
 
+if TYPE_CHECKING:
+    from orchestrator.core.reach import Reach
+
 app = group("The schema of the ledger.")
 
 
 @contextmanager
-def _database() -> Iterator[str]:
-    """The URL of the database; a failure to reach it becomes an error of ours."""
+def _database() -> "Iterator[tuple[str, Reach]]":
+    """The URL for the owner of the schema, and how it is used; a failure to reach it becomes an error of ours."""
     from sqlalchemy.exc import DBAPIError
 
     from orchestrator.servers.diagnosis import explained
 
-    url = settings().require_database_url()
+    direct = settings().direct()
     try:
-        yield url
+        yield direct
     except DBAPIError as exc:
-        raise explained(exc, url) from exc
+        raise explained(exc, direct[0]) from exc
 
 
 @verb(app, "upgrade")
@@ -31,9 +34,9 @@ def upgrade() -> None:
     """Bring the schema to this release. Does nothing when it is there already."""
     from orchestrator.ledger import migrate
 
-    with _database() as url:
-        before = migrate.current(url)
-        migrate.upgrade(url)
+    with _database() as direct:
+        before = migrate.current(*direct)
+        migrate.upgrade(*direct)
     there = migrate.suffices(before)
     note(
         f"The schema is at {before} already." if there else f"Upgraded from {before or 'nothing'} to {migrate.head()}."
@@ -45,8 +48,8 @@ def current(output: Output = None) -> None:
     """Print the revision of the schema, and the one that this release needs."""
     from orchestrator.ledger import migrate
 
-    with _database() as url:
-        found, needed = migrate.current(url), migrate.head()
+    with _database() as direct:
+        found, needed = migrate.current(*direct), migrate.head()
     if output in (Format.JSON, Format.JSONL):
         print_json(
             {"current": found, "head": needed, "up_to_date": migrate.suffices(found)}, lines=output is Format.JSONL
@@ -67,19 +70,27 @@ def sql(
     if whole or settings().database_url is None:
         print(migrate.sql(None))
         return
-    with _database() as url:
-        print(migrate.sql(url))
+    with _database() as direct:
+        print(migrate.sql(*direct))
 
 
 @verb(app, "role-sql")
 def role_sql(
     role: Annotated[str, typer.Option(metavar="NAME", help="The role of the running processes.")] = "flow_runtime",
     schema: Annotated[str, typer.Option(metavar="NAME", help="Where the tables are.")] = "public",
+    database: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The one where the settings hold; all, without it.")
+    ] = None,
+    only_settings: Annotated[bool, typer.Option("--settings", help="Without its rights.")] = False,
 ) -> None:
-    """Print the SQL that makes the role of the running processes, with the least rights that they need."""
+    """Print the SQL that makes the role of the running processes, with the least rights that they need and with the
+    settings that a pooler in transaction mode cannot bring."""
     from orchestrator.ledger import roles
 
-    print(roles.runtime_role(role, schema), end="")
+    if only_settings:
+        print(roles.settings(settings().statement_timeout, role, database), end="")
+        return
+    print(roles.runtime_role(settings().statement_timeout, role, schema, database), end="")
     note("Run it as the owner of the schema, and again after each upgrade. Then give the role a password.")
 
 

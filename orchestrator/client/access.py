@@ -82,6 +82,7 @@ class Access:
         self.settings = settings
         self.ledger = Ledger.connect(
             settings.require_database_url(),
+            reach=settings.reach(),
             pool_size=settings.database_pool_size,
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",

@@ -4,6 +4,7 @@ import contextlib
 from typing import Final
 
 from orchestrator.core.access import Actor, Grant, Role
+from orchestrator.core.reach import PLAIN, Reach
 from orchestrator.engine.access import keys
 from orchestrator.errors import KeyNotFound
 from orchestrator.ledger.tx import Ledger
@@ -12,9 +13,11 @@ NAME: Final = "dev"
 _ACTOR: Final = Actor("orchestrator dev")
 
 
-def fresh_key(database_url: str) -> str:
+def fresh_key(database_url: str, reach: Reach = PLAIN) -> str:
     """A new one at each start: the ledger has nothing of the one before that could be shown. That one ends."""
-    ledger = Ledger.connect(database_url, pool_size=1, name="orchestrator dev")
+    ledger = Ledger.connect(
+        database_url, reach=reach, pool_size=1, statement_timeout=reach.role_limit, name="orchestrator dev"
+    )
     try:
         with contextlib.suppress(KeyNotFound):
             keys.revoke(ledger, NAME, _ACTOR, reason="started again")

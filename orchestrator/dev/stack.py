@@ -8,6 +8,7 @@ from typing import Final
 
 import psycopg
 
+from orchestrator.core.reach import PLAIN, Reach
 from orchestrator.dev.options import DevOptions
 from orchestrator.errors import OrchestratorError, Unavailable
 from orchestrator.servers import broker
@@ -57,6 +58,10 @@ class Stack:
     @property
     def database_url(self) -> str:
         return self.postgres.url if self.postgres else self.settings.require_database_url()
+
+    def direct(self) -> tuple[str, Reach]:
+        """See `Settings.direct`."""
+        return (self.postgres.url, PLAIN) if self.postgres else self.settings.direct()
 
     @property
     def broker_url(self) -> str:

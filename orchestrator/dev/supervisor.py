@@ -158,7 +158,7 @@ class Supervisor:
         found = flows.names(self.flows, self.env, Path.cwd())
         self.stack.start()
         if self.migrate:
-            migrate.upgrade(self.stack.database_url)
+            migrate.upgrade(*self.stack.direct())
         began = self._database_time()
         self._make_children()
         self._make_key()
@@ -210,7 +210,7 @@ class Supervisor:
         if self.api is None:
             return
         if self.migrate:
-            self.api_key = access.fresh_key(self.stack.database_url)
+            self.api_key = access.fresh_key(*self.stack.direct())
         else:
             self.lines.say("made no key, for the schema is not ours: orchestrator key create --name NAME --role admin")
 

@@ -33,7 +33,7 @@ def migrations(ground: Ground) -> list[Finding]:
     """The schema is that of this release."""
     if ground.database is None:
         return []
-    found, needed = migrate.current(ground.settings.require_database_url()), migrate.head()
+    found, needed = migrate.current(*ground.settings.direct()), migrate.head()
     ground.is_migrated = migrate.suffices(found)
     if ground.is_migrated:
         return [passed("migrations", f"the schema is at {found}")]

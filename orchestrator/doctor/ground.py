@@ -6,8 +6,9 @@ from typing import Any, Final, Self
 
 import psycopg
 
+from orchestrator.core.reach import Pooler
 from orchestrator.errors import PoolerUnfit, SettingsInvalid, Unavailable
-from orchestrator.ledger.session import Sessions
+from orchestrator.ledger.session import Sessions, driver_options, limits
 from orchestrator.ledger.tx import Ledger
 from orchestrator.servers import broker
 from orchestrator.servers.diagnosis import database_fix, one_line
@@ -16,7 +17,7 @@ from orchestrator.settings import Settings, variable
 from orchestrator.settings.urls import mask_url
 
 TIMEOUT_S: Final = 5
-PROBE: Final = {"default_transaction_isolation": "read committed"}
+_PROBE: Final = {"default_transaction_isolation": "read committed"}
 """A limit that must hold in a later transaction too."""
 
 
@@ -26,6 +27,7 @@ class Ground:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.reach = settings.reach()
         self.database: psycopg.Connection[tuple[Any, ...]] | None = None
         self.database_problem = f"{variable('database_url')} is not set"
         self.database_fix = f"start PostgreSQL and set {variable('database_url')}, or run `orchestrator dev`."
@@ -67,8 +69,10 @@ class Ground:
         if self.settings.database_url is None:
             return
         try:
-            self.database = Sessions(PROBE).open(
-                lambda: psycopg.connect(self.database_url, autocommit=True, connect_timeout=TIMEOUT_S)
+            self.database = self._sessions().open(
+                lambda: psycopg.connect(
+                    self.database_url, autocommit=True, connect_timeout=TIMEOUT_S, **driver_options(self.reach.pooler)
+                )
             )
         except PoolerUnfit as exc:
             self.database_problem, _, self.database_fix = exc.message.partition(" Fix: ")
@@ -78,7 +82,19 @@ class Ground:
             self.database_problem = f"{mask_url(self.database_url)} does not answer: {reason}"
             self.database_fix = database_fix(reason)
             return
-        self.ledger = Ledger.connect(self.settings.require_database_url(), pool_size=1, name="orchestrator doctor")
+        self.ledger = Ledger.connect(
+            self.settings.require_database_url(),
+            reach=self.reach,
+            pool_size=1,
+            statement_timeout=self.settings.statement_timeout,
+            name="orchestrator doctor",
+        )
+
+    def _sessions(self) -> Sessions:
+        pooled = self.reach.pooler is Pooler.TRANSACTION
+        made = Sessions(limits(self.reach.role_limit) if pooled else _PROBE, self.reach.pooler)
+        made.doubt()
+        return made
 
     def _open_broker(self) -> None:
         if self.settings.broker_url is None:

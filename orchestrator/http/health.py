@@ -129,6 +129,7 @@ class Monitor:
         settings = self._settings
         ledger = Ledger.connect(
             settings.require_database_url(),
+            reach=settings.reach(),
             pool_size=1,
             statement_timeout=settings.health_budget,
             name="orchestrator health",

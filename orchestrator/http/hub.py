@@ -159,6 +159,7 @@ class Hub:
     def _run(self) -> None:
         ledger = Ledger.connect(
             self._settings.require_database_url(),
+            reach=self._settings.reach(),
             pool_size=1,
             statement_timeout=self._settings.statement_timeout,
             name="orchestrator events",

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import UsageError
 from orchestrator.http.app import create_app
@@ -17,6 +18,7 @@ from orchestrator.http.auth import may_start
 from orchestrator.http.connections import Connection
 from orchestrator.http.stopping import Stopping
 from orchestrator.ledger import migrate
+from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.observe import logs
 from orchestrator.settings import Settings
 
@@ -34,11 +36,13 @@ def serve(settings: Settings, address: str, port: int, *, root_path: str = "", l
         UsageError: the address cannot be listened on.
         SettingsInvalid: everybody would be let in.
         SchemaBehind, Unavailable: the ledger is not ready.
+        PoolerUnfit: a pooler stands before it in a way that was not declared.
     """
     may_start(settings, address)
     logs.setup(log_level or settings.log_level)
     if settings.migrate:
-        migrate.upgrade(settings.require_database_url())
+        migrate.upgrade(*settings.direct())
+    _prove(settings)
     listening = _listening(address, port)
     app = create_app(settings)
     gc.freeze()  # or a body of many small lists makes the collector walk the whole program again and again
@@ -56,6 +60,20 @@ def serve(settings: Settings, address: str, port: int, *, root_path: str = "", l
     host, bound = listening.getsockname()[:2]
     print(f"API on http://{f'[{host}]' if ':' in host else host}:{bound}{root_path}/api", flush=True)
     _Server(config, app.state.stopping, settings.shutdown_delay).run(sockets=[listening])
+
+
+def _prove(settings: Settings) -> None:
+    """A database that is away is waited for, and seen in health; one that is reached in the wrong way is told now."""
+    ledger = Ledger.connect(
+        settings.require_database_url(), reach=settings.reach(), pool_size=1, name="orchestrator start"
+    )
+    try:
+        ledger.prove()
+    except DBAPIError as exc:
+        if not is_disconnect(exc):
+            raise
+    finally:
+        ledger.close()
 
 
 class _Server(uvicorn.Server):

@@ -13,14 +13,20 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
+from orchestrator.core.reach import PLAIN, Reach
 from orchestrator.errors import SchemaBehind, Unavailable
-from orchestrator.ledger.session import Sessions
+from orchestrator.ledger.session import Sessions, driver_options
 from orchestrator.ledger.tx import normal_url
 
 LOCK: Final = 7_355_608_117
 """Advisory lock held while migrating: processes that start together take turns."""
 OLDEST_SERVER: Final = 15
 """The oldest PostgreSQL that the statements are tested on."""
+_UNHURRIED: Final = (
+    "SELECT set_config('statement_timeout', '0', TRUE), set_config('idle_in_transaction_session_timeout', '0', TRUE),"
+    " set_config('lock_timeout', '0', TRUE)"
+)
+"""A migration takes as long as it takes, and so does the wait for another one, whatever limits the role has."""
 
 
 def scripts() -> Path:
@@ -37,36 +43,37 @@ def _config(output: io.StringIO | None = None) -> Config:
     return config
 
 
-def _engine(url: str) -> Engine:
-    made = create_engine(normal_url(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
-    Sessions({"default_transaction_isolation": "read committed"}).used_by(made)
+def _engine(url: str, reach: Reach) -> Engine:
+    made = create_engine(
+        normal_url(url),
+        poolclass=NullPool,
+        connect_args={"connect_timeout": 10, **driver_options(reach.pooler)},
+        isolation_level="READ COMMITTED",
+    )
+    Sessions({}, reach.pooler).used_by(made)
     return made
 
 
-def upgrade(url: str) -> None:
-    """Bring the schema to this release. Does nothing when it is there, or newer; two processes at once are safe.
+def upgrade(url: str, reach: Reach = PLAIN) -> None:
+    """Bring the schema to this release. Does nothing when it is there, or newer; two processes at once are safe: the
+    lock belongs to the transaction that migrates, so it holds behind every kind of pooler.
 
     Raises:
         Unavailable: the server is too old.
     """
-    engine = _engine(url)
-    config = _config()
-    with engine.connect() as guard:
-        _check_server(guard)
-        if suffices(revision(guard)):
+    engine = _engine(url, reach)
+    with engine.connect() as connection:
+        _check_server(connection)
+        if suffices(revision(connection)):
             return
-        guard.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
-        guard.commit()
-        try:
-            if suffices(revision(guard)):
-                return  # whoever had the lock before may be of a newer release, whose revisions are not known here
-            with engine.begin() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-        finally:
-            guard.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
-            guard.commit()
-    engine.dispose()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(_UNHURRIED)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        if suffices(revision(connection)):
+            return  # whoever had the lock before may be of a newer release, whose revisions are not known here
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def _check_server(connection: Connection) -> None:
@@ -97,26 +104,26 @@ def revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def current(url: str) -> str | None:
+def current(url: str, reach: Reach = PLAIN) -> str | None:
     """The revision the database is at; None for an empty one."""
-    engine = _engine(url)
+    engine = _engine(url, reach)
     with engine.connect() as connection:
         return revision(connection)
 
 
-def sql(url: str | None = None) -> str:
+def sql(url: str | None = None, reach: Reach = PLAIN) -> str:
     """The statements that `upgrade` would run (from an empty database when `url` is None), for a DBA."""
     output = io.StringIO()
-    start = current(url) if url else None
+    start = current(url, reach) if url else None
     if suffices(start):
         return "-- The schema is up to date.\n"
     command.upgrade(_config(output), f"{start}:head" if start else "head", sql=True)
     return output.getvalue()
 
 
-def check(url: str) -> None:
+def check(url: str, reach: Reach = PLAIN) -> None:
     """Raise `Unavailable` unless the server, and `SchemaBehind` unless the schema, is what this release needs."""
-    engine = _engine(url)
+    engine = _engine(url, reach)
     with engine.connect() as connection:
         _check_server(connection)
         found, needed = revision(connection), head()

@@ -19,6 +19,7 @@ from orchestrator import forks
 from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.plan import Plan
+from orchestrator.core.reach import PLAIN, Pooler, Reach
 from orchestrator.core.secrets import NAMES, names_with
 from orchestrator.core.taint import FlowSecrets, secret_names
 from orchestrator.ledger import ends, session
@@ -30,6 +31,8 @@ from orchestrator.payloads import Payloads
 T = TypeVar("T")
 ATTEMPTS: Final = 5
 """How often a transaction that lost a deadlock is run before the error is passed on."""
+_IN_TRANSACTION: Final = "READ COMMITTED"
+"""The isolation of a connection that does not commit each statement by itself."""
 
 
 def is_disconnect(exc: BaseException) -> bool:
@@ -85,15 +88,26 @@ class Ledger:
     Connections are made on first use and belong to the process that made them: a forked child starts with none.
     """
 
-    def __init__(self, url: URL, *, pool_size: int, statement_timeout: timedelta, name: str, essential: bool) -> None:
+    def __init__(
+        self,
+        url: URL,
+        *,
+        pool_size: int,
+        statement_timeout: timedelta,
+        name: str,
+        essential: bool,
+        reach: Reach = PLAIN,
+    ) -> None:
         self._url = url
         self._pool_size = pool_size
+        self._overflow = reach.overflow
         self.essential = essential
         """Whether it keeps no events that can be derived."""
         limit_ms = int(statement_timeout.total_seconds() * 1000)
         self.idle_limit = f"{limit_ms}ms"
         """How long a transaction may do nothing: a process that sleeps in one holds locks that others wait for."""
-        self._options = {
+        self._options: dict[str, Any] = {
+            **session.driver_options(reach.pooler),
             "application_name": name[:60],
             "connect_timeout": 5,
             "keepalives_idle": 10,
@@ -101,17 +115,10 @@ class Ledger:
             "keepalives_count": 3,
             "tcp_user_timeout": 15_000,
         }
-        self._sessions = Sessions(
-            {
-                "statement_timeout": self.idle_limit,
-                "idle_in_transaction_session_timeout": self.idle_limit,
-                "lock_timeout": "0",  # a lock is waited for as long as a statement may take
-                "timezone": "UTC",
-                "jit": "off",
-                "plan_cache_mode": "force_generic_plan",
-                "default_transaction_isolation": "read committed",  # what every statement is written for
-            }
-        )
+        shared = reach.pooler is Pooler.TRANSACTION
+        self._sessions = Sessions(session.limits(reach.role_limit if shared else statement_timeout), reach.pooler)
+        self._own_limit = self.idle_limit if shared and statement_timeout != reach.role_limit else None
+        """What each transaction has to set for itself, where the role brings another limit."""
         self._lock = threading.Lock()
         self._local = threading.local()
         self._of_threads: WeakSet[Connection] = WeakSet()
@@ -143,11 +150,17 @@ class Ledger:
         name: str = "orchestrator",
         essential: bool = False,
         secret_names: Iterable[str] = (),
+        reach: Reach = PLAIN,
     ) -> "Ledger":
         """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived.
         `secret_names`: fields that are secret by their names, besides those that always are."""
         made = cls(
-            normal_url(url), pool_size=pool_size, statement_timeout=statement_timeout, name=name, essential=essential
+            normal_url(url),
+            pool_size=pool_size,
+            statement_timeout=statement_timeout,
+            name=name,
+            essential=essential,
+            reach=reach,
         )
         made.secret_names = names_with(secret_names)
         return made
@@ -167,7 +180,7 @@ class Ledger:
             self._url,
             isolation_level="AUTOCOMMIT",  # most is one statement: whoever wants a transaction says so
             pool_size=self._pool_size,
-            max_overflow=20,
+            max_overflow=self._overflow,
             pool_pre_ping=False,
             pool_recycle=1800,
             hide_parameters=True,  # whatever is written may be a secret, and errors are logged
@@ -178,7 +191,30 @@ class Ledger:
         self._sessions.used_by(made)
         event.listen(made, "checkin", _returned)
         event.listen(made, "checkout", _taken)
+        if self._own_limit is not None:
+            event.listen(made, "begin", self._limit)
         return made
+
+    def _limit(self, connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") == _IN_TRANSACTION:
+            connection.exec_driver_sql(
+                "SELECT set_config('statement_timeout', %(limit)s, TRUE),"
+                " set_config('idle_in_transaction_session_timeout', %(limit)s, TRUE)",
+                {"limit": self._own_limit},
+            )
+
+    def prove(self) -> None:
+        """Open a connection, and believe nothing of what stands in front of PostgreSQL. For the start of a process.
+
+        Raises:
+            PoolerUnfit: a pooler was not declared, or is not what was declared; or the role has other settings.
+        """
+        self._sessions.doubt()
+        try:
+            with self.auto() as tx:
+                tx.exec_driver_sql("SELECT 1")
+        finally:
+            self.release_thread()
 
     def after_fork(self) -> None:
         """See `forks.Forked`: the sockets are the parent's."""
@@ -192,7 +228,7 @@ class Ledger:
 
     def opened(self) -> Connection:
         """A connection that begins a transaction with its first statement, for the caller to close."""
-        return self.engine.connect().execution_options(isolation_level="READ COMMITTED")
+        return self.engine.connect().execution_options(isolation_level=_IN_TRANSACTION)
 
     @contextmanager
     def tx(self) -> Iterator[Connection]:
@@ -260,7 +296,12 @@ class Ledger:
 
     @contextmanager
     def auto(self) -> Iterator[Connection]:
-        """This thread's own connection: each statement is one commit and one round trip."""
+        """This thread's own connection: each statement is one commit and one round trip. Where a transaction has to set
+        its own limit, all of them are one commit."""
+        if self._own_limit is not None:
+            with self.tx() as connection:
+                yield connection
+            return
         connection = self._of_thread()
         noted = ends.begin(connection)
         try:

@@ -5,12 +5,14 @@ ORCHESTRATOR_LEASE. A misspelt or wrong variable stops the start and names the f
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Self
 
 from pydantic import ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from orchestrator.core.payload import StoreUrl
+from orchestrator.core.reach import Pooler, Reach
 from orchestrator.core.suggest import closest
 from orchestrator.errors import SettingsInvalid
 from orchestrator.payloads import Payloads
@@ -64,6 +66,16 @@ class Settings(Fields):
         if self.database_url is None:
             raise SettingsInvalid(_missing("DATABASE_URL", "postgresql://user:password@host:5432/database"))
         return self.database_url.get_secret_value()
+
+    def reach(self) -> Reach:
+        """How `database_url` is used."""
+        return Reach(Pooler(self.database_pooler), self.statement_timeout, self.database_max_overflow)
+
+    def direct(self) -> tuple[str, Reach]:
+        """The URL for what the owner of the schema does, and how it is used: past the pooler, if we know a way."""
+        if self.database_direct_url is None:
+            return self.require_database_url(), self.reach()
+        return self.database_direct_url.get_secret_value(), replace(self.reach(), pooler=Pooler.NONE)
 
     def payloads(self) -> Payloads:
         """Long outputs, as a process with these settings reads and writes them."""

@@ -1,7 +1,7 @@
 """Settings: how the ledger is reached."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -16,8 +16,14 @@ class Database(BaseModel):
 
     database_url: Annotated[SecretStr, secret(normalise_database_url)] | None = None
     """PostgreSQL 15 or newer: postgresql://user:password@host:5432/database."""
+    database_pooler: Literal["none", "session", "transaction"] = "none"
+    """What `database_url` leads to: PostgreSQL itself, or a pooler in that mode."""
+    database_direct_url: Annotated[SecretStr, secret(normalise_database_url)] | None = None
+    """PostgreSQL without the pooler, for migrations and `doctor`; they go through the pooler when it is not set."""
     database_pool_size: Count = Field(default=5, ge=1, le=1000)
     """Connections one process keeps to PostgreSQL."""
+    database_max_overflow: Count = Field(default=5, ge=1, le=1000)
+    """Connections it opens beside those under load, and closes again."""
     statement_timeout: Duration = timedelta(seconds=5)
     """PostgreSQL ends a statement of the engine that takes longer."""
     migrate: Flag = True

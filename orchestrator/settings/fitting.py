@@ -26,6 +26,12 @@ def misfits(settings: Fields) -> list[str]:
             f"{variable('heartbeat')} ({format_duration(settings.heartbeat)}): live workers would look dead. "
             f"Fix: raise {variable('worker_ttl')} to {format_duration(settings.heartbeat * 2)} or more."
         )
+    if settings.database_url is None:
+        problems += [
+            f"{variable(field)} is set, and {variable('database_url')} is not. Fix: set both, or none."
+            for field in ("database_pooler", "database_direct_url")
+            if getattr(settings, field) not in (None, "none")
+        ]
     if settings.beat_interval * 3 > settings.beat_lock:
         problems.append(
             f"{variable('beat_interval')} is {format_duration(settings.beat_interval)}, more than a third of "

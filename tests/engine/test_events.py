@@ -19,7 +19,7 @@ DERIVED = {"step.started", "step.succeeded", "step.dispatched"}
 @pytest.fixture
 def essential(lab: Lab) -> Iterator[Ledger]:
     """The same database, by a process that keeps essential events only."""
-    ledger = Ledger.connect(lab.url, name="test", essential=True)
+    ledger = lab.another(name="test", essential=True)
     yield ledger
     ledger.close()
 

@@ -22,7 +22,6 @@ from orchestrator.engine.sweeps import retention, sweep
 from orchestrator.engine.sweeps.walk import Walk
 from orchestrator.errors import LeaseLost, OutputInvalid, PayloadLost, PayloadUnavailable
 from orchestrator.ledger import reads
-from orchestrator.ledger.tx import Ledger
 from orchestrator.payloads import Payloads
 from tests.support.factories import Lab, after, call, loop
 from tests.support.payloads import payloads_of
@@ -240,7 +239,7 @@ def test_the_first_process_marks_the_store_and_the_others_find_it(lab: Lab, tmp_
 
 
 def test_two_that_begin_at_once_agree(lab: Lab, tmp_path: Path) -> None:
-    ledgers = [Ledger.connect(lab.url) for _ in range(4)]
+    ledgers = [lab.another() for _ in range(4)]
     for one in ledgers:
         one.payloads = payloads_of(f"file://{tmp_path}")
     try:

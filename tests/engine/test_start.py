@@ -20,7 +20,6 @@ from orchestrator.errors import (
     UsageError,
 )
 from orchestrator.ledger import listing, reads
-from orchestrator.ledger.tx import Ledger
 from tests.support.factories import Lab, after, call, keys, loop
 
 
@@ -196,7 +195,7 @@ def test_a_deploy_between_two_starts_is_noticed(lab: Lab) -> None:
     """Another process registered a new version: the cached hash is not used."""
     lab.flow({"a": call()})
     first = lab.start()
-    other = Ledger.connect(lab.url)
+    other = lab.another()
     try:
         other_lab_manifest = lab.flow({"b": call()}, version="2")
         lab.ledger.current["demo"] = reads.runs.get(lab.ledger, first).manifest_hash

@@ -19,7 +19,6 @@ from orchestrator.engine.sweeps import redispatch
 from orchestrator.errors import FlowDisabled, FlowNotFound, ManifestUnreadable, NotFound
 from orchestrator.ledger import reads
 from orchestrator.ledger.ticks import Span
-from orchestrator.ledger.tx import Ledger
 from tests.support.factories import LEASE, Lab, after, call
 from tests.support.race import race
 
@@ -145,7 +144,7 @@ def test_two_versions_that_start_together_agree_on_one(lab: Lab) -> None:
     """One of them is current, the other was superseded or never current; ordinals are 1 and 2."""
     for _ in range(10):
         lab.reset()
-        other = Ledger.connect(lab.url)
+        other = lab.another()
         mine, theirs = race(
             lambda: register.register(lab.ledger, OLD), lambda ledger=other: register.register(ledger, NEW)
         )
@@ -161,7 +160,7 @@ def test_two_versions_that_start_together_agree_on_one(lab: Lab) -> None:
 def test_two_clients_with_the_first_two_versions_agree_on_one(lab: Lab) -> None:
     for _ in range(10):
         lab.reset()
-        other = Ledger.connect(lab.url)
+        other = lab.another()
         mine, theirs = race(lambda: register.keep(lab.ledger, OLD), lambda ledger=other: register.keep(ledger, NEW))
         other.close()
         assert sorted([mine.changed, theirs.changed]) == [False, True]

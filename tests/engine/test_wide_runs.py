@@ -24,7 +24,7 @@ WIDE = 600
 @pytest.fixture
 def product(lab: Lab) -> Iterator[Ledger]:
     """What a client or a keeper has, with a limit that is soon over."""
-    ledger = Ledger.connect(lab.url, statement_timeout=LIMIT, name="product")
+    ledger = lab.another(statement_timeout=LIMIT, name="product")
     yield ledger
     ledger.close()
 
@@ -99,7 +99,7 @@ def test_scattered_failed_children_go_through_the_window_again(lab: Lab) -> None
 @pytest.mark.slow
 def test_a_chain_of_six_thousand_steps_is_retried(lab: Lab) -> None:
     """With the limits of a client: what is computed while the run is locked may not outlast an idle transaction's."""
-    client = Ledger.connect(lab.url, statement_timeout=timedelta(seconds=5), name="client")
+    client = lab.another(statement_timeout=timedelta(seconds=5), name="client")
     run_id = lab.run({"s0": call(), **{f"s{n}": after(f"s{n - 1}") for n in range(1, 6000)}})
     cancel_run.cancel(client, run_id, by="me", reason="r", grace=LEASE)
     (dispatch,) = retry_step.retry(client, run_id, None, by="me")
@@ -112,7 +112,7 @@ def test_a_chain_of_six_thousand_steps_is_retried(lab: Lab) -> None:
 def test_a_hundred_thousand_children_are_cancelled_and_retried(unaudited_lab: Lab) -> None:
     """With a client's limits. A retry gives each its place again; nothing is left of the first try."""
     lab, wide = unaudited_lab, 100_000
-    client = Ledger.connect(lab.url, statement_timeout=timedelta(seconds=5), name="client")
+    client = lab.another(statement_timeout=timedelta(seconds=5), name="client")
     run_id = lab.run({"each": loop("@triggerBody().items"), "b": after("each")}, {"items": [1] * wide})
     lab.do(run_id, "each.0.do")
     assert cancel_run.cancel(client, run_id, by="me", reason="r", grace=LEASE) is RunStatus.CANCELLED

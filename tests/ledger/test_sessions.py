@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.core.reach import PLAIN, Pooler, Reach
 from orchestrator.errors import FlowNotFound, PoolerUnfit, Unavailable
 from orchestrator.ledger import migrate, session
 from orchestrator.ledger.rows import one
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.servers.diagnosis import explained
-from tests.support.bouncer import bouncer
+from tests.support.bouncer import bouncer, equip
 from tests.support.eventually import eventually
 from tests.support.factories import Lab, call
 
@@ -31,8 +34,13 @@ LIMITS = {
 }
 
 
-def ledger_at(url: str) -> Ledger:
-    return Ledger.connect(url, statement_timeout=timedelta(seconds=2))
+LIMIT = timedelta(seconds=2)
+SESSION = Reach(Pooler.SESSION)
+TRANSACTION = Reach(Pooler.TRANSACTION, LIMIT)
+
+
+def ledger_at(url: str, reach: Reach = PLAIN) -> Ledger:
+    return Ledger.connect(url, statement_timeout=LIMIT, reach=reach)
 
 
 @pytest.fixture
@@ -82,7 +90,7 @@ def test_a_direct_connection_costs_one_question(db_url: str, monkeypatch: pytest
 
 def test_the_limits_hold_behind_a_pooler_in_session_mode(db_url: str, tmp_path: Path) -> None:
     with bouncer(db_url, tmp_path, "session") as url:
-        ledger = ledger_at(url)
+        ledger = ledger_at(url, SESSION)
         assert in_force(ledger) == LIMITS
         with ledger.engine.connect() as one, ledger.engine.connect() as two:
             assert len({c.exec_driver_sql("SELECT pg_backend_pid()").scalar() for c in (one, two)}) == 2
@@ -91,7 +99,7 @@ def test_the_limits_hold_behind_a_pooler_in_session_mode(db_url: str, tmp_path: 
 
 def test_a_process_that_sleeps_in_a_transaction_behind_a_pooler_loses_it(db_url: str, tmp_path: Path) -> None:
     with bouncer(db_url, tmp_path, "session") as url, psycopg.connect(db_url, autocommit=True) as admin:
-        ledger = ledger_at(url)
+        ledger = ledger_at(url, SESSION)
         asleep = ledger.opened()
         asleep.exec_driver_sql("LOCK TABLE flow_runs")
         held = "SELECT 1 FROM pg_locks WHERE relation = 'flow_runs'::regclass AND mode = 'AccessExclusiveLock'"
@@ -105,7 +113,7 @@ def test_a_process_that_sleeps_in_a_transaction_behind_a_pooler_loses_it(db_url:
 def test_a_commit_that_comes_too_late_is_told_in_our_words_behind_a_pooler(db_url: str, tmp_path: Path) -> None:
     """The driver gets two answers at once and calls that an internal error; whether it was committed is not known."""
     with bouncer(db_url, tmp_path, "session") as url, psycopg.connect(db_url, autocommit=True) as admin:
-        ledger = ledger_at(url)
+        ledger = ledger_at(url, SESSION)
         asleep = ledger.opened()
         asleep.exec_driver_sql("LOCK TABLE flow_runs")
         held = "SELECT 1 FROM pg_locks WHERE relation = 'flow_runs'::regclass AND mode = 'AccessExclusiveLock'"
@@ -121,24 +129,129 @@ def test_a_commit_that_comes_too_late_is_told_in_our_words_behind_a_pooler(db_ur
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
 @pytest.mark.parametrize("size", [1, 5])
-def test_a_pooler_that_changes_the_session_is_refused(
+def test_a_pooler_that_changes_the_session_is_refused_where_a_session_was_promised(
     db_url: str, tmp_path: Path, mode: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "PATIENCE_S", 2.0)
-    with bouncer(db_url, tmp_path, mode, size=size, options="ignore_startup_parameters = options\n") as url:
-        ledger = ledger_at(url)
+    with bouncer(db_url, tmp_path, mode, size=size) as url:
+        ledger = ledger_at(url, SESSION)
         for _ in range(2):  # it is asked again, not remembered as good
             with pytest.raises(PoolerUnfit, match=r"pool_mode = session") as caught, ledger.auto():
                 pass
             assert caught.value.refused
         with pytest.raises(PoolerUnfit):
+            migrate.upgrade(url, SESSION)
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [
+        ("session", "set ORCHESTRATOR_DATABASE_POOLER=session"),
+        ("transaction", "set ORCHESTRATOR_DATABASE_POOLER=transaction"),
+        ("statement", "allows no transactions"),
+    ],
+)
+def test_a_pooler_that_was_not_declared_is_refused_and_its_mode_told(
+    db_url: str, tmp_path: Path, mode: str, told: str
+) -> None:
+    with bouncer(db_url, tmp_path, mode) as url:
+        with pytest.raises(PoolerUnfit, match=told) as caught, ledger_at(url).auto():
+            pass
+        assert caught.value.refused
+        with pytest.raises(PoolerUnfit, match=told):
             migrate.upgrade(url)
+
+
+def test_a_session_that_was_not_reset_is_refused(db_url: str, tmp_path: Path) -> None:
+    """Prepared statements have the same names in every process."""
+    with bouncer(db_url, tmp_path, "session", server_reset_query="") as url:
+        with psycopg.connect(url, autocommit=True) as before:
+            before.execute("SELECT 1", prepare=True)
+        with pytest.raises(PoolerUnfit, match="not reset"), ledger_at(url, SESSION).auto():
+            pass
+
+
+def test_the_role_brings_the_limits_behind_a_pooler_in_transaction_mode(db_url: str, tmp_path: Path) -> None:
+    equip(db_url, LIMIT)
+    with bouncer(db_url, tmp_path, "transaction") as url:
+        ledger = ledger_at(url, TRANSACTION)
+        ledger.prove()
+        assert in_force(ledger) == LIMITS
+        ledger.close()
+
+
+@pytest.mark.parametrize("limit", [timedelta(seconds=1), timedelta(seconds=9)])
+def test_another_limit_than_the_roles_is_set_in_each_transaction(db_url: str, tmp_path: Path, limit: timedelta) -> None:
+    equip(db_url, LIMIT)
+    with bouncer(db_url, tmp_path, "transaction", size=1) as url:
+        ledger = Ledger.connect(url, statement_timeout=limit, reach=TRANSACTION)
+        for open_ in (ledger.auto, ledger.tx):
+            with open_() as tx:
+                assert tx.exec_driver_sql("SHOW statement_timeout").scalar() == f"{limit.total_seconds():g}s"
+        with ledger.opened() as tx:
+            assert tx.exec_driver_sql("SHOW statement_timeout").scalar() == f"{limit.total_seconds():g}s"
+        ledger.close()
+        with closing(ledger_at(url, TRANSACTION)) as other, other.auto() as tx:
+            assert tx.exec_driver_sql("SHOW statement_timeout").scalar() == "2s", "nobody else has it"
+
+
+def test_a_role_without_our_settings_is_refused_in_transaction_mode(db_url: str, tmp_path: Path) -> None:
+    """A role that has them in part has none of ours where they differ, and each is named."""
+    equip(db_url, timedelta(seconds=7))
+    with bouncer(db_url, tmp_path, "transaction") as url:
+        with pytest.raises(PoolerUnfit, match=r"statement_timeout is '7000' and must be '2000'") as caught:
+            ledger_at(url, TRANSACTION).prove()
+        assert caught.value.refused
+        assert "jit" not in caught.value.message
+        assert "db role-sql --settings --role orchestrator" in caught.value.message
+
+
+def test_statement_mode_is_refused_where_transaction_mode_was_declared(db_url: str, tmp_path: Path) -> None:
+    equip(db_url, LIMIT)
+    with (
+        bouncer(db_url, tmp_path, "statement") as url,
+        pytest.raises(PoolerUnfit, match="allows no transactions"),
+        ledger_at(url, TRANSACTION).auto(),
+    ):
+        pass
+
+
+def test_no_statement_is_prepared_in_transaction_mode(db_url: str, tmp_path: Path) -> None:
+    """It would stay behind in a session that another process has next, under the same name."""
+    equip(db_url, LIMIT)
+    with bouncer(db_url, tmp_path, "transaction", size=1) as url:
+        ledgers = [ledger_at(url, TRANSACTION) for _ in range(2)]
+        for _ in range(12):
+            for ledger in ledgers:
+                with ledger.auto() as tx:
+                    assert one(tx, "definition", flow="demo") is None
+        with ledgers[0].auto() as tx:
+            assert tx.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar() == 0
+        for ledger in ledgers:
+            ledger.close()
+
+
+def test_migrations_run_through_a_pooler_whatever_the_role_has_as_its_limits(empty_db_url: str, tmp_path: Path) -> None:
+    """Their lock belongs to their transaction; those that start together take turns there, too."""
+    equip(empty_db_url, timedelta(seconds=1))
+    waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND waitstart < now() - interval '1.5s'"
+    with (
+        bouncer(empty_db_url, tmp_path, "transaction", size=4) as url,
+        psycopg.connect(empty_db_url, autocommit=True) as other,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        other.execute("SELECT pg_advisory_lock(%s)", [migrate.LOCK])
+        done = [threads.submit(migrate.upgrade, url, TRANSACTION) for _ in range(2)]
+        eventually(lambda: len(other.execute(waits).fetchall()) == 2, message="both wait for longer than they may")
+        other.execute("SELECT pg_advisory_unlock_all()")
+        assert [one.result() for one in done] == [None, None]
+        assert migrate.current(url, TRANSACTION) == migrate.head()
 
 
 def test_a_pooler_without_a_free_session_is_said(db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "PATIENCE_S", 1.0)
     with bouncer(db_url, tmp_path, "session", size=2) as url:
-        ledger = ledger_at(url)
+        ledger = ledger_at(url, SESSION)
         with ledger.engine.connect(), ledger.engine.connect():
             with pytest.raises(DBAPIError, match="no session was free within 1 s") as caught:
                 ledger.engine.connect()
@@ -226,7 +339,7 @@ def test_a_thread_that_ends_after_its_connection_was_lost_ends_quietly(
 
 def test_many_threads_prove_the_pooler_once(db_url: str, tmp_path: Path) -> None:
     with bouncer(db_url, tmp_path, "session", size=10) as url:
-        ledger, failed = ledger_at(url), []
+        ledger, failed = ledger_at(url, SESSION), []
 
         def use() -> None:
             try:

@@ -39,13 +39,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=_minutes, default=3.0, help="how long faults are done")
     parser.add_argument("--report", type=Path, help="write the report there too")
     parser.add_argument("--keep", type=Path, help="copy the logs there when something is wrong")
+    parser.add_argument(
+        "--pooler",
+        choices=("session", "transaction"),
+        default="session",
+        help="PgBouncer before every second worker, or in transaction mode before all that the product has",
+    )
     options = parser.parse_args(arguments)
     if options.report is not None and not options.report.parent.is_dir():
         parser.error(f"there is no folder {options.report.parent}. Fix: make it, or write the report elsewhere")
     try:
         binaries.postgres()
         binaries.valkey()
-        outcome = soak(options.seed, options.minutes, options.keep)
+        outcome = soak(options.seed, options.minutes, options.keep, pooler=options.pooler)
     except OrchestratorError as exc:
         parser.exit(2, f"{exc}\n")
     text = f"{report.render(outcome)}\n\n{report.nemesis_log(outcome.history)}\n"

@@ -14,7 +14,7 @@ from typing import Any, Final
 import psycopg
 from pydantic import SecretStr
 
-from orchestrator.ledger import migrate
+from orchestrator.ledger import migrate, roles
 from orchestrator.settings import Settings
 from tests.edge import doors, figures, told
 from tests.edge.crowd import Crowd
@@ -63,7 +63,9 @@ class Field:
     strangers: frozenset[str]
     """Runs that must not be touched."""
     pooler_url: str | None = None
-    """Of a PgBouncer in session mode, where this machine has one: every second worker comes through it."""
+    """Of a PgBouncer, where this machine has one."""
+    pooler: str = "session"
+    """Its mode: in session mode every second worker comes through it, in transaction mode all that the product has."""
     releases: Sequence[Release] = RELEASES[:1]
     """Those that workers may be of in the end."""
     posts: list[Post] = field(default_factory=list)
@@ -98,19 +100,21 @@ class Field:
 
     def add_post(self, pool: str, concurrency: int) -> Post:
         """A worker with its own links to both servers."""
-        url = self.url if len(self.posts) % 2 == 0 else self.pooler_url or self.url
-        post = Post(f"w{len(self.posts)}", pool, concurrency, *self._links(url), leads=len(self.posts) == 1)
+        links = self._links(pooled=len(self.posts) % 2 == 1)
+        post = Post(f"w{len(self.posts)}", pool, concurrency, *links, leads=len(self.posts) == 1)
         self.posts.append(post)
         self.start(post)
         return post
 
-    def _links(self, url: str) -> tuple[Wire, Wire, Settings]:
+    def _links(self, *, pooled: bool = False) -> tuple[Wire, Wire, Settings]:
         """To both servers, and the settings that lead over them."""
-        postgres, valkey = Wire(url), Wire(self.broker.url)
+        through = self.pooler_url if pooled or self.pooler == "transaction" else None
+        postgres, valkey = Wire(through or self.url), Wire(self.broker.url)
         self.stack.callback(postgres.close)
         self.stack.callback(valkey.close)
         urls = {"database_url": SecretStr(_driver(postgres.url)), "broker_url": SecretStr(valkey.url)}
-        return postgres, valkey, self.settings.model_copy(update=urls)
+        way = {"database_pooler": self.pooler if through else "none"}
+        return postgres, valkey, self.settings.model_copy(update={**urls, **way})
 
     def start(self, post: Post) -> None:
         """A new worker at this post; it need not be ready yet."""
@@ -152,7 +156,7 @@ class Field:
 
     def add_beat(self) -> BeatPost:
         """A beat with its own links."""
-        post = BeatPost(f"b{len(self.beats)}", *self._links(self.url))
+        post = BeatPost(f"b{len(self.beats)}", *self._links())
         self.beats.append(post)
         self.start_beat(post)
         return post
@@ -168,7 +172,7 @@ class Field:
 
     def add_door(self) -> DoorPost:
         """A process of the API with its own links."""
-        links = self._links(self.url)
+        links = self._links()
         post = DoorPost(f"a{len(self.doors)}", doors.free_port(self._rollout), *links)
         self.doors.append(post)
         self.start_door(post)
@@ -373,9 +377,9 @@ def _driver(url: str) -> str:
 
 
 @contextmanager
-def open_field(seed: int, folder: Path, *, steady: int = 1, **changes: Any) -> Iterator[Field]:
+def open_field(seed: int, folder: Path, *, steady: int = 1, pooler: str = "session", **changes: Any) -> Iterator[Field]:
     """Servers of its own, a migrated and recorded ledger, and no worker yet; `steady` schedules fire every second, with
-    0 there is no schedule at all; `changes` are settings."""
+    0 there is no schedule at all; `pooler` is the mode of the one in front; `changes` are settings."""
     with (
         servers.postgres(folder / "postgres") as server,
         servers.broker(folder / "valkey") as broker,
@@ -398,15 +402,24 @@ def open_field(seed: int, folder: Path, *, steady: int = 1, **changes: Any) -> I
         (folder / "store").mkdir()
         store = {"payload_store": f"file://{folder / 'store'}", "payload_threshold": payloads.THRESHOLD}
         settings = settings_for(url, broker.url, {**store, **changes})
-        pooler = stack.enter_context(_pooler(url, folder)) if bouncer.installed() else None
-        made = Field(seed, folder, server, broker, url, settings, nest, stack, env, unreadable, pooler)
+        through = None
+        if pooler == "transaction" or bouncer.installed():  # it is asked for, or welcome
+            through = stack.enter_context(_pooler(url, folder, pooler, settings.statement_timeout))
+        made = Field(seed, folder, server, broker, url, settings, nest, stack, env, unreadable, through, pooler)
         stack.callback(made.close_load)
         yield made
 
 
-def _pooler(url: str, folder: Path) -> AbstractContextManager[str]:
-    """It comes back to a server that was away within a second."""
-    return bouncer.bouncer(url, folder, "session", size=60, options="server_login_retry = 1\n")
+def _pooler(url: str, folder: Path, mode: str, limit: timedelta) -> AbstractContextManager[str]:
+    """It comes back to a server that was away within a second. A role of its own has the settings for transaction mode:
+    whoever checks the record takes longer."""
+    role, size = "pooled", 60 if mode == "session" else 12
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD '{role}'; {roles.settings(limit, role)}".encode()
+        )
+        own = f"{role}:{role}@{connection.info.host}:{connection.info.port}/{connection.info.dbname}"
+    return bouncer.bouncer(f"postgresql://{own}", folder, mode, size=size, server_login_retry=1)
 
 
 def settings_for(database_url: str, broker_url: str, changes: dict[str, Any]) -> Settings:

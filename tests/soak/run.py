@@ -49,6 +49,7 @@ def soak(
     clients: int = 2,
     kinds: Sequence[Kind] = (),
     flows: Sequence[str] = (),
+    pooler: str = "session",
     **changes: Any,
 ) -> Outcome:
     """Run it. With `keep`, the logs of the workers and the effects are copied there when something is wrong.
@@ -56,7 +57,7 @@ def soak(
     `liveness_s`: nothing that can go on waits longer in a quiet window, behind the load's own backlog included.
     `mutant`: how its workers, and its clients, are broken; then the faults are those that it cannot stand, and there
     are no schedules. `steady`: how many schedules fire each second. `kinds`: only these faults. `flows`: clients start
-    only these. `changes` are settings.
+    only these. `pooler`: its mode; see `Field`. `changes` are settings.
     """
     clock = _Phases()
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
@@ -68,7 +69,7 @@ def soak(
     with TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
         with (
             pytest.MonkeyPatch.context() as patched,
-            open_field(seed, Path(folder), steady=steady, **changes) as field,
+            open_field(seed, Path(folder), steady=steady, pooler=pooler, **changes) as field,
             _broken(field, mutant),
         ):
             field.releases = shipped

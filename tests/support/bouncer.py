@@ -1,21 +1,26 @@
 """PgBouncer in front of a test's database."""
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 import pytest
 from pydantic import SecretStr
 
+from orchestrator.core.reach import PLAIN
+from orchestrator.ledger import roles
 from orchestrator.servers.embedded.server import free_port
 from orchestrator.settings import Settings
 from tests.support.eventually import eventually
 
+_SHIPPED: Final = Path(__file__).parents[2] / "deploy" / "pgbouncer"
 _INSTALL: Final = "PgBouncer is not installed. Install it: apt-get install pgbouncer"
 
 
@@ -34,17 +39,25 @@ def needed() -> str:
     pytest.skip(_INSTALL)
 
 
+def _ini(mode: str, where: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
+    """What we ship for that mode, for these servers."""
+    shipped = (_SHIPPED / f"{'session' if mode == 'session' else 'transaction'}.ini").read_text()
+    database = f"* = host=127.0.0.1 port={where['port']} user={where['user']} password={where['password']}"
+    shipped = re.sub(r"^flows = .*$", database, shipped, flags=re.MULTILINE)
+    for name in changed:
+        shipped = re.sub(rf"^{name} = .*\n", "", shipped, flags=re.MULTILINE)
+    return shipped + "".join(f"{name} = {value}\n" for name, value in changed.items())
+
+
 @contextmanager
-def bouncer(db_url: str, folder: Path, mode: str, *, size: int = 50, options: str = "") -> Iterator[str]:
-    """The URL of `db_url` through a PgBouncer with `pool_mode = mode` and `size` sessions."""
+def bouncer(db_url: str, folder: Path, mode: str, *, size: int = 50, **options: Any) -> Iterator[str]:
+    """The URL of `db_url` through a PgBouncer with `pool_mode = mode` and `size` sessions. In transaction mode the
+    role of that URL has to be given its settings: `equip`."""
     program = needed()
     where, port = psycopg.conninfo.conninfo_to_dict(db_url), free_port()
     ini = folder / f"bouncer-{port}.ini"
-    ini.write_text(
-        f"[databases]\n* = host=127.0.0.1 port={where['port']} user={where['user']} password={where['password']}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = {mode}\ndefault_pool_size = {size}\n{options}"
-    )
+    ours = {"listen_port": port, "unix_socket_dir": "", "auth_type": "any", "auth_file": "", "pool_mode": mode}
+    ini.write_text(_ini(mode, where, {**ours, "default_pool_size": size, **options}))
     as_user = ["runuser", "-u", "nobody", "--"] if os.getuid() == 0 else []  # it will not run as root
     log = folder / f"bouncer-{port}.log"
     with ini.open() as config, log.open("wb") as out:
@@ -65,6 +78,12 @@ def bouncer(db_url: str, folder: Path, mode: str, *, size: int = 50, options: st
         process.wait()
 
 
-def through(settings: Settings, url: str) -> Settings:
-    """These settings, with the database behind the pooler."""
-    return settings.model_copy(update={"database_url": SecretStr(url)})
+def equip(db_url: str, limit: timedelta = PLAIN.role_limit) -> None:
+    """Give the role of `db_url` its settings, in that database."""
+    with psycopg.connect(db_url, autocommit=True) as connection:
+        connection.execute(roles.settings(limit, connection.info.user, connection.info.dbname).encode())
+
+
+def through(settings: Settings, url: str, mode: str) -> Settings:
+    """These settings, with the database behind the pooler; nothing but the pooler is known."""
+    return settings.model_copy(update={"database_url": SecretStr(url), "database_pooler": mode})

@@ -89,6 +89,12 @@ class Lab:
     connection: psycopg.Connection[dict[str, Any]] = field(init=False, repr=False)
     """The test's own session, each statement its own commit."""
     offset_s: float = 0.0
+    way: Callable[..., Ledger] | None = None
+    """How ledgers of other processes are made, where they are not `Ledger.connect(url, …)`."""
+
+    def another(self, **options: Any) -> Ledger:
+        """The same database, as another process has it."""
+        return Ledger.connect(self.url, **options) if self.way is None else self.way(**options)
 
     def __post_init__(self) -> None:
         self.connection = psycopg.connect(self.url, autocommit=True, row_factory=dict_row)

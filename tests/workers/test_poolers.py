@@ -1,5 +1,6 @@
 """A worker, a client and `doctor` behind PgBouncer."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -10,7 +11,7 @@ from orchestrator.core.states import RunStatus
 from orchestrator.doctor import Finding, Status, examine
 from orchestrator.errors import PoolerUnfit
 from orchestrator.settings import Settings
-from tests.support.bouncer import bouncer, through
+from tests.support.bouncer import bouncer, equip, through
 from tests.workers import flows
 from tests.workers.conftest import Bench
 from tests.workers.test_outages import Start
@@ -20,14 +21,18 @@ def database_finding(settings: Settings) -> Finding:
     return next(found for found in examine(settings) if found.check == "database")
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_runs_end_behind_a_pooler_in_session_mode(
-    bench: Bench, worker: Start, db_url: str, tmp_path: Path, pool: str
+@pytest.mark.parametrize(
+    ("mode", "pool"), [("session", "prefork"), ("transaction", "prefork"), ("transaction", "threads")]
+)
+def test_runs_end_behind_a_pooler(
+    bench: Bench, worker: Start, db_url: str, tmp_path: Path, mode: str, pool: str
 ) -> None:
     with psycopg.connect(db_url) as connection:
         connection.execute("CREATE TABLE test_payments (key text PRIMARY KEY, amount int)")
-    with bouncer(db_url, tmp_path, "session") as url:
-        settings = through(bench.settings, url)
+    if mode == "transaction":
+        equip(db_url)
+    with bouncer(db_url, tmp_path, mode, size=50 if mode == "session" else 6) as url:
+        settings = through(bench.settings, url, mode)
         process = worker(settings=settings, pool=pool, concurrency=2)
         with Client(settings) as client:
             handles = [client.start(flows.chain, n=n) for n in range(20)]
@@ -38,17 +43,30 @@ def test_runs_end_behind_a_pooler_in_session_mode(
         assert process.wait() == 0
 
 
-def test_a_pooler_in_transaction_mode_ends_a_worker_at_once_with_the_fix(
+def test_a_pooler_that_was_not_declared_ends_a_worker_at_once_with_the_fix(
     bench: Bench, worker: Start, db_url: str, tmp_path: Path
 ) -> None:
-    with bouncer(db_url, tmp_path, "transaction", options="ignore_startup_parameters = options\n") as url:
-        settings = through(bench.settings, url)
+    with bouncer(db_url, tmp_path, "transaction") as url:
+        settings = through(bench.settings, url, "none")
         process = worker(settings=settings, ready=False, pool="threads", concurrency=1)
         assert process.wait(timeout=60) == 1
-        assert "pool_mode = session" in process.log()
+        assert "set ORCHESTRATOR_DATABASE_POOLER=transaction" in process.log()
         assert "database.away" not in process.log()
         with Client(settings) as client, pytest.raises(PoolerUnfit) as caught:
             client.runs()
         finding = database_finding(settings)
         assert finding.status is Status.FAIL
         assert f"{finding.finding} Fix: {finding.fix}" == caught.value.message
+
+
+def test_settings_of_the_role_that_did_not_arrive_end_a_worker_at_once_with_the_fix(
+    bench: Bench, worker: Start, db_url: str, tmp_path: Path
+) -> None:
+    equip(db_url, timedelta(seconds=60))
+    with bouncer(db_url, tmp_path, "transaction") as url:
+        settings = through(bench.settings, url, "transaction")
+        process = worker(settings=settings, ready=False, pool="threads", concurrency=1)
+        assert process.wait(timeout=60) == 1
+        assert "statement_timeout is '60000' and must be '5000'" in process.log()
+        assert "orchestrator db role-sql --settings" in process.log()
+        assert database_finding(settings).status is Status.FAIL

@@ -87,14 +87,20 @@ def _register(ledger: Ledger, flow: AnyFlow, by: str, *, deploy: bool) -> None:
 
 
 def _prepare(settings: Settings, flows: Mapping[str, AnyFlow], worker_id: str, steps: Mapping[str, AnyStep]) -> None:
-    url = settings.require_database_url()
     if settings.migrate:
-        migrate.upgrade(url)
+        migrate.upgrade(*settings.direct())
     else:
-        migrate.check(url)
-    ledger = Ledger.connect(url, pool_size=1, name="orchestrator start")
+        migrate.check(*settings.direct())
+    ledger = Ledger.connect(
+        settings.require_database_url(),
+        reach=settings.reach(),
+        pool_size=1,
+        statement_timeout=settings.statement_timeout,
+        name="orchestrator start",
+    )
     ledger.payloads = settings.payloads()
     try:
+        ledger.prove()
         payloads.begin(ledger)
         for flow in [*flows.values(), *_started_before(ledger, steps)]:
             _register(ledger, flow, f"worker {worker_id} (release {release()})", deploy=settings.deploy_at_start)

@@ -31,6 +31,7 @@ class Heartbeat:
         self._tick_s = settings.heartbeat.total_seconds() / 4
         self._ledger = Ledger.connect(
             settings.require_database_url(),
+            reach=settings.reach(),
             pool_size=1,
             statement_timeout=min(settings.statement_timeout, settings.lease / 6, timedelta(seconds=5)),
             name="orchestrator heartbeat",

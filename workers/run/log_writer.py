@@ -89,6 +89,7 @@ class LogWriter:
         if self._ledger is None:
             self._ledger = Ledger.connect(
                 self._settings.require_database_url(),
+                reach=self._settings.reach(),
                 pool_size=1,
                 statement_timeout=min(self._settings.statement_timeout, timedelta(seconds=10)),
                 name="orchestrator step logs",

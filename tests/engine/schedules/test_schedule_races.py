@@ -20,7 +20,6 @@ from orchestrator.engine.schedules.fired import Fired
 from orchestrator.errors import FlowDisabled
 from orchestrator.ledger import statements
 from orchestrator.ledger.ticks import Span
-from orchestrator.ledger.tx import Ledger
 from tests.support.eventually import eventually
 from tests.support.factories import Lab, call, mutate
 from tests.support.schedules import (
@@ -174,7 +173,7 @@ def test_everything_at_once(lab: Lab) -> None:
         tick.waiting(lab.ledger)
 
     def clock() -> None:
-        other = Lab(lab.url, Ledger.connect(lab.url, name="clock"), offset_s=lab.offset_s)
+        other = Lab(lab.url, lab.another(name="clock"), offset_s=lab.offset_s)
         try:
             for _ in range(60):
                 other.forward(1)
