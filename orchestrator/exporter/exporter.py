@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Final
@@ -33,7 +34,11 @@ class Exporter:
     def __init__(self, settings: Settings, instruments: Instruments, clock: Callable[[], float] = monotonic) -> None:
         self._url = settings.require_database_url()
         self._ledger = Ledger.connect(
-            self._url, pool_size=1, statement_timeout=STATEMENT_S, name="orchestrator exporter"
+            self._url,
+            reach=settings.reach(),
+            pool_size=1,
+            statement_timeout=STATEMENT_S,
+            name="orchestrator exporter",
         )
         self._readings = readings(settings)
         self._instruments = instruments
@@ -62,7 +67,10 @@ class Exporter:
             SchemaBehind: there is no schema of this release.
             Unavailable: the database refuses this user.
             DatabaseFailed: this user may not read what the gauges are made of.
+            PoolerUnfit: a pooler stands before it in a way that was not declared.
         """
+        with suppress(DBAPIError):
+            self._ledger.prove()
         with self._lock:
             self._over, self._began = threading.Event(), self._clock()
         for exc in self._look(self._over):
