@@ -18,6 +18,7 @@ from redbeat.schedulers import REDBEAT_REDIS_KEY, RedBeatScheduler
 
 from orchestrator.engine.faults import fp
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.pulse import Pulse
 from orchestrator.schedules.clock import LedgerClock
 from orchestrator.schedules.entry import Fire, LedgerEntry
 from orchestrator.schedules.message import QUEUE, Hint, send
@@ -61,12 +62,24 @@ class LedgerScheduler(RedBeatScheduler):  # type: ignore[misc]
         self.reconciler = Reconciler(ledger, self._store, self.clock, settings.reconcile_interval)
         self._state = "new"
         self._failures = 0
+        self.pulse = Pulse("clock", settings.hang_after.total_seconds())
 
     def setup_schedule(self) -> None:
         """Nothing is static: entries come from the ledger."""
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due. Returns the seconds until the next call."""
+        self.pulse.begin()
+        pause = self._ticked()
+        self.pulse.moved(pause)
+        return pause
+
+    @property
+    def role(self) -> str | None:
+        """`leads` or `follows`; None while neither is known: it has just begun, or Redis does not answer."""
+        return None if self._failures or self._state == "new" else self._state
+
+    def _ticked(self) -> float:
         try:
             pause = self._tick()
         except LockLost:

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 from celery.concurrency import get_implementation
@@ -17,6 +17,8 @@ from orchestrator.authoring.step import Step
 from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.pulse import Pulse
+from orchestrator.servers.broker import SOCKET_TIMEOUT_S
 from orchestrator.settings import Settings
 from orchestrator.workers.run.hand_over import HandOver
 from orchestrator.workers.run.heartbeat import Heartbeat
@@ -27,6 +29,8 @@ from orchestrator.workers.shared import Shared
 
 AnyFlow = Flow[..., Any]
 AnyStep = Step[..., Any]
+_SILENCES: Final = 4
+_STATEMENTS: Final = 24
 
 
 def task_name(flow: str, step_type: str) -> str:
@@ -84,6 +88,8 @@ class WorkerState:
         self.keeper: Any = None  # workers.keeper.Keeper, in a worker's main process
         self.beat_id = ""
         """The name under which a beat of this app holds the lock; empty: it chooses one."""
+        self.consumer = Pulse("consumer", _consumer_limit_s(settings), lambda: self.stopping)
+        """Of the main thread, which takes messages; while the worker stops it waits for what runs."""
         self.waiting: dict[int, Any] = {}
         """Requests that were received and not started, by identity; in the main process."""
         self._runtime: Runtime | None = None
@@ -181,6 +187,17 @@ class WorkerState:
         if self._runtime is not None:
             self._runtime.close()
             self._runtime = None
+
+
+def _consumer_limit_s(settings: Settings) -> float:
+    """A Redis that accepts connections and says nothing is waited for so often in a row before the loop goes on."""
+    silence_s = float(settings.broker_transport_options.get("socket_timeout") or SOCKET_TIMEOUT_S)
+    return max(settings.hang_after.total_seconds(), _SILENCES * silence_s)
+
+
+def turn_limit_s(settings: Settings) -> float:
+    """How long one turn of a loop may take that asks the ledger, and waits for connections, locks and answers."""
+    return max(settings.hang_after.total_seconds(), _STATEMENTS * settings.statement_timeout.total_seconds())
 
 
 def new_worker_id() -> str:

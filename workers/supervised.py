@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from orchestrator.observe.logs import log
+from orchestrator.observe.pulse import Pulse
 
 _CAP_S: Final = 5.0
 
@@ -18,7 +19,8 @@ class Supervised(threading.Thread):
     """Calls `work` for ever; it returns the seconds until its next call, as `Idle` when it did nothing.
 
     A failure is logged once, and once more when it is over; in between the pauses grow to five seconds, spread at
-    random, so that a hundred workers do not come back at the same moment.
+    random, so that a hundred workers do not come back at the same moment. A turn that takes longer than `limit_s` turns
+    the liveness of the process.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class Supervised(threading.Thread):
         *,
         on_failure: Callable[[], None] | None = None,
         owner: str = "keeper",
+        limit_s: float,
     ) -> None:
         super().__init__(name=f"{owner}-{name}", daemon=True)
         self._owner = owner
@@ -36,6 +39,7 @@ class Supervised(threading.Thread):
         self._wake = threading.Event()
         self._ended = False
         self._failures = 0
+        self._pulse = Pulse(self.name, limit_s)
 
     def nudge(self) -> None:
         """End the pause now."""
@@ -47,11 +51,15 @@ class Supervised(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
+        self._pulse.begin()
         while not self._ended:
+            self._pulse.moved()
             pause = self._once()
+            self._pulse.moved(pause)
             self._wake.wait(pause)
             if not self._ended:
                 self._wake.clear()
+        self._pulse.end()
 
     def _once(self) -> float:
         try:

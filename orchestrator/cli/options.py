@@ -45,6 +45,13 @@ FlowSources = Annotated[
     str | None,
     typer.Option("--flows", help="Modules or .py files with flows, comma separated; else ORCHESTRATOR_FLOWS."),
 ]
+HealthAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Where to answer probes, as :8081 or 127.0.0.1:8081; else ORCHESTRATOR_HEALTH_ADDRESS, else nowhere.",
+    ),
+]
 RunId = Annotated[str, typer.Argument(metavar="ID", help="A run's id, or its last characters, at least four.")]
 Who = Annotated[
     str | None, typer.Option("--as", metavar="NAME", help="Who does this, for the record; else your login.")
@@ -67,6 +74,21 @@ FlowName = Annotated[str, typer.Argument(metavar="FLOW", help="The name of a flo
 def group(help: str) -> typer.Typer:
     """A noun."""
     return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def settings_of_process(health_address: str | None) -> "Settings":
+    """The settings of a process that runs until it is told to stop; the option wins over the environment.
+
+    Raises:
+        SettingsInvalid: one is wrong or missing.
+    """
+    from orchestrator.settings import Settings
+
+    given = {} if health_address is None else {variable("health_address"): health_address}
+    settings = Settings.from_env({**os.environ, **given})
+    settings.require_database_url()
+    settings.require_broker_url()
+    return settings
 
 
 def verb(app: typer.Typer, name: str, *aliases: str) -> Callable[[F], F]:

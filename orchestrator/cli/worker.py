@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import FlowSources, Output, connected, sources, verb
+from orchestrator.cli.options import FlowSources, HealthAddress, Output, connected, settings_of_process, sources, verb
 from orchestrator.cli.render import ago, listing
 from orchestrator.settings import Settings
 
@@ -31,6 +31,7 @@ def worker(
     events: Annotated[
         bool, typer.Option("--events", help="Send Celery's task events (costs CPU on every step).")
     ] = False,
+    health_address: HealthAddress = None,
 ) -> None:
     """Run steps until SIGTERM, or list the workers (`worker ls`).
 
@@ -38,9 +39,7 @@ def worker(
     """
     if context.invoked_subcommand is not None:
         return
-    settings = Settings.from_env(os.environ)
-    settings.require_database_url()
-    settings.require_broker_url()
+    settings = settings_of_process(health_address)
     if flows is not None:
         settings = settings.model_copy(update={"flows": sources(flows)})
     from orchestrator.workers.process.command import WorkerOptions, run_worker
@@ -97,14 +96,13 @@ def _code(versions: Mapping[str, str], current: Mapping[str, str]) -> str:
 
 def beat(
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    health_address: HealthAddress = None,
 ) -> None:
     """Announce the ticks of schedules until SIGTERM. Any number may run: one does it, the others stand by.
 
     Needs ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL. Without any beat, workers fire schedules a little late.
     """
-    settings = Settings.from_env(os.environ)
-    settings.require_database_url()
-    settings.require_broker_url()
+    settings = settings_of_process(health_address)
     from orchestrator.workers.process.command import run_beat
 
     raise typer.Exit(run_beat(settings, loglevel=log_level))
@@ -112,15 +110,14 @@ def beat(
 
 def keeper(
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    health_address: HealthAddress = None,
 ) -> None:
     """Do, until SIGTERM, what workers do beside running steps: wake what sleeps, fire schedules, send again.
 
     Needs ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL, and no flows. With it, all workers may stop while there
     is nothing to run. Any number may run beside workers: one process leads.
     """
-    settings = Settings.from_env(os.environ)
-    settings.require_database_url()
-    settings.require_broker_url()
+    settings = settings_of_process(health_address)
     from orchestrator.workers.process.keeper import run_keeper
 
     raise typer.Exit(run_keeper(settings, loglevel=log_level))

@@ -17,7 +17,7 @@ problems.py  errors as problem details (RFC 9457), one table from errors to stat
 paging.py    cursors
 tags.py      entity tags
 waiting.py   `?wait=`, without a thread for each who waits
-health.py    what the process says of itself and of what it needs; probes.py: looks that may hang
+health.py    what the process says of itself and of what it needs
 hub.py       what happens in all runs, told to every reader of the stream; readers.py: what each wants
 stopping.py  whether it was told to stop
 edge.py      what surrounds every request: limits, its id, security headers, a line in the log

@@ -21,11 +21,11 @@ from orchestrator.core.durations import format_duration
 from orchestrator.core.release import release
 from orchestrator.core.wording import counted
 from orchestrator.errors import OrchestratorError
-from orchestrator.http.probes import Answer, Probe
 from orchestrator.ledger import health
 from orchestrator.ledger.health import Facts
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import log
+from orchestrator.observe.probes import Answer, Probe
 from orchestrator.servers import redbeat
 from orchestrator.servers.diagnosis import one_line
 from orchestrator.servers.redis_client import broker_client

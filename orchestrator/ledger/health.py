@@ -29,6 +29,12 @@ class Facts:
     """The revision."""
 
 
+def suffices(ledger: Ledger) -> bool:
+    """The ledger answers; whether its schema is one that this release works with."""
+    with ledger.auto() as tx:
+        return migrate.suffices(migrate.revision(tx))
+
+
 def facts(ledger: Ledger, worker_ttl: timedelta, late: timedelta) -> Facts | None:
     """None: the schema is not of this release."""
     with ledger.auto() as tx:

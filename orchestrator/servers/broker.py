@@ -24,6 +24,8 @@ _SPOIL_BATCHES: Final = ("retry_on_timeout", "retry", "retry_on_error")
 _OURS: Final = ("ack_emulation", "global_keyprefix", "priority_steps")
 _CERT_REQS: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+SOCKET_TIMEOUT_S: Final = 15.0
+"""How long a Redis may say nothing, unless `broker_transport_options` give a `socket_timeout`."""
 _CHECK_TIMEOUT_S: Final = 5
 _TRIES: Final = 1
 
@@ -40,7 +42,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         given["sentinel_kwargs"] = {**sentinel_timeouts(), **(given.get("sentinel_kwargs") or {})}
     return {
         "socket_keepalive": True,
-        "socket_timeout": 15,
+        "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": 5,
         "health_check_interval": 10,
         # How often a publisher tries to connect before it leaves the message to a keeper. Consumers try for ever.

@@ -1,10 +1,11 @@
 """Settings: what the processes tell of themselves."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from orchestrator.settings.values import upper
+from orchestrator.settings.values import Duration, listen_address, upper
 
 
 class Telemetry(BaseModel):
@@ -17,3 +18,7 @@ class Telemetry(BaseModel):
         BeforeValidator(upper),
     ] = "INFO"
     """Lines below this level are not written."""
+    health_address: Annotated[str, AfterValidator(listen_address)] | None = None
+    """Where a worker, a beat or a keeper answers probes: :8081, or 127.0.0.1:8081; nowhere, when it is not set."""
+    hang_after: Duration = timedelta(seconds=60)
+    """How long one of its loops may stand still before its liveness fails."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr
 
 from orchestrator.core.durations import parse_duration
+from orchestrator.core.listen_address import ListenAddress
 from orchestrator.core.loopback import is_loopback
 from orchestrator.core.payload import StoreUrl
 
@@ -64,6 +65,11 @@ def names(value: object) -> object:
 def store(value: str) -> str:
     """The address of a payload store."""
     return StoreUrl.read(value).text
+
+
+def listen_address(value: str) -> str:
+    """Where a process listens, as :8081."""
+    return str(ListenAddress.read(value))
 
 
 def origins(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -26,9 +26,9 @@ from orchestrator.core.access import Actor, Grant, Role
 from orchestrator.core.release import release
 from orchestrator.engine.access import keys
 from orchestrator.engine.flows import register
-from orchestrator.http import probes
 from orchestrator.http.app import create_app
 from orchestrator.ledger import migrate
+from orchestrator.observe import probes
 from orchestrator.settings import Settings
 from tests.support import databases
 from tests.support.eventually import eventually

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ def main(options: Mapping[str, object]) -> int:
 
 
 def arm(ordered: Mapping[str, str]) -> None:
-    """Point to `kill` or `stop`."""
+    """Point to `kill`, `stop` or `hold`."""
     from orchestrator.engine import faults
 
     for point, kind in ordered.items():
@@ -36,12 +37,17 @@ def arm(ordered: Mapping[str, str]) -> None:
 
 
 def _action(kind: str, point: str) -> object:
-    """`kill` or `stop`, of the process that passes, the first time only: the file makes it so over restarts."""
+    """`kill` or `stop`, of the process that passes, the first time only: the file makes it so over restarts. `hold`:
+    the thread that passes, until there is a file `<point>.go`."""
     marker = Path(os.environ["TEST_FAULT_FOLDER"]) / point
 
     def act() -> None:
         with contextlib.suppress(FileExistsError):
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+            while kind == "hold":
+                if marker.with_name(f"{point}.go").exists():
+                    return
+                time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
 
     return act

@@ -7,12 +7,14 @@ from typing import Any
 from celery.apps.beat import Beat as CeleryBeat
 
 from orchestrator.errors import Unavailable
-from orchestrator.observe import logs
+from orchestrator.observe import health, logs
 from orchestrator.schedules.beat import LedgerScheduler
 from orchestrator.servers import redbeat
+from orchestrator.settings import Settings
 from orchestrator.workers.app.exit import exit_with_message
+from orchestrator.workers.app.health import BeatHealth
 from orchestrator.workers.app.start import prepare
-from orchestrator.workers.state import state_of
+from orchestrator.workers.state import state_of, turn_limit_s
 from orchestrator.workers.supervised import Supervised
 
 
@@ -22,7 +24,9 @@ class Beat(CeleryBeat):  # type: ignore[misc]
     def run(self) -> None:
         settings = state_of(self.app).settings
         self.setup_logging()
+        self.health = BeatHealth()
         with exit_with_message():
+            health.begin("beat", settings.health_address, self.health)
             settings.require_database_url()
             try:
                 redbeat.check(settings)
@@ -38,20 +42,22 @@ class Beat(CeleryBeat):  # type: ignore[misc]
 
     def install_sync_handler(self, service: Any) -> None:
         """The lock is given back by the code that holds the client, not inside a signal handler."""
-        signal.signal(signal.SIGTERM, _end)
-        signal.signal(signal.SIGINT, _end)
+        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGINT, self._end)
+        self.health.scheduler = service.scheduler
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, signal.SIG_IGN)  # what they ask for is under way
+        self.health.stopping = True
+        raise SystemExit(0)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, signal.SIG_IGN)  # what they ask for is under way
-    raise SystemExit(0)
-
-
-def reconcile(scheduler: Any) -> None:
+def reconcile(scheduler: Any, settings: Settings) -> None:
     """Keep this scheduler's entries like the ledger's schedules, from a thread of its own."""
     if not isinstance(scheduler, LedgerScheduler):  # chosen with `--scheduler`
         return
-    loop = Supervised("reconcile", scheduler.reconciler.work, owner="beat")
+    limit_s = turn_limit_s(settings)
+    loop = Supervised("reconcile", scheduler.reconciler.work, owner="beat", limit_s=limit_s)
     scheduler.reconciler.nudge = loop.nudge
     loop.start()

@@ -22,11 +22,12 @@ from celery.signals import (
 from kombu.utils.objects import cached_property
 
 from orchestrator.authoring.alone import by_name
-from orchestrator.observe import logs
+from orchestrator.observe import health, logs
 from orchestrator.settings import Settings
 from orchestrator.workers.app import signals
 from orchestrator.workers.app.config import REMOTE_CONTROL, celery_config, queue, queues_of
 from orchestrator.workers.app.exit import exit_with_message
+from orchestrator.workers.app.health import WorkerHealth
 from orchestrator.workers.app.prefetch import PrefetchGuard
 from orchestrator.workers.app.start import load, prepare
 from orchestrator.workers.app.tasks import StepTask, register, register_alone
@@ -110,7 +111,7 @@ def _beat_begins(sender: Any = None, **_: Any) -> None:
     if isinstance(getattr(sender.app, "worker_state", None), WorkerState):
         from orchestrator.workers.app.beat import reconcile
 
-        reconcile(sender.scheduler)
+        reconcile(sender.scheduler, state_of(sender.app).settings)
 
 
 def _log(loglevel: Any = None, **_: Any) -> None:
@@ -128,6 +129,7 @@ def _before_start(sender: Any = None, **_: Any) -> None:
     state = state_of(sender.app)
     logs.setup(getattr(sender, "loglevel", None) or "INFO")  # Celery does so later, and what follows logs already
     with exit_with_message():
+        health.begin("worker", state.settings.health_address, WorkerHealth(state))
         prepare(state.settings, state.flows, state.worker_id, state.alone)
     _introduce(sender, state)
 

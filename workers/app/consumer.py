@@ -1,5 +1,6 @@
 """The broker side of a worker, without the parts we do not use."""
 
+from collections.abc import Callable
 from time import monotonic, sleep
 from typing import Any, Final
 
@@ -22,6 +23,29 @@ class StepConsumer(Consumer):  # type: ignore[misc]
         options = {**(worker_options or {}), "without_gossip": True, "without_mingle": True}
         super().__init__(*args, worker_options=options, **kwargs)
 
+    def start(self) -> None:
+        """Consume until the worker ends. Each round of the loop moves its pulse, as does each second of waiting for
+        Redis."""
+        pulse = state_of(self.app).consumer
+        if self.hub is not None:
+            pulse.begin()
+            self.hub.on_tick.add(pulse.moved)
+        super().start()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Celery connects here, for as long as that takes."""
+        pulse, connect = state_of(self.app).consumer, conn.ensure_connection
+
+        def connecting(*args: Any, callback: Callable[[], None], **kwargs: Any) -> Any:
+            def waiting() -> None:
+                pulse.moved()
+                callback()
+
+            return connect(*args, callback=waiting, **kwargs)
+
+        conn.ensure_connection = connecting
+        return super().ensure_connected(conn)
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """A broker that is up and refuses us is asked again after a pause: connecting to it works at once."""
         if isinstance(exc, self.channel_errors):
@@ -32,6 +56,7 @@ class StepConsumer(Consumer):  # type: ignore[misc]
             until = monotonic() + _PAUSE_S
             while monotonic() < until:
                 maybe_shutdown()
+                state_of(self.app).consumer.moved()
                 sleep(0.1)
 
     def on_close(self) -> None:

@@ -22,7 +22,9 @@ class StepTask(Task):  # type: ignore[misc]
 
     def run(self, run_id: str, step_key: str, number: int) -> None:
         dispatch = message.read(self.name, (run_id, step_key, number), self.request.delivery_info)
-        deliver(state_of(self.app), dispatch)
+        state = state_of(self.app)
+        with state.consumer.lent():  # the solo pool runs it on the thread that consumes
+            deliver(state, dispatch)
 
 
 def register(app: Celery, flows: Iterable[AnyFlow]) -> None:

@@ -4,6 +4,7 @@ from threading import Event
 
 from orchestrator.core.facts import KEEPER
 from orchestrator.workers.keeper import cluster
+from orchestrator.workers.keeper.leader import Leader
 from orchestrator.workers.keeper.loops import Loops
 from orchestrator.workers.keeper.registration import Registration
 from orchestrator.workers.keeper.ticks import Ticks
@@ -20,6 +21,11 @@ class KeeperAlone:
         registration = Registration(state, pool=KEEPER, concurrency=0, queues=(), consuming=lambda: False)
         own = [registration.duty(), ticks.announced()]
         self._loops = Loops(state, [*cluster.duties(state, ticks), *own], ended)
+
+    @property
+    def leader(self) -> Leader:
+        """Which knows whether this process leads."""
+        return self._loops.leader
 
     def start(self) -> None:
         self._loops.start()

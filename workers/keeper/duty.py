@@ -7,7 +7,7 @@ from typing import Final
 
 from orchestrator.core.facts import Swept
 from orchestrator.workers.keeper.leader import Leader
-from orchestrator.workers.state import WorkerState
+from orchestrator.workers.state import WorkerState, turn_limit_s
 from orchestrator.workers.supervised import Idle, Supervised
 
 REST_S: Final = 0.1
@@ -26,7 +26,8 @@ class Scope(Enum):
 class Duty:
     """One line of the keeper's table. `page` does a page of work and says what it changed; it is called every
     `every_s`, sooner when it says that more is to do. `failed` hears that it raised, `close` that the worker ended.
-    `help` does a page of what the leader is behind with: one of the other workers asks for it every `help_s`."""
+    `help` does a page of what the leader is behind with: one of the other workers asks for it every `help_s`. A page
+    that takes longer than `page_s`, and than the ledger's time limits explain, hangs."""
 
     name: str
     scope: Scope
@@ -36,6 +37,7 @@ class Duty:
     close: Callable[[], None] | None = None
     help: Callable[[], Swept] | None = None
     help_s: float = 0.0
+    page_s: float = 0.0
 
 
 def loop_of(duty: Duty, state: WorkerState, leader: Leader) -> Supervised:
@@ -55,4 +57,5 @@ def loop_of(duty: Duty, state: WorkerState, leader: Leader) -> Supervised:
             return REST_S
         return duty.every_s if swept.next_s is None else min(duty.every_s, max(_SOON_S, swept.next_s))
 
-    return Supervised(duty.name, turn, on_failure=duty.failed)
+    limit_s = max(duty.page_s, turn_limit_s(state.settings))
+    return Supervised(duty.name, turn, on_failure=duty.failed, limit_s=limit_s)

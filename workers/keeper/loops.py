@@ -8,7 +8,7 @@ from typing import Final
 from orchestrator.observe.logs import log
 from orchestrator.workers.keeper.duty import Duty, loop_of
 from orchestrator.workers.keeper.leader import Leader
-from orchestrator.workers.state import WorkerState
+from orchestrator.workers.state import WorkerState, turn_limit_s
 from orchestrator.workers.supervised import Supervised
 
 _JOIN_S: Final = 3.0
@@ -20,9 +20,10 @@ class Loops:
     def __init__(self, state: WorkerState, duties: Sequence[Duty], ended: Event) -> None:
         self._ended = ended
         self._duties = duties
-        self._leader = Leader(state)
-        self._loops = {duty.name: loop_of(duty, state, self._leader) for duty in duties}
-        self._loops["leader"] = Supervised("leader", self._leader.turn)
+        self.leader = Leader(state)
+        """Whether this process does the duties of the cluster."""
+        self._loops = {duty.name: loop_of(duty, state, self.leader) for duty in duties}
+        self._loops["leader"] = Supervised("leader", self.leader.turn, limit_s=turn_limit_s(state.settings))
 
     def start(self) -> None:
         for loop in self._loops.values():
@@ -40,7 +41,7 @@ class Loops:
         deadline = time.monotonic() + _JOIN_S
         for loop in self._loops.values():
             loop.join(timeout=max(0.0, deadline - time.monotonic()))
-        for farewell in (self._leader.close, *(duty.close for duty in self._duties)):
+        for farewell in (self.leader.close, *(duty.close for duty in self._duties)):
             try:
                 if farewell is not None:
                     farewell()

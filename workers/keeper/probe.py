@@ -19,6 +19,7 @@ from orchestrator.workers.state import WorkerState, state_of
 
 TASK: Final = "workers.probe"
 _MISSED: Final = 3
+_FIRST_S: Final = 0.5
 _TTL_MS: Final = 120_000
 _RECONNECT_S: Final = 60.0
 """A consumer that lost Redis pauses up to 30 s between two attempts, also when Redis has been back for long."""
@@ -77,6 +78,9 @@ class Probe:
         self._open: dict[str, float] = {}
         self._count = 0
         self._seen = monotonic()
+        self.used = False
+        """Whether probes are sent at all."""
+        self._heard: float | None = None
         self._remedy = 0
         self._away_since: float | None = None
         self.interval_s = max(1.0, min(10.0, 2 * state.settings.sweep_interval.total_seconds()))
@@ -86,35 +90,47 @@ class Probe:
         """Whether messages have come back lately."""
         return monotonic() - self._seen < _MISSED * self.interval_s
 
+    def heard_within(self, limit_s: float) -> bool:
+        """Whether a message came back, or the worker was full, so lately. Unlike `consuming`, not while Redis is
+        away."""
+        return self._heard is not None and monotonic() - self._heard < limit_s
+
     def returned(self, token: str) -> None:
         """A probe came back."""
         with self._guard:
             if self._open.pop(token, None) is None:
                 return
             self._open.clear()
-            self._seen = monotonic()
+            self._seen = self._heard = monotonic()
             if self._remedy:
                 log.info("probe.recovered")
             self._remedy = 0
 
     def duty(self) -> Duty:
         """Each worker's own."""
+        self.used = True
         return Duty("probe", Scope.WORKER, self.interval_s, self.tick, failed=self.forget_on_outage, close=self.close)
 
     def tick(self) -> Swept:
         """Judge the open probes, then send the next."""
-        if self._full() or self._state.stopping:
+        full = self._full()
+        if full or self._state.stopping:
             self._forget()  # a full worker takes nothing, rightly
+            self._heard = monotonic() if full else self._heard
             return Swept()
         self._send()  # raises while Redis is away: then silence proves nothing, and the caller logs it
         if self._reconnecting():
             self._forget_open()
-            return Swept()
+            return self._next()
         with self._guard:
             silent = bool(self._open) and monotonic() - min(self._open.values()) >= _MISSED * self.interval_s
         if silent:
             self._act()
-        return Swept()
+        return self._next()
+
+    def _next(self) -> Swept:
+        """Until the first message came back the worker is not ready, so the next is sent soon."""
+        return Swept(next_s=_FIRST_S if self._heard is None else None)
 
     def forget_on_outage(self) -> None:
         """Redis was away; what was sent before may be gone."""

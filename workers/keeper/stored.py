@@ -10,6 +10,8 @@ from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
 
 _REST_S: Final = 600.0
+_PAGE_S: Final = 1800.0
+"""A slow store takes its time for each object of a hundred runs."""
 
 
 def duty(state: WorkerState) -> Duty:
@@ -26,4 +28,4 @@ def duty(state: WorkerState) -> Duty:
             log.info("payload.removed", extra={"runs": removed})
         return Swept(removed, more=removed == payloads.PAGE)
 
-    return Duty("stored", Scope.CLUSTER, _REST_S, sweep)
+    return Duty("stored", Scope.CLUSTER, _REST_S, sweep, page_s=_PAGE_S)

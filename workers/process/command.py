@@ -8,6 +8,7 @@ from typing import Final
 
 from celery.signals import worker_shutting_down
 
+from orchestrator.core.listen_address import ListenAddress
 from orchestrator.errors import UsageError
 from orchestrator.settings import Settings
 from orchestrator.workers.app.celery_app import FLOWER_DEFAULTS, make_app
@@ -61,9 +62,17 @@ def run_worker(settings: Settings, options: WorkerOptions = WorkerOptions()) -> 
     options.check()
 
     def one(index: int) -> int:
-        return _work(settings, options, options.hostname(index))
+        return _work(_of_process(settings, options, index), options, options.hostname(index))
 
     return one(1) if options.processes == 1 else supervise(one, options.processes)
+
+
+def _of_process(settings: Settings, options: WorkerOptions, index: int) -> Settings:
+    """Of several, each has a port of its own."""
+    if options.processes == 1 or settings.health_address is None:
+        return settings
+    address = str(ListenAddress.read(settings.health_address).shifted(index))
+    return settings.model_copy(update={"health_address": address})
 
 
 def _work(settings: Settings, options: WorkerOptions, hostname: str) -> int:

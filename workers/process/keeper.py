@@ -4,9 +4,10 @@ import signal
 from typing import Final
 
 from orchestrator.core.release import release
-from orchestrator.observe import logs
+from orchestrator.observe import health, logs
 from orchestrator.settings import Settings
 from orchestrator.workers.app.celery_app import make_app
+from orchestrator.workers.app.health import KeeperHealth
 from orchestrator.workers.app.start import prepare
 from orchestrator.workers.keeper.alone import KeeperAlone
 from orchestrator.workers.state import state_of
@@ -20,6 +21,7 @@ def run_keeper(settings: Settings, *, loglevel: str | None = None) -> int:
 
     Raises:
         SettingsInvalid: a URL is not set.
+        UsageError: `health_address` cannot be listened on.
         Unavailable: a server refuses us, or the database stayed away for a minute.
     """
     settings.require_database_url()
@@ -30,11 +32,14 @@ def run_keeper(settings: Settings, *, loglevel: str | None = None) -> int:
     app.set_current()
     state = state_of(app)
     state.begin()
+    subject = KeeperHealth(state)
+    health.begin("keeper", settings.health_address, subject)
     prepare(settings, {}, state.worker_id)
     # From here on no thread is interrupted by them: this one waits for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     keeper = KeeperAlone(state)
     keeper.start()
+    subject.leader = keeper.leader
     logs.log.info("keeper.starts", extra={"worker": state.worker_id, "release": release()})
     stopped = signal.sigwait(_STOPS)
     logs.log.info("keeper.stops", extra={"signal": signal.Signals(stopped).name})

@@ -40,9 +40,19 @@ class Probe(Generic[T]):
         if isinstance(began, Answer):
             return began
         running, since = began
-        left_s = budget_s - max(0.0, monotonic() - since)
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(running)), max(left_s, 0.05))
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(running)), _left_s(budget_s, since))
+        except TimeoutError:
+            return None
+
+    def wait(self, budget_s: float) -> Answer[T] | None:
+        """As `ask`, on a thread."""
+        began = self._begin()
+        if isinstance(began, Answer):
+            return began
+        running, since = began
+        try:
+            return running.result(_left_s(budget_s, since))
         except TimeoutError:
             return None
 
@@ -68,3 +78,7 @@ class Probe(Generic[T]):
         with self._lock:
             self._last, self._running = answer, None
         running.set_result(answer)
+
+
+def _left_s(budget_s: float, since: float) -> float:
+    return max(budget_s - max(0.0, monotonic() - since), 0.05)
