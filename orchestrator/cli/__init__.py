@@ -15,8 +15,10 @@ from orchestrator.cli import (
     approval,
     audit,
     db,
+    deploy,
     dev,
     doctor,
+    drain,
     export,
     exporter,
     flow,
@@ -57,6 +59,7 @@ app.add_typer(subscription.app, name="subscription")
 app.add_typer(notification.app, name="notification")
 app.add_typer(worker.app, name="worker")
 app.add_typer(queue.app, name="queue")
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(key.app, name="key")
 app.add_typer(user.app, name="user")
 app.add_typer(audit.app, name="audit")
@@ -67,6 +70,8 @@ app.command("beat")(worker.beat)
 app.command("keeper")(worker.keeper)
 app.command("flower")(worker.flower)
 app.command("dev")(dev.dev)
+app.command("drain")(drain.drain)
+app.command("resume")(drain.resume)
 app.command("doctor")(doctor.doctor)
 
 

@@ -301,6 +301,13 @@ class WorkerInfo:
     refuses: Mapping[str, str] = field(default_factory=dict)
     """By task@manifest hash, why it does not take such steps."""
     payload_store: UUID | None = None
+    label: str | None = None
+    """What the release of its code is called."""
+
+
+def pair(task: str, manifest_hash: str) -> str:
+    """How what a worker refuses is kept."""
+    return f"{task}@{manifest_hash}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,5 +48,7 @@ class Work(BaseModel):
     """Bytes of JSON that an output may have, where there is a store."""
     retention: Duration | None = None
     """Runs that ended this long ago are removed with their steps, outputs and events; never when it is not set."""
+    release: Annotated[str, Field(pattern=r"^[\w.:/@+-]{1,100}$")] | None = None
+    """What the code of the flows is called: the tag of its image, a commit. Workers of one name are one release."""
     deploy_at_start: Flag = False
     """A worker that starts makes its versions current, superseded or not."""

@@ -108,7 +108,7 @@ run events {done} | run events {done} --limit 2 | run logs {done} | run stats | 
 flow ls | flow show hello | flow show asking | flow versions hello | flow events fan | flow check --flows {code}
 schedule ls | schedule ls report | schedule show report | schedule preview report | schedule history report
 schedule events report | approval ls | approval ls --to nobody | approval show {asked}/approval
-operation ls | operation show {operation} | operation outcomes {operation} | worker ls | queue ls
+operation ls | operation show {operation} | operation outcomes {operation} | worker ls | queue ls | deploy status
 subscription ls | webhook ls | webhook recent | webhook recent asked --refused | webhook show {delivery} | webhook stats
 key ls | key ls --all | user ls | audit ls | audit ls --by root --limit 1
 run show ffffffffffff | run show {done}/nothing | run ls flow:x:y | run ls --status lost | flow show helo

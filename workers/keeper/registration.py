@@ -9,6 +9,7 @@ from orchestrator.core.facts import Swept, WorkerInfo
 from orchestrator.core.release import release
 from orchestrator.engine import workers
 from orchestrator.engine.sweeps import redispatch
+from orchestrator.ledger import releases
 from orchestrator.observe.logs import log
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
@@ -25,18 +26,31 @@ class Registration:
         self._concurrency = concurrency
         self._queues = tuple(sorted(queues))
         self._consuming = consuming
+        self._judged = False
         self._greeted = False
         self._woke = False
 
     def page(self) -> Swept:
         ledger, stopping = self._state.runtime().ledger, self._state.stopping
         if not self._greeted:
+            self._judge_open_versions()
             workers.hello(ledger, self._info())
             self._greeted = True
         self._greeted = workers.seen(ledger, self._state.worker_id, consuming=self._consuming(), stopping=stopping)
         if not self._greeted:
             return Swept(next_s=0.0)
         return Swept() if self._woke or stopping else self._wake()
+
+    def _judge_open_versions(self) -> None:
+        """So that it is known at once, and not first when a step of theirs is met, which releases they need."""
+        if self._judged:
+            return
+        ledger, versions = self._state.runtime().ledger, self._state.versions
+        for wanted in releases.wanted(ledger):
+            if wanted.runs:
+                for task in wanted.tasks & self._state.handlers.keys():
+                    versions.accepts(ledger, task, wanted.manifest_hash)
+        self._judged = True
 
     def _wake(self) -> Swept:
         woken = redispatch.wake(self._state.runtime().ledger, self._state.worker_id, self._state.settings.worker_ttl)
@@ -70,5 +84,6 @@ class Registration:
             release=release(),
             versions={flow.name: flow.manifest.hash for flow in self._state.flows.values()},
             refuses=self._state.versions.refused,
+            label=self._state.settings.release,
             payload_store=payloads.id if (payloads := self._state.runtime().ledger.payloads) else None,
         )

@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.core.facts import Claimant, Dispatch, UnknownVersion
+from orchestrator.core.facts import Claimant, Dispatch, UnknownVersion, pair
 from orchestrator.core.happened import Refused
 from orchestrator.engine.steps import claim_step, release
 from orchestrator.errors import LeaseLost
@@ -17,7 +17,6 @@ from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.hand_over import Unfit
 from orchestrator.workers.run.held_lease import HeldLease
 from orchestrator.workers.run.outage import GaveUp, Outage
-from orchestrator.workers.run.versions import pair
 from orchestrator.workers.state import WorkerState
 
 CHAIN_MAX: Final = 32

@@ -12,7 +12,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final
 
-from orchestrator.core.facts import Dispatch
+from orchestrator.core.facts import Dispatch, pair
 from orchestrator.core.happened import Refused
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.engine import workers
@@ -22,7 +22,6 @@ from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.logs import SUPPRESSED, about_dispatch, log
 from orchestrator.observe.observer import notify
 from orchestrator.workers.run.outage import event_of, reason
-from orchestrator.workers.run.versions import pair
 
 _PAUSE_S: Final = 0.3
 _HELD: Final = 1000

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from orchestrator.authoring.step import AnyStep
+from orchestrator.core.facts import pair
 from orchestrator.core.manifest import Manifest, StepDef
 from orchestrator.errors import ManifestUnreadable
 from orchestrator.ledger.tx import Ledger
@@ -68,11 +69,6 @@ class Versions:
                 self._accepted[task] = (*others[-_KEPT + 1 :], manifest.hash)
             self._tasks[manifest.hash] = frozenset(fitting)
             self.refused = {**self.refused, **refused}
-
-
-def pair(task: str, manifest_hash: str) -> str:
-    """How a worker's refusals are kept in the registry."""
-    return f"{task}@{manifest_hash}"
 
 
 def misfits(manifest: Manifest, handlers: Mapping[str, AnyStep]) -> dict[str, str | None]:

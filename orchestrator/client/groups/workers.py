@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass
 
 from orchestrator.client.groups.group import Group
-from orchestrator.ledger import reads
+from orchestrator.core.releases import Releases, judged
+from orchestrator.ledger import reads, releases
 from orchestrator.ledger.reads.queues import QueueRow
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
 from orchestrator.servers.depths import depths
@@ -26,6 +27,11 @@ class Workers(Group):
     def unserved(self) -> list[UnservedRow]:
         """Tasks whose ready steps no live worker takes."""
         return list(self._client.call(reads.workers.unserved, self._client.settings.worker_ttl))
+
+    def releases(self) -> Releases:
+        """The releases that live workers are of, and what needs them."""
+        wanted = self._client.call(releases.wanted)
+        return judged([row for row in self.listed() if row.live and not row.is_keeper], wanted)
 
     def queues(self) -> list[Queue]:
         """Queues that have steps or workers. While the broker does not answer, this does within some seconds."""

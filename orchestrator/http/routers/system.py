@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.client.groups.workers import Queue
+from orchestrator.core.releases import Releases
 from orchestrator.http.caller import TheClient
 from orchestrator.http.codes import Meaning, meaning
 from orchestrator.http.paging import Page
@@ -42,6 +43,12 @@ def handler_ls(client: TheClient) -> Page[Handler]:
     live = [row for row in client.workers.listed() if row.live]
     tasks = sorted({task for row in live for task in row.handlers})
     return Page(items=[_handler(task, [row for row in live if task in row.handlers]) for task in tasks])
+
+
+@router.get("/releases")
+def release_ls(client: TheClient) -> Releases:
+    """The releases of the flows' code that live workers are of, whether they may be stopped, and what needs them."""
+    return client.workers.releases()
 
 
 @router.get("/queues")

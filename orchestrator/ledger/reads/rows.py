@@ -196,6 +196,8 @@ class WorkerRow:
     """By task@manifest hash, why it does not take such steps."""
     payload_store: UUID | None = None
     """The id of the store that it reads and writes."""
+    label: str | None = None
+    """What the release of its code is called, if it was told."""
 
     @property
     def is_keeper(self) -> bool:

@@ -64,4 +64,5 @@ flow_workers = Table(
         comment="by task@manifest hash, why it takes no such step",
     ),
     Column("payload_store", Uuid, comment="the store that it reads and writes, if it has one"),
+    Column("label", Text, comment="what the release of its code is called, if it was told"),
 )

@@ -202,9 +202,19 @@ SELECT o.output,
  WHERE r.flow = %(flow)s AND r.manifest_hash = %(version)s AND r.ended_at IS NULL
  ORDER BY r.id DESC LIMIT %(limit)s;
 
+-- name: wanted_versions
+-- Does:  the versions that are current, and those that open runs are pinned to, with how many.
+SELECT v.flow, v.hash AS manifest_hash, v.ordinal, d.manifest_hash IS NOT NULL AS current, COALESCE(open.runs, 0) AS runs
+  FROM flow_definition_versions v
+  LEFT JOIN flow_definitions d ON d.name = v.flow AND d.manifest_hash = v.hash
+  LEFT JOIN (SELECT manifest_hash, count(*) AS runs FROM flow_runs WHERE ended_at IS NULL GROUP BY manifest_hash) AS open
+         ON open.manifest_hash = v.hash
+ WHERE d.name IS NOT NULL OR open.runs IS NOT NULL
+ ORDER BY v.flow, v.created_at DESC, v.hash;
+
 -- name: workers
 SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, started_at, seen_at, consumed_at,
-       seen_at > flow_now() - %(ttl)s AS live, versions, refuses, payload_store FROM flow_workers ORDER BY host, pid;
+       seen_at > flow_now() - %(ttl)s AS live, versions, refuses, payload_store, label FROM flow_workers ORDER BY host, pid;
 
 -- name: unserved
 -- Does:  tasks with ready steps that no live worker takes: none has the handler on that queue, or all that have it refuse the

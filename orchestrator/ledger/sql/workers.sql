@@ -1,8 +1,8 @@
 -- name: hello
 INSERT INTO flow_workers (id, host, pid, pool, concurrency, prefetch, queues, handlers, release, versions, refuses,
-                          payload_store)
+                          payload_store, label)
 VALUES (%(id)s, %(host)s, %(pid)s, %(pool)s, %(concurrency)s, %(prefetch)s, %(queues)s, %(handlers)s, %(release)s,
-        %(versions)s::jsonb, %(refuses)s::jsonb, %(payload_store)s)
+        %(versions)s::jsonb, %(refuses)s::jsonb, %(payload_store)s, %(label)s)
 ON CONFLICT (id) DO UPDATE SET seen_at = flow_now(), queues = excluded.queues, handlers = excluded.handlers;
 
 -- name: refuse

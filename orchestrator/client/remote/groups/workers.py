@@ -2,6 +2,7 @@
 
 from orchestrator.client.groups.workers import Queue
 from orchestrator.client.remote.groups.group import Group
+from orchestrator.core.releases import Releases
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
 
 
@@ -15,6 +16,10 @@ class HttpWorkers(Group):
     def unserved(self) -> list[UnservedRow]:
         """As `Workers.unserved`."""
         return self._client.listed(UnservedRow, "/unserved", {}, None)
+
+    def releases(self) -> Releases:
+        """As `Workers.releases`."""
+        return self._client.transport.get(Releases, "/releases")
 
     def queues(self) -> list[Queue]:
         """As `Workers.queues`."""
