@@ -48,6 +48,7 @@ class Scope(StrEnum):
     WEBHOOKS = "webhooks"  # deliveries in, subscriptions out
     EVENTS = "events"  # the stream
     WORKERS = "workers"  # workers and queues
+    METRICS = "metrics"  # what Prometheus scrapes
     OPERATIONS = "operations"  # many runs at once
     SECRETS = "secrets"  # outputs as they are, with their secrets
     ACCESS = "access"  # keys, users, sessions, audit

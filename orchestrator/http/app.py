@@ -22,6 +22,7 @@ from orchestrator.http.described import Described
 from orchestrator.http.edge import Edge, Limits
 from orchestrator.http.health import Monitor
 from orchestrator.http.hub import Hub
+from orchestrator.http.metering import Meters
 from orchestrator.http.oidc.provider import Provider
 from orchestrator.http.problems import Refused
 from orchestrator.http.replays import MOST_WAITING
@@ -33,6 +34,7 @@ from orchestrator.http.routers import (
     health,
     insight,
     keys,
+    metrics,
     operations,
     runs,
     schedules,
@@ -80,6 +82,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     """
     settings.require_database_url()
     gate, references = Gate(settings), References(os.environ)
+    meters = None if settings.metrics == "off" else Meters(settings)
     oidc = None if settings.oidc_issuer is None else Provider(settings, references)
 
     @asynccontextmanager
@@ -94,6 +97,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
                 yield
             app.state.stopping.end()
             app.state.hub.close()
+            if meters is not None:
+                meters.close()
             await gate.close()
 
     app = Described(
@@ -110,7 +115,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app.state.gatekeeper = Gatekeeper(references, gate.rates, settings.webhook_mode)
     app.state.monitor, app.state.stopping = Monitor(settings), Stopping()
     app.state.waits = Waits(settings.waits_per_caller)
-    app.add_middleware(Edge, limits=limits or Limits())
+    app.state.metering = meters.metering if meters is not None else None
+    app.add_middleware(Edge, limits=limits or Limits(), metering=app.state.metering)
     app.add_exception_handler(OrchestratorError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)
     app.add_exception_handler(RequestValidationError, problems.of_validation)
@@ -120,6 +126,9 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     for public in (webhooks.public, sign_in.back):
         app.include_router(public, prefix=PREFIX)
     app.include_router(health.router)
+    if meters is not None:
+        app.state.instruments = meters.instruments
+        app.include_router(metrics.router)
     _make_ready(app)
     return app
 

@@ -18,7 +18,7 @@ from orchestrator.engine.access import keys, sessions
 from orchestrator.errors import FlowNotFound, Forbidden, NotFound, OrchestratorError, SettingsInvalid, Unavailable
 from orchestrator.http import browsers
 from orchestrator.http.caller import Caller, client_of, find_run
-from orchestrator.http.policy import PUBLIC, Reach, Rule, rule_of
+from orchestrator.http.policy import METRICS, PUBLIC, Reach, Rule, rule_of
 from orchestrator.http.problems import Refused
 from orchestrator.http.proxies import Proxies
 from orchestrator.http.quotas import Quotas
@@ -101,6 +101,7 @@ class Gate:
         self.proxies, self.rates = Proxies(settings), Rates(settings)
         self._quotas = Quotas(settings, self.rates)
         self._open = settings.auth == "open"
+        self._public = PUBLIC | {METRICS} if settings.metrics == "open" else PUBLIC
         self._authorizer = authorizer_of(settings)
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
         self._behind: set[asyncio.Task[Any]] = set()
@@ -113,7 +114,7 @@ class Gate:
                 were too many.
             Forbidden, NotFound: they may not.
         """
-        if operation in PUBLIC:
+        if operation in self._public:
             browsers.refuse_strangers(request, silent=True)
             request.state.caller = Caller("nobody", _NOBODY)
             return

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.http import browsers, problems
+from orchestrator.http.metering import Metering
 from orchestrator.http.oidc.provider import CALLBACK
 from orchestrator.http.problems import Refused
 from orchestrator.observe.logs import log
@@ -53,9 +54,10 @@ class Limits:
 class Edge:
     """ASGI middleware around everything."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, metering: Metering | None) -> None:
         self._app = app
         self._limits = limits
+        self._metering = metering
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,6 +76,8 @@ class Edge:
             await exchange.answer(problems.answer(request, 500, "internal", detail, fix))
         finally:
             exchange.log()
+            if self._metering is not None:
+                exchange.count(self._metering)
 
 
 class _Exchange:
@@ -87,7 +91,7 @@ class _Exchange:
         scope["request_id"] = self.id
         self._began = monotonic()
         self._read, self._whole = 0, False
-        self._status = 0
+        self._status, self._took_s = 0, 0.0
 
     def check(self) -> None:
         """
@@ -131,7 +135,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self._status, self._took_s = message["status"], monotonic() - self._began
             headers = MutableHeaders(scope=message)
             for name, value in SECURITY.items():
                 headers.setdefault(name, value)
@@ -146,6 +150,13 @@ class _Exchange:
         """In place of one that has not begun."""
         if not self._status:
             await response(self._scope, self._receive, self.send)
+
+    def count(self, metering: Metering) -> None:
+        """One that went away before its answer is none."""
+        if self._status:
+            route: str | None = getattr(self._scope.get("route"), "name", None)
+            waits = b"wait=" in self._scope.get("query_string", b"")
+            metering.request(route, self._scope["method"], self._status, self._took_s, waits=waits)
 
     def log(self) -> None:
         facts: dict[str, Any] = {

@@ -28,6 +28,9 @@ class Rule:
     reach: Reach
 
 
+METRICS: Final = "metrics_show"
+
+
 def _rules(scope: Scope | None, reach: Reach, **by_role: str) -> dict[str, Rule]:
     return {name: Rule(Role(role), scope, reach) for role, names in by_role.items() for name in names.split()}
 
@@ -80,6 +83,8 @@ RULES: Final[Mapping[str, Rule]] = {
         # What is told goes out of the house: who may say where.
         admin="subscription_create subscription_update subscription_rotate subscription_delete",
     ),
+    **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls queue_ls"),
+    **_rules(Scope.METRICS, Reach.ALL, viewer=METRICS),
     **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls queue_ls release_ls"),
     **_rules(
         Scope.ACCESS,

@@ -18,6 +18,8 @@ class Telemetry(BaseModel):
         BeforeValidator(upper),
     ] = "INFO"
     """Lines below this level are not written."""
+    metrics: Literal["off", "keys", "open"] = "keys"
+    """Whom the API shows its metrics and the exporter's: nobody; who has a key for them; or whoever reaches it."""
     health_address: Annotated[str, AfterValidator(listen_address)] | None = None
     """Where a worker, a beat or a keeper answers probes: :8081, or 127.0.0.1:8081; nowhere, when it is not set."""
     hang_after: Duration = timedelta(seconds=60)

@@ -27,6 +27,8 @@ class Received:
     id: UUID
     slug: str
     flow: str
+    scheme: str
+    """How its webhook is signed."""
     outcome: Outcome
     status: int
     run_id: UUID | None = None

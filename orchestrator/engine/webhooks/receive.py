@@ -106,7 +106,8 @@ def take(arrived: Arrived) -> Received:
     fp("webhook.judged")
     answer = _handshake(arrived)
     if answer is not None:
-        received = Received(arrived.id, arrived.door.slug, arrived.flow, "handshake", 200, answer=answer)
+        door = arrived.door
+        received = Received(arrived.id, door.slug, arrived.flow, door.trigger.scheme, "handshake", 200, answer=answer)
         keeping.keep(arrived, received)
         return received
     return _accept(arrived)
@@ -260,6 +261,7 @@ def _done(
         arrived.id,
         door.slug,
         arrived.flow,
+        door.trigger.scheme,
         outcome,
         202 if outcome in ("started", "signalled") else 200,
         run_id,
@@ -387,7 +389,7 @@ def _kept_refusal(arrived: Arrived, verdict: Verdict, error: OrchestratorError, 
 
 
 def _refusal(arrived: Arrived, verdict: Verdict, error: OrchestratorError | None) -> Received:
-    slug, verdicts = arrived.door.slug, arrived.judged.verdicts
+    slug, scheme, verdicts = arrived.door.slug, arrived.door.trigger.scheme, arrived.judged.verdicts
     if error is None:
         error = DeliveryRefused(
             f"Webhook {slug} refused the delivery at the gate `{verdict.gate}`.",
@@ -398,4 +400,4 @@ def _refusal(arrived: Arrived, verdict: Verdict, error: OrchestratorError | None
         )
     if verdict not in verdicts:
         verdicts = (*verdicts, verdict)
-    return Received(arrived.id, slug, arrived.flow, "refused", verdict.status, error=error, verdicts=verdicts)
+    return Received(arrived.id, slug, arrived.flow, scheme, "refused", verdict.status, error=error, verdicts=verdicts)

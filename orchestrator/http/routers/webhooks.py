@@ -14,6 +14,7 @@ from orchestrator.engine.webhooks.arrival import Received
 from orchestrator.engine.webhooks.gatekeeper import Gatekeeper
 from orchestrator.errors import DeliveryRefused
 from orchestrator.http.caller import TheClient, address_of
+from orchestrator.http.metering import delivered
 from orchestrator.http.models import Delivered
 from orchestrator.http.paging import RUN, Cursor, Limit, Page, page, place
 from orchestrator.http.parameters import span
@@ -59,8 +60,11 @@ _BODY: Final[Mapping[str, Any]] = {
 async def webhook_receive(slug: Slug, request: Request, client: TheClient) -> Response:
     """Take a delivery: 202, its run was started or its signal delivered; 200, it is known, with the id of its first
     run."""
-    delivery = await _delivery(request)
-    received = await run_in_threadpool(client.call, engine.receive, _keeper(request), slug, delivery)
+    with delivered(request) as counted:
+        delivery = await _delivery(request)
+        received = await run_in_threadpool(client.call, engine.receive, _keeper(request), slug, delivery)
+        if counted is not None:
+            counted.taken(received, len(delivery.body))
     if received.dispatches:
         await run_in_threadpool(client.publish, received.dispatches)
     return _answered(_accepted(received))
