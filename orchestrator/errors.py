@@ -14,6 +14,7 @@ OrchestratorError
 │   ├── ExpressionInvalid
 │   ├── ValueRefused
 │   ├── NotTransactional
+│   ├── HandOverRefused
 │   ├── SignalTooLarge
 │   ├── QueryInvalid
 │   └── WebhookUnreadable
@@ -398,6 +399,13 @@ class NotTransactional(UsageError):
     """A step that is not transactional asked for the ledger's transaction."""
 
     code = "not_transactional"
+    step_key: str | None = None
+
+
+class HandOverRefused(UsageError):
+    """A step handed over, and its worker was not told to stop."""
+
+    code = "hand_over_refused"
     step_key: str | None = None
 
 

@@ -90,6 +90,8 @@ class WorkerState:
         """The name under which a beat of this app holds the lock; empty: it chooses one."""
         self.consumer = Pulse("consumer", _consumer_limit_s(settings), lambda: self.stopping)
         """Of the main thread, which takes messages; while the worker stops it waits for what runs."""
+        self.told_cold = False
+        """Whether this worker was told to stop at once, too."""
         self.waiting: dict[int, Any] = {}
         """Requests that were received and not started, by identity; in the main process."""
         self._runtime: Runtime | None = None
@@ -103,6 +105,7 @@ class WorkerState:
         self.worker_id = new_worker_id()
         self.main_pid = os.getpid()
         self.shared = Shared()
+        self.told_cold = False
         self.waiting = {}
         self._threads = threading.local()
 

@@ -5,7 +5,7 @@ Nothing here reads a database or starts anything.
 
 from orchestrator.authoring.blocks import Block, StepError, after, always, on_failure, otherwise, when
 from orchestrator.authoring.calls import start_run
-from orchestrator.authoring.context import Context, Mailbox, Progress
+from orchestrator.authoring.context import Context, HandedOver, Mailbox, Progress
 from orchestrator.authoring.each import each
 from orchestrator.authoring.edges import Edge, ended, failed, skipped, succeeded
 from orchestrator.authoring.flow import AnyFlow, Flow, flow
@@ -26,6 +26,7 @@ __all__ = [
     "AnyStep",
     "Context",
     "Flow",
+    "HandedOver",
     "NotYet",
     "Outcome",
     "Poll",

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestrator.core.wording import an
-from orchestrator.errors import NotTransactional
+from orchestrator.errors import HandOverRefused, NotTransactional
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -36,6 +36,12 @@ class Mailbox:
     progress: Progress | None = None
 
 
+class HandedOver(BaseException):
+    """Ends a handler that hands over. No Exception: what a handler does about its own errors leaves it alone."""
+
+    __module__ = "orchestrator"
+
+
 class StepLog(logging.LoggerAdapter[logging.Logger]):
     """Adds the facts of the attempt to each line, beside those that the line brings itself."""
 
@@ -57,6 +63,7 @@ class Context:
         log: "logging.LoggerAdapter[Any] | None" = None,
         scheduled_for: datetime | Callable[[], datetime | None] | None = None,
         poll: "PollState | Callable[[], PollState | None] | None" = None,
+        stopping: bool | Callable[[], bool] = False,
     ) -> None:
         """The defaults make a context for calling a step in a test."""
         self.run_id = run_id
@@ -67,6 +74,7 @@ class Context:
         self._tx = tx
         self._scheduled_for = scheduled_for
         self._poll = poll
+        self._stopping = stopping
         facts = {"run_id": run_id, "step_key": step_key, "attempt": attempt}
         self.log = log if log is not None else StepLog(logging.getLogger("orchestrator.step"), facts)
 
@@ -103,6 +111,30 @@ class Context:
     def cancelled(self) -> bool:
         """Whether someone asked this step to stop; it learns so within one heartbeat."""
         return self.signals.cancel.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this worker was told to stop. The step may go on until the grace is over, which its
+        `ORCHESTRATOR_STOP_GRACE` says; one that cannot end by then saves its place and calls `hand_over`. Cheap: no
+        server is asked."""
+        return self._stopping() if callable(self._stopping) else self._stopping
+
+    def hand_over(self) -> NoReturn:
+        """End this attempt here, when `stopping`: another worker begins the step anew, at once, and nothing is charged.
+        What the attempt did and saved outside stays; what it wrote with `tx` is rolled back. Never returns, so that
+        `return ctx.hand_over()` says so too.
+
+        Raises:
+            HandedOver: caught by the worker; let it pass. `except Exception` does.
+            HandOverRefused: nobody told this worker to stop.
+        """
+        if not self.stopping:
+            raise HandOverRefused(
+                f"Step `{self.step_key}` handed over, and its worker goes on: it would begin again at once. "
+                "Fix: ask `ctx.stopping` first.",
+                step_key=self.step_key,
+            )
+        raise HandedOver
 
     @property
     def tx(self) -> "Connection":

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -35,7 +36,10 @@ from orchestrator.settings import Settings, variable
 _FULL_AGAIN_S: Final = 30.0
 _READY_TIMEOUT_S: Final = 90.0
 _LISTENS_S: Final = 20.0
-_WARM_STOP_S: Final = 15.0
+_STOP_GRACE: Final = timedelta(seconds=15)
+"""Of its workers, when nobody says otherwise: somebody waits at the terminal."""
+_LATE_S: Final = 2.0
+"""After their grace workers end themselves: one that has not hangs."""
 _FLOWER_STOP_S: Final = 3.0
 _TICK_S: Final = 0.5
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -125,6 +129,7 @@ class Supervisor:
         self.options = options
         self.flows = options.flows or settings.flows
         self.migrate = settings.migrate
+        self.stop_grace = settings.stop_grace or _STOP_GRACE
         self.env = env
         self.folder = folder
         self.signals = signals
@@ -226,6 +231,7 @@ class Supervisor:
             variable("database_url"): self.stack.database_url,
             variable("broker_url"): self.stack.broker_url,
             variable("flows"): ",".join(self.flows),
+            variable("stop_grace"): str(self.stop_grace.total_seconds()),
             variable("deploy_at_start"): "true",  # someone who edits back and forth wants what the file says
             data_dir.MARK: self.token,
             "PYTHONUNBUFFERED": "1",
@@ -352,15 +358,16 @@ class Supervisor:
             self.signals.wait(_TICK_S)
 
     def _stop(self) -> None:
-        """Workers get time to finish what they run; a second signal ends the wait."""
+        """Workers get their grace to finish what they run, and hand back the rest; a second signal ends the wait."""
         running = [child for child in self._children if child.is_running()]
         if running:
             self.lines.say("stopping; press Ctrl-C again to stop without waiting")
         asked = self.signals.stops
         for child in running:
             child.send(signal.SIGTERM)
-        deadline = time.monotonic() + _WARM_STOP_S
-        while time.monotonic() < deadline and self.signals.stops <= max(asked, 1) and self._still_running(deadline):
+        began = time.monotonic()
+        deadline = began + self.stop_grace.total_seconds() + _LATE_S
+        while time.monotonic() < deadline and self.signals.stops <= max(asked, 1) and self._still_running(began):
             self.signals.wait(0.1)
         for child in running:
             child.send(signal.SIGKILL)
@@ -370,8 +377,8 @@ class Supervisor:
         data_dir.forget(self.folder)
         self.lines.say("stopped")
 
-    def _still_running(self, deadline: float) -> bool:
-        flower_patience_over = time.monotonic() > deadline - _WARM_STOP_S + _FLOWER_STOP_S
+    def _still_running(self, began: float) -> bool:
+        flower_patience_over = time.monotonic() > began + _FLOWER_STOP_S
         if self.flower and flower_patience_over:
             self.flower.send(signal.SIGKILL)
         return any(child.is_running() for child in self._children)

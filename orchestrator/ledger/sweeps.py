@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from orchestrator.core.facts import Dispatch
+from orchestrator.core.facts import Dispatch, Lease
 from orchestrator.ledger.rows import dispatches, one, run, under
 
 
@@ -53,8 +53,9 @@ def held_by(tx: Connection, owner: str, page: int, *, stopping: bool) -> Sequenc
     return run(tx, "held_by", owner=owner, prefix=under(owner), page=page, stopping=stopping).all()
 
 
-def requeue_lost(tx: Connection, rows: Sequence[Row[Any]]) -> tuple[Dispatch, ...]:
-    """RUNNING to READY for attempts of a worker that is dead, each if it is still at the version of its row."""
+def requeue_lost(tx: Connection, rows: Sequence[Row[Any]], why: str | None = None) -> tuple[Dispatch, ...]:
+    """RUNNING to READY for attempts of a worker that is dead, each if it is still at the version of its row; or of one
+    that hands them back, which costs nothing, and says `why`."""
     found = run(
         tx,
         "requeue_lost",
@@ -62,6 +63,22 @@ def requeue_lost(tx: Connection, rows: Sequence[Row[Any]]) -> tuple[Dispatch, ..
         step_keys=[row.step_key for row in rows],
         versions=[row.version for row in rows],
         deploys=[row.deploy for row in rows],
+        why=why,
+    )
+    return dispatches(found.all())
+
+
+def hand_over(tx: Connection, lease: Lease, why: str) -> tuple[Dispatch, ...]:
+    """RUNNING to READY for a claim that its own handler ends; empty when it was not live any more, or its run was
+    halted."""
+    found = run(
+        tx,
+        "requeue_lost",
+        run_ids=[lease.run_id],
+        step_keys=[lease.step_key],
+        versions=[lease.fence],
+        deploys=[True],
+        why=why,
     )
     return dispatches(found.all())
 

@@ -58,7 +58,9 @@ class LogLines:
         failure, error = fact.failure, fact.failure.error
         told = f"{error.type}: {error.message}"[:300]
         if fact.status in _LOST:
-            if fact.took_s is None:  # else whoever runs it again says so
+            if error.type == "HandedBack":
+                line(logging.INFO, "step.handed_back", about(fact.step, LEASE_EXPIRED, error=told))
+            elif fact.took_s is None:  # else whoever runs it again says so
                 line(logging.WARNING, "step.lost", about(fact.step, LEASE_EXPIRED, status=fact.status, error=told))
             return
         if not log.isEnabledFor(logging.WARNING) or (fact.took_s is None and fact.status == "cancelled"):

@@ -27,6 +27,9 @@ class Work(BaseModel):
     """Age at which a published but unclaimed dispatch may have been lost and is published again."""
     cancel_grace: Duration = timedelta(seconds=10)
     """Time a running handler has to notice a cancellation before it is ended."""
+    stop_grace: Duration | None = None
+    """How long a worker that is told to stop takes: shortly before, it hands back the steps that still run, uncharged.
+    As long as its longest running step, when it is not set."""
     worker_ttl: Duration = timedelta(seconds=30)
     """A worker not seen for this long is dead; at least two heartbeats."""
     crash_limit: Count = Field(default=3, ge=0, le=1000)

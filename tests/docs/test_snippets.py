@@ -56,6 +56,7 @@ FLOWS = (
     "trials",
     "claims",
     "card_payments",
+    "thumbnails",
     *(name.removesuffix(".py") for name in PATTERNS if not name.startswith("test_")),
 )
 TESTS = (
@@ -77,6 +78,7 @@ TESTS = (
     "test_ratings.py",
     "test_trials.py",
     "test_claims.py",
+    "test_thumbnails.py",
     *(name for name in PATTERNS if name.startswith("test_")),
 )
 CELERY_IS_UNTYPED = (

@@ -173,6 +173,8 @@ def _shutting_down(sig: str = "", how: str = "", **_: Any) -> None:
     """In a signal handler. One more signal inside it would wait for ever for a lock that this one holds."""
     if how == "Warm" and sig == "SIGTERM":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what it asks for is under way
+    if _active is not None and how == "Cold":
+        _active.told_cold = True
     if _active is None or _active.shared.stopping:
         return
     _active.shared.stop()

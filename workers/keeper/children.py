@@ -3,6 +3,8 @@
 import contextlib
 import os
 import queue
+import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import psutil
@@ -15,6 +17,8 @@ from orchestrator.workers.shared import digest
 from orchestrator.workers.state import WorkerState
 
 _POLL_S: Final = 0.2
+_DEATH_S: Final = 1.0
+"""A process that was killed runs no more, even if the system takes long to bury it."""
 
 
 def _is_dead(pid: int) -> bool:
@@ -33,9 +37,20 @@ def _kill_with_programs(pid: int) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         child = psutil.Process(pid)
         child.suspend()
-        for one in [child, *child.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+        _kill([child, *child.children(recursive=True)])
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for one in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+def kill_programs(*, but: int | None = None) -> None:
+    """End what the handlers of this process started: every process below it, but this child and what is below that."""
+    for child in psutil.Process().children():
+        if child.pid != but:
+            _kill_with_programs(child.pid)
 
 
 class Children:
@@ -48,6 +63,7 @@ class Children:
         self._gone: set[int] = set()
         self._buried: set[int] = set()
         self._reported: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._handing_back = False
 
     def report(self, pid: int) -> None:
         """The pool says that this child is lost; called on the hub."""
@@ -90,15 +106,25 @@ class Children:
             hub.call_soon(maintain)
 
     def _end(self, pid: int) -> Swept:
-        dispatches = release.end_owned(
-            self._state.runtime().ledger,
-            f"{self._state.worker_id}/{pid}",
-            crash_limit=self._state.settings.crash_limit,
-            deploy_limit=self._state.settings.deploy_limit,
-            stopping=self._state.stopping,
-        )
+        ledger, owner = self._state.runtime().ledger, f"{self._state.worker_id}/{pid}"
+        if self._handing_back:
+            dispatches = release.hand_back(ledger, owner)
+        else:
+            settings = self._state.settings
+            limits = {"crash_limit": settings.crash_limit, "deploy_limit": settings.deploy_limit}
+            dispatches = release.end_owned(ledger, owner, stopping=self._state.stopping, **limits)
         self._gone.discard(pid)
         return Swept(1, dispatches, next_s=0.0 if self._gone else None)
+
+    def end_all(self) -> None:
+        """End every child with what it started, and wait for that. What they hold is handed back from now on."""
+        self._handing_back = True
+        pids = self._listed()
+        for pid in pids:
+            _kill_with_programs(pid)
+        ends = time.monotonic() + _DEATH_S
+        while time.monotonic() < ends and not all(_is_dead(pid) for pid in pids):
+            time.sleep(0.01)
 
     def stop(self, overrun: Overrun) -> None:
         """End the handler of a claim that the ledger has ended already."""

@@ -13,6 +13,7 @@ from orchestrator.observe.logs import quiet_warnings
 from orchestrator.workers.keeper import cluster
 from orchestrator.workers.keeper.children import Children
 from orchestrator.workers.keeper.drain import Drain
+from orchestrator.workers.keeper.grace import Grace
 from orchestrator.workers.keeper.loops import Loops
 from orchestrator.workers.keeper.overruns import Overruns
 from orchestrator.workers.keeper.probe import Probe
@@ -51,6 +52,7 @@ class Keeper:
         self.probe = Probe(state, worker)
         self._children = Children(state, worker)
         self._drain = Drain(state)
+        self._grace = Grace(state, worker, self._children)
         ended = threading.Event()
         ticks = Ticks(state, ended)
         solo = worker.pool_cls.__module__.endswith("solo")  # consumes nothing while a step runs
@@ -73,10 +75,12 @@ class Keeper:
     def start(self) -> None:
         self._loops.start()
         self._drain.start()
+        self._grace.start()
 
     def stop(self) -> None:
         """The worker ended."""
         self._drain.end()
+        self._grace.end()
         self._loops.stop()
 
     def child_lost(self, pid: int | None) -> None:
@@ -88,4 +92,5 @@ class Keeper:
     def shut_down(self) -> None:
         """A warm shutdown began; called in a signal handler."""
         self._drain.begin()
+        self._grace.begin()
         self._loops.nudge("register")

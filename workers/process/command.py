@@ -2,8 +2,10 @@
 
 import ipaddress
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Final
 
 from celery.signals import worker_shutting_down
@@ -64,7 +66,9 @@ def run_worker(settings: Settings, options: WorkerOptions = WorkerOptions()) -> 
     def one(index: int) -> int:
         return _work(_of_process(settings, options, index), options, options.hostname(index))
 
-    return one(1) if options.processes == 1 else supervise(one, options.processes)
+    if options.processes == 1:
+        return one(1)
+    return supervise(one, options.processes, stop_grace=settings.stop_grace)
 
 
 def _of_process(settings: Settings, options: WorkerOptions, index: int) -> Settings:
@@ -76,6 +80,7 @@ def _of_process(settings: Settings, options: WorkerOptions, index: int) -> Setti
 
 
 def _work(settings: Settings, options: WorkerOptions, hostname: str) -> int:
+    signal.signal(signal.SIGTERM, _not_begun)
     app = make_app(settings)
     app.set_current()
     stops = _stops()
@@ -94,6 +99,11 @@ def _work(settings: Settings, options: WorkerOptions, hostname: str) -> int:
         return exc.code if isinstance(exc.code, int) else 1
     # Celery gives 1 for Ctrl-C, also when every step was finished and the rest given back.
     return 0 if stops == ["Warm"] else worker.exitcode or 0
+
+
+def _not_begun(number: int, frame: FrameType | None) -> None:
+    """Until Celery handles it. The first process of a container would not hear it at all, and wait for the ledger."""
+    raise SystemExit(0)
 
 
 def _stops() -> list[str]:

@@ -1,12 +1,14 @@
 """Several worker processes under one parent: how to use more than one core for consuming."""
 
 import ctypes
+import math
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from types import FrameType
 from typing import Final
 
@@ -17,21 +19,26 @@ _FIRST_S: Final = 0.5
 _CAP_S: Final = 30.0
 _CALM_S: Final = 30.0
 _POLL_S: Final = 0.1
+_LATE_S: Final = 5.0
+"""Workers end themselves when their grace is over: one that has not hangs."""
 
 
-def supervise(work: Callable[[int], int], count: int, what: str = "worker") -> int:
+def supervise(work: Callable[[int], int], count: int, what: str = "worker", stop_grace: timedelta | None = None) -> int:
     """Keep `count` processes running `work(1)` … `work(count)` until SIGTERM or SIGINT.
 
     One that ends is started again, after a pause that grows while it keeps ending. A usage error (code 2) of the
-    first start ends all. Must be called before any thread or connection is made: the processes are forked.
+    first start ends all. With a `stop_grace` those that have not ended by then, when they were told to, are killed
+    a little later. Must be called before any thread or connection is made: the processes are forked.
     """
-    return _Supervisor(work, count, what).run()
+    return _Supervisor(work, count, what, stop_grace).run()
 
 
 class _Supervisor:
-    def __init__(self, work: Callable[[int], int], count: int, what: str) -> None:
+    def __init__(self, work: Callable[[int], int], count: int, what: str, stop_grace: timedelta | None) -> None:
         self._work = work
         self._what = what
+        self._patience_s = math.inf if stop_grace is None else stop_grace.total_seconds() + _LATE_S
+        self._kill_at = math.inf
         self._slots = range(1, count + 1)
         self._pids: dict[int, int] = {}
         self._started: dict[int, float] = {}
@@ -47,6 +54,10 @@ class _Supervisor:
         signal.signal(signal.SIGQUIT, self._pass_on)
         while True:
             self._reap()
+            if time.monotonic() > self._kill_at:
+                log.error(f"{self._what}.killed", extra={"reason": "it did not stop in time", "pids": list(self._pids)})
+                self._kill_at, self._code = math.inf, 1
+                self._send(signal.SIGKILL)
             if self._stopping and not self._pids:
                 return self._code
             if not self._stopping:
@@ -54,11 +65,16 @@ class _Supervisor:
             time.sleep(_POLL_S)  # a signal ends it early
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
+        self._begin_stop()
         self._send(signal.SIGTERM)
 
+    def _begin_stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._kill_at = time.monotonic() + self._patience_s
+
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
+        self._begin_stop()
         self._send(signal.Signals(number))
 
     def _send(self, number: signal.Signals) -> None:

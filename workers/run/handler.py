@@ -133,7 +133,7 @@ def _context(attempt: Attempt) -> Context:
     about = (str(lease.run_id), lease.step_key, lease.attempt, lease.stop_at, attempt.held.signals, attempt.tx)
     facts = {"run_id": about[0], "flow": lease.flow, "step_key": lease.step_key, "attempt": lease.attempt}
     log = StepLog(logging.getLogger("orchestrator.step"), facts)
-    return Context(*about, log, scheduled_for, partial(polling.state, attempt))
+    return Context(*about, log, scheduled_for, partial(polling.state, attempt), lambda: attempt.worker.stopping)
 
 
 def _time_left_s(attempt: Attempt) -> float | None:

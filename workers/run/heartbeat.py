@@ -60,6 +60,14 @@ class Heartbeat:
         """Whether there is a lease to keep alive."""
         return bool(self._held)
 
+    def abandon(self) -> None:
+        """Tell every handler of this process to stop: its claim is about to be handed back. An outcome that is being
+        recorded may still be."""
+        for held in self._held.copy().values():
+            if not held.recording:
+                held.lost = True
+                held.interrupt()
+
     def close(self) -> None:
         self._stop.set()
         self._ledger.close()

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.authoring.context import HandedOver
 from orchestrator.authoring.polling import NotYet
 from orchestrator.authoring.retry_after import RetryAfter
 from orchestrator.core.facts import Failure, Finished, NotReady, StepError, Success
@@ -73,10 +74,18 @@ def failed(attempt: Attempt, exc: BaseException) -> None:
     """
     if attempt.held.lost:
         raise LeaseLost("The lease ran out while the handler was interrupted.") from exc
-    if isinstance(exc, NotYet) and attempt.poll is not None:
+    if isinstance(exc, HandedOver):
+        _handed_over(attempt)
+    elif isinstance(exc, NotYet) and attempt.poll is not None:
         _not_yet(attempt, exc)
     else:
         _record(attempt, _failure(attempt, exc))
+
+
+def _handed_over(attempt: Attempt) -> None:
+    """What a transactional step wrote was rolled back before."""
+    attempt.failure = Failure(StepError("HandedBack", "the step handed over"), status="released")
+    attempt.finished = _asked_again(attempt, lambda: release.hand_over(attempt.ledger, attempt.lease))
 
 
 def _not_yet(attempt: Attempt, seen: NotYet) -> None:

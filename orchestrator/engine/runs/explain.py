@@ -369,14 +369,22 @@ def _with_deploys(ledger: Ledger, row: RunRow, step: StepRow, found: Explanation
     """How often it was begun in vain, which no count of attempts shows."""
     with ledger.auto() as tx:
         facts = one(tx, "deploys_of", run_id=row.id, step_key=step.key)
-    if facts is None or not facts.deploys:
-        return found
-    times = "once" if facts.deploys == 1 else f"{facts.deploys} times"
-    return replace(
-        found,
-        sentence=f"{found.sentence} It was released by a deploy {times}: its worker was told to stop and ended "
-        "before it. Give workers more time to stop than the step takes.",
-    )
+    told = [found.sentence]
+    if facts is not None and facts.deploys:
+        told.append(
+            f"It was released by a deploy {_times(facts.deploys)}: its worker was told to stop and ended before it. "
+            "Give workers more time to stop than the step takes."
+        )
+    if facts is not None and facts.handed_back:
+        told.append(
+            f"It was handed back {_times(facts.handed_back)} by a worker that stopped, uncharged: let it save its "
+            "place and call ctx.hand_over() when ctx.stopping, or raise ORCHESTRATOR_STOP_GRACE."
+        )
+    return replace(found, sentence=" ".join(told))
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _silent(step: StepRow, lease: Row[Any] | None, now: datetime) -> str | None:

@@ -1,8 +1,10 @@
-"""Give claims back: unstarted ones of a worker that stops, and those of a process that died."""
+"""Give claims back: those of a worker that stops, unstarted or not, and those of a process that died."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import compress
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -22,6 +24,8 @@ from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.observer import notify
 
 PAGE = 500
+_GRACE_OVER = "its worker stopped, and its grace was over"
+_HANDED_OVER = "the step handed over: its worker was about to stop"
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +49,22 @@ def _cancel(ledger: Ledger, tx: Connection, lease: Lease) -> EndedByUs | None:
     finished = fail_step.cancelled(held, lease.step_key, lease.attempt)
     failure = Failure(StepError("Cancelled", f"the run was {held.run.halt}"), status="cancelled")
     return EndedByUs(held.step(lease.step_key, lease.attempt), failure, finished)
+
+
+def hand_over(ledger: Ledger, lease: Lease) -> Finished:
+    """The handler of a worker that stops ended at a point of its own choice: its step is READY again, and nothing is
+    charged. The attempt is `released`.
+
+    Raises:
+        LeaseLost: another worker owns the step, or it was ended; nothing was written.
+    """
+    found = ledger.retry(lambda tx: sweeps.hand_over(tx, lease, _HANDED_OVER))
+    if found:
+        return Finished(dispatches=found, attempt="released")
+    ended = ledger.retry(lambda tx: _cancel(ledger, tx, lease))
+    if ended is None:
+        raise advance.lost(lease)
+    return ended.finished
 
 
 def undone(ledger: Ledger, lease: Lease, error: StepError, *, crash_limit: int | None) -> Finished:
@@ -90,24 +110,45 @@ def end_owned(
             return tuple(dispatches)
 
 
-def _recover(ledger: Ledger, rows: Sequence[Row[Any]], limits: LossLimits) -> tuple[tuple[Dispatch, ...], int]:
-    """The rows were read before; each write quotes the version it was read at. With the number of claims ended."""
+def hand_back(ledger: Ledger, owner_prefix: str) -> tuple[Dispatch, ...]:
+    """The claims of a worker process, or of one of its pool children, whose stop may take no longer: their steps are
+    READY again, and nothing is charged. Their handlers have ended, or are about to, with their process.
+
+    What their transactions hold is let go of: the next attempt would wait for it.
+    """
+    dispatches: list[Dispatch] = []
+    while True:
+        rows = ledger.retry(lambda tx: sweeps.held_by(tx, owner_prefix, PAGE, stopping=True))
+        if not rows:
+            return tuple(dispatches)
+        found, changed = _recover(ledger, rows, None)
+        dispatches += found
+        ledger.once(partial(sweeps.end_sessions, rows=rows))
+        if not changed:
+            return tuple(dispatches)
+
+
+def _recover(ledger: Ledger, rows: Sequence[Row[Any]], limits: LossLimits | None) -> tuple[tuple[Dispatch, ...], int]:
+    """The rows were read before; each write quotes the version it was read at. With the number of claims ended. Without
+    limits nothing is charged: their worker hands them back."""
     fp("sweep.selected")
-    last = [row for row in rows if row.halted or limits.reached(row)]
-    plain = [row for row in rows if not (row.halted or limits.reached(row))]
-    again = ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain)) if plain else ()
+    ends = [row.halted or (limits is not None and limits.reached(row)) for row in rows]
+    last = list(compress(rows, ends))
+    plain = [row for row, end in zip(rows, ends, strict=True) if not end]
+    why = _GRACE_OVER if limits is None else None
+    again = ledger.retry(lambda tx: sweeps.requeue_lost(tx, plain, why)) if plain else ()
     fp("sweep.committed")
-    _notify_lost(plain, again)
+    _notify_lost(plain, again, why)
     ended = run_batches([[row] for row in last], lambda piece: end_lost(ledger, piece[0], dead=True), _failed)
     return again + tuple(dispatch for each in ended.done for dispatch in each), len(again) + len(ended.done)
 
 
-def _notify_lost(rows: Sequence[Row[Any]], again: Sequence[Dispatch]) -> None:
+def _notify_lost(rows: Sequence[Row[Any]], again: Sequence[Dispatch], why: str | None) -> None:
     """Each attempt whose step is READY again."""
     lost = {(row.run_id, row.step_key): row for row in rows}
     for one in again:
         row = lost[one.run_id, one.step_key]
-        failure = _loss(row)
+        failure = _loss(row) if why is None else Failure(StepError("HandedBack", why), status="released")
         notify(Failed(step_of(one, row.attempt), failure, failure.status))
 
 

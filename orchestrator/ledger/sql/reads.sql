@@ -121,8 +121,10 @@ SELECT attempt, version, owner, status, error_type, error_message, error_traceba
  ORDER BY attempt DESC LIMIT %(limit)s;
 
 -- name: deploys_of
--- Does:  how often a stopping worker left the step.
-SELECT deploys FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s;
+-- Does:  how often a stopping worker left the step, and how often it was handed back before that.
+SELECT deploys, (SELECT count(*) FROM flow_step_attempts
+                  WHERE run_id = %(run_id)s AND step_key = %(step_key)s AND status = 'released' AND error_type = 'HandedBack') AS handed_back
+  FROM flow_steps WHERE run_id = %(run_id)s AND step_key = %(step_key)s;
 
 -- name: dispatch_facts
 SELECT d.published_at, d.publish_count, d.suppressed, d.created_at, d.task, d.queue

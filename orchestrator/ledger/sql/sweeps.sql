@@ -10,8 +10,9 @@
 EXISTS (SELECT FROM flow_workers w WHERE w.id = substring(c.owner FROM '^(.*)/') AND w.stopping_at IS NOT NULL)
 
 -- part: put_back
--- RUNNING to READY, at the cost of one crash each, or of one deploy. `lost` holds the claims, locked: run_id, step_key, version,
--- deploy.
+-- RUNNING to READY, at the cost of one crash each, or of one deploy; of nothing, when they are handed back. `lost` holds the claims,
+-- locked: run_id, step_key, version, deploy.
+-- In:    why (text: why their own worker hands them back; null: it does not, they were lost)
 ended AS (
   /*+ claim_ended from=FROM lost; which=c.run_id = lost.run_id AND c.step_key = lost.step_key AND c.version = lost.version */
 ), tried AS (
@@ -20,13 +21,14 @@ ended AS (
          LATERAL (SELECT ready_at FROM flow_steps WHERE run_id = ended.run_id AND step_key = ended.step_key OFFSET 0) AS s
 ), attempt AS (
   /*+ attempt_ended of=tried; at=flow_now(); status=CASE WHEN deploy THEN 'released' ELSE 'crashed' END; columns=error_type, error_message;
-    values='WorkerLost', CASE WHEN deploy THEN 'its worker was told to stop, and ended before the step did'
-                              ELSE 'the worker died, or could not renew its lease' END */
+    values=CASE WHEN {why} IS NULL THEN 'WorkerLost' ELSE 'HandedBack' END,
+           COALESCE({why}, CASE WHEN deploy THEN 'its worker was told to stop, and ended before the step did'
+                                ELSE 'the worker died, or could not renew its lease' END) */
   /*+ or_written_before */
 ), step AS (
   UPDATE flow_steps s
      SET (/*+ ready_columns */) = (/*+ made_ready when=TRUE; otherwise=NULL; number=s.dispatch_no; limit=s.queue_timeout */),
-         crashes = s.crashes + (NOT lost.deploy)::int, deploys = s.deploys + lost.deploy::int
+         crashes = s.crashes + (NOT lost.deploy AND {why} IS NULL)::int, deploys = s.deploys + (lost.deploy AND {why} IS NULL)::int
     FROM ended JOIN lost USING (run_id, step_key)
    WHERE s.run_id = ended.run_id AND s.step_key = ended.step_key AND s.status = 'running'
   RETURNING s.run_id, s.step_key, s.dispatch_no, s.task, s.queue, s.priority, ended.attempt, ended.version, lost.deploy
@@ -58,7 +60,7 @@ WITH lost AS MATERIALIZED (
    ORDER BY c.expires_at
    LIMIT %(page)s
      FOR NO KEY UPDATE OF c SKIP LOCKED
-), /*+ put_back */
+), /*+ put_back why=NULL::text */
 SELECT run_id, step_key, dispatch_no, task, queue, priority, version, attempt, deploy FROM step;
 
 -- name: expired
@@ -93,7 +95,8 @@ SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, s.deploys
 -- name: requeue_lost
 -- Does:  the steps of a worker that is known to be dead are READY again; each quotes the version it was read at. A run that was
 --        halted meanwhile is left alone: nobody could take its step again.
--- In:    run_ids, step_keys, versions, deploys (bool: was its worker told to stop?)
+-- In:    run_ids, step_keys, versions, deploys (bool: was its worker told to stop?), why (null; or why their own worker hands
+--        them back)
 -- Out:   the dispatches
 -- Locks: runs FOR KEY SHARE (against a halt under way) and claims, in key order, then attempts and steps
 WITH lost AS MATERIALIZED (
@@ -105,7 +108,7 @@ WITH lost AS MATERIALIZED (
    WHERE c.expires_at IS NOT NULL AND r.halt IS NULL AND c.step_key = ANY (%(step_keys)s::text[])
    ORDER BY c.run_id, c.step_key
      FOR KEY SHARE OF r FOR NO KEY UPDATE OF c
-), /*+ put_back */
+), /*+ put_back why=%(why)s::text */
 SELECT run_id, step_key, dispatch_no, task, queue, priority FROM step;
 
 -- name: end_sessions
