@@ -7,9 +7,11 @@ import pytest
 from orchestrator.core.facts import WorkerInfo
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import workers
+from orchestrator.engine.runs import cancel_run
 from orchestrator.engine.runs.explain import explain
 from orchestrator.engine.steps import release, retry_step
 from orchestrator.engine.sweeps import sweep
+from orchestrator.errors import LeaseLost
 from orchestrator.ledger import reads
 from tests.support.factories import LEASE, Lab, after, call, keys
 
@@ -110,3 +112,61 @@ def test_an_operators_retry_begins_to_count_anew(lab: Lab) -> None:
     lab.fail(lab.take(run_id, "a"))
     retry_step.retry(lab.ledger, run_id, None, by="me")
     assert lab.step(run_id, "a")["deploys"] == 0
+
+
+def test_what_a_stopping_worker_hands_back_costs_nothing(lab: Lab) -> None:
+    """However often: neither a crash nor a deploy nor a retry is counted."""
+    run_id = lab.run({"a": call()})
+    for n in range(10):
+        lab.take(run_id, "a", owner=worker(lab, f"h/1/{n}"))
+        assert keys(release.hand_back(lab.ledger, f"h/1/{n}")) == ["a"]
+    assert lab.attempts(run_id, "a") == [(n, "released") for n in range(1, 11)]
+    step = lab.step(run_id, "a")
+    assert (step["crashes"], step["deploys"], step["failures"], step["status"]) == (0, 0, 0, "ready")
+    sentence = explain(lab.ledger, run_id, "a", worker_ttl=TTL).sentence
+    assert "handed back 10 times by a worker that stopped, uncharged" in sentence
+    lab.do(run_id, "a")
+    assert lab.status(run_id) is RunStatus.SUCCEEDED
+
+
+def test_who_was_handed_back_cannot_record_any_more(lab: Lab) -> None:
+    run_id = lab.run({"a": call()})
+    lease = lab.take(run_id, "a", owner=worker(lab, "h/1/x"))
+    release.hand_back(lab.ledger, "h/1/x")
+    with pytest.raises(LeaseLost):
+        lab.done(lease)
+    with pytest.raises(LeaseLost):
+        release.hand_over(lab.ledger, lease)
+    assert lab.attempts(run_id, "a") == [(1, "released")]
+
+
+def test_only_the_claims_of_that_worker_are_handed_back(lab: Lab) -> None:
+    run_id = lab.run({"a": call(), "b": call()})
+    lab.take(run_id, "a", owner=worker(lab, "h/1/x"))
+    lab.take(run_id, "b", owner=worker(lab, "h/1/xy"))
+    assert keys(release.hand_back(lab.ledger, "h/1/x")) == ["a"]
+    assert release.hand_back(lab.ledger, "h/1/x") == ()
+    assert lab.statuses(run_id) == {"a": "ready", "b": "running"}
+
+
+@pytest.mark.parametrize("how", ["hand_back", "hand_over"])
+def test_a_step_of_a_cancelled_run_is_not_begun_again(lab: Lab, how: str) -> None:
+    run_id = lab.run({"a": call()})
+    lease = lab.take(run_id, "a", owner=worker(lab, "h/1/x"))
+    cancel_run.cancel(lab.ledger, run_id, by="me", reason="enough", grace=TTL)
+    if how == "hand_back":
+        assert release.hand_back(lab.ledger, "h/1/x") == ()
+    else:
+        assert release.hand_over(lab.ledger, lease).dispatches == ()
+    assert lab.status(run_id) is RunStatus.CANCELLED
+    assert lab.statuses(run_id) == {"a": "cancelled"}
+
+
+def test_a_step_that_hands_over_is_ready_at_once(lab: Lab) -> None:
+    run_id = lab.run({"a": call()})
+    done = release.hand_over(lab.ledger, lab.take(run_id, "a", owner=worker(lab, "h/1/x")))
+    assert keys(done.dispatches) == ["a"]
+    assert done.attempt == "released"
+    assert lab.events(run_id).count("step.released a") == 1
+    lab.do(run_id, "a")
+    assert lab.attempts(run_id, "a") == [(1, "released"), (2, "succeeded")]
