@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 from celery.concurrency import get_implementation
@@ -16,8 +16,10 @@ from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
+from orchestrator.ledger.traces import LedgerPast
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.pulse import Pulse
+from orchestrator.observe.traces import switch as traces
 from orchestrator.servers.broker import SOCKET_TIMEOUT_S
 from orchestrator.settings import Settings
 from orchestrator.workers.run.hand_over import HandOver
@@ -26,6 +28,9 @@ from orchestrator.workers.run.log_writer import LogWriter
 from orchestrator.workers.run.loop import Loop
 from orchestrator.workers.run.versions import Versions
 from orchestrator.workers.shared import Shared
+
+if TYPE_CHECKING:
+    from orchestrator.observe.traces.spans import Spans  # with OpenTelemetry's API, which may not be there
 
 AnyFlow = Flow[..., Any]
 AnyStep = Step[..., Any]
@@ -56,8 +61,11 @@ class Runtime:
     hints: EndHints
     logs: LogWriter | None = None
     """None where a worker is played."""
+    spans: "Spans | None" = None
+    """None where nobody asked for them."""
 
     def close(self) -> None:
+        traces.end(self.spans)
         if self.logs is not None:
             self.logs.close()
         self.hand_over.close()
@@ -183,7 +191,10 @@ class WorkerState:
             ledger.know(flow.manifest)
         publisher = Publisher(self.app, settings, ledger)
         hand_over = HandOver(ledger, publisher, self.worker_id, settings.worker_ttl)
-        return Runtime(ledger, publisher, Heartbeat(settings), Loop(), hand_over, hints, LogWriter(settings))
+        # In the main process of a prefork worker nothing of the user's runs, and what it set up would be inherited.
+        public = not (self.prefork and os.getpid() == self.main_pid)
+        spans = traces.begin(LedgerPast(ledger), f"{self.worker_id}/{os.getpid()}", public=public)
+        return Runtime(ledger, publisher, Heartbeat(settings), Loop(), hand_over, hints, LogWriter(settings), spans)
 
     def close(self) -> None:
         """Close what this process opened."""

@@ -64,6 +64,7 @@ class Context:
         scheduled_for: datetime | Callable[[], datetime | None] | None = None,
         poll: "PollState | Callable[[], PollState | None] | None" = None,
         stopping: bool | Callable[[], bool] = False,
+        span: Any = None,
     ) -> None:
         """The defaults make a context for calling a step in a test."""
         self.run_id = run_id
@@ -75,6 +76,8 @@ class Context:
         self._scheduled_for = scheduled_for
         self._poll = poll
         self._stopping = stopping
+        self.span = span
+        """OpenTelemetry's span of this attempt, to set attributes on and to link to; None where no spans are made."""
         facts = {"run_id": run_id, "step_key": step_key, "attempt": attempt}
         self.log = log if log is not None else StepLog(logging.getLogger("orchestrator.step"), facts)
 

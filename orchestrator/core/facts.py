@@ -73,6 +73,8 @@ class Lease:
     """What started the run."""
     queue_wait_s: float = 0.0
     """How long the step had been ready; zero for one of a chain."""
+    trace: Mapping[str, str] | None = None
+    """What is kept of the run's trace: see core/trace.py."""
     index: int | None = None
     item: JsonValue = field(default=None, repr=False)
     known: dict[str, JsonValue] = field(default_factory=dict, repr=False)

@@ -1,11 +1,18 @@
-"""The trace that a request belongs to, as W3C's Trace Context has it in headers."""
+"""The trace that a request belongs to, as W3C's Trace Context has it in headers, and the ids of a run's spans.
+
+These follow from what the ledger holds, so whichever process commits the end of something can tell of it in one span,
+whose id all others know: nothing is kept open, and nothing is passed on but what stands with the run.
+"""
 
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Final
+from uuid import UUID
 
-_PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _STATE: Final = re.compile(r"[\x20-\x7e]{1,512}")
 NAMES: Final = ("traceparent", "tracestate")
 
@@ -36,5 +43,86 @@ def _is_valid(parent: str) -> bool:
     found = _PARENT.fullmatch(parent)
     if found is None or len(parent) > 512:
         return False
-    version, trace, span, more = found.groups()
+    version, trace, span, _, more = found.groups()
     return version != "ff" and set(trace) != {"0"} and set(span) != {"0"} and (version != "00" or more is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The trace of a run: its own, whose id is the run's, or that of the request or the step that started it."""
+
+    run_id: UUID
+    trace_id: int
+    parent: int | None = None
+    """The span of whoever started it; None: its root has none above it."""
+    sampled: bool | None = None
+    """Whether it is recorded; None: whoever asks decides by the trace id, and everybody alike."""
+    unsampled: bool = False
+    """Whether the request came with a trace that is not recorded."""
+    state: str = ""
+    """Its `tracestate`."""
+
+    @classmethod
+    def of(cls, run_id: UUID, kept: Mapping[str, str] | None) -> "Trace":
+        """From what is kept with the run."""
+        own = cls(run_id, run_id.int)
+        found = _PARENT.fullmatch(kept.get("traceparent", "")) if kept else None
+        if kept is None or found is None:
+            return own
+        trace_id, span, sampled = int(found[2], 16), int(found[3], 16), bool(int(found[4], 16) & 1)
+        if "sampling" in kept:
+            return cls(run_id, trace_id, span, _SAMPLING[kept["sampling"]])
+        if (trace_id, span) == (own.trace_id, own.root):
+            return replace(own, sampled=sampled)
+        if not sampled:
+            return replace(own, unsampled=True)
+        return cls(run_id, trace_id, span, True, state=kept.get("tracestate", ""))
+
+    def decided(self, sampled: bool) -> dict[str, str]:
+        """What is kept with the run, so that all who work on it agree."""
+        if sampled and self.sampled:
+            return _kept(self.trace_id, self.parent or self.root, "01", self.state)
+        own = replace(self, trace_id=self.run_id.int)
+        return _kept(own.trace_id, own.root, f"{sampled:02x}")
+
+    def called(self, step_key: str) -> dict[str, str]:
+        """What is kept with a run that a step of this one calls: it is a part of the same trace."""
+        kept = _kept(self.trace_id, self.step(step_key), f"{bool(self.sampled):02x}", self.state)
+        if self.sampled:
+            return kept
+        return {**kept, "sampling": "open" if self.sampled is None and not self.unsampled else "no"}
+
+    @property
+    def root(self) -> int:
+        """The span of the run."""
+        return self._id()
+
+    def step(self, step_key: str) -> int:
+        """The span of a step."""
+        return self._id(step_key)
+
+    def claim(self, step_key: str, fence: int) -> int:
+        """The span of what a worker did with one claim: an attempt, or a poll."""
+        return self._id(step_key, f"{fence}")
+
+    def further(self, step_key: str, what: str) -> int:
+        """Another span of a step."""
+        return self._id(step_key, what, "")
+
+    def _id(self, *of: str) -> int:
+        text = f"{self.trace_id:x}/{self.run_id}/{'/'.join(of)}"
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) or 1
+
+
+_SAMPLING: Final[Mapping[str, bool | None]] = {"open": None, "no": False}
+
+
+def _kept(trace_id: int, span: int, flags: str, state: str = "") -> dict[str, str]:
+    parent = {"traceparent": f"00-{trace_id:032x}-{span:016x}-{flags}"}
+    return {**parent, "tracestate": state} if state else parent
+
+
+def spread(trace_id: int) -> int:
+    """For samplers that compare 64 bits of a trace id with their ratio: the first two of those of a UUID never change,
+    so that a ratio under a half would record nothing, and one over three quarters everything."""
+    return int.from_bytes(blake2b(trace_id.to_bytes(16), digest_size=16).digest())

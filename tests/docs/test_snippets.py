@@ -30,6 +30,7 @@ PATTERNS = [str(block.name) for block in pages.blocks("python", page="docs/patte
 """A flow and its test, and again."""
 FLOWS = (
     "letters",
+    "bank_charges",
     "books",
     "by_hand",
     "reports",

@@ -23,6 +23,7 @@ from kombu.utils.objects import cached_property
 
 from orchestrator.authoring.alone import by_name
 from orchestrator.observe import health, logs
+from orchestrator.observe.traces import switch as traces
 from orchestrator.settings import Settings
 from orchestrator.workers.app import signals
 from orchestrator.workers.app.config import REMOTE_CONTROL, celery_config, queue, queues_of
@@ -100,6 +101,7 @@ def _worker_begins(instance: Any = None, **_: Any) -> None:
     worker_shutting_down.connect(_shutting_down, weak=False)
     worker_shutdown.connect(_ended, weak=False)
     with exit_with_message():
+        traces.prepare(os.environ)
         state.settings.require_database_url()
         if not state.flows:
             add_flows(instance.app, *load(state.settings))

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 from datetime import datetime
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.authoring.context import Context, StepLog
 from orchestrator.engine.faults import fp
@@ -19,6 +19,9 @@ from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart
 from orchestrator.workers.run.lines import Lines
 from orchestrator.workers.run.log_writer import LogWriter
 from orchestrator.workers.run.outage import GaveUp, retry_through_outage
+
+if TYPE_CHECKING:
+    from orchestrator.observe.traces.spans import Spans  # with OpenTelemetry's API, which may not be there
 
 
 def read_inputs(attempt: Attempt) -> None:
@@ -75,10 +78,21 @@ def call(attempt: Attempt) -> None:
     if worker.prefork:
         worker.shared.enter(worker.slot, os.getpid(), attempt.lease)
     try:
-        attempt.value = _called(attempt) if attempt.runtime.logs is None else _heard(attempt, attempt.runtime.logs)
+        spans = attempt.runtime.spans
+        attempt.value = _kept(attempt) if spans is None else _traced(attempt, spans)
     finally:
         if worker.prefork:
             worker.shared.leave(worker.slot)
+
+
+def _traced(attempt: Attempt, spans: "Spans") -> Any:
+    """Spans that it makes are below its own."""
+    with spans.within(attempt.lease):
+        return _kept(attempt)
+
+
+def _kept(attempt: Attempt) -> Any:
+    return _called(attempt) if attempt.runtime.logs is None else _heard(attempt, attempt.runtime.logs)
 
 
 def _heard(attempt: Attempt, logs: LogWriter) -> Any:
@@ -130,10 +144,12 @@ def _context(attempt: Attempt) -> Context:
 
         return retry_through_outage(attempt.outage(), "read the scheduled time", ask)
 
+    spans = attempt.runtime.spans
     about = (str(lease.run_id), lease.step_key, lease.attempt, lease.stop_at, attempt.held.signals, attempt.tx)
     facts = {"run_id": about[0], "flow": lease.flow, "step_key": lease.step_key, "attempt": lease.attempt}
     log = StepLog(logging.getLogger("orchestrator.step"), facts)
-    return Context(*about, log, scheduled_for, partial(polling.state, attempt), lambda: attempt.worker.stopping)
+    asked = (scheduled_for, partial(polling.state, attempt), lambda: attempt.worker.stopping)
+    return Context(*about, log, *asked, spans and spans.running(lease))
 
 
 def _time_left_s(attempt: Attempt) -> float | None:

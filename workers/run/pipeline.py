@@ -83,6 +83,8 @@ def run(attempt: Attempt) -> HeldLease | None:
         recording.log_unrecorded(attempt, doing=str(exc), reason="database away")
     finally:
         heartbeat.remove(attempt.held)
+        if attempt.finished is None and attempt.runtime.spans is not None:
+            attempt.runtime.spans.forget(attempt.lease)
     return _follow(attempt, attempt.finished) if attempt.finished is not None else None
 
 

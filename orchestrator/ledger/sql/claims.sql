@@ -8,7 +8,7 @@
 -- Locks: run FOR KEY SHARE (a cancel's FOR UPDATE waits for claims under way, and claims wait for it), then the step, then its claim
 -- Time:  flow_now()        Index: primary keys
 WITH run AS MATERIALIZED (
-  SELECT id, flow, manifest_hash, trigger_body, trigger_type
+  SELECT id, flow, manifest_hash, trigger_body, trigger_type, trace_context
     FROM flow_runs
    WHERE id = %(run_id)s AND status IN ('pending', 'running') AND halt IS NULL
        AND (%(accepted)s::text[] IS NULL OR manifest_hash = ANY (%(accepted)s))
@@ -26,7 +26,7 @@ WITH run AS MATERIALIZED (
   SELECT %(run_id)s, 'step.started', %(step_key)s, attempts FROM step WHERE polls = 0]]
 )
 SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.priority, step.loop_index, step.item,
-       claimed.version, claimed.attempt, claimed.expires_at, claimed.stop_at, run.trigger_type,
+       claimed.version, claimed.attempt, claimed.expires_at, claimed.stop_at, run.trigger_type, run.trace_context,
        EXTRACT(epoch FROM claimed.expires_at - %(lease_for)s - step.ready_at)::float8 AS queue_wait_s,
        CASE WHEN '@' = ANY (step.needs) AND pg_column_size(run.trigger_body) < 32768 THEN run.trigger_body END AS trigger_body,
        CASE WHEN step.needs <> '{}' AND step.needs <> '{@}'
@@ -55,7 +55,7 @@ SELECT manifest_hash, accepted FROM run;
 -- In:    run_id, step_key, owner
 -- Out:   the row of `claim`, or none
 SELECT run.flow, run.manifest_hash, step.type, step.task, step.queue, step.priority, step.loop_index, step.item,
-       c.version, c.attempt, c.expires_at, c.stop_at, run.trigger_type,
+       c.version, c.attempt, c.expires_at, c.stop_at, run.trigger_type, run.trace_context,
        COALESCE(EXTRACT(epoch FROM c.claimed_at - step.ready_at), 0)::float8 AS queue_wait_s,
        CASE WHEN '@' = ANY (step.needs) AND pg_column_size(run.trigger_body) < 32768 THEN run.trigger_body END AS trigger_body,
        (SELECT json_object_agg(o.step_key, o.output) FROM flow_outputs o
