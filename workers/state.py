@@ -14,6 +14,7 @@ from celery.concurrency import get_implementation
 from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
+from orchestrator.core.connections import of_threads
 from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.traces import LedgerPast
@@ -177,8 +178,7 @@ class WorkerState:
         ledger = Ledger.connect(
             settings.require_database_url(),
             reach=settings.reach(),
-            # A thread keeps one connection, and takes a second for a transaction; the keeper's loops come on top.
-            pool_size=max(settings.database_pool_size, 2 * self.threads + 15),
+            pool_size=max(settings.database_pool_size, of_threads(self.threads)),
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",
             secret_names=settings.secret_names,

@@ -74,6 +74,28 @@ def sql(
         print(migrate.sql(*direct))
 
 
+@verb(app, "connections")
+def connections(
+    apis: Annotated[int | None, typer.Option(min=0, help="Processes of the API; else as set.")] = None,
+    beats: Annotated[int, typer.Option(min=0, help="Beats.")] = 1,
+    exporters: Annotated[int, typer.Option(min=0, help="Exporters.")] = 1,
+    clients: Annotated[int, typer.Option(min=0, help="Programs with a client.")] = 0,
+    output: Output = None,
+) -> None:
+    """Print how many connections all processes may have at the same time, beside what PostgreSQL allows and what is
+    open now. Workers and keepers are those that live."""
+    from orchestrator.cli import budget
+    from orchestrator.core.connections import Others
+
+    others = Others(settings().api_replicas if apis is None else apis, beats, exporters, clients)
+    with ledger_itself() as client:
+        found = budget.find(client, others)
+    if output in (Format.JSON, Format.JSONL):
+        print_json(budget.plain(found), lines=output is Format.JSONL)
+        return
+    budget.show(found)
+
+
 @verb(app, "role-sql")
 def role_sql(
     role: Annotated[str, typer.Option(metavar="NAME", help="The role of the running processes.")] = "flow_runtime",

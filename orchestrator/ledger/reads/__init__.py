@@ -3,6 +3,7 @@
 from orchestrator.ledger.reads import (
     children,
     clock,
+    connections,
     events,
     flows,
     notifications,
@@ -17,6 +18,7 @@ from orchestrator.ledger.reads import (
 __all__ = [
     "children",
     "clock",
+    "connections",
     "events",
     "flows",
     "notifications",

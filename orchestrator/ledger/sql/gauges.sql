@@ -63,8 +63,11 @@ SELECT s.flow, s.trigger_key, GREATEST(EXTRACT(epoch FROM (SELECT flow_now()) - 
 -- name: gauge_sessions
 -- Does:  how many sessions the server has, of all its databases, and how many it lets in that are no superuser's.
 SELECT (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL) AS connections,
-       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-         - COALESCE(current_setting('reserved_connections', TRUE)::int, 0) AS most;
+       current_setting('max_connections')::int - /*+ reserved_sessions */ AS most;
+
+-- part: reserved_sessions
+-- Does:  how many sessions are kept for superusers, and for a role that is named for it from 16 on.
+(current_setting('superuser_reserved_connections')::int + COALESCE(current_setting('reserved_connections', TRUE)::int, 0))
 
 -- name: gauge_database
 SELECT pg_database_size(current_database());

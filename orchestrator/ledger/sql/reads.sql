@@ -218,6 +218,14 @@ SELECT v.flow, v.hash AS manifest_hash, v.ordinal, d.manifest_hash IS NOT NULL A
 SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, started_at, seen_at, consumed_at,
        seen_at > flow_now() - %(ttl)s AS live, versions, refuses, payload_store, label FROM flow_workers ORDER BY host, pid;
 
+-- name: server_sessions
+-- Does:  how many sessions the server lets in, and what is open: in all, of this database, and of those in the middle of something.
+SELECT current_setting('max_connections')::int AS limit, /*+ reserved_sessions */ AS reserved,
+       current_setting('max_connections')::int - /*+ reserved_sessions */ AS allowed, s.*
+  FROM (SELECT count(*) FILTER (WHERE datid IS NOT NULL) AS open, count(*) FILTER (WHERE datname = current_database()) AS here,
+               count(*) FILTER (WHERE datname = current_database() AND state <> 'idle') AS busy
+          FROM pg_stat_activity) s;
+
 -- name: unserved
 -- Does:  tasks with ready steps that no live worker takes: none has the handler on that queue, or all that have it refuse the
 --        version. Which version a step is of is looked up only where a worker refuses some.
