@@ -39,7 +39,7 @@ class Supervised(threading.Thread):
         self._wake = threading.Event()
         self._ended = False
         self._failures = 0
-        self._pulse = Pulse(self.name, limit_s)
+        self.pulse = Pulse(self.name, limit_s)
 
     def nudge(self) -> None:
         """End the pause now."""
@@ -51,15 +51,15 @@ class Supervised(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
-        self._pulse.begin()
+        self.pulse.begin()
         while not self._ended:
-            self._pulse.moved()
+            self.pulse.moved()
             pause = self._once()
-            self._pulse.moved(pause)
+            self.pulse.moved(pause)
             self._wake.wait(pause)
             if not self._ended:
                 self._wake.clear()
-        self._pulse.end()
+        self.pulse.end()
 
     def _once(self) -> float:
         try:

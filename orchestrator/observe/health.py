@@ -74,7 +74,7 @@ def begin(what: str, address: str | None, subject: Subject, more: Mapping[str, R
         log.info("health.listens", extra={"what": what, "address": address, "port": listener.port})
     manager = systemd.take(os.environ)
     if listener is not None or manager is not None:
-        _Teller(subject, manager).start()
+        Teller(subject, manager).start()
     return listener
 
 
@@ -108,7 +108,7 @@ def readiness(found: Readiness) -> Answer:
     return Answer.json(200 if found.ready else _UNREADY, {"status": found.status, "parts": parts})
 
 
-class _Teller(threading.Thread):
+class Teller(threading.Thread):
     """Looks at the loops every second: logs where one hangs, and tells systemd while none does."""
 
     def __init__(self, subject: Subject, manager: systemd.Manager | None) -> None:
@@ -119,15 +119,20 @@ class _Teller(threading.Thread):
         self._pause_s = _LOOK_S if watchdog_s is None else min(_LOOK_S, watchdog_s / 4)
         self._hanging: set[str] = set()
         self._stage: Literal["starting", "ready", "stopping"] = "starting"
+        self._ended = threading.Event()
         self._said = ""
         self._said_at = -_SAY_S
 
     def run(self) -> None:
-        while True:
+        while not self._ended.is_set():
             alive = self._look()
             if self._manager is not None:
                 self._tell(self._manager, alive)
-            time.sleep(self._pause_s)
+            self._ended.wait(self._pause_s)
+
+    def end(self) -> None:
+        """Say nothing more."""
+        self._ended.set()
 
     def _look(self) -> bool:
         hanging = set()

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-_FRAMES: Final = 3
+_FRAMES: Final = 4
+_WAITING: Final = ("psycopg.", "redis.", "kombu.utils.functional")
+"""Modules in which a thread waits for a server; in the last one between two attempts to connect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,21 @@ class Pulse:
         """Now."""
         moved, due = self._said
         now = monotonic()
-        excused = self._lent or self._excused()
+        excused = self._lent or self._excused() or (due < now and self._waits())
         return Standing(self.name, now - moved, self.limit_s if excused else due - now)
+
+    def _waits(self) -> bool:
+        """Whether its thread waits for a server to answer. PostgreSQL is waited for without a limit while its machine
+        lives and only its processes stand still, as with a disk that hangs; Redis with a limit, again and again. No
+        restart of ours would help."""
+        frame = sys._current_frames().get(self._thread)
+        for _ in range(_FRAMES):
+            if frame is None:
+                return False
+            if str(frame.f_globals.get("__name__")).startswith(_WAITING):
+                return True
+            frame = frame.f_back
+        return False
 
     def where(self) -> str:
         """The innermost calls of its thread at this moment, for the log."""

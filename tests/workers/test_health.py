@@ -1,6 +1,7 @@
 """What a worker says to probes: liveness knows whether its loops move and asks no server, readiness asks them."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from orchestrator.core.states import FINAL_RUN
 from orchestrator.engine.flows import register
 from orchestrator.servers.embedded.server import free_port
 from orchestrator.settings import Settings
+from tests.support.ear import Ear
 from tests.support.eventually import eventually
 from tests.support.health import live, ready, until_ready
 from tests.support.keeper_process import ForkedKeeper
@@ -115,6 +117,24 @@ def test_the_solo_pool_need_not_consume_while_it_runs_a_step(
         time.sleep(0.1)
     assert statuses == {200}
     assert "health.hangs" not in worker.log()
+
+
+@pytest.mark.slow
+def test_systemd_hears_of_a_worker(bench: Bench, start: Callable[..., WorkerProcess], go_on: Path) -> None:
+    """From the same stamps, with no address at all; and what a step starts cannot speak for the service."""
+    bench.settings = bench.settings.model_copy(update={"health_address": None})
+    with closing(Ear(f"@test-{secrets.token_hex(8)}")) as ear:
+        worker = start(concurrency=1, env={"NOTIFY_SOCKET": ear.address, "WATCHDOG_USEC": "2000000"})
+        eventually(lambda: ear.said("READY=1") and ear.said("WATCHDOG=1"))
+        assert bench.result(bench.start("held", seconds=0)) == "none"
+        os.kill(worker.pid, flows_held.HOLD)
+        eventually(lambda: ear.said("STATUS=hanging: consumer"))
+        go_on.touch()
+        signs = ear.said("WATCHDOG=1")
+        eventually(lambda: ear.said("WATCHDOG=1") > signs)
+        worker.term()
+        eventually(lambda: ear.said("STOPPING=1"))
+        assert worker.wait() == 0
 
 
 def test_a_keeper_says_whether_it_leads(bench: Bench, the_nursery: Nursery, port: int) -> None:
