@@ -31,7 +31,8 @@ OrchestratorError
 │   ├── SessionNotFound
 │   ├── WebhookNotFound
 │   ├── SubscriptionNotFound
-│   └── NotificationNotFound
+│   ├── NotificationNotFound
+│   └── ScalingGroupNotFound
 ├── Conflict
 │   ├── FlowDisabled
 │   ├── IdempotencyConflict
@@ -427,6 +428,13 @@ class ApprovalNotFound(NotFound):
     step_key: str | None = None
     child: str | None = None
     """The run below this one that asks for it."""
+
+
+class ScalingGroupNotFound(NotFound):
+    """The settings name no such group of workers."""
+
+    code = "scaling_group_not_found"
+    group: str | None = None
 
 
 class SignalUnreadable(InputInvalid):

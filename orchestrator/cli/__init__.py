@@ -29,6 +29,7 @@ from orchestrator.cli import (
     queue,
     repair,
     run,
+    scaling,
     schedule,
     subscription,
     user,
@@ -64,6 +65,7 @@ app.add_typer(key.app, name="key")
 app.add_typer(user.app, name="user")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
+app.command("scaling")(scaling.scaling)
 app.command("api")(api.api)
 app.command("exporter")(exporter.exporter)
 app.command("beat")(worker.beat)

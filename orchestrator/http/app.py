@@ -45,6 +45,7 @@ from orchestrator.http.routers import (
     webhooks,
 )
 from orchestrator.http.routers import oidc as sign_in
+from orchestrator.http.scaling import Reckoned
 from orchestrator.http.stopping import Stopping
 from orchestrator.http.waiting import Waits
 from orchestrator.servers.secrets import References
@@ -114,7 +115,7 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app.state.settings, app.state.gate, app.state.oidc = settings, gate, oidc
     app.state.gatekeeper = Gatekeeper(references, gate.rates, settings.webhook_mode)
     app.state.monitor, app.state.stopping = Monitor(settings), Stopping()
-    app.state.waits = Waits(settings.waits_per_caller)
+    app.state.waits, app.state.reckoned = Waits(settings.waits_per_caller), Reckoned()
     app.state.metering = meters.metering if meters is not None else None
     app.add_middleware(Edge, limits=limits or Limits(), metering=app.state.metering)
     app.add_exception_handler(OrchestratorError, problems.of_error)

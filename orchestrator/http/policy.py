@@ -83,9 +83,8 @@ RULES: Final[Mapping[str, Rule]] = {
         # What is told goes out of the house: who may say where.
         admin="subscription_create subscription_update subscription_rotate subscription_delete",
     ),
-    **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls queue_ls"),
     **_rules(Scope.METRICS, Reach.ALL, viewer=METRICS),
-    **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls queue_ls release_ls"),
+    **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls queue_ls release_ls scaling_show"),
     **_rules(
         Scope.ACCESS,
         Reach.ALL,

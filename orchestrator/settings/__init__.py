@@ -112,11 +112,17 @@ def _lines(error: ErrorDetails, values: Mapping[str, str]) -> list[str]:
         return str(error["ctx"]["error"]).split("\n")
     field = str(error["loc"][0])
     reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else _plain(error)
-    return [f"{variable(field)}={_shown(field, values[field])} cannot be used: {_ended(reason)}"]
+    inside = ".".join(map(str, error["loc"][1:]))
+    place = f"`{inside}`: " if inside and error["loc"][1:] != ("[key]",) else ""
+    return [f"{variable(field)}={_shown(field, values[field])} cannot be used: {place}{_ended(reason)}"]
 
 
 def _plain(error: ErrorDetails) -> str:
     """Pydantic's own message as the rest of our sentence."""
+    if error["type"] == "missing":
+        return "it is missing. Fix: add it"
+    if error["type"] == "extra_forbidden":
+        return "it is not known. Fix: leave it out, or correct its name"
     text = error["msg"].removeprefix("Input ").removesuffix(".")
     return f"it {text}. Fix: write a value that does"
 

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.payload import CAP, THRESHOLD
-from orchestrator.settings.values import Count, Duration, Flag, names, store
+from orchestrator.core.scaling import Group
+from orchestrator.settings.values import Count, Duration, Flag, json_object, names, store
 
 
 class Work(BaseModel):
@@ -55,3 +56,5 @@ class Work(BaseModel):
     """What the code of the flows is called: the tag of its image, a commit. Workers of one name are one release."""
     deploy_at_start: Flag = False
     """A worker that starts makes its versions current, superseded or not."""
+    scaling_groups: Annotated[dict[str, Group], BeforeValidator(json_object)] = {}
+    """Workers that are scaled together, as JSON: {"default": {"queues": ["default"], "slots": 4, "max": 20}}."""

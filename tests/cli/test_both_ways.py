@@ -107,7 +107,7 @@ run show {done}/greet | run show {failed}/greet | run explain {failed} | run exp
 run events {done} | run events {done} --limit 2 | run logs {done} | run stats | run errors | run errors flow:fan
 flow ls | flow show hello | flow show asking | flow versions hello | flow events fan | flow check --flows {code}
 schedule ls | schedule ls report | schedule show report | schedule preview report | schedule history report
-schedule events report | approval ls | approval ls --to nobody | approval show {asked}/approval
+schedule events report | approval ls | approval ls --to nobody | approval show {asked}/approval | scaling
 operation ls | operation show {operation} | operation outcomes {operation} | worker ls | queue ls | deploy status
 subscription ls | webhook ls | webhook recent | webhook recent asked --refused | webhook show {delivery} | webhook stats
 key ls | key ls --all | user ls | audit ls | audit ls --by root --limit 1

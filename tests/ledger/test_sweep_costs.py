@@ -76,6 +76,7 @@ def later(_lab: Lab) -> Iterator[Lab]:
         "any_waits",
         "open_backfills",
         "drop_ticks",
+        "scaling_soon",
     ],
 )
 def test_nothing_is_read_that_is_not_due(later: Lab, name: str, mode: str) -> None:
@@ -85,6 +86,8 @@ def test_nothing_is_read_that_is_not_due(later: Lab, name: str, mode: str) -> No
         "crash_limit": 3,
         "deploy_limit": 9,
         "late": timedelta(0),
+        "delay": timedelta(0),
+        "most": 500,
         "format": 1,
         "ttl": timedelta(days=9),
         **sweeps.START.values(),

@@ -4,10 +4,14 @@ from dataclasses import asdict, dataclass
 
 from orchestrator.client.groups.group import Group
 from orchestrator.core.releases import Releases, judged
-from orchestrator.ledger import reads, releases
+from orchestrator.core.scaling import Scaling, needed
+from orchestrator.core.wording import listed
+from orchestrator.errors import ScalingGroupNotFound
+from orchestrator.ledger import reads, releases, scaling
 from orchestrator.ledger.reads.queues import QueueRow
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
 from orchestrator.servers.depths import depths
+from orchestrator.settings import variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +42,20 @@ class Workers(Group):
         rows = self._client.call(reads.queues.every, self._client.settings.worker_ttl)
         found = depths(self._client.settings, [row.queue for row in rows])
         return [Queue(**asdict(row), messages=None if found is None else found[row.queue]) for row in rows]
+
+    def scaling(self, group: str = "default") -> Scaling:
+        """How many workers a group of the settings (`scaling_groups`) needs now.
+
+        Raises:
+            ScalingGroupNotFound: there is none of that name.
+        """
+        groups = self._client.settings.scaling_groups
+        found = groups.get(group)
+        if found is None:
+            raise ScalingGroupNotFound(
+                f"There is no scaling group {group!r}{f', but {listed(sorted(groups))}' if groups else ''}. Fix: set "
+                f"{variable('scaling_groups')}="
+                f"""'{{"{group}": {{"queues": ["default"], "slots": 4, "max": 20}}}}' for whoever answers.""",
+                group=group,
+            )
+        return needed(group, found, self._client.call(scaling.load, found))

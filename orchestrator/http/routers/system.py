@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from fastapi import Query, Request
 
 from orchestrator.client.groups.workers import Queue
 from orchestrator.core.releases import Releases
+from orchestrator.core.scaling import Scaling
 from orchestrator.http.caller import TheClient
 from orchestrator.http.codes import Meaning, meaning
 from orchestrator.http.paging import Page
 from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
+from orchestrator.http.scaling import Reckoned
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
 
 router = make("system")
@@ -57,6 +61,18 @@ def queue_ls(client: TheClient) -> Queues:
     the broker. While that does not answer, this does within some seconds, without them."""
     items = client.workers.queues()
     return Queues(items=items, broker="down" if any(one.messages is None for one in items) else "up")
+
+
+@router.get("/scaling")
+def scaling_show(
+    request: Request,
+    client: TheClient,
+    group: Annotated[str, Query(max_length=100, description="One of those that the settings name.")] = "default",
+) -> Scaling:
+    """How many workers a group needs now, what that is made of, and why: `replicas` is for an autoscaler."""
+    reckoned = request.app.state.reckoned
+    assert isinstance(reckoned, Reckoned)
+    return reckoned.of(client, group)
 
 
 @router.get("/unserved")

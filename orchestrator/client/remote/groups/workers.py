@@ -3,6 +3,7 @@
 from orchestrator.client.groups.workers import Queue
 from orchestrator.client.remote.groups.group import Group
 from orchestrator.core.releases import Releases
+from orchestrator.core.scaling import Scaling
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
 
 
@@ -24,3 +25,7 @@ class HttpWorkers(Group):
     def queues(self) -> list[Queue]:
         """As `Workers.queues`."""
         return self._client.listed(Queue, "/queues", {}, None)
+
+    def scaling(self, group: str = "default") -> Scaling:
+        """As `Workers.scaling`; the API's settings name the groups."""
+        return self._client.transport.get(Scaling, "/scaling", {"group": group})
