@@ -100,6 +100,7 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
+    from orchestrator.authoring.threads import ContextExecutor
     from orchestrator.client import (
         AsyncClient,
         AsyncHttpClient,
@@ -109,11 +110,13 @@ if TYPE_CHECKING:
         RunHandle,
         ScheduleHandle,
     )
+    from orchestrator.observe.correlation import StepFilter
     from orchestrator.settings import Settings
 
 __all__ = [
     # writing flows
     "Context",
+    "ContextExecutor",
     "Cron",
     "Every",
     "Flow",
@@ -185,6 +188,8 @@ __all__ = [
     "ScheduleHandle",
     "Settings",
     "StepStatus",
+    # logs
+    "StepFilter",
     # errors
     "AuthoringError",
     "Conflict",
@@ -218,11 +223,13 @@ _LAZY = {
     "AsyncClient": "orchestrator.client",
     "AsyncHttpClient": "orchestrator.client",
     "Client": "orchestrator.client",
+    "ContextExecutor": "orchestrator.authoring.threads",
     "HttpClient": "orchestrator.client",
     "OperationHandle": "orchestrator.client",
     "RunHandle": "orchestrator.client",
     "ScheduleHandle": "orchestrator.client",
     "Settings": "orchestrator.settings",
+    "StepFilter": "orchestrator.observe.correlation",
 }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import queue
 import shlex
 import sys
@@ -12,10 +13,12 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from orchestrator.observe.formats import JsonFormatter
 from orchestrator.servers.embedded.discovery import DevState
 from orchestrator.settings import variable
 
 _BACKLOG_LINES = 10_000
+_JSON = JsonFormatter()
 _START = "orchestrator run start FLOW --wait"
 
 
@@ -25,7 +28,9 @@ class Lines:
     A full pipe on stderr would otherwise stop the readers of the workers' pipes, and then the workers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool = False) -> None:
+        """`as_json`: each line is an object; those that the processes write already are passed on as they are."""
+        self._render = _object if as_json else _line
         self._waiting: queue.Queue[str | None] = queue.Queue(_BACKLOG_LINES)
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="dev-output", daemon=True)
@@ -37,7 +42,7 @@ class Lines:
 
     def put(self, source: str, text: str) -> None:
         try:
-            self._waiting.put_nowait(f"{source} | {text}\n")
+            self._waiting.put_nowait(self._render(source, text))
         except queue.Full:
             self._dropped += 1
 
@@ -62,10 +67,22 @@ class Lines:
 
     def _write(self, lines: Sequence[str | None]) -> None:
         dropped, self._dropped = self._dropped, 0
-        note = f"dev | {dropped} lines were dropped, because stderr was not read\n" if dropped else ""
+        note = self._render("dev", f"{dropped} lines were dropped, because stderr was not read") if dropped else ""
         with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
             sys.stderr.write(note + "".join(line for line in lines if line is not None))
             sys.stderr.flush()
+
+
+def _line(source: str, text: str) -> str:
+    return f"{source} | {text}\n"
+
+
+def _object(source: str, text: str) -> str:
+    with contextlib.suppress(ValueError):
+        if isinstance(json.loads(text), dict):
+            return text + "\n"
+    record = logging.LogRecord(f"orchestrator.dev.{source}", logging.INFO, "", 0, text, (), None)
+    return _JSON.format(record) + "\n"
 
 
 def ready(state: DevState, flows: tuple[str, ...] | None, *, as_json: bool, found: bool) -> None:

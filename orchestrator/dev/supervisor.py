@@ -102,7 +102,7 @@ def run_dev(options: DevOptions, env: Mapping[str, str] | None = None) -> int:
     settings = Settings.from_env(env)
     folder = (options.data_dir or Path.cwd() / DATA_DIR).absolute()
     with data_dir.locked(folder), Signals().caught() as signals:
-        lines = Lines()
+        lines = Lines(as_json=settings.log_format == "json")
         try:
             return Supervisor(options, settings, env, folder, signals, lines).run()
         finally:
@@ -130,6 +130,8 @@ class Supervisor:
         self.flows = options.flows or settings.flows
         self.migrate = settings.migrate
         self.stop_grace = settings.stop_grace or _STOP_GRACE
+        # Nobody's collector reads what stands behind the names of processes, so `auto` is `line` here.
+        self.log_format = "json" if settings.log_format == "json" else "line"
         self.env = env
         self.folder = folder
         self.signals = signals
@@ -232,6 +234,7 @@ class Supervisor:
             variable("broker_url"): self.stack.broker_url,
             variable("flows"): ",".join(self.flows),
             variable("stop_grace"): str(self.stop_grace.total_seconds()),
+            variable("log_format"): self.log_format,
             variable("deploy_at_start"): "true",  # someone who edits back and forth wants what the file says
             data_dir.MARK: self.token,
             "PYTHONUNBUFFERED": "1",

@@ -21,7 +21,7 @@ def serve(settings: Settings, address: ListenAddress, log_level: str | None = No
         UsageError: the address cannot be listened on.
         SchemaBehind, Unavailable, DatabaseFailed: see `Exporter.check`.
     """
-    logs.setup(log_level or settings.log_level)
+    logs.setup(log_level or settings.log_level, settings.log_format, burst=settings.log_burst)
     instruments = Instruments([Source.EXPORTER])
     exporter = Exporter(settings, instruments)
     stopped = threading.Event()

@@ -39,7 +39,7 @@ def serve(settings: Settings, address: str, port: int, *, root_path: str = "", l
         PoolerUnfit: a pooler stands before it in a way that was not declared.
     """
     may_start(settings, address)
-    logs.setup(log_level or settings.log_level)
+    logs.setup(log_level or settings.log_level, settings.log_format, burst=settings.log_burst)
     if settings.migrate:
         migrate.upgrade(*settings.direct())
     _prove(settings)

@@ -67,7 +67,8 @@ class LogLines:
             return  # whoever cancelled it says so
         facts = about(fact.step, STEP_FAILED, error=told, retryable=failure.retryable)
         # A step that asks for another time knows why; everything else that fails is logged with its traceback.
-        line(logging.WARNING, "step.failed", facts, None if failure.delay is not None else error.traceback)
+        traceback = None if failure.delay is not None else error.traceback
+        line(logging.WARNING, "step.failed", facts, traceback, error.type)
 
     def polled(self, fact: Polled) -> None:
         if log.isEnabledFor(logging.INFO):

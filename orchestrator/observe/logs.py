@@ -1,13 +1,18 @@
-"""Log lines: a constant event name, then its facts as `key=value`; the code is the stable number of the event."""
+"""Log lines: a constant event name, then its facts; the code is the stable number of the event."""
 
 import logging
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from orchestrator.core.facts import Dispatch
 from orchestrator.core.happened import Step
+from orchestrator.observe.correlation import correlate
+from orchestrator.observe.formats import JsonFormatter, LineFormatter, PlainFormatter
+from orchestrator.observe.handler import Stderr
+
+Form = Literal["auto", "line", "json"]
 
 log = logging.getLogger("orchestrator.worker")
 
@@ -36,77 +41,48 @@ WEBHOOK_NOT_STARTED: Final = 4008
 WEBHOOK_NOT_KEPT: Final = 4009
 WEBHOOK_PREVIOUS_KEY: Final = 4010
 
-_STANDARD: Final = frozenset(
-    {
-        *logging.LogRecord("", 0, "", 0, "", (), None).__dict__,
-        *("message", "asctime", "taskName", "data"),
-        "color_message",  # uvicorn's: the same once more
-    }
-)
 _NOISY: Final = ("celery.worker.strategy", "celery.app.trace", "celery.bootsteps", "alembic", "redis")
 
 
 _SPEAKING: Final = frozenset({"orchestrator", "celery", "kombu"})
 
 
-class LineFormatter(logging.Formatter):
-    """`2026-01-31 12:00:00,123 INFO step.succeeded code=2001 run_id=… flow=… step_key=… attempt=1`."""
-
-    _second: tuple[int, str] = (-1, "")
-    """The last second that was written, as text: its local time is worked out once, not for each line."""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        second = int(record.created)
-        known, text = self._second
-        if known != second:
-            text = super().formatTime(record, "%Y-%m-%d %H:%M:%S")
-            self._second = second, text
-        return f"{text},{int(record.msecs):03d}"
-
-    def format(self, record: logging.LogRecord) -> str:
-        return _with_facts(super().format(record), record)
-
-
-class _Plain(logging.Formatter):
-    """A formatter of the program around us, with the facts behind our own lines: a plain one shows none of them."""
-
-    def __init__(self, theirs: logging.Formatter | None) -> None:
-        super().__init__()
-        self._theirs = theirs or logging.Formatter()
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = self._theirs.format(record)
-        return _with_facts(line, record) if record.name.partition(".")[0] == "orchestrator" else line
-
-
-def _with_facts(line: str, record: logging.LogRecord) -> str:
-    facts = [f"{key}={_short(value)}" for key, value in record.__dict__.items() if key not in _STANDARD]
-    if not facts:
-        return line
-    head, newline, rest = line.partition("\n")
-    return f"{head} {' '.join(facts)}{newline}{rest}"
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return repr(text) if " " in text or "=" in text or not text.isprintable() or not text else text
-
-
-def setup(level: int | str) -> None:
+def setup(level: int | str, form: Form = "auto", *, burst: int = 0, worker: str = "") -> None:
     """Log to stderr, unless the program around us has set up the root logger already; its plain formatters show our
-    facts then. A formatter of another class, or one that names them itself, is left as it is."""
+    facts then. A formatter of another class, or one that names them itself, is left as it is. All of them are given
+    the keys of the run on what is logged inside a step.
+
+    `form`: `auto` is `line` on a terminal, `json` elsewhere. `burst`: see `Stderr`. `worker`: whose process this is.
+    """
     root = logging.getLogger()
     if not root.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s [%(process)d] %(message)s"))
-        root.addHandler(handler)
-        root.setLevel(level)
+        root.addHandler(Stderr())
     for one in root.handlers:
-        if type(one.formatter) in (type(None), logging.Formatter) and not _names_facts(one.formatter):
-            one.setFormatter(_Plain(one.formatter))
+        if isinstance(one, Stderr):
+            one.burst = burst
+            one.setFormatter(_formatter(form, worker))
+            root.setLevel(level)
+        elif type(one.formatter) in (type(None), logging.Formatter) and not _names_facts(one.formatter):
+            one.setFormatter(PlainFormatter(one.formatter))
+    correlate(root.handlers)
     for name in _NOISY:  # they repeat, with less, what our own lines say
         logging.getLogger(name).setLevel(logging.WARNING)
     revive()
+
+
+def _formatter(form: Form, worker: str) -> logging.Formatter:
+    if form == "line" or (form == "auto" and sys.stderr.isatty()):
+        return LineFormatter("%(asctime)s %(levelname)s [%(process)d] %(message)s")
+    logging.captureWarnings(True)  # they would be lines of text among the objects
+    return JsonFormatter(worker)
+
+
+def tell_suppressed() -> None:
+    """At the end of a process that does not end as Python's do."""
+    for one in logging.getLogger().handlers:
+        if isinstance(one, Stderr):
+            with one.lock:  # type: ignore[union-attr]  # every handler has one
+                one.tell_suppressed()
 
 
 def _names_facts(formatter: logging.Formatter | None) -> bool:
@@ -121,11 +97,15 @@ def revive() -> None:
             logger.disabled = False
 
 
-def line(level: int, event: str, facts: Mapping[str, Any], traceback: str | None = None) -> None:
+def line(
+    level: int, event: str, facts: Mapping[str, Any], traceback: str | None = None, exc_type: str | None = None
+) -> None:
     """A line of ours. The traceback is text already, cut and safe to print; every formatter shows it. Whoever puts
     facts together asks before whether anybody wants them."""
     record = log.makeRecord(log.name, level, __file__, 0, event, (), None, extra=facts)
     record.exc_text = traceback
+    if exc_type is not None:
+        record.exc_type = exc_type
     log.handle(record)
 
 

@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from orchestrator.settings.values import Duration, listen_address, upper
+from orchestrator.settings.values import Count, Duration, listen_address, lower, upper
 
 
 class Telemetry(BaseModel):
@@ -18,6 +18,10 @@ class Telemetry(BaseModel):
         BeforeValidator(upper),
     ] = "INFO"
     """Lines below this level are not written."""
+    log_format: Annotated[Literal["auto", "line", "json"], BeforeValidator(lower)] = "auto"
+    """How lines are written: for people, or as an object of JSON each; auto: for people on a terminal."""
+    log_burst: Count = Field(default=100, ge=0, le=1_000_000)
+    """Lines of one event that a process writes in a second, ten times as many below WARNING; 0: all."""
     metrics: Literal["off", "keys", "open"] = "keys"
     """Whom the API shows its metrics and the exporter's: nobody; who has a key for them; or whoever reaches it."""
     health_address: Annotated[str, AfterValidator(listen_address)] | None = None

@@ -102,6 +102,11 @@ def upper(value: object) -> object:
     return value.strip().upper() if isinstance(value, str) else value
 
 
+def lower(value: object) -> object:
+    """A word in small letters."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 def issuer(value: str) -> str:
     """A provider of identities."""
     parts = urlsplit(value)

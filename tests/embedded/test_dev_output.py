@@ -1,6 +1,7 @@
 """What the processes of `dev` print arrives whole and in order, a batch at a time."""
 
 import io
+import json
 import os
 import signal
 import sys
@@ -38,6 +39,25 @@ def test_every_line_of_a_process_is_there(tmp_path: Path, capfd: pytest.CaptureF
     said = capfd.readouterr().err.splitlines()
     wanted = [f"worker-1 | {text}" for text in (*(f"line {number}" for number in range(8000)), "one", "")]
     assert said == [*wanted, "worker-1 | two \N{REPLACEMENT CHARACTER}", "worker-1 | the end"]
+
+
+def test_as_json_the_objects_of_processes_are_passed_on_and_the_rest_is_made_one(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    lines = Lines(as_json=True)
+    lines.put("worker-1", '{"event": "step.succeeded", "ms": 1.5}')
+    lines.put("worker-1", "printed by a step")
+    lines.put("worker-1", '{"not": "one", ')
+    lines.say("stopped")
+    lines.close(60)
+    first, *rest = capfd.readouterr().err.splitlines()
+    assert first == '{"event": "step.succeeded", "ms": 1.5}'
+    told = [(one["level"], one["logger"], one["event"]) for one in map(json.loads, rest)]
+    assert told == [
+        ("INFO", "orchestrator.dev.worker-1", "printed by a step"),
+        ("INFO", "orchestrator.dev.worker-1", '{"not": "one", '),
+        ("INFO", "orchestrator.dev.dev", "stopped"),
+    ]
 
 
 class _Terminal(io.StringIO):

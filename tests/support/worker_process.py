@@ -60,7 +60,7 @@ def env_of(settings: Settings, **more: str) -> dict[str, str]:
         value = getattr(settings, name)
         if value is not None:
             env[variable(name)] = _text(value)
-    return {**env, "PYTHONPATH": str(_ROOT), **more}
+    return {**env, "PYTHONPATH": str(_ROOT), variable("log_format"): "line", **more}
 
 
 def _text(value: object) -> str:

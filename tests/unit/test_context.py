@@ -12,6 +12,7 @@ from orchestrator import Context, RetryAfter
 from orchestrator.errors import DurationInvalid
 from orchestrator.ledger.value_cache import ValueCache
 from orchestrator.observe import logs
+from orchestrator.observe.formats import LineFormatter
 from orchestrator.workers.run.errors_text import step_error
 
 
@@ -43,7 +44,7 @@ def test_a_line_of_the_step_has_its_own_facts_and_those_of_the_attempt(caplog: p
     with caplog.at_level(logging.INFO, logger="orchestrator.step"):
         Context("r1", "charge", 2).log.info("charged", extra={"order": 42})
     (record,) = caplog.records
-    line = logs.LineFormatter("%(message)s").format(record)
+    line = LineFormatter("%(message)s").format(record)
     assert line.startswith("charged ")
     assert {"order=42", "run_id=r1", "step_key=charge", "attempt=2"} <= set(line.split())
 
@@ -63,7 +64,7 @@ def test_a_traceback_that_is_text_is_shown_below_its_line(caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING, logger="orchestrator.worker"):
         logs.line(logging.WARNING, "step.failed", {"code": 2002}, "Traceback: the end")
     (record,) = caplog.records
-    assert logs.LineFormatter("%(message)s").format(record) == "step.failed code=2002\nTraceback: the end"
+    assert LineFormatter("%(message)s").format(record) == "step.failed code=2002\nTraceback: the end"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "orchestrator.workers.run.loop": OBSERVE | {"orchestrator.workers.run.held_lease"},
     "orchestrator.workers.run.versions": LEDGER | AUTHORING,
     "orchestrator.workers.run.lines": PURE,
-    "orchestrator.workers.run.capture": {"orchestrator.workers.run.lines"},
+    "orchestrator.workers.run.capture": OBSERVE | {"orchestrator.workers.run.lines"},
     "orchestrator.workers.run.log_writer": SERVERS
     | OBSERVE
     | {"orchestrator.workers.run.lines", "orchestrator.workers.run.outage"},

@@ -3,6 +3,8 @@
 import logging
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
@@ -11,6 +13,7 @@ import pytest
 
 from orchestrator.authoring.context import StepLog
 from orchestrator.core.facts import Lease
+from orchestrator.observe.scope import Scope, inside
 from orchestrator.workers.run import capture, lines
 from orchestrator.workers.run.lines import Lines
 
@@ -21,6 +24,14 @@ def made(changed: Any = lambda lines: None, key: str = "a") -> Lines:
     now = datetime.now(UTC)
     lease = Lease(RUN, key, "demo", "work", "demo.work", 1, 1, "w", "x", "default", 5, now, None, transactional=False)
     return Lines(lease, lambda text: text, changed)
+
+
+@contextmanager
+def running(lines: Lines, *, alone: bool = False) -> Iterator[None]:
+    """As a worker runs a handler whose lines these are."""
+    scope = Scope(lines.lease)
+    with inside(scope, alone=alone), capture.capturing(scope, lines):
+        yield
 
 
 def taken(lines: Lines) -> list[tuple[int, str, str]]:
@@ -75,16 +86,18 @@ def test_what_is_logged_and_printed_in_a_handler_is_caught_and_passed_on(
 ) -> None:
     kept, other = made(), made(key="b")
     caplog.set_level(logging.INFO)
-    ours = StepLog(logging.getLogger("orchestrator.step"), {"run_id": str(RUN), "step_key": "a", "attempt": 1})
+    ours = StepLog(
+        logging.getLogger("orchestrator.step"), {"run_id": str(RUN), "flow": "demo", "step_key": "a", "attempt": 1}
+    )
     print("before")
-    with capture.capturing(kept):
+    with running(kept):
         print("printed", file=sys.stderr)
         logging.getLogger("shop").info("total %d", 5)
         logging.getLogger("orchestrator.worker").info("our own")
         thread = threading.Thread(target=lambda: ours.info("from a thread"))
         thread.start()
         thread.join()
-        with capture.capturing(other):
+        with running(other):
             print("inner")
         print("behind")
     print("after")
@@ -96,10 +109,33 @@ def test_what_is_logged_and_printed_in_a_handler_is_caught_and_passed_on(
     assert [record.getMessage() for record in caplog.records] == ["total 5", "our own", "from a thread"]
 
 
+def test_a_thread_of_the_only_handler_is_caught_and_one_that_was_there_before_is_not() -> None:
+    """A pool of threads that outlives steps may do the work of one that is over."""
+    kept, go, told = made(), threading.Event(), threading.Event()
+
+    def older() -> None:
+        assert go.wait(10)
+        print("older")
+        logging.getLogger("shop").warning("older")
+        told.set()
+
+    before = threading.Thread(target=older)
+    before.start()
+    with running(kept, alone=True):
+        go.set()
+        assert told.wait(10)
+        for say in (print, logging.getLogger("shop").warning):
+            thread = threading.Thread(target=say, args=["younger"])
+            thread.start()
+            thread.join()
+    before.join()
+    assert taken(kept) == [(1, "PRINT", "younger"), (2, "WARNING", "younger")]
+
+
 def test_a_line_that_cannot_be_formatted_does_not_fail_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
     kept = made()
-    with capture.capturing(kept):
+    with running(kept):
         logging.getLogger("shop").warning("%d", "no number")
         logging.getLogger("shop").warning(cast(str, Unspeakable()))
     assert taken(kept) == []

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from orchestrator.observe.logs import LineFormatter
+from orchestrator.observe.formats import LineFormatter
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The `celery` program and our own commands, from an empty folder."""
 
+import json
 import os
 import signal
 import subprocess
@@ -101,10 +102,12 @@ def test_flower_is_not_opened_to_others_without_a_password(settings: Settings) -
 
 @pytest.mark.parametrize("program", [("orchestrator", "flower"), ("celery", "-A", "orchestrator", "flower")])
 def test_flower_serves_the_queues(program: tuple[str, ...], bench: Bench, tmp_path: Path) -> None:
+    """And logs as the others do."""
     port = free_port()
     command = [str(Path(sys.executable).with_name(program[0])), *program[1:], f"--port={port}"]
+    env = env_of(bench.settings, ORCHESTRATOR_LOG_FORMAT="json")
     with (tmp_path / "flower.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, env=env_of(bench.settings), stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=log)
     try:
 
         def page() -> str:
@@ -118,6 +121,8 @@ def test_flower_serves_the_queues(program: tuple[str, ...], bench: Bench, tmp_pa
     finally:
         process.terminate()
         process.wait()
+    lines = [json.loads(line) for line in (tmp_path / "flower.log").read_text().splitlines()]
+    assert "flower.command" in {line["logger"] for line in lines}
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])

@@ -13,7 +13,7 @@ from orchestrator.servers import redbeat
 from orchestrator.settings import Settings
 from orchestrator.workers.app.exit import exit_with_message
 from orchestrator.workers.app.health import BeatHealth
-from orchestrator.workers.app.start import prepare
+from orchestrator.workers.app.start import prepare, set_up_logging
 from orchestrator.workers.state import state_of, turn_limit_s
 from orchestrator.workers.supervised import Supervised
 
@@ -38,7 +38,8 @@ class Beat(CeleryBeat):  # type: ignore[misc]
         super().run()
 
     def setup_logging(self, colorize: bool | None = None) -> None:
-        logs.setup(self.loglevel)
+        state = state_of(self.app)
+        set_up_logging(state.settings, self.loglevel, state.beat_id or state.worker_id)
 
     def install_sync_handler(self, service: Any) -> None:
         """The lock is given back by the code that holds the client, not inside a signal handler."""

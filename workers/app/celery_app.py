@@ -30,7 +30,7 @@ from orchestrator.workers.app.config import REMOTE_CONTROL, celery_config, queue
 from orchestrator.workers.app.exit import exit_with_message
 from orchestrator.workers.app.health import WorkerHealth
 from orchestrator.workers.app.prefetch import PrefetchGuard
-from orchestrator.workers.app.start import load, prepare
+from orchestrator.workers.app.start import load, prepare, set_up_logging
 from orchestrator.workers.app.tasks import StepTask, register, register_alone
 from orchestrator.workers.keeper.keeper import KeeperStep
 from orchestrator.workers.keeper.probe import ProbeQueue, ProbeTask
@@ -117,7 +117,8 @@ def _beat_begins(sender: Any = None, **_: Any) -> None:
 
 
 def _log(loglevel: Any = None, **_: Any) -> None:
-    logs.setup(loglevel or "INFO")
+    if _active is not None:
+        set_up_logging(_active.settings, loglevel, _active.worker_id)
 
 
 def _before_start(sender: Any = None, **_: Any) -> None:
@@ -129,7 +130,8 @@ def _before_start(sender: Any = None, **_: Any) -> None:
         StepTask.send_events = True
     signals.forget_in_children()
     state = state_of(sender.app)
-    logs.setup(getattr(sender, "loglevel", None) or "INFO")  # Celery does so later, and what follows logs already
+    level = getattr(sender, "loglevel", None)
+    set_up_logging(state.settings, level, state.worker_id)  # Celery does so later, and what follows logs already
     with exit_with_message():
         health.begin("worker", state.settings.health_address, WorkerHealth(state))
         prepare(state.settings, state.flows, state.worker_id, state.alone)
@@ -169,6 +171,7 @@ def _child_ends(**_: Any) -> None:
     """Confirm what this child published, so that nobody sends it again."""
     if _active is not None and os.getpid() != _active.main_pid:
         _active.close()
+        logs.tell_suppressed()
 
 
 def _shutting_down(sig: str = "", how: str = "", **_: Any) -> None:
@@ -202,10 +205,12 @@ def default_app() -> Celery:
     if not _started_by_celery():
         return make_app(Settings.from_env(os.environ))
     with exit_with_message():
+        settings = Settings.from_env(os.environ)
         if "flower" in sys.argv:  # Flower's own defaults switch events on in every worker, and let anybody stop one
             for name, value in FLOWER_DEFAULTS.items():
                 os.environ.setdefault(f"FLOWER_{name.upper()}", value)
-        return make_app(Settings.from_env(os.environ))
+            set_up_logging(settings)  # before its own, which adds no handler where there is one
+        return make_app(settings)
     raise AssertionError("unreachable")
 
 

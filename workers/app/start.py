@@ -14,6 +14,7 @@ from orchestrator.engine.flows import register
 from orchestrator.errors import Unavailable
 from orchestrator.ledger import definitions, migrate
 from orchestrator.ledger.tx import Ledger, is_disconnect
+from orchestrator.observe import logs
 from orchestrator.observe.logs import log
 from orchestrator.servers import broker
 from orchestrator.servers.diagnosis import unavailable
@@ -23,6 +24,11 @@ from orchestrator.workers.state import AnyFlow, AnyStep
 
 _WAIT_S: Final = 60.0
 _REPEAT_S: Final = 5.0
+
+
+def set_up_logging(settings: Settings, level: int | str | None = None, worker: str = "") -> None:
+    """As the settings say; of a worker or a beat, with its name."""
+    logs.setup(level or settings.log_level, settings.log_format, burst=settings.log_burst, worker=worker)
 
 
 def load(settings: Settings) -> discovery.Loaded:

@@ -14,6 +14,7 @@ from orchestrator.core.listen_address import ListenAddress
 from orchestrator.errors import UsageError
 from orchestrator.settings import Settings
 from orchestrator.workers.app.celery_app import FLOWER_DEFAULTS, make_app
+from orchestrator.workers.app.start import set_up_logging
 from orchestrator.workers.process.supervise import supervise
 from orchestrator.workers.state import new_worker_id, state_of
 
@@ -68,6 +69,7 @@ def run_worker(settings: Settings, options: WorkerOptions = WorkerOptions()) -> 
 
     if options.processes == 1:
         return one(1)
+    set_up_logging(settings, "INFO")
     return supervise(one, options.processes, stop_grace=settings.stop_grace)
 
 
@@ -147,7 +149,10 @@ def run_beat(settings: Settings, *, loglevel: str | None = None, supervised: boo
             return exc.code if isinstance(exc.code, int) else 1
         return 0
 
-    return supervise(one, 1, "beat") if supervised else one(1)
+    if not supervised:
+        return one(1)
+    set_up_logging(settings, "INFO")
+    return supervise(one, 1, "beat")
 
 
 def run_flower(
@@ -173,6 +178,7 @@ def run_flower(
     argv += [f"--{name}={value}" for name, value in FLOWER_DEFAULTS.items()]
     argv += [f"--basic_auth={basic_auth}"] if basic_auth else []
     argv += [f"--url_prefix={url_prefix}"] if url_prefix else []
+    set_up_logging(settings)  # before its own, which adds no handler where there is one
     code = make_app(settings, {}).start(argv=argv)
     return code if isinstance(code, int) else 0
 

@@ -8,7 +8,7 @@ from orchestrator.observe import health, logs
 from orchestrator.settings import Settings
 from orchestrator.workers.app.celery_app import make_app
 from orchestrator.workers.app.health import KeeperHealth
-from orchestrator.workers.app.start import prepare
+from orchestrator.workers.app.start import prepare, set_up_logging
 from orchestrator.workers.keeper.alone import KeeperAlone
 from orchestrator.workers.state import state_of
 
@@ -26,12 +26,12 @@ def run_keeper(settings: Settings, *, loglevel: str | None = None) -> int:
     """
     settings.require_database_url()
     settings.require_broker_url()
-    logs.setup(loglevel or settings.log_level)
-    logs.quiet_warnings()
     app = make_app(settings, {})
     app.set_current()
     state = state_of(app)
     state.begin()
+    set_up_logging(settings, loglevel, state.worker_id)
+    logs.quiet_warnings()
     subject = KeeperHealth(state)
     health.begin("keeper", settings.health_address, subject)
     prepare(settings, {}, state.worker_id)

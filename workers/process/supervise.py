@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import Final
 
-from orchestrator.observe.logs import log, setup
+from orchestrator.observe.logs import log
 
 _PR_SET_PDEATHSIG: Final = 1
 _FIRST_S: Final = 0.5
@@ -48,7 +48,6 @@ class _Supervisor:
         self._code = 0
 
     def run(self) -> int:
-        setup("INFO")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGQUIT, self._pass_on)

@@ -13,6 +13,7 @@ from orchestrator.core.payload import Payload
 from orchestrator.core.polling import PollDef
 from orchestrator.core.secrets import Paths, leaves, masked, scrubbed
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.scope import Scope
 from orchestrator.workers.run.held_lease import HeldLease
 from orchestrator.workers.run.outage import Outage
 from orchestrator.workers.state import AnyStep, Runtime, WorkerState
@@ -51,11 +52,16 @@ class Attempt:
     """How it failed, if it did."""
     not_ready: NotReady | None = None
     """What a step that polls said, if it is not ready."""
+    scope: Scope = field(init=False)
+    """What its log lines carry."""
+    _secrets: tuple[str | None, str, set[str]] | None = field(default=None, repr=False)
+    """The secrets in its inputs and its output, as they were then."""
 
     def __post_init__(self) -> None:
         self.lease = self.held.lease
         self.step = self.worker.handlers[self.lease.task]
         self.runtime = self.worker.runtime()
+        self.scope = Scope(self.lease, self.secrets)
 
     @property
     def ledger(self) -> Ledger:
@@ -78,8 +84,17 @@ class Attempt:
     def scrubbed(self, text: str) -> str:
         """A text that is recorded and logged, such as the message of an exception, without the secrets that the
         handler was given or returned."""
-        found = self._texts_of(self.inputs, self._secret_inputs) | self._texts_of(self.output, self._secret_output)
+        found = self.secrets()
         return scrubbed(text, found) if found else text
+
+    def secrets(self) -> set[str]:
+        """The texts of the secrets that the handler was given, and of those that it returned. Asked by each line that
+        is logged, so they are looked for once."""
+        known = self._secrets
+        if known is None or known[0] is not self.inputs or known[1] is not self.output:
+            found = self._texts_of(self.inputs, self._secret_inputs) | self._texts_of(self.output, self._secret_output)
+            known = self._secrets = self.inputs, self.output, found
+        return known[2]
 
     @staticmethod
     def _texts_of(value: str | None, paths: Paths) -> set[str]:

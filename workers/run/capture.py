@@ -1,48 +1,40 @@
 """Catches what a handler logs and prints: a handler of the root logger, and a layer over stdout and stderr.
 
-Both pass everything on. Whose line it is tells a context variable, which coroutines and `asyncio.to_thread` inherit; a
-line of `ctx.log` from a thread of the handler's own says it itself.
+Both pass everything on. Whose line it is says `observe.scope`, as it does of every line of the log; a line of `ctx.log`
+from a thread of the handler's own says it itself.
 """
 
 import logging
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
+from orchestrator.observe.correlation import STEP_LOGGER, correlate
+from orchestrator.observe.scope import Kept, Scope, current
 from orchestrator.workers.run.lines import Lines
 
-_current: ContextVar[Lines | None] = ContextVar("step lines", default=None)
-_open: dict[tuple[str, str, object], Lines] = {}
+_open: dict[tuple[object, ...], Lines] = {}
 """By run, step and attempt."""
 _install: Final = threading.Lock()
 _OURS: Final = ("orchestrator.", "celery.", "kombu.")
-_STEP: Final = "orchestrator.step"
+_KEYS: Final = ("run_id", "flow", "step_key", "attempt")
 _FORMAT: Final = logging.Formatter()
 
 
 @contextmanager
-def capturing(lines: Lines) -> Iterator[None]:
-    """What is logged and printed inside is the attempt's."""
+def capturing(scope: Scope, lines: Lines) -> Iterator[None]:
+    """What is logged and printed in the attempt's scope goes to these lines, until the end of the block."""
     install()
-    lease = lines.lease
-    key = str(lease.run_id), lease.step_key, lease.attempt
-    _open[key] = lines
-    token = _current.set(lines)
+    key = tuple(scope.keys.values())
+    _open[key] = scope.lines = lines
     try:
         yield
     finally:
-        _current.reset(token)
+        scope.lines = None
         del _open[key]
         lines.close()
-
-
-async def within(lines: Lines, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The coroutine, in whose task the lines are the attempt's."""
-    _current.set(lines)
-    return await coroutine
 
 
 def install() -> None:
@@ -51,6 +43,7 @@ def install() -> None:
     if not any(isinstance(one, _ToLines) for one in root.handlers):
         with _install:
             root.addHandler(_ToLines())
+    correlate(root.handlers)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, _Tee):
@@ -69,12 +62,18 @@ class _ToLines(logging.Handler):
             return
 
 
-def _of(record: logging.LogRecord) -> Lines | None:
-    if record.name == _STEP:
-        facts = record.__dict__
-        key = str(facts.get("run_id")), str(facts.get("step_key")), facts.get("attempt")
-        return _open.get(key) or _current.get()
-    return None if record.name.startswith(_OURS) else _current.get()
+def _of(record: logging.LogRecord) -> Kept | None:
+    facts = record.__dict__
+    if record.name == STEP_LOGGER and (said := _open.get(tuple(map(facts.get, _KEYS)))) is not None:
+        return said
+    if record.name.startswith(_OURS) and record.name != STEP_LOGGER:
+        return None
+    return _here()
+
+
+def _here() -> Kept | None:
+    scope = current()
+    return None if scope is None else scope.lines
 
 
 class _Tee:
@@ -85,7 +84,7 @@ class _Tee:
 
     def write(self, text: str) -> int:
         written = self._stream.write(text)
-        lines = _current.get()
+        lines = _here()
         if lines is not None and not _is_logging():
             lines.write(text)
         return written

@@ -16,7 +16,6 @@ from orchestrator.ledger import schedules
 from orchestrator.workers.run import capture, polling
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart
-from orchestrator.workers.run.lines import Lines
 from orchestrator.workers.run.log_writer import LogWriter
 from orchestrator.workers.run.outage import GaveUp, retry_through_outage
 
@@ -97,19 +96,15 @@ def _kept(attempt: Attempt) -> Any:
 
 def _heard(attempt: Attempt, logs: LogWriter) -> Any:
     """What it logs and prints is kept."""
-    lines = logs.lines(attempt.lease, attempt.scrubbed)
-    with capture.capturing(lines):
-        return _called(attempt, lines)
+    with capture.capturing(attempt.scope, logs.lines(attempt.lease, attempt.scrubbed)):
+        return _called(attempt)
 
 
-def _called(attempt: Attempt, lines: Lines | None = None) -> Any:
+def _called(attempt: Attempt) -> Any:
     step, kwargs = attempt.step, attempt.kwargs
     if not step.is_async:
         return step.fn(**kwargs)
-    coroutine = step.fn(**kwargs)
-    if lines is not None:
-        coroutine = capture.within(lines, coroutine)
-    return attempt.runtime.loop.run(coroutine, attempt.held, _time_left_s(attempt))
+    return attempt.runtime.loop.run(step.fn(**kwargs), attempt.held, _time_left_s(attempt))
 
 
 def encode(attempt: Attempt) -> None:

@@ -20,6 +20,7 @@ from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.errors import LeaseLost
 from orchestrator.observe.logs import STALE, about, log
 from orchestrator.observe.observer import notify
+from orchestrator.observe.scope import inside
 from orchestrator.workers.run import blame, handler, offloading, polling, recording, reporting, transactional
 from orchestrator.workers.run.attempt import Attempt
 from orchestrator.workers.run.blame import HandlerFailed, LostBeforeStart, TransactionLost, Unrecordable
@@ -68,6 +69,11 @@ def run(attempt: Attempt) -> HeldLease | None:
     Raises:
         GaveUp: the database stayed away, and the handler was not called.
     """
+    with inside(attempt.scope, alone=attempt.worker.threads == 1):
+        return _run(attempt)
+
+
+def _run(attempt: Attempt) -> HeldLease | None:
     heartbeat = attempt.runtime.heartbeat
     notify(Started(attempt.lease, attempt.lease.queue_wait_s))
     heartbeat.add(attempt.held)

@@ -180,4 +180,5 @@ def log_unrecorded(attempt: Attempt, **facts: object) -> None:
     error = attempt.failure.error if attempt.failure is not None else None
     told = {} if error is None else {"error": f"{error.type}: {error.message}"[:300]}
     whole = about(attempt.lease, STALE, **facts, **told)
-    line(logging.ERROR, "step.unrecorded", whole, error.traceback if error is not None else None)
+    trace, kind = (error.traceback, error.type) if error is not None else (None, None)
+    line(logging.ERROR, "step.unrecorded", whole, trace, kind)
