@@ -31,6 +31,7 @@ from orchestrator.cli import (
     run,
     scaling,
     schedule,
+    smoke,
     subscription,
     user,
     webhook,
@@ -72,6 +73,8 @@ app.command("beat")(worker.beat)
 app.command("keeper")(worker.keeper)
 app.command("flower")(worker.flower)
 app.command("dev")(dev.dev)
+app.add_typer(smoke.evidence, name="evidence")
+app.command("smoke")(smoke.smoke)
 app.command("drain")(drain.drain)
 app.command("resume")(drain.resume)
 app.command("doctor")(doctor.doctor)

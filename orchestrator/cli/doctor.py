@@ -14,18 +14,16 @@ if TYPE_CHECKING:
 def doctor(output: Output = None) -> None:
     """Check the servers, the schema, the workers; with ORCHESTRATOR_API_URL the API, and what that says of them. Exit
     code 1: a check failed."""
-    findings = _findings()
+    found = findings()
     if output in (Format.JSON, Format.JSONL):
-        print_json(findings, lines=output is Format.JSONL)
+        print_json(found, lines=output is Format.JSONL)
     else:
-        table(
-            ["status", "check", "finding", "fix"], [(one.status, one.check, one.finding, one.fix) for one in findings]
-        )
-    if any(one.status == "fail" for one in findings):
+        table(["status", "check", "finding", "fix"], [(one.status, one.check, one.finding, one.fix) for one in found])
+    if any(one.status == "fail" for one in found):
         raise typer.Exit(1)
 
 
-def _findings() -> "list[Finding]":
+def findings() -> "list[Finding]":
     """Of the API and of the servers, as far as they are named."""
     from orchestrator.doctor import examine
 

@@ -41,6 +41,7 @@ from orchestrator.http.routers import (
     steps,
     subscriptions,
     system,
+    trials,
     users,
     webhooks,
 )
@@ -66,6 +67,7 @@ ROUTERS: Final = (
     webhooks,
     subscriptions,
     system,
+    trials,
     keys,
     users,
     sign_in,

@@ -84,7 +84,12 @@ RULES: Final[Mapping[str, Rule]] = {
         admin="subscription_create subscription_update subscription_rotate subscription_delete",
     ),
     **_rules(Scope.METRICS, Reach.ALL, viewer=METRICS),
-    **_rules(Scope.WORKERS, Reach.ALL, viewer="worker_ls unserved_ls queue_ls release_ls scaling_show"),
+    **_rules(
+        Scope.WORKERS,
+        Reach.ALL,
+        viewer="worker_ls unserved_ls queue_ls release_ls scaling_show evidence_ls",
+        operator="smoke_begin evidence_record",
+    ),
     **_rules(
         Scope.ACCESS,
         Reach.ALL,

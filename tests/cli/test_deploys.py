@@ -113,3 +113,27 @@ def test_an_old_release_is_waited_for(cli: Cli, stack: Client) -> None:
     assert "1 run of hello 1:" in newer.err
     workers.gone(stack.ledger, "host/1/abc")
     assert "No live worker has the code of hello" in cli("deploy", "status").err
+
+
+def test_a_smoke_test_whose_run_does_not_end_fails_and_is_recorded(cli: Cli, stack: Client) -> None:
+    assert "No live worker is there" in cli("smoke", code=2).err
+    worker(stack, "host/1/abc", None, hello=hello.manifest.hash)  # a row without a process
+    said = cli("smoke", "--timeout", "1s", code=1)
+    assert "The run through default has not ended" in said.err
+    (kept,) = cli("evidence", "ls", "-o", "json").json
+    assert (kept["kind"], kept["ok"], kept["facts"]["queues"]["default"]["run"]) == ("smoke", False, "open")
+    assert {row["status"] for row in cli("run", "ls", "-o", "json").json} == {"cancelled"}
+
+
+def test_what_was_tried_elsewhere_is_recorded(cli: Cli, stack: Client) -> None:
+    assert "orchestrator smoke" in cli("evidence", "ls").err
+    cli("evidence", "record", "failover", "--note", "the primary was stopped", "--at", "2h")
+    said = cli("evidence", "record", "drill", "--failed").err
+    assert "Recorded: drill" in said
+    assert "failed" in said
+    cli("evidence", "record", "drill")
+    rows = {row["kind"]: row for row in cli("evidence", "ls", "-o", "json").json}
+    assert (rows["failover"]["ok"], rows["failover"]["facts"]) == (True, {"note": "the primary was stopped"})
+    assert rows["drill"]["ok"]
+    assert [row["ok"] for row in cli("evidence", "ls", "drill", "-o", "json").json] == [True, False]
+    assert "'party'" in cli("evidence", "record", "party", code=2).err

@@ -102,6 +102,7 @@ ACTS: dict[str, tuple[Any, str, Any]] = {
         {"since": "2026-01-01", "until": "2026-01-03"},
     ),
     "schedule_backfill_cancel": (backfill, "/api/schedules/regular/cron/backfill/{}/cancel", None),
+    "evidence_record": (nothing, "/api/evidence", {"kind": "drill", "ok": True, "facts": {"rpo": "4s"}}),
     "key_revoke": (lambda stack: key(stack, name="gone") and "", "/api/keys/gone/revoke", {"reason": "a"}),
     "user_create": (nothing, "/api/users", {"name": "ada", "password": "a long password"}),
 }
@@ -125,7 +126,7 @@ def test_every_request_that_does_something_takes_a_key_unless_it_answers_with_a_
 
 
 TABLES = """flow_runs flow_events flow_steps flow_operations flow_operation_runs flow_definitions flow_schedule_states
-    flow_schedule_backfills flow_users flow_audit"""
+    flow_schedule_backfills flow_users flow_audit flow_evidence"""
 
 
 def state(stack: Client) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from celery.signals import (
 from kombu.utils.objects import cached_property
 
 from orchestrator.authoring.alone import by_name
+from orchestrator.core import smoke
 from orchestrator.observe import health, logs
 from orchestrator.observe.traces import switch as traces
 from orchestrator.settings import Settings
@@ -30,6 +31,7 @@ from orchestrator.workers.app.config import REMOTE_CONTROL, celery_config, queue
 from orchestrator.workers.app.exit import exit_with_message
 from orchestrator.workers.app.health import WorkerHealth
 from orchestrator.workers.app.prefetch import PrefetchGuard
+from orchestrator.workers.app.smoke import nothing
 from orchestrator.workers.app.start import load, prepare, set_up_logging
 from orchestrator.workers.app.tasks import StepTask, register, register_alone
 from orchestrator.workers.keeper.keeper import KeeperStep
@@ -76,7 +78,7 @@ def add_flows(app: Celery, flows: Mapping[str, AnyFlow], steps: Iterable[AnyStep
         steps = [step for flow in flows.values() for step in flow.handlers.values()]
     known, unclear = by_name(steps)
     state.alone = {name: step for name, step in known.items() if name not in flows}
-    register_alone(app, state.alone)
+    register_alone(app, {**state.alone, smoke.FLOW: nothing})
     for flow in sorted(unclear):
         logs.log.warning("step.unclear", extra={"flow": flow, "fix": 'name one of its functions with @step(key="…")'})
     own = {step.settings.queue for step in state.alone.values() if step.settings.queue}

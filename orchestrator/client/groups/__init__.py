@@ -5,6 +5,7 @@ keys.py       API keys
 users.py      people who sign in
 audit.py      what people and programs did
 flows.py      what is registered, versions, switching flows
+trials.py     backups, drills, smoke tests
 workers.py    the processes that serve them
 webhooks.py   what publishers call, and what came
 subscriptions.py, notifications.py   who is told what, and what they are told

@@ -6,6 +6,7 @@ from orchestrator.client.groups.flows import Flows
 from orchestrator.client.groups.keys import Keys
 from orchestrator.client.groups.notifications import Notifications
 from orchestrator.client.groups.subscriptions import Subscriptions
+from orchestrator.client.groups.trials import Trials
 from orchestrator.client.groups.users import Users
 from orchestrator.client.groups.webhooks import Webhooks
 from orchestrator.client.groups.workers import Workers
@@ -38,6 +39,11 @@ class Groups(Access):
     def subscriptions(self) -> Subscriptions:
         """Who is told what."""
         return Subscriptions(self)
+
+    @property
+    def trials(self) -> Trials:
+        """Backups, drills, smoke tests: when they were, and how they went."""
+        return Trials(self)
 
     @property
     def users(self) -> Users:

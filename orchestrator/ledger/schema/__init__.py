@@ -14,6 +14,7 @@ Rules held here:
 from orchestrator.ledger.schema.access import flow_api_keys, flow_audit, flow_sessions, flow_sign_ins, flow_users
 from orchestrator.ledger.schema.base import metadata
 from orchestrator.ledger.schema.definitions import flow_definition_versions, flow_definitions, flow_workers
+from orchestrator.ledger.schema.evidence import flow_evidence
 from orchestrator.ledger.schema.functions import FUNCTIONS
 from orchestrator.ledger.schema.logs import flow_step_logs
 from orchestrator.ledger.schema.operations import flow_operation_runs, flow_operations
@@ -81,4 +82,5 @@ __all__ = [
     "flow_notifications",
     "flow_notification_attempts",
     "flow_request_keys",
+    "flow_evidence",
 ]

@@ -6,6 +6,7 @@ from orchestrator.client.remote.groups.flows import HttpFlows
 from orchestrator.client.remote.groups.keys import HttpKeys
 from orchestrator.client.remote.groups.notifications import HttpNotifications
 from orchestrator.client.remote.groups.subscriptions import HttpSubscriptions
+from orchestrator.client.remote.groups.trials import HttpTrials
 from orchestrator.client.remote.groups.users import HttpUsers
 from orchestrator.client.remote.groups.webhooks import HttpWebhooks
 from orchestrator.client.remote.groups.workers import HttpWorkers
@@ -38,6 +39,11 @@ class HttpGroups(HttpAccess):
     def subscriptions(self) -> HttpSubscriptions:
         """Who is told what."""
         return HttpSubscriptions(self)
+
+    @property
+    def trials(self) -> HttpTrials:
+        """As `Groups.trials`."""
+        return HttpTrials(self)
 
     @property
     def users(self) -> HttpUsers:
