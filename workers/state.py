@@ -17,12 +17,16 @@ from orchestrator.authoring.step import Step
 from orchestrator.core.connections import of_threads
 from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
+from orchestrator.ledger.rows import Watch
 from orchestrator.ledger.traces import LedgerPast
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.metrics.metric import Metric
+from orchestrator.observe.observer import slow_statement
 from orchestrator.observe.pulse import Pulse
 from orchestrator.observe.traces import switch as traces
 from orchestrator.servers.broker import SOCKET_TIMEOUT_S
 from orchestrator.settings import Settings
+from orchestrator.workers.metering import Metering
 from orchestrator.workers.run.hand_over import HandOver
 from orchestrator.workers.run.heartbeat import Heartbeat
 from orchestrator.workers.run.log_writer import LogWriter
@@ -95,6 +99,8 @@ class WorkerState:
         self.threads = 1
         """Steps at a time in this process."""
         self.keeper: Any = None  # workers.keeper.Keeper, in a worker's main process
+        self.metering: Metering | None = None
+        """None where nobody can ask for metrics."""
         self.beat_id = ""
         """The name under which a beat of this app holds the lock; empty: it chooses one."""
         self.consumer = Pulse("consumer", _consumer_limit_s(settings), lambda: self.stopping)
@@ -131,6 +137,11 @@ class WorkerState:
         self.threads = 1
         self.keeper = None
         self.waiting = {}
+
+    def count(self, metric: Metric, *labels: str, by: float = 1) -> None:
+        """Count something, if anybody can ask for it. In a worker's main process only."""
+        if self.metering is not None and self.metering.instruments is not None:
+            self.metering.instruments.count(metric, *labels, by=by)
 
     @property
     def stopping(self) -> bool:
@@ -185,6 +196,7 @@ class WorkerState:
             name=f"orchestrator {self.worker_id}",
         )
         ledger.payloads, ledger.loop_limit = settings.payloads(), settings.loop_limit
+        ledger.slow = Watch(settings.slow_statement.total_seconds(), slow_statement)
         hints = EndHints(settings)
         ledger.ended = hints.announce
         for flow in self.flows.values():

@@ -20,7 +20,9 @@ from orchestrator.delivery.publisher import Publisher
 from orchestrator.delivery.sender import Sender
 from orchestrator.errors import Unavailable, UsageError
 from orchestrator.ledger import reads
+from orchestrator.ledger.rows import Watch
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import slow_statement
 from orchestrator.servers.diagnosis import explained
 from orchestrator.servers.here import settings_here
 from orchestrator.settings import Settings
@@ -90,6 +92,7 @@ class Access:
             name="orchestrator client",
         )
         self.ledger.payloads, self.ledger.loop_limit = settings.payloads(), settings.loop_limit
+        self.ledger.slow = Watch(settings.slow_statement.total_seconds(), slow_statement)
         self._sender: Sender | None = None
         self._hints = EndHints(settings)
         self.ledger.ended = self._hints.announce

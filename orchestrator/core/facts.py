@@ -187,6 +187,8 @@ class Finished:
     """Whether the run ended and a step of another run waits for that: it is to be told, after the commit."""
     called: tuple["Called", ...] = ()
     """Runs that its steps started, or went on with. What was dispatched of them is among these dispatches."""
+    again: bool = False
+    """Whether the step is tried again after an attempt that failed."""
     postponed: bool = False
     """Whether calls of flows are left to another transaction: they are to be woken."""
 

@@ -61,23 +61,26 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The output was recorded, `took_s` after the attempt began here."""
+    """The output was recorded, `took_s` after the attempt began here. `asked`: of a step that polls, in how many
+    attempts it was asked until it was ready."""
 
     told: ClassVar = "succeeded"
     step: Step
     took_s: float
+    asked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt was recorded with this status: failed, timed_out, cancelled, crashed or released. Whether its step
-    goes on shows in what follows. `took_s` is None where another process than the one that ran it recorded that."""
+    """The attempt was recorded with this status: failed, timed_out, cancelled, crashed or released. `took_s` is None
+    where another process than the one that ran it recorded that. `again`: its step is tried again."""
 
     told: ClassVar = "failed"
     step: Step
     failure: Failure
     status: str
     took_s: float | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,8 @@ class Refused:
     step_key: str | None = None
     number: int | None = None
     """Of a message: its dispatch."""
+    queue: str | None = None
+    """The same."""
     attempt: int | None = None
     """Of a result: its attempt."""
 
@@ -137,4 +142,55 @@ class Ended:
     by: Step | None = None
 
 
-Fact = Accepted | Started | Succeeded | Failed | Polled | Skipped | Dispatched | Refused | Ended
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """A signal came for a step that had waited for it so long."""
+
+    told: ClassVar = "waited"
+    flow: str
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """So many ticks of schedules were decided with this outcome, because a beat announced them, a watchdog found them,
+    or an operator asked for them."""
+
+    told: ClassVar = "ticked"
+    outcome: str
+    by: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Operated:
+    """Somebody acted on a run, a step, a flow or a schedule: cancel, retry, skip, mark, rerun, …"""
+
+    told: ClassVar = "operated"
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A statement took longer than it should; whether it was committed is not known yet."""
+
+    told: ClassVar = "slow"
+    statement: str
+    took_s: float
+
+
+Fact = (
+    Accepted
+    | Started
+    | Succeeded
+    | Failed
+    | Polled
+    | Skipped
+    | Dispatched
+    | Refused
+    | Ended
+    | Waited
+    | Ticked
+    | Operated
+    | Slow
+)

@@ -1,8 +1,9 @@
 """Run a named statement; turn rows into facts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, cast
+from time import monotonic
+from typing import Any, Final, NamedTuple, cast
 
 import psycopg
 from psycopg.rows import namedtuple_row
@@ -15,8 +16,24 @@ from orchestrator.ledger.statements import sql
 _CURSOR: Final = "hot cursor"
 ESSENTIAL: Final = "essential events"
 """The option of a connection that keeps no events that can be derived."""
+SLOW: Final = "slow statements"
+"""The option of a connection whose ledger wants to know of them: a `Watch`."""
 _encoded: Final = lru_cache(maxsize=64)(str.encode)
 """Statements by their bytes: the driver looks them up so, and would encode the text each time."""
+
+
+class Watch(NamedTuple):
+    """`told` hears the name of each statement that took longer than `limit_s`, and how long that was. Called inside the
+    transaction, so it must be quick, and must not raise."""
+
+    limit_s: float
+    told: Callable[[str, float], None]
+
+    def over(self, name: str, began: float) -> None:
+        """The statement that began then is done, well or not."""
+        took_s = monotonic() - began
+        if took_s > self.limit_s:
+            self.told(name, took_s)
 
 
 def text_of(tx: Connection, name: str) -> str:
@@ -26,7 +43,12 @@ def text_of(tx: Connection, name: str) -> str:
 
 def run(tx: Connection, name: str, /, **parameters: Any) -> CursorResult[Any]:
     """The result of the statement `name`."""
-    return tx.exec_driver_sql(text_of(tx, name), parameters)
+    watch, began = tx.get_execution_options().get(SLOW), monotonic()
+    try:
+        return tx.exec_driver_sql(text_of(tx, name), parameters)
+    finally:
+        if watch is not None:
+            watch.over(name, began)
 
 
 def one(tx: Connection, name: str, /, **parameters: Any) -> Row[Any] | None:
@@ -48,6 +70,7 @@ def hot(tx: Connection, name: str, /, **parameters: Any) -> list[Any]:
     if cursor is None or cursor.connection is not driver:
         cursor = proxied.info[_CURSOR] = driver.cursor(row_factory=namedtuple_row)
     statement = text_of(tx, name)
+    watch, began = tx.get_execution_options().get(SLOW), monotonic()
     try:
         return cast(list[Any], cursor.execute(_encoded(statement), parameters).fetchall())
     except psycopg.Error as exc:
@@ -56,6 +79,9 @@ def hot(tx: Connection, name: str, /, **parameters: Any) -> list[Any]:
         raise DBAPIError.instance(
             statement, None, exc, psycopg.Error, hide_parameters=True, connection_invalidated=driver.closed
         ) from exc
+    finally:
+        if watch is not None:
+            watch.over(name, began)
 
 
 def under(owner: str) -> str:

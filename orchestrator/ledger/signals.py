@@ -50,6 +50,7 @@ class Oldest(NamedTuple):
 
     step_key: str
     over: bool
+    waited_s: float
 
 
 def park(tx: Connection, run_id: UUID, wait: Wait) -> None:

@@ -23,7 +23,7 @@ from orchestrator.core.reach import PLAIN, Pooler, Reach
 from orchestrator.core.secrets import NAMES, names_with
 from orchestrator.core.taint import FlowSecrets, secret_names
 from orchestrator.ledger import ends, session
-from orchestrator.ledger.rows import ESSENTIAL
+from orchestrator.ledger.rows import ESSENTIAL, SLOW, Watch
 from orchestrator.ledger.session import Sessions
 from orchestrator.ledger.value_cache import ValueCache
 from orchestrator.payloads import Payloads
@@ -137,6 +137,8 @@ class Ledger:
         """Flow to manifest hash as this process saw it last; the start statement checks it."""
         self.ended: Callable[[Sequence[UUID]], None] | None = None
         """Told which runs ended, after each commit in which any did. Must not raise."""
+        self.slow: Watch | None = None
+        """Told of slow statements; set before the first connection."""
         self.jitter: Callable[[], float] = random.random
         """Which part of its longest pause a back-off takes, from 0 to 1. A played clock takes it whole."""
 
@@ -186,7 +188,7 @@ class Ledger:
             hide_parameters=True,  # whatever is written may be a secret, and errors are logged
             use_native_hstore=False,  # else each engine asks for the type, three statements
             connect_args=self._options,
-            execution_options={ESSENTIAL: True} if self.essential else {},
+            execution_options={SLOW: self.slow} | ({ESSENTIAL: True} if self.essential else {}),
         )
         self._sessions.used_by(made)
         event.listen(made, "checkin", _returned)
@@ -215,6 +217,12 @@ class Ledger:
                 tx.exec_driver_sql("SELECT 1")
         finally:
             self.release_thread()
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many of this process are in use, and how many are open."""
+        pool: Any = None if self._engine is None else self._engine.pool
+        return (0, 0) if pool is None else (pool.checkedout(), pool.checkedin() + pool.checkedout())
 
     def after_fork(self) -> None:
         """See `forks.Forked`: the sockets are the parent's."""

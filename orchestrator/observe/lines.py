@@ -13,6 +13,7 @@ from orchestrator.core.happened import (
     Refused,
     Run,
     Skipped,
+    Slow,
     Started,
     Succeeded,
 )
@@ -33,12 +34,13 @@ from orchestrator.observe.logs import (
     line,
     log,
 )
+from orchestrator.observe.uninterested import Uninterested
 
 _LOST: Final = frozenset({"crashed", "released"})
 """How attempts end whose worker did not live to see it."""
 
 
-class LogLines:
+class LogLines(Uninterested):
     """One line per fact; no line is composed for a level that is off."""
 
     def accepted(self, fact: Accepted) -> None:
@@ -95,6 +97,9 @@ class LogLines:
             by = {} if fact.by is None else {"step_key": fact.by.step_key, "attempt": fact.by.attempt}
             how = {"status": fact.status.value, "ms": round(fact.took_s * 1000, 1)}
             line(logging.INFO, "run.ended", _about_run(fact.run, RUN_ENDED, **by, **how))
+
+    def slow(self, fact: Slow) -> None:
+        line(logging.WARNING, "statement.slow", {"statement": fact.statement, "ms": round(fact.took_s * 1000)})
 
 
 def _about_run(run: Run, code: int, **facts: object) -> Mapping[str, Any]:

@@ -12,11 +12,15 @@ from orchestrator.core.happened import (
     Ended,
     Fact,
     Failed,
+    Operated,
     Polled,
     Refused,
     Skipped,
+    Slow,
     Started,
     Succeeded,
+    Ticked,
+    Waited,
 )
 from orchestrator.observe.lines import LogLines
 
@@ -55,6 +59,18 @@ class Observer(Protocol):
     def ended(self, fact: Ended) -> None:
         """A run ended."""
 
+    def waited(self, fact: Waited) -> None:
+        """A signal ended a wait."""
+
+    def ticked(self, fact: Ticked) -> None:
+        """Ticks were decided."""
+
+    def operated(self, fact: Operated) -> None:
+        """An operator did something."""
+
+    def slow(self, fact: Slow) -> None:
+        """A statement was slow. The one fact that is told inside a transaction."""
+
 
 _observers: tuple[Observer, ...] = (LogLines(),)
 _broken: set[tuple[int, str]] = set()
@@ -87,6 +103,11 @@ def notify(fact: Fact) -> None:
                 _broken.add(which)
                 name = f"{type(observer).__name__}.{fact.told}"
                 log.warning("observer.failed", extra={"observer": name}, exc_info=True)
+
+
+def slow_statement(name: str, took_s: float) -> None:
+    """Notify of a slow statement of the ledger."""
+    notify(Slow(name, took_s))
 
 
 @contextmanager

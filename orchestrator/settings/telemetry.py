@@ -22,6 +22,8 @@ class Telemetry(BaseModel):
     """How lines are written: for people, or as an object of JSON each; auto: for people on a terminal."""
     log_burst: Count = Field(default=100, ge=0, le=1_000_000)
     """Lines of one event that a process writes in a second, ten times as many below WARNING; 0: all."""
+    slow_statement: Duration = timedelta(seconds=1)
+    """A statement of the engine that takes longer is logged, and counted, by its name."""
     metrics: Literal["off", "keys", "open"] = "keys"
     """Whom the API shows its metrics and the exporter's: nobody; who has a key for them; or whoever reaches it."""
     health_address: Annotated[str, AfterValidator(listen_address)] | None = None

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from orchestrator import Cron, flow
 from orchestrator.client import Client
 from orchestrator.core.access import Role
-from orchestrator.core.happened import Dispatched, Ended, Fact
+from orchestrator.core.happened import Dispatched, Ended, Fact, Operated
 from orchestrator.engine.flows import register
 from orchestrator.engine.sweeps import retention
 from orchestrator.http.policy import SECRET_ANSWERS
@@ -252,7 +252,7 @@ def test_observers_hear_of_it_once_it_is_committed(api: TestClient, stack: Clien
     with heard(told):
         api.post(place, headers=ONCE)
         api.post(place, headers=ONCE)
-    assert [type(one) for one in told if not isinstance(one, Dispatched)] == [Ended]
+    assert [type(one) for one in told if not isinstance(one, Dispatched)] == [Ended, Operated]
 
 
 def test_what_was_refused_leaves_the_key_and_what_says_so(api: TestClient, stack: Client) -> None:

@@ -25,6 +25,7 @@ CLIENT: Final = DELIVERY | AUTHORING | {"orchestrator.client"}
 SCHEDULES: Final = CLIENT | {"orchestrator.schedules"}
 WORKERS: Final = SCHEDULES | {
     "orchestrator.workers.state",
+    "orchestrator.workers.metering",
     "orchestrator.workers.shared",
     "orchestrator.workers.supervised",
 }
@@ -59,6 +60,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     # What one process of a worker holds: its state knows the two things that it makes.
     "orchestrator.workers.shared": PURE,
     "orchestrator.workers.supervised": OBSERVE,
+    "orchestrator.workers.metering": OBSERVE,
     "orchestrator.workers.run.held_lease": AUTHORING,
     "orchestrator.workers.run.outage": LEDGER | OBSERVE,
     "orchestrator.workers.run.heartbeat": DELIVERY

@@ -37,7 +37,7 @@ class Notes:
         self.facts: list[Fact] = []
 
     def __getattr__(self, name: str) -> Any:
-        if name not in {"accepted", "started", "succeeded", "failed", "skipped", "dispatched", "refused", "ended"}:
+        if name.startswith("_"):
             raise AttributeError(name)
         return self.facts.append
 

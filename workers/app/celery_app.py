@@ -24,6 +24,8 @@ from kombu.utils.objects import cached_property
 from orchestrator.authoring.alone import by_name
 from orchestrator.core import smoke
 from orchestrator.observe import health, logs
+from orchestrator.observe.listener import Route
+from orchestrator.observe.metrics.metric import Source
 from orchestrator.observe.traces import switch as traces
 from orchestrator.settings import Settings
 from orchestrator.workers.app import signals
@@ -36,6 +38,7 @@ from orchestrator.workers.app.start import load, prepare, set_up_logging
 from orchestrator.workers.app.tasks import StepTask, register, register_alone
 from orchestrator.workers.keeper.keeper import KeeperStep
 from orchestrator.workers.keeper.probe import ProbeQueue, ProbeTask
+from orchestrator.workers.metering import Metering
 from orchestrator.workers.state import AnyFlow, AnyStep, WorkerState, pool_name, state_of
 
 _CHILD_FLUSH_TRIES: Final = 20
@@ -135,9 +138,18 @@ def _before_start(sender: Any = None, **_: Any) -> None:
     level = getattr(sender, "loglevel", None)
     set_up_logging(state.settings, level, state.worker_id)  # Celery does so later, and what follows logs already
     with exit_with_message():
-        health.begin("worker", state.settings.health_address, WorkerHealth(state))
+        more = _metrics(state, prefork=pool_name(sender) == "prefork")
+        health.begin("worker", state.settings.health_address, WorkerHealth(state), more)
         prepare(state.settings, state.flows, state.worker_id, state.alone)
     _introduce(sender, state)
+
+
+def _metrics(state: WorkerState, *, prefork: bool) -> dict[str, Route]:
+    """Where they are shown, if probes are answered at all."""
+    if state.settings.health_address is None:
+        return {}
+    state.metering = Metering([Source.WORKER, Source.KEEPER], prefork=prefork)
+    return {"/metrics": state.metering.answer}
 
 
 def _introduce(worker: Any, state: WorkerState) -> None:
@@ -166,6 +178,8 @@ def _child_begins(**_: Any) -> None:
     child = current_process()
     child._config["daemon"] = False  # or `multiprocessing` would start nothing in a handler
     _active.become_child(getattr(child, "index", 0))
+    if _active.metering is not None:
+        _active.metering.become_child()
     logs.quiet_warnings()
 
 
@@ -194,6 +208,9 @@ def _ended(**_: Any) -> None:
         keeper, _active.keeper = _active.keeper, None
         if keeper is not None:
             keeper.stop()
+        if _active.metering is not None:
+            _active.metering.close()
+            _active.metering = None
         _active.close()
 
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import queue
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import psutil
@@ -12,6 +12,7 @@ import psutil
 from orchestrator.core.facts import Overrun, Swept
 from orchestrator.engine.steps import release
 from orchestrator.observe.logs import log
+from orchestrator.observe.metrics.table import WORKERS_CHILDREN_LOST
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.shared import digest
 from orchestrator.workers.state import WorkerState
@@ -19,14 +20,29 @@ from orchestrator.workers.state import WorkerState
 _POLL_S: Final = 0.2
 _DEATH_S: Final = 1.0
 """A process that was killed runs no more, even if the system takes long to bury it."""
+_AS_TOLD: Final = frozenset({0, 155})
+"""Exit codes of children that were told to end, or have done what one child may do (billiard's EX_RECYCLE)."""
 
 
 def _is_dead(pid: int) -> bool:
     """Whether this child of ours ended, waited for or not. It stays to be waited for."""
     try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return _how_it_ended(pid) is not None
     except ChildProcessError:
         return True
+
+
+def _how_it_ended(pid: int) -> os.waitid_result | None:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+
+def _exit_code(child: Any) -> int | None:
+    """Of a pool child that ended; minus the signal that ended it. None: nobody knows."""
+    with contextlib.suppress(ChildProcessError):  # the pool has waited for it
+        if (found := _how_it_ended(child.pid)) is not None:
+            return int(found.si_status) * (1 if found.si_code == os.CLD_EXITED else -1)
+    code: int | None = None if child._popen is None else child._popen.returncode
+    return code
 
 
 def _kill_with_programs(pid: int) -> None:
@@ -59,6 +75,8 @@ class Children:
     def __init__(self, state: WorkerState, worker: Any) -> None:
         self._state = state
         self._worker = worker
+        self._processes: dict[int, Any] = {}
+        """The pool's own, by their ids."""
         self._known: set[int] = set()
         self._gone: set[int] = set()
         self._buried: set[int] = set()
@@ -72,7 +90,11 @@ class Children:
     def _listed(self) -> set[int]:
         pool = getattr(self._worker.pool, "_pool", None)
         # The pool lists a child a moment before it is forked: then it has no pid yet.
-        return {child.pid for child in list(pool._pool) if child.pid} if pool is not None else self._known
+        if pool is None:
+            return self._known
+        found = {child.pid: child for child in list(pool._pool) if child.pid}
+        self._processes |= found
+        return set(found)
 
     def duty(self) -> Duty:
         """Each worker's own."""
@@ -91,9 +113,16 @@ class Children:
         self._gone |= gone
         self._known = listed
         if gone:
+            self._count(gone)
             self._replace()
         pid = min(self._gone, default=None)
         return Swept() if pid is None else self._end(pid)
+
+    def _count(self, gone: Collection[int]) -> None:
+        ended = [self._processes.pop(pid) for pid in gone if pid in self._processes]
+        lost = sum(_exit_code(child) not in _AS_TOLD for child in ended)
+        if lost and not self._state.stopping:
+            self._state.count(WORKERS_CHILDREN_LOST, by=lost)
 
     def _replace(self) -> None:
         """Let the pool start another child now.

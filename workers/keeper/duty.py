@@ -42,12 +42,13 @@ class Duty:
 
 def loop_of(duty: Duty, state: WorkerState, leader: Leader) -> Supervised:
     """The thread that does the duty for ever, through every outage."""
+    page = duty.page if state.metering is None else state.metering.timed(duty.name, duty.page)
 
     def turn() -> float:
         helps = duty.scope is Scope.CLUSTER and not leader.leads
         if helps and duty.help is None:
             return leader.ask_s if leader.answered else Idle(leader.ask_s)
-        swept = duty.help() if helps and duty.help is not None else duty.page()
+        swept = duty.help() if helps and duty.help is not None else page()
         state.runtime().publisher.publish(swept.dispatches)
         if helps:
             return REST_S if swept.more else leader.pause_s(duty.help_s)

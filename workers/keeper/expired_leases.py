@@ -4,6 +4,7 @@ from orchestrator.core.facts import Swept
 from orchestrator.engine.sweeps import sweep
 from orchestrator.engine.sweeps.walk import Walk
 from orchestrator.observe.logs import LEASE_EXPIRED, log
+from orchestrator.observe.metrics import table
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
 
@@ -18,6 +19,7 @@ def duty(state: WorkerState) -> Duty:
         )
         if swept.changed:
             log.warning("lease.expired", extra={"code": LEASE_EXPIRED, "count": swept.changed})
+            state.count(table.LEASE_EXPIRED, by=swept.changed)
         return swept
 
     return Duty("leases", Scope.CLUSTER, settings.sweep_interval.total_seconds(), page)

@@ -38,6 +38,8 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, worker: Any) -> None:
         state = state_of(worker.app)
+        if state.metering is not None:
+            state.metering.begin(lambda: state.runtime().ledger.connections)
         state.keeper = Keeper(state, worker)
         state.keeper.start()
 

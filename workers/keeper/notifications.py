@@ -16,6 +16,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.ledger import notifications
 from orchestrator.ledger.notifications import Claimed
 from orchestrator.observe.logs import log
+from orchestrator.observe.metrics.table import NOTIFICATIONS_SENT
 from orchestrator.workers.keeper.duty import Duty, Scope
 from orchestrator.workers.state import WorkerState
 
@@ -78,7 +79,8 @@ class Notifications:
         ledger = self._state.runtime().ledger
         assert self._post is not None
         try:
-            deliver.deliver(ledger, claimed, self._post)
+            state = deliver.deliver(ledger, claimed, self._post)
+            self._state.count(NOTIFICATIONS_SENT, "late" if state is None else str(state))
         except Exception as exc:  # the ledger is away: another process sends it when the claim is over
             log.warning("notification.lost", extra={"notification": claimed.id, "error": type(exc).__name__})
         finally:

@@ -5,11 +5,13 @@ from typing import Final
 
 from orchestrator.core.release import release
 from orchestrator.observe import health, logs
+from orchestrator.observe.metrics.metric import Source
 from orchestrator.settings import Settings
 from orchestrator.workers.app.celery_app import make_app
 from orchestrator.workers.app.health import KeeperHealth
 from orchestrator.workers.app.start import prepare, set_up_logging
 from orchestrator.workers.keeper.alone import KeeperAlone
+from orchestrator.workers.metering import Metering
 from orchestrator.workers.state import state_of
 
 _STOPS: Final = {signal.SIGTERM, signal.SIGINT}
@@ -33,10 +35,14 @@ def run_keeper(settings: Settings, *, loglevel: str | None = None) -> int:
     set_up_logging(settings, loglevel, state.worker_id)
     logs.quiet_warnings()
     subject = KeeperHealth(state)
-    health.begin("keeper", settings.health_address, subject)
+    metering = Metering([Source.KEEPER])
+    state.metering = None if settings.health_address is None else metering
+    health.begin("keeper", settings.health_address, subject, {"/metrics": metering.answer})
     prepare(settings, {}, state.worker_id)
     # From here on no thread is interrupted by them: this one waits for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    if state.metering is not None:
+        state.metering.begin(lambda: state.runtime().ledger.connections)
     keeper = KeeperAlone(state)
     keeper.start()
     subject.leader = keeper.leader

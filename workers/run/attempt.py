@@ -50,6 +50,8 @@ class Attempt:
     """When that was asked for: the lease of a chained step certainly runs from then on."""
     failure: Failure | None = None
     """How it failed, if it did."""
+    polls: bool = False
+    """Whether its step does; known once its handler returned."""
     not_ready: NotReady | None = None
     """What a step that polls said, if it is not ready."""
     scope: Scope = field(init=False)

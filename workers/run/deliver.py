@@ -35,7 +35,8 @@ def deliver(state: WorkerState, dispatch: Dispatch) -> None:
         return
     if held is None:
         flow = dispatch.task.rpartition(".")[0]
-        notify(Refused("message", "duplicate", flow, dispatch.run_id, dispatch.step_key, dispatch.number))
+        whose = (flow, dispatch.run_id, dispatch.step_key, dispatch.number, dispatch.queue)
+        notify(Refused("message", "duplicate", *whose))
     elif isinstance(held, UnknownVersion):
         why = state.versions.refused.get(pair(dispatch.task, held.manifest_hash), "the version has no such step")
         state.runtime().hand_over.give(Unfit(dispatch, why, held.manifest_hash))

@@ -145,9 +145,10 @@ def _follow(attempt: Attempt, finished: Finished) -> HeldLease | None:
     if attempt.not_ready is not None:
         _tell_poll(attempt, attempt.not_ready, finished, took_s)
     elif attempt.failure is None:
-        notify(Succeeded(attempt.lease, took_s))
+        notify(Succeeded(attempt.lease, took_s, attempt.lease.attempt if attempt.polls else None))
     else:
-        notify(Failed(attempt.lease, attempt.failure, finished.attempt or attempt.failure.status, took_s))
+        status = finished.attempt or attempt.failure.status
+        notify(Failed(attempt.lease, attempt.failure, status, took_s, finished.again))
     attempt.runtime.publisher.publish(finished.dispatches)
     notify_followed(attempt.lease, finished, by=attempt.lease)
     if finished.untold:

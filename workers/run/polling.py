@@ -17,6 +17,7 @@ def judge(attempt: Attempt) -> None:
     poll = attempt.poll
     if poll is None:
         return
+    attempt.polls = True
     if (why := poll.unmet(attempt.output)) is not None:
         raise NotYet(why)
     if poll.min_attempts > 1 and (number := _so_far(attempt).polls + 1) < poll.min_attempts:

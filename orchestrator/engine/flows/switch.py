@@ -3,10 +3,12 @@
 from sqlalchemy import Connection
 
 from orchestrator.core.access import Act, Actor
+from orchestrator.core.happened import Operated
 from orchestrator.engine.schedules.changes import going_on, stopped
 from orchestrator.ledger import access, definitions, schedules, ticks
 from orchestrator.ledger.ticks import Stored
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import notify
 
 
 def disable(ledger: Ledger, flow: str, by: str | Actor, reason: str | None = None) -> None:
@@ -46,3 +48,4 @@ def _switch(ledger: Ledger, flow: str, enabled: bool, by: Actor, reason: str | N
                 ticks.put(tx, going_on(Stored.of(row), row.settled_until, enabled=True))
 
     ledger.retry(work)
+    notify(Operated("flow.enable" if enabled else "flow.disable"))

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.core.facts import Dispatch, Swept
-from orchestrator.core.happened import Ended
+from orchestrator.core.happened import Ended, Operated
 from orchestrator.core.operations import Action, OperationEvent
 from orchestrator.engine.batches import run_batches
 from orchestrator.engine.faults import fp
@@ -146,6 +146,7 @@ def _cancel(ledger: Ledger, tx: Connection, turn: Turn, grace: timedelta) -> Act
     cancel_run.cancel_in(tx, run.id, by=turn.job.by, reason=turn.job.reason, grace=grace, ended=ended)
 
     def tell() -> None:
+        notify(Operated(Action.CANCEL.value))
         for fact in ended:
             notify(fact)
         stopping.stop_below(ledger, run.id, grace)
@@ -157,12 +158,13 @@ def _retry(ledger: Ledger, tx: Connection, turn: Turn, grace: timedelta) -> Acte
     options = turn.job.options
     how = How(turn.job.by, force=options.get("force", False), fresh=options.get("fresh", False))
     run, finished = retry_step.retry_in(ledger, tx, turn.run_id, None, how)
-    return Acted(finished.dispatches, [lambda: notify_followed(run, finished)])
+    told = (lambda: notify(Operated(Action.RETRY.value)), lambda: notify_followed(run, finished))
+    return Acted(finished.dispatches, list(told))
 
 
 def _delete(ledger: Ledger, tx: Connection, turn: Turn, grace: timedelta) -> Acted:
     delete_run.delete_in(tx, turn.run_id, by=turn.job.by, reason=turn.job.reason)
-    return Acted()
+    return Acted(tell=[lambda: notify(Operated(Action.DELETE.value))])
 
 
 ACTS: Final[Mapping[Action, Callable[[Ledger, Connection, Turn, timedelta], Acted]]] = MappingProxyType(

@@ -5,10 +5,12 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from orchestrator.core.access import Act, Actor
+from orchestrator.core.happened import Operated
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.errors import Conflict
 from orchestrator.ledger import access, graph, notifications, retention
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import notify
 
 
 def delete(ledger: Ledger, run_id: UUID, *, by: str, reason: str | None = None) -> None:
@@ -20,6 +22,7 @@ def delete(ledger: Ledger, run_id: UUID, *, by: str, reason: str | None = None) 
         Conflict: it has not ended, or the run that called it was not told of its end yet.
     """
     ledger.retry(lambda tx: delete_in(tx, run_id, by=by, reason=reason))
+    notify(Operated("delete"))
 
 
 def delete_in(tx: Connection, run_id: UUID, *, by: str, reason: str | None) -> None:

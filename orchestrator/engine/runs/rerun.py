@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import StartedRun, StartRequest
-from orchestrator.core.happened import Refused, RunOf
+from orchestrator.core.happened import Operated, Refused, RunOf
 from orchestrator.core.plan import Plan
 from orchestrator.core.rerun import Before, Rerun, changed_fields, check_step, rerun
 from orchestrator.core.states import FINAL_RUN
@@ -53,6 +53,7 @@ def start(ledger: Ledger, again: Again, *, by: str) -> StartedRun:
         notify(Refused("start", exc.code, flow))
         raise
     fp("start.committed")
+    notify(Operated("rerun"))
     notify_started(run, started)
     return started
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from orchestrator.core.facts import Dispatch, StartedRun
-from orchestrator.core.happened import Ended, Run
+from orchestrator.core.happened import Ended, Run, Ticked
 from orchestrator.ledger.schedules import ScheduleId
 
 
@@ -21,8 +21,9 @@ class Fired:
     unfinished: tuple[ScheduleId, ...] = ()
     unreadable: bool = False
     ended: tuple[Ended, ...] = ()
-    """Runs that were cancelled for them, and had nothing running: to be reported after the commit, and so are:"""
+    """Runs that were cancelled for them, and had nothing running: to be reported after the commit. So are the next:"""
     runs: tuple[tuple[Run, StartedRun], ...] = ()
+    ticked: tuple[Ticked, ...] = ()
 
     def __add__(self, other: "Fired") -> "Fired":
         return Fired(
@@ -35,4 +36,5 @@ class Fired:
             self.unreadable or other.unreadable,
             self.ended + other.ended,
             self.runs + other.runs,
+            self.ticked + other.ticked,
         )

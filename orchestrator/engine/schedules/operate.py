@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from orchestrator.core import ticks as rules
 from orchestrator.core.access import Act, Actor
 from orchestrator.core.facts import Dispatch, StartedRun
-from orchestrator.core.happened import RunOf
+from orchestrator.core.happened import Operated, RunOf
 from orchestrator.core.triggers import overridden
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs import start_run
@@ -24,6 +24,7 @@ from orchestrator.ledger import access, schedules, ticks
 from orchestrator.ledger.schedules import ScheduleRow
 from orchestrator.ledger.ticks import Span, Stored
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import notify
 
 MOST_TICKS: Final = 10_000
 """The most ticks of one backfill."""
@@ -68,6 +69,7 @@ def pause(ledger: Ledger, flow: str, key: str, *, by: str | Actor, reason: str |
         _audit(tx, who, "pause", row, stored, reason)
 
     ledger.retry(work)
+    notify(Operated("schedule.pause"))
 
 
 def resume(ledger: Ledger, flow: str, key: str, *, by: str | Actor) -> None:
@@ -89,6 +91,7 @@ def resume(ledger: Ledger, flow: str, key: str, *, by: str | Actor) -> None:
         _audit(tx, who, "resume", row, stored)
 
     ledger.retry(work)
+    notify(Operated("schedule.resume"))
 
 
 def trigger(ledger: Ledger, flow: str, key: str, *, by: str) -> StartedRun:
@@ -114,6 +117,7 @@ def trigger(ledger: Ledger, flow: str, key: str, *, by: str) -> StartedRun:
 
     run, started = ledger.retry(work)
     fp("tick.committed")
+    notify(Operated("schedule.trigger"))
     notify_started(run, started)
     return started
 
@@ -152,7 +156,9 @@ def set_cron(
         _audit(tx, who, "set", row, stored)
         return dispatches
 
-    return ledger.retry(work)
+    done = ledger.retry(work)
+    notify(Operated("schedule.set"))
+    return done
 
 
 def reset(ledger: Ledger, flow: str, key: str, *, by: str | Actor) -> tuple[Dispatch, ...]:
@@ -176,7 +182,9 @@ def reset(ledger: Ledger, flow: str, key: str, *, by: str | Actor) -> tuple[Disp
         _audit(tx, who, "reset", row, stored)
         return dispatches
 
-    return ledger.retry(work)
+    done = ledger.retry(work)
+    notify(Operated("schedule.reset"))
+    return done
 
 
 def _audit(tx: Connection, by: Actor, action: str, row: ScheduleRow, became: Stored, reason: str | None = None) -> None:
@@ -237,7 +245,10 @@ def backfill(
         taken_count = len(due) - len(times)
         return Backfill(id=new, flow=flow, key=key, times=tuple(times), taken=taken_count, **asdict(span))
 
-    return ledger.retry(work)
+    done = ledger.retry(work)
+    if not dry_run:
+        notify(Operated("schedule.backfill"))
+    return done
 
 
 def cancel_backfill(ledger: Ledger, flow: str, key: str, backfill_id: UUID, *, by: str) -> int:
@@ -261,7 +272,9 @@ def cancel_backfill(ledger: Ledger, flow: str, key: str, backfill_id: UUID, *, b
             return 0
         return end_backfill(tx, found.flow, found.trigger_key, backfill_id, by)
 
-    return ledger.retry(work)
+    done = ledger.retry(work)
+    notify(Operated("schedule.cancel_backfill"))
+    return done
 
 
 def end_backfill(tx: Connection, flow: str, key: str, backfill_id: UUID, by: str) -> int:

@@ -8,7 +8,8 @@ tried again without those that are to blame.
 import json
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from uuid_utils.compat import uuid7
 
 from orchestrator.core import ticks as rules
 from orchestrator.core.facts import StartRequest
-from orchestrator.core.happened import Ended, RunOf
+from orchestrator.core.happened import Ended, RunOf, Ticked
 from orchestrator.core.ticks import Due
 from orchestrator.engine.batches import Batch, run_batches
 from orchestrator.engine.faults import fp
@@ -209,8 +210,10 @@ def _decide(ledger: Ledger, found: Sequence[DueSchedule], by: str) -> Fired | No
 def _committed(fired: Fired | None) -> Fired | None:
     fp("tick.committed")
     if fired is not None:
-        for fact in fired.ended:
-            notify(fact)
+        for ticked in fired.ticked:
+            notify(ticked)
+        for ended in fired.ended:
+            notify(ended)
         for run, started in fired.runs:
             notify_started(run, started)
     return fired
@@ -261,10 +264,23 @@ def carry_out(ledger: Ledger, tx: Connection, found: Sequence[DueSchedule], by: 
         tx, {run_id: row for row, _, _ in starts if row.trigger.overlap == "cancel" for run_id in open_[row.id].run_ids}
     )
     unfinished = tuple(row.id for row, due in found if due.due_at is not None and due.due_at <= row.now)
-    fired = Fired(decided=len(recorded), more=bool(unfinished), unfinished=unfinished, ended=ended)
-    fired += _start(ledger, tx, starts, by)
+    started = _start(ledger, tx, starts, by)
+    ticked = _ticked(decisions, recorded, by, refused=bool(starts) and not started.started)
     fp("tick.decided")
-    return fired
+    return started + Fired(
+        decided=len(recorded), more=bool(unfinished), unfinished=unfinished, ended=ended, ticked=ticked
+    )
+
+
+def _ticked(
+    decisions: Sequence[Decision], recorded: Collection[tuple[str, str, datetime]], by: str, *, refused: bool
+) -> tuple[Ticked, ...]:
+    counted: Counter[str] = Counter()
+    for decision in decisions:
+        for one in decision.ticks:
+            if (*decision.id, one.at) in recorded:
+                counted["failed" if refused and one.outcome == "started" else one.outcome] += one.count
+    return tuple(Ticked(outcome, by, count) for outcome, count in counted.items())
 
 
 def _decision(row: ScheduleRow, due: Due, open_: OpenRuns) -> Decision:
@@ -345,7 +361,7 @@ def _start_queued(ledger: Ledger, queued: Row[Any]) -> Fired | None:
             return None
         fired = _start(ledger, tx, [(row, at, run_id)], "watchdog")
         fp("tick.decided")
-        return fired + Fired(decided=1)
+        return fired + Fired(decided=1, ticked=_started_late(fired, "watchdog"))
 
     return _committed(ledger.retry(work))
 
@@ -363,9 +379,13 @@ def _go_on(ledger: Ledger, open_: Row[Any]) -> Fired | None:
         starts = ticks.start_pending(tx, open_.id, reverse=found.reverse, running=found.running, run_ids=run_ids)
         fired = _start(ledger, tx, [(row, *start) for start in starts], "operator", "backfill")
         fp("tick.decided")
-        return fired + Fired(decided=len(starts))
+        return fired + Fired(decided=len(starts), ticked=_started_late(fired, "operator"))
 
     return _committed(ledger.retry(work))
+
+
+def _started_late(fired: Fired, by: str) -> tuple[Ticked, ...]:
+    return (Ticked("started", by, len(fired.started)),) if fired.started else ()
 
 
 def _held(tx: Connection, row: Row[Any]) -> bool:

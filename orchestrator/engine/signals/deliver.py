@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row
 
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Finished
-from orchestrator.core.happened import RunOf
+from orchestrator.core.happened import RunOf, Waited
 from orchestrator.core.plan import Expected
 from orchestrator.core.schemas import misfit
 from orchestrator.core.signals import KEPT_LIMIT, KEY_LIMIT, PAYLOAD_LIMIT, Delivery, Signal
@@ -46,6 +46,7 @@ from orchestrator.errors import (
 )
 from orchestrator.ledger import graph, signals
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import notify
 
 _KEYS_SHOWN: Final = 5
 
@@ -58,6 +59,8 @@ class Outcome:
     answer: Delivery | OrchestratorError
     run: RunOf
     followed: tuple[Finished, ...] = ()
+    waited: Waited | None = None
+    """Told after the commit: that it ended a wait."""
 
     @property
     def dispatches(self) -> tuple[Dispatch, ...]:
@@ -100,6 +103,8 @@ def deliver_in(ledger: Ledger, tx: Connection, run_id: UUID, id: str, signal: Si
 
 def notify_delivered(outcome: Outcome) -> None:
     """Notify observers of what a signal led to, after the commit."""
+    if outcome.waited is not None:
+        notify(outcome.waited)
     for one in outcome.followed:
         notify_followed(outcome.run, one)
 
@@ -141,6 +146,7 @@ class _Sending:
     signal: Signal
     value: JsonValue
     followed: list[Finished] = field(default_factory=list)
+    waited: Waited | None = None
 
     @property
     def _tx(self) -> Connection:
@@ -155,7 +161,7 @@ class _Sending:
         if isinstance(answer, OrchestratorError):
             self._note_refusal(answer)
         run = self.held.run
-        return Outcome(answer, RunOf(run.id, run.flow, run.trigger), tuple(self.followed))
+        return Outcome(answer, RunOf(run.id, run.flow, run.trigger), tuple(self.followed), self.waited)
 
     def _answer(self) -> Delivery | OrchestratorError:
         known = signals.sent(self._tx, self._run_id, self.signal.name, self.id)
@@ -204,6 +210,7 @@ class _Sending:
             at = signals.take(self._tx, self._run_id, step, wait, self.id)
             assert at is not None
             fp("signal.taken")
+            self.waited = Waited(self.held.run.flow, oldest.waited_s)
             self.followed.append(advance.after(self.held, {step: StepStatus.SUCCEEDED}))
             return Delivery(True, False, False, self.id, at, step)
         return None

@@ -64,7 +64,7 @@ def _back_off(held: HeldRun, step_key: str, attempt: int, failures: int, failure
             "error": failure.error.message[:500],
         }
         graph.event(held.tx, held.id, "step.retry_scheduled", step_key, attempt, facts)
-    return advance.make_room(held, node)
+    return replace(advance.make_room(held, node), again=True)
 
 
 def failed(

@@ -18,9 +18,10 @@ class EndedByUs:
 
 def notify_ended(ended: EndedByUs) -> tuple[Dispatch, ...]:
     """Also of what followed; the dispatches are for the caller to publish."""
-    notify(Failed(ended.step, ended.failure, ended.finished.attempt or ended.failure.status))
-    notify_followed(ended.step, ended.finished)
-    return ended.finished.dispatches
+    finished = ended.finished
+    notify(Failed(ended.step, ended.failure, finished.attempt or ended.failure.status, again=finished.again))
+    notify_followed(ended.step, finished)
+    return finished.dispatches
 
 
 def notify_followed(run: Run, finished: Finished, by: Step | None = None) -> None:

@@ -89,7 +89,7 @@ def _undo(ledger: Ledger, tx: Connection, lease: Lease, error: StepError, crash_
             return fail_step.failed(held, lease.step_key, lease.attempt, error, crashed=True)
         controls.charge_crash(tx, held.id, lease.step_key)
     graph.event(tx, held.id, "step.undone", lease.step_key, lease.attempt, {"error": error.message[:500]})
-    return Finished(dispatches=graph.ready(tx, held.id, [lease.step_key], StepEvent.LEASE_EXPIRE))
+    return Finished(dispatches=graph.ready(tx, held.id, [lease.step_key], StepEvent.LEASE_EXPIRE), again=True)
 
 
 def end_owned(
@@ -149,7 +149,7 @@ def _notify_lost(rows: Sequence[Row[Any]], again: Sequence[Dispatch], why: str |
     for one in again:
         row = lost[one.run_id, one.step_key]
         failure = _loss(row) if why is None else Failure(StepError("HandedBack", why), status="released")
-        notify(Failed(step_of(one, row.attempt), failure, failure.status))
+        notify(Failed(step_of(one, row.attempt), failure, failure.status, again=True))
 
 
 def _failed(row: Row[Any], exc: Exception) -> None:

@@ -5,11 +5,12 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from orchestrator.core.facts import Dispatch, Finished
-from orchestrator.core.happened import RunOf
+from orchestrator.core.happened import Operated, RunOf
 from orchestrator.engine.steps import advance
 from orchestrator.engine.steps.notifying import notify_followed
 from orchestrator.engine.steps.retrying import How, reopen
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import notify
 
 
 def retry(
@@ -31,6 +32,7 @@ def retry(
     """
 
     run, finished = ledger.retry(lambda tx: retry_in(ledger, tx, run_id, step_key, How(by, force, fresh)))
+    notify(Operated("retry"))
     notify_followed(run, finished)
     return finished.dispatches
 

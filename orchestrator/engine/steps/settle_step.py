@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Finished
-from orchestrator.core.happened import RunOf
+from orchestrator.core.happened import Operated, RunOf
 from orchestrator.core.plan import Node, Plan
 from orchestrator.core.reopen import Reset, compensated, reopen, sinks_open
 from orchestrator.core.schemas import misfit
@@ -28,6 +28,7 @@ from orchestrator.engine.steps.wholes import Whole
 from orchestrator.errors import Conflict, ManifestInvalid, OutputInvalid, StepNotFound
 from orchestrator.ledger import controls, graph, signals
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import notify
 
 _REOPENED: Final = {
     StepEvent.SKIP: frozenset({StepStatus.FAILED, StepStatus.CANCELLED}),
@@ -61,6 +62,7 @@ def settle(ledger: Ledger, asked: Settle) -> tuple[Dispatch, ...]:
     fp("settle.before")
     run, finished = ledger.retry(work)
     fp("settle.committed")
+    notify(Operated(asked.event.value))
     notify_followed(run, finished)
     return finished.dispatches
 

@@ -11,11 +11,13 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from orchestrator.core.facts import Swept
+from orchestrator.core.happened import Operated
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.runs import cancel_run
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.ledger import subflows
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.observer import notify
 
 PAGE: Final = 100
 
@@ -36,11 +38,17 @@ def _stop(ledger: Ledger, row: Row[object], grace: timedelta) -> None:
     if row.halt == RunStatus.CANCELLED:
         reason += f": {error.get('message')}"
     with suppress(Conflict, NotFound):  # it has ended by itself
-        cancel(ledger, row.id, by=error.get("by"), reason=reason, grace=grace)
+        _cancel(ledger, row.id, by=error.get("by"), reason=reason, grace=grace)
 
 
 def cancel(ledger: Ledger, run_id: UUID, *, by: str | None, reason: str, grace: timedelta) -> RunStatus:
     """As `cancel_run.cancel`, and what the run's steps wait for, and so on downwards."""
+    status = _cancel(ledger, run_id, by=by, reason=reason, grace=grace)
+    notify(Operated("cancel"))
+    return status
+
+
+def _cancel(ledger: Ledger, run_id: UUID, *, by: str | None, reason: str, grace: timedelta) -> RunStatus:
     status = cancel_run.cancel(ledger, run_id, by=by, reason=reason, grace=grace)
     stop_below(ledger, run_id, grace)
     return status

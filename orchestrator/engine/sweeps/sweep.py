@@ -43,7 +43,7 @@ def expired(ledger: Ledger, *, crash_limit: int, deploy_limit: int = 100, walk: 
     again = tuple(Dispatch(*tuple(row)[:6]) for row in lost)
     for one, row in zip(again, lost, strict=True):
         failure = _RELEASED if row.deploy else _EXPIRED
-        notify(Failed(step_of(one, row.attempt), failure, failure.status))
+        notify(Failed(step_of(one, row.attempt), failure, failure.status, again=True))
     # The others are looked for on the last page only: on each page it would mean a look at all that are left.
     if len(lost) == walk.page:
         return Swept(len(lost), again, more=True)

@@ -122,10 +122,11 @@ SELECT digest, kept, sent_at, expires_at, consumed_by, consumed_at FROM flow_sig
  WHERE run_id = %(run_id)s AND name = %(name)s AND id = %(id)s;
 
 -- name: oldest_wait
--- Does:  the step that has waited longest for that name and key; and whether its time is over.
+-- Does:  the step that has waited longest for that name and key; whether its time is over; and how long that is, in seconds.
 -- In:    run_id, name, key
 -- Time:  flow_now(), read with the run held
-SELECT w.step_key, COALESCE(w.deadline <= flow_now(), FALSE) AS over
+SELECT w.step_key, COALESCE(w.deadline <= flow_now(), FALSE) AS over,
+       EXTRACT(epoch FROM flow_now() - w.created_at)::float8 AS waited_s
   /*+ open_waits which=w.key = %(key)s */
  ORDER BY w.created_at, s.position, s.loop_index, w.step_key LIMIT 1;
 

@@ -67,7 +67,7 @@ def _histogram(
 
 # Runs
 RUNS_STARTED: Final = _counter("runs.started", "runs that were accepted", _ENGINE, _FLOW, _TRIGGER_TYPE)
-RUNS_REFUSED: Final = _counter("runs.refused", "starts that were refused", _ENGINE, _FLOW, _REASON)
+RUNS_REFUSED: Final = _counter("runs.refused", "starts that were refused", _ENGINE, _REASON)
 RUNS_COMPLETED: Final = _counter("runs.completed", "runs that ended", _ENGINE, _FLOW, _STATUS)
 RUNS_DURATION: Final = _histogram(
     "runs.duration", "from acceptance to end", _ENGINE, _FLOW, _STATUS, unit="s", buckets=_RUN_S

@@ -9,13 +9,9 @@ from uuid import UUID
 from orchestrator import forks
 from orchestrator.core.facts import Lease, StepOf
 from orchestrator.core.happened import (
-    Accepted,
-    Dispatched,
     Ended,
     Failed,
     Polled,
-    Refused,
-    Skipped,
     Started,
     Step,
     Succeeded,
@@ -27,12 +23,13 @@ from orchestrator.observe import observer
 from orchestrator.observe.traces import ends
 from orchestrator.observe.traces.otel import Provider, current
 from orchestrator.observe.traces.span import EXECUTE, POLL, RETRY, STEP, WHEN, Span, of_step
+from orchestrator.observe.uninterested import Uninterested
 
 _WITH_RUN: Final = frozenset({"cancelled", "skipped"})
 """How steps end whose spans are made with that of their run."""
 
 
-class Spans:
+class Spans(Uninterested):
     """Nothing is open but the attempts that run in this process; the rest is worked out when it is over."""
 
     def __init__(self, provider: Provider, past: Past) -> None:
@@ -102,18 +99,6 @@ class Spans:
         if self.provider.is_ours and self.provider.samples(trace):
             for span in ends.of_past(trace, past, self._past):
                 self.provider.emit(span)
-
-    def accepted(self, fact: Accepted) -> None:
-        """Told with its end."""
-
-    def skipped(self, fact: Skipped) -> None:
-        """Told with the end of its run."""
-
-    def dispatched(self, fact: Dispatched) -> None:
-        """The wait for a worker is in the span of the step."""
-
-    def refused(self, fact: Refused) -> None:
-        """Nothing was done."""
 
     def _ended_here(self, step: Step, took_s: float, status: str, error: str | None) -> None:
         if not isinstance(step, Lease) or (running := self._running.pop(_key(step), None)) is None:
