@@ -17,6 +17,7 @@ from orchestrator.core.suggest import closest
 from orchestrator.errors import SettingsInvalid
 from orchestrator.payloads import Payloads
 from orchestrator.settings.fields import Fields
+from orchestrator.settings.files import with_files
 from orchestrator.settings.fitting import misfits
 from orchestrator.settings.names import PREFIX, variable
 from orchestrator.settings.urls import MASK, mask_url
@@ -37,12 +38,13 @@ class Settings(Fields):
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
-        """Read every ORCHESTRATOR_* variable of `env`; an empty one counts as not set.
+        """Read every ORCHESTRATOR_* variable of `env`; an empty one counts as not set. ORCHESTRATOR_X_FILE names a file
+        with the value of ORCHESTRATOR_X, as secrets are given to containers.
 
         Raises:
             SettingsInvalid: a name is unknown or a value is wrong; the message lists all of them, secrets masked.
         """
-        given = {name: value for name, value in env.items() if name.startswith(PREFIX)}
+        given = with_files({name: value for name, value in env.items() if name.startswith(PREFIX)}, cls.model_fields)
         unknown = [_unknown(name) for name in sorted(given) if _field(name) not in cls.model_fields]
         values = {
             _field(name): text for name, text in given.items() if _field(name) in cls.model_fields and text.strip()

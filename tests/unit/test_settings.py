@@ -1,6 +1,7 @@
 """Settings from the environment: every wrong variable is named, with the fix, and no secret is shown."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -207,3 +208,25 @@ def test_settings_do_not_change_and_take_no_unknown_field() -> None:
         settings.lease = timedelta(seconds=1)  # type: ignore[misc]
     with pytest.raises(ValidationError):
         Settings.model_validate({"leese": "1s"})
+
+
+def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "database_url"
+    secret.write_text("postgresql://flows:s3cret@db/flows\n")
+    settings = read(database_url_file=str(secret), broker_url_file=" ")
+    assert settings.require_database_url().endswith("flows:s3cret@db/flows")
+    assert settings.broker_url is None
+    assert "s3cret" not in refusal(database_url_file=str(secret), lease="soon")
+
+
+def test_a_file_with_a_value_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing, binary, long = tmp_path / "missing", tmp_path / "binary", tmp_path / "long"
+    binary.write_bytes(b"\xff\xfe")
+    long.write_text("x" * 70_000)
+    assert "ORCHESTRATOR_SIGNING_KEY_FILE" in refusal(signing_key_file=str(missing))
+    assert "No such file" in refusal(signing_key_file=str(missing))
+    assert "it is no text" in refusal(signing_key_file=str(binary))
+    assert "longer than" in refusal(signing_key_file=str(long))
+    long.write_text("postgresql://a@b/c")
+    assert "both set" in refusal(database_url_file=str(long), database_url="postgresql://a@b/c")
+    assert "did you mean" in refusal(databse_url_file=str(long))
