@@ -26,6 +26,7 @@ OrchestratorError
 │   ├── OperationNotFound
 │   ├── SignalNotFound
 │   ├── ApprovalNotFound
+│   ├── WorkerNotFound
 │   ├── KeyNotFound
 │   ├── UserNotFound
 │   ├── SessionNotFound
@@ -505,6 +506,14 @@ class QueryInvalid(UsageError, ValueError):
     """Counted in characters, from 0."""
     problem: str | None = None
     fix: str | None = None
+
+
+class WorkerNotFound(NotFound):
+    """No live worker has that id, host or release."""
+
+    code = "worker_not_found"
+    target: str | None = None
+    """As it was asked for."""
 
 
 class KeyNotFound(NotFound):

@@ -41,6 +41,8 @@ AnyFlow = Flow[..., Any]
 AnyStep = Step[..., Any]
 _SILENCES: Final = 4
 _STATEMENTS: Final = 24
+DRAINED: Final = 75
+"""The exit code of a drained process whose parent would start it again."""
 
 
 def task_name(flow: str, step_type: str) -> str:
@@ -105,6 +107,10 @@ class WorkerState:
         """The name under which a beat of this app holds the lock; empty: it chooses one."""
         self.consumer = Pulse("consumer", _consumer_limit_s(settings), lambda: self.stopping)
         """Of the main thread, which takes messages; while the worker stops it waits for what runs."""
+        self.supervised = False
+        """Whether its parent starts it again when it ends."""
+        self.drained = False
+        """Whether somebody told this process to stop by way of the ledger."""
         self.told_cold = False
         """Whether this worker was told to stop at once, too."""
         self.waiting: dict[int, Any] = {}
@@ -120,7 +126,7 @@ class WorkerState:
         self.worker_id = new_worker_id()
         self.main_pid = os.getpid()
         self.shared = Shared()
-        self.told_cold = False
+        self.drained = self.told_cold = False
         self.waiting = {}
         self._threads = threading.local()
 
@@ -147,6 +153,13 @@ class WorkerState:
     def stopping(self) -> bool:
         """Whether this worker is in its warm shutdown."""
         return self.shared.stopping
+
+    @property
+    def exit_code(self) -> int:
+        """Of a process that was told to stop."""
+        if self.told_cold:
+            return 1
+        return DRAINED if self.drained and self.supervised else 0
 
     @property
     def busy(self) -> bool:

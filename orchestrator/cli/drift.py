@@ -1,10 +1,13 @@
 """The flows of the code beside those of a ledger or a file: what a deploy would change, and what would break."""
 
+import inspect
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from orchestrator.cli.options import connected, settings
@@ -128,6 +131,23 @@ def _called(row: Drift, flow: "Flow[..., Any]", known: Container[str]) -> Drift:
 
     findings = (*row.findings, *nowhere(flow.manifest, known))
     return replace(row, findings=findings, verdict=worst(findings))
+
+
+def held_to(row: Drift, flow: "Flow[..., Any]", grace: timedelta) -> Drift:
+    """With the steps that may run longer than a worker with this grace waits for them, unless they hand over."""
+    from orchestrator.core.compare import worst
+    from orchestrator.core.stopping import outlasting
+
+    codes = {type_: getattr(inspect.unwrap(step.fn), "__code__", None) for type_, step in flow.handlers.items()}
+    handing_over = {type_ for type_, code in codes.items() if code is not None and _names(code, "hand_over")}
+    findings = (*row.findings, *outlasting(flow.manifest, grace, handing_over))
+    return replace(row, findings=findings, verdict=worst(findings))
+
+
+def _names(code: CodeType, name: str) -> bool:
+    """Whether the code of a function, or of one inside of it, names such an attribute."""
+    inner = (one for one in code.co_consts if isinstance(one, CodeType))
+    return name in code.co_names or any(_names(one, name) for one in inner)
 
 
 def _new(flow: "Flow[..., Any]", older: int | None) -> Drift:

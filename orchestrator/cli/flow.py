@@ -1,5 +1,6 @@
 """`orchestrator flow`: what is registered, and what the code has."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -169,6 +170,10 @@ def check(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as breaks.")] = False,
+    stop_grace: Annotated[
+        str | None,
+        typer.Option("--stop-grace", metavar="TIME", help="Of the workers: a step that may run longer is a break."),
+    ] = None,
     output: Output = None,
 ) -> None:
     """Load the flows of the code, and compare them with the ledger if there is one: what a deploy would change.
@@ -179,11 +184,13 @@ def check(
     if not found:
         note("No flow was named. Fix: give --flows MODULE or --flows FILE.py, or set ORCHESTRATOR_FLOWS.")
         raise typer.Exit(2)
+    grace = _grace(stop_grace)
     try:
         rows, reached = drift.compare(found, against)
     except Unavailable as exc:
         note(f"That cannot be told. {exc}")
         raise typer.Exit(2) from None
+    rows = rows if grace is None else [drift.held_to(row, found[row.flow], grace) for row in rows]
     if not reached:
         note("The ledger was not asked, so what is new or changed is not known.")
     listing(
@@ -193,7 +200,7 @@ def check(
             "version": lambda row: row.version,
             "steps": lambda row: row.steps,
             "state": lambda row: row.state,
-            "verdict": lambda row: row.verdict if reached else "",
+            "verdict": lambda row: row.verdict if reached or grace else "",
             "adds": lambda row: row.added,
             "removes": lambda row: row.removed,
             "open runs on older versions": lambda row: row.older_runs,
@@ -206,6 +213,17 @@ def check(
             note(problem)
     if code := drift.exit_code(rows, strict=strict, reached=reached):
         raise typer.Exit(code)
+
+
+def _grace(text: str | None) -> timedelta | None:
+    from orchestrator.core.durations import parse_duration
+
+    if text is None:
+        return None
+    grace = parse_duration(text)
+    if grace <= timedelta(0):
+        raise UsageError(f"--stop-grace {text} is no time. Fix: write what ORCHESTRATOR_STOP_GRACE is, such as 10m.")
+    return grace
 
 
 @verb(app, "enable")

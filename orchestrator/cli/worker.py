@@ -1,4 +1,4 @@
-"""`orchestrator worker`, `worker ls`, `orchestrator beat`, `orchestrator keeper`, `orchestrator flower`."""
+"""`orchestrator worker` with `ls` and `drain`, `orchestrator beat`, `orchestrator keeper`, `orchestrator flower`."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import FlowSources, HealthAddress, Output, connected, settings_of_process, sources, verb
+from orchestrator.cli.options import (
+    FlowSources,
+    HealthAddress,
+    Output,
+    Who,
+    connected,
+    settings_of_process,
+    sources,
+    verb,
+)
 from orchestrator.cli.render import ago, listing
 from orchestrator.settings import Settings
 
@@ -80,7 +89,32 @@ def ls(output: Output = None) -> None:
     )
 
 
+@verb(app, "drain")
+def drain(
+    target: Annotated[str, typer.Argument(metavar="HOST|RELEASE|ID", help="Which: see `worker ls`.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Those that have not begun go on.")] = False,
+    by: Who = None,
+) -> None:
+    """Stop workers by way of the ledger, as SIGTERM does: what runs may end, within their grace.
+
+    Each begins when it next says that it is there, within ten seconds by default.
+    """
+    with connected() as client:
+        rows = client.workers.drain(target, undo=undo, by=by)
+    for row in rows:
+        print(f"{row.id}  {_standing(row) or 'serving'}")
+
+
+def _standing(row: "WorkerRow") -> str | None:
+    """Whether it was told to stop."""
+    if row.stopping_at is not None:
+        return f"stopping, told {ago(row.stopping_at)}"
+    return f"draining, told by {row.drain_by}" if row.drain_at is not None else None
+
+
 def _consuming(row: "WorkerRow") -> str:
+    if row.live and (standing := _standing(row)):
+        return standing
     if row.is_keeper:
         return "takes no steps"
     if not row.live:

@@ -88,7 +88,7 @@ RULES: Final[Mapping[str, Rule]] = {
         Scope.WORKERS,
         Reach.ALL,
         viewer="worker_ls unserved_ls queue_ls release_ls scaling_show evidence_ls",
-        operator="smoke_begin evidence_record",
+        operator="smoke_begin evidence_record worker_drain",
     ),
     **_rules(
         Scope.ACCESS,

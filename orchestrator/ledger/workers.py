@@ -1,10 +1,12 @@
 """Worker processes."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from orchestrator.core.facts import WorkerInfo
 from orchestrator.ledger.rows import one, run, under
@@ -22,9 +24,32 @@ def refuse(tx: Connection, worker_id: str, pair: str, why: str) -> None:
     run(tx, "refuse", id=worker_id, pair=pair, why=why)
 
 
-def seen(tx: Connection, worker_id: str, *, consuming: bool, stopping: bool) -> bool:
-    """Refresh; False when the row is gone."""
-    return one(tx, "seen", id=worker_id, consuming=consuming, stopping=stopping) is not None
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """`draining`: somebody told this process to stop."""
+
+    draining: bool
+
+
+def seen(tx: Connection, worker_id: str, *, consuming: bool, stopping: bool) -> Seen | None:
+    """Refresh; None when the row is gone. Whoever hears here that it is to drain counts as stopping from now on."""
+    row = one(tx, "seen", id=worker_id, consuming=consuming, stopping=stopping)
+    return None if row is None else Seen(row.draining)
+
+
+def meant(tx: Connection, target: str, worker_ttl: timedelta) -> Sequence[Row[Any]]:
+    """Live processes by an id, a host or a release, locked: id, drain_at, stopping_at."""
+    return run(tx, "meant", target=target, ttl=worker_ttl).all()
+
+
+def drain(tx: Connection, ids: Sequence[str], by: str) -> None:
+    """Tell them to stop."""
+    run(tx, "drain", ids=list(ids), by=by)
+
+
+def undrain(tx: Connection, ids: Sequence[str]) -> None:
+    """Tell those that have not begun to go on."""
+    run(tx, "undrain", ids=list(ids))
 
 
 def gone(tx: Connection, worker_id: str) -> None:

@@ -111,6 +111,47 @@ def test_check_works_without_a_ledger(cli: Cli, code: str) -> None:
     assert "was not asked" in said.err
 
 
+PATIENT = """\
+from orchestrator import Context, each, flow, step
+
+@step(timeout="20m")
+def train(n: int) -> int:
+    return n
+
+@step(timeout="20m")
+def learn(ctx: Context, n: int) -> int:
+    if ctx.stopping:
+        ctx.hand_over()
+    return n
+
+@step
+def endless(n: int) -> int:
+    return n
+
+@flow
+def schooling(ns: list[int]) -> object:
+    return [each(train, ns), each(learn, ns)]
+
+@flow
+def waiting(n: int) -> int:
+    return endless(n)
+"""
+
+
+def test_check_finds_steps_that_outlast_the_grace(cli: Cli) -> None:
+    """But not those that hand over. A step without a timeout may be one."""
+    Path("patient.py").write_text(PATIENT)
+    check = ("flow", "check", "--flows", "patient.py", "--stop-grace")
+    said = cli(*check, "10m", code=1)
+    assert "break: schooling: step train.train may run for 20m (its timeout)" in said.err
+    assert "warn: waiting: step endless has no timeout" in said.err
+    assert "learn" not in said.err
+    assert "break" not in cli(*check, "21m").err
+    assert "hands back what runs after 19m55s" in cli(*check, "20m", code=1).err
+    assert "is no time" in cli(*check, "0s", code=2).err
+    assert "often" in cli(*check, "often", code=2).err
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

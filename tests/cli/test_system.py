@@ -148,6 +148,22 @@ def test_worker_ls(cli: Cli, stack: Client) -> None:
     assert "takes no steps" in cli("worker", "ls").out.splitlines()[1]
 
 
+def test_worker_drain(cli: Cli, stack: Client) -> None:
+    """Told by way of the ledger; it begins when it next says that it is there."""
+    assert "worker ls" in cli("worker", "drain", "nowhere", code=3).err
+    _worker(stack)
+    assert cli("worker", "drain", "host").out.startswith("host/1/abc  draining, told by ")
+    assert "draining, told by" in cli("worker", "ls").out.splitlines()[1]
+    assert cli("worker", "drain", "host/1/abc", "--undo").out == "host/1/abc  serving\n"
+    assert "not yet" in cli("worker", "ls").out.splitlines()[1]
+    cli("worker", "drain", "host/1/abc")
+    workers.seen(stack.ledger, "host/1/abc", consuming=True)
+    assert "stopping, told" in cli("worker", "ls").out.splitlines()[1]
+    assert "is stopping already" in cli("worker", "drain", "host", "--undo", code=7).err
+    actions = [row.action for row in reversed(stack.audit.listed())]
+    assert actions == ["worker.drain", "worker.undrain", "worker.drain"]
+
+
 def test_db_current_upgrade_and_sql(cli: Cli, monkeypatch: pytest.MonkeyPatch, empty_db_url: str) -> None:
     monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", empty_db_url)
     head = migrate.head()

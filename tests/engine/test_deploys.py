@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from orchestrator.core.access import Actor
 from orchestrator.core.facts import WorkerInfo
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import workers
@@ -11,7 +12,7 @@ from orchestrator.engine.runs import cancel_run
 from orchestrator.engine.runs.explain import explain
 from orchestrator.engine.steps import release, retry_step
 from orchestrator.engine.sweeps import sweep
-from orchestrator.errors import LeaseLost
+from orchestrator.errors import Conflict, LeaseLost, WorkerNotFound
 from orchestrator.ledger import reads
 from tests.support.factories import LEASE, Lab, after, call, keys
 
@@ -170,3 +171,42 @@ def test_a_step_that_hands_over_is_ready_at_once(lab: Lab) -> None:
     assert lab.events(run_id).count("step.released a") == 1
     lab.do(run_id, "a")
     assert lab.attempts(run_id, "a") == [(1, "released"), (2, "succeeded")]
+
+
+ADA = Actor("ada")
+
+
+def drained(lab: Lab) -> dict[str, tuple[bool, bool]]:
+    """By worker: whether it was told to stop, and whether it has begun."""
+    columns = "id, drain_at IS NOT NULL AS told, stopping_at IS NOT NULL AS begun"
+    return {row["id"]: (row["told"], row["begun"]) for row in lab.rows(f"SELECT {columns} FROM flow_workers")}
+
+
+@pytest.mark.parametrize("target", ["h/1/x", "h"])
+def test_a_worker_that_is_drained_begins_when_it_next_says_that_it_is_there(lab: Lab, target: str) -> None:
+    worker(lab, "h/1/x", stopping=False)
+    assert workers.drain(lab.ledger, target, ADA, TTL) == ("h/1/x",)
+    assert drained(lab) == {"h/1/x": (True, False)}
+    heard = workers.seen(lab.ledger, "h/1/x", consuming=True)
+    assert heard is not None
+    assert heard.draining
+    assert drained(lab) == {"h/1/x": (True, True)}
+
+
+def test_a_drain_that_has_not_begun_is_undone(lab: Lab) -> None:
+    """Whether it has is decided by the row, so that nobody is told wrongly."""
+    worker(lab, "h/1/x", stopping=False)
+    worker(lab, "h/1/y", stopping=False)
+    workers.drain(lab.ledger, "h", ADA, TTL)
+    workers.seen(lab.ledger, "h/1/x", consuming=True)
+    assert workers.undrain(lab.ledger, "h", ADA, TTL) == ("h/1/y",)
+    assert drained(lab) == {"h/1/x": (True, True), "h/1/y": (False, False)}
+    with pytest.raises(Conflict, match="is stopping already"):
+        workers.undrain(lab.ledger, "h/1/x", ADA, TTL)
+
+
+def test_only_live_workers_are_drained(lab: Lab) -> None:
+    worker(lab, "h/1/x", stopping=False)
+    lab.forward(TTL * 2)
+    with pytest.raises(WorkerNotFound, match="No live worker"):
+        workers.drain(lab.ledger, "h/1/x", ADA, TTL)

@@ -15,7 +15,9 @@ from starlette.testclient import TestClient
 from orchestrator import Cron, flow
 from orchestrator.client import Client
 from orchestrator.core.access import Role
+from orchestrator.core.facts import WorkerInfo
 from orchestrator.core.happened import Dispatched, Ended, Fact, Operated
+from orchestrator.engine import workers
 from orchestrator.engine.flows import register
 from orchestrator.engine.sweeps import retention
 from orchestrator.http.policy import SECRET_ANSWERS
@@ -76,6 +78,12 @@ def backfill(stack: Client) -> str:
     return str(stack.schedule("regular", "cron").backfill(*span).id)
 
 
+def serving(stack: Client) -> str:
+    facts = WorkerInfo("host/1/a", "host", 1, "prefork", 1, 1, ("default",), ("hello.greet",), "1")
+    workers.hello(stack.ledger, facts)
+    return ""
+
+
 def nothing(stack: Client) -> str:
     return ""
 
@@ -104,6 +112,7 @@ ACTS: dict[str, tuple[Any, str, Any]] = {
     "schedule_backfill_cancel": (backfill, "/api/schedules/regular/cron/backfill/{}/cancel", None),
     "evidence_record": (nothing, "/api/evidence", {"kind": "drill", "ok": True, "facts": {"rpo": "4s"}}),
     "key_revoke": (lambda stack: key(stack, name="gone") and "", "/api/keys/gone/revoke", {"reason": "a"}),
+    "worker_drain": (serving, "/api/workers/drain", {"target": "host"}),
     "user_create": (nothing, "/api/users", {"name": "ada", "password": "a long password"}),
 }
 ELSEWHERE = {"run_start", "operation_create", "run_signal", "approval_answer"}

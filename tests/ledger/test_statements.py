@@ -122,6 +122,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     **{name: {"late": timedelta(0)} for name in ("due_schedules", "left_to_newer")},
     **{name: {"version": "1", "before": "x"} for name in ("introduce", "keep_version", "make_current")},
     "drop_own_events": {"ids": [SOME_ID]},
+    **{name: {"ids": ["a"]} for name in ("drain", "undrain")},
     "rejected": {"flow": "demo", "span": timedelta(hours=1)},
     "runs_beginning": {"low": "0" * 32, "high": "0" * 31 + "f"},
     **{name: {"ending": "abcd"} for name in ("runs_ending", "notifications_ending", "deliveries_ending")},

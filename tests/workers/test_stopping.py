@@ -1,5 +1,6 @@
 """A worker that is told to stop: what runs may end until its grace is over, and is handed back in time, uncharged."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from orchestrator.core.access import Actor
+from orchestrator.engine import workers
 from orchestrator.engine.flows import register
 from tests.support.cases import thinned
 from tests.support.eventually import eventually
@@ -250,3 +253,22 @@ def test_under_a_grace_of_twenty_seconds_it_runs_elsewhere_two_seconds_after_its
     gate.touch()
     assert bench.result(run_id) == 2
     assert charged(bench, run_id) == [(0, 0, 0)]
+
+
+@pytest.mark.parametrize("processes", thinned([1, 2], 2))
+def test_a_worker_is_drained_by_way_of_the_ledger(
+    bench: Bench, program: Callable[..., WorkerProcess], processes: int
+) -> None:
+    """As at SIGTERM; and nobody starts it again."""
+    gate = bench.folder / "gate"
+    run_id = bench.start("long", gate=str(gate))
+    made = program(pool="threads", concurrency=1, processes=processes, settings={"stop_grace": timedelta(minutes=5)})
+    started(bench)
+    every_s = bench.settings.worker_ttl / 3
+    told = workers.drain(bench.ledger, socket.gethostname(), Actor("ada"), bench.settings.worker_ttl)
+    assert len(told) == processes
+    eventually(lambda: made.log().count("worker.drains") == processes, timeout=20 + every_s.total_seconds())
+    assert made.alive, "it waits for the step"
+    gate.touch()
+    assert made.wait(60) == 0
+    assert bench.result(run_id) == 1

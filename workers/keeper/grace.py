@@ -13,6 +13,7 @@ import time
 from typing import Any, Final
 
 from orchestrator.core.facts import Dispatch
+from orchestrator.core.stopping import margin
 from orchestrator.engine import workers
 from orchestrator.engine.steps import release
 from orchestrator.observe.logs import log
@@ -20,16 +21,9 @@ from orchestrator.workers.keeper.children import Children, kill_programs
 from orchestrator.workers.run.outage import GaveUp, Outage, retry_through_outage
 from orchestrator.workers.state import WorkerState
 
-_MARGIN_S: Final = 5.0
-_SHARE: Final = 0.25
 _LAST_WORDS: Final = 0.4
 """The share of the margin that handlers of this process get to clean up."""
 _POLL_S: Final = 0.02
-
-
-def margin_s(grace_s: float) -> float:
-    """How long before its end what runs is handed back: five seconds, or a quarter of a short grace."""
-    return min(_MARGIN_S, grace_s * _SHARE)
 
 
 class Grace:
@@ -71,14 +65,14 @@ class Grace:
         last = threading.Timer(self._left_s(), self._exit)
         last.daemon = True
         last.start()
-        margin = margin_s(grace.total_seconds())
-        if self._ended.wait(self._left_s() - margin):
+        margin_s = margin(grace).total_seconds()
+        if self._ended.wait(max(0.0, self._left_s() - margin_s)):
             return
         if self._state.prefork:
             self._children.end_all()
             self._state.runtime().publisher.publish(self._handed_back())
         else:
-            self._end_here(margin * _LAST_WORDS)
+            self._end_here(margin_s * _LAST_WORDS)
 
     def _end_here(self, last_words_s: float) -> None:
         """Where threads of this process run the handlers. Coroutines end when they are told to, threads if they ask."""
@@ -131,4 +125,4 @@ class Grace:
         """Whatever the other threads do. A handler that a thread runs ends here."""
         if self._beat_pid is not None:
             os.kill(self._beat_pid, signal.SIGTERM)  # it gives its lock back
-        os._exit(1 if self._state.told_cold else 0)
+        os._exit(self._state.exit_code)

@@ -3,6 +3,8 @@
 Steps that waited for its code are sent when it has said hello.
 """
 
+import os
+import signal
 from collections.abc import Callable, Iterable
 
 from orchestrator.core.facts import Swept, WorkerInfo
@@ -36,10 +38,21 @@ class Registration:
             self._judge_open_versions()
             workers.hello(ledger, self._info())
             self._greeted = True
-        self._greeted = workers.seen(ledger, self._state.worker_id, consuming=self._consuming(), stopping=stopping)
-        if not self._greeted:
+        seen = workers.seen(ledger, self._state.worker_id, consuming=self._consuming(), stopping=stopping)
+        self._greeted = seen is not None
+        if seen is None:
             return Swept(next_s=0.0)
+        if seen.draining:
+            self._drain()
+            return Swept()
         return Swept() if self._woke or stopping else self._wake()
+
+    def _drain(self) -> None:
+        """As at SIGTERM, once."""
+        if not (self._state.drained or self._state.stopping):
+            self._state.drained = True
+            log.info("worker.drains", extra={"worker": self._state.worker_id})
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _judge_open_versions(self) -> None:
         """So that it is known at once, and not first when a step of theirs is met, which releases they need."""

@@ -16,7 +16,7 @@ from orchestrator.settings import Settings
 from orchestrator.workers.app.celery_app import FLOWER_DEFAULTS, make_app
 from orchestrator.workers.app.start import set_up_logging
 from orchestrator.workers.process.supervise import supervise
-from orchestrator.workers.state import new_worker_id, state_of
+from orchestrator.workers.state import DRAINED, new_worker_id, state_of
 
 POOLS: Final = ("prefork", "threads", "solo")
 _THREADS: Final = 10
@@ -70,7 +70,7 @@ def run_worker(settings: Settings, options: WorkerOptions = WorkerOptions()) -> 
     if options.processes == 1:
         return one(1)
     set_up_logging(settings, "INFO")
-    return supervise(one, options.processes, stop_grace=settings.stop_grace)
+    return supervise(one, options.processes, stop_grace=settings.stop_grace, drained=DRAINED)
 
 
 def _of_process(settings: Settings, options: WorkerOptions, index: int) -> Settings:
@@ -85,6 +85,8 @@ def _work(settings: Settings, options: WorkerOptions, hostname: str) -> int:
     signal.signal(signal.SIGTERM, _not_begun)
     app = make_app(settings)
     app.set_current()
+    state = state_of(app)
+    state.supervised = options.processes > 1
     stops = _stops()
     try:
         worker = app.Worker(
@@ -100,7 +102,7 @@ def _work(settings: Settings, options: WorkerOptions, hostname: str) -> int:
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1
     # Celery gives 1 for Ctrl-C, also when every step was finished and the rest given back.
-    return 0 if stops == ["Warm"] else worker.exitcode or 0
+    return state.exit_code if stops == ["Warm"] else worker.exitcode or 0
 
 
 def _not_begun(number: int, frame: FrameType | None) -> None:

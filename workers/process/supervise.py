@@ -23,23 +23,34 @@ _LATE_S: Final = 5.0
 """Workers end themselves when their grace is over: one that has not hangs."""
 
 
-def supervise(work: Callable[[int], int], count: int, what: str = "worker", stop_grace: timedelta | None = None) -> int:
+def supervise(
+    work: Callable[[int], int],
+    count: int,
+    what: str = "worker",
+    *,
+    stop_grace: timedelta | None = None,
+    drained: int | None = None,
+) -> int:
     """Keep `count` processes running `work(1)` … `work(count)` until SIGTERM or SIGINT.
 
-    One that ends is started again, after a pause that grows while it keeps ending. A usage error (code 2) of the
-    first start ends all. With a `stop_grace` those that have not ended by then, when they were told to, are killed
-    a little later. Must be called before any thread or connection is made: the processes are forked.
+    One that ends is started again, after a pause that grows while it keeps ending; unless its exit code is `drained`,
+    and when all were, this ends too. A usage error (code 2) of the first start ends all. With a `stop_grace` those that
+    have not ended by then, when they were told to, are killed a little later. Must be called before any thread or
+    connection is made: the processes are forked.
     """
-    return _Supervisor(work, count, what, stop_grace).run()
+    return _Supervisor(work, count, what, stop_grace, drained).run()
 
 
 class _Supervisor:
-    def __init__(self, work: Callable[[int], int], count: int, what: str, stop_grace: timedelta | None) -> None:
+    def __init__(
+        self, work: Callable[[int], int], count: int, what: str, stop_grace: timedelta | None, drained: int | None
+    ) -> None:
         self._work = work
         self._what = what
         self._patience_s = math.inf if stop_grace is None else stop_grace.total_seconds() + _LATE_S
         self._kill_at = math.inf
-        self._slots = range(1, count + 1)
+        self._drained = drained
+        self._slots = set(range(1, count + 1))
         self._pids: dict[int, int] = {}
         self._started: dict[int, float] = {}
         self._due = dict.fromkeys(self._slots, 0.0)
@@ -57,7 +68,7 @@ class _Supervisor:
                 log.error(f"{self._what}.killed", extra={"reason": "it did not stop in time", "pids": list(self._pids)})
                 self._kill_at, self._code = math.inf, 1
                 self._send(signal.SIGKILL)
-            if self._stopping and not self._pids:
+            if (self._stopping or not self._slots) and not self._pids:
                 return self._code
             if not self._stopping:
                 self._start_missing()
@@ -82,7 +93,7 @@ class _Supervisor:
 
     def _start_missing(self) -> None:
         running = set(self._pids.values())
-        for slot in self._slots:
+        for slot in sorted(self._slots):
             if slot not in running and time.monotonic() >= self._due[slot]:
                 pid = self._fork(slot)
                 self._pids[pid] = slot
@@ -117,6 +128,9 @@ class _Supervisor:
             self._ended(slot, pid, os.waitstatus_to_exitcode(status))
 
     def _ended(self, slot: int, pid: int, code: int) -> None:
+        if code == self._drained:
+            self._slots.discard(slot)
+            return
         if self._stopping:
             self._code = self._code or max(code, 0)
             return

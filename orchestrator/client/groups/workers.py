@@ -2,10 +2,11 @@
 
 from dataclasses import asdict, dataclass
 
-from orchestrator.client.groups.group import Group
+from orchestrator.client.groups.group import By, Group, actor
 from orchestrator.core.releases import Releases, judged
 from orchestrator.core.scaling import Scaling, needed
 from orchestrator.core.wording import listed
+from orchestrator.engine import workers as registry
 from orchestrator.errors import ScalingGroupNotFound
 from orchestrator.ledger import reads, releases, scaling
 from orchestrator.ledger.reads.queues import QueueRow
@@ -27,6 +28,19 @@ class Workers(Group):
     def listed(self) -> list[WorkerRow]:
         """Those that the ledger knows; `live` ones were seen lately."""
         return self._client.call(reads.workers.every, self._client.settings.worker_ttl)
+
+    def drain(self, target: str, *, undo: bool = False, by: By = None) -> list[WorkerRow]:
+        """Tell live processes to stop, by the id of one, their host or the release of their code, and give their rows:
+        each begins when it next says that it is there, within a third of `ORCHESTRATOR_WORKER_TTL`. With `undo` those
+        that have not begun go on.
+
+        Raises:
+            WorkerNotFound: no live one is called so.
+            Conflict: all of them have begun to stop.
+        """
+        change = registry.undrain if undo else registry.drain
+        ids = self._client.call(change, target, actor(by), self._client.settings.worker_ttl)
+        return [row for row in self.listed() if row.id in ids]
 
     def unserved(self) -> list[UnservedRow]:
         """Tasks whose ready steps no live worker takes."""

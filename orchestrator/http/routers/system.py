@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import Query, Request
+from pydantic import Field
 
 from orchestrator.client.groups.workers import Queue
 from orchestrator.core.releases import Releases
 from orchestrator.core.scaling import Scaling
-from orchestrator.http.caller import TheClient
+from orchestrator.http.caller import TheActor, TheClient
 from orchestrator.http.codes import Meaning, meaning
+from orchestrator.http.models import Strict
 from orchestrator.http.paging import Page
 from orchestrator.http.problems import Refused
 from orchestrator.http.routes import router as make
@@ -29,6 +31,13 @@ class Handler:
     queues: Sequence[str]
 
 
+class Drain(Strict):
+    """`target`: the id of a process, its host, or the release of its code. `undo`: it is to go on."""
+
+    target: Annotated[str, Field(min_length=1, max_length=500)]
+    undo: bool = False
+
+
 class Queues(Page[Queue]):
     """`broker`: whether it answered."""
 
@@ -39,6 +48,13 @@ class Queues(Page[Queue]):
 def worker_ls(client: TheClient) -> Page[WorkerRow]:
     """The worker processes that the ledger knows."""
     return Page(items=client.workers.listed())
+
+
+@router.post("/workers/drain")
+def worker_drain(client: TheClient, actor: TheActor, what: Drain) -> Page[WorkerRow]:
+    """Tell live worker processes to stop, or, before they have begun, to go on. Each begins when it next says that it
+    is there, and stops as at SIGTERM."""
+    return Page(items=client.workers.drain(what.target, undo=what.undo, by=actor))
 
 
 @router.get("/handlers")

@@ -199,6 +199,12 @@ class WorkerRow:
     label: str | None = None
     """What the release of its code is called, if it was told."""
 
+    drain_at: datetime | None = None
+    """When somebody told it to stop by way of the ledger, which `drain_by` did."""
+    drain_by: str | None = None
+    stopping_at: datetime | None = None
+    """When it began to stop: it takes nothing new."""
+
     @property
     def is_keeper(self) -> bool:
         """It takes no steps."""

@@ -65,4 +65,6 @@ flow_workers = Table(
     ),
     Column("payload_store", Uuid, comment="the store that it reads and writes, if it has one"),
     Column("label", Text, comment="what the release of its code is called, if it was told"),
+    when("drain_at", comment="somebody told it to stop: it does when it next looks"),
+    Column("drain_by", Text),
 )

@@ -216,7 +216,8 @@ SELECT v.flow, v.hash AS manifest_hash, v.ordinal, d.manifest_hash IS NOT NULL A
 
 -- name: workers
 SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, started_at, seen_at, consumed_at,
-       seen_at > flow_now() - %(ttl)s AS live, versions, refuses, payload_store, label FROM flow_workers ORDER BY host, pid;
+       seen_at > flow_now() - %(ttl)s AS live, versions, refuses, payload_store, label, drain_at, drain_by, stopping_at
+  FROM flow_workers ORDER BY host, pid;
 
 -- name: server_sessions
 -- Does:  how many sessions the server lets in, and what is open: in all, of this database, and of those in the middle of something.

@@ -13,12 +13,28 @@ UPDATE flow_workers SET refuses = refuses || jsonb_build_object(%(pair)s::text, 
 
 -- name: seen
 -- In:    id, consuming, stopping (bool)
--- Out:   one row; none = the row is gone (retention, restored backup): say hello again
+-- Out:   draining (somebody told it to stop); none = the row is gone (retention, restored backup): say hello again
 UPDATE flow_workers
    SET seen_at = flow_now(), consumed_at = CASE WHEN %(consuming)s THEN flow_now() ELSE consumed_at END,
-       stopping_at = CASE WHEN %(stopping)s THEN COALESCE(stopping_at, flow_now()) END
+       stopping_at = CASE WHEN %(stopping)s OR drain_at IS NOT NULL THEN COALESCE(stopping_at, flow_now()) END
  WHERE id = %(id)s
-RETURNING id;
+RETURNING drain_at IS NOT NULL AS draining;
+
+-- name: meant
+-- Does:  live processes that are called so, locked: by their id, their host, or the release of their code.
+-- In:    target, ttl
+SELECT id, drain_at, stopping_at FROM flow_workers
+ WHERE %(target)s::text IN (id, host, label) AND seen_at > flow_now() - %(ttl)s
+ ORDER BY id FOR NO KEY UPDATE;
+
+-- name: drain
+-- Does:  tells processes to stop. They do when they next say that they are there.
+-- In:    ids, by
+UPDATE flow_workers SET drain_at = COALESCE(drain_at, flow_now()), drain_by = COALESCE(drain_by, %(by)s) WHERE id = ANY (%(ids)s::text[]);
+
+-- name: undrain
+-- In:    ids
+UPDATE flow_workers SET drain_at = NULL, drain_by = NULL WHERE id = ANY (%(ids)s::text[]) AND stopping_at IS NULL;
 
 -- name: gone
 -- Does:  forgets a worker that ended. One that left claims behind stays for a day: its row says what becomes of them.
