@@ -26,14 +26,14 @@ OrchestratorError
 │   ├── OperationNotFound
 │   ├── SignalNotFound
 │   ├── ApprovalNotFound
+│   ├── ScalingGroupNotFound
 │   ├── WorkerNotFound
 │   ├── KeyNotFound
 │   ├── UserNotFound
 │   ├── SessionNotFound
 │   ├── WebhookNotFound
 │   ├── SubscriptionNotFound
-│   ├── NotificationNotFound
-│   └── ScalingGroupNotFound
+│   └── NotificationNotFound
 ├── Conflict
 │   ├── FlowDisabled
 │   ├── IdempotencyConflict
