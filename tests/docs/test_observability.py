@@ -52,7 +52,7 @@ def written(folder: Path, settings: Settings, *flows: str, **body: Any) -> tuple
 
 
 def test_threads_of_the_executor_know_their_step(tmp_path: Path, settings: Settings) -> None:
-    run_id, log = written(tmp_path, settings, "thumbnails", flow="thumbnails", names=["a", "bc"])
+    run_id, log = written(tmp_path, settings, "posters", flow="posters", names=["a", "bc"])
     shrunk = [one for one in log if one["logger"] == "shrinking"]
     assert [(one["event"], one["run_id"], one["step_key"], one["attempt"]) for one in shrunk] == [
         ("shrunk a", run_id, "shrink_all", 1),

@@ -31,6 +31,7 @@ PATTERNS = [str(block.name) for block in pages.blocks("python", page="docs/patte
 FLOWS = (
     "letters",
     "bank_charges",
+    "posters",
     "books",
     "by_hand",
     "reports",

@@ -1,5 +1,6 @@
 """`orchestrator beat` and `celery -A orchestrator beat`: they start, end, and say in one line what is wrong."""
 
+import json
 import os
 import signal
 import subprocess
@@ -35,10 +36,9 @@ def test_a_beat_announces_until_it_is_told_to_stop(ground: Field, program: tuple
     ground.plan('Every("1s"), key="e", missed="all"')
     ground.worker()
     log = ground.folder / "beat.log"
+    env = env_of(ground.settings, ORCHESTRATOR_LOG_FORMAT="json")
     with log.open("wb") as out:
-        beat = subprocess.Popen(
-            command(program), cwd=ground.folder, env=env_of(ground.settings), stdout=out, stderr=out
-        )
+        beat = subprocess.Popen(command(program), cwd=ground.folder, env=env, stderr=out)
     try:
         ground.wait_ticks(3, "e", by="beat")
         verdict = ground.verdict("e")
@@ -47,8 +47,10 @@ def test_a_beat_announces_until_it_is_told_to_stop(ground: Field, program: tuple
         beat.send_signal(signal.SIGTERM)
         assert beat.wait(60) == 0
     text = log.read_text()
-    assert "beat.leads" in text
-    assert "beat.released" in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {"beat.leads", "beat.released"} <= {line["event"] for line in lines}
+    (name,) = {line.get("worker") for line in lines if line["event"].startswith("beat.")}
+    assert name
     for wrong in ("Traceback", "Warning", "celerybeat-schedule"):
         assert wrong not in text, text
     assert not list(ground.folder.glob("celerybeat*"))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.flows import register
+from tests.support.collector import collecting
 from tests.support.worker_process import WorkerProcess
 from tests.workers import flows_lines
 from tests.workers.conftest import Bench
@@ -90,6 +91,19 @@ def test_lines_for_people_carry_it_too(bench: Bench, worker: Callable[..., Worke
         assert f"run_id={run_id} flow=lines step_key=" in line
     assert any("sync.secret ***" in line for line in log)
     assert "canary-81c4" not in process.log()
+
+
+@pytest.mark.slow
+def test_lines_of_a_step_say_its_trace(bench: Bench, worker: Callable[..., WorkerProcess]) -> None:
+    with collecting() as collector:
+        process = worker(flows=FLOWS, env=collector.env(ORCHESTRATOR_LOG_FORMAT="json"))
+        run_id = run(bench, process)
+    said = {one["event"]: one for one in objects(process.log()) if one["logger"] == "some.library"}
+    spans = set()
+    for event in ("sync.plain 1", "sync.context", "async.later", "async.thread"):
+        assert said[event]["trace_id"] == run_id.replace("-", "")
+        spans.add(said[event]["span_id"])
+    assert len(spans) == 2, "each step has a span"
 
 
 def test_logging_that_a_module_of_flows_sets_up_is_left_alone_and_sees_the_run(

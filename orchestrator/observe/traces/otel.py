@@ -188,6 +188,12 @@ def current(span: api.Span) -> Iterator[None]:
         contexts.detach(token)
 
 
+def current_ids() -> tuple[str, str] | None:
+    """The trace and the span that run here, in hexadecimal; None: there is none."""
+    place = api.get_current_span().get_span_context()
+    return (f"{place.trace_id:032x}", f"{place.span_id:016x}") if place.is_valid else None
+
+
 def headers() -> Mapping[str, str]:
     """The context of the current span, as W3C has it; empty: there is none."""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

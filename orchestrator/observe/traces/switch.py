@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.core.traced import Past
 from orchestrator.errors import SettingsInvalid
-from orchestrator.observe import observer
+from orchestrator.observe import correlation, observer
 
 if TYPE_CHECKING:
     from orchestrator.observe.traces.spans import Spans
@@ -91,9 +91,10 @@ def begin(past: Past, instance: str, *, public: bool = False) -> "Spans | None":
     """
     if not wanted(os.environ):
         return None
-    from orchestrator.observe.traces.otel import Provider
+    from orchestrator.observe.traces.otel import Provider, current_ids
     from orchestrator.observe.traces.spans import Spans
 
+    correlation.span_ids = current_ids
     spans = Spans(Provider(instance, public=public), past)
     observer.listen(spans)
     return spans
