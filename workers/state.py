@@ -219,6 +219,8 @@ class WorkerState:
         # In the main process of a prefork worker nothing of the user's runs, and what it set up would be inherited.
         public = not (self.prefork and os.getpid() == self.main_pid)
         spans = traces.begin(LedgerPast(ledger), f"{self.worker_id}/{os.getpid()}", public=public)
+        if spans is not None:
+            ledger.trace_split = settings.trace_split
         return Runtime(ledger, publisher, Heartbeat(settings), Loop(), hand_over, hints, LogWriter(settings), spans)
 
     def close(self) -> None:

@@ -1,6 +1,5 @@
 """`Client`: start flows and follow their runs from any Python program."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +11,7 @@ from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Length, Step
 from orchestrator.client.given import at_least_one, body_of, check_starts, given_once, whoami
 from orchestrator.client.groups.members import Groups
-from orchestrator.client.headers import Headers, headers_of
+from orchestrator.client.headers import Headers, headers_of, traced
 from orchestrator.client.later import StartAfter, begins_of
 from orchestrator.client.operations import Operations
 from orchestrator.client.records import Record, records
@@ -20,7 +19,6 @@ from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle, find, listed
 from orchestrator.client.siblings import Siblings
 from orchestrator.client.wanted import Wanted, filter_of, flow_name, span_of
-from orchestrator.core import trace
 from orchestrator.core.facts import StartedRun, StartRequest
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import shown, start_run
@@ -173,8 +171,8 @@ class Client(Operations, Groups):
         requests = self._requests(flow, inputs, idempotency_keys, tags)
         begins, kept = begins_of(start_after), headers_of(headers)
         if begins is not None or kept is not None:
-            traced = None if kept is None else trace.as_json(json.loads(kept))
-            requests = [replace(request, begins=begins, headers=kept, trace=traced) for request in requests]
+            requests = [replace(request, begins=begins, headers=kept) for request in requests]
+        requests = traced(requests, kept)
         self.sending()  # without a broker nothing is started
         if isinstance(flow, Flow):
             self._register(flow)

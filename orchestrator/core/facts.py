@@ -189,6 +189,8 @@ class Finished:
     """Runs that its steps started, or went on with. What was dispatched of them is among these dispatches."""
     again: bool = False
     """Whether the step is tried again after an attempt that failed."""
+    split: bool = False
+    """Whether the run waited so long that a new trace begins."""
     postponed: bool = False
     """Whether calls of flows are left to another transaction: they are to be woken."""
 

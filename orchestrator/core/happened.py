@@ -1,6 +1,7 @@
 """What observers are notified of: facts that a commit made true. No behaviour."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 from uuid import UUID
 
@@ -131,6 +132,29 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivered:
+    """What came from outside was let in, `took_s` after it was received here: a webhook's delivery that started the
+    run, or a signal. `step_key`: the wait that took the signal; None: it is kept for one. `came`: the trace in which it
+    was sent, as W3C has it."""
+
+    told: ClassVar = "delivered"
+    what: Literal["webhook", "signal"]
+    run: Run
+    name: str
+    took_s: float
+    step_key: str | None = None
+    came: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The run went on after a wait so long that what follows is another trace."""
+
+    told: ClassVar = "split"
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The run ended, `took_s` after it was accepted. `by`: the attempt with which it did; None when nothing of it was
     running any more."""
@@ -188,6 +212,8 @@ Fact = (
     | Skipped
     | Dispatched
     | Refused
+    | Delivered
+    | Split
     | Ended
     | Waited
     | Ticked

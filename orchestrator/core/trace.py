@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import blake2b
 from typing import Final
 from uuid import UUID
@@ -61,10 +62,36 @@ class Trace:
     """Whether the request came with a trace that is not recorded."""
     state: str = ""
     """Its `tracestate`."""
+    segments: tuple[datetime, ...] = ()
+    """When a later trace of the run began: after a wait that was too long for one, or when it was retried."""
+    first: int = 0
+    """The id of its first trace, by which it is decided whether it is recorded; 0: this is it."""
 
     @classmethod
     def of(cls, run_id: UUID, kept: Mapping[str, str] | None) -> "Trace":
-        """From what is kept with the run."""
+        """From what is kept with the run: its present one."""
+        trace = cls._first(run_id, kept)
+        if kept and "segments" in kept:
+            begun = tuple(map(datetime.fromisoformat, kept["segments"].split(",")))
+            return trace._later(begun)
+        return trace
+
+    @property
+    def before(self) -> "Trace | None":
+        """The trace of the run before this one. Whose part the first one was is not known here."""
+        if not self.segments:
+            return None
+        if len(self.segments) == 1:
+            return replace(self, trace_id=self.first, segments=())
+        return self._later(self.segments[:-1])
+
+    def _later(self, segments: tuple[datetime, ...]) -> "Trace":
+        digest = blake2b(f"{self.run_id}/{len(segments)}".encode(), digest_size=16).digest()
+        first = self.first or self.trace_id
+        return replace(self, trace_id=int.from_bytes(digest), parent=None, segments=segments, first=first, state="")
+
+    @classmethod
+    def _first(cls, run_id: UUID, kept: Mapping[str, str] | None) -> "Trace":
         own = cls(run_id, run_id.int)
         found = _PARENT.fullmatch(kept.get("traceparent", "")) if kept else None
         if kept is None or found is None:
@@ -81,13 +108,13 @@ class Trace:
     def decided(self, sampled: bool) -> dict[str, str]:
         """What is kept with the run, so that all who work on it agree."""
         if sampled and self.sampled:
-            return _kept(self.trace_id, self.parent or self.root, "01", self.state)
+            return _kept(self.trace_id, self.parent or self.root, True, self.state)
         own = replace(self, trace_id=self.run_id.int)
-        return _kept(own.trace_id, own.root, f"{sampled:02x}")
+        return _kept(own.trace_id, own.root, sampled)
 
     def called(self, step_key: str) -> dict[str, str]:
         """What is kept with a run that a step of this one calls: it is a part of the same trace."""
-        kept = _kept(self.trace_id, self.step(step_key), f"{bool(self.sampled):02x}", self.state)
+        kept = _kept(self.trace_id, self.step(step_key), bool(self.sampled), self.state)
         if self.sampled:
             return kept
         return {**kept, "sampling": "open" if self.sampled is None and not self.unsampled else "no"}
@@ -96,6 +123,11 @@ class Trace:
     def root(self) -> int:
         """The span of the run."""
         return self._id()
+
+    @property
+    def received(self) -> int:
+        """The span of the webhook's delivery that started it."""
+        return self._id("", "received")
 
     def step(self, step_key: str) -> int:
         """The span of a step."""
@@ -117,8 +149,13 @@ class Trace:
 _SAMPLING: Final[Mapping[str, bool | None]] = {"open": None, "no": False}
 
 
-def _kept(trace_id: int, span: int, flags: str, state: str = "") -> dict[str, str]:
-    parent = {"traceparent": f"00-{trace_id:032x}-{span:016x}-{flags}"}
+def parent_of(trace_id: int, span_id: int, *, sampled: bool) -> str:
+    """A `traceparent`."""
+    return f"00-{trace_id:032x}-{span_id:016x}-{sampled:02x}"
+
+
+def _kept(trace_id: int, span: int, sampled: bool, state: str = "") -> dict[str, str]:
+    parent = {"traceparent": parent_of(trace_id, span, sampled=sampled)}
     return {**parent, "tracestate": state} if state else parent
 
 
@@ -126,3 +163,10 @@ def spread(trace_id: int) -> int:
     """For samplers that compare 64 bits of a trace id with their ratio: the first two of those of a UUID never change,
     so that a ratio under a half would record nothing, and one over three quarters everything."""
     return int.from_bytes(blake2b(trace_id.to_bytes(16), digest_size=16).digest())
+
+
+def tick(flow: str, schedule: str, at: datetime) -> tuple[int, int]:
+    """The trace and the span in which it was decided what a schedule starts for this time."""
+    text = f"{flow}/{schedule}/{at.timestamp()}"
+    found = blake2b(text.encode(), digest_size=24).digest()
+    return int.from_bytes(found[:16]), int.from_bytes(found[16:])

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from orchestrator.core.trace import Trace
+
 
 @dataclass(frozen=True, slots=True)
 class TracedAttempt:
@@ -46,10 +48,10 @@ class TracedRun:
     trace: Mapping[str, str] | None
     created_at: datetime
     ended_at: datetime | None
-    source: UUID | None = None
-    """The run that it is a rerun of."""
-    parent: UUID | None = None
-    """The run that called it, by this step."""
+    source: Trace | None = None
+    """Of the run that it is a rerun of."""
+    parent: Trace | None = None
+    """Of the run that called it, by the step `parent_step`."""
     parent_step: str | None = None
     schedule: str | None = None
     scheduled_for: datetime | None = None

@@ -48,7 +48,10 @@ from orchestrator.http.routers import (
 from orchestrator.http.routers import oidc as sign_in
 from orchestrator.http.scaling import Reckoned
 from orchestrator.http.stopping import Stopping
+from orchestrator.http.tracing import Traced
 from orchestrator.http.waiting import Waits
+from orchestrator.ledger.traces import LedgerPast
+from orchestrator.observe.traces import switch as traces
 from orchestrator.servers.secrets import References
 from orchestrator.settings import Settings
 
@@ -94,12 +97,16 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.database_pool_size
         with Client(settings) as client:
             app.state.client, app.state.hub = client, Hub(settings)
+            spans = traces.begin(LedgerPast(client.ledger), f"api/{os.getpid()}")
+            if spans is not None:
+                client.ledger.trace_split = settings.trace_split
             app.state.signing_in = anyio.Semaphore(_SIGNING_IN)
             app.state.waiting_for_keys = anyio.CapacityLimiter(MOST_WAITING)
             async with nullcontext() if oidc is None else oidc.opened():
                 yield
             app.state.stopping.end()
             app.state.hub.close()
+            traces.end(spans)
             if meters is not None:
                 meters.close()
             await gate.close()
@@ -119,6 +126,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
     app.state.monitor, app.state.stopping = Monitor(settings), Stopping()
     app.state.waits, app.state.reckoned = Waits(settings.waits_per_caller), Reckoned()
     app.state.metering = meters.metering if meters is not None else None
+    if traces.wanted(os.environ):
+        app.add_middleware(Traced)
     app.add_middleware(Edge, limits=limits or Limits(), metering=app.state.metering)
     app.add_exception_handler(OrchestratorError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)

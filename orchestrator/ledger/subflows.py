@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from orchestrator.core.states import RunStatus, StepEvent, StepStatus, sources
+from orchestrator.core.trace import Trace
 from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.sweeps import Position
 
@@ -34,6 +35,15 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """What the runs that a run calls take over, tags and trace; and how deep it is: 1, when nobody called it."""
+
+    tags: tuple[str, ...]
+    depth: int
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
 class Before:
     """The run that a call called last; `retries`: it calls again by itself, and not because of an operator."""
 
@@ -52,11 +62,11 @@ def link(tx: Connection, child: UUID, parent: UUID, step_key: str, *, detached: 
     run(tx, "link_child", child=child, parent=parent, step_key=step_key, detached=detached)
 
 
-def caller(tx: Connection, run_id: UUID, limit: int) -> tuple[tuple[str, ...], int]:
-    """The tags of a run, and how deep it is: 1, when nobody called it. At most `limit` is counted."""
+def caller(tx: Connection, run_id: UUID, limit: int) -> Caller:
+    """What the runs that a run calls take over. At most `limit` is counted of its depth."""
     row = one(tx, "caller", run_id=run_id, limit=limit)
     assert row is not None
-    return tuple(row.tags), row.depth
+    return Caller(tuple(row.tags), row.depth, Trace.of(run_id, row.trace_context))
 
 
 def parent_of(tx: Connection, run_id: UUID) -> tuple[UUID, str] | None:

@@ -1,15 +1,24 @@
 """What spans are made of, where facts do not say it."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import Connection
+
+from orchestrator.core.trace import Trace
 from orchestrator.core.traced import Place, RunPast, StepPast, TracedAttempt, TracedRun, TracedStep
-from orchestrator.ledger.rows import run
+from orchestrator.ledger.rows import one, run
 from orchestrator.ledger.tx import Ledger
 
 MOST: Final = 1_000
 """Steps without a handler that one run has spans of."""
+
+
+def split(tx: Connection, run_id: UUID, step_keys: Sequence[str], longest: timedelta) -> bool:
+    """Begin another trace of the run, if one of these steps waited longer than that; whether it does."""
+    return one(tx, "split_trace", run_id=run_id, step_keys=list(step_keys), longest=longest) is not None
 
 
 class LedgerPast:
@@ -52,12 +61,16 @@ def _run(row: Any) -> TracedRun:
         row.trace_context,
         row.created_at,
         row.run_ended_at,
-        row.source_run_id,
-        row.parent_run_id,
+        _trace(row.source_run_id, row.source_trace),
+        _trace(row.parent_run_id, row.parent_trace),
         row.parent_step_key,
         row.trigger_key if scheduled is not None else None,
         scheduled,
     )
+
+
+def _trace(run_id: UUID | None, kept: dict[str, str] | None) -> Trace | None:
+    return None if run_id is None else Trace.of(run_id, kept)
 
 
 def _step(row: Any) -> TracedStep:

@@ -130,6 +130,8 @@ class Ledger:
         """Fields that are secret by their names, in every flow."""
         self.payloads = Payloads()
         """Where long outputs are."""
+        self.trace_split: timedelta | None = None
+        """After a wait so long a run goes on in another trace; None: whoever works here makes no spans."""
         self.loop_limit = LOOP_LIMIT
         """Items that one loop may have."""
         self.values = ValueCache()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orchestrator.core.happened import (
     Accepted,
+    Delivered,
     Dispatched,
     Ended,
     Fact,
@@ -17,6 +18,7 @@ from orchestrator.core.happened import (
     Refused,
     Skipped,
     Slow,
+    Split,
     Started,
     Succeeded,
     Ticked,
@@ -55,6 +57,12 @@ class Observer(Protocol):
 
     def refused(self, fact: Refused) -> None:
         """A start, a message or a result was refused."""
+
+    def delivered(self, fact: Delivered) -> None:
+        """A webhook's delivery or a signal was let in."""
+
+    def split(self, fact: Split) -> None:
+        """A run went on after a long wait."""
 
     def ended(self, fact: Ended) -> None:
         """A run ended."""

@@ -2,6 +2,7 @@
 
 from orchestrator.core.happened import (
     Accepted,
+    Delivered,
     Dispatched,
     Ended,
     Failed,
@@ -10,6 +11,7 @@ from orchestrator.core.happened import (
     Refused,
     Skipped,
     Slow,
+    Split,
     Started,
     Succeeded,
     Ticked,
@@ -35,6 +37,10 @@ class Uninterested:
     def dispatched(self, fact: Dispatched) -> None: ...
 
     def refused(self, fact: Refused) -> None: ...
+
+    def delivered(self, fact: Delivered) -> None: ...
+
+    def split(self, fact: Split) -> None: ...
 
     def ended(self, fact: Ended) -> None: ...
 

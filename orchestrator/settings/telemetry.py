@@ -30,3 +30,5 @@ class Telemetry(BaseModel):
     """Where a worker, a beat or a keeper answers probes: :8081, or 127.0.0.1:8081; nowhere, when it is not set."""
     hang_after: Duration = timedelta(seconds=60)
     """How long one of its loops may stand still before its liveness fails."""
+    trace_split: Duration = timedelta(hours=1)
+    """After a wait that was longer, a run goes on in another trace, linked to the one before."""

@@ -50,7 +50,19 @@ VALUES: dict[str, Any] = {
         ("asks", "chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping"), False
     ),
     **dict.fromkeys(
-        ("lease", "lease_for", "delay", "every", "late", "grace", "fresh", "ttl", "worker_ttl", "unpublished_after"),
+        (
+            "lease",
+            "lease_for",
+            "delay",
+            "every",
+            "late",
+            "grace",
+            "fresh",
+            "ttl",
+            "worker_ttl",
+            "unpublished_after",
+            "longest",
+        ),
         timedelta(seconds=9),
     ),
     **{

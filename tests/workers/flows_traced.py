@@ -1,10 +1,27 @@
 """Flows whose spans are looked at."""
 
+import logging
 import os
 import signal
 from pathlib import Path
 
-from orchestrator import Context, flow, step
+from pydantic import BaseModel
+
+from orchestrator import (
+    Context,
+    Every,
+    NotYet,
+    Poll,
+    Schedule,
+    Webhook,
+    env,
+    flow,
+    sleep,
+    start_run,
+    step,
+    wait_for_signal,
+    when,
+)
 
 if url := os.environ.get("TEST_OWN_PROVIDER"):  # as a program does that traces already
     from opentelemetry import trace
@@ -29,6 +46,7 @@ def own(name: str) -> None:
 @step
 def plus(number: int) -> int:
     own("work")
+    logging.getLogger("library").warning("said inside")
     return number + 1
 
 
@@ -44,6 +62,19 @@ def shaky(ctx: Context, number: int) -> int:
         ctx.span.set_attribute("users.number", number)
     if ctx.attempt == 1:
         raise ValueError("not yet")
+    return number
+
+
+@step
+def both(one: int, other: int) -> int:
+    return one + other
+
+
+@step(poll=Poll(every="1s", timeout="1m"))
+def pollster(ctx: Context, number: int) -> int:
+    assert ctx.poll is not None
+    if ctx.poll.number == 1:
+        raise NotYet("once more")
     return number
 
 
@@ -66,6 +97,63 @@ def traced_chain(number: int) -> int:
 @flow
 def traced_retry(number: int) -> int:
     return plus(shaky(number))
+
+
+class Answer(BaseModel):
+    """What the signal says."""
+
+    yes: bool
+
+
+@step
+def told(answer: Answer, number: int) -> int:
+    return number
+
+
+@flow
+def traced_below(number: int) -> int:
+    return plus(deadly(number))
+
+
+@flow(webhooks=[Webhook("traced", scheme="generic", secret=env("WEBHOOK_TEST_SECRET"), input={"number": 1})])
+def traced_all(number: int) -> int:
+    """A retry, a crash and a run of another flow."""
+    return plus(traced_below(shaky(number)))
+
+
+@flow
+def traced_join(number: int) -> int:
+    one, other = plus.options(key="one")(number), plus.options(key="other")(number)
+    return both(one, other)
+
+
+@flow
+def traced_alone(number: int) -> str:
+    """Lets another run go."""
+    return start_run(traced_join, plus(number))
+
+
+@flow
+def traced_signal(number: int) -> int:
+    return told(wait_for_signal(Answer, name="answer"), number)
+
+
+@flow
+def traced_when(number: int) -> int | None:
+    with when(number > 1):
+        plus.options(key="never")(number)
+    return pollster(number)
+
+
+@flow
+def traced_long(number: int) -> int:
+    pause = sleep("2s", after=[plus(number)])
+    return plus.options(key="last", after=[pause])(number)
+
+
+@flow(schedules=[Schedule(Every("365d"), key="yearly", input={"number": 1})])
+def traced_yearly(number: int) -> int:
+    return plus(number)
 
 
 @flow

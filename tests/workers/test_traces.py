@@ -1,5 +1,6 @@
 """Spans as a collector gets them: from a real exporter in real workers, traces compared as text."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -60,10 +61,12 @@ def ran(bench: Bench, flow: str) -> UUID:
 def test_a_run_is_a_trace_with_its_id_and_the_users_spans_are_in_it(
     bench: Bench, traced: Callable[..., WorkerProcess], collector: Collector, pool: str
 ) -> None:
-    traced(pool=pool)
+    worker = traced(pool=pool, env={"ORCHESTRATOR_LOG_FORMAT": "json"})
     run_id = ran(bench, "traced_chain")
     collector.draws(run_id.hex, CHAIN)
     (first,) = collector.of("flow.runtime.execute", step__key="plus")
+    (said,) = [json.loads(line) for line in worker.log().splitlines() if "said inside" in line]
+    assert (said["trace_id"], said["span_id"]) == (run_id.hex, first.id), "log lines made inside name the span"
     assert first.kind == CONSUMER
     assert first.facts["messaging.destination.name"] == first.facts["floworch.queue"] == "default"
     assert first.facts["floworch.run.id"] == str(run_id)

@@ -21,6 +21,7 @@ from orchestrator import errors, forks
 from orchestrator.core.release import release
 from orchestrator.core.values import dumps, loads
 from orchestrator.errors import OrchestratorError, Unavailable, UsageError
+from orchestrator.observe.traces import incoming
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Ask:
             self.path,
             params={name: value for name, value in self.query.items() if value is not None},
             content=None if self.body is None else dumps(self.body),
-            headers={**self.headers, **json},
+            headers={**incoming.current(), **self.headers, **json},
             timeout=_TIMEOUT_S + self.wait_s,
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, Row
 
 from orchestrator.core import values
 from orchestrator.core.facts import Dispatch, Finished
-from orchestrator.core.happened import RunOf, Waited
+from orchestrator.core.happened import Delivered, RunOf, Waited
 from orchestrator.core.plan import Expected
 from orchestrator.core.schemas import misfit
 from orchestrator.core.signals import KEPT_LIMIT, KEY_LIMIT, PAYLOAD_LIMIT, Delivery, Signal
@@ -47,6 +48,7 @@ from orchestrator.errors import (
 from orchestrator.ledger import graph, signals
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.observer import notify
+from orchestrator.observe.traces import incoming
 
 _KEYS_SHOWN: Final = 5
 
@@ -58,6 +60,9 @@ class Outcome:
 
     answer: Delivery | OrchestratorError
     run: RunOf
+    name: str
+    began: float
+    """When it came here, on the monotonic clock."""
     followed: tuple[Finished, ...] = ()
     waited: Waited | None = None
     """Told after the commit: that it ended a wait."""
@@ -105,6 +110,9 @@ def notify_delivered(outcome: Outcome) -> None:
     """Notify observers of what a signal led to, after the commit."""
     if outcome.waited is not None:
         notify(outcome.waited)
+    if isinstance(outcome.answer, Delivery) and not outcome.answer.duplicate:
+        took_s = monotonic() - outcome.began
+        notify(Delivered("signal", outcome.run, outcome.name, took_s, outcome.answer.step, incoming.current()))
     for one in outcome.followed:
         notify_followed(outcome.run, one)
 
@@ -147,6 +155,7 @@ class _Sending:
     value: JsonValue
     followed: list[Finished] = field(default_factory=list)
     waited: Waited | None = None
+    _began: float = field(default_factory=monotonic)
 
     @property
     def _tx(self) -> Connection:
@@ -161,7 +170,8 @@ class _Sending:
         if isinstance(answer, OrchestratorError):
             self._note_refusal(answer)
         run = self.held.run
-        return Outcome(answer, RunOf(run.id, run.flow, run.trigger), tuple(self.followed), self.waited)
+        fact = RunOf(run.id, run.flow, run.trigger)
+        return Outcome(answer, fact, self.signal.name, self._began, tuple(self.followed), self.waited)
 
     def _answer(self) -> Delivery | OrchestratorError:
         known = signals.sent(self._tx, self._run_id, self.signal.name, self.id)
@@ -211,7 +221,7 @@ class _Sending:
             assert at is not None
             fp("signal.taken")
             self.waited = Waited(self.held.run.flow, oldest.waited_s)
-            self.followed.append(advance.after(self.held, {step: StepStatus.SUCCEEDED}))
+            self.followed.append(advance.taken(self.held, step))
             return Delivery(True, False, False, self.id, at, step)
         return None
 

@@ -23,7 +23,7 @@ from orchestrator.engine.steps.retrying import Reopened
 from orchestrator.engine.steps.wave import End, Wave
 from orchestrator.engine.subflows import calls
 from orchestrator.errors import LeaseLost
-from orchestrator.ledger import claims, graph, subflows
+from orchestrator.ledger import claims, graph, subflows, traces
 from orchestrator.ledger.graph import Ended
 
 CALLS: Final = 32
@@ -138,9 +138,23 @@ def again(reopened: Reopened) -> Finished:
 def woken(held: HeldRun, step_keys: Iterable[str]) -> Finished:
     """The time of waiting steps without a handler has come."""
     wave = Wave(held)
-    for key in step_keys:
+    keys = list(step_keys)
+    for key in keys:
         opening.wake_step(wave, held.plan.node(key), key)
-    return _run_out(wave)
+    split = _split(held, keys)
+    return replace(_run_out(wave), split=split)
+
+
+def taken(held: HeldRun, step_key: str) -> Finished:
+    """A waiting step took a signal."""
+    split = _split(held, [step_key])
+    return replace(after(held, {step_key: StepStatus.SUCCEEDED}), split=split)
+
+
+def _split(held: HeldRun, step_keys: Sequence[str]) -> bool:
+    """Before anything follows, so that this is in the new trace."""
+    longest = held.ledger.trace_split
+    return longest is not None and traces.split(held.tx, held.id, step_keys, longest)
 
 
 def _run_out(wave: Wave, by: Completion | None = None) -> Finished:

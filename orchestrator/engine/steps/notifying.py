@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from orchestrator.core.facts import Dispatch, Failure, Finished, StartedRun, StepOf
-from orchestrator.core.happened import Accepted, Ended, Failed, Run, Skipped, Step
+from orchestrator.core.happened import Accepted, Ended, Failed, Run, Skipped, Split, Step
 from orchestrator.observe.observer import notify
 
 
@@ -33,6 +33,8 @@ def notify_followed(run: Run, finished: Finished, by: Step | None = None) -> Non
         notify_followed(called, called.opened)
     for step in finished.skipped:
         notify(Skipped(step))
+    if finished.split:
+        notify(Split(run))
     ended = end_of(run, finished, by)
     if ended is not None:
         notify(ended)

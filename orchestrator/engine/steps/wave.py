@@ -70,8 +70,8 @@ class Wave:
     """Steps to be skipped, and why: written at once, however many generations they are."""
 
     @cached_property
-    def caller(self) -> tuple[tuple[str, ...], int]:
-        """What the runs that it calls take over: its tags; and how deep it is."""
+    def caller(self) -> subflows.Caller:
+        """What the runs that it calls take over."""
         return subflows.caller(self.held.tx, self.held.id, DEEPEST)
 
     def end(self, end: End) -> None:

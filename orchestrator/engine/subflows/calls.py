@@ -133,14 +133,17 @@ def failed(held: HeldRun, node: Node, error: StepError, *, retryable: bool) -> E
 
 
 def _accept(wave: Wave, node: Node, body: str) -> HeldRun:
-    held, flow = wave.held, str(node.definition.flow)
-    tags, depth = wave.caller
-    if depth >= DEEPEST:
+    held, flow, caller = wave.held, str(node.definition.flow), wave.caller
+    if caller.depth >= DEEPEST:
         why = f"run {held.id} is called by {DEEPEST - 1} runs above it already, and calls {flow}"
         raise Refused(StepError("TooDeep", why), retryable=False)
     try:
         version = _version(held, flow, node.definition.flow_version)
-        request = StartRequest(flow, body, tags=tags, trigger=TRIGGER, run_id=uuid7(), version=version)
+        # One that is on its own from now on has a trace of its own, with a link to the step.
+        trace = None if node.definition.detached else json.dumps(caller.trace.called(node.key))
+        request = StartRequest(
+            flow, body, tags=caller.tags, trigger=TRIGGER, trace=trace, run_id=uuid7(), version=version
+        )
         return accept.accept_in(held.ledger, held.tx, request)[0]
     except (InputInvalid, FlowDisabled, NotFound, Conflict) as exc:
         raise _refused(exc, retryable=not isinstance(exc, InputInvalid)) from exc

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from time import monotonic
 from typing import Literal
 from uuid import UUID
 
@@ -59,6 +60,8 @@ class Arrived:
     request: Request
     at: datetime
     """When it came: what its window is measured by."""
+    began: float = field(default_factory=monotonic)
+    """The same on the monotonic clock of this process."""
     id: UUID = field(default_factory=uuid7)
     judged: Judged = field(default_factory=Judged)
     replay_of: UUID | None = None

@@ -7,6 +7,7 @@ often it comes and at however many servers.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Final
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from orchestrator.core import search, trace
 from orchestrator.core.facts import Dispatch, StartedRun, StartRequest
-from orchestrator.core.happened import RunOf
+from orchestrator.core.happened import Delivered, RunOf
 from orchestrator.core.signals import Signal
 from orchestrator.engine.faults import fp
 from orchestrator.engine.runs import start_run
@@ -42,6 +43,8 @@ from orchestrator.errors import (
 from orchestrator.ledger import webhooks
 from orchestrator.ledger.tx import Ledger, refusal
 from orchestrator.ledger.webhooks import KnownBy, WebhookRow
+from orchestrator.observe.observer import notify
+from orchestrator.observe.traces import incoming
 from orchestrator.webhooks.gates import Door, Gate, Judged, Nonces, Verdict, judge, nonces
 from orchestrator.webhooks.handshakes import Answer, handshake, reply
 from orchestrator.webhooks.mapping import Mapped, mapped
@@ -187,7 +190,7 @@ def _start(arrived: Arrived, said: Mapped, tx: Connection) -> _Done:
         key=said.key or _header_key(arrived),
         trigger=TRIGGER,
         headers=said.headers,
-        trace=trace.as_json(arrived.request.headers),
+        trace=incoming.received(run_id, arrived.request.headers),
         run_id=run_id,
         schedule=arrived.door.slug,
     )
@@ -286,7 +289,11 @@ def _settle(tx: Connection, arrived: Arrived) -> None:
 
 
 def _notify(arrived: Arrived, started: StartedRun) -> None:
-    notify_started(RunOf(started.run_id, arrived.flow, TRIGGER), started)
+    run = RunOf(started.run_id, arrived.flow, TRIGGER)
+    if started.created:
+        came = incoming.current() or trace.of_headers(arrived.request.headers)
+        notify(Delivered("webhook", run, arrived.door.slug, monotonic() - arrived.began, came=came))
+    notify_started(run, started)
 
 
 def _nothing() -> None:

@@ -140,9 +140,9 @@ UPDATE flow_steps SET children_next = %(pointer)s WHERE run_id = %(run_id)s AND 
 -- Does:  a run that ended goes on, in a new epoch; at once, even if it was cancelled before it was to begin.
 -- In:    run_id, sinks_open, failures, error (JSON: of the first of these, or null), fingerprint (of it), by, steps (JSON)
 WITH run AS (
-  UPDATE flow_runs
+  UPDATE flow_runs r
      SET status = 'running', halt = NULL, ended_at = NULL, error = %(error)s::json, fingerprint = %(fingerprint)s, epoch = epoch + 1, sinks_open = %(sinks_open)s,
-         failures = %(failures)s, parent_told = parent_run_id IS NULL
+         failures = %(failures)s, parent_told = parent_run_id IS NULL, trace_context = /*+ trace_again */
    WHERE id = %(run_id)s
   RETURNING id, epoch
 ), control AS (

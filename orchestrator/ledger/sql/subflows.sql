@@ -47,7 +47,8 @@ UPDATE flow_runs
  WHERE id = %(child)s;
 
 -- name: caller
--- Does:  what a child takes over from its parent: the tags; and how many runs are above it, the parent among them.
+-- Does:  what a child takes over from its parent: the tags, and its place in the trace; and how many runs are above it, the parent
+--        among them.
 -- In:    run_id (the parent), limit (of runs to look at)
 WITH RECURSIVE above AS (
   SELECT parent_run_id, 1 AS depth FROM flow_runs WHERE id = %(run_id)s
@@ -56,7 +57,7 @@ WITH RECURSIVE above AS (
     FROM above, LATERAL (SELECT parent_run_id FROM flow_runs WHERE id = above.parent_run_id OFFSET 0) AS r
    WHERE depth < %(limit)s
 )
-SELECT (SELECT tags FROM flow_runs WHERE id = %(run_id)s) AS tags, max(depth) AS depth FROM above;
+SELECT r.tags, r.trace_context, (SELECT max(depth) FROM above) AS depth FROM flow_runs r WHERE r.id = %(run_id)s;
 
 -- name: parent_of
 -- Does:  whom the end of a run is to be told. Nothing is locked.

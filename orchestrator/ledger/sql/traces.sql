@@ -2,7 +2,9 @@
 
 -- part: traced_run
 r.id, r.flow, r.status::text AS run_status, r.manifest_hash, r.trigger_type, r.trace_context, r.created_at, r.ended_at AS run_ended_at,
-r.source_run_id, r.parent_run_id, r.parent_step_key, r.trigger_key, r.scheduled_for
+r.source_run_id, r.parent_run_id, r.parent_step_key, r.trigger_key, r.scheduled_for,
+(SELECT o.trace_context FROM flow_runs o WHERE o.id = r.source_run_id) AS source_trace,
+(SELECT o.trace_context FROM flow_runs o WHERE o.id = r.parent_run_id) AS parent_trace
 
 -- part: traced_step
 s.step_key, s.status::text, /*+ kind */ AS kind, s.type, s.queue, s.attempts, s.ended_at, s.reason
@@ -24,7 +26,7 @@ SELECT /*+ traced_run */, /*+ traced_step */,
  ORDER BY a.attempt DESC;
 
 -- name: traced_end
--- Does:  a run, with those of its steps whose ends no attempt tells: what has no handler, and what was skipped, or stopped between
+-- Does:  a run, with those of its steps whose ends no attempt tells, of the present trace or the one before: what has no handler, and what was skipped, or stopped between
 --        two attempts.
 -- In:    run_id, most (steps)
 SELECT /*+ traced_run */, /*+ traced_step */, COALESCE(s.started_at, s.ended_at) AS began_at
@@ -33,6 +35,19 @@ SELECT /*+ traced_run */, /*+ traced_step */, COALESCE(s.started_at, s.ended_at)
     SELECT * FROM flow_steps s
      WHERE s.run_id = r.id AND s.ended_at IS NOT NULL
        AND (/*+ kind */ <> 'task' OR s.status IN ('skipped', 'cancelled') OR (s.status = 'succeeded' AND s.attempts = 0))
-     ORDER BY s.position, s.step_key LIMIT %(most)s
+     ORDER BY s.ended_at DESC, s.step_key LIMIT %(most)s
   ) AS s ON TRUE
  WHERE r.id = %(run_id)s;
+
+-- name: split_trace
+-- Does:  begins another trace of a run, when one of these steps, which ended, waited so long, and in the present trace.
+-- In:    run_id, step_keys, longest
+-- Out:   a row, if so
+-- Locks: the run, which the caller holds
+UPDATE flow_runs r
+   SET trace_context = /*+ trace_again */
+ WHERE r.id = %(run_id)s AND r.ended_at IS NULL
+   AND EXISTS (SELECT FROM flow_steps s
+                WHERE s.run_id = r.id AND s.step_key = ANY (%(step_keys)s) AND s.kind = 'wait' AND s.ended_at - s.started_at > %(longest)s
+                  AND s.started_at >= COALESCE(regexp_replace(r.trace_context->>'segments', '.*,', '')::timestamptz, r.created_at))
+RETURNING r.id;

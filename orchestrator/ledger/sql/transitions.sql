@@ -111,6 +111,11 @@ closed AS (
   SELECT id, 'run.' || status, NULL, NULL FROM {of} AS r
 )
 
+-- part: trace_again
+-- What is kept of the trace of a run `r` of which another one begins.
+(COALESCE(r.trace_context::jsonb, '{}')
+ || jsonb_build_object('segments', concat_ws(',', r.trace_context->>'segments', flow_now()::text)))::json
+
 -- part: kind
 -- What a step `s` is. Releases before schema 0004 write none: their steps without a type are loops.
 COALESCE(s.kind, CASE WHEN s.type IS NULL THEN 'loop' ELSE 'task' END)

@@ -6,7 +6,7 @@ used: its spans have ids of its own, so they are children of what is kept with t
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 from opentelemetry import context as contexts
@@ -119,7 +119,7 @@ class Provider:
         came = contexts.Context()
         if trace.unsampled:
             came = _context(trace.trace_id, trace.root, sampled=False)
-        found = self._sampler.should_sample(came, spread(trace.trace_id), TRIGGER).decision
+        found = self._sampler.should_sample(came, spread(trace.first or trace.trace_id), TRIGGER).decision
         return found is Decision.RECORD_AND_SAMPLE
 
     def begin(self, span: Span) -> api.Span:
@@ -170,6 +170,7 @@ class Provider:
 class _OurProvider(TracerProvider):
     """So that a child knows it as the one of its parent."""
 
+    is_orchestrators = True
     sampler: _Decided
 
     def __init__(self, resource: Resource, given: _Given) -> None:
@@ -192,15 +193,6 @@ def current_ids() -> tuple[str, str] | None:
     """The trace and the span that run here, in hexadecimal; None: there is none."""
     place = api.get_current_span().get_span_context()
     return (f"{place.trace_id:032x}", f"{place.span_id:016x}") if place.is_valid else None
-
-
-def headers() -> Mapping[str, str]:
-    """The context of the current span, as W3C has it; empty: there is none."""
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-    carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier)
-    return carrier
 
 
 def _resource(instance: str) -> Resource:

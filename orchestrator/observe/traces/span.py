@@ -13,6 +13,9 @@ EXECUTE: Final = "flow.runtime.execute"
 POLL: Final = "flow.step.poll"
 WHEN: Final = "flow.step.when"
 RETRY: Final = "flow.step.retry"
+RECEIVE: Final = "flow.webhook.receive"
+DELIVER: Final = "flow.signal.deliver"
+TICK: Final = "flow.schedule.tick"
 
 Value = str | int | float | bool
 Kind = Literal["internal", "consumer", "producer", "server"]

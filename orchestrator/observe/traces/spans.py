@@ -9,18 +9,21 @@ from uuid import UUID
 from orchestrator import forks
 from orchestrator.core.facts import Lease, StepOf
 from orchestrator.core.happened import (
+    Accepted,
+    Delivered,
     Ended,
     Failed,
     Polled,
+    Split,
     Started,
     Step,
     Succeeded,
 )
 from orchestrator.core.states import FINAL_RUN, RunStatus
 from orchestrator.core.trace import Trace
-from orchestrator.core.traced import Past, Place, StepPast, TracedAttempt
+from orchestrator.core.traced import Past, Place, RunPast, StepPast, TracedAttempt
 from orchestrator.observe import observer
-from orchestrator.observe.traces import ends
+from orchestrator.observe.traces import ends, incoming
 from orchestrator.observe.traces.otel import Provider, current
 from orchestrator.observe.traces.span import EXECUTE, POLL, RETRY, STEP, WHEN, Span, of_step
 from orchestrator.observe.uninterested import Uninterested
@@ -41,6 +44,7 @@ class Spans(Uninterested):
     def after_fork(self) -> None:
         """See `forks.Forked`: the child tells of what happens in it by a provider of its own."""
         observer.unlisten(self)
+        incoming.decide_by(None)
         forks.inherited(self)
 
     def started(self, fact: Started) -> None:
@@ -84,21 +88,48 @@ class Spans(Uninterested):
             self.provider.end(running, _executing(trace, lease, POLL, fact.took_s, "not_ready"))
 
     def ended(self, fact: Ended) -> None:
-        run, trace = fact.run, None
+        run = fact.run
+        if not self.provider.is_ours:
+            return
         if isinstance(run, Lease):
             trace = Trace.of(run.run_id, run.trace)
             if not self.provider.samples(trace):
                 return
-            if fact.status is RunStatus.SUCCEEDED and ends.says_all(run, self._past):
+            if fact.status is RunStatus.SUCCEEDED and ends.says_all(trace, run, self._past):
                 self.provider.emit(ends.of_lease(trace, run, fact))
                 return
         past = self._past.run(run.run_id)
-        if past is None or past.run.status not in FINAL_RUN:
-            return
-        trace = Trace.of(past.run.id, past.run.trace)
+        if past is not None and past.run.status in FINAL_RUN:
+            self._tell(past, Trace.of(past.run.id, past.run.trace))
+
+    def split(self, fact: Split) -> None:
+        past = self._past.run(fact.run.run_id)
+        before = None if past is None else Trace.of(past.run.id, past.run.trace).before
+        if past is not None and before is not None:
+            self._tell(past, before)
+
+    def _tell(self, past: RunPast, trace: Trace) -> None:
         if self.provider.is_ours and self.provider.samples(trace):
             for span in ends.of_past(trace, past, self._past):
                 self.provider.emit(span)
+
+    def accepted(self, fact: Accepted) -> None:
+        """A run is told with its end; what is told now is the tick that started it."""
+        if fact.run.trigger not in ends.TICKS or not self.provider.is_ours:
+            return
+        past = self._past.run(fact.run.run_id)
+        span = None if past is None else ends.of_tick(past.run)
+        if span is not None and past is not None and self.provider.samples(Trace.of(past.run.id, past.run.trace)):
+            self.provider.emit(span)
+
+    def delivered(self, fact: Delivered) -> None:
+        past = self._past.run(fact.run.run_id)
+        if past is None or not self.provider.is_ours:
+            return
+        trace = Trace.of(past.run.id, past.run.trace)
+        span = ends.of_webhook(trace, fact) if fact.what == "webhook" else ends.of_signal(trace, fact)
+        if self.provider.samples(trace):
+            self.provider.emit(span)
 
     def _ended_here(self, step: Step, took_s: float, status: str, error: str | None) -> None:
         if not isinstance(step, Lease) or (running := self._running.pop(_key(step), None)) is None:

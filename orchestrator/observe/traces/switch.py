@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.core.traced import Past
 from orchestrator.errors import SettingsInvalid
 from orchestrator.observe import correlation, observer
+from orchestrator.observe.traces import incoming
 
 if TYPE_CHECKING:
     from orchestrator.observe.traces.spans import Spans
@@ -79,7 +80,10 @@ def _is_there(name: str) -> bool:
 def _set_up_around_us() -> bool:
     """Asked without importing anything: whoever set one up has imported it."""
     api = sys.modules.get("opentelemetry.trace")
-    return api is not None and not isinstance(api.get_tracer_provider(), api.ProxyTracerProvider)
+    if api is None:
+        return False
+    provider = api.get_tracer_provider()
+    return not isinstance(provider, api.ProxyTracerProvider) and not hasattr(provider, "is_orchestrators")
 
 
 def begin(past: Past, instance: str, *, public: bool = False) -> "Spans | None":
@@ -97,6 +101,7 @@ def begin(past: Past, instance: str, *, public: bool = False) -> "Spans | None":
     correlation.span_ids = current_ids
     spans = Spans(Provider(instance, public=public), past)
     observer.listen(spans)
+    incoming.decide_by(spans.provider)
     return spans
 
 
@@ -104,4 +109,6 @@ def end(spans: "Spans | None") -> None:
     """No more of them; what was made is sent."""
     if spans is not None:
         observer.unlisten(spans)
+        incoming.decide_by(None)
+        correlation.span_ids = None
         spans.provider.close()
