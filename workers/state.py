@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -113,6 +113,8 @@ class WorkerState:
         """Whether somebody told this process to stop by way of the ledger."""
         self.told_cold = False
         """Whether this worker was told to stop at once, too."""
+        self.listens: Callable[[int], None] | None = None
+        """Hears on which port this process answers probes."""
         self.waiting: dict[int, Any] = {}
         """Requests that were received and not started, by identity; in the main process."""
         self._runtime: Runtime | None = None

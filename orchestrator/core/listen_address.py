@@ -1,7 +1,7 @@
 """Where a process listens, as people write it: `:8081`, `127.0.0.1:8081`, `[::1]:8081`, `worker-3.internal:8081`."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 _SHAPE: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<port>\d{1,5})")
@@ -28,10 +28,6 @@ class ListenAddress:
         if port > 65535:
             raise ValueError(f"{port} is not a port, which ends at 65535. {_FIX}")
         return cls(found["v6"] or found["host"] or "", port)
-
-    def shifted(self, by: int) -> "ListenAddress":
-        """The address that many ports on, for one of several processes. A free port stays one."""
-        return replace(self, port=self.port + by) if self.port else self
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -3,14 +3,14 @@
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
 from orchestrator.core.listen_address import ListenAddress
 from orchestrator.observe import pulse, systemd
-from orchestrator.observe.listener import Answer, Headers, Listener, Route
+from orchestrator.observe.listener import Answer, Listener, Route
 from orchestrator.observe.logs import log
 from orchestrator.observe.pulse import Standing
 
@@ -60,38 +60,49 @@ class Subject(Protocol):
         """What must be so, each by its name; takes as long as the checks, a few seconds at most."""
 
 
-def begin(what: str, address: str | None, subject: Subject, more: Mapping[str, Route] | None = None) -> Listener | None:
+Loops = Callable[[], Sequence[Standing]]
+"""How the loops stand at this moment."""
+
+
+def begin(
+    what: str,
+    address: str | None,
+    subject: Subject,
+    more: Mapping[str, Route] | None = None,
+    *,
+    loops: Loops = pulse.standings,
+    manager: systemd.Manager | None = None,
+) -> Listener | None:
     """From now on, until the process ends, probes are answered at `address`, and systemd is told of it if it waits for
-    that. `what` this process is, such as `worker`; `more`: routes beside the two. The listener; None: there is no
-    address.
+    that. `what` this process is, such as `worker`; `more`: routes beside the two. `loops`: if they are not those
+    of this process; `manager`: systemd, if it was asked for already. The listener; None: there is no address.
 
     Raises:
         UsageError: the address cannot be listened on.
     """
     listener = None
     if address is not None:
-        listener = Listener(ListenAddress.read(address), {**routes(subject), **(more or {})}).start()
+        listener = Listener(ListenAddress.read(address), {**routes(subject, loops), **(more or {})}).start()
         log.info("health.listens", extra={"what": what, "address": address, "port": listener.port})
-    manager = systemd.take(os.environ)
+    manager = manager or systemd.take(os.environ)
     if listener is not None or manager is not None:
-        Teller(subject, manager).start()
+        Teller(subject, manager, loops).start()
     return listener
 
 
-def routes(subject: Subject) -> dict[str, Route]:
+def routes(subject: Subject, loops: Loops = pulse.standings) -> dict[str, Route]:
     """Those of every process."""
-    return {"/health/liveness": _liveness, "/health/readiness": lambda _: readiness(_asked(subject))}
+    return {
+        "/health/liveness": lambda _: liveness(loops()),
+        "/health/readiness": lambda _: readiness(_asked(subject)),
+    }
 
 
 def _asked(subject: Subject) -> Readiness:
     return Readiness(stopping=True) if subject.stopping else Readiness(subject.parts())
 
 
-def _liveness(headers: Headers) -> Answer:
-    return liveness([loop.standing() for loop in pulse.running()])
-
-
-def liveness(loops: list[Standing]) -> Answer:
+def liveness(loops: Sequence[Standing]) -> Answer:
     """Which loops this process has, and which of them hangs and since when; 503 when one does."""
     hanging = [one for one in loops if one.hangs]
     body: dict[str, Any] = {"status": "hanging" if hanging else "alive"}
@@ -111,10 +122,11 @@ def readiness(found: Readiness) -> Answer:
 class Teller(threading.Thread):
     """Looks at the loops every second: logs where one hangs, and tells systemd while none does."""
 
-    def __init__(self, subject: Subject, manager: systemd.Manager | None) -> None:
+    def __init__(self, subject: Subject, manager: systemd.Manager | None, loops: Loops = pulse.standings) -> None:
         super().__init__(name="health-teller", daemon=True)
         self._subject = subject
         self._manager = manager
+        self._loops = loops
         watchdog_s = None if manager is None else manager.watchdog_s
         self._pause_s = _LOOK_S if watchdog_s is None else min(_LOOK_S, watchdog_s / 4)
         self._hanging: set[str] = set()
@@ -135,14 +147,12 @@ class Teller(threading.Thread):
         self._ended.set()
 
     def _look(self) -> bool:
-        hanging = set()
-        for loop in pulse.running():
-            now = loop.standing()
-            if now.hangs:
-                hanging.add(now.name)
-                if now.name not in self._hanging:
-                    facts = {"loop": now.name, "still_s": round(now.still_s, 1), "at": loop.where()}
-                    log.error("health.hangs", extra=facts)
+        found = [loop for loop in self._loops() if loop.hangs]
+        hanging = {loop.name for loop in found}
+        for loop in found:
+            if loop.name not in self._hanging:
+                facts = {"loop": loop.name, "still_s": round(loop.still_s, 1), "at": loop.at}
+                log.error("health.hangs", extra=facts)
         for name in self._hanging - hanging:
             log.info("health.moves_again", extra={"loop": name})
         self._hanging = hanging

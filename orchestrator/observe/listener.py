@@ -95,6 +95,15 @@ class Listener:
             server.forget()
 
 
+def check(address: ListenAddress, what: str = "health") -> None:
+    """Whether it can be listened on at this moment, for whoever starts others that will.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    _bound(address, what).close()
+
+
 def _bound(address: ListenAddress, what: str) -> socket.socket:
     try:
         if address.host:

@@ -25,6 +25,8 @@ class Standing:
     name: str
     still_s: float
     due_s: float
+    at: str = ""
+    """Of one that hangs: the innermost calls of its thread, for the log."""
 
     @property
     def hangs(self) -> bool:
@@ -82,7 +84,9 @@ class Pulse:
         moved, due = self._said
         now = monotonic()
         excused = self._lent or self._excused() or (due < now and self._waits())
-        return Standing(self.name, now - moved, self.limit_s if excused else due - now)
+        if excused or due >= now:
+            return Standing(self.name, now - moved, self.limit_s if excused else due - now)
+        return Standing(self.name, now - moved, due - now, self._where())
 
     def _waits(self) -> bool:
         """Whether its thread waits for a server to answer. PostgreSQL is waited for without a limit while its machine
@@ -97,8 +101,7 @@ class Pulse:
             frame = frame.f_back
         return False
 
-    def where(self) -> str:
-        """The innermost calls of its thread at this moment, for the log."""
+    def _where(self) -> str:
         frame = sys._current_frames().get(self._thread)
         if frame is None:
             return "its thread has ended"
@@ -109,6 +112,6 @@ class Pulse:
 _loops: Final[dict[int, Pulse]] = {}
 
 
-def running() -> list[Pulse]:
-    """The loops of this process, by name."""
-    return sorted(_loops.values(), key=lambda pulse: pulse.name)
+def standings() -> list[Standing]:
+    """How the loops of this process stand, by name."""
+    return [pulse.standing() for pulse in sorted(_loops.values(), key=lambda pulse: pulse.name)]

@@ -98,16 +98,16 @@ def test_a_supervised_loop_that_hangs_is_named_with_the_place() -> None:
     loop.start()
     inside.wait(30)
     try:
-        found = eventually(lambda: [one for one in module.running() if one.standing().hangs])
+        found = eventually(lambda: [one for one in module.standings() if one.hangs])
         assert found is not None
         assert [one.name for one in found] == ["test-stuck"]
-        assert "stuck (" in found[0].where()
+        assert "stuck (" in found[0].at
     finally:
         go_on.set()
-    eventually(lambda: not any(one.standing().hangs for one in module.running()))
+    eventually(lambda: not any(one.hangs for one in module.standings()))
     loop.end()
     loop.join(10)
-    assert module.running() == []
+    assert module.standings() == []
 
 
 def test_a_loop_that_fails_again_and_again_does_not_hang() -> None:
@@ -121,7 +121,7 @@ def test_a_loop_that_fails_again_and_again_does_not_hang() -> None:
     loop = Supervised("fails", fail, owner="test", limit_s=2.0)
     loop.start()
     while len(failures) < 4:
-        assert not any(one.standing().hangs for one in module.running())
+        assert not any(one.hangs for one in module.standings())
         loop.join(0.02)
     loop.end()
     loop.join(30)
@@ -136,8 +136,8 @@ def test_a_loop_whose_thread_died_hangs() -> None:
     loop.start()
     loop.join(30)
     try:
-        found = eventually(lambda: [one for one in module.running() if one.standing().hangs])
+        found = eventually(lambda: [one for one in module.standings() if one.hangs])
         assert found is not None
-        assert found[0].where() == "its thread has ended"
+        assert found[0].at == "its thread has ended"
     finally:
         loop.pulse.end()

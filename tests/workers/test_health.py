@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import timedelta
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.core.states import FINAL_RUN
 from orchestrator.engine.flows import register
@@ -120,6 +122,50 @@ def test_the_solo_pool_need_not_consume_while_it_runs_a_step(
 
 
 @pytest.mark.slow
+def test_several_processes_answer_as_one(
+    bench: Bench, start: Callable[..., WorkerProcess], port: int, go_on: Path
+) -> None:
+    worker = start(concurrency=1, pool="threads", processes=2)
+    assert set(until_ready(port).body["parts"]) == {"process-1", "process-2"}
+    assert live(port).body["still_s"].keys() == {"supervisor", "process-1", "process-2"}
+    bench.result(bench.start("held", seconds=0))
+    assert started(port) == 1
+    (busy, *_) = [pid for pid in worker.children() if "worker.starts" in "".join(lines_of(worker, pid))]
+    os.kill(busy, flows_held.HOLD)
+    said = eventually(lambda: found if (found := live(port)).status == 503 else None)
+    assert said is not None
+    (name,) = said.body["hanging"]
+    assert name in {"process-1 consumer", "process-2 consumer"}
+    os.kill(busy, signal.SIGKILL)
+    eventually(lambda: live(port).status == 200)  # it is being started again
+    go_on.touch()
+    until_ready(port)
+    assert started(port) == 1, "it is still counted when the process that counted it has been killed"
+    worker.term()
+    assert worker.wait() == 0
+    with pytest.raises(OSError, match="refused"):
+        live(port)
+
+
+def started(port: int) -> float:
+    """Steps that succeeded, by the metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    families = text_string_to_metric_families(text)
+    return sum(
+        one.value
+        for family in families
+        for one in family.samples
+        if one.name == "floworch_steps_duration_milliseconds_count"
+    )
+
+
+def lines_of(worker: WorkerProcess, pid: int) -> list[str]:
+    """What this process of it logged."""
+    return [line for line in worker.log().splitlines() if f"[{pid}]" in line]
+
+
+@pytest.mark.slow
 def test_systemd_hears_of_a_worker(bench: Bench, start: Callable[..., WorkerProcess], go_on: Path) -> None:
     """From the same stamps, with no address at all; and what a step starts cannot speak for the service."""
     bench.settings = bench.settings.model_copy(update={"health_address": None})
@@ -160,9 +206,11 @@ def test_a_worker_that_stops_is_alive_and_not_ready(
 
 
 @pytest.mark.slow
-def test_a_busy_port_is_one_line_and_exit_code_2(bench: Bench, port: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_busy_port_is_one_line_and_exit_code_2(bench: Bench, port: int, tmp_path: Path, processes: str) -> None:
     env = env_of(bench.settings, ORCHESTRATOR_FLOWS=FLOWS)
-    program = [sys.executable, "-m", "orchestrator", "worker", "--health-address", f"127.0.0.1:{port}"]
+    program = [sys.executable, "-m", "orchestrator", "worker", "--processes", processes, "--pool", "threads"]
+    program += ["--health-address", f"127.0.0.1:{port}"]
     with closing(socket.create_server(("127.0.0.1", port))):
         done = subprocess.run(program, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2

@@ -139,7 +139,9 @@ def _before_start(sender: Any = None, **_: Any) -> None:
     set_up_logging(state.settings, level, state.worker_id)  # Celery does so later, and what follows logs already
     with exit_with_message():
         more = _metrics(state, prefork=pool_name(sender) == "prefork")
-        health.begin("worker", state.settings.health_address, WorkerHealth(state), more)
+        listener = health.begin("worker", state.settings.health_address, WorkerHealth(state), more)
+        if listener is not None and state.listens is not None:
+            state.listens(listener.port)
         prepare(state.settings, state.flows, state.worker_id, state.alone)
     _introduce(sender, state)
 

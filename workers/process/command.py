@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final
@@ -12,10 +12,12 @@ from celery.signals import worker_shutting_down
 
 from orchestrator.core.listen_address import ListenAddress
 from orchestrator.errors import UsageError
+from orchestrator.observe import listener, systemd
 from orchestrator.settings import Settings
 from orchestrator.workers.app.celery_app import FLOWER_DEFAULTS, make_app
 from orchestrator.workers.app.start import set_up_logging
-from orchestrator.workers.process.supervise import supervise
+from orchestrator.workers.process.supervise import BESIDE, supervise
+from orchestrator.workers.process.together import ANY_PORT, Board, answer_for_all
 from orchestrator.workers.state import DRAINED, new_worker_id, state_of
 
 POOLS: Final = ("prefork", "threads", "solo")
@@ -64,29 +66,39 @@ def run_worker(settings: Settings, options: WorkerOptions = WorkerOptions()) -> 
     settings.require_broker_url()
     options.check()
 
-    def one(index: int) -> int:
-        return _work(_of_process(settings, options, index), options, options.hostname(index))
-
     if options.processes == 1:
-        return one(1)
+        return _work(settings, options, options.hostname(1))
     set_up_logging(settings, "INFO")
-    return supervise(one, options.processes, stop_grace=settings.stop_grace, drained=DRAINED)
+    manager = systemd.take(os.environ)
+    if settings.health_address is None and manager is None:
+        return supervise(
+            lambda index: _work(settings, options, options.hostname(index)),
+            options.processes,
+            stop_grace=settings.stop_grace,
+            drained=DRAINED,
+        )
+    if settings.health_address is not None:
+        listener.check(ListenAddress.read(settings.health_address))
+    board = Board(options.processes)
+    own = settings.model_copy(update={"health_address": ANY_PORT})
+
+    def one(index: int) -> int:
+        if index == BESIDE:
+            return answer_for_all(settings, board, manager)
+        return _work(own, options, options.hostname(index), lambda port: board.listens(index, port))
+
+    return supervise(one, options.processes, stop_grace=settings.stop_grace, drained=DRAINED, watched=board)
 
 
-def _of_process(settings: Settings, options: WorkerOptions, index: int) -> Settings:
-    """Of several, each has a port of its own."""
-    if options.processes == 1 or settings.health_address is None:
-        return settings
-    address = str(ListenAddress.read(settings.health_address).shifted(index))
-    return settings.model_copy(update={"health_address": address})
-
-
-def _work(settings: Settings, options: WorkerOptions, hostname: str) -> int:
+def _work(
+    settings: Settings, options: WorkerOptions, hostname: str, listens: Callable[[int], None] | None = None
+) -> int:
     signal.signal(signal.SIGTERM, _not_begun)
     app = make_app(settings)
     app.set_current()
     state = state_of(app)
     state.supervised = options.processes > 1
+    state.listens = listens
     stops = _stops()
     try:
         worker = app.Worker(
@@ -106,8 +118,9 @@ def _work(settings: Settings, options: WorkerOptions, hostname: str) -> int:
 
 
 def _not_begun(number: int, frame: FrameType | None) -> None:
-    """Until Celery handles it. The first process of a container would not hear it at all, and wait for the ledger."""
-    raise SystemExit(0)
+    """Until Celery handles it. The first process of a container would not hear it at all, and wait for the ledger.
+    Nothing runs yet, so nothing is left; an exception would be taken for one of the flows that are being loaded."""
+    os._exit(0)
 
 
 def _stops() -> list[str]:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 from orchestrator.observe.logs import log
 
@@ -23,6 +23,20 @@ _LATE_S: Final = 5.0
 """Workers end themselves when their grace is over: one that has not hangs."""
 
 
+BESIDE: Final = 0
+"""The number of the process beside the workers."""
+
+
+class Watched(Protocol):
+    """What those see of the workers who ask for their health."""
+
+    def moved(self, *, stopping: bool) -> None:
+        """The process above them does, and whether it stops."""
+
+    def listens(self, number: int, port: int) -> None:
+        """Where the process of this number answers; 0: it has ended."""
+
+
 def supervise(
     work: Callable[[int], int],
     count: int,
@@ -30,27 +44,36 @@ def supervise(
     *,
     stop_grace: timedelta | None = None,
     drained: int | None = None,
+    watched: Watched | None = None,
 ) -> int:
     """Keep `count` processes running `work(1)` … `work(count)` until SIGTERM or SIGINT.
 
     One that ends is started again, after a pause that grows while it keeps ending; unless its exit code is `drained`,
     and when all were, this ends too. A usage error (code 2) of the first start ends all. With a `stop_grace` those that
-    have not ended by then, when they were told to, are killed a little later. Must be called before any thread or
-    connection is made: the processes are forked.
+    have not ended by then, when they were told to, are killed a little later. If they are `watched`, `work(BESIDE)`
+    runs beside them until all have ended. Must be called before any thread or connection is made: the processes are
+    forked.
     """
-    return _Supervisor(work, count, what, stop_grace, drained).run()
+    return _Supervisor(work, count, what, stop_grace, drained, watched).run()
 
 
 class _Supervisor:
     def __init__(
-        self, work: Callable[[int], int], count: int, what: str, stop_grace: timedelta | None, drained: int | None
+        self,
+        work: Callable[[int], int],
+        count: int,
+        what: str,
+        stop_grace: timedelta | None,
+        drained: int | None,
+        watched: Watched | None,
     ) -> None:
+        self._watched = watched
         self._work = work
         self._what = what
         self._patience_s = math.inf if stop_grace is None else stop_grace.total_seconds() + _LATE_S
         self._kill_at = math.inf
         self._drained = drained
-        self._slots = set(range(1, count + 1))
+        self._slots = set(range(1 if watched is None else BESIDE, count + 1))
         self._pids: dict[int, int] = {}
         self._started: dict[int, float] = {}
         self._due = dict.fromkeys(self._slots, 0.0)
@@ -64,11 +87,14 @@ class _Supervisor:
         signal.signal(signal.SIGQUIT, self._pass_on)
         while True:
             self._reap()
+            if self._watched is not None:
+                self._watched.moved(stopping=self._stopping)
             if time.monotonic() > self._kill_at:
                 log.error(f"{self._what}.killed", extra={"reason": "it did not stop in time", "pids": list(self._pids)})
                 self._kill_at, self._code = math.inf, 1
                 self._send(signal.SIGKILL)
-            if (self._stopping or not self._slots) and not self._pids:
+            if (self._stopping or not self._slots - {BESIDE}) and not self._working():
+                self._send(signal.SIGKILL)
                 return self._code
             if not self._stopping:
                 self._start_missing()
@@ -87,7 +113,11 @@ class _Supervisor:
         self._begin_stop()
         self._send(signal.Signals(number))
 
+    def _working(self) -> list[int]:
+        return [pid for pid, slot in self._pids.items() if slot != BESIDE]
+
     def _send(self, number: signal.Signals) -> None:
+        """What is beside the workers ignores whatever asks it to end."""
         for pid in list(self._pids):
             os.kill(pid, number)
 
@@ -125,6 +155,8 @@ class _Supervisor:
             if not ended:
                 continue
             del self._pids[pid]
+            if self._watched is not None:
+                self._watched.listens(slot, 0)
             self._ended(slot, pid, os.waitstatus_to_exitcode(status))
 
     def _ended(self, slot: int, pid: int, code: int) -> None:
