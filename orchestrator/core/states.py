@@ -135,8 +135,8 @@ HALT: Final = frozenset({R.CANCELLED, R.TIMED_OUT})
 ATTEMPT: Final = frozenset(
     {S.RUNNING, S.SUCCEEDED, S.FAILED, S.CANCELLED, "crashed", "polled", "released", "timed_out"}
 )
-"""How an attempt ended. `crashed`: its worker was lost; `released`: its worker was told to stop and did not wait;
-`polled`: what it looks for is not there yet."""
+"""How an attempt ended. `crashed`: its worker was lost; `released`: its worker was told to stop, and handed it
+back or did not wait; `polled`: what it looks for is not there yet."""
 TICK: Final = frozenset({"started", "queued", "pending", "skipped", "missed", "cancelled", "failed"})
 """What became of a scheduled time. `queued` waits for the run before, `pending` for its turn in a backfill."""
 OPEN_RUN: Final = frozenset({R.PENDING, R.RUNNING, R.WAITING})

@@ -347,6 +347,7 @@ class Field:
                 for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
                     found["stale"] += " step.stale " in line
                     found["not started"] += " step.not_started " in line
+                    found["handed back"] += " step.handed_back " in line
                     found["fenced"] += " lease.fenced " in line
                     found["abandoned threads"] += " step.abandoned " in line
                     if raised := _RAISED.match(line):
@@ -436,6 +437,7 @@ def settings_for(database_url: str, broker_url: str, changes: dict[str, Any]) ->
         "statement_timeout": timedelta(seconds=3),
         "prefetch_multiplier": 2,
         "cancel_grace": timedelta(seconds=1.5),
+        "stop_grace": timedelta(seconds=1.2),
         "worker_ttl": timedelta(seconds=6),
         "crash_limit": 8,
         "beat_lock": BEAT_LOCK,

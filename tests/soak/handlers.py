@@ -6,11 +6,12 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import text
 
-from orchestrator import Context, NotYet
+from orchestrator import Context, HandedOver, NotYet
 from tests.proof.recorder import write_line
 from tests.support.foreign import not_yet
 
@@ -39,7 +40,7 @@ def _logged(ctx: Context, seen: object) -> Iterator[str]:
     write_line(log, kind="start", token=token, seen=sorted(set(_tokens(seen))), **facts)
     try:
         yield token
-    except Exception:
+    except (Exception, HandedOver):
         write_line(log, kind="error", token=token)
         raise
     write_line(log, kind="end", token=token)
@@ -48,6 +49,16 @@ def _logged(ctx: Context, seen: object) -> Iterator[str]:
 def _seconds(ctx: Context, fate: dict[str, Any]) -> float:
     """How long it takes."""
     return float(fate.get("s", 0)) + (float(fate.get("hang", 0)) if ctx.attempt == 1 else 0)
+
+
+def _pieces(ctx: Context, fate: dict[str, Any]) -> Iterator[float]:
+    """It, in short naps. In a third of the runs a step hands over as soon as its worker is told to stop; the others are
+    handed back when their worker's grace is over."""
+    ends = monotonic() + _seconds(ctx, fate)
+    while (left := ends - monotonic()) > 0:
+        if ctx.stopping and int(ctx.run_id[-2:], 16) % 3 == 0:
+            ctx.hand_over()
+        yield min(left, 0.1)
 
 
 def _suffer(ctx: Context, fate: dict[str, Any]) -> None:
@@ -71,14 +82,16 @@ def _is_ready(ctx: Context, fate: dict[str, Any]) -> bool:
 
 def work(ctx: Context, fate: dict[str, Any], seen: list[Any]) -> dict[str, Any]:
     with _logged(ctx, seen) as token:
-        time.sleep(_seconds(ctx, fate))
+        for nap_s in _pieces(ctx, fate):
+            time.sleep(nap_s)
         _suffer(ctx, fate)
     return _output(ctx, token, fate)
 
 
 async def wait(ctx: Context, fate: dict[str, Any], seen: list[Any]) -> dict[str, Any]:
     with _logged(ctx, seen) as token:
-        await asyncio.sleep(_seconds(ctx, fate))
+        for nap_s in _pieces(ctx, fate):
+            await asyncio.sleep(nap_s)
         _suffer(ctx, fate)
     return _output(ctx, token, fate)
 
