@@ -1,6 +1,7 @@
 """Health is told in time, and by the right status, whatever the servers do: hang, refuse, or be gone."""
 
 import contextlib
+import json
 import os
 import platform
 import signal
@@ -272,10 +273,11 @@ def test_it_says_that_it_stops_before_it_does(own: Settings) -> None:
     with Client(own) as client:
         register.register(client.ledger, hello.manifest)
         run = client.start("hello", {"name": "you"})
-    env = {**env_of(own), "ORCHESTRATOR_SHUTDOWN_DELAY": str(slow.shutdown_delay.total_seconds())}
+    delay = str(slow.shutdown_delay.total_seconds())
+    env = env_of(own, ORCHESTRATOR_SHUTDOWN_DELAY=delay, ORCHESTRATOR_LOG_FORMAT="json")
     command = [sys.executable, "-m", "orchestrator", "api", "--port", "0"]
     with (
-        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process,
+        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
         contextlib.ExitStack() as stack,
     ):
         stack.callback(process.kill)
@@ -294,7 +296,10 @@ def test_it_says_that_it_stops_before_it_does(own: Settings) -> None:
             assert http.get(f"/api/runs/{run.id}").status_code == 200
         assert process.wait(60) in (0, -signal.SIGTERM)
         waits.join(60)
-        assert waited[0].json()["status"] == "pending"
+        assert process.stderr is not None
+        logged = [json.loads(line)["event"] for line in process.stderr]
+    assert waited[0].json()["status"] == "pending"
+    assert "api.request" in logged
 
 
 def test_queues_are_told_while_the_broker_hangs(served: TestClient, own: Settings, own_broker: Broker) -> None:

@@ -59,6 +59,17 @@ def fails_once(ctx: Context, values: list[str], pin: Secret[str]) -> list[str]:
     return values
 
 
+@step
+def rages(times: int) -> None:
+    for number in range(times):
+        library.warning("away %d", number)
+
+
+@flow(name="storm")
+def storm(times: int) -> None:
+    rages(times)
+
+
 @flow(name="lines")
 def lines(plain: str, pin: Secret[str]) -> list[str]:
     said = waits(sync(plain, pin))

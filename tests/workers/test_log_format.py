@@ -94,6 +94,26 @@ def test_lines_for_people_carry_it_too(bench: Bench, worker: Callable[..., Worke
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_storm_in_a_step_is_a_few_lines_and_a_count(
+    bench: Bench, worker: Callable[..., WorkerProcess], pool: str
+) -> None:
+    """The count is told when the process ends, at the latest."""
+    env = {"ORCHESTRATOR_LOG_FORMAT": "json", "ORCHESTRATOR_LOG_BURST": "5"}
+    process = worker(pool=pool, flows=FLOWS, concurrency=1, env=env)
+    register.register(bench.ledger, flows_lines.storm.manifest)
+    bench.result(bench.start("storm", times=2000))
+    process.term()
+    assert process.wait() == 0
+    log = objects(process.log())
+    shown = [one for one in log if one["event"].startswith("away ")]
+    told = [one for one in log if one["event"] == "log.suppressed"]
+    assert 5 <= len(shown) < 500
+    assert {(one["logger"], one["level"], one["of"]) for one in told} == {("some.library", "WARNING", "away %d")}
+    assert len(shown) + sum(one["suppressed"] for one in told) == 2000
+
+
+@pytest.mark.slow
 def test_lines_of_a_step_say_its_trace(bench: Bench, worker: Callable[..., WorkerProcess]) -> None:
     with collecting() as collector:
         process = worker(flows=FLOWS, env=collector.env(ORCHESTRATOR_LOG_FORMAT="json"))

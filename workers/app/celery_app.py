@@ -214,6 +214,7 @@ def _ended(**_: Any) -> None:
             _active.metering.close()
             _active.metering = None
         _active.close()
+        logs.tell_suppressed()
 
 
 def _started_by_celery() -> bool:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import Final, Protocol
 
-from orchestrator.observe.logs import log
+from orchestrator.observe.logs import log, tell_suppressed
 
 _PR_SET_PDEATHSIG: Final = 1
 _FIRST_S: Final = 0.5
@@ -145,6 +145,7 @@ class _Supervisor:
         except BaseException:
             traceback.print_exc()
         finally:
+            tell_suppressed()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
