@@ -11,7 +11,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from benchmarks import alone, edge, finish, foreseen, items, kit, payloads, schedules, signals, stream, waits, workloads
+from benchmarks import (
+    alone,
+    edge,
+    finish,
+    foreseen,
+    items,
+    kit,
+    payloads,
+    poolers,
+    schedules,
+    signals,
+    stream,
+    waits,
+    workloads,
+)
 from benchmarks.alone import Ground
 from benchmarks.backlog import backlog
 from benchmarks.command import Parser, in_database, measure, names_of, servers
@@ -44,6 +58,7 @@ ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
     "calls": items.calls,
     "when": foreseen.when,
     "payloads": payloads.payloads,
+    "poolers": poolers.poolers,
     "triggers": edge.triggers,
     "lists": edge.lists,
     "waiters": edge.waiters,

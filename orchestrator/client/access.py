@@ -18,14 +18,17 @@ from orchestrator.core.states import RunStatus
 from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.delivery.sender import Sender
-from orchestrator.errors import Unavailable, UsageError
+from orchestrator.errors import DatabaseFailed, OrchestratorError, TookTooLong, Unavailable, UsageError
 from orchestrator.ledger import reads
+from orchestrator.ledger.replica import Replica
 from orchestrator.ledger.rows import Watch
 from orchestrator.ledger.tx import Ledger
+from orchestrator.observe.logs import log
 from orchestrator.observe.observer import slow_statement
 from orchestrator.servers.diagnosis import explained
 from orchestrator.servers.here import settings_here
 from orchestrator.settings import Settings
+from orchestrator.settings.urls import mask_url
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,6 +73,28 @@ def _statuses(ledger: Ledger, settings: Settings, run_ids: Sequence[UUID]) -> Ma
     return asked(ledger, settings, reads.runs.statuses, run_ids)
 
 
+def _replica(settings: Settings) -> Replica | None:
+    if settings.database_read_url is None:
+        return None
+    url = settings.database_read_url.get_secret_value()
+    ledger = Ledger.connect(
+        url,
+        reach=settings.reach(),
+        pool_size=settings.database_pool_size,
+        statement_timeout=settings.statement_timeout,
+        secret_names=settings.secret_names,
+        name="orchestrator lists",
+    )
+    return Replica(ledger, settings.database_read_max_lag, partial(_tell, mask_url(url)))
+
+
+def _tell(url: str, why: str | None) -> None:
+    if why is None:
+        log.info("replica.used", extra={"url": url})
+    else:
+        log.warning("replica.left_out", extra={"url": url, "error": why, "what": "lists are read from the primary"})
+
+
 class Access:
     """The connections of a client. Safe to share between threads; close it, or use it in a `with`."""
 
@@ -93,6 +118,7 @@ class Access:
         )
         self.ledger.payloads, self.ledger.loop_limit = settings.payloads(), settings.loop_limit
         self.ledger.slow = Watch(settings.slow_statement.total_seconds(), slow_statement)
+        self._replica = _replica(settings)
         self._sender: Sender | None = None
         self._hints = EndHints(settings)
         self.ledger.ended = self._hints.announce
@@ -114,6 +140,8 @@ class Access:
     def after_fork(self) -> None:
         """See `forks.Forked`: what this client has looks after itself."""
         self._lock = threading.Lock()
+        if self._replica is not None:
+            self._replica.after_fork()
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +160,8 @@ class Access:
             sender.close()
         self._hints.close()
         self.ledger.close()
+        if self._replica is not None:
+            self._replica.close()
 
     def call(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """One call to the ledger that may be repeated: once again on a new connection if the first one was dead.
@@ -141,6 +171,20 @@ class Access:
         """
         self._open()
         return asked(self.ledger, self.settings, ask, *args, **kwargs)
+
+    def read(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `call`, for what may be some seconds old: from the standby, if there is one that is near enough. What it
+        fails in or refuses, it may not know yet: the primary is asked."""
+        self._open()
+        replica = self._replica
+        if replica is not None and replica.may_be_read():
+            try:
+                return asked_once(replica.ledger, self.settings, ask, *args, **kwargs)
+            except (Unavailable, DatabaseFailed, TookTooLong) as exc:
+                replica.lose(exc)
+            except OrchestratorError:
+                pass
+        return self.call(ask, *args, **kwargs)
 
     def call_once(self, ask: Callable[Concatenate[Ledger, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `call`, for what may not be repeated."""

@@ -203,7 +203,7 @@ class Client(Operations, Groups):
             QueryInvalid: the query does not read.
             UsageError: there is no such status, the limit is below 1, or a time has no zone.
         """
-        rows = self.call(listing.list_runs, filter_of(wanted), limit=at_least_one(limit), after=after, inputs=inputs)
+        rows = self.read(listing.list_runs, filter_of(wanted), limit=at_least_one(limit), after=after, inputs=inputs)
         return self.call(shown.rows, rows)
 
     def all_records(self, **wanted: Unpack[Wanted]) -> Iterator[Record]:
@@ -217,7 +217,7 @@ class Client(Operations, Groups):
 
     def count_runs(self, **wanted: Unpack[Wanted]) -> int:
         """How many runs `runs` would list in all; 10,000 stands for that many or more."""
-        return self.call(listing.count_runs, filter_of(wanted))
+        return self.read(listing.count_runs, filter_of(wanted))
 
     def errors(self, **wanted: Unpack[Wanted]) -> list[ErrorGroup]:
         """What went wrong in the runs that `runs` would list, the most frequent first: runs whose errors have the same
@@ -226,7 +226,7 @@ class Client(Operations, Groups):
         Raises:
             QueryInvalid, UsageError: as `runs`.
         """
-        return self.call(error_groups.errors, filter_of(wanted))
+        return self.read(error_groups.errors, filter_of(wanted))
 
     def stats(
         self,
@@ -245,7 +245,7 @@ class Client(Operations, Groups):
         """
         name = None if flow is None else flow_name(flow)
         begin, end, part = span_of(since, until, every)
-        return self.call(rollups.stats, name, begin, end, part)
+        return self.read(rollups.stats, name, begin, end, part)
 
     @overload
     def run(self, run_id: UUID | str, flow: Startable[R]) -> RunHandle[R]: ...

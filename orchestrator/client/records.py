@@ -26,7 +26,7 @@ _SMALL: Final = 500
 def records(client: Access, wanted: Wanted) -> Iterator[Record]:
     """See `Client.all_records`."""
     which, last = filter_of(wanted), None
-    while rows := client.call(listing.list_runs, which, limit=_LARGE, after=last):
+    while rows := client.read(listing.list_runs, which, limit=_LARGE, after=last):
         for row in client.call(shown.rows, rows):
             yield _record("run", row.id, asdict(row))
             try:

@@ -48,6 +48,8 @@ def is_disconnect(exc: BaseException) -> bool:
     )
     if isinstance(exc.orig, lost) or exc.connection_invalidated:
         return True
+    if (sqlstate(exc) or "").startswith("08"):
+        return True  # what a pooler ends a connection with that has no session for it, restarts or lost its server
     if isinstance(exc.orig, psycopg.InternalError) and exc.orig.sqlstate is None:
         return True  # a surplus answer: a pooler passed on why PostgreSQL had ended the session
     return isinstance(exc, OperationalError | InterfaceError) and getattr(exc.orig, "sqlstate", None) is None

@@ -119,7 +119,20 @@ _SESSIONS: Final = (
         f"ours did nothing for longer than {_STATEMENT_TIMEOUT}.",
     ),
     (
-        r"no session was free",
+        r"max_client_conn",
+        "let the pooler take as many connections as `orchestrator db connections` counts (PgBouncer: "
+        "`max_client_conn`).",
+    ),
+    (
+        r"server_login_retry|server conn crashed|pgbouncer|server_lifetime",
+        "try again in a while: the pooler has lost PostgreSQL, or restarts; if that repeats, see the logs of both.",
+    ),
+    (
+        r"query_timeout|idle_transaction_timeout|client_idle_timeout",
+        "switch that limit off in the pooler: ours are PostgreSQL's.",
+    ),
+    (
+        r"no session was free|query_wait_timeout",
         "give the pooler as many sessions as all workers and clients want at the same time (PgBouncer: "
         "`default_pool_size`).",
     ),

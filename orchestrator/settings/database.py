@@ -20,6 +20,10 @@ class Database(BaseModel):
     """What `database_url` leads to: PostgreSQL itself, or a pooler in that mode."""
     database_direct_url: Annotated[SecretStr, secret(normalise_database_url)] | None = None
     """PostgreSQL without the pooler, for migrations and `doctor`; they go through the pooler when it is not set."""
+    database_read_url: Annotated[SecretStr, secret(normalise_database_url)] | None = None
+    """A standby from which lists of runs are read; the primary, when it is not set."""
+    database_read_max_lag: Duration = timedelta(seconds=10)
+    """How far behind it may be; then they are read from the primary."""
     database_pool_size: Count = Field(default=5, ge=1, le=1000)
     """Connections one process keeps to PostgreSQL."""
     database_max_overflow: Count = Field(default=5, ge=1, le=1000)

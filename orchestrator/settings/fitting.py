@@ -29,7 +29,7 @@ def misfits(settings: Fields) -> list[str]:
     if settings.database_url is None:
         problems += [
             f"{variable(field)} is set, and {variable('database_url')} is not. Fix: set both, or none."
-            for field in ("database_pooler", "database_direct_url")
+            for field in ("database_pooler", "database_direct_url", "database_read_url")
             if getattr(settings, field) not in (None, "none")
         ]
     if settings.beat_interval * 3 > settings.beat_lock:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -257,6 +257,81 @@ def test_a_pooler_without_a_free_session_is_said(db_url: str, tmp_path: Path, mo
                 ledger.engine.connect()
             assert is_disconnect(caught.value)
         ledger.close()
+
+
+def _errors(ledger: Ledger, count: int = 1) -> list[DBAPIError]:
+    """Of so many connections at the same time."""
+    with ExitStack() as stack:
+        found = []
+        for _ in range(count):
+            try:
+                with ExitStack() as one:
+                    one.enter_context(ledger.tx()).exec_driver_sql("SELECT 1")
+                    stack.push(one.pop_all())
+            except DBAPIError as exc:
+                found.append(exc)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        ({"size": 1, "query_wait_timeout": 1}, "default_pool_size"),
+        ({"max_client_conn": 2}, "orchestrator db connections"),
+    ],
+)
+def test_a_pooler_that_has_no_room_is_an_outage_and_says_which_limit_it_is(
+    db_url: str, tmp_path: Path, options: dict[str, Any], fix: str
+) -> None:
+    equip(db_url, LIMIT)
+    with bouncer(db_url, tmp_path, "transaction", **options) as url, closing(ledger_at(url, TRANSACTION)) as ledger:
+        (error,) = _errors(ledger, 2 if "size" in options else 3)
+        assert is_disconnect(error)
+        said = explained(error, url)
+        assert isinstance(said, Unavailable)
+        assert not said.refused
+        assert fix in said.message
+        assert _errors(ledger) == [], "it goes on when there is room"
+
+
+def test_a_session_that_ends_under_a_transaction_behind_a_pooler_is_an_outage(db_url: str, tmp_path: Path) -> None:
+    equip(db_url, LIMIT)
+    with (
+        bouncer(db_url, tmp_path, "transaction") as url,
+        closing(ledger_at(url, TRANSACTION)) as ledger,
+        psycopg.connect(db_url, autocommit=True) as admin,
+    ):
+        tx = ledger.opened()
+        pid = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        with pytest.raises(DBAPIError) as caught:
+            tx.exec_driver_sql("SELECT 1")
+        tx.close()
+        assert is_disconnect(caught.value)
+        assert isinstance(explained(caught.value, url), Unavailable)
+        assert _errors(ledger) == []
+
+
+def test_a_pooler_that_lost_postgresql_is_an_outage(db_url: str, tmp_path: Path) -> None:
+    """It takes connections, and ends them with a word of its own, until PostgreSQL lets it in again."""
+    name = db_url.rpartition("/")[2]
+    equip(db_url, LIMIT)
+    with (
+        bouncer(db_url, tmp_path, "transaction", server_login_retry=1) as url,
+        closing(ledger_at(url, TRANSACTION)) as ledger,
+        psycopg.connect(db_url.replace(name, "postgres"), autocommit=True) as admin,
+    ):
+        assert _errors(ledger) == []
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        try:
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            errors = [error for _ in range(4) for error in _errors(ledger, 2)]
+        finally:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+        assert errors
+        assert [str(error) for error in errors if not is_disconnect(error)] == []
+        assert {type(explained(error, url)) for error in errors} == {Unavailable}
+        eventually(lambda: _errors(ledger) == [], message="it lets us in again")
 
 
 @pytest.mark.parametrize("threads_own", [True, False])

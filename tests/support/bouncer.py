@@ -50,11 +50,13 @@ def _ini(mode: str, where: Mapping[str, Any], changed: Mapping[str, Any]) -> str
 
 
 @contextmanager
-def bouncer(db_url: str, folder: Path, mode: str, *, size: int = 50, **options: Any) -> Iterator[str]:
+def bouncer(
+    db_url: str, folder: Path, mode: str, *, size: int = 50, port: int | None = None, **options: Any
+) -> Iterator[str]:
     """The URL of `db_url` through a PgBouncer with `pool_mode = mode` and `size` sessions. In transaction mode the
     role of that URL has to be given its settings: `equip`."""
     program = needed()
-    where, port = psycopg.conninfo.conninfo_to_dict(db_url), free_port()
+    where, port = psycopg.conninfo.conninfo_to_dict(db_url), port or free_port()
     ini = folder / f"bouncer-{port}.ini"
     ours = {"listen_port": port, "unix_socket_dir": "", "auth_type": "any", "auth_file": "", "pool_mode": mode}
     ini.write_text(_ini(mode, where, {**ours, "default_pool_size": size, **options}))

@@ -27,7 +27,8 @@ def race(*calls: Callable[[], Any], at_end: Callable[[], Any] = lambda: None) ->
         thread.start()
     for thread in threads:
         thread.join(60)
-        assert not thread.is_alive(), "a call did not come back"
+        raised = [one for one in results if isinstance(one, BaseException)]
+        assert not thread.is_alive(), f"a call did not come back; others raised {raised}"
     return results
 
 

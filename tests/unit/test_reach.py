@@ -65,6 +65,13 @@ def test_a_broker_that_may_come_back(said: str, fix: str) -> None:
         ("FATAL:  could not write init file: No space left on device", "make room on the disk", False),
         ("FATAL:  sorry, too many clients already", "start it", False),
         ("no session was free within 10 s: the pooler has too few", "default_pool_size", False),
+        ("query_wait_timeout", "default_pool_size", False),
+        ("FATAL:  no more connections allowed (max_client_conn)", "orchestrator db connections", False),
+        ("server login has been failing, try again later (server_login_retry)", "has lost PostgreSQL", False),
+        ("server conn crashed?", "has lost PostgreSQL", False),
+        ("pgbouncer cannot connect to server", "has lost PostgreSQL", False),
+        ("idle_transaction_timeout", "switch that limit off", False),
+        ("query_timeout", "switch that limit off", False),
     ],
 )
 def test_a_database(said: str, fix: str, refuses: bool) -> None:

@@ -1,5 +1,6 @@
 """A worker, a client and `doctor` behind PgBouncer."""
 
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from orchestrator.client import Client
 from orchestrator.core.states import RunStatus
 from orchestrator.doctor import Finding, Status, examine
 from orchestrator.errors import PoolerUnfit
+from orchestrator.servers.embedded.server import free_port
 from orchestrator.settings import Settings
 from tests.support.bouncer import bouncer, equip, through
+from tests.support.eventually import eventually
 from tests.workers import flows
 from tests.workers.conftest import Bench
 from tests.workers.test_outages import Start
@@ -70,3 +73,28 @@ def test_settings_of_the_role_that_did_not_arrive_end_a_worker_at_once_with_the_
         assert "statement_timeout is '60000' and must be '5000'" in process.log()
         assert "orchestrator db role-sql --settings" in process.log()
         assert database_finding(settings).status is Status.FAIL
+
+
+@pytest.mark.slow
+def test_a_pooler_that_restarts_and_loses_sessions_costs_no_attempt(
+    bench: Bench, worker: Start, db_url: str, tmp_path: Path
+) -> None:
+    """PgBouncer ends in the middle of runs and comes back; sessions are ended under transactions all the while."""
+    equip(db_url)
+    port = free_port()
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    ours = f"{ended} AND application_name LIKE 'orchestrator %'"
+    with psycopg.connect(db_url, autocommit=True) as admin:
+        with bouncer(db_url, tmp_path, "transaction", size=6, port=port) as url:
+            settings = through(bench.settings, url, "transaction")
+            process = worker(settings=settings, pool="threads", concurrency=4)
+            runs = bench.start_many("slow", [{"seconds": 0.5}] * 10)
+            runs += bench.start_many("chain", [{"n": n} for n in range(40)])
+            for _ in range(5):
+                admin.execute(ours.encode())
+                time.sleep(0.2)  # so that something is under way again
+        eventually(lambda: "database.away" in process.log(), message="the pooler is missed")
+        with bouncer(db_url, tmp_path, "transaction", size=6, port=port):
+            bench.ran_once_per_attempt(runs)
+            process.term()
+            assert process.wait() == 0

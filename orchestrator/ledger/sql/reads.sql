@@ -219,6 +219,14 @@ SELECT id, host, pid, pool, concurrency, prefetch, queues, handlers, release, st
        seen_at > flow_now() - %(ttl)s AS live, versions, refuses, payload_store, label, drain_at, drain_by, stopping_at
   FROM flow_workers ORDER BY host, pid;
 
+-- name: replica_lag
+-- Does:  how many seconds this standby is behind its primary. 0: it has replayed all that came, and something still comes; or it is
+--        none. Without a stream, since its last commit: nobody knows what has not come.
+SELECT CASE WHEN NOT pg_is_in_recovery() THEN 0
+            WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
+            ELSE COALESCE(EXTRACT(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 'Infinity')
+       END::float8 AS lag_s;
+
 -- name: server_sessions
 -- Does:  how many sessions the server lets in, and what is open: in all, of this database, and of those in the middle of something.
 SELECT current_setting('max_connections')::int AS limit, /*+ reserved_sessions */ AS reserved,
