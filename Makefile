@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 
-.PHONY: help venv test test-slow test-poolers lint format types check demo bench bench-peers outages soak edge-load wheel wheel-smoke model simulate clean
+.PHONY: help venv test test-slow test-poolers lint format types check demo bench bench-peers outages soak test-alerts edge-load wheel wheel-smoke model simulate clean
 
 help: ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ test-poolers: $(STAMP) ## Run the tests of the engine through PgBouncer in sessi
 
 soak: $(STAMP) ## Torment real workers with seeded faults and check the record (SEED=7 MINUTES=30)
 	"$(BIN)/python" -m tests.soak --seed "$(SEED)" --minutes "$(or $(MINUTES),3)" $(SOAK_ARGS)
+
+test-alerts: $(STAMP) ## Have a real Prometheus watch a real installation while faults are done to it, one by one
+	"$(BIN)/python" -m tests.monitoring
 
 edge-load: $(STAMP) ## Load the API, and kill its processes and servers meanwhile (SEED=7 SECONDS=60)
 	"$(BIN)/python" -m tests.edge_load --seed "$(SEED)" --seconds "$(or $(SECONDS),60)" $(EDGE_ARGS)

@@ -299,7 +299,11 @@ LEDGER: Final = Dashboard(
     "Flows: ledger and database",
     {
         "Room": [
-            Panel("Database", "bytes", {"size": gauge("floworch_database_size_bytes")}),
+            Panel(
+                "Database",
+                "bytes",
+                {"size": gauge("floworch_database_size_bytes"), "disk": gauge("floworch_database_size_limit_bytes")},
+            ),
             Panel("Largest tables", "bytes", {"{{table}}": top(gauge("floworch_ledger_bytes", "table"))}),
             Panel("Rows, as estimated", "short", {"{{table}}": top(gauge("floworch_ledger_rows", "table"))}),
             Panel(
@@ -344,6 +348,11 @@ LEDGER: Final = Dashboard(
                 "Sets of labels without room",
                 "ops",
                 {"{{metric}}": rate("floworch_metrics_dropped_series_total", "metric")},
+            ),
+            Panel(
+                "Since a backup, and since one was restored on trial",
+                "s",
+                {"backup": gauge("floworch_backup_age_seconds"), "drill": gauge("floworch_drill_age_seconds")},
             ),
             Panel("Reports of pool children lost", "ops", {"": rate("floworch_metrics_dropped_reports_total")}),
         ],

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import redis
@@ -26,6 +27,7 @@ SELDOM_S: Final = 3600.0
 MOST_FLOWS: Final = 200
 """Sets of labels of one gauge of runs. With schedules they leave half of the room to queues and workers."""
 MOST_SCHEDULES: Final = 500
+_EVIDENCE: Final = MappingProxyType({"backup": table.BACKUP_AGE, "drill": table.DRILL_AGE})
 FAILURES: Final = (SQLAlchemyError, redis.RedisError, OSError, OrchestratorError)
 """What a reading may raise: a server is away, slow, or refuses."""
 
@@ -50,7 +52,8 @@ def readings(settings: Settings) -> Sequence[Reading]:
         Reading("notifications", _notifications),
         Reading("sessions", _sessions),
         Reading("ended", lambda tx: _ended(tx, settings)),
-        Reading("sizes", _sizes, SELDOM_S),
+        Reading("sizes", lambda tx: _sizes(tx, settings), SELDOM_S),
+        Reading("evidence", _evidence),
     ]
     if settings.broker_url is not None or settings.redbeat_url is not None:
         found.append(Reading("beat", lambda _: {table.BEATS_LIVE: {(): _beats(settings)}}))
@@ -135,9 +138,16 @@ def _ended(tx: Connection, settings: Settings) -> Mapping[Metric, Values]:
     }
 
 
-def _sizes(tx: Connection) -> Mapping[Metric, Values]:
+def _evidence(tx: Connection) -> Mapping[Metric, Values]:
+    ages = gauges.proven_s(tx, list(_EVIDENCE))
+    return {metric: {(): ages[kind]} if kind in ages else {} for kind, metric in _EVIDENCE.items()}
+
+
+def _sizes(tx: Connection, settings: Settings) -> Mapping[Metric, Values]:
     found = gauges.sizes(tx)
+    room = settings.database_disk
     return {
+        table.DATABASE_SIZE_LIMIT: {} if room is None else {(): room},
         table.LEDGER_ROWS: {(one.table,): one.rows for one in found},
         table.LEDGER_BYTES: {(one.table,): one.bytes for one in found},
         table.DATABASE_SIZE: {(): gauges.database_bytes(tx)},

@@ -11,6 +11,7 @@ from orchestrator.observe import logs
 from orchestrator.observe.listener import Answer, Listener, Route
 from orchestrator.observe.metrics.instruments import Instruments
 from orchestrator.observe.metrics.metric import Source
+from orchestrator.observe.metrics.process import ProcessUse
 from orchestrator.settings import Settings
 
 
@@ -23,6 +24,7 @@ def serve(settings: Settings, address: ListenAddress, log_level: str | None = No
     """
     logs.setup(log_level or settings.log_level, settings.log_format, burst=settings.log_burst)
     instruments = Instruments([Source.EXPORTER])
+    ProcessUse(instruments)
     exporter = Exporter(settings, instruments)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

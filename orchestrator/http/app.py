@@ -97,6 +97,8 @@ def create_app(settings: Settings, limits: Limits | None = None) -> FastAPI:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.database_pool_size
         with Client(settings) as client:
             app.state.client, app.state.hub = client, Hub(settings)
+            if meters is not None:
+                meters.begin(lambda: client.ledger.connections)
             spans = traces.begin(LedgerPast(client.ledger), f"api/{os.getpid()}")
             if spans is not None:
                 client.ledger.trace_split = settings.trace_split

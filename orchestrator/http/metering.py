@@ -11,10 +11,14 @@ from orchestrator.engine.webhooks.arrival import Received
 from orchestrator.errors import OrchestratorError
 from orchestrator.exporter.exporter import Exporter
 from orchestrator.http.problems import Refused
+from orchestrator.observe import observer
 from orchestrator.observe.metrics.instruments import Instruments
+from orchestrator.observe.metrics.measured import Measured
 from orchestrator.observe.metrics.metric import Source
+from orchestrator.observe.metrics.process import ProcessUse
 from orchestrator.observe.metrics.table import (
     API_REQUESTS,
+    DATABASE_POOL,
     WEBHOOKS_BODY_BYTES,
     WEBHOOKS_PROCESSING,
     WEBHOOKS_RECEIVED,
@@ -85,10 +89,25 @@ class Meters:
         self.instruments = Instruments([Source.API, Source.EXPORTER])
         self.metering = Metering(self.instruments)
         self._exporter = Exporter(settings, self.instruments)
+        self._measured = Measured(self.instruments)
+        self._connections: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        ProcessUse(self.instruments)
+        self.instruments.before_scrape(self._look)
+
+    def begin(self, connections: Callable[[], tuple[int, int]]) -> None:
+        """Count what happens in this process from now on. `connections`: how many to the database are in use, and
+        open."""
+        self._connections = connections
+        observer.listen(self._measured)
 
     def close(self) -> None:
-        """Give back what the exporter holds."""
+        """Count nothing more, and give back what the exporter holds."""
+        observer.unlisten(self._measured)
         self._exporter.close()
+
+    def _look(self) -> None:
+        for state, number in zip(("in_use", "size"), self._connections(), strict=True):
+            self.instruments.set(DATABASE_POOL, state, value=number)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """How the ledger stands, in numbers, for the exporter. Each is one statement, and reads live rows by their index."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -127,3 +127,8 @@ def oldest_ended_s(tx: Connection) -> float | None:
     """Since the oldest run ended that retention may remove; None: there is none."""
     row = one(tx, "gauge_oldest_ended")
     return None if row is None else row.age_s
+
+
+def proven_s(tx: Connection, kinds: Sequence[str]) -> Mapping[str, float]:
+    """Since each kind of evidence was last recorded as good, in seconds; one that never was is left out."""
+    return {row.kind: row.age_s for row in run(tx, "gauge_evidence", kinds=list(kinds))}

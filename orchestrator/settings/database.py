@@ -28,6 +28,8 @@ class Database(BaseModel):
     """Connections one process keeps to PostgreSQL."""
     database_max_overflow: Count = Field(default=5, ge=1, le=1000)
     """Connections it opens beside those under load, and closes again."""
+    database_disk: Annotated[Count, Field(ge=1_000_000, le=10**16)] | None = None
+    """Bytes that the disk of PostgreSQL holds, for the exporter: then there is an alert before it is full."""
     statement_timeout: Duration = timedelta(seconds=5)
     """PostgreSQL ends a statement of the engine that takes longer."""
     migrate: Flag = True

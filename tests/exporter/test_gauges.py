@@ -26,7 +26,7 @@ from tests.support.proxy import Proxy
 
 READ = (
     "flow_runs, flow_steps, flow_step_claims, flow_workers, flow_schedule_states, flow_definitions, "
-    "flow_notifications, flow_idempotency_keys"
+    "flow_notifications, flow_idempotency_keys, flow_evidence"
 )
 """What the documentation grants to a user of the exporter's own."""
 Seen = dict[str, dict[tuple[str, ...], float]]
@@ -42,6 +42,7 @@ class Scraper:
             database_url=SecretStr(url),
             broker_url=None if broker_url is None else SecretStr(broker_url),
             retention=timedelta(days=30),
+            database_disk=10**11,
         )
         self.exporter = Exporter(self.settings, self.instruments, lambda: self.now)
 
@@ -198,6 +199,7 @@ def test_sizes_sessions_and_retention_are_told(lab: Lab, scraper: Scraper) -> No
     assert seen["ledger_bytes"][("flow_runs",)] > 8192
     assert ("flow_runs",) in seen["ledger_rows"]
     assert seen["database_size_bytes"][()] > 1_000_000
+    assert seen["database_size_limit_bytes"] == {(): 10**11}
     assert 2 <= seen["database_connections_used"][()] < seen["database_connections_limit"][()]
     assert seen["ledger_retention_seconds"] == {(): 30 * 86400}
     assert 40 * 86400 <= seen["ledger_oldest_ended_seconds"][()] < 40 * 86400 + 600
@@ -207,6 +209,17 @@ def test_a_run_whose_key_still_answers_is_not_behind(lab: Lab, scraper: Scraper)
     lab.flow({"a": call()})
     lab.do(lab.start(key="k"), "a")
     assert scraper.scrape()["ledger_oldest_ended_seconds"] == {}
+
+
+def test_what_was_never_recorded_as_good_has_no_age(lab: Lab, scraper: Scraper) -> None:
+    for kind, ok, ago in (("backup", True, "30 hours"), ("backup", False, "1 hour"), ("drill", False, "1 hour")):
+        lab.execute(
+            "INSERT INTO flow_evidence (kind, at, ok, facts, by)"
+            f" VALUES ('{kind}', flow_now() - interval '{ago}', {ok}, '{{}}', 'test')"
+        )
+    seen = scraper.scrape()
+    assert 30 * 3600 <= seen["backup_age_seconds"][()] < 30 * 3600 + 600
+    assert seen["drill_age_seconds"] == {}
 
 
 def test_a_beat_is_told_where_there_is_a_broker(lab: Lab, broker_url: str, scraper_of: Callable[..., Scraper]) -> None:
@@ -323,7 +336,7 @@ def login(lab: Lab) -> Iterator[Callable[[str], str]]:
     lab.execute("DROP ROLE scraping")
 
 
-def test_reading_eight_tables_is_enough(login: Callable[[str], str], scraper_of: Callable[..., Scraper]) -> None:
+def test_reading_nine_tables_is_enough(login: Callable[[str], str], scraper_of: Callable[..., Scraper]) -> None:
     scraper = scraper_of(login(READ))
     scraper.exporter.check()
     seen = scraper.scrape()

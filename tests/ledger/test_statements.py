@@ -193,6 +193,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "restart_feed": {"seen": "1:1:"},
     "move_feed": {"seen": "1:1:", "until": None, "event_id": 1},
     "notification_counts": {"span": timedelta(days=1)},
+    "gauge_evidence": {"kinds": ["backup"]},
     "gauge_sizes": {"tables": ["flow_runs"]},
     "given_outputs": {"flow": "demo", "version": "x", "source": "a"},
 }

@@ -37,7 +37,11 @@ def needed(program: str) -> str:
 def run(program: str, *arguments: str | Path) -> str:
     """What it says; it has to end well."""
     done = subprocess.run(
-        [needed(program), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
+        [needed(program), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -77,16 +81,15 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/"
 
-    def statuses(self, alert: str) -> list[str]:
-        """What was told of it, in order. A group that changes tells of all its alerts again: repetitions are left
-        out."""
-        of_one: dict[tuple[tuple[str, str], ...], list[str]] = {}
-        for notice in self.notices:
-            if notice.alert == alert:
-                seen = of_one.setdefault(tuple(sorted(notice.labels.items())), [])
-                if seen[-1:] != [notice.status]:
-                    seen.append(notice.status)
-        return [status for seen in of_one.values() for status in seen]
+    def statuses(self, alert: str, labels: Mapping[str, str], first: int = 0) -> list[str]:
+        """What was told of an alert with these labels, in order, from the notice of that number on."""
+        of_all = (notice for notice in self.notices[first:] if notice.alert == alert)
+        return [notice.status for notice in of_all if labels.items() <= notice.labels.items()]
+
+    def open(self) -> set[str]:
+        """Alerts that were told as firing, and not as resolved since."""
+        last = {(notice.alert, *sorted(notice.labels.items())): notice for notice in list(self.notices)}
+        return {notice.alert for notice in last.values() if notice.status == "firing"}
 
     def close(self) -> None:
         self._server.shutdown()

@@ -95,3 +95,10 @@ SELECT EXTRACT(epoch FROM flow_now() - (
 -- Index: ix_flow_notifications_late
 SELECT count(*) AS pending, COALESCE(EXTRACT(epoch FROM flow_now() - min(created_at)), 0)::float8 AS oldest_s
   FROM flow_notifications WHERE state = 'pending';
+
+-- name: gauge_evidence
+-- Does:  how long ago each of these was last done well. No row: never.
+-- In:    kinds
+-- Index: ix_flow_evidence_kind
+SELECT kind, EXTRACT(epoch FROM flow_now() - max(at))::float8 AS age_s
+  FROM flow_evidence WHERE ok AND kind = ANY (%(kinds)s) GROUP BY kind;
