@@ -91,7 +91,7 @@ def ls(output: Output = None) -> None:
 
 @verb(app, "drain")
 def drain(
-    target: Annotated[str, typer.Argument(metavar="HOST|RELEASE|ID", help="Which: see `worker ls`.")],
+    target: Annotated[str, typer.Argument(metavar="HOST|GROUP|RELEASE|ID", help="Which: see `worker ls`.")],
     undo: Annotated[bool, typer.Option("--undo", help="Those that have not begun go on.")] = False,
     by: Who = None,
 ) -> None:

@@ -11,7 +11,7 @@ from orchestrator.core.facts import WorkerInfo
 from orchestrator.errors import Conflict, WorkerNotFound
 from orchestrator.ledger import access, workers
 from orchestrator.ledger.tx import Ledger
-from orchestrator.ledger.workers import Seen
+from orchestrator.ledger.workers import Seen, Target
 
 
 def hello(ledger: Ledger, info: WorkerInfo) -> None:
@@ -37,9 +37,9 @@ def gone(ledger: Ledger, worker_id: str) -> None:
     ledger.retry(lambda tx: workers.gone(tx, worker_id))
 
 
-def drain(ledger: Ledger, target: str, by: Actor, worker_ttl: timedelta) -> tuple[str, ...]:
-    """Tell live processes to stop, by the id of one, their host or the release of their code; the ids of all that are
-    meant. Each stops when it next says that it is there, as at SIGTERM.
+def drain(ledger: Ledger, target: Target, by: Actor, worker_ttl: timedelta) -> tuple[str, ...]:
+    """Tell live processes to stop; the ids of all that are meant. Each stops when it next says that it is there, as at
+    SIGTERM.
 
     Raises:
         WorkerNotFound: none is called so.
@@ -48,13 +48,13 @@ def drain(ledger: Ledger, target: str, by: Actor, worker_ttl: timedelta) -> tupl
     def work(tx: Connection) -> tuple[str, ...]:
         ids = tuple(row.id for row in _meant(tx, target, worker_ttl))
         workers.drain(tx, ids, by.name)
-        access.audit(tx, by, Act("worker.drain", f"worker/{target}", became={"workers": list(ids)}))
+        access.audit(tx, by, Act("worker.drain", f"worker/{target.name}", became={"workers": list(ids)}))
         return ids
 
     return ledger.retry(work)
 
 
-def undrain(ledger: Ledger, target: str, by: Actor, worker_ttl: timedelta) -> tuple[str, ...]:
+def undrain(ledger: Ledger, target: Target, by: Actor, worker_ttl: timedelta) -> tuple[str, ...]:
     """Take that back, for those that have not begun to stop; their ids.
 
     Raises:
@@ -67,21 +67,22 @@ def undrain(ledger: Ledger, target: str, by: Actor, worker_ttl: timedelta) -> tu
         ids = tuple(row.id for row in rows if row.stopping_at is None)
         if not ids:
             raise Conflict(
-                f"Every worker that is called {target!r} is stopping already. Fix: start new ones; what they run is "
-                "finished, or handed back."
+                f"Every worker that is called {target.name!r} is stopping already. Fix: start new ones; what they run "
+                "is finished, or handed back."
             )
         workers.undrain(tx, ids)
-        access.audit(tx, by, Act("worker.undrain", f"worker/{target}", became={"workers": list(ids)}))
+        access.audit(tx, by, Act("worker.undrain", f"worker/{target.name}", became={"workers": list(ids)}))
         return ids
 
     return ledger.retry(work)
 
 
-def _meant(tx: Connection, target: str, worker_ttl: timedelta) -> Sequence[Row[Any]]:
+def _meant(tx: Connection, target: Target, worker_ttl: timedelta) -> Sequence[Row[Any]]:
     rows = workers.meant(tx, target, worker_ttl)
     if not rows:
         raise WorkerNotFound(
-            f"No live worker has the id, the host or the release {target!r}. Fix: `orchestrator worker ls` lists them.",
-            target=target,
+            f"No live worker is called {target.name!r}. Fix: give an id, a host or a release that "
+            "`orchestrator worker ls` lists, or a scaling group.",
+            target=target.name,
         )
     return rows

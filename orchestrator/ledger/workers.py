@@ -37,9 +37,18 @@ def seen(tx: Connection, worker_id: str, *, consuming: bool, stopping: bool) -> 
     return None if row is None else Seen(row.draining)
 
 
-def meant(tx: Connection, target: str, worker_ttl: timedelta) -> Sequence[Row[Any]]:
-    """Live processes by an id, a host or a release, locked: id, drain_at, stopping_at."""
-    return run(tx, "meant", target=target, ttl=worker_ttl).all()
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Processes by what they are called: an id, a host, or the release of their code; and those that take from no other
+    `queues` than these."""
+
+    name: str
+    queues: tuple[str, ...] = ()
+
+
+def meant(tx: Connection, target: Target, worker_ttl: timedelta) -> Sequence[Row[Any]]:
+    """Live processes, locked: id, drain_at, stopping_at."""
+    return run(tx, "meant", target=target.name, queues=list(target.queues), ttl=worker_ttl).all()
 
 
 def drain(tx: Connection, ids: Sequence[str], by: str) -> None:

@@ -14,6 +14,7 @@ from orchestrator.engine.steps import release, retry_step
 from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, LeaseLost, WorkerNotFound
 from orchestrator.ledger import reads
+from orchestrator.ledger.workers import Target
 from tests.support.factories import LEASE, Lab, after, call, keys
 
 TTL = timedelta(seconds=30)
@@ -185,7 +186,7 @@ def drained(lab: Lab) -> dict[str, tuple[bool, bool]]:
 @pytest.mark.parametrize("target", ["h/1/x", "h"])
 def test_a_worker_that_is_drained_begins_when_it_next_says_that_it_is_there(lab: Lab, target: str) -> None:
     worker(lab, "h/1/x", stopping=False)
-    assert workers.drain(lab.ledger, target, ADA, TTL) == ("h/1/x",)
+    assert workers.drain(lab.ledger, Target(target), ADA, TTL) == ("h/1/x",)
     assert drained(lab) == {"h/1/x": (True, False)}
     heard = workers.seen(lab.ledger, "h/1/x", consuming=True)
     assert heard is not None
@@ -197,16 +198,23 @@ def test_a_drain_that_has_not_begun_is_undone(lab: Lab) -> None:
     """Whether it has is decided by the row, so that nobody is told wrongly."""
     worker(lab, "h/1/x", stopping=False)
     worker(lab, "h/1/y", stopping=False)
-    workers.drain(lab.ledger, "h", ADA, TTL)
+    workers.drain(lab.ledger, Target("h"), ADA, TTL)
     workers.seen(lab.ledger, "h/1/x", consuming=True)
-    assert workers.undrain(lab.ledger, "h", ADA, TTL) == ("h/1/y",)
+    assert workers.undrain(lab.ledger, Target("h"), ADA, TTL) == ("h/1/y",)
     assert drained(lab) == {"h/1/x": (True, True), "h/1/y": (False, False)}
     with pytest.raises(Conflict, match="is stopping already"):
-        workers.undrain(lab.ledger, "h/1/x", ADA, TTL)
+        workers.undrain(lab.ledger, Target("h/1/x"), ADA, TTL)
+
+
+def test_a_group_is_drained_that_takes_from_its_queues_alone(lab: Lab) -> None:
+    worker(lab, "h/1/x", stopping=False)
+    assert workers.drain(lab.ledger, Target("group", ("default", "other")), ADA, TTL) == ("h/1/x",)
+    with pytest.raises(WorkerNotFound):
+        workers.drain(lab.ledger, Target("group", ("other",)), ADA, TTL)
 
 
 def test_only_live_workers_are_drained(lab: Lab) -> None:
     worker(lab, "h/1/x", stopping=False)
     lab.forward(TTL * 2)
-    with pytest.raises(WorkerNotFound, match="No live worker"):
-        workers.drain(lab.ledger, "h/1/x", ADA, TTL)
+    with pytest.raises(WorkerNotFound, match="No live worker is called"):
+        workers.drain(lab.ledger, Target("h/1/x"), ADA, TTL)

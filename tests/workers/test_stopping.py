@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from orchestrator.core.access import Actor
 from orchestrator.engine import workers
 from orchestrator.engine.flows import register
+from orchestrator.ledger.workers import Target
 from tests.support.cases import thinned
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -265,7 +266,7 @@ def test_a_worker_is_drained_by_way_of_the_ledger(
     made = program(pool="threads", concurrency=1, processes=processes, settings={"stop_grace": timedelta(minutes=5)})
     started(bench)
     every_s = bench.settings.worker_ttl / 3
-    told = workers.drain(bench.ledger, socket.gethostname(), Actor("ada"), bench.settings.worker_ttl)
+    told = workers.drain(bench.ledger, Target(socket.gethostname()), Actor("ada"), bench.settings.worker_ttl)
     assert len(told) == processes
     eventually(lambda: made.log().count("worker.drains") == processes, timeout=20 + every_s.total_seconds())
     assert made.alive, "it waits for the step"

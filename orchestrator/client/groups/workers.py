@@ -11,6 +11,7 @@ from orchestrator.errors import ScalingGroupNotFound
 from orchestrator.ledger import reads, releases, scaling
 from orchestrator.ledger.reads.queues import QueueRow
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
+from orchestrator.ledger.workers import Target
 from orchestrator.servers.depths import depths
 from orchestrator.settings import variable
 
@@ -30,16 +31,19 @@ class Workers(Group):
         return self._client.call(reads.workers.every, self._client.settings.worker_ttl)
 
     def drain(self, target: str, *, undo: bool = False, by: By = None) -> list[WorkerRow]:
-        """Tell live processes to stop, by the id of one, their host or the release of their code, and give their rows:
-        each begins when it next says that it is there, within a third of `ORCHESTRATOR_WORKER_TTL`. With `undo` those
-        that have not begun go on.
+        """Tell live processes to stop, by the id of one, their host, the release of their code or their scaling group,
+        and give their rows: each begins when it next says that it is there, within a third of
+        `ORCHESTRATOR_WORKER_TTL`. With `undo` those that have not begun go on.
 
         Raises:
             WorkerNotFound: no live one is called so.
             Conflict: all of them have begun to stop.
         """
         change = registry.undrain if undo else registry.drain
-        ids = self._client.call(change, target, actor(by), self._client.settings.worker_ttl)
+        settings = self._client.settings
+        group = settings.scaling_groups.get(target)
+        meant = Target(target, group.queues if group is not None else ())
+        ids = self._client.call(change, meant, actor(by), settings.worker_ttl)
         return [row for row in self.listed() if row.id in ids]
 
     def unserved(self) -> list[UnservedRow]:

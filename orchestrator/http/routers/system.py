@@ -32,7 +32,7 @@ class Handler:
 
 
 class Drain(Strict):
-    """`target`: the id of a process, its host, or the release of its code. `undo`: it is to go on."""
+    """`target`: the id of a process, its host, the release of its code, or a scaling group. `undo`: it is to go on."""
 
     target: Annotated[str, Field(min_length=1, max_length=500)]
     undo: bool = False

@@ -21,10 +21,12 @@ UPDATE flow_workers
 RETURNING drain_at IS NOT NULL AS draining;
 
 -- name: meant
--- Does:  live processes that are called so, locked: by their id, their host, or the release of their code.
--- In:    target, ttl
+-- Does:  live processes that are called so, locked: by their id, their host, or the release of their code; or that take from no
+--        other queues than these.
+-- In:    target, queues, ttl
 SELECT id, drain_at, stopping_at FROM flow_workers
- WHERE %(target)s::text IN (id, host, label) AND seen_at > flow_now() - %(ttl)s
+ WHERE (%(target)s::text IN (id, host, label) OR cardinality(queues) > 0 AND queues <@ %(queues)s::text[])
+   AND seen_at > flow_now() - %(ttl)s
  ORDER BY id FOR NO KEY UPDATE;
 
 -- name: drain
