@@ -13,6 +13,7 @@ from typing import Final
 
 from benchmarks import (
     alone,
+    counted,
     edge,
     finish,
     foreseen,
@@ -57,6 +58,7 @@ ALONE: Final[dict[str, Callable[[Ground, Sizes, Say], Result]]] = {
     "item-memory": items.item_memory,
     "calls": items.calls,
     "when": foreseen.when,
+    "metrics": counted.metrics,
     "payloads": payloads.payloads,
     "poolers": poolers.poolers,
     "triggers": edge.triggers,

@@ -19,16 +19,16 @@ def when(ground: Ground, sizes: Sizes, say: Say) -> Result:
     ratios: dict[str, list[float]] = {"wall": [], "CPU": []}
     with ground.ours(ground.database("foreseen"), 13, "foreseen", flows="benchmarks.when_flows") as ours:
         for flow in (flows.chain, when_flows.asked):
-            _spent(ours, flow, 100)
+            spent(ours, flow, 100)
         for turn in range(max(sizes.rounds, 5)):
             pair = (flows.chain, when_flows.asked)
             in_turn = pair if turn % 2 == 0 else pair[::-1]
-            spent = {flow.name: _spent(ours, flow, sizes.when_runs) for flow in in_turn}
+            found = {flow.name: spent(ours, flow, sizes.when_runs) for flow in in_turn}
             for name, values in ratios.items():
-                values.append(spent["asked"][name] / spent["chain"][name])
+                values.append(found["asked"][name] / found["chain"][name])
             say(
-                f"when {turn + 1}: plain {number(spent['chain']['CPU'])} ms of CPU a step, with a condition "
-                f"{number(spent['asked']['CPU'])}: {ratios['CPU'][-1]:.3f}; wall {ratios['wall'][-1]:.3f}"
+                f"when {turn + 1}: plain {number(found['chain']['CPU'])} ms of CPU a step, with a condition "
+                f"{number(found['asked']['CPU'])}: {ratios['CPU'][-1]:.3f}; wall {ratios['wall'][-1]:.3f}"
             )
     notes = [
         f"a step with a condition to a plain one, {name}: **{median(values):.3f} times** "
@@ -38,7 +38,7 @@ def when(ground: Ground, sizes: Sizes, say: Say) -> Result:
     return Result(f"Conditions that can be foreseen, {sizes.when_runs:,} chains a round", notes=notes)
 
 
-def _spent(ours: Ours, flow: Any, count: int) -> dict[str, float]:
+def spent(ours: Ours, flow: Any, count: int) -> dict[str, float]:
     """Milliseconds a step: of the clock, and of all processes."""
     before, began = ours.cpu(), time.perf_counter()
     for handle in ours.client.start_many(flow, [{"value": value} for value in range(count)]):

@@ -23,8 +23,9 @@ class Metering:
     """Made before the pool is forked; `begin` is called in the main process after that, `become_child` in each child.
     A process that a handler forks counts nothing."""
 
-    def __init__(self, sources: Sequence[Source], *, prefork: bool = False) -> None:
+    def __init__(self, sources: Sequence[Source], max_series: int, *, prefork: bool = False) -> None:
         self._sources = sources
+        self._max_series = max_series
         self._pipe = Pipe() if prefork else None
         self._listening: Observer | None = None
         self.instruments: Instruments | None = None
@@ -37,7 +38,7 @@ class Metering:
         from orchestrator.observe.metrics.instruments import Instruments  # no child pays for its imports
         from orchestrator.observe.metrics.process import ProcessUse
 
-        made = self.instruments = Instruments(self._sources)
+        made = self.instruments = Instruments(self._sources, self._max_series)
         ProcessUse(made)
         self._listen(Measured(made))
         if self._pipe is not None:

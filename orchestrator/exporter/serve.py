@@ -23,7 +23,7 @@ def serve(settings: Settings, address: ListenAddress, log_level: str | None = No
         SchemaBehind, Unavailable, DatabaseFailed: see `Exporter.check`.
     """
     logs.setup(log_level or settings.log_level, settings.log_format, burst=settings.log_burst)
-    instruments = Instruments([Source.EXPORTER])
+    instruments = Instruments([Source.EXPORTER], settings.metrics_series)
     ProcessUse(instruments)
     exporter = Exporter(settings, instruments)
     stopped = threading.Event()

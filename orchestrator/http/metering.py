@@ -86,7 +86,7 @@ class Meters:
     """What one process of the API shows: what it counted, and the gauges of the exporter."""
 
     def __init__(self, settings: Settings) -> None:
-        self.instruments = Instruments([Source.API, Source.EXPORTER])
+        self.instruments = Instruments([Source.API, Source.EXPORTER], settings.metrics_series)
         self.metering = Metering(self.instruments)
         self._exporter = Exporter(settings, self.instruments)
         self._measured = Measured(self.instruments)

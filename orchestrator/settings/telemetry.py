@@ -26,6 +26,8 @@ class Telemetry(BaseModel):
     """A statement of the engine that takes longer is logged, and counted, by its name."""
     metrics: Literal["off", "keys", "open"] = "keys"
     """Whom the API shows its metrics and the exporter's: nobody; who has a key for them; or whoever reaches it."""
+    metrics_series: Count = Field(default=2_000, ge=100, le=1_000_000)
+    """Series that a process shows at most; what comes after is counted with `other` for names that are yours."""
     health_address: Annotated[str, AfterValidator(listen_address)] | None = None
     """Where a worker, a beat or a keeper answers probes: :8081, or 127.0.0.1:8081; nowhere, when it is not set."""
     hang_after: Duration = timedelta(seconds=60)

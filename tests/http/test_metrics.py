@@ -115,3 +115,17 @@ def test_deliveries_are_counted_by_scheme_and_by_the_gate_that_refused_them(door
     }
     assert seen["webhooks_body_bytes_count"] == {("generic",): 4}
     assert seen["webhooks_processing_seconds_count"] == {("generic",): 4, ("unknown",): 5}
+
+
+def test_what_its_callers_start_and_do_is_counted_here(door: TestClient, stack: Client) -> None:
+    ours = bearer(key(stack))
+    started = door.post("/api/flows/hello/trigger", json={"name": "you"}, headers=ours)
+    assert started.status_code in (201, 202), started.text
+    run_id = started.json()["id"]
+    assert door.post(f"/api/runs/{run_id}/cancel", json={"reason": "enough"}, headers=ours).is_success
+    seen = scraped(door)
+    assert seen["runs_started_total"][("hello", "manual")] == 1
+    assert seen["runs_completed_total"][("hello", "cancelled")] == 1
+    assert seen["operators_actions_total"][("cancel",)] == 1
+    assert seen["process_memory_bytes"][("main",)] > 10_000_000
+    assert seen["database_pool"][("size",)] >= 1

@@ -150,7 +150,7 @@ def _metrics(state: WorkerState, *, prefork: bool) -> dict[str, Route]:
     """Where they are shown, if probes are answered at all."""
     if state.settings.health_address is None:
         return {}
-    state.metering = Metering([Source.WORKER, Source.KEEPER], prefork=prefork)
+    state.metering = Metering([Source.WORKER, Source.KEEPER], state.settings.metrics_series, prefork=prefork)
     return {"/metrics": state.metering.answer}
 
 

@@ -35,7 +35,7 @@ def run_keeper(settings: Settings, *, loglevel: str | None = None) -> int:
     set_up_logging(settings, loglevel, state.worker_id)
     logs.quiet_warnings()
     subject = KeeperHealth(state)
-    metering = Metering([Source.KEEPER])
+    metering = Metering([Source.KEEPER], settings.metrics_series)
     state.metering = None if settings.health_address is None else metering
     health.begin("keeper", settings.health_address, subject, {"/metrics": metering.answer})
     prepare(settings, {}, state.worker_id)

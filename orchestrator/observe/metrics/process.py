@@ -12,11 +12,10 @@ _ROLES: Final = ("main", "children")
 
 
 class ProcessUse:
-    """Sets the metrics of the process it is made in, before each scrape."""
+    """Sets the metrics of the process that is scraped, before each scrape."""
 
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
-        self._process = psutil.Process()
         self._counted: dict[tuple[str, str], float] = {}
         instruments.before_scrape(self.look)
 
@@ -34,12 +33,13 @@ class ProcessUse:
         self._instruments.set(PROCESS_CHILDREN, value=children)
 
     def _used(self) -> tuple[dict[tuple[str, str], float], dict[str, float], int]:
-        with self._process.oneshot():
-            times, resident = self._process.cpu_times(), self._process.memory_info().rss
+        main = psutil.Process()  # not kept: a server may fork after it has loaded us
+        with main.oneshot():
+            times, resident = main.cpu_times(), main.memory_info().rss
         cpu = {("main", "user"): times.user, ("main", "system"): times.system}
         user, system = getattr(times, "children_user", 0.0), getattr(times, "children_system", 0.0)
         memory, count = 0.0, 0
-        for child in self._process.children(recursive=True):
+        for child in main.children(recursive=True):
             with suppress(psutil.Error), child.oneshot():
                 own = child.cpu_times()
                 user, system = user + own.user, system + own.system

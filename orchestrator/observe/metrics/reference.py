@@ -23,7 +23,7 @@ _LABELS: Final = """
 ## Labels
 
 Never a label: a run, a worker, a host, a process id, a tag, a tenant, the text of an error. Values of an open label
-are words of yours: a process shows at most 2,000 series, and what finds no room is counted with `other` instead;
+are words of yours: a process shows at most `ORCHESTRATOR_METRICS_SERIES`, and what finds no room is counted as `other`;
 `floworch_metrics_dropped_series_total` says of which metric.
 
 | label | meaning | open |

@@ -90,7 +90,7 @@ STEPS_QUEUE_DELAY: Final = _histogram(
     "steps.queue_delay", "from ready to claimed", _WORKER, _QUEUE, unit="ms", buckets=_STEP_MS
 )
 STEPS_RETRIES: Final = _counter(
-    "steps.retries", "attempts after which their step is tried again", _WORKER, _FLOW, _STEP_TYPE, _REASON
+    "steps.retries", "attempts after which their step is tried again", _WORKER_KEEPER, _FLOW, _STEP_TYPE, _REASON
 )
 STEPS_SKIPPED: Final = _counter("steps.skipped", "steps that can never run", _ENGINE, _FLOW, _STEP_TYPE)
 STEPS_POLL_ATTEMPTS: Final = _histogram(
