@@ -40,7 +40,7 @@ class Exporter:
             statement_timeout=STATEMENT_S,
             name="orchestrator exporter",
         )
-        self._readings = readings(settings)
+        self._readings = readings(settings, self._ledger)
         self._instruments = instruments
         self._clock = clock
         self._lock = threading.Lock()

@@ -10,8 +10,10 @@ import redis
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.core.scaling import Group, needed
 from orchestrator.errors import OrchestratorError
-from orchestrator.ledger import gauges
+from orchestrator.ledger import gauges, scaling
+from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.metrics import table
 from orchestrator.observe.metrics.instruments import OTHER
 from orchestrator.observe.metrics.metric import Metric
@@ -41,7 +43,7 @@ class Reading:
     every_s: float = OFTEN_S
 
 
-def readings(settings: Settings) -> Sequence[Reading]:
+def readings(settings: Settings, ledger: Ledger) -> Sequence[Reading]:
     """Those that these settings allow: without a broker, nobody knows of a beat."""
     ttl = settings.worker_ttl
     found = [
@@ -55,6 +57,8 @@ def readings(settings: Settings) -> Sequence[Reading]:
         Reading("sizes", lambda tx: _sizes(tx, settings), SELDOM_S),
         Reading("evidence", _evidence),
     ]
+    if groups := settings.scaling_groups:
+        found.append(Reading("scaling", lambda tx: {table.SCALING_REPLICAS: _replicas(ledger, tx, groups)}))
     if settings.broker_url is not None or settings.redbeat_url is not None:
         found.append(Reading("beat", lambda _: {table.BEATS_LIVE: {(): _beats(settings)}}))
     return found
@@ -81,6 +85,10 @@ def _queues(found: Sequence[gauges.Queue]) -> Mapping[Metric, Values]:
         table.QUEUE_WORKERS: {(one.queue,): one.workers for one in found},
         table.LEASE_ACTIVE_COUNT: {(one.queue,): one.running for one in found},
     }
+
+
+def _replicas(ledger: Ledger, tx: Connection, groups: Mapping[str, Group]) -> Values:
+    return {(name,): needed(name, group, scaling.read(ledger, tx, group)).replicas for name, group in groups.items()}
 
 
 def _workers(found: Sequence[gauges.Workers]) -> Mapping[Metric, Values]:

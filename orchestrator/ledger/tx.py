@@ -352,11 +352,12 @@ class Ledger:
             self._of_threads.discard(connection)
             _give_back(connection)
 
-    def plan(self, manifest_hash: str) -> Plan:
-        """The compiled graph of a pinned manifest. Cached for ever: a hash never changes its meaning."""
+    def plan(self, manifest_hash: str, tx: Connection | None = None) -> Plan:
+        """The compiled graph of a pinned manifest, read over this connection if it has to be. Cached for ever: a hash
+        never changes its meaning."""
         found = self._plans.get(manifest_hash)
         if found is None:
-            found = self._plans[manifest_hash] = Plan.of(self._load(manifest_hash))
+            found = self._plans[manifest_hash] = Plan.of(self._load(manifest_hash, tx))
         return found
 
     def secrets(self, manifest_hash: str) -> FlowSecrets:
@@ -378,9 +379,11 @@ class Ledger:
         """The manifest of that hash."""
         return self.plan(manifest_hash).manifest
 
-    def _load(self, manifest_hash: str) -> Manifest:
+    def _load(self, manifest_hash: str, tx: Connection | None) -> Manifest:
         from orchestrator.ledger import definitions
 
+        if tx is not None:
+            return definitions.load(tx, manifest_hash)
         with self.auto() as tx:  # a roll-back at its end would make the driver forget every prepared statement
             return definitions.load(tx, manifest_hash)
 

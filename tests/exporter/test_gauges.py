@@ -1,10 +1,11 @@
 """What the exporter shows, and what it shows while the ledger does not answer."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from orchestrator.core.facts import WorkerInfo
+from orchestrator.core.scaling import Group
 from orchestrator.errors import DatabaseFailed, SchemaBehind, Unavailable
 from orchestrator.exporter import exporter as exporters
 from orchestrator.exporter.exporter import Exporter
@@ -35,7 +37,7 @@ Seen = dict[str, dict[tuple[str, ...], float]]
 class Scraper:
     """An exporter beside a lab, whose clock the test moves."""
 
-    def __init__(self, url: str, broker_url: str | None = None) -> None:
+    def __init__(self, url: str, broker_url: str | None = None, groups: Mapping[str, Group] | None = None) -> None:
         self.now = 0.0
         self.instruments = Instruments([Source.EXPORTER])
         self.settings = Settings(
@@ -43,6 +45,7 @@ class Scraper:
             broker_url=None if broker_url is None else SecretStr(broker_url),
             retention=timedelta(days=30),
             database_disk=10**11,
+            scaling_groups=dict(groups or {}),
         )
         self.exporter = Exporter(self.settings, self.instruments, lambda: self.now)
 
@@ -62,8 +65,8 @@ def scraper_of() -> Iterator[Callable[..., Scraper]]:
     """Makes one for a URL; closed at the end."""
     with ExitStack() as stack:
 
-        def made(*given: str) -> Scraper:
-            scraper = Scraper(*given)
+        def made(*given: str, **more: Any) -> Scraper:
+            scraper = Scraper(*given, **more)
             stack.callback(scraper.exporter.close)
             return scraper
 
@@ -124,6 +127,15 @@ def test_what_is_due_and_was_not_made_ready_is_told_apart(lab: Lab, scraper: Scr
     assert scraper.scrape()["queue_depth"] == {}
     lab.forward(10)
     assert scraper.scrape()["queue_depth"][("default", "due")] == 1
+
+
+def test_groups_say_how_many_workers_they_need(lab: Lab, scraper_of: Callable[..., Scraper]) -> None:
+    """With one connection, also where a version has to be read that nobody has read yet."""
+    groups = {name: Group(queues=(name,), slots=2) for name in ("fast", "slow", "idle")}
+    lab.flow({"nap": {"sleep": "10s"}, "a": after("nap", queue="slow"), "b": call(queue="fast")})
+    for _ in range(3):
+        lab.start()
+    assert scraper_of(lab.url, groups=groups).scrape()["scaling_replicas"] == {("fast",): 2, ("slow",): 2, ("idle",): 0}
 
 
 def test_workers_are_told_by_the_set_of_their_queues(lab: Lab, scraper: Scraper) -> None:

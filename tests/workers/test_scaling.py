@@ -169,7 +169,7 @@ def test_a_day_of_an_autoscaler_loses_and_charges_nothing(bench: Bench, scaler: 
     assert max(lateness(bench).values()) < LATE_S, said
     with bench.ledger.auto() as tx:
         charged = tx.exec_driver_sql("SELECT sum(crashes), sum(failures) FROM flow_steps").one()
-        statuses = dict(tx.exec_driver_sql("SELECT status, count(*) FROM flow_step_attempts GROUP BY 1").tuples().all())
+        statuses = dict(tx.exec_driver_sql("SELECT status, count(*) FROM flow_step_attempts GROUP BY 1").all())
         twice = tx.exec_driver_sql(
             "SELECT count(*) FROM (SELECT FROM flow_step_attempts WHERE status = 'succeeded'"
             " GROUP BY run_id, step_key HAVING count(*) > 1) AS more"

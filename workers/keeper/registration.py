@@ -93,7 +93,7 @@ class Registration:
             concurrency=self._concurrency,
             prefetch=self._concurrency * self._state.settings.prefetch_multiplier,
             queues=self._queues,
-            handlers=tuple(sorted(self._state.handlers)),
+            handlers=tuple(sorted(self._state.handlers)) if self._queues else (),  # who takes nothing runs nothing
             release=release(),
             versions={flow.name: flow.manifest.hash for flow in self._state.flows.values()},
             refuses=self._state.versions.refused,
