@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from orchestrator.client import Client
 from orchestrator.errors import Unavailable
 from orchestrator.ledger import migrate
+from orchestrator.servers.embedded.server import free_port
 from orchestrator.settings import Settings
 from tests.faults.arena import WIDTH, Arena, arena
 from tests.support import databases, servers
@@ -116,6 +117,8 @@ class Watched:
     valkey: Proxy
     pids: tuple[int, ...]
     slots: int
+    port: int
+    """Where it answers probes."""
 
     def sample(self) -> Sample:
         cpu_s = memory = 0.0
@@ -198,10 +201,14 @@ class Field:
         postgres, valkey = Proxy(settings.require_database_url()), Proxy(settings.require_broker_url())
         stack.callback(postgres.close)
         stack.callback(valkey.close)
-        urls = {"database_url": SecretStr(postgres.url), "broker_url": SecretStr(valkey.url)}
-        worker = self.arena.worker(settings=settings.model_copy(update=urls), concurrency=slots, pool=name)
+        own = {
+            "database_url": SecretStr(postgres.url),
+            "broker_url": SecretStr(valkey.url),
+            "health_address": f"127.0.0.1:{(port := free_port())}",
+        }
+        worker = self.arena.worker(settings=settings.model_copy(update=own), concurrency=slots, pool=name)
         pids = (worker.pid, *sorted(worker.children()))
-        self.workers.append(Watched(name, worker, postgres, valkey, pids, slots))
+        self.workers.append(Watched(name, worker, postgres, valkey, pids, slots, port))
 
     def totals(self) -> Totals:
         """Counted since the servers started."""

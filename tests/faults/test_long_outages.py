@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults.outage import DEFAULTS, QUICK, Feeder, Field, Sample, Watched, epoch, field_of, table
 from tests.support.eventually import eventually
+from tests.support.health import live
 from tests.support.nursery import Nursery
 
 LONG_S: Final = float(os.environ.get("OUTAGE_SECONDS", "600"))
@@ -107,6 +108,8 @@ class Outage:
         self.gone = {name: server for name, server in servers.items() if server and away in (name, "both")}
         self.samples: dict[str, list[Sample]] = {watched.name: [] for watched in field.workers}
         self.began = self.returned = self.back = 0.0
+        self.probes: list[float] = []
+        """What answers about liveness took, all of them good."""
 
     def live_through(self) -> None:
         self.feeder.start()
@@ -153,8 +156,17 @@ class Outage:
             server.stop(immediate=True)
         parts = max(4, round(self.length_s / 60))
         for part in range(1, parts + 1):
-            time.sleep(max(0.0, self.began + part * self.length_s / parts - monotonic()))
+            self._probe_until(self.began + part * self.length_s / parts)
             self._sample()
+
+    def _probe_until(self, until: float) -> None:
+        """Each second, as a kubelet might: none is restarted."""
+        while monotonic() < until:
+            for watched in self.field.workers:
+                said = live(watched.port)
+                assert said.status == 200, f"{watched.name} says {said.body}"
+                self.probes.append(said.took_s)
+            time.sleep(min(1.0, max(0.0, until - monotonic())))
 
     def _sample(self) -> None:
         for watched in self.field.workers:
@@ -218,6 +230,8 @@ class Outage:
             "messages from then on": after.messages,
             "steps that were ready then or later": after.wanted,
             "doubles": counts["doubles"],
+            "good answers about liveness": len(self.probes),
+            "slowest of them, ms": round(1000 * max(self.probes), 1),
             "attempts lost": self._lost(),
             "transactions/s before": round(after.before[0], 1),
             "steps/s before": round(after.before[1], 1),
