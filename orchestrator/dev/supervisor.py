@@ -227,9 +227,12 @@ class Supervisor:
 
     def _child_env(self) -> dict[str, str]:
         data_dir.make_signing_key(self.folder)
+        given = dict(self.env)
+        if given.pop(variable("health_address"), None):
+            self.lines.say(f"without {variable('health_address')}: the processes of `dev` cannot share one port")
         return {
             **beside_dev(self.folder),
-            **self.env,
+            **given,
             variable("database_url"): self.stack.database_url,
             variable("broker_url"): self.stack.broker_url,
             variable("flows"): ",".join(self.flows),

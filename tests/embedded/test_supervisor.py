@@ -61,6 +61,13 @@ def test_a_signal_stops_everything_even_what_a_step_left_behind(tmp_path: Path, 
         assert not (tmp_path / "data" / "dev.json").exists()
 
 
+def test_processes_do_not_fight_for_the_address_of_probes(tmp_path: Path) -> None:
+    with running(tmp_path / "data", workers=2, ORCHESTRATOR_HEALTH_ADDRESS=":8081") as dev:
+        assert "without ORCHESTRATOR_HEALTH_ADDRESS: the processes of `dev` cannot share one port" in dev.messages
+        for pid in (*dev.info["pids"]["workers"], dev.info["pids"]["beat"]):
+            assert "ORCHESTRATOR_HEALTH_ADDRESS" not in psutil.Process(pid).environ()
+
+
 def test_a_worker_and_a_server_that_die_are_started_again(tmp_path: Path) -> None:
     with running(tmp_path / "data") as dev:
         (worker,) = dev.info["pids"]["workers"]
