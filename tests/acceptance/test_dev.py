@@ -159,6 +159,31 @@ def test_a_deploy_that_kills_costs_no_crash(project: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_step_that_outlasts_the_grace_goes_on_in_the_next_dev(project: Path) -> None:
+    """At once, and uncharged: one signal, and nobody waits for a lease."""
+    strict = {"ORCHESTRATOR_CRASH_LIMIT": "0", "ORCHESTRATOR_DEPLOY_LIMIT": "0", "ORCHESTRATOR_LEASE": "5m"}
+    gate = project / "gate"
+    with (
+        running(project, ORCHESTRATOR_STOP_GRACE="3s", **strict) as dev,
+        psycopg.connect(dev.info["database_url"], autocommit=True) as connection,
+    ):
+        assert orchestrator(project, "run", "start", "held", "-i", f"gate={gate}").returncode == 0
+        eventually(lambda: connection.execute("SELECT 1 FROM flow_steps WHERE status = 'running'").fetchone())
+        assert dev.stop(signal.SIGINT) == 0
+    gate.touch()
+    with (
+        running(project, **strict) as dev,
+        psycopg.connect(dev.info["database_url"], autocommit=True) as connection,
+    ):
+        query = "SELECT status FROM flow_step_attempts ORDER BY attempt"
+        eventually(
+            lambda: [row[0] for row in connection.execute(query)] == ["released", "succeeded"],
+            timeout=60,
+            message="it goes on",
+        )
+
+
+@pytest.mark.slow
 def test_the_commands_that_it_prints_work_in_another_terminal(project: Path, tmp_path: Path) -> None:
     """Which finds nothing of a data directory of one's own by itself."""
     program = ["-m", "orchestrator", "dev", "--flows", "hello.py", "--data-dir", str(tmp_path / "data")]

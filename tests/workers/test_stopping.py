@@ -115,7 +115,7 @@ def test_a_step_of_ten_minutes_runs_elsewhere_when_the_grace_is_over(
     assert len(bench.effects("end")) == (flow == "long"), "the first attempt went on beside the second"
 
 
-@pytest.mark.parametrize("pool", thinned(["prefork", "threads"], "threads"))
+@pytest.mark.parametrize("pool", thinned(["prefork", "threads"], "prefork"))
 def test_what_a_handler_started_ends_before_its_step_runs_elsewhere(bench: Bench, stoppable: Start, pool: str) -> None:
     gate = bench.folder / "gate"
     run_id = bench.start("with_a_program", gate=str(gate))
@@ -130,6 +130,7 @@ def test_what_a_handler_started_ends_before_its_step_runs_elsewhere(bench: Bench
     ended_at(made)
 
 
+@pytest.mark.slow
 def test_a_step_that_ends_within_the_grace_is_recorded(bench: Bench, stoppable: Start) -> None:
     gate = bench.folder / "gate"
     run_id = bench.start("long", gate=str(gate))
@@ -147,8 +148,6 @@ def test_a_step_that_ends_within_the_grace_is_recorded(bench: Bench, stoppable: 
     thinned(
         [(pool, flow) for pool in ("prefork", "threads") for flow in HANDING_OVER],
         ("prefork", "in_pieces"),
-        ("threads", "async_pieces"),
-        ("threads", "pay_and_hand_over"),
     ),
 )
 def test_a_step_hands_over_at_a_point_of_its_own(
@@ -220,6 +219,7 @@ class Stuck(Proxy):
         self.answers.wait()
 
 
+@pytest.mark.slow
 def test_a_stop_while_the_ledger_is_stuck_takes_no_longer(
     bench: Bench, program: Callable[..., WorkerProcess], db_url: str
 ) -> None:
