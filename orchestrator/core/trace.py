@@ -85,6 +85,11 @@ class Trace:
             return replace(self, trace_id=self.first, segments=())
         return self._later(self.segments[:-1])
 
+    def at(self, time: datetime) -> "Trace":
+        """The one that the run was in then."""
+        before = self.before
+        return self if before is None or time > self.segments[-1] else before.at(time)
+
     def _later(self, segments: tuple[datetime, ...]) -> "Trace":
         digest = blake2b(f"{self.run_id}/{len(segments)}".encode(), digest_size=16).digest()
         first = self.first or self.trace_id

@@ -1,5 +1,6 @@
 """The ids of a run's spans, and who decides whether it is recorded."""
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -69,3 +70,19 @@ def test_ratios_see_ids_that_are_spread() -> None:
     ids = [uuid7().int for _ in range(2000)]
     assert not any(one % 2**64 < 2**62 for one in ids)
     assert 300 < sum(spread(one) % 2**64 < 2**62 for one in ids) < 700
+
+
+def test_a_run_that_goes_on_much_later_has_another_trace() -> None:
+    """Everybody finds both; it is recorded if the first one is, and so is what it calls from then on."""
+    first, later = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    trace = Trace.of(RUN, {**CAME, "segments": f"{first.isoformat()},{later.isoformat()}"})
+    assert (trace.parent, trace.sampled, trace.segments) == (None, True, (first, later))
+    assert trace.before == Trace.of(RUN, {**CAME, "segments": first.isoformat()})
+    assert trace.before is not None
+    assert trace.before.before is not None
+    assert f"{trace.before.before.trace_id:x}" == "a" * 32
+    assert len({trace.trace_id, trace.before.trace_id, trace.before.before.trace_id, RUN.int}) == 4
+    assert trace.at(later + timedelta(seconds=1)) is trace
+    assert trace.at(later) == trace.before
+    assert trace.at(first).trace_id == int("a" * 32, 16)
+    assert Trace.of(uuid7(), trace.called("sub")).trace_id == trace.trace_id

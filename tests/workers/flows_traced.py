@@ -66,6 +66,13 @@ def shaky(ctx: Context, number: int) -> int:
 
 
 @step
+def mended(number: int) -> int:
+    if not Path(os.environ["TEST_EFFECTS"]).with_name("mended").exists():
+        raise ValueError("nobody has mended it")
+    return number
+
+
+@step
 def both(one: int, other: int) -> int:
     return one + other
 
@@ -154,6 +161,11 @@ def traced_long(number: int) -> int:
 @flow(schedules=[Schedule(Every("365d"), key="yearly", input={"number": 1})])
 def traced_yearly(number: int) -> int:
     return plus(number)
+
+
+@flow
+def traced_mended(number: int) -> int:
+    return plus(mended(number))
 
 
 @flow

@@ -1,19 +1,24 @@
 """Spans as a collector gets them: from a real exporter in real workers, traces compared as text."""
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
+from uuid_utils.compat import uuid7
 
 from orchestrator.core.facts import StartRequest
 from orchestrator.core.states import RunStatus
-from orchestrator.core.trace import as_json
+from orchestrator.core.trace import Trace, as_json
 from orchestrator.engine.flows import register
 from orchestrator.engine.runs import start_run
+from orchestrator.observe.traces.otel import FLUSH_S, Provider
+from orchestrator.observe.traces.span import Span
 from tests.support.collector import CONSUMER, Collector, collecting
 from tests.support.eventually import eventually
 from tests.support.worker_process import WorkerProcess, env_of
@@ -174,3 +179,15 @@ def test_a_request_that_is_not_recorded_leaves_no_spans(
     assert bench.ended(started.run_id) is RunStatus.SUCCEEDED
     collector.draws(ran(bench, "traced_chain").hex, CHAIN)
     assert len({span.trace for span in collector.spans}) == 1
+
+
+def test_a_collector_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends waits two seconds, where the exporter would wait for ten and try again."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        provider = Provider("test", public=False)
+        trace, now = Trace.of(uuid7(), None), time.time_ns()
+        provider.emit(Span("flow.trigger", trace, trace.root, None, now, now, {}))
+        began = time.monotonic()
+        provider.close()
+        assert FLUSH_S - 0.1 < time.monotonic() - began < FLUSH_S + 2

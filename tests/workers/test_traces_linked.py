@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import pytest
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from starlette.testclient import TestClient
 
 from orchestrator.client import Client
+from orchestrator.client.remote.transport import Ask
 from orchestrator.core.states import RunStatus
 from orchestrator.engine.flows import register
 from orchestrator.http.app import create_app
@@ -231,3 +234,61 @@ def test_a_run_that_waited_long_goes_on_in_another_trace(
     """,
     )
     assert json.dumps(later.facts).count("floworch.segment") == 1
+
+
+def test_a_run_that_is_retried_after_its_end_goes_on_in_another_trace(
+    bench: Bench, client: Client, worker: WorkerProcess, collector: Collector
+) -> None:
+    run_id = bench.start("traced_mended", number=1)
+    assert bench.ended(run_id) is RunStatus.FAILED
+    collector.draws(
+        run_id.hex,
+        """
+    flow.trigger traced_mended failed ERROR
+      flow.step mended failed ERROR
+        flow.runtime.execute mended #1 failed ERROR
+      flow.step plus skipped
+    """,
+    )
+    bench.effects_file.with_name("mended").touch()
+    client.run(run_id).retry()
+    ended(bench, run_id)
+    eventually(lambda: len(collector.of("flow.trigger")) == 2, message="both parts are told")
+    (again,) = [span for span in collector.of("flow.trigger") if span.trace != run_id.hex]
+    collector.draws(
+        again.trace,
+        """
+    flow.trigger traced_mended succeeded <- flow.trigger traced_mended failed ERROR
+      flow.step mended succeeded
+        flow.runtime.execute mended #2 succeeded <- flow.runtime.execute mended #1 failed ERROR
+      flow.step plus succeeded
+        flow.runtime.execute plus #1 succeeded
+          work
+    """,
+    )
+
+
+def test_a_client_over_http_sends_the_span_that_is_current() -> None:
+    place = SpanContext(int(TRACE, 16), int("b" * 16, 16), is_remote=False, trace_flags=TraceFlags(1))
+    with use_span(NonRecordingSpan(place)), httpx2.Client(base_url="http://127.0.0.1") as http:
+        assert Ask("GET", "/runs").request(http).headers["traceparent"] == CAME["traceparent"]
+    with httpx2.Client(base_url="http://127.0.0.1") as http:
+        assert "traceparent" not in Ask("GET", "/runs").request(http).headers
+
+
+def test_the_api_keeps_what_was_decided(
+    bench: Bench, client: Client, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a ratio, of ids that are spread: with those of UUIDs a quarter would be none."""
+    for name, value in collector.env(
+        OTEL_TRACES_SAMPLER="parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG="0.25"
+    ).items():
+        monkeypatch.setenv(name, value)
+    settings = bench.settings.model_copy(update={"auth": "open"})
+    with TestClient(create_app(settings), "http://127.0.0.1", client=("127.0.0.1", 50000)) as api:
+        inputs = [{"number": number} for number in range(200)]
+        started = post(api, "/api/flows/traced_chain/trigger/batch", {"inputs": inputs})["items"]
+        kept = [client.run(UUID(one["id"])).row().trace_context["traceparent"] for one in started[:100]]
+        sampled = sum(one.endswith("-01") for one in kept)
+        assert 5 < sampled < 50
+        assert all(UUID(hex=one.split("-")[1]) == UUID(run["id"]) for one, run in zip(kept, started, strict=False))

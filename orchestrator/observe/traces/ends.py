@@ -102,12 +102,23 @@ def above(trace: Trace, place: Place) -> int:
     return trace.root if place.inside is None else trace.step(place.inside)
 
 
+def joined(trace: Trace, place: Place, past: Past) -> tuple[tuple[int, int], ...]:
+    """The steps that a step joins; in another trace, if they ended before this one began."""
+    found = []
+    for key in place.joins:
+        before = past.step(trace.run_id, key, None) if trace.segments else None
+        ended = None if before is None else before.step.ended_at
+        of = trace if ended is None else trace.at(ended)
+        found.append((of.trace_id, of.step(key)))
+    return tuple(found)
+
+
 def _of_step(trace: Trace, run: TracedRun, step: TracedStep, flows: Past) -> Iterator[Span]:
     key, ended = step.key, _ns(step.ended_at)
     place = flows.place(run.manifest_hash, key)
     told = StepOf(run.id, run.flow, run.trigger, key, step.type or step.kind, step.queue)
     error = step.status if step.status == "failed" else None
-    links = tuple((trace.trace_id, trace.step(one)) for one in place.joins)
+    links = joined(trace, place, flows)
     facts = of_step(told, outcome=step.status, attempts=step.attempts or None)
     began = min(_ns(step.began_at), ended)
     yield Span(STEP, trace, trace.step(key), above(trace, place), began, ended, facts, error=error, links=links)

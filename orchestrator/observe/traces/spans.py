@@ -177,16 +177,15 @@ class Spans(Uninterested):
 
     def _lost(self, trace: Trace, step: Step, attempt: TracedAttempt, before: TracedAttempt | None, error: str) -> None:
         key, began = step.step_key, ns(attempt.began_at)
-        links = () if before is None else ((trace.trace_id, trace.claim(key, before.fence)),)
         told = _executed(step) | {"floworch.outcome": attempt.status}
         place = (trace, trace.claim(key, attempt.fence), trace.step(key), began, ns(attempt.ended_at))
-        self.provider.emit(Span(EXECUTE, *place, told, "consumer", error, links))
+        self.provider.emit(Span(EXECUTE, *place, told, "consumer", error, _tried(trace, key, before)))
         if before is not None:
             self._retried(trace, step, before, began)
 
     def _retried(self, trace: Trace, step: Step, before: TracedAttempt, until: int) -> None:
         """The pause between two attempts."""
-        if before.status == "polled" or before.ended_at is None:
+        if before.status == "polled" or before.ended_at is None or trace.at(before.ended_at) is not trace:
             return
         key, began = step.step_key, ns(before.ended_at)
         told = of_step(step, attempt=step.attempt, outcome=before.status, after=before.error_type)
@@ -199,7 +198,7 @@ class Spans(Uninterested):
         if status in _WITH_RUN:
             return
         key = step.step_key
-        links = tuple((trace.trace_id, trace.step(one)) for one in place.joins)
+        links = ends.joined(trace, place, self._past)
         told = of_step(step, outcome=status, attempts=step.attempt)
         above = ends.above(trace, place)
         self.provider.emit(Span(STEP, trace, trace.step(key), above, began, ended, told, error=error, links=links))
@@ -232,11 +231,17 @@ def _executing(
     before: TracedAttempt | None = None,
 ) -> Span:
     key, ended = lease.step_key, time_ns()
-    links: tuple[tuple[int, int], ...] = ()
-    if before is not None and before.status != "polled":
-        links = ((trace.trace_id, trace.claim(key, before.fence)),)
+    links = _tried(trace, key, before)
     place = (trace, trace.claim(key, lease.fence), trace.step(key), ended - int(took_s * 1e9), ended)
     return Span(name, *place, {"floworch.outcome": outcome}, "consumer", error, links)
+
+
+def _tried(trace: Trace, step_key: str, before: TracedAttempt | None) -> tuple[tuple[int, int], ...]:
+    """The attempt before."""
+    if before is None or before.status == "polled" or before.ended_at is None:
+        return ()
+    of = trace.at(before.ended_at)
+    return ((of.trace_id, of.claim(step_key, before.fence)),)
 
 
 def ns(at: datetime | None, otherwise: int = 0) -> int:
