@@ -40,7 +40,8 @@ def _lab(request: pytest.FixtureRequest, pg_server: Server, template_db: str, se
             equip(url, LIMIT)
             through = stack.enter_context(bouncer(url, server_folder, mode, **_SCARCE[mode]))
             way = partial(Ledger.connect, through, reach=Reach(Pooler(mode), LIMIT))
-        lab = Lab(url, way(pool_size=5, statement_timeout=LIMIT, name="lab"), way=way)
+        ledger = way(pool_size=5, statement_timeout=LIMIT, name="lab")
+        lab = Lab(url, ledger, way=way, shares_sessions=mode == "transaction")
         yield lab
         lab.close()
 

@@ -92,6 +92,9 @@ class Lab:
     way: Callable[..., Ledger] | None = None
     """How ledgers of other processes are made, where they are not `Ledger.connect(url, …)`."""
 
+    shares_sessions: bool = False
+    """Whether a session that ends between two statements is the pooler's, and nobody sees it."""
+
     def another(self, **options: Any) -> Ledger:
         """The same database, as another process has it."""
         return Ledger.connect(self.url, **options) if self.way is None else self.way(**options)
