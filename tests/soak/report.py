@@ -24,6 +24,8 @@ class Outcome:
     verdict: Verdict
     seconds: Mapping[str, float]
     """How long each phase took."""
+    pooler: str = "session"
+    """Its mode."""
 
     @property
     def passed(self) -> bool:
@@ -45,7 +47,7 @@ def render(outcome: Outcome) -> str:
         f"soak seed {outcome.seed}, commit {commit()}, {outcome.minutes:g} min of faults, "
         f"{sum(outcome.seconds.values()):.0f} s in all: "
         + ", ".join(f"{name} {took:.0f}" for name, took in outcome.seconds.items()),
-        f"command: make soak SEED={outcome.seed} MINUTES={outcome.minutes:g}",
+        f"command: make soak SEED={outcome.seed} MINUTES={outcome.minutes:g}{_pooler(outcome)}",
         "",
         *(f"{name:<28} {_number(value)}" for name, value in verdict.figures.items()),
         *(f"{name:<28} {count}" for name, count in sorted(history.notes.items())),
@@ -113,3 +115,7 @@ def _longest(history: History) -> float:
 
 def _number(value: float) -> str:
     return f"{value:g}" if isinstance(value, int) else f"{value:.2f}"
+
+
+def _pooler(outcome: Outcome) -> str:
+    return "" if outcome.pooler == "session" else f" SOAK_ARGS='--pooler {outcome.pooler}'"

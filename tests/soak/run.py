@@ -96,7 +96,7 @@ def soak(
             more += constructs.never_played(history)
         verdict = replace(verdict, violations=(*verdict.violations, *more))
         clock.over("check")
-        outcome = Outcome(seed, minutes, history, verdict, clock.seconds)
+        outcome = Outcome(seed, minutes, history, verdict, clock.seconds, pooler)
         if keep is not None and not outcome.passed:
             shutil.copytree(folder, keep / f"seed-{seed}", ignore=SERVERS, dirs_exist_ok=True)
             (keep / f"seed-{seed}" / "wronged.txt").write_text(report.wronged(outcome))
