@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from orchestrator.observe.metrics import reference
+from orchestrator.observe.metrics import reference, table
 from orchestrator.observe.metrics.instruments import MAX_SERIES, Instruments
-from orchestrator.observe.metrics.metric import Kind, Source, translated
+from orchestrator.observe.metrics.metric import Kind, Metric, Source, translated
 from orchestrator.observe.metrics.table import (
     API_REQUESTS,
     BACKUP_AGE,
@@ -58,6 +58,15 @@ def test_every_metric_has_a_name_of_its_own_and_a_source() -> None:
 
 def test_no_label_grows_without_end() -> None:
     assert {label.name for one in METRICS for label in one.labels} & NEVER == set()
+
+
+def test_every_metric_is_counted_or_set_somewhere() -> None:
+    """No series that nobody exports."""
+    root = Path(table.__file__).parents[3]
+    sources = [path.read_text("utf-8") for top in ("orchestrator", "workers") for path in (root / top).rglob("*.py")]
+    names = {name for name, value in vars(table).items() if isinstance(value, Metric)}
+    used = {name for text in sources for name in re.findall(r"\b[A-Z_]{4,}\b(?!: Final = _)", text)}
+    assert names - used == set()
 
 
 def test_the_page_is_made_from_the_table() -> None:

@@ -29,9 +29,6 @@ _ACTION: Final = Label("action", "what an operator did: cancel, retry, skip, mar
 _ROLE: Final = Label("role", "main: the process that answers; children: all below it, together")
 _MODE: Final = Label("mode", "user or system")
 _METRIC: Final = Label("metric", "name of the metric, as it is in Prometheus")
-_METER: Final = Label("meter", "what is metered", open=True)
-_CURRENCY: Final = Label("currency", "of the price")
-_QUOTA: Final = Label("quota", "name of the quota", open=True)
 _GROUP: Final = Label("group", "name of the group of workers", open=True)
 
 _WORKER: Final = (Source.WORKER,)
@@ -207,16 +204,8 @@ LEDGER_OLDEST_ENDED: Final = _gauge("ledger.oldest_ended", "age of the oldest ru
 LEDGER_RETENTION: Final = _gauge(
     "ledger.retention", "age at which runs that ended are removed; without it, they are kept", _EXPORTER, unit="s"
 )
-LEDGER_PARTITIONS_AHEAD: Final = _gauge(
-    "ledger.partitions_ahead", "partitions that are ready for what is yet to come", _EXPORTER, _TABLE
-)
 BACKUP_AGE: Final = _gauge("backup.age", "since the last backup that was recorded", _EXPORTER, unit="s")
 DRILL_AGE: Final = _gauge("drill.age", "since a backup was last restored on trial, and well", _EXPORTER, unit="s")
-
-# Usage
-USAGE_UNITS: Final = _counter("usage.units", "what steps metered", _WORKER, _FLOW, _METER)
-USAGE_COST: Final = _gauge("usage.cost", "cost of today so far", _EXPORTER, _FLOW, _METER, _CURRENCY)
-QUOTA_USED_RATIO: Final = _gauge("quota.used_ratio", "used part of the quota", _EXPORTER, _QUOTA, unit="1")
 
 # The processes, and the metrics themselves
 PROCESS_CPU: Final = _counter("process.cpu", "time on a processor", _ALL, _ROLE, _MODE, unit="s")
