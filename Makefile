@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 
-.PHONY: help venv test test-slow test-poolers lint format types check demo bench bench-peers outages soak test-alerts edge-load wheel wheel-smoke model simulate clean
+.PHONY: help venv test test-slow test-deploy test-poolers lint format types check demo bench bench-peers outages soak test-alerts edge-load wheel wheel-smoke model simulate clean
 
 help: ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,10 +25,13 @@ $(STAMP): pyproject.toml
 	@touch "$@"
 
 test: $(STAMP) ## Run the tests (set ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_BROKER_URL to use your own servers)
-	"$(BIN)/python" -m pytest -m "not soak and not slow" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	"$(BIN)/python" -m pytest -m "not soak and not slow and not deploy" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: $(STAMP) ## Run the tests that take long one by one; CI runs these as well
 	"$(BIN)/python" -m pytest -m "slow" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-deploy: $(STAMP) ## Try what deploy/ holds: linters, schemas, servers, its commands as processes; CI runs these as well
+	"$(BIN)/python" -m pytest -m "deploy" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style and format
 	"$(BIN)/ruff" check .
@@ -48,7 +51,7 @@ wheel: $(STAMP) ## Build the wheel into dist/
 wheel-smoke: wheel ## Install the wheel into a new environment and use it from an empty folder
 	"$(BIN)/python" -m pytest tests/acceptance/test_wheel.py $(PYTEST_ARGS)
 
-check: lint types test test-slow wheel ## All that CI runs
+check: lint types test test-slow test-deploy wheel ## All that CI runs
 
 demo: $(STAMP) ## Start the stack, run the package audit on this environment, stop the stack
 	"$(BIN)/python" -m examples.package_audit.demo
