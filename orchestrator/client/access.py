@@ -27,8 +27,8 @@ from orchestrator.observe.logs import log
 from orchestrator.observe.observer import slow_statement
 from orchestrator.servers.diagnosis import explained
 from orchestrator.servers.here import settings_here
+from orchestrator.servers.standby import standby
 from orchestrator.settings import Settings
-from orchestrator.settings.urls import mask_url
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,18 +74,13 @@ def _statuses(ledger: Ledger, settings: Settings, run_ids: Sequence[UUID]) -> Ma
 
 
 def _replica(settings: Settings) -> Replica | None:
-    if settings.database_read_url is None:
-        return None
-    url = settings.database_read_url.get_secret_value()
-    ledger = Ledger.connect(
-        url,
-        reach=settings.reach(),
+    return standby(
+        settings,
+        _tell,
+        name="orchestrator lists",
         pool_size=settings.database_pool_size,
         statement_timeout=settings.statement_timeout,
-        secret_names=settings.secret_names,
-        name="orchestrator lists",
     )
-    return Replica(ledger, settings.database_read_max_lag, partial(_tell, mask_url(url)))
 
 
 def _tell(url: str, why: str | None) -> None:

@@ -10,12 +10,14 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import DatabaseFailed, OrchestratorError, SchemaBehind, Unavailable
-from orchestrator.exporter.readings import FAILURES, OFTEN_S, Reading, readings
+from orchestrator.exporter.readings import FAILURES, OFTEN_S, Reading, Values, readings
 from orchestrator.ledger.tx import Ledger, is_disconnect
 from orchestrator.observe.logs import log
 from orchestrator.observe.metrics.instruments import Instruments
+from orchestrator.observe.metrics.metric import Metric
 from orchestrator.observe.metrics.table import EXPORTER_AGE, EXPORTER_UP
 from orchestrator.servers.diagnosis import explained, one_line
+from orchestrator.servers.standby import standby
 from orchestrator.settings import Settings
 
 STATEMENT_S: Final = timedelta(seconds=2)
@@ -39,6 +41,9 @@ class Exporter:
             pool_size=1,
             statement_timeout=STATEMENT_S,
             name="orchestrator exporter",
+        )
+        self._standby = standby(
+            settings, _tell_of_standby, name="orchestrator exporter", pool_size=1, statement_timeout=STATEMENT_S
         )
         self._readings = readings(settings, self._ledger)
         self._instruments = instruments
@@ -83,7 +88,9 @@ class Exporter:
         return self._up
 
     def close(self) -> None:
-        """Give the connection back. A look that goes on ends by itself."""
+        """Give the connections back. A look that goes on ends by itself."""
+        if self._standby is not None:
+            self._standby.close()
         self._ledger.close()
 
     def _begun(self) -> threading.Event | None:
@@ -103,7 +110,8 @@ class Exporter:
             if self._up:
                 self._well_at = self._clock()
         finally:
-            self._ledger.release_thread()
+            for ledger in (self._ledger, *(() if self._standby is None else (self._standby.ledger,))):
+                ledger.release_thread()
             with self._lock:
                 self._over = None
             over.set()
@@ -119,8 +127,7 @@ class Exporter:
         failing: dict[str, Exception] = {}
         for number, reading in enumerate(due):
             try:
-                with self._ledger.auto() as tx:
-                    found = reading.read(tx)
+                found = self._read(reading)
             except FAILURES as exc:
                 failing[reading.name] = exc
                 if is_disconnect(exc):
@@ -131,6 +138,17 @@ class Exporter:
                 self._instruments.replace(metric, values)
         return failing
 
+    def _read(self, reading: Reading) -> Mapping[Metric, Values]:
+        """From the standby, if it does for that; from the primary when it fails."""
+        if reading.may_lag and self._standby is not None and self._standby.may_be_read():
+            try:
+                with self._standby.ledger.auto() as tx:
+                    return reading.read(tx)
+            except FAILURES as exc:
+                self._standby.lose(exc)
+        with self._ledger.auto() as tx:
+            return reading.read(tx)
+
     def _tell(self, failing: Mapping[str, Exception]) -> None:
         """A line when it begins and one when it is over, not one for each look."""
         now = frozenset(failing)
@@ -139,6 +157,13 @@ class Exporter:
         for name in sorted(self._failing - now):
             log.info("exporter.recovered", extra={"reading": name})
         self._failing = now
+
+
+def _tell_of_standby(url: str, why: str | None) -> None:
+    if why is None:
+        log.info("replica.used", extra={"url": url})
+    else:
+        log.warning("replica.left_out", extra={"url": url, "error": why, "what": "gauges are read from the primary"})
 
 
 def _passes(error: OrchestratorError) -> bool:

@@ -36,25 +36,27 @@ FAILURES: Final = (SQLAlchemyError, redis.RedisError, OSError, OrchestratorError
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look. What it found is shown for `every_s`, and as long after as the look fails."""
+    """One look. What it found is shown for `every_s`, and as long after as the look fails. One that `may_lag` is read
+    from a standby, where there is one: those that cost something."""
 
     name: str
     read: Read
     every_s: float = OFTEN_S
+    may_lag: bool = False
 
 
 def readings(settings: Settings, ledger: Ledger) -> Sequence[Reading]:
     """Those that these settings allow: without a broker, nobody knows of a beat."""
     ttl = settings.worker_ttl
     found = [
-        Reading("runs", _runs),
+        Reading("runs", _runs, may_lag=True),
         Reading("queues", lambda tx: _queues(gauges.queues(tx, ttl))),
         Reading("workers", lambda tx: _workers(gauges.workers(tx, ttl))),
         Reading("schedules", lambda tx: {table.CRON_LAG: lateness(gauges.schedules(tx))}),
         Reading("notifications", _notifications),
         Reading("sessions", _sessions),
-        Reading("ended", lambda tx: _ended(tx, settings)),
-        Reading("sizes", lambda tx: _sizes(tx, settings), SELDOM_S),
+        Reading("ended", lambda tx: _ended(tx, settings), may_lag=True),
+        Reading("sizes", lambda tx: _sizes(tx, settings), SELDOM_S, may_lag=True),
         Reading("evidence", _evidence),
     ]
     if groups := settings.scaling_groups:

@@ -37,12 +37,19 @@ Seen = dict[str, dict[tuple[str, ...], float]]
 class Scraper:
     """An exporter beside a lab, whose clock the test moves."""
 
-    def __init__(self, url: str, broker_url: str | None = None, groups: Mapping[str, Group] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        broker_url: str | None = None,
+        groups: Mapping[str, Group] | None = None,
+        read_url: str | None = None,
+    ) -> None:
         self.now = 0.0
         self.instruments = Instruments([Source.EXPORTER])
         self.settings = Settings(
             database_url=SecretStr(url),
             broker_url=None if broker_url is None else SecretStr(broker_url),
+            database_read_url=None if read_url is None else SecretStr(read_url),
             retention=timedelta(days=30),
             database_disk=10**11,
             scaling_groups=dict(groups or {}),
@@ -327,6 +334,24 @@ def test_many_scrapes_at_once_cost_one_look(lab: Lab, scraper: Scraper, monkeypa
     for thread in threads:
         thread.join()
     assert looks == 1
+
+
+def test_what_costs_something_is_read_from_a_standby_while_it_does(
+    lab: Lab, db_url: str, scraper_of: Callable[..., Scraper]
+) -> None:
+    """The other database stands for one that has not replayed the run yet."""
+    lab.run({"a": call()})
+    proxy = Proxy(db_url)
+    scraper = scraper_of(lab.url, read_url=proxy.url)
+    seen = scraper.scrape()
+    assert seen["runs_active"] == {}, "as the standby has it"
+    assert seen["queue_unserved"] == {("default",): 1}, "as it is"
+    proxy.close()
+    there = urlsplit(db_url).path.removeprefix("/")
+    lab.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", there)
+    seen = scraper.scrape()
+    assert seen["exporter_up"] == {(): 1}
+    assert seen["runs_active"] == {("demo", "pending"): 1}
 
 
 # ---- rights ----

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from orchestrator.ledger import migrate
 from tests.monitoring.faults import FAULTS, Parts, Told, healthy, tried
 from tests.monitoring.site import site
-from tests.monitoring.test_live import busy, panels_that_err
+from tests.monitoring.test_live import busy, panels_that_err, panels_without_series
 from tests.support.servers import broker, postgres
 
 
@@ -25,8 +25,8 @@ def main() -> int:
                 for fault in FAULTS:
                     told += tried(parts, fault)
                     healthy(made)
-                wrong = panels_that_err(made)
-    print(report(told, wrong))
+                wrong, empty = panels_that_err(made), panels_without_series(made)
+    print(report(told, wrong, empty))
     return 1 if wrong or any(not good(one) for one in told) else 0
 
 
@@ -35,14 +35,15 @@ def good(one: Told) -> bool:
     return one.told == ["firing", "resolved"] and not one.others
 
 
-def report(told: list[Told], wrong: list[str]) -> str:
+def report(told: list[Told], wrong: list[str], empty: set[str]) -> str:
     lines = ["| fault | alert | fired after, s | resolved after, s | told | others |", "|---|---|---:|---:|---|---|"]
     lines += [
         f"| {one.fault.name} | {one.fault.alert} | {one.fired_s:.0f} | {one.resolved_s:.0f} | {', '.join(one.told)} "
         f"| {', '.join(sorted(one.others)) or 'none'} |"
         for one in told
     ]
-    return "\n".join([*lines, "", f"Panels that err: {', '.join(wrong) or 'none'}."])
+    panels = [f"Panels that err: {', '.join(wrong) or 'none'}.", f"Panels without series: {', '.join(sorted(empty))}."]
+    return "\n".join([*lines, "", *panels])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Flows of a site that is watched."""
 
-from orchestrator import Every, Schedule, flow, step
+from orchestrator import Every, Schedule, after, flow, sleep, step
 
 
 @step
@@ -32,6 +32,12 @@ def failing(number: int = 1) -> int:
 def lonely(number: int = 1) -> int:
     """Its step goes to a queue that most workers do not take from."""
     return apart(number)
+
+
+@flow
+def sleeping(number: int = 1) -> int:
+    with after(sleep("1d")):
+        return write(number)
 
 
 @flow(schedules=[Schedule(Every("5s"), key="often", missed="skip")])

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -84,6 +86,15 @@ class Site:
     def run(self, name: str, times: int = 1) -> None:
         for number in range(times):
             self.client.start(name, number=number)
+
+    def ask(self, path: str, body: bytes | None = None) -> None:
+        """Of the API, whatever it answers."""
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        with (
+            suppress(urllib.error.HTTPError),
+            urllib.request.urlopen(urllib.request.Request(self.api + path, body, headers), timeout=20),
+        ):
+            pass
 
     def command(self, *arguments: str, **env: str) -> str:
         """Runs an `orchestrator` that serves; its first line."""
