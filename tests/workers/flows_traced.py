@@ -14,6 +14,8 @@ from orchestrator import (
     Poll,
     Schedule,
     Webhook,
+    block,
+    each,
     env,
     flow,
     sleep,
@@ -63,6 +65,11 @@ def shaky(ctx: Context, number: int) -> int:
     if ctx.attempt == 1:
         raise ValueError("not yet")
     return number
+
+
+@block
+def in_item(number: int) -> int:
+    return plus.options(key="second")(plus.options(key="first")(number))
 
 
 @step
@@ -161,6 +168,12 @@ def traced_long(number: int) -> int:
 @flow(schedules=[Schedule(Every("365d"), key="yearly", input={"number": 1})])
 def traced_yearly(number: int) -> int:
     return plus(number)
+
+
+@flow
+def traced_loops(numbers: list[int]) -> list[int]:
+    """Of single steps, and of several for each item."""
+    return each(in_item, each(plus, numbers))
 
 
 @flow

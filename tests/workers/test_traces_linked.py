@@ -145,6 +145,28 @@ def test_a_join_is_linked_to_all_before_it(bench: Bench, worker: WorkerProcess, 
     )
 
 
+def test_what_is_in_a_loop_is_below_it_or_its_item(bench: Bench, worker: WorkerProcess, collector: Collector) -> None:
+    run_id = ended(bench, bench.start("traced_loops", numbers=[1]))
+    collector.draws(
+        run_id.hex,
+        """
+    flow.trigger traced_loops succeeded
+      flow.step plus succeeded
+        flow.step plus.0.plus succeeded
+          flow.runtime.execute plus.0.plus #1 succeeded
+            work
+      flow.step in_item succeeded
+        flow.step in_item.0 succeeded
+          flow.step in_item.0.first succeeded
+            flow.runtime.execute in_item.0.first #1 succeeded
+              work
+          flow.step in_item.0.second succeeded
+            flow.runtime.execute in_item.0.second #1 succeeded
+              work
+    """,
+    )
+
+
 def test_a_run_that_is_let_go_a_rerun_and_a_tick_are_linked(
     bench: Bench, client: Client, worker: WorkerProcess, collector: Collector
 ) -> None:
