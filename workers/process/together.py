@@ -19,7 +19,6 @@ from typing import Any, Final
 from orchestrator.observe import health
 from orchestrator.observe.health import Part
 from orchestrator.observe.listener import Answer, Headers
-from orchestrator.observe.metrics.merged import Merged
 from orchestrator.observe.pulse import Standing
 from orchestrator.observe.systemd import Manager
 from orchestrator.settings import Settings
@@ -73,6 +72,8 @@ class Together:
         self._board = board
         self._hang_after_s = hang_after_s
         self._heard = dict.fromkeys(board.numbers, monotonic())
+        from orchestrator.observe.metrics.merged import Merged  # no worker pays for its imports
+
         self._merged = Merged()
         self._asking = ThreadPoolExecutor(3 * len(board.numbers), thread_name_prefix="health-asks")
 
