@@ -191,6 +191,14 @@ def test_doctor_is_content_with_a_good_installation(cli: Cli, stack: Client) -> 
     assert table.splitlines()[0].split() == ["status", "check", "finding", "fix"]
 
 
+def test_doctor_is_content_with_a_keeper_where_workers_may_go_to_zero(cli: Cli, stack: Client) -> None:
+    _worker(stack)
+    with stack.ledger.auto() as tx:
+        tx.exec_driver_sql("UPDATE flow_workers SET pool = 'keeper', concurrency = 0, queues = '{}', handlers = '{}'")
+    found = _doctor(cli, 0)["workers"]
+    assert (found["status"], found["finding"]) == ("pass", "none is live; time is kept by 1 keeper")
+
+
 def test_doctor_finds_queues_that_nobody_serves(cli: Cli, stack: Client) -> None:
     stack.start(hello, name="x")
     found = _doctor(cli, 1)

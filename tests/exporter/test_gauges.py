@@ -151,15 +151,20 @@ def test_workers_are_told_by_the_set_of_their_queues(lab: Lab, scraper: Scraper)
     worker(lab, "old", ("a",))
     worker(lab, "deaf", ("c",))
     lab.execute("UPDATE flow_workers SET seen_at = seen_at - interval '1 hour' WHERE id = 'h/old/r'")
-    lab.execute("UPDATE flow_workers SET started_at = started_at - interval '1 hour' WHERE id = 'h/deaf/r'")
+    worker(lab, "keeper", (), ())
+    lab.execute("UPDATE flow_workers SET pool = 'keeper', concurrency = 0 WHERE id = 'h/keeper/r'")
+    early = "UPDATE flow_workers SET started_at = started_at - interval '1 hour' WHERE id = ANY (%s)"
+    lab.execute(early, ["h/deaf/r", "h/keeper/r"])
     run_id = lab.run({"a": loop([1, 2, 3])})
     for index in (0, 1):
         lab.take(run_id, f"a.{index}.do", owner="h/one/r/1")
     seen = scraper.scrape()
-    assert seen["workers_live"] == {("a,b",): 2, ("c",): 1}
-    assert seen["workers_slots"] == {("a,b",): 8, ("c",): 4}
-    assert seen["workers_slots_busy"] == {("a,b",): 2, ("c",): 0}
-    assert seen["workers_deaf"] == {("a,b",): 0, ("c",): 1}, "one that has just started had no time to hear anything"
+    assert seen["workers_live"] == {("a,b",): 2, ("c",): 1, ("",): 1}
+    assert seen["workers_slots"] == {("a,b",): 8, ("c",): 4, ("",): 0}
+    assert seen["workers_slots_busy"] == {("a,b",): 2, ("c",): 0, ("",): 0}
+    assert seen["workers_deaf"] == {("a,b",): 0, ("c",): 1, ("",): 0}, (
+        "one that has just started had no time to hear anything"
+    )
 
 
 def test_what_is_gone_has_no_series_any_more(lab: Lab, scraper: Scraper) -> None:

@@ -40,8 +40,8 @@ SELECT queue, COALESCE(ready.n, 0)::bigint AS ready, COALESCE(ready.unserved, 0)
   FROM ready FULL JOIN running USING (queue) FULL JOIN due USING (queue) FULL JOIN served USING (queue);
 
 -- name: gauge_workers
--- Does:  live workers by the set of queues that they take from: how many, their slots, how many of these are taken, and how many
---        workers take no messages.
+-- Does:  live workers by the set of queues that they take from (keepers: none): how many, their slots, how many of these are
+--        taken, and how many workers take no messages.
 -- In:    ttl (of workers)
 -- Index: ix_flow_step_claims_live
 WITH held AS (
@@ -49,7 +49,7 @@ WITH held AS (
 )
 SELECT array_to_string(ARRAY(SELECT unnest(w.queues) AS queue ORDER BY queue), ',') AS queues, count(*) AS live,
        sum(w.concurrency)::bigint AS slots, COALESCE(sum(held.n), 0)::bigint AS busy,
-       count(*) FILTER (WHERE COALESCE(w.consumed_at, w.started_at) < flow_now() - 2 * %(ttl)s) AS deaf
+       count(*) FILTER (WHERE w.pool <> 'keeper' AND COALESCE(w.consumed_at, w.started_at) < flow_now() - 2 * %(ttl)s) AS deaf
   FROM flow_workers w LEFT JOIN held ON held.id = w.id
  WHERE w.seen_at > flow_now() - %(ttl)s
  GROUP BY 1;

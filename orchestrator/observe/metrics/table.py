@@ -128,7 +128,9 @@ QUEUE_OLDEST_READY: Final = _gauge(
     "queue.oldest_ready", "how long the oldest ready step has waited", _EXPORTER, _QUEUE, unit="s"
 )
 QUEUE_WORKERS: Final = _gauge("queue.workers", "live workers that serve the queue", _EXPORTER, _QUEUE)
-WORKERS_LIVE: Final = _gauge("workers.live", "workers whose heartbeat is fresh", _EXPORTER, _QUEUES)
+WORKERS_LIVE: Final = _gauge(
+    "workers.live", "workers whose heartbeat is fresh; keepers are those without queues", _EXPORTER, _QUEUES
+)
 WORKERS_SLOTS: Final = _gauge("workers.slots", "steps that they can run at a time", _EXPORTER, _QUEUES)
 WORKERS_SLOTS_BUSY: Final = _gauge("workers.slots_busy", "slots that run a step", _EXPORTER, _QUEUES)
 WORKERS_DEAF: Final = _gauge(
