@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 from typing import Final
 
+from orchestrator.core.reach import Pooler
 from orchestrator.doctor.findings import Finding, failed, passed, warned
 from orchestrator.doctor.ground import Ground
-from orchestrator.ledger import migrate
+from orchestrator.ledger import migrate, session
+from orchestrator.settings import variable
 
 _SKEW_WARN_S: Final = 1.0
 _SKEW_FAIL_S: Final = 5.0
@@ -15,7 +17,15 @@ def database(ground: Ground) -> list[Finding]:
     """It answers."""
     if ground.database is None:
         return [failed("database", ground.database_problem, ground.database_fix)]
-    return [passed("database", f"PostgreSQL at {ground.database.info.host}:{ground.database.info.port} answers")]
+    found = f"PostgreSQL at {ground.database.info.host}:{ground.database.info.port} answers"
+    if ground.reach.pooler is Pooler.NONE:
+        return [passed("database", found)]
+    if session.is_pooled(ground.database):
+        return [passed("database", f"{found}, through a pooler in {ground.reach.pooler} mode")]
+    name = variable("database_pooler")
+    return [
+        warned("database", f"{found} itself, and {name} names a pooler", f"name the pooler's URL, or unset {name}.")
+    ]
 
 
 def version(ground: Ground) -> list[Finding]:

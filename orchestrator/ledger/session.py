@@ -175,6 +175,11 @@ def ask(connection: "psycopg.Connection[Any]", statement: str) -> list[str]:
     return row
 
 
+def is_pooled(connection: "psycopg.Connection[Any]") -> bool:
+    """Whether somebody else than PostgreSQL answered the log-in."""
+    return ask(connection, "SELECT pg_backend_pid()") != [str(connection.info.backend_pid)]
+
+
 def at_rest(connection: "psycopg.Connection[Any]") -> bool:
     """Whether it is alive, as far as we know, and neither in a transaction nor in the middle of a statement."""
     return connection.pgconn.transaction_status == TransactionStatus.IDLE

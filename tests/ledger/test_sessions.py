@@ -195,6 +195,32 @@ def test_another_limit_than_the_roles_is_set_in_each_transaction(db_url: str, tm
             assert tx.exec_driver_sql("SHOW statement_timeout").scalar() == "2s", "nobody else has it"
 
 
+def test_what_a_transactional_step_sets_is_its_own_and_a_keeper_finds_it_by_its_name(
+    db_url: str, tmp_path: Path
+) -> None:
+    """Its patience, and the name by which it is ended, hold on the session that it has, and end with it."""
+    equip(db_url, LIMIT)
+    idle = "SHOW idle_in_transaction_session_timeout"
+    with (
+        bouncer(db_url, tmp_path, "transaction", size=1) as url,
+        closing(ledger_at(url, TRANSACTION)) as ledger,
+        psycopg.connect(db_url, autocommit=True) as admin,
+    ):
+        names = "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+
+        def named() -> list[str]:
+            return [name for (name,) in admin.execute(names, [admin.info.backend_pid])]
+
+        with ledger.patient_tx("step 7") as tx:
+            assert tx.exec_driver_sql(idle).scalar() == "0"
+            assert named() == ["step 7"]
+            ledger.hurry(tx)
+            assert tx.exec_driver_sql(idle).scalar() == "2s"
+        with ledger.auto() as tx:
+            assert tx.exec_driver_sql(idle).scalar() == "2s"
+            assert named() == ["orchestrator"]
+
+
 def test_a_role_without_our_settings_is_refused_in_transaction_mode(db_url: str, tmp_path: Path) -> None:
     """A role that has them in part has none of ours where they differ, and each is named."""
     equip(db_url, timedelta(seconds=7))

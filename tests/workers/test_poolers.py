@@ -41,9 +41,17 @@ def test_runs_end_behind_a_pooler(
             handles = [client.start(flows.chain, n=n) for n in range(20)]
             handles += [client.start(flows.payment, amount=n, fail_first=False) for n in range(5)]
             assert {handle.wait(timeout=60) for handle in handles} == {RunStatus.SUCCEEDED}
-        assert database_finding(settings).status is Status.PASS
+        finding = database_finding(settings)
+        assert finding.status is Status.PASS
+        assert f"through a pooler in {mode} mode" in finding.finding
         process.term()
         assert process.wait() == 0
+
+
+def test_a_pooler_that_was_declared_and_is_not_there_is_a_warning(settings: Settings) -> None:
+    finding = database_finding(settings.model_copy(update={"database_pooler": "session"}))
+    assert finding.status is Status.WARN
+    assert "names a pooler" in finding.finding
 
 
 def test_a_pooler_that_was_not_declared_ends_a_worker_at_once_with_the_fix(
