@@ -53,6 +53,11 @@ def held_by(tx: Connection, owner: str, page: int, *, stopping: bool) -> Sequenc
     return run(tx, "held_by", owner=owner, prefix=under(owner), page=page, stopping=stopping).all()
 
 
+def held_still(tx: Connection, owner: str, page: int) -> Sequence[Row[Any]]:
+    """The same of a worker that stops, also those that somebody writes at this moment."""
+    return run(tx, "held_still", owner=owner, prefix=under(owner), page=page, stopping=True).all()
+
+
 def requeue_lost(tx: Connection, rows: Sequence[Row[Any]], why: str | None = None) -> tuple[Dispatch, ...]:
     """RUNNING to READY for attempts of a worker that is dead, each if it is still at the version of its row; or of one
     that hands them back, which costs nothing, and says `why`."""

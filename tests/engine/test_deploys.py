@@ -1,11 +1,12 @@
 """A worker that was told to stop and is killed before its step ends: released by a deploy, which is not a crash."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
 from orchestrator.core.access import Actor
-from orchestrator.core.facts import WorkerInfo
+from orchestrator.core.facts import LeaseBeat, WorkerInfo
 from orchestrator.core.states import RunStatus
 from orchestrator.engine import workers
 from orchestrator.engine.runs import cancel_run
@@ -13,8 +14,9 @@ from orchestrator.engine.runs.explain import explain
 from orchestrator.engine.steps import release, retry_step
 from orchestrator.engine.sweeps import sweep
 from orchestrator.errors import Conflict, LeaseLost, WorkerNotFound
-from orchestrator.ledger import reads
+from orchestrator.ledger import claims, reads
 from orchestrator.ledger.workers import Target
+from tests.support.eventually import eventually
 from tests.support.factories import LEASE, Lab, after, call, keys
 
 TTL = timedelta(seconds=30)
@@ -218,3 +220,17 @@ def test_only_live_workers_are_drained(lab: Lab) -> None:
     lab.forward(TTL * 2)
     with pytest.raises(WorkerNotFound, match="No live worker is called"):
         workers.drain(lab.ledger, Target("h/1/x"), ADA, TTL)
+
+
+def test_what_is_renewed_at_that_moment_is_handed_back_too(lab: Lab) -> None:
+    """Whoever hands back waits for it: nobody would come a second time."""
+    run_id = lab.run({"a": call()})
+    lease = lab.take(run_id, "a", owner=worker(lab, "h/1/x"))
+    with lab.ledger.tx() as tx:
+        claims.renew(tx, [LeaseBeat(run_id, "a", lease.fence, None)], LEASE)
+        with ThreadPoolExecutor(1) as pool:
+            handed = pool.submit(release.hand_back, lab.ledger, "h/1/x")
+            eventually(lab.waiting_sessions, message="it waits")
+            tx.commit()
+            assert keys(handed.result(20)) == ["a"]
+    assert lab.step(run_id, "a")["status"] == "ready"

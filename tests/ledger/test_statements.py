@@ -240,6 +240,7 @@ HOT = (
     "requeue_lost",
     "overrun",
     "held_by",
+    "held_still",
     "release",
     "run_statuses",
     "runs_beginning",

@@ -118,7 +118,7 @@ def hand_back(ledger: Ledger, owner_prefix: str) -> tuple[Dispatch, ...]:
     """
     dispatches: list[Dispatch] = []
     while True:
-        rows = ledger.retry(lambda tx: sweeps.held_by(tx, owner_prefix, PAGE, stopping=True))
+        rows = ledger.retry(lambda tx: sweeps.held_still(tx, owner_prefix, PAGE))
         if not rows:
             return tuple(dispatches)
         found, changed = _recover(ledger, rows, None)

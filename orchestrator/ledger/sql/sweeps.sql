@@ -79,8 +79,8 @@ SELECT c.expires_at::text AS at, c.run_id, c.step_key, c.version, c.attempt, c.o
  ORDER BY c.expires_at, c.run_id, c.step_key
  LIMIT %(page)s;
 
--- name: held_by
--- Does:  the live claims of a worker process, or of one of its pool children.
+-- part: held
+-- The live claims of a worker process, or of one of its pool children.
 -- In:    owner, prefix (owner followed by '/%%'), page, stopping (it was told to stop, whatever its row says)
 SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, s.deploys, r.halt IS NOT NULL AS halted,
        %(stopping)s OR /*+ deploy */ AS deploy
@@ -89,8 +89,16 @@ SELECT c.run_id, c.step_key, c.version, c.attempt, c.owner, s.crashes, s.deploys
   JOIN flow_runs r ON r.id = c.run_id
  WHERE c.expires_at IS NOT NULL AND (c.owner = %(owner)s OR c.owner LIKE %(prefix)s)
  LIMIT %(page)s
+
+-- name: held_by
+-- Does:  finds them, but for those that somebody writes at this moment.
+/*+ held */
    FOR UPDATE OF c SKIP LOCKED
    FOR KEY SHARE OF r SKIP LOCKED;
+
+-- name: held_still
+-- Does:  finds all of them, also those that are being renewed or finished: whoever ends one waits for that.
+/*+ held */;
 
 -- name: requeue_lost
 -- Does:  the steps of a worker that is known to be dead are READY again; each quotes the version it was read at. A run that was
