@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from orchestrator.core.access import Actor
 from orchestrator.engine import workers
 from orchestrator.engine.flows import register
+from orchestrator.ledger import reads
 from orchestrator.ledger.workers import Target
 from tests.support.cases import thinned
 from tests.support.eventually import eventually
@@ -265,10 +266,11 @@ def test_a_worker_is_drained_by_way_of_the_ledger(
     run_id = bench.start("long", gate=str(gate))
     made = program(pool="threads", concurrency=1, processes=processes, settings={"stop_grace": timedelta(minutes=5)})
     started(bench)
-    every_s = bench.settings.worker_ttl / 3
-    told = workers.drain(bench.ledger, Target(socket.gethostname()), Actor("ada"), bench.settings.worker_ttl)
+    here, ttl = Target(socket.gethostname()), bench.settings.worker_ttl
+    eventually(lambda: len(reads.workers.every(bench.ledger)) == processes, message="they said hello")
+    told = workers.drain(bench.ledger, here, Actor("ada"), ttl)
     assert len(told) == processes
-    eventually(lambda: made.log().count("worker.drains") == processes, timeout=20 + every_s.total_seconds())
+    eventually(lambda: made.log().count("worker.drains") == processes, timeout=20 + ttl.total_seconds())
     assert made.alive, "it waits for the step"
     gate.touch()
     assert made.wait(60) == 0
