@@ -61,13 +61,16 @@ def gauge(name: str, by: str = "", where: str = "") -> str:
 _FAILED: Final = 'status=~"failed|timed_out"'
 _PROMPT: Final = 'route!~".*[?]wait"'
 """Requests that were not told to wait."""
+_NO_KEEPERS: Final = 'queues!=""'
 OVERVIEW: Final = Dashboard(
     "floworch-overview",
     "Flows: overview",
     {
         "Now": [
             Panel("Open runs", "short", {"": f"sum({gauge('floworch_runs_active', 'flow, status')})"}, True, 4),
-            Panel("Live workers", "short", {"": f"sum({gauge('floworch_workers_live', 'queues')})"}, True, 4),
+            Panel(
+                "Live workers", "short", {"": f"sum({gauge('floworch_workers_live', 'queues', _NO_KEEPERS)})"}, True, 4
+            ),
             Panel("Oldest ready step", "s", {"": gauge("floworch_queue_oldest_ready_seconds")}, True, 4),
             Panel("Latest schedule", "s", {"": gauge("floworch_cron_lag_seconds")}, True, 4),
             Panel("Beat", "bool_yes_no", {"": gauge("floworch_beats_live")}, True, 4),
