@@ -21,4 +21,5 @@ health.py    what the process says of itself and of what it needs
 hub.py       what happens in all runs, told to every reader of the stream; readers.py: what each wants
 stopping.py  whether it was told to stop
 edge.py      what surrounds every request: limits, its id, security headers, a line in the log
+metering.py  what it counts of requests and deliveries, and shows to Prometheus
 """
