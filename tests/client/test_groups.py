@@ -27,4 +27,14 @@ def test_a_group_has_the_same_methods_over_http(name: str) -> None:
 
 
 def test_there_are_groups() -> None:
-    assert NAMES == ["audit", "flows", "keys", "notifications", "subscriptions", "users", "webhooks", "workers"]
+    assert NAMES == [
+        "audit",
+        "flows",
+        "keys",
+        "notifications",
+        "subscriptions",
+        "trials",
+        "users",
+        "webhooks",
+        "workers",
+    ]

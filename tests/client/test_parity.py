@@ -19,7 +19,7 @@ from orchestrator.client.remote.schedule import HttpScheduleHandle
 from orchestrator.client.run_handle import RunHandle
 from orchestrator.client.schedule_handle import ScheduleHandle
 
-OWN = {"call", "call_once", "publish", "sending", "after_fork"}
+OWN = {"call", "call_once", "read", "publish", "sending", "after_fork"}
 """A client's attributes; `AsyncClient` has the whole client as `sync`."""
 HALVES = {"outcome", "final", "must_have_succeeded", "final_status"}
 """What `wait` and `result` use inside."""

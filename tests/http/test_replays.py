@@ -79,7 +79,7 @@ def backfill(stack: Client) -> str:
 
 
 def serving(stack: Client) -> str:
-    facts = WorkerInfo("host/1/a", "host", 1, "prefork", 1, 1, ("default",), ("hello.greet",), "1")
+    facts = WorkerInfo("worker-7/1/a", "worker-7", 1, "prefork", 1, 1, ("default",), ("hello.greet",), "1")
     workers.hello(stack.ledger, facts)
     return ""
 
@@ -112,7 +112,7 @@ ACTS: dict[str, tuple[Any, str, Any]] = {
     "schedule_backfill_cancel": (backfill, "/api/schedules/regular/cron/backfill/{}/cancel", None),
     "evidence_record": (nothing, "/api/evidence", {"kind": "drill", "ok": True, "facts": {"rpo": "4s"}}),
     "key_revoke": (lambda stack: key(stack, name="gone") and "", "/api/keys/gone/revoke", {"reason": "a"}),
-    "worker_drain": (serving, "/api/workers/drain", {"target": "host"}),
+    "worker_drain": (serving, "/api/workers/drain", {"target": "worker-7"}),
     "user_create": (nothing, "/api/users", {"name": "ada", "password": "a long password"}),
 }
 ELSEWHERE = {"run_start", "operation_create", "run_signal", "approval_answer"}

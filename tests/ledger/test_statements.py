@@ -47,7 +47,7 @@ VALUES: dict[str, Any] = {
     ),
     **dict.fromkeys(("page", "limit", "crash_limit", "deploy_limit", "count", "start", "let_in", "priority"), 5),
     **dict.fromkeys(
-        ("asks", "chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping"), False
+        ("asks", "chain", "timed_out", "enabled", "expired", "dead", "keep", "consuming", "stopping", "ok"), False
     ),
     **dict.fromkeys(
         (
