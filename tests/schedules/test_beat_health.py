@@ -1,5 +1,6 @@
 """What a beat says to probes: whether its clock moves, and whether it leads or stands by."""
 
+import urllib.request
 from datetime import timedelta
 
 import pytest
@@ -26,6 +27,8 @@ def test_one_beat_leads_and_the_other_stands_by_and_both_are_ready(ground: Field
     assert until_ready(second).body["parts"]["role"] == {"ok": True, "detail": "stands by"}
     assert [live(port).status for port in (first, second)] == [200, 200]
     assert live(first).body["still_s"].keys() == {"beat-reconcile", "clock"}
+    with urllib.request.urlopen(f"http://127.0.0.1:{first}/metrics", timeout=10) as answer:
+        assert b'floworch_process_memory_bytes{role="main"} ' in answer.read()
 
 
 @pytest.mark.slow

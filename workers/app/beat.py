@@ -8,6 +8,8 @@ from celery.apps.beat import Beat as CeleryBeat
 
 from orchestrator.errors import Unavailable
 from orchestrator.observe import health, logs
+from orchestrator.observe.listener import Answer, Route
+from orchestrator.observe.metrics.metric import Source
 from orchestrator.schedules.beat import LedgerScheduler
 from orchestrator.servers import redbeat
 from orchestrator.settings import Settings
@@ -26,7 +28,7 @@ class Beat(CeleryBeat):  # type: ignore[misc]
         self.setup_logging()
         self.health = BeatHealth()
         with exit_with_message():
-            health.begin("beat", settings.health_address, self.health)
+            health.begin("beat", settings.health_address, self.health, _metrics(settings))
             settings.require_database_url()
             try:
                 redbeat.check(settings)
@@ -52,6 +54,18 @@ class Beat(CeleryBeat):  # type: ignore[misc]
             signal.signal(one, signal.SIG_IGN)  # what they ask for is under way
         self.health.stopping = True
         raise SystemExit(0)
+
+
+def _metrics(settings: Settings) -> dict[str, Route]:
+    """What the process uses, if it is asked at all."""
+    if settings.health_address is None:
+        return {}
+    from orchestrator.observe.metrics.instruments import Instruments  # who is not asked does not pay for its imports
+    from orchestrator.observe.metrics.process import ProcessUse
+
+    made = Instruments([Source.BEAT])
+    ProcessUse(made)
+    return {"/metrics": lambda headers: Answer(200, *made.render(headers["Accept"]))}
 
 
 def reconcile(scheduler: Any, settings: Settings) -> None:

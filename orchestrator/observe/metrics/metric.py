@@ -20,6 +20,7 @@ class Source(StrEnum):
 
     WORKER = "worker"  # each worker's main process: what it and its pool children did
     KEEPER = "keeper"  # a keeper, in a worker or alone; of the cluster's duties, the one that leads
+    BEAT = "beat"  # each beat; what became of its ticks is counted where they are decided
     API = "api"  # each process of the API
     EXPORTER = "exporter"  # `orchestrator exporter`, and the API where it is asked to: what the ledger says
 
