@@ -21,7 +21,7 @@ class Reach:
 
     pooler: Pooler = Pooler.NONE
     role_limit: timedelta = timedelta(seconds=5)
-    overflow: int = 5
+    overflow: int = 20
 
 
 PLAIN: Final = Reach()
