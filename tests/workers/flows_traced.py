@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -43,6 +44,14 @@ def own(name: str) -> None:
 
     with trace.get_tracer("users").start_as_current_span(name):
         pass
+
+
+def flush() -> None:
+    """Have the spans of this process sent now."""
+    from opentelemetry import trace
+
+    provider: Any = trace.get_tracer_provider()
+    provider.force_flush()
 
 
 @step
@@ -94,11 +103,12 @@ def pollster(ctx: Context, number: int) -> int:
 
 @step
 def deadly(ctx: Context, number: int) -> int:
-    """Its first attempt takes the process along."""
+    """Its first attempt takes the process along, when what that has in hand was sent."""
     own("before the end")
     marker = Path(os.environ["TEST_EFFECTS"]).with_name(f"deadly {ctx.run_id}")
     if not marker.exists():
         marker.touch()
+        flush()
         os.kill(os.getpid(), signal.SIGKILL)
     return number
 

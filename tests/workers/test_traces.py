@@ -115,6 +115,7 @@ def test_a_crash_is_told_by_whoever_finds_it(
     flow.trigger traced_crash succeeded
       flow.step deadly succeeded
         flow.runtime.execute deadly #1 crashed ERROR
+          before the end
         flow.step.retry deadly #2 crashed
         flow.runtime.execute deadly #2 succeeded <- flow.runtime.execute deadly #1 crashed ERROR
           before the end

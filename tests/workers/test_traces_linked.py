@@ -37,6 +37,7 @@ ALL = """
         flow.trigger traced_below succeeded
           flow.step deadly succeeded
             flow.runtime.execute deadly #1 crashed ERROR
+              before the end
             flow.step.retry deadly #2 crashed
             flow.runtime.execute deadly #2 succeeded <- flow.runtime.execute deadly #1 crashed ERROR
               before the end
