@@ -16,6 +16,7 @@ from typing import Any, Final
 import redis
 from redbeat.schedulers import REDBEAT_REDIS_KEY, RedBeatScheduler
 
+from orchestrator.core.secrets import names_with
 from orchestrator.engine.faults import fp
 from orchestrator.ledger.tx import Ledger
 from orchestrator.observe.pulse import Pulse
@@ -56,9 +57,9 @@ class LedgerScheduler(RedBeatScheduler):  # type: ignore[misc]
             reach=settings.reach(),
             pool_size=1,
             statement_timeout=settings.statement_timeout,
-            secret_names=settings.secret_names,
             name="orchestrator beat",
         )
+        ledger.secret_names = names_with(settings.secret_names)
         self.reconciler = Reconciler(ledger, self._store, self.clock, settings.reconcile_interval)
         self._state = "new"
         self._failures = 0

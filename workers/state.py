@@ -15,6 +15,7 @@ from orchestrator import forks
 from orchestrator.authoring.flow import Flow
 from orchestrator.authoring.step import Step
 from orchestrator.core.connections import of_threads
+from orchestrator.core.secrets import names_with
 from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
 from orchestrator.ledger.rows import Watch
@@ -207,9 +208,9 @@ class WorkerState:
             pool_size=max(settings.database_pool_size, of_threads(self.threads)),
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",
-            secret_names=settings.secret_names,
             name=f"orchestrator {self.worker_id}",
         )
+        ledger.secret_names = names_with(settings.secret_names)
         ledger.payloads, ledger.loop_limit = settings.payloads(), settings.loop_limit
         ledger.slow = Watch(settings.slow_statement.total_seconds(), slow_statement)
         hints = EndHints(settings)

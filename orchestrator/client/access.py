@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator import forks
 from orchestrator.client.watcher import CLOSED, Watcher
 from orchestrator.core.facts import Dispatch
+from orchestrator.core.secrets import names_with
 from orchestrator.core.states import RunStatus
 from orchestrator.delivery.hints import EndHints
 from orchestrator.delivery.publisher import Publisher
@@ -108,9 +109,9 @@ class Access:
             pool_size=settings.database_pool_size,
             statement_timeout=settings.statement_timeout,
             essential=settings.events == "essential",
-            secret_names=settings.secret_names,
             name="orchestrator client",
         )
+        self.ledger.secret_names = names_with(settings.secret_names)
         self.ledger.payloads, self.ledger.loop_limit = settings.payloads(), settings.loop_limit
         self.ledger.slow = Watch(settings.slow_statement.total_seconds(), slow_statement)
         self._replica = _replica(settings)

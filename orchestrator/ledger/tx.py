@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
@@ -20,7 +20,7 @@ from orchestrator.core.loops import LOOP_LIMIT
 from orchestrator.core.manifest import Manifest
 from orchestrator.core.plan import Plan
 from orchestrator.core.reach import PLAIN, Pooler, Reach
-from orchestrator.core.secrets import NAMES, names_with
+from orchestrator.core.secrets import NAMES
 from orchestrator.core.taint import FlowSecrets, secret_names
 from orchestrator.ledger import ends, session
 from orchestrator.ledger.rows import ESSENTIAL, SLOW, Watch
@@ -155,12 +155,10 @@ class Ledger:
         statement_timeout: timedelta = timedelta(seconds=5),
         name: str = "orchestrator",
         essential: bool = False,
-        secret_names: Iterable[str] = (),
         reach: Reach = PLAIN,
     ) -> "Ledger":
-        """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived.
-        `secret_names`: fields that are secret by their names, besides those that always are."""
-        made = cls(
+        """A ledger over `url`; nothing is opened yet. `essential`: it keeps no events that can be derived."""
+        return cls(
             normal_url(url),
             pool_size=pool_size,
             statement_timeout=statement_timeout,
@@ -168,8 +166,6 @@ class Ledger:
             essential=essential,
             reach=reach,
         )
-        made.secret_names = names_with(secret_names)
-        return made
 
     @property
     def engine(self) -> Engine:

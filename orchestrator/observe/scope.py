@@ -76,6 +76,6 @@ def own() -> Scope | None:
 def current() -> Scope | None:
     """The same; of a thread that says nothing about it, the only attempt that runs here, if the thread is younger."""
     scope = _current.get()
-    if scope is None and (only := _only) is not None and threading.current_thread() not in only.older:
-        return only
+    if scope is None and (only := _only) is not None and not only.ended:
+        return only if threading.current_thread() not in only.older else None
     return scope

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
+from orchestrator.core.secrets import names_with
 from orchestrator.ledger.replica import Replica
 from orchestrator.ledger.tx import Ledger
 from orchestrator.settings import Settings
@@ -28,7 +29,7 @@ def standby(
         reach=settings.reach(),
         pool_size=pool_size,
         statement_timeout=statement_timeout,
-        secret_names=settings.secret_names,
         name=name,
     )
+    ledger.secret_names = names_with(settings.secret_names)
     return Replica(ledger, settings.database_read_max_lag, partial(told, mask_url(url)))

@@ -4,6 +4,7 @@ import threading
 from typing import cast
 
 from orchestrator.core.facts import Dispatch, Swept
+from orchestrator.settings import Settings
 from orchestrator.workers.keeper.duty import Duty, Scope, loop_of
 from orchestrator.workers.keeper.leader import Leader
 from orchestrator.workers.state import WorkerState
@@ -11,6 +12,8 @@ from orchestrator.workers.state import WorkerState
 
 class _State:
     """As much of a worker as a duty's loop needs."""
+
+    metering, settings = None, Settings()
 
     def __init__(self) -> None:
         self.published: list[Dispatch] = []

@@ -1,6 +1,7 @@
 """The observer that makes spans: one for each attempt, its step and its run, when what they tell of has ended."""
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from time import time_ns
 from typing import Any, Final
@@ -30,6 +31,27 @@ from orchestrator.observe.uninterested import Uninterested
 
 _WITH_RUN: Final = frozenset({"cancelled", "skipped"})
 """How steps end whose spans are made with that of their run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """An attempt, or a question of a step that polls, that ended here just now; and the attempt before it."""
+
+    name: str
+    took_s: float
+    outcome: str
+    error: str | None = None
+    before: TracedAttempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """A step that ended: from when to when, how, and with which error."""
+
+    began: int
+    ended: int
+    status: str
+    error: str | None
 
 
 class Spans(Uninterested):
@@ -85,7 +107,7 @@ class Spans(Uninterested):
         lease = fact.step
         if isinstance(lease, Lease) and (running := self._running.pop(_key(lease), None)) is not None:
             trace = Trace.of(lease.run_id, lease.trace)
-            self.provider.end(running, _executing(trace, lease, POLL, fact.took_s, "not_ready"))
+            self.provider.end(running, _executing(trace, lease, _Done(POLL, fact.took_s, "not_ready")))
 
     def ended(self, fact: Ended) -> None:
         run = fact.run
@@ -141,7 +163,7 @@ class Spans(Uninterested):
         if step.attempt > 1 or error is not None:
             past = self._past.step(step.run_id, step.step_key, step.attempt)
         before = None if past is None else past.before
-        executed = _executing(trace, step, EXECUTE, took_s, status, error, before)
+        executed = _executing(trace, step, _Done(EXECUTE, took_s, status, error, before))
         self.provider.end(running, executed)
         if not self.provider.is_ours:
             return
@@ -152,7 +174,7 @@ class Spans(Uninterested):
         began = executed.began - int(step.queue_wait_s * 1e9) if past is None else ns(past.step.began_at)
         became = "succeeded" if past is None or error is None else past.step.status
         place = self._past.place(step.manifest_hash, step.step_key)
-        self._step(trace, step, began, executed.ended, became, error, place)
+        self._step(trace, step, _Over(began, executed.ended, became, error), place)
 
     def _ended_elsewhere(self, fact: Failed) -> None:
         """By a keeper: its worker is gone, or nobody claimed it."""
@@ -173,7 +195,7 @@ class Spans(Uninterested):
         if _is_over(past, step.attempt):
             began = ns(past.step.began_at, ended)
             place = self._past.place(past.run.manifest_hash, step.step_key)
-            self._step(trace, told, began, ended, past.step.status, error, place)
+            self._step(trace, told, _Over(began, ended, past.step.status, error), place)
 
     def _lost(self, trace: Trace, step: Step, attempt: TracedAttempt, before: TracedAttempt | None, error: str) -> None:
         key, began = step.step_key, ns(attempt.began_at)
@@ -192,16 +214,15 @@ class Spans(Uninterested):
         span_id = trace.further(key, f"retry {step.attempt}")
         self.provider.emit(Span(RETRY, trace, span_id, trace.step(key), began, max(began, until), told))
 
-    def _step(
-        self, trace: Trace, step: Step, began: int, ended: int, status: str, error: str | None, place: Place
-    ) -> None:
-        if status in _WITH_RUN:
+    def _step(self, trace: Trace, step: Step, over: _Over, place: Place) -> None:
+        if over.status in _WITH_RUN:
             return
-        key = step.step_key
+        key, began = step.step_key, over.began
         links = ends.joined(trace, place, self._past)
-        told = of_step(step, outcome=status, attempts=step.attempt)
+        told = of_step(step, outcome=over.status, attempts=step.attempt)
         above = ends.above(trace, place)
-        self.provider.emit(Span(STEP, trace, trace.step(key), above, began, ended, told, error=error, links=links))
+        whole = Span(STEP, trace, trace.step(key), above, began, over.ended, told, error=over.error, links=links)
+        self.provider.emit(whole)
         if place.when is not None:
             told = of_step(step, outcome="true")
             self.provider.emit(Span(WHEN, trace, trace.further(key, "when"), trace.step(key), began, began, told))
@@ -221,19 +242,11 @@ def _executed(step: Step) -> dict[str, Any]:
     return of_step(step, attempt=step.attempt, **named)
 
 
-def _executing(
-    trace: Trace,
-    lease: Lease,
-    name: str,
-    took_s: float,
-    outcome: str,
-    error: str | None = None,
-    before: TracedAttempt | None = None,
-) -> Span:
+def _executing(trace: Trace, lease: Lease, done: _Done) -> Span:
     key, ended = lease.step_key, time_ns()
-    links = _tried(trace, key, before)
-    place = (trace, trace.claim(key, lease.fence), trace.step(key), ended - int(took_s * 1e9), ended)
-    return Span(name, *place, {"floworch.outcome": outcome}, "consumer", error, links)
+    links = _tried(trace, key, done.before)
+    place = (trace, trace.claim(key, lease.fence), trace.step(key), ended - int(done.took_s * 1e9), ended)
+    return Span(done.name, *place, {"floworch.outcome": done.outcome}, "consumer", done.error, links)
 
 
 def _tried(trace: Trace, step_key: str, before: TracedAttempt | None) -> tuple[tuple[int, int], ...]:
