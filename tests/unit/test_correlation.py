@@ -62,6 +62,18 @@ def test_a_library_in_a_step_needs_to_know_nothing(seen: Reads) -> None:
     assert seen.keys() == {}
 
 
+def test_of_attempts_that_overlap_none_is_left_when_they_are_over(seen: Reads) -> None:
+    """Where one at a time is played by several threads of a process, the first may end first."""
+    first, second = inside(Scope(leased()), alone=True), inside(Scope(leased("b")), alone=True)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for pool, step in ((one, first.__enter__), (other, second.__enter__)):
+            pool.submit(step).result()
+        for pool, last in ((one, first.__exit__), (other, second.__exit__)):
+            pool.submit(last, None, None, None).result()
+    library.warning("afterwards")
+    assert seen.keys() == {}
+
+
 def test_coroutines_and_their_threads_know_their_step(seen: Reads) -> None:
     """On a loop of another thread, as a worker has one; steps side by side are not mixed up."""
     loop = asyncio.new_event_loop()
