@@ -34,7 +34,7 @@ class Process:
                 program=[sys.executable, *command],
                 folder=folder,
                 death_signal=signal.SIGTERM,
-                env={**inherited, **env, "PYTHONPATH": str(ROOT)},
+                env={**inherited, "ORCHESTRATOR_LOG_FORMAT": "line", **env, "PYTHONPATH": str(ROOT)},
                 umask_private=False,
             )
             self._popen = process.start(launch, log)

@@ -75,7 +75,7 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Releases:
+class Rollout:
     """All that live workers are of; and the versions that need code which no live worker has."""
 
     releases: tuple[Release, ...]
@@ -90,7 +90,7 @@ def name_of(worker: Worker) -> str:
     return f"code-{hashlib.sha256(code.encode()).hexdigest()[:_DIGITS]}"
 
 
-def judged(workers: Sequence[Worker], wanted: Sequence[Wanted]) -> Releases:
+def judged(workers: Sequence[Worker], wanted: Sequence[Wanted]) -> Rollout:
     """Who needs whom. A worker is believed that takes a task if it has a handler for it and did not refuse it."""
     members: dict[str, list[Worker]] = {}
     for worker in workers:
@@ -106,7 +106,7 @@ def judged(workers: Sequence[Worker], wanted: Sequence[Wanted]) -> Releases:
         elif version.runs:
             unserved.append(need)
     current = {version.flow: version.manifest_hash for version in wanted if version.current}
-    return Releases(
+    return Rollout(
         tuple(_release(name, members[name], only[name], current) for name in sorted(members)), tuple(unserved)
     )
 

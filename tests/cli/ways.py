@@ -11,6 +11,7 @@ DATABASE_ONLY: Final[Mapping[str, str]] = {
     "test_access.py::test_the_role_of_the_running_processes_does_their_work": _ROLE,
     "test_access.py::test_that_role_cannot_change_what_was_done_nor_the_schema": _ROLE,
     "test_access.py::test_that_role_cannot_purge_the_audit": _ROLE,
+    "test_connections.py": "what connects to the database is counted there",
     "test_flow.py::test_check_names_a_ledger": "names ledgers by their URLs",
     "test_flow.py::test_check_reads_long_results_where_they_are": "the API has the payload store, not this machine",
     "test_system.py::test_a_wrong_option_is_a_usage_error": "no command comes so far",

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from orchestrator.client.groups.group import By, Group, actor
-from orchestrator.core.releases import Releases, judged
+from orchestrator.core.releases import Rollout, judged
 from orchestrator.core.scaling import Scaling, needed
 from orchestrator.core.wording import listed
 from orchestrator.engine import workers as registry
@@ -50,7 +50,7 @@ class Workers(Group):
         """Tasks whose ready steps no live worker takes."""
         return list(self._client.call(reads.workers.unserved, self._client.settings.worker_ttl))
 
-    def releases(self) -> Releases:
+    def releases(self) -> Rollout:
         """The releases that live workers are of, and what needs them."""
         wanted = self._client.call(releases.wanted)
         return judged([row for row in self.listed() if row.live and not row.is_keeper], wanted)

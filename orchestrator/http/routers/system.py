@@ -8,7 +8,7 @@ from fastapi import Query, Request
 from pydantic import Field
 
 from orchestrator.client.groups.workers import Queue
-from orchestrator.core.releases import Releases
+from orchestrator.core.releases import Rollout
 from orchestrator.core.scaling import Scaling
 from orchestrator.http.caller import TheActor, TheClient
 from orchestrator.http.codes import Meaning, meaning
@@ -66,7 +66,7 @@ def handler_ls(client: TheClient) -> Page[Handler]:
 
 
 @router.get("/releases")
-def release_ls(client: TheClient) -> Releases:
+def release_ls(client: TheClient) -> Rollout:
     """The releases of the flows' code that live workers are of, whether they may be stopped, and what needs them."""
     return client.workers.releases()
 

@@ -7,7 +7,7 @@ from orchestrator.client.groups.workers import Queue
 from orchestrator.client.remote.access import nobody_else
 from orchestrator.client.remote.groups.group import Group
 from orchestrator.client.remote.transport import made
-from orchestrator.core.releases import Releases
+from orchestrator.core.releases import Rollout
 from orchestrator.core.scaling import Scaling
 from orchestrator.ledger.reads.rows import UnservedRow, WorkerRow
 
@@ -30,9 +30,9 @@ class HttpWorkers(Group):
         """As `Workers.unserved`."""
         return self._client.listed(UnservedRow, "/unserved", {}, None)
 
-    def releases(self) -> Releases:
+    def releases(self) -> Rollout:
         """As `Workers.releases`."""
-        return self._client.transport.get(Releases, "/releases")
+        return self._client.transport.get(Rollout, "/releases")
 
     def queues(self) -> list[Queue]:
         """As `Workers.queues`."""
