@@ -16,6 +16,7 @@ DATABASE_ONLY: Final[Mapping[str, str]] = {
     "test_flow.py::test_check_reads_long_results_where_they_are": "the API has the payload store, not this machine",
     "test_system.py::test_a_wrong_option_is_a_usage_error": "no command comes so far",
     "test_system.py::test_doctor_is_content_with_a_good_installation": _SERVERS,
+    "test_system.py::test_doctor_is_content_with_a_keeper_where_workers_may_go_to_zero": _SERVERS,
     "test_system.py::test_doctor_finds_queues_that_nobody_serves": _SERVERS,
     "test_system.py::test_doctor_tells_of_an_evicting_broker_and_of_embedded_servers": _SERVERS,
     "test_system.py::test_doctor_measures_the_clock": _SERVERS,
