@@ -25,7 +25,7 @@ from orchestrator import flow, step
 @step
 def bill(order: str) -> str:
     structlog.get_logger("shop").warning("billed", order=42)
-    logging.getLogger("some.library").warning("asked %s", "twice")
+    logging.getLogger("a_library").warning("asked %s", "twice")
     raise ValueError("no money")
 
 

@@ -18,7 +18,7 @@ from orchestrator.observe.scope import Scope, inside
 from tests.unit.attempts import RUN, leased
 
 KEYS = {"run_id": str(RUN), "flow": "demo", "step_key": "a", "attempt": 1}
-library = logging.getLogger("some.library")
+library = logging.getLogger("a_library")
 
 
 class Reads(logging.Handler):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator import Context, ContextExecutor, Secret, each, flow, step
 
-library = logging.getLogger("some.library")
+library = logging.getLogger("a_library")
 
 
 def in_thread(say: str) -> None:

@@ -38,7 +38,7 @@ def run(bench: Bench, worker: WorkerProcess) -> str:
 
 def of_library(log: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     for one in log:
-        if one["logger"] == "some.library":
+        if one["logger"] == "a_library":
             yield one["event"], {key: one.get(key) for key in ("run_id", "flow", "step_key", "attempt")}
 
 
@@ -109,7 +109,7 @@ def test_a_storm_in_a_step_is_a_few_lines_and_a_count(
     shown = [one for one in log if one["event"].startswith("away ")]
     told = [one for one in log if one["event"] == "log.suppressed"]
     assert 5 <= len(shown) < 500
-    assert {(one["logger"], one["level"], one["of"]) for one in told} == {("some.library", "WARNING", "away %d")}
+    assert {(one["logger"], one["level"], one["of"]) for one in told} == {("a_library", "WARNING", "away %d")}
     assert len(shown) + sum(one["suppressed"] for one in told) == 2000
 
 
@@ -118,7 +118,7 @@ def test_lines_of_a_step_say_its_trace(bench: Bench, worker: Callable[..., Worke
     with collecting() as collector:
         process = worker(flows=FLOWS, env=collector.env(ORCHESTRATOR_LOG_FORMAT="json"))
         run_id = run(bench, process)
-    said = {one["event"]: one for one in objects(process.log()) if one["logger"] == "some.library"}
+    said = {one["event"]: one for one in objects(process.log()) if one["logger"] == "a_library"}
     spans = set()
     for event in ("sync.plain 1", "sync.context", "async.later", "async.thread"):
         assert said[event]["trace_id"] == run_id.replace("-", "")
